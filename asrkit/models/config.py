@@ -8,27 +8,35 @@ from typing import Literal
 from asrkit.errors import ConfigError, raise_if_any
 
 # Far above what anyone trains; beyond them the weights or a step's input fit no memory.
-_MAX_SIZES = {"num_layers": 100, "hidden_size": 8192, "stack": 100}
+_MAX_SIZES = {"num_layers": 100, "hidden_size": 8192, "stack": 100, "conv_channels": 1024, "tdnn_size": 8192}
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the acoustic model."""
+    """Shape of the acoustic model: front end, recurrent layers, heads."""
 
+    cell: Literal["lstm", "peephole_lstm", "gru", "elman", "jordan"] = "lstm"
     bidirectional: bool = True
     num_layers: int = 3
-    hidden_size: int = 128  # memory blocks a direction
+    hidden_size: int = 128  # memory blocks, or hidden units, a direction
+    projection_size: int | None = None  # LSTM only: a linear projection of the hidden state, fed back and on
+    nonlinearity: Literal["tanh", "relu"] = "tanh"  # Elman and Jordan only
+    residual: bool = False  # add a layer's input to its output where the two have one size
     dropout: float = 0.3  # after every layer, so also before the output
     layer_norm: bool = True
+    frontend: Literal["none", "conv2d", "tdnn"] = "none"  # layers over frames, before stacking
+    conv_channels: int = 32  # conv2d only
+    tdnn_size: int = 256  # tdnn only
     stack: int = 3  # frames joined into one step
     skip: int = 3  # frames from one step to the next
     init: Literal["uniform", "orthogonal"] = "uniform"
+    init_range: float | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)
+    head: Literal["ctc", "frames", "both"] = "ctc"  # outputs: CTC, a phone for every step, or one of each
 
     def __post_init__(self) -> None:
+        sizes = ["num_layers", "hidden_size", "stack", "skip", "conv_channels", "tdnn_size"]
         faults = [
-            f"model.{name} must be at least 1, found {value}"
-            for name in ("num_layers", "hidden_size", "stack", "skip")
-            if (value := getattr(self, name)) < 1
+            f"model.{name} must be at least 1, found {value}" for name in sizes if (value := getattr(self, name)) < 1
         ]
         faults += [
             f"model.{name} must be at most {limit}, found {value}"
@@ -39,4 +47,19 @@ class ModelConfig:
             faults.append(f"model.dropout must be in [0, 1), found {self.dropout}")
         if self.skip > self.stack >= 1:
             faults.append(f"model.skip ({self.skip}) above stack ({self.stack}) would leave frames unread; raise stack")
+        if self.projection_size is not None:
+            if self.cell != "lstm":
+                faults.append(f"model.projection_size is for cell lstm, found cell {self.cell}; leave it out")
+            if not 1 <= self.projection_size < self.hidden_size:
+                faults.append(
+                    f"model.projection_size must be at least 1 and below hidden_size ({self.hidden_size}), "
+                    f"found {self.projection_size}"
+                )
+        if self.nonlinearity == "relu" and self.cell not in ("elman", "jordan"):
+            faults.append(f"model.nonlinearity relu is for cells elman and jordan, found cell {self.cell}")
+        if self.init_range is not None:
+            if self.init != "uniform":
+                faults.append(f"model.init_range is for init uniform, found init {self.init}; leave one out")
+            if self.init_range <= 0:
+                faults.append(f"model.init_range must be above 0, found {self.init_range}")
         raise_if_any(faults, ConfigError)
