@@ -21,7 +21,7 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ModelError, at
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import NgramLM, parse_arpa
-from asrkit.models.ctc import CtcModel
+from asrkit.models.acoustic import AcousticModel
 from asrkit.settings import ExperimentConfig
 from asrkit.training import checkpoint
 
@@ -32,22 +32,22 @@ class Experiment:
 
     config: ExperimentConfig
     tokens: TokenTable
-    model: CtcModel
+    model: AcousticModel
     global_cmvn: np.ndarray  # (2, D + 1) Kaldi statistics of the training set
     lm: NgramLM | None
 
 
-def make_model(config: ExperimentConfig, tokens: TokenTable) -> CtcModel:
+def make_model(config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:
     """An untrained network, its weights drawn from the training seed."""
     torch.manual_seed(config.training.seed)
-    return CtcModel(config.model, config.features.dim, len(tokens))
+    return AcousticModel(config.model, config.features.dim, len(tokens))
 
 
 def save_experiment(
     directory: Path,
     config: ExperimentConfig,
     tokens: TokenTable,
-    model: CtcModel,
+    model: AcousticModel,
     global_cmvn: np.ndarray,
     lm_text: str | None,
 ) -> None:

@@ -30,8 +30,21 @@ def stack_frames(
     num_utts, num_frames, dim = feats.shape
     steps = torch.arange(num_steps(num_frames, skip), device=feats.device) * skip
     frames = (steps[:, None] + torch.arange(stack, device=feats.device)).reshape(1, -1)
+    stacked = feats.gather(1, _within(frames, lens, offsets)[:, :, None].expand(-1, -1, dim))
+    return stacked.reshape(num_utts, len(steps), stack * dim), step_lens
+
+
+def step_frames(lens: Tensor, num_frames: int, stack: int, skip: int, offsets: Tensor | None = None) -> Tensor:
+    """The frame (N, T') in the middle of each of stack_frames' steps; of an even `stack`, the earlier of the two.
+
+    `num_frames`: T of the batch. Steps of the padding get the utterance's last frame.
+    """
+    steps = torch.arange(num_steps(num_frames, skip), device=lens.device) * skip
+    return _within(steps[None] + (stack - 1) // 2, lens, offsets)
+
+
+def _within(frames: Tensor, lens: Tensor, offsets: Tensor | None) -> Tensor:
+    """Frame numbers (1, K), delayed by each utterance's offset and clamped to its own frames: (N, K)."""
     if offsets is not None:
         frames = frames - offsets[:, None]
-    frames = torch.minimum(frames, lens[:, None] - 1).clamp(min=0)
-    stacked = feats.gather(1, frames[:, :, None].expand(-1, -1, dim))
-    return stacked.reshape(num_utts, len(steps), stack * dim), step_lens
+    return torch.minimum(frames, lens[:, None] - 1).clamp(min=0)

@@ -8,8 +8,8 @@ import torch
 
 from asrkit.errors import ModelError
 from asrkit.lang.tokens import TokenTable
+from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
-from asrkit.models.ctc import CtcModel
 from asrkit.training import loop
 from asrkit.training.config import TrainingConfig
 from asrkit.training.loop import TrainingSet, evaluate, min_steps, split_infeasible, train
@@ -35,7 +35,7 @@ def make_data(num_utts, seed):
 
 def make_model(seed=1):
     torch.manual_seed(seed)
-    return CtcModel(ModelConfig(num_layers=1, hidden_size=16, dropout=0.1), feat_dim=4, num_tokens=len(TOKENS))
+    return AcousticModel(ModelConfig(num_layers=1, hidden_size=16, dropout=0.1), feat_dim=4, num_tokens=len(TOKENS))
 
 
 def test_it_learns_an_easy_task(tmp_path):

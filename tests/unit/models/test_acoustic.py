@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.greedy import greedy_search
+from asrkit.decoding.prefix_beam import prefix_beam_search
 from asrkit.errors import ConfigError
+from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
-from asrkit.models.ctc import CtcModel
 from asrkit.models.frontend import num_steps, stack_frames
 from asrkit.models.recurrent import RecurrentLayer, reversal_index
 
@@ -46,7 +49,7 @@ def pad(feats, extra=0, value=0.0):
 def make_model(bidirectional=True, **settings):
     torch.manual_seed(3)
     config = ModelConfig(bidirectional=bidirectional, num_layers=2, hidden_size=6, **settings)
-    return CtcModel(config, feat_dim=5, num_tokens=4).eval()
+    return AcousticModel(config, feat_dim=5, num_tokens=4).eval()
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -110,6 +113,58 @@ def test_stacking_repeats_the_edges():
     assert delayed[0, :3].tolist() == [[1, 1, 2], [2, 3, 4], [4, 5, 5]]
 
 
+def test_a_label_of_a_step_is_that_of_its_middle_frame():
+    """Frames that hold their own number: a step's label is the frame that stands in the middle of what it joins."""
+    for stack, skip, offsets in [(3, 3, None), (3, 2, None), (1, 1, None), (5, 4, [0, 3, 2]), (3, 3, [2, 1, 0])]:
+        model = make_model(stack=stack, skip=skip)
+        lens = torch.tensor([11, 4, 1])
+        labels = torch.arange(11).repeat(3, 1)
+        offsets = None if offsets is None else torch.tensor(offsets)
+        stacked, step_lens = stack_frames(labels[:, :, None].float(), lens, stack, skip, offsets)
+        steps = model.frame_labels_to_steps(labels, lens, offsets)
+        assert steps.shape == stacked.shape[:2]
+        for row, joined, length in zip(steps, stacked, step_lens, strict=True):
+            assert row[:length].tolist() == joined[:length, stack // 2].tolist()
+            assert (row[length:] == -1).all()
+
+
+def test_unlabelled_frames_stay_so():
+    labels = torch.tensor([[1, -1, -1, 2, 2, 2]])
+    model = make_model(stack=1, skip=1)
+    assert model.frame_labels_to_steps(labels, torch.tensor([6])).tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("head", ["ctc", "frames", "both"])
+def test_heads(head):
+    """Each head is normalised over its own classes; decoding takes CTC's, or the frames' without a blank."""
+    model = make_model(head=head)
+    batch, lens = pad(random_feats(10, 8))
+    found_lens, ctc, frames = model.outputs(batch, lens)
+    log_probs, log_prob_lens = model(batch, lens)
+    assert found_lens.tolist() == log_prob_lens.tolist() == [4, 3]
+    assert (ctc is None, frames is None) == (head == "frames", head == "ctc")
+    if ctc is not None:
+        assert torch.equal(log_probs, ctc)
+        torch.testing.assert_close(ctc.exp().sum(2), torch.ones(2, 4))
+    if frames is not None:
+        assert frames.shape == (2, 4, 3)
+        torch.testing.assert_close(frames.exp().sum(2), torch.ones(2, 4))
+    if ctc is None:
+        assert torch.equal(log_probs[:, :, 1:], frames)
+        assert (log_probs[:, :, 0] == -torch.inf).all()
+
+
+def test_decoders_take_the_log_probs_of_frames_alone():
+    batch, lens = pad(random_feats(30))
+    log_probs = make_model(head="frames", stack=1, skip=1)(batch, lens)[0][0].detach().numpy()
+    path = log_probs.argmax(1)
+    expected = [int(token) for token, before in zip(path, [-1, *path[:-1]], strict=True) if token != before]
+    assert greedy_search(log_probs)[0] == expected
+    best = prefix_beam_search(log_probs, beam=8)[0]
+    assert np.isfinite(best.score) and 0 not in best.tokens
+    assert np.isfinite(forced_align(log_probs, list(best.tokens)).log_probs).all()
+
+
 def test_number_of_steps_is_rounded_up():
     assert [num_steps(n, 3) for n in (1, 2, 3, 4, 6, 7)] == [1, 1, 1, 2, 2, 3]
 
@@ -125,7 +180,7 @@ def test_orthogonal_initialisation():
 
 def test_uniform_initialisation_stays_within_the_textbooks_bounds():
     torch.manual_seed(0)
-    model = CtcModel(ModelConfig(num_layers=1, hidden_size=100, init="uniform"), feat_dim=39, num_tokens=30)
+    model = AcousticModel(ModelConfig(num_layers=1, hidden_size=100, init="uniform"), feat_dim=39, num_tokens=30)
     for parameter in model.stack.layers[0].parameters():
         assert 0.095 < parameter.abs().max() <= 0.1
 
