@@ -22,6 +22,7 @@ class Batch:
     feat_lens: Tensor  # (N,) int64
     tokens: Tensor  # (N, U) int64
     token_lens: Tensor  # (N,) int64
+    frame_labels: Tensor | None = None  # (N, T) int64: the phone at each frame's centre, -1 for none and for padding
 
 
 def bucket(num_frames: Mapping[str, int], batch_size: int, rng: np.random.Generator | None = None) -> list[list[str]]:
@@ -42,17 +43,25 @@ def bucket(num_frames: Mapping[str, int], batch_size: int, rng: np.random.Genera
 
 
 def collate(
-    utt_ids: Sequence[str], feats: Mapping[str, np.ndarray], tokens: Mapping[str, Sequence[int]] | None = None
+    utt_ids: Sequence[str],
+    feats: Mapping[str, np.ndarray],
+    tokens: Mapping[str, Sequence[int]] | None = None,
+    frame_labels: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
-    """Pad the utterances' features, and their token ids when given, into one batch."""
+    """Pad the utterances' features (T, D), and their token ids and frame labels (T,) when given, into one batch."""
     matrices = [torch.from_numpy(np.ascontiguousarray(feats[utt_id])) for utt_id in utt_ids]
     sequences = [torch.tensor(tokens[utt_id] if tokens else [], dtype=torch.int64) for utt_id in utt_ids]
+    labels = None
+    if frame_labels is not None:
+        rows = [torch.from_numpy(np.asarray(frame_labels[utt_id], np.int64)) for utt_id in utt_ids]
+        labels = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     return Batch(
         tuple(utt_ids),
         torch.nn.utils.rnn.pad_sequence(matrices, batch_first=True),
         torch.tensor([len(matrix) for matrix in matrices]),
         torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True),
         torch.tensor([len(sequence) for sequence in sequences]),
+        labels,
     )
 
 

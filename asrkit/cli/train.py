@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, fingerprint, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
-from asrkit.scoring.per import read_transcripts
 from asrkit.settings import ExperimentConfig
 
 
@@ -58,19 +57,16 @@ def run(args: argparse.Namespace) -> int:
 
     # PyTorch takes seconds to load, and these modules need it.
     from asrkit.experiment import make_model, save_experiment
-    from asrkit.features.pipeline import FeatureLoader, pooled_stats
-    from asrkit.training.loop import TrainingSet, split_infeasible, train
+    from asrkit.features.pipeline import pooled_stats
+    from asrkit.training.dataset import TrainingSet, split_infeasible
+    from asrkit.training.loop import train
 
     global_cmvn = pooled_stats(args.train)
 
-    def load_set(data_dir: Path) -> TrainingSet:
-        feats = FeatureLoader(data_dir, config.features, global_cmvn)
-        encoded = _encode(data_dir / "text", feats, tokens)
-        return TrainingSet(feats, {utt_id: feats.num_frames(utt_id) for utt_id in feats}, encoded)
-
     model = make_model(config, tokens)
-    train_set, excluded = split_infeasible(load_set(args.train), model)
-    dev_set = load_set(args.dev)
+    train_set = TrainingSet.open(args.train, config.features, global_cmvn, tokens)
+    train_set, excluded = split_infeasible(train_set, model)
+    dev_set = TrainingSet.open(args.dev, config.features, global_cmvn, tokens)
     args.dir.mkdir(parents=True, exist_ok=True)
     if not checkpoint.exists():  # else train() refuses another run's before anything of it is touched
         for path in (stamp, final):
@@ -111,26 +107,6 @@ def _identity(args: argparse.Namespace, config: ExperimentConfig) -> dict[str, A
         "files": [file_digest(path) if path.exists() else None for path in files],
         "feats": feats,
     }
-
-
-def _encode(text: Path, utt_ids: Iterable[str], tokens: TokenTable) -> dict[str, list[int]]:
-    """Token ids of the utterances that have features; `text` must hold these and no others."""
-    transcripts = read_transcripts(text)
-    encoded, faults = {}, []
-    for utt_id in utt_ids:
-        if utt_id not in transcripts:
-            faults.append(f"{at(text)}no transcript for {utt_id}, which feats.scp has; repeat stage 1 (asrkit extract)")
-            continue
-        phones = transcripts.pop(utt_id)
-        if not phones:
-            faults.append(f"{at(text)}{utt_id}: empty transcript; give its phones or remove it")
-        try:
-            encoded[utt_id] = tokens.encode(phones, f"{text}: {utt_id}")
-        except DataError as error:
-            faults.append(str(error))
-    faults += [f"{at(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)" for utt_id in transcripts]
-    raise_if_any(faults)
-    return encoded
 
 
 def _report_excluded(excluded: Mapping[str, tuple[int, int]], path: Path, data_dir: Path) -> None:

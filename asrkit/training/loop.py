@@ -5,12 +5,11 @@ Legend: N utterances, T frames, D feature dim, U tokens, V output classes.
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,8 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.per import score
 from asrkit.training import checkpoint
 from asrkit.training.config import TrainingConfig
+from asrkit.training.dataset import TrainingSet
 from asrkit.training.optim import make_optimizer
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Utterances to train or evaluate on, by utterance id."""
-
-    feats: Mapping[str, np.ndarray]  # (T, D), loaded when asked for
-    num_frames: Mapping[str, int]
-    tokens: Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -55,23 +46,6 @@ def ctc_loss(log_probs: Tensor, log_prob_lens: Tensor, batch: Batch) -> Tensor:
     return nn.functional.ctc_loss(
         log_probs.transpose(0, 1), batch.tokens, log_prob_lens, batch.token_lens, reduction="none"
     )
-
-
-def min_steps(tokens: Sequence[int]) -> int:
-    """Steps that CTC needs for a token sequence: one each, and a blank between equal neighbours."""
-    return len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
-
-
-def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[str, tuple[int, int]]]:
-    """Part the utterances that CTC can align from those with fewer steps than it needs.
-
-    Returns: the rest of the data, and {utt_id: (steps there are, steps needed)} of those left out.
-    """
-    steps = {utt_id: model.num_steps(num_frames) for utt_id, num_frames in data.num_frames.items()}
-    needed = {utt_id: min_steps(data.tokens[utt_id]) for utt_id in steps}
-    excluded = {utt_id: (steps[utt_id], needed[utt_id]) for utt_id in steps if steps[utt_id] < needed[utt_id]}
-    kept = {utt_id: num_frames for utt_id, num_frames in data.num_frames.items() if utt_id not in excluded}
-    return replace(data, num_frames=kept), excluded
 
 
 def train(

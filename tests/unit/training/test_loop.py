@@ -12,7 +12,8 @@ from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
 from asrkit.training import loop
 from asrkit.training.config import TrainingConfig
-from asrkit.training.loop import TrainingSet, evaluate, min_steps, split_infeasible, train
+from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
+from asrkit.training.loop import evaluate, train
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, input_noise=0.1)
