@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
+from asrkit.models.convolution import Conv2dFrontend
 from asrkit.models.frontend import num_steps, stack_frames, step_frames
-from asrkit.models.recurrent import RecurrentStack, initialise_lstm
+from asrkit.models.recurrent import RecurrentStack, initialise
+from asrkit.models.tdnn import TdnnFrontend
 
 
 class ModelOutput(NamedTuple):
@@ -31,22 +33,23 @@ class AcousticModel(nn.Module):
     neither do its gradients.
     """
 
-    def __init__(self, config: ModelConfig, feat_dim: int, num_tokens: int):
-        """`num_tokens`: output classes V, blank included."""
+    def __init__(self, config: ModelConfig, feat_dim: int, num_tokens: int, feat_channels: int = 1):
+        """`num_tokens`: output classes V, blank included. `feat_channels`: equal parts of a feature vector, static
+        features and each order of deltas, which front end conv2d takes for channels.
+        """
         super().__init__()
         self.config = config
-        self.stack = RecurrentStack(
-            feat_dim * config.stack,
-            config.hidden_size,
-            config.num_layers,
-            config.bidirectional,
-            config.dropout,
-            config.layer_norm,
-        )
+        self.frontend = None
+        if config.frontend == "conv2d":
+            self.frontend = Conv2dFrontend(feat_dim, feat_channels, config.conv_channels)
+        elif config.frontend == "tdnn":
+            self.frontend = TdnnFrontend(feat_dim, config.tdnn_size)
+        frame_size = self.frontend.output_size if self.frontend else feat_dim
+        self.stack = RecurrentStack(frame_size * config.stack, config)
         size = self.stack.output_size
         self.output = nn.Linear(size, num_tokens) if config.head != "frames" else None
         self.frame_output = nn.Linear(size, num_tokens - 1) if config.head != "ctc" else None
-        initialise_lstm(self.stack, config.init)
+        initialise(self, config.init, config.init_range)
 
     def forward(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`feats` (N, T, D), `feat_lens` (N,) -> `log_probs` (N, T', V), `log_prob_lens` (N,), for decoding.
@@ -59,6 +62,9 @@ class AcousticModel(nn.Module):
 
     def outputs(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> ModelOutput:
         """Like forward() for what training needs: the log-probabilities of each head."""
+        if self.frontend is not None:
+            frames = torch.arange(feats.shape[1], device=feats.device)
+            feats = self.frontend(feats, frames >= feat_lens[:, None])
         steps, step_lens = stack_frames(feats, feat_lens, self.config.stack, self.config.skip, offsets)
         hidden = self.stack(steps, step_lens)
         heads = (self.output, self.frame_output)

@@ -1,4 +1,4 @@
-"""What a network does to features before its first layer: frame stacking and skipping.
+"""What a network does to features before its first recurrent layer: frame stacking and skipping.
 
 Legend: N utterances, T frames, D feature dim, T' = ceil(T / skip) steps.
 """
@@ -25,8 +25,6 @@ def stack_frames(
     Returns: (N, T', stack * D) and the numbers of steps (N,).
     """
     step_lens = num_steps(lens, skip)
-    if stack == 1 and skip == 1 and offsets is None:
-        return feats, step_lens
     num_utts, num_frames, dim = feats.shape
     steps = torch.arange(num_steps(num_frames, skip), device=feats.device) * skip
     frames = (steps[:, None] + torch.arange(stack, device=feats.device)).reshape(1, -1)

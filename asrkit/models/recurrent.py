@@ -5,92 +5,145 @@ Legend: N utterances, T frames, D input dim, H hidden units a direction.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from asrkit.models.config import ModelConfig
+from asrkit.models.jordan import JordanLayer
+from asrkit.models.peephole import PeepholeLayer
+from asrkit.models.stepped import SteppedLayer, reversal_index, take_frames
 
-def reversal_index(lens: Tensor, num_frames: int) -> Tensor:
-    """Frame order (N, T) that reverses each utterance within its own length and leaves its padding in place."""
-    frames = torch.arange(num_frames, device=lens.device)
-    last = lens[:, None] - 1
-    return torch.where(frames <= last, last - frames, frames)
+# Said once a process, with nothing to be done about it: the result is right, only slower than without a projection.
+warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
+
+_KERNELS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
 
 
 class RecurrentLayer(nn.Module):
-    """One LSTM layer, (N, T, D) -> (N, T, H), or (N, T, 2H) when bidirectional.
+    """One Elman (1990), LSTM (Gers et al. 2000; with projection: Sak et al. 2014) or GRU (Cho et al. 2014) layer.
 
-    The backward direction is a forward LSTM over each utterance reversed by its own length. That keeps padding
-    out of valid frames, which `nn.LSTM(bidirectional=True)` on padded input does not, and is many times faster on
-    a CPU than packed sequences.
+    (N, T, D) -> (N, T, output_size). `rnn` holds the weights of both directions under PyTorch's names and runs
+    packed sequences in one call, as cuDNN wants it. On padded input each direction is one call of torch's kernel,
+    and the backward direction runs forward over each utterance reversed by its own length. That keeps padding out
+    of valid frames, which `nn.LSTM(bidirectional=True)` on padded input does not, and is many times faster on a CPU
+    than packed sequences.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool):
+    def __init__(self, rnn: nn.RNNBase):
+        """`rnn`: of one layer."""
         super().__init__()
-        self.ahead = nn.LSTM(input_size, hidden_size, batch_first=True)
-        self.back = nn.LSTM(input_size, hidden_size, batch_first=True) if bidirectional else None
-        self.output_size = hidden_size * (2 if bidirectional else 1)
+        self.rnn = rnn
+        self.output_size = (rnn.proj_size or rnn.hidden_size) * (2 if rnn.bidirectional else 1)
 
     def forward(self, inputs: Tensor, reverse: Tensor) -> Tensor:
         """`inputs` (N, T, D); `reverse` (N, T) from reversal_index."""
-        ahead, _ = self.ahead(inputs)
-        if self.back is None:
+        ahead = self._run(inputs, 0)
+        if not self.rnn.bidirectional:
             return ahead
-        back, _ = self.back(_take_frames(inputs, reverse))
-        return torch.cat([ahead, _take_frames(back, reverse)], dim=2)
+        back = self._run(take_frames(inputs, reverse), 1)
+        return torch.cat([ahead, take_frames(back, reverse)], dim=2)
+
+    def _run(self, inputs: Tensor, direction: int) -> Tensor:
+        rnn = self.rnn
+        state = inputs.new_zeros(1, len(inputs), rnn.proj_size or rnn.hidden_size)
+        if rnn.mode == "LSTM":
+            state = (state, inputs.new_zeros(1, len(inputs), rnn.hidden_size))
+        # Biases, one layer, no dropout, one direction, batch first.
+        return _KERNELS[rnn.mode](inputs, state, rnn.all_weights[direction], True, 1, 0.0, self.training, False, True)[
+            0
+        ]
 
 
-def _take_frames(inputs: Tensor, frames: Tensor) -> Tensor:
-    return inputs.gather(1, frames[:, :, None].expand(-1, -1, inputs.shape[2]))
+def make_layer(input_size: int, config: ModelConfig) -> RecurrentLayer | SteppedLayer:
+    """A layer of the configured cell over inputs of size D."""
+    size, two_ways = config.hidden_size, config.bidirectional
+    if config.cell == "jordan":
+        return JordanLayer(input_size, size, two_ways, config.nonlinearity)
+    if config.cell == "peephole_lstm":
+        return PeepholeLayer(input_size, size, two_ways)
+    shape = {"input_size": input_size, "hidden_size": size, "batch_first": True, "bidirectional": two_ways}
+    if config.cell == "elman":
+        return RecurrentLayer(nn.RNN(**shape, nonlinearity=config.nonlinearity))
+    if config.cell == "gru":
+        return RecurrentLayer(nn.GRU(**shape))
+    return RecurrentLayer(nn.LSTM(**shape, proj_size=config.projection_size or 0))
 
 
 class RecurrentStack(nn.Module):
-    """`num_layers` recurrent layers, each followed by optional layer normalisation and by dropout."""
+    """Recurrent layers, each followed by optional layer normalisation (Ba et al. 2016) and by dropout.
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bidirectional: bool,
-        dropout: float,
-        layer_norm: bool,
-    ):
+    With `residual` a layer's input is added to what leaves its dropout (He et al. 2016), wherever sizes agree.
+    """
+
+    def __init__(self, input_size: int, config: ModelConfig):
         super().__init__()
         self.layers = nn.ModuleList()
         self.norms = nn.ModuleList()
-        for _ in range(num_layers):
-            layer = RecurrentLayer(input_size, hidden_size, bidirectional)
+        for _ in range(config.num_layers):
+            layer = make_layer(input_size, config)
             input_size = layer.output_size
             self.layers.append(layer)
-            self.norms.append(nn.LayerNorm(input_size) if layer_norm else nn.Identity())
-        self.dropout = nn.Dropout(dropout)
+            self.norms.append(nn.LayerNorm(input_size) if config.layer_norm else nn.Identity())
+        self.dropout = nn.Dropout(config.dropout)
+        self.residual = config.residual
         self.output_size = input_size
 
     def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
         """(N, T, D), lens (N,) -> (N, T, output_size). Padded frames hold unspecified values."""
+        if inputs.is_cuda and isinstance(self.layers[0], RecurrentLayer):
+            return self.forward_packed(inputs, lens)
         reverse = reversal_index(lens, inputs.shape[1])
+        return self._run(inputs, lambda layer, frames: layer(frames, reverse))
+
+    def forward_packed(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """forward() for torch's own cells on a GPU: packed from end to end, with one cuDNN call a layer."""
+        packed = pack_padded_sequence(inputs, lens.cpu(), batch_first=True, enforce_sorted=False)
+
+        def run(layer: RecurrentLayer, frames: Tensor) -> Tensor:
+            return layer.rnn(PackedSequence(frames, *packed[1:]))[0].data
+
+        outputs = PackedSequence(self._run(packed.data, run), *packed[1:])
+        return pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])[0]
+
+    def _run(self, inputs: Tensor, run: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            inputs = self.dropout(norm(layer(inputs, reverse)))
+            outputs = self.dropout(norm(run(layer, inputs)))
+            inputs = inputs + outputs if self.residual and inputs.shape == outputs.shape else outputs
         return inputs
 
 
-def initialise_lstm(module: nn.Module, scheme: str) -> None:
-    """Set the weights of every LSTM inside `module`.
+def initialise(model: nn.Module, scheme: str, init_range: float | None) -> None:
+    """Set the weights of `model`.
 
-    "uniform": all uniform in +-1/sqrt(H), the textbook's and PyTorch's choice. "orthogonal": Xavier input weights,
-    orthogonal recurrent weights a gate (Saxe et al. 2014), forget-gate bias 1 (Gers et al. 2000), other biases 0.
+    "uniform": those of recurrent layers uniform in +-1/sqrt(H), the textbook's and PyTorch's choice, others as
+    PyTorch sets them; with `init_range`, all but layer normalisation's uniform in +-init_range (Graves et al. 2013).
+    "orthogonal": in recurrent layers Xavier input weights, orthogonal other matrices a gate (Saxe et al. 2014),
+    forget-gate bias 1 (Gers et al. 2000), other biases and peepholes 0.
     """
-    for lstm in module.modules():
-        if not isinstance(lstm, nn.LSTM):
+    for module in model.modules():
+        if init_range is not None:
+            if not isinstance(module, nn.LayerNorm):
+                for weights in module.parameters(recurse=False):
+                    nn.init.uniform_(weights, -init_range, init_range)
+        elif isinstance(module, (nn.RNNBase, SteppedLayer)):
+            module.reset_parameters()
+            if scheme == "orthogonal":
+                _orthogonal(module)
+
+
+@torch.no_grad()
+def _orthogonal(layer: nn.RNNBase | SteppedLayer) -> None:
+    size = layer.hidden_size
+    for name, weights in layer.named_parameters():
+        if weights.dim() == 1 or name.startswith("weight_ch"):
+            nn.init.zeros_(weights)
+            if name.startswith("bias_ih") and len(weights) == 4 * size:  # PyTorch's order: input, forget, cell, output
+                weights[size : 2 * size] = 1
             continue
-        if scheme == "uniform":
-            lstm.reset_parameters()
-            continue
-        size = lstm.hidden_size
-        for gate in range(4):  # PyTorch's order: input, forget, cell, output
-            rows = slice(gate * size, (gate + 1) * size)
-            nn.init.xavier_uniform_(lstm.weight_ih_l0.data[rows])
-            nn.init.orthogonal_(lstm.weight_hh_l0.data[rows])
-        nn.init.zeros_(lstm.bias_ih_l0)
-        nn.init.zeros_(lstm.bias_hh_l0)
-        nn.init.ones_(lstm.bias_ih_l0.data[size : 2 * size])
+        fill = nn.init.xavier_uniform_ if name.startswith("weight_ih") else nn.init.orthogonal_
+        for gate in weights.split(min(size, len(weights))):
+            fill(gate)

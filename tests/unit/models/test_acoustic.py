@@ -1,4 +1,6 @@
-"""The acoustic model against a step-by-step NumPy LSTM, and its independence of padding and batch."""
+"""The acoustic model: independence of padding and batch, heads, labels of steps, initial weights."""
+
+import math
 
 import numpy as np
 import pytest
@@ -10,37 +12,42 @@ from asrkit.decoding.prefix_beam import prefix_beam_search
 from asrkit.errors import ConfigError
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
-from asrkit.models.frontend import num_steps, stack_frames
-from asrkit.models.recurrent import RecurrentLayer, reversal_index
+from asrkit.models.frontend import stack_frames
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
+CELLS = [
+    {"cell": "lstm"},
+    {"cell": "lstm", "projection_size": 3},
+    {"cell": "peephole_lstm"},
+    {"cell": "gru"},
+    {"cell": "elman"},
+    {"cell": "elman", "nonlinearity": "relu"},
+    {"cell": "jordan"},
+    {"cell": "jordan", "nonlinearity": "relu"},
+]
+FRONTENDS = [
+    {"stack": 1, "skip": 1},
+    {"stack": 5, "skip": 2},
+    {"frontend": "conv2d", "conv_channels": 4},
+    {"frontend": "conv2d", "conv_channels": 4, "stack": 1, "skip": 1},
+    {"frontend": "tdnn", "tdnn_size": 8},
+    {"frontend": "tdnn", "tdnn_size": 8, "stack": 1, "skip": 1},
+]
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
+def naming(settings):
+    return " ".join(str(value) for value in settings.values())
 
 
-def numpy_lstm(lstm: torch.nn.LSTM, inputs: np.ndarray) -> np.ndarray:
-    """One direction over (T, D), written from the equations of Hochreiter and Schmidhuber with a forget gate."""
-    weights = {name: value.detach().numpy().astype(np.float64) for name, value in lstm.named_parameters()}
-    hidden = cell = np.zeros(lstm.hidden_size)
-    outputs = []
-    for frame in inputs:
-        gates = weights["weight_ih_l0"] @ frame + weights["bias_ih_l0"]
-        gates = gates + weights["weight_hh_l0"] @ hidden + weights["bias_hh_l0"]
-        enter, forget, new, leave = np.split(gates, 4)
-        cell = sigmoid(forget) * cell + sigmoid(enter) * np.tanh(new)
-        hidden = sigmoid(leave) * np.tanh(cell)
-        outputs.append(hidden)
-    return np.array(outputs)
-
-
-def random_feats(*lens, dim=5, seed=0):
+def random_feats(*lens, dim=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(length, dim, generator=generator) for length in lens]
 
 
 def pad(feats, extra=0, value=0.0):
     longest = max(len(matrix) for matrix in feats) + extra
-    batch = torch.full((len(feats), longest, feats[0].shape[1]), value)
+    batch = torch.full((len(feats), longest, feats[0].shape[1]), value, dtype=feats[0].dtype)
     for row, matrix in zip(batch, feats, strict=True):
         row[: len(matrix)] = matrix
     return batch, torch.tensor([len(matrix) for matrix in feats])
@@ -49,52 +56,45 @@ def pad(feats, extra=0, value=0.0):
 def make_model(bidirectional=True, **settings):
     torch.manual_seed(3)
     config = ModelConfig(bidirectional=bidirectional, num_layers=2, hidden_size=6, **settings)
-    return AcousticModel(config, feat_dim=5, num_tokens=4).eval()
+    return AcousticModel(config, feat_dim=6, num_tokens=4, feat_channels=3).eval()
 
 
+def run_and_derive(model, batches):
+    """Of every utterance its log-probs and the gradient of its features, and the gradients of all weights.
+
+    The function that is derived weighs each valid value of each head differently, whatever the batch.
+    """
+    model.zero_grad()
+    found = []
+    for feats, lens in batches:
+        feats = feats.clone().requires_grad_()
+        log_prob_lens, *heads = model.outputs(feats, lens)
+        valid = [head[row, :length] for row, length in enumerate(log_prob_lens) for head in heads]
+        sum((values**3).sum() for values in valid).backward()
+        found += [values.detach() for values in valid]
+        for gradient, length in zip(feats.grad, lens, strict=True):
+            assert not gradient[length:].any(), "padding has a gradient"
+            found.append(gradient[:length])
+    return found, [weights.grad.clone() for weights in model.parameters()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_a_layer_equals_the_equations_step_by_step(bidirectional):
-    torch.manual_seed(1)
-    layer = RecurrentLayer(5, 7, bidirectional)
-    feats = random_feats(9, 4, 1)
-    batch, lens = pad(feats)
-    outputs = layer(batch, reversal_index(lens, batch.shape[1])).detach().numpy()
-    for row, matrix in zip(outputs, feats, strict=True):
-        expected = numpy_lstm(layer.ahead, matrix.numpy())
-        if bidirectional:
-            expected = np.hstack([expected, numpy_lstm(layer.back, matrix.numpy()[::-1])[::-1]])
-        np.testing.assert_allclose(row[: len(matrix)], expected, atol=1e-6)
-
-
-def test_reversal_is_within_each_utterance():
-    assert reversal_index(torch.tensor([3, 1, 4]), 4).tolist() == [[2, 1, 0, 3], [0, 1, 2, 3], [3, 2, 1, 0]]
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize(("stack", "skip"), [(1, 1), (3, 3), (5, 2)])
-def test_padding_and_batch_change_no_log_prob_and_no_gradient(bidirectional, stack, skip):
-    model = make_model(bidirectional, stack=stack, skip=skip)
-    feats = random_feats(13, 4, 7, 1, 12)
-
-    def run(batches):
-        """Log-probs of every utterance, and the gradient of a function that weighs them all alike."""
-        model.zero_grad()
-        found, total = [], 0.0
-        for batch, lens in batches:
-            log_probs, log_prob_lens = model(batch, lens)
-            for row, length in zip(log_probs, log_prob_lens, strict=True):
-                found.append(row[:length])
-                total = total + (row[:length] ** 2).sum()
-        total.backward()
-        return [row.detach() for row in found], [parameter.grad.clone() for parameter in model.parameters()]
-
-    alone, alone_grads = run([pad([matrix]) for matrix in feats])
-    for batches in ([pad(feats)], [pad(feats, extra=20, value=1e3)]):
-        together, grads = run(batches)
-        for one, other in zip(alone, together, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
-        for one, other in zip(alone_grads, grads, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize(
+    "settings", [{**cell, "residual": True} for cell in CELLS] + [{**frontend} for frontend in FRONTENDS], ids=naming
+)
+def test_padding_and_batch_change_no_log_prob_and_no_gradient(settings, bidirectional, dtype):
+    """Alone, in one batch, and in a batch whose long padding is not even numbers."""
+    model = make_model(bidirectional, head="both", **settings).to(dtype)
+    feats = [matrix.to(dtype) for matrix in random_feats(13, 4, 7, 1, 12)]
+    found, gradients = run_and_derive(model, [pad([matrix]) for matrix in feats])
+    # The order of `found` is utterance by utterance for single ones, all log-probs first for a batch.
+    found = [found[3 * k + i] for k in range(len(feats)) for i in (0, 1)] + found[2::3]
+    close = {"atol": 2e-4, "rtol": 1e-3} if dtype == torch.float32 else {"atol": 1e-12, "rtol": 1e-10}
+    for batch in (pad(feats), pad(feats, extra=20, value=math.nan)):
+        together, other_gradients = run_and_derive(model, [batch])
+        for one, other in zip([*found, *gradients], [*together, *other_gradients], strict=True):
+            torch.testing.assert_close(one, other, **close)
 
 
 def test_log_probs_are_normalised():
@@ -102,15 +102,6 @@ def test_log_probs_are_normalised():
     log_probs, log_prob_lens = make_model()(batch, lens)
     assert log_prob_lens.tolist() == [4, 3]
     torch.testing.assert_close(log_probs.exp().sum(2), torch.ones(2, 4))
-
-
-def test_stacking_repeats_the_edges():
-    feats = torch.arange(1.0, 8.0).reshape(1, 7, 1)
-    stacked, lens = stack_frames(feats, torch.tensor([5]), stack=3, skip=2)
-    assert lens.tolist() == [3]
-    assert stacked[0, :3].tolist() == [[1, 2, 3], [3, 4, 5], [5, 5, 5]]
-    delayed, _ = stack_frames(feats, torch.tensor([5]), stack=3, skip=2, offsets=torch.tensor([1]))
-    assert delayed[0, :3].tolist() == [[1, 1, 2], [2, 3, 4], [4, 5, 5]]
 
 
 def test_a_label_of_a_step_is_that_of_its_middle_frame():
@@ -165,24 +156,43 @@ def test_decoders_take_the_log_probs_of_frames_alone():
     assert np.isfinite(forced_align(log_probs, list(best.tokens)).log_probs).all()
 
 
-def test_number_of_steps_is_rounded_up():
-    assert [num_steps(n, 3) for n in (1, 2, 3, 4, 6, 7)] == [1, 1, 1, 2, 2, 3]
+@pytest.mark.parametrize("settings", CELLS, ids=naming)
+def test_orthogonal_initialisation(settings):
+    model = make_model(init="orthogonal", **settings)
+    for name, weights in model.stack.layers[1].named_parameters():
+        kind = name.split(".")[-1].split("_l0")[0]
+        if weights.dim() == 1 or kind == "weight_ch":
+            expected = torch.zeros_like(weights)
+            if "lstm" in settings["cell"] and kind == "bias_ih":
+                expected[6:12] = 1.0  # input, forget, cell and output gate of 6 units each
+            assert torch.equal(weights, expected), name
+        elif kind != "weight_ih":
+            gates = weights.detach().split(min(6, len(weights)))
+            assert (
+                len(gates) == {"lstm": 4, "peephole_lstm": 4, "gru": 3}.get(settings["cell"], 1) or kind != "weight_hh"
+            )
+            for gate in gates:
+                gram = gate @ gate.T if gate.shape[0] <= gate.shape[1] else gate.T @ gate
+                torch.testing.assert_close(gram, torch.eye(len(gram)), atol=1e-5, rtol=0)
 
 
-def test_orthogonal_initialisation():
-    lstm = make_model(init="orthogonal").stack.layers[0].back
-    recurrent = lstm.weight_hh_l0.detach().reshape(4, 6, 6)
-    for gate in recurrent:
-        torch.testing.assert_close(gate @ gate.T, torch.eye(6), atol=1e-5, rtol=0)
-    bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0).detach().reshape(4, 6)
-    assert bias.tolist() == [[0] * 6, [1] * 6, [0] * 6, [0] * 6]
-
-
-def test_uniform_initialisation_stays_within_the_textbooks_bounds():
+@pytest.mark.parametrize("cell", ["lstm", "peephole_lstm", "gru", "elman", "jordan"])
+def test_uniform_initialisation_stays_within_the_textbooks_bounds(cell):
     torch.manual_seed(0)
-    model = AcousticModel(ModelConfig(num_layers=1, hidden_size=100, init="uniform"), feat_dim=39, num_tokens=30)
-    for parameter in model.stack.layers[0].parameters():
-        assert 0.095 < parameter.abs().max() <= 0.1
+    model = AcousticModel(ModelConfig(cell=cell, num_layers=1, hidden_size=100), feat_dim=39, num_tokens=30)
+    for weights in model.stack.layers[0].parameters():
+        assert 0.095 < weights.abs().max() <= 0.1
+
+
+def test_a_given_range_of_initial_weights_holds_for_all_of_them():
+    model = make_model(init_range=0.02, frontend="tdnn", tdnn_size=50, head="both")
+    for name, weights in model.named_parameters():
+        if "norm" in name:
+            assert torch.equal(weights, torch.full_like(weights, name.endswith("weight"))), name
+        else:
+            assert weights.abs().max() <= 0.02, name
+            if weights.numel() > 100:
+                assert weights.min() < -0.018 and weights.max() > 0.018, name
 
 
 @pytest.mark.parametrize(("name", "limit"), [("num_layers", 100), ("hidden_size", 8192), ("stack", 100)])

@@ -1,0 +1,33 @@
+"""2-D convolution over time and frequency as a front end (Sainath et al. 2013; strides as in Amodei et al. 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Conv2dFrontend(nn.Module):
+    """Two layers of 3 x 3 filters and ReLU, each of which halves the frequencies and keeps the frames.
+
+    Static features and each order of deltas are channels of the input, so that a filter sees them at one place. It is
+    meant for log mel energies: neighbours among cepstral coefficients have no such meaning.
+    """
+
+    def __init__(self, feat_dim: int, feat_channels: int, size: int):
+        """`feat_channels`: equal parts of a feature vector that become channels; `size`: channels of each layer."""
+        super().__init__()
+        self.feat_channels = feat_channels
+        self.first = nn.Conv2d(feat_channels, size, 3, stride=(1, 2), padding=1)
+        self.second = nn.Conv2d(size, size, 3, stride=(1, 2), padding=1)
+        self.output_size = size * ((feat_dim // feat_channels + 3) // 4)
+
+    def forward(self, feats: Tensor, padding: Tensor) -> Tensor:
+        """`feats` (N, T, D), `padding` (N, T), true where frames are not valid -> (N, T, output_size).
+
+        Padding is set to 0 before each layer, as is what lies before the first frame and beyond the last.
+        """
+        padding = padding[:, None, :, None]
+        maps = feats.unflatten(2, (self.feat_channels, -1)).transpose(1, 2)  # (N, channels, T, frequencies)
+        for layer in (self.first, self.second):
+            maps = torch.relu(layer(maps.masked_fill(padding, 0.0)))
+        return maps.transpose(1, 2).flatten(2)
