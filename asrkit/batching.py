@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from asrkit.io.keys import Keys, Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +28,39 @@ class Batch:
     frame_labels: Tensor | None = None  # (N, T) int64: the phone at each frame's centre, -1 for none and for padding
 
 
-def bucket(num_frames: Mapping[str, int], batch_size: int, rng: np.random.Generator | None = None) -> list[list[str]]:
+class Batches(Sequence[list[str]]):
+    """Utterance ids in batches, as arrays of numbers: `order` (n,) rows of `utt_ids`, cut every `batch_size`."""
+
+    def __init__(self, utt_ids: Keys, order: np.ndarray, batch_size: int) -> None:
+        self._utt_ids, self._order, self._batch_size = utt_ids, order, batch_size
+        self._shuffled = np.arange(-(-len(order) // batch_size))
+
+    def shuffle(self, rng: np.random.Generator) -> None:
+        rng.shuffle(self._shuffled)
+
+    def __len__(self) -> int:
+        return len(self._shuffled)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = self._shuffled[index] * self._batch_size  # raises IndexError, which ends iteration
+        return [self._utt_ids[row] for row in self._order[start : start + self._batch_size].tolist()]
+
+
+def bucket(num_frames: Mapping[str, int], batch_size: int, rng: np.random.Generator | None = None) -> Batches:
     """Group utterance ids into batches of similar length, so that little of a batch is padding.
 
     Without `rng` the batches go from short to long. With it, lengths are jittered by up to 10 % before sorting and
     the order of batches is shuffled, so that epochs differ.
     """
-    utt_ids = list(num_frames)
-    lens = np.array([num_frames[utt_id] for utt_id in utt_ids], dtype=np.float64)
+    numbers = Numbers.of(num_frames)
+    lens = numbers.values_by_row.astype(np.float64)
     if rng is not None:
         lens *= rng.uniform(0.9, 1.1, len(lens))
-    order = np.argsort(lens, kind="stable")
-    batches = [[utt_ids[i] for i in order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
+    batches = Batches(numbers.keys_by_row, np.argsort(lens, kind="stable").astype(np.int32), batch_size)
     if rng is not None:
-        rng.shuffle(batches)
+        batches.shuffle(rng)
     return batches
 
 

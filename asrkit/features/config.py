@@ -9,7 +9,7 @@ import numpy as np
 
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.features.mel import mel_filters
-from asrkit.features.window import Window
+from asrkit.features.window import Window, first_start
 
 Kind = Literal["mfcc", "fbank"]
 CmvnMode = Literal["speaker", "utterance", "global", "none"]
@@ -111,6 +111,14 @@ class FeatureConfig:
     def dim(self) -> int:
         """Dimension of the finished features, with deltas."""
         return self.num_static * (self.delta_order + 1)
+
+    def frame_centres(self, num_frames: int) -> np.ndarray:
+        """Times (num_frames,) float64 of the middles of frames, in seconds from the utterance's beginning."""
+        if self.backend == "librosa":
+            first = self.fft_size / 2 if self.snip_edges else 0.0
+        else:
+            first = first_start(self.frame_length, self.frame_shift, self.snip_edges) + self.frame_length / 2
+        return (first + np.arange(num_frames) * self.frame_shift) / self.sample_rate
 
     def static_settings(self) -> dict[str, object]:
         """The settings that define stored features: all but those of CMVN and deltas, and whose definitions they are.

@@ -23,18 +23,25 @@ class FeatureExtractor:
     """Turns audio into static features. Holds tables and no state: one instance serves any number of utterances.
 
     `backend` names what computes them: "native", "numpy", "torchaudio" or "librosa". It can be sent to other
-    processes. Raises ConfigError when that backend cannot be loaded, or lacks a setting.
+    processes. `warp` divides the frequencies of the mel filters (mel.warp_hz): formants then seem to lie that
+    many times higher. Raises ConfigError when that backend cannot be loaded, or lacks a setting.
     """
 
-    def __init__(self, config: FeatureConfig) -> None:
+    def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
         self.config = config
+        self.warp = warp
         self.num_static = config.num_static
         self.backend = resolve_backend(config.backend)
         self.first_start = first_start(config.frame_length, config.frame_shift, config.snip_edges)
         if self.backend == "native":
-            self._backend = NativeBackend(config, kernel("_mfcc"))
+            self._backend = NativeBackend(config, kernel("_mfcc"), warp)
         elif self.backend == "numpy":
-            self._backend = NumpyBackend(config)
+            self._backend = NumpyBackend(config, warp)
+        elif warp != 1.0:
+            raise ConfigError(
+                f"features.backend: {self.backend} does not warp frequencies (training.augment.vtlp); choose native or "
+                "numpy"
+            )
         elif self.backend == "torchaudio":
             from asrkit.features.torchaudio_backend import TorchaudioBackend
 
@@ -45,7 +52,7 @@ class FeatureExtractor:
             self._backend = LibrosaBackend(config)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return FeatureExtractor, (self.config,)
+        return FeatureExtractor, (self.config, self.warp)
 
     @property
     def batch_size(self) -> int:

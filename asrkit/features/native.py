@@ -13,10 +13,10 @@ from asrkit.features.reference import log_energy_floor, static_tables
 class NativeBackend:
     """The kernel with its tables. Its results are those of NumpyBackend, but for rounding."""
 
-    def __init__(self, config: FeatureConfig, module: ModuleType) -> None:
+    def __init__(self, config: FeatureConfig, module: ModuleType, warp: float = 1.0) -> None:
         self.config = config
         self._module = module
-        window, filters, dct = static_tables(config)
+        window, filters, dct = static_tables(config, warp)
         energy = 0 if not config.use_energy else 2 if config.raw_energy else 1
         self._plan = module.plan(
             config.frame_shift,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +15,12 @@ from asrkit.features.cmvn import accumulate, apply_cmvn, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.io.ark import ArkReader
-from asrkit.io.scp import read_table
+from asrkit.io.keys import Keys, Numbers
+from asrkit.io.scp import scan_table
 from asrkit.io.stamp import file_digest, file_signature
 
 _MADE_BY = "made by stage 1 (asrkit extract)"
+_NO_LINE = -2  # in place of a speaker
 
 
 def finish(static: np.ndarray, stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray:
@@ -74,6 +77,8 @@ class FeatureLoader(Mapping[str, np.ndarray]):
     not grow with the audio's length, and the object can be sent to another process. Raises DataError for missing or
     empty files, for features that asrkit made with other settings (those of other tools do not tell theirs), for
     utterances without a speaker and for speakers without statistics.
+
+    `speakers` (n,): with cmvn "speaker", each utterance's speaker as a number; in the order of `utt_ids`.
     """
 
     def __init__(self, data_dir: str | Path, config: FeatureConfig, global_stats: np.ndarray | None = None) -> None:
@@ -87,23 +92,39 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         self._feats = ArkReader(self.data_dir / "feats.scp")
         if not self._feats:
             raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")
-        _expect_settings(self.data_dir / "feats.json", config)
-        self._spk_stats: dict[str, np.ndarray] = {}
-        self._utt2spk: dict[str, str] = {}
+        self.made_with = _read_settings(self.data_dir / "feats.json", config)
+        self._cmvn: ArkReader | None = None
         if config.cmvn == "speaker":
-            self._utt2spk = read_table(self.data_dir / "utt2spk")
-            self._spk_stats = {spk: np.array(stats) for spk, stats in ArkReader(self.data_dir / "cmvn.scp").items()}
-            faults = [
-                f"{self.data_dir / 'utt2spk'}: no line for {utt}, which feats.scp has; repeat stage 1 (asrkit extract)"
-                for utt in self._feats
-                if utt not in self._utt2spk
-            ]
-            faults += [
-                f"{self.data_dir / 'cmvn.scp'}: no line for speaker {spk}; repeat stage 1 (asrkit extract)"
-                for spk in sorted({self._utt2spk[utt] for utt in self._feats if utt in self._utt2spk})
-                if spk not in self._spk_stats
-            ]
-            raise_if_any(faults)
+            self._cmvn = ArkReader(self.data_dir / "cmvn.scp")
+            raise_if_any(self._read_speakers())
+
+    def _read_speakers(self) -> list[str]:
+        """Note each utterance's speaker as its row in cmvn.scp; faults are returned."""
+        self.speakers = np.full(len(self), _NO_LINE, np.int32)
+        faults: list[str] = []
+        missing: set[str] = set()
+        row = speaker = -1
+        for _, utt_id, spk_id in scan_table(self.data_dir / "utt2spk", faults):
+            row = self.utt_ids.find(utt_id, row + 1)
+            if row >= 0:
+                self.speakers[row] = speaker = self._cmvn.keys_by_row.find(spk_id, speaker)
+                if speaker < 0:
+                    missing.add(spk_id)
+        faults += [
+            f"{self.data_dir / 'utt2spk'}: no line for {self.utt_ids[row]}, which feats.scp has; repeat stage 1 "
+            "(asrkit extract)"
+            for row in np.flatnonzero(self.speakers == _NO_LINE).tolist()
+        ]
+        faults += [
+            f"{self.data_dir / 'cmvn.scp'}: no line for speaker {spk}; repeat stage 1 (asrkit extract)"
+            for spk in sorted(missing)
+        ]
+        return faults
+
+    @property
+    def utt_ids(self) -> Keys:
+        """The utterances in the order of feats.scp."""
+        return self._feats.keys_by_row
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
         static = self._feats[utt_id]
@@ -112,8 +133,13 @@ class FeatureLoader(Mapping[str, np.ndarray]):
                 f"{self.data_dir / 'feats.scp'}: {utt_id} has shape {static.shape}; expected {self.config.num_static} "
                 f"columns as the feature settings say; repeat stage 1 (asrkit extract)"
             )
-        stats = self._spk_stats[self._utt2spk[utt_id]] if self.config.cmvn == "speaker" else self._global_stats
-        return finish(static, stats, self.config)
+        return finish(static, self.stats(utt_id), self.config)
+
+    def stats(self, utt_id: str) -> np.ndarray | None:
+        """CMVN statistics (2, D + 1) of the utterance's speaker, or the global ones; None where none are needed."""
+        if self._cmvn is None:
+            return self._global_stats
+        return self._cmvn[self._cmvn.keys_by_row[self.speakers[self.utt_ids.row(utt_id)]]]
 
     def __len__(self) -> int:
         return len(self._feats)
@@ -128,20 +154,31 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         """Number of frames of an utterance, without reading its features."""
         return self._feats.num_rows(utt_id)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return FeatureLoader, (self.data_dir, self.config, self._global_stats)
+    def all_num_frames(self) -> Numbers:
+        """Number of frames of every utterance: those that extraction noted, else from the archives' headers."""
+        counts = np.full(len(self), -1, np.int32)
+        noted = self.data_dir / "utt2num_frames"
+        if self.made_with is not None and noted.is_file():
+            row = -1
+            for _, utt_id, value in scan_table(noted, []):
+                row = self.utt_ids.find(utt_id, row + 1)
+                if row >= 0 and value.isascii() and value.isdigit():
+                    counts[row] = int(value)
+        for row in np.flatnonzero(counts < 0).tolist():
+            counts[row] = self.num_frames(self.utt_ids[row])
+        return Numbers(self.utt_ids, counts)
 
 
 def _expect_files(paths: list[Path]) -> None:
     raise_if_any([f"{path}: not found; {_MADE_BY}" for path in paths if not path.is_file()])
 
 
-def _expect_settings(path: Path, config: FeatureConfig) -> None:
-    """Compare the settings that features were made with, where asrkit recorded them, with those now asked for."""
+def _read_settings(path: Path, config: FeatureConfig) -> dict[str, Any] | None:
+    """What features were made with, where asrkit recorded it (else None), after comparing it with what is asked for."""
     try:
         made_with = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return  # features from elsewhere
+        return None  # features from elsewhere
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); repeat stage 1 (asrkit extract)") from None
     raise_if_any(
@@ -152,3 +189,4 @@ def _expect_settings(path: Path, config: FeatureConfig) -> None:
             if made_with.get(name) != value
         ]
     )
+    return made_with

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from asrkit.errors import ConfigError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mel import dct_matrix, lifter_coefficients, mel_filters
 from asrkit.features.window import frame_view, mirrored, window_function
@@ -15,13 +16,20 @@ _BLOCK = 128
 _EPSILON = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
 
 
-def static_tables(config: FeatureConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def static_tables(config: FeatureConfig, warp: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Window (frame_length,), mel filters (fft_size // 2, num_mel_bins), cosine transform with lifter; all float64.
 
-    The transform is (num_ceps, num_mel_bins), or None for the filter bank.
+    The transform is (num_ceps, num_mel_bins), or None for the filter bank. Raises ConfigError when `warp` leaves a
+    filter without an FFT bin.
     """
     window = window_function(config.window, config.frame_length)
-    filters = mel_filters(config.num_mel_bins, config.fft_size, config.sample_rate, config.low_hz, config.top_hz)
+    band = config.low_hz, config.top_hz
+    filters = mel_filters(config.num_mel_bins, config.fft_size, config.sample_rate, *band, warp)
+    if empty := int((filters.max(axis=0) == 0.0).sum()):
+        raise ConfigError(
+            f"features.num_mel_bins: {config.num_mel_bins}; expected fewer: {empty} of the filters have no FFT bin "
+            f"when warped by {warp:g} (training.augment.vtlp)"
+        )
     if config.kind == "fbank":
         return window, filters, None
     lifter = lifter_coefficients(config.num_ceps, config.cepstral_lifter)[:, None]
@@ -36,10 +44,10 @@ def log_energy_floor(config: FeatureConfig) -> float:
 class NumpyBackend:
     """Kaldi's compute-mfcc-feats and compute-fbank-feats."""
 
-    def __init__(self, config: FeatureConfig) -> None:
+    def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
         self.config = config
         self._shift, self._fft_size = config.frame_shift, config.fft_size
-        window, filters, dct = static_tables(config)
+        window, filters, dct = static_tables(config, warp)
         self._window = window.astype(np.float32)
         # A row of zeros for half the sampling rate, and the inverse of the FFT's scale (a power of two: exact).
         self._filters = np.pad(filters * config.fft_size**2, ((0, 1), (0, 0))).astype(np.float32)

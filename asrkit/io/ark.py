@@ -19,6 +19,7 @@ import numpy as np
 
 from asrkit.errors import DataError, at, raise_if_any
 from asrkit.io.atomic import atomic_write
+from asrkit.io.keys import Keys
 from asrkit.io.scp import scan_table, write_table
 
 _DTYPES = {b"F": np.dtype("<f4"), b"D": np.dtype("<f8")}
@@ -80,9 +81,9 @@ class ArkWriter:
 class ArkReader(Mapping[str, np.ndarray]):
     """Arrays of an scp file by key: (rows, cols) matrices and (n,) vectors.
 
-    Reading the scp file keeps a few tens of bytes a key. Archives are mapped into memory when first used:
-    float matrices and vectors come as read-only views of the file, compressed ones as new float32 arrays.
-    Can be pickled (the maps are opened anew).
+    Reading the scp file keeps a few tens of bytes a key; `keys_by_row` has them in the order of its lines. Archives are
+    mapped into memory when first used: float matrices and vectors come as read-only views of the file, compressed ones
+    as new float32 arrays. Can be pickled (the maps are opened anew).
     """
 
     def __init__(self, scp_path: str | Path, *, root: str | Path | None = None):
@@ -92,29 +93,31 @@ class ArkReader(Mapping[str, np.ndarray]):
             DataError: the scp file is missing or faulty; a line for each fault.
         """
         self.scp_path = Path(scp_path)
-        self._rows: dict[str, int] = {}
-        self._lines, self._arks, self._offsets = array("q"), array("q"), array("q")
+        self._arks, self._offsets = array("i"), array("q")
         numbers: dict[str, int] = {}
         faults: list[str] = []
+        self.keys_by_row = Keys(self._scan(numbers, faults))
+        raise_if_any(faults)
+        self._paths = [os.path.join(root or "", path) for path in numbers]
+        self._maps: dict[int, mmap.mmap] = {}
+
+    def _scan(self, numbers: dict[str, int], faults: list[str]) -> Iterator[str]:
+        """The keys, while archives get their numbers and rows their places."""
         for line, key, value in scan_table(self.scp_path, faults):
             if value.endswith("|") or value.startswith("|"):
                 faults.append(
-                    f"{at(scp_path, line)}{key} is read from a pipe; write its features to an archive instead"
+                    f"{at(self.scp_path, line)}{key} is read from a pipe; write its features to an archive instead"
                 )
             elif value.endswith("]"):
                 faults.append(
-                    f"{at(scp_path, line)}{key} takes a range of rows or columns ({value}), which is not supported"
+                    f"{at(self.scp_path, line)}{key} takes a range of rows or columns ({value}), which is not supported"
                 )
             path, _, offset = value.rpartition(":")
             if not (path and offset.isascii() and offset.isdigit()):
                 path, offset = value, "0"  # a file of one array, without a key
-            self._rows[key] = len(self._rows)
-            self._lines.append(line)
             self._arks.append(numbers.setdefault(path, len(numbers)))
             self._offsets.append(int(offset))
-        raise_if_any(faults)
-        self._paths = [os.path.join(root or "", path) for path in numbers]
-        self._maps: dict[int, mmap.mmap] = {}
+            yield key
 
     @property
     def archives(self) -> list[str]:
@@ -122,19 +125,19 @@ class ArkReader(Mapping[str, np.ndarray]):
         return list(self._paths)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.keys_by_row)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self.keys_by_row)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._rows
+        return key in self.keys_by_row
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_maps": {}}
 
     def _where(self, row: int) -> str:
-        return f"{at(self.scp_path, self._lines[row])}{self._paths[self._arks[row]]}:{self._offsets[row]}: "
+        return f"{at(self.scp_path, row + 1)}{self._paths[self._arks[row]]}:{self._offsets[row]}: "
 
     def _map(self, row: int) -> mmap.mmap:
         number = self._arks[row]
@@ -145,9 +148,7 @@ class ArkReader(Mapping[str, np.ndarray]):
                     mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:  # mmap raises ValueError for an empty file
                 reason = getattr(error, "strerror", None) or "empty file"
-                raise DataError(
-                    f"{at(self.scp_path, self._lines[row])}{path}: {reason}; expected a Kaldi archive"
-                ) from None
+                raise DataError(f"{at(self.scp_path, row + 1)}{path}: {reason}; expected a Kaldi archive") from None
             if len(self._maps) >= _MAX_MAPS:
                 # Views that are still in use keep their map alive.
                 self._maps.pop(next(iter(self._maps)))
@@ -187,7 +188,7 @@ class ArkReader(Mapping[str, np.ndarray]):
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of an array, read from its header alone. Raises KeyError, or DataError as `[key]` does."""
-        return self._header(self._rows[key])[2]
+        return self._header(self.keys_by_row.row(key))[2]
 
     def num_rows(self, key: str) -> int:
         """Rows of a matrix (length of a vector), read from its header alone."""
@@ -200,7 +201,7 @@ class ArkReader(Mapping[str, np.ndarray]):
             KeyError: no such key.
             DataError: the archive is missing, cut short or not a binary Kaldi archive.
         """
-        data, token, shape, begin, min_value, value_range = self._header(self._rows[key])
+        data, token, shape, begin, min_value, value_range = self._header(self.keys_by_row.row(key))
         if token in _COMPRESSED:
             return _decompress(data, token, shape, begin, min_value, value_range)
         count = int(np.prod(shape, dtype=np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ _ROW = re.compile(r"[ \t\r]*([^ \t\r\n]*)[ \t\r]*([^\n]*)")
 def split_fields(line: str) -> list[str]:
     """Fields of a line, separated by blanks and tabs; every other character may be part of a field."""
     return _FIELD.findall(line)
+
+
+def split_row(line: str) -> tuple[str, str]:
+    """Key and rest of a line, "" for what is missing."""
+    key, rest = _ROW.match(line).groups()
+    return key, rest.rstrip(BLANKS)
 
 
 def scan_lines(path: str | Path, faults: list[str]) -> Iterator[tuple[int, str, str]]:
@@ -49,18 +56,23 @@ def scan_lines(path: str | Path, faults: list[str]) -> Iterator[tuple[int, str, 
             if number == 1 and line.startswith("\ufeff"):
                 faults.append(f"{at(path, 1)}starts with a byte-order mark; save it as UTF-8 without one")
                 line = line[1:]
-            key, rest = _ROW.match(line).groups()
+            key, rest = split_row(line)
             if key:
-                yield number, key, rest.rstrip(BLANKS)
+                yield number, key, rest
             else:
                 faults.append(f"{at(path, number)}empty line; remove it")
 
 
 def scan_table(path: str | Path, faults: list[str], *, empty_ok: bool = False) -> Iterator[tuple[int, str, str]]:
     """As `scan_lines`, for a table of unique keys: the first row of each key, all other faults noted."""
-    first_lines: dict[str, int] = {}
-    for number, key, value in scan_lines(path, faults):
-        first = first_lines.setdefault(key, number)
+    first_lines: dict[str, int] | None = None  # made where keys stop ascending: before that none can come again
+    last = ""
+    for count, (number, key, value) in enumerate(scan_lines(path, faults)):
+        if first_lines is None and key <= last:
+            above = itertools.islice(scan_lines(path, []), count)
+            first_lines = {above_key: above_number for above_number, above_key, _ in above}
+        last = key
+        first = number if first_lines is None else first_lines.setdefault(key, number)
         if first != number:
             faults.append(f"{at(path, number)}{key} a second time (first in line {first}); remove one of them")
             continue

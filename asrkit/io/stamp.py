@@ -16,8 +16,9 @@ from asrkit.io.atomic import atomic_write
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a (small) file's content."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def file_signature(path: str | Path) -> str:
