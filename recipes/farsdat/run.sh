@@ -67,12 +67,12 @@ fi
 
 if stage 7 "the textbook's networks in a table"; then
   # Up to date, unless --config has other frames.
-  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$recipe/conf/lstm.yaml" --nj "$nj" \
+  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$recipe/../../conf/textbook_lstm.yaml" --nj "$nj" \
     ${extract_options[@]+"${extract_options[@]}"}
   networks=()
-  for name in lstm lstm_deep blstm blstm_deep; do
+  for name in textbook_lstm textbook_lstm_deep textbook_blstm textbook_blstm_deep; do
     network=$(dirname "$dir")/$name
-    train "$recipe/conf/$name.yaml" "$network"
+    train "$recipe/../../conf/$name.yaml" "$network"
     decode "$network"
     report "$network"
     networks+=("$network")

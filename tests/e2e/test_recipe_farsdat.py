@@ -75,9 +75,9 @@ def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
         for path in (ROOT / folder).glob("*.sh"):
             (tmp_path / folder / path.name).write_bytes(path.read_bytes())
             (tmp_path / folder / path.name).chmod(0o755)
-    conf = tmp_path / "recipes/farsdat/conf"
+    conf = tmp_path / "conf"
     conf.mkdir()
-    for path in (ROOT / "recipes/farsdat/conf").iterdir():
+    for path in (ROOT / "conf").glob("textbook_*.yaml"):
         text = re.sub(r"hidden_size: \d+", "hidden_size: 6", path.read_text())
         (conf / path.name).write_text(re.sub(r"num_epochs: \d+", "num_epochs: 1", text))
     (tmp_path / "tools/setup.sh").write_text("#!/bin/sh\n")
@@ -92,10 +92,10 @@ def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
     assert header.split("  ")[0] == "experiment" and header.endswith("dev PER  test PER")
     fields = [row.split() for row in rows]
     assert [row[:4] for row in fields] == [
-        ["lstm", "unidirectional", "1", "6"],
-        ["lstm_deep", "unidirectional", "3", "6"],
-        ["blstm", "bidirectional", "1", "6"],
-        ["blstm_deep", "bidirectional", "3", "6"],
+        ["textbook_lstm", "unidirectional", "1", "6"],
+        ["textbook_lstm_deep", "unidirectional", "3", "6"],
+        ["textbook_blstm", "bidirectional", "1", "6"],
+        ["textbook_blstm_deep", "bidirectional", "3", "6"],
     ]
     # A layer of H blocks over D inputs has 4 H (D + H + 2) weights a direction, the output 31 (D + 1).
     layer = [4 * 6 * (inputs + 6 + 2) for inputs in (39, 6, 12)]

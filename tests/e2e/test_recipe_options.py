@@ -249,7 +249,8 @@ def test_first_and_last_stage(tree: Tree) -> None:
 
 def test_a_stage_on_request_runs_when_it_is_named(tree: Tree) -> None:
     """The textbook's networks, each trained, decoded and scored, then put in a table; beside --dir."""
-    networks = [f"{tree.root}/recipes/farsdat/exp/{name}" for name in ("lstm", "lstm_deep", "blstm", "blstm_deep")]
+    names = ("textbook_lstm", "textbook_lstm_deep", "textbook_blstm", "textbook_blstm_deep")
+    networks = [f"{tree.root}/recipes/farsdat/exp/{name}" for name in names]
     for options in (["--stage", "7"], ["--stage=7", "--stop-stage=7"]):
         tree.log.unlink(missing_ok=True)
         result = tree.run("farsdat", *options)

@@ -1,0 +1,101 @@
+"""Every configuration that ships is built and takes training steps; networks of papers have the papers' sizes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asrkit.config import load_config
+from asrkit.experiment import make_model
+from asrkit.lang.tokens import TokenTable
+from asrkit.settings import ExperimentConfig
+from asrkit.training.optim import clip_gradients, make_optimizer
+
+ROOT = Path(__file__).parents[3]
+PRESETS = sorted([*ROOT.glob("conf/*.yaml"), *ROOT.glob("recipes/*/conf/*.yaml")])
+
+
+def load(path, num_phones):
+    config = load_config(path, ExperimentConfig)
+    return config, make_model(config, TokenTable([f"p{i}" for i in range(num_phones)]))
+
+
+def losses(model, feats, lens, tokens, labels):
+    """The mean loss of each head: CTC's over tokens, the frames' over steps."""
+    step_lens, ctc, frames = model.outputs(feats, lens)
+    found = []
+    if ctc is not None:
+        token_lens = torch.full((len(tokens),), tokens.shape[1])
+        found.append(torch.nn.functional.ctc_loss(ctc.transpose(0, 1), tokens, step_lens, token_lens))
+    if frames is not None:
+        classes = model.frame_labels_to_steps(labels, lens) - 1
+        found.append(torch.nn.functional.nll_loss(frames.transpose(1, 2), classes, ignore_index=-2))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: str(path.relative_to(ROOT).with_suffix("")))
+def test_a_preset_learns_a_small_batch(path):
+    """The full network, on two utterances of a quarter of a second with dropout as it is trained."""
+    torch.set_num_threads(1)
+    config, model = load(path, 30)
+    optimizer = make_optimizer(model, config.training)
+    rng = np.random.default_rng(1)
+    feats = torch.from_numpy(rng.normal(size=(2, 24, config.features.dim)).astype(np.float32))
+    lens = torch.tensor([24, 20])
+    tokens = torch.tensor([[3, 30, 7], [1, 2, 3]])
+    labels = tokens.repeat_interleave(8, dim=1)
+    model.eval()
+    before = losses(model, feats, lens, tokens, labels)
+    weights = {name: values.detach().clone() for name, values in model.named_parameters()}
+    model.train()
+    for _ in range(4):
+        loss = losses(model, feats, lens, tokens, labels)
+        assert torch.isfinite(loss).all()
+        optimizer.zero_grad()
+        loss.sum().backward()
+        norm = clip_gradients(model, config.training)
+        assert 0 < norm < np.inf
+        optimizer.step()
+    for name, values in model.named_parameters():
+        assert not torch.equal(values, weights[name]), f"{name} did not move"
+    model.eval()
+    assert (losses(model, feats, lens, tokens, labels) < before).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("graves2013_ctc_3l_250h", 3.8), ("graves2013_ctc_5l_250h", 6.8), ("graves2013_ctc_3l_421h_uni", 3.8)],
+)
+def test_networks_of_graves_2013_have_the_papers_number_of_weights(name, millions):
+    """Table 1 of the paper, for 123 inputs and TIMIT's 61 phones."""
+    config, model = load(ROOT / f"conf/{name}.yaml", 61)
+    assert config.features.dim == 123
+    assert round(sum(weights.numel() for weights in model.parameters()) / 1e6, 1) == millions
+    for weights in model.parameters():
+        assert weights.abs().max() <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "bidirectional", "num_layers", "hidden_size"),
+    [
+        ("textbook_lstm", False, 1, 150),
+        ("textbook_blstm", True, 1, 120),
+        ("textbook_lstm_deep", False, 3, 150),
+        ("textbook_blstm_deep", True, 3, 120),
+    ],
+)
+def test_networks_of_the_textbook(name, bidirectional, num_layers, hidden_size):
+    config, model = load(ROOT / f"conf/{name}.yaml", 30)
+    assert config.training.max_lr == 0.0003
+    # 30 classes and blank; 16 ms every 8 ms: 124 whole frames in a second, and a step for each of them.
+    log_probs, _ = model(torch.zeros(1, 1 + (1000 - 16) // 8, config.features.dim), torch.tensor([124]))
+    assert log_probs.shape == (1, 124, 31)
+    assert (config.features.frame_length_ms, config.features.frame_shift_ms) == (16, 8)
+    # Each direction has four gates, each with its input, recurrent weights and PyTorch's two biases.
+    directions, inputs, expected = 1 + bidirectional, 39, 0
+    for _ in range(num_layers):
+        expected += directions * 4 * hidden_size * (inputs + hidden_size + 2)
+        inputs = directions * hidden_size
+    assert sum(weights.numel() for weights in model.parameters()) == expected + 31 * (inputs + 1)
+    assert max(weights.abs().max() for weights in model.stack.parameters()) <= hidden_size**-0.5
