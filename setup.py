@@ -9,6 +9,7 @@ KERNELS = {
     "_mfcc": ["-ffp-contract=fast", "-fno-math-errno"],
     "_beam": ["-ffp-contract=off"],
     "_align": ["-ffp-contract=off"],
+    "_lstm": ["-ffp-contract=fast", "-fno-math-errno"],
 }
 
 setup(

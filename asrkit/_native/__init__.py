@@ -9,7 +9,7 @@ import os
 import sys
 from types import ModuleType
 
-KERNELS = ("_mfcc", "_beam", "_align")
+KERNELS = ("_mfcc", "_beam", "_align", "_lstm")
 
 _told = False
 

@@ -1,0 +1,471 @@
+/* The recurrent part of an LSTM layer, forwards and backwards in time: the kernel of asrkit.models.lstm_kernel. The
+ * products with the inputs are left to the caller, for they are plain matrix products over all frames.
+ *
+ * N utterances, F frames in all, T steps, H hidden units, P = ceil(H / 8) panels, Hp = 8 P, J = ceil(H / 32).
+ *
+ * Frames are packed as cuDNN does it: step by step, within a step by descending length of the utterances. So the rows
+ * of a step lie together, row r belongs to the same utterance in all steps, and padding does not exist. The direction
+ * that runs backwards visits the same rows from the last step to the first; utterances come in as they begin.
+ *
+ * Units are padded to whole vectors. All that belongs to eight units, a panel, lies together:
+ *
+ *     gates  (F, P, 4, 8)  input, forget, cell, output; before and after their nonlinearities
+ *     cells  (F, P, 2, 8)  the state and its tanh
+ *     states (F, Hp)       the output of the step before, 0 in an utterance's first
+ *     forward weights  (P, H, 32)       from the units to the 32 gates of a panel
+ *     backward weights (J, 4 Hp, 32)    from the gates to 32 units
+ *
+ * Every row is summed up in the same order, however many there are: an utterance's result does not depend on its batch.
+ */
+#ifndef BUILD
+
+#include "common.h"
+
+#define LANES 8
+#define TILE 32      /* columns of a product that are computed together */
+#define BLOCK 128    /* terms of a product for which a tile's weights stay in the first cache */
+
+typedef struct {
+    Py_ssize_t num_rows, num_frames, num_steps, num_units, num_panels, num_outputs;
+    const int64_t *batch_sizes; /* (T,) rows in each step, not increasing */
+    bool is_reversed;
+    const float *weights;
+    const float *peepholes; /* (3, Hp) input, forget, output; or NULL */
+    float *gates, *cells;
+    float *states, *outputs;                        /* forward only; outputs at this direction's first column */
+    const float *grad_outputs;                      /* backward only, like the rest */
+    float *grad_gates, *grad_peepholes, *grad_cell; /* grad_cell (N, Hp): what reaches the states of the step before */
+    float *grad_state;                              /* (N, 32 J) */
+} Task;
+
+#define KERNEL_FILE "_lstm.c"
+#include "builds.h"
+
+static bool has_size(const Py_buffer *view, const Py_ssize_t *shape) {
+    for (int i = 0; i < view->ndim; i++) {
+        if (view->shape[i] != shape[i]) return false;
+    }
+    return true;
+}
+
+/* Reads the sizes; true when every index that the loops will form lies within its array, else sets an exception. */
+static bool read_sizes(Task *task, const Py_buffer *sizes, const Py_buffer *gates, const Py_buffer *outputs,
+                       Py_ssize_t column, Py_ssize_t num_units) {
+    task->batch_sizes = sizes->buf;
+    task->num_steps = sizes->shape[0];
+    task->num_frames = gates->shape[0];
+    task->num_units = num_units;
+    task->num_panels = gates->shape[1];
+    task->num_outputs = outputs->shape[1];
+    Py_ssize_t left = task->num_frames;
+    bool is_sound = task->num_steps > 0;
+    for (Py_ssize_t t = 0; t < task->num_steps; t++) {
+        int64_t size = task->batch_sizes[t];
+        is_sound = is_sound && size > 0 && size <= left && (t == 0 || size <= task->batch_sizes[t - 1]);
+        if (is_sound) left -= size;
+    }
+    if (!is_sound || left != 0) {
+        PyErr_SetString(PyExc_ValueError, "lstm: batch_sizes must fall, be above 0 and add up to the frames");
+        return false;
+    }
+    task->num_rows = task->batch_sizes[0];
+    if (num_units < 1 || task->num_panels != (num_units - 1) / LANES + 1 || outputs->shape[0] != task->num_frames ||
+        column < 0 || column > task->num_outputs - num_units) {
+        PyErr_SetString(PyExc_ValueError, "lstm: gates and outputs do not fit the number of units");
+        return false;
+    }
+    return true;
+}
+
+#define MAX_VIEWS 8
+typedef struct {
+    const char *name;
+    int ndim;
+    bool is_writable, is_optional;
+} Expected;
+
+/* Opens the arrays; returns how many were opened before the first fault. Optional ones may be None: `buf` is NULL. */
+static int open_arrays(PyObject *const *args, const Expected *expected, int number, Py_buffer *views) {
+    for (int i = 0; i < number; i++) {
+        if (expected[i].is_optional && args[i] == Py_None) {
+            memset(&views[i], 0, sizeof(Py_buffer));
+            continue;
+        }
+        const char *kinds = i == 0 ? "q" : "f";
+        if (get_array(args[i], &views[i], kinds, expected[i].ndim, expected[i].is_writable, expected[i].name) < 0)
+            return i;
+    }
+    return number;
+}
+
+static bool read_scalars(PyObject *const *args, Py_ssize_t *num_units, Py_ssize_t *column, bool *is_reversed) {
+    *num_units = PyLong_AsSsize_t(args[0]);
+    *column = PyLong_AsSsize_t(args[1]);
+    int truth = PyObject_IsTrue(args[2]);
+    *is_reversed = truth == 1;
+    return !PyErr_Occurred();
+}
+
+static PyObject *not_fitting(const char *name) {
+    return PyErr_Format(PyExc_ValueError, "lstm: %s does not fit the other arrays", name);
+}
+
+PyDoc_STRVAR(forward_doc,
+             "forward(batch_sizes, weights, peepholes, gates, cells, states, outputs, num_units, column, is_reversed)\n\n"
+             "One direction of a layer. batch_sizes (T,) int64, the rest float32: weights (P, H, 32), peepholes (3, Hp)\n"
+             "or None. gates (F, P, 4, 8) hold the inputs' part and become the gates; fills cells (F, P, 2, 8), states\n"
+             "(F, Hp) and num_units columns of outputs (F, O) from `column` on.");
+
+static PyObject *forward(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t num_args) {
+    static const Expected expected[] = {{"batch_sizes", 1, false, false}, {"weights", 3, false, false},
+                                        {"peepholes", 2, false, true},    {"gates", 4, true, false},
+                                        {"cells", 4, true, false},        {"states", 2, true, false},
+                                        {"outputs", 2, true, false}};
+    enum { NUMBER = 7 };
+    if (num_args != NUMBER + 3) return PyErr_Format(PyExc_TypeError, "forward: %zd arguments; expected 10", num_args);
+    Py_buffer views[NUMBER];
+    PyObject *result = NULL;
+    int number = open_arrays(args, expected, NUMBER, views);
+    if (number < NUMBER) goto done;
+    Task task = {0};
+    Py_ssize_t num_units, column;
+    if (!read_scalars(args + NUMBER, &num_units, &column, &task.is_reversed)) goto done;
+    if (!read_sizes(&task, &views[0], &views[3], &views[6], column, num_units)) goto done;
+    const Py_ssize_t frames = task.num_frames, panels = task.num_panels;
+    const Py_ssize_t shapes[][4] = {{task.num_steps}, {panels, num_units, TILE}, {3, panels * LANES},
+                                    {frames, panels, 4, LANES}, {frames, panels, 2, LANES}, {frames, panels * LANES}};
+    for (int i = 1; i < 6; i++) {
+        if (views[i].buf != NULL && !has_size(&views[i], shapes[i])) {
+            not_fitting(expected[i].name);
+            goto done;
+        }
+    }
+    task.weights = views[1].buf;
+    task.peepholes = views[2].buf;
+    task.gates = views[3].buf;
+    task.cells = views[4].buf;
+    task.states = views[5].buf;
+    task.outputs = (float *)views[6].buf + column;
+    Py_BEGIN_ALLOW_THREADS;
+    PICK(run_forward)(&task);
+    Py_END_ALLOW_THREADS;
+    result = Py_NewRef(Py_None);
+done:
+    while (number > 0) PyBuffer_Release(&views[--number]);
+    return result;
+}
+
+PyDoc_STRVAR(backward_doc,
+             "backward(batch_sizes, weights, peepholes, gates, cells, grad_outputs, grad_gates, grad_peepholes,\n"
+             "         num_units, column, is_reversed)\n\n"
+             "Gradients of what `forward` computed. weights (J, 4 Hp, 32); gates and cells as it left them; grad_outputs\n"
+             "(F, O) as outputs. Fills grad_gates (F, P, 4, 8), before the nonlinearities, and grad_peepholes (3, Hp).");
+
+static PyObject *backward(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t num_args) {
+    static const Expected expected[] = {{"batch_sizes", 1, false, false}, {"weights", 3, false, false},
+                                        {"peepholes", 2, false, true},    {"gates", 4, false, false},
+                                        {"cells", 4, false, false},       {"grad_outputs", 2, false, false},
+                                        {"grad_gates", 4, true, false},   {"grad_peepholes", 2, true, true}};
+    enum { NUMBER = 8 };
+    if (num_args != NUMBER + 3) return PyErr_Format(PyExc_TypeError, "backward: %zd arguments; expected 11", num_args);
+    Py_buffer views[NUMBER];
+    PyObject *result = NULL;
+    int number = open_arrays(args, expected, NUMBER, views);
+    if (number < NUMBER) goto done;
+    Task task = {0};
+    Py_ssize_t num_units, column;
+    if (!read_scalars(args + NUMBER, &num_units, &column, &task.is_reversed)) goto done;
+    if (!read_sizes(&task, &views[0], &views[3], &views[5], column, num_units)) goto done;
+    const Py_ssize_t frames = task.num_frames, panels = task.num_panels, tiles = (num_units - 1) / TILE + 1;
+    const Py_ssize_t shapes[][4] = {{task.num_steps}, {tiles, 4 * panels * LANES, TILE}, {3, panels * LANES},
+                                    {frames, panels, 4, LANES}, {frames, panels, 2, LANES}, {frames, task.num_outputs},
+                                    {frames, panels, 4, LANES}, {3, panels * LANES}};
+    for (int i = 1; i < NUMBER; i++) {
+        if (views[i].buf != NULL && !has_size(&views[i], shapes[i])) {
+            not_fitting(expected[i].name);
+            goto done;
+        }
+    }
+    if ((views[2].buf == NULL) != (views[7].buf == NULL)) {
+        not_fitting("grad_peepholes");
+        goto done;
+    }
+    task.weights = views[1].buf;
+    task.peepholes = views[2].buf;
+    task.gates = views[3].buf;
+    task.cells = views[4].buf;
+    task.grad_outputs = (const float *)views[5].buf + column;
+    task.grad_gates = views[6].buf;
+    task.grad_peepholes = views[7].buf;
+    task.grad_state = calloc(task.num_rows * (tiles * TILE + panels * LANES), sizeof(float));
+    if (task.grad_state == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    task.grad_cell = task.grad_state + task.num_rows * tiles * TILE;
+    Py_BEGIN_ALLOW_THREADS;
+    if (task.peepholes != NULL) memset(task.grad_peepholes, 0, 3 * panels * LANES * sizeof(float));
+    PICK(run_backward)(&task);
+    Py_END_ALLOW_THREADS;
+    free(task.grad_state);
+    result = Py_NewRef(Py_None);
+done:
+    while (number > 0) PyBuffer_Release(&views[--number]);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, forward_doc},
+    {"backward", (PyCFunction)(void (*)(void))backward, METH_FASTCALL, backward_doc},
+    {NULL, NULL, 0, NULL},
+};
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)choose_build}, {0, NULL}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "asrkit._native._lstm", .m_methods = methods, .m_slots = slots};
+
+PyMODINIT_FUNC PyInit__lstm(void) { return PyModuleDef_Init(&definition); }
+
+#else /* compiled for each kind of CPU */
+
+#define LOAD(pointer) (*(const f32x8u *)(pointer))
+#define STORE(pointer, vector) (*(f32x8u *)(pointer) = (vector))
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE f32x8 BUILD(spread)(float x) { return (f32x8){x, x, x, x, x, x, x, x}; }
+
+/* c (R, 32) += a (R, depth) b (depth, 32), or = without `adds`. Rows of a and c are lda and ldc apart. */
+INLINE void BUILD(tile)(const int rows, Py_ssize_t depth, const float *a, Py_ssize_t lda, const float *b, float *c,
+                        Py_ssize_t ldc, bool adds) {
+    f32x8 sum[3][4];
+#pragma GCC unroll 3
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) {
+            sum[r][v] = (f32x8){0};
+            if (adds) sum[r][v] = LOAD(c + r * ldc + v * LANES);
+        }
+    }
+    for (Py_ssize_t k = 0; k < depth; k++) {
+        f32x8 factor[3];
+#pragma GCC unroll 3
+        for (int r = 0; r < rows; r++) factor[r] = BUILD(spread)(a[r * lda + k]);
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) { /* one vector of weights at a time: the registers hold 12 sums, 3 factors, this */
+            f32x8 weight = LOAD(b + k * TILE + v * LANES);
+#pragma GCC unroll 3
+            for (int r = 0; r < rows; r++) sum[r][v] += factor[r] * weight;
+        }
+    }
+#pragma GCC unroll 3
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) STORE(c + r * ldc + v * LANES, sum[r][v]);
+    }
+}
+
+/* The same for any number of rows: by threes, which is what the registers hold, but rather 2 + 2 than 3 + 1. */
+static void BUILD(multiply)(Py_ssize_t rows, Py_ssize_t depth, const float *a, Py_ssize_t lda, const float *b, float *c,
+                            Py_ssize_t ldc, bool adds) {
+    while (rows > 0) {
+        if (rows == 3 || rows > 4) {
+            BUILD(tile)(3, depth, a, lda, b, c, ldc, adds);
+            a += 3 * lda, c += 3 * ldc, rows -= 3;
+        } else if (rows >= 2) {
+            BUILD(tile)(2, depth, a, lda, b, c, ldc, adds);
+            a += 2 * lda, c += 2 * ldc, rows -= 2;
+        } else {
+            BUILD(tile)(1, depth, a, lda, b, c, ldc, adds);
+            rows = 0;
+        }
+    }
+}
+
+INLINE f32x8 BUILD(clip)(f32x8 x, float limit) {
+    i32x8 is_low = x < BUILD(spread)(-limit), is_high = x > BUILD(spread)(limit); /* comparisons with NaN are false: it stays */
+    x = (f32x8)((is_low & (i32x8)BUILD(spread)(-limit)) | (~is_low & (i32x8)x));
+    return (f32x8)((is_high & (i32x8)BUILD(spread)(limit)) | (~is_high & (i32x8)x));
+}
+
+/* e^x - 1 = scale - 1 + scale m for |x| <= 88: splits x into n ln 2 + r with |r| <= ln 2 / 2, so that scale is 2^n and
+ * m = e^r - 1. The polynomial is the Taylor series to r^7, whose rest is below 1e-8 relative to r. */
+INLINE f32x8 BUILD(split_exp)(f32x8 x, f32x8 *scale) {
+    const float rounder = 12582912.0f; /* 1.5 2^23: adding it rounds to an integer in the low bits */
+    f32x8 shifted = x * 1.44269504f + rounder;
+    f32x8 n = shifted - rounder;
+    f32x8 r = x - n * 0.693145752f; /* ln 2 in two parts: the first has few bits, so that n times it is exact */
+    r = r - n * 1.42860677e-6f;
+    f32x8 m = r * 1.98412698e-4f + 1.38888889e-3f;
+    m = m * r + 8.33333333e-3f;
+    m = m * r + 4.16666667e-2f;
+    m = m * r + 1.66666667e-1f;
+    m = m * r + 0.5f;
+    m = m * r + 1.0f;
+    *scale = (f32x8)(((i32x8)shifted << 23) + 0x3f800000);
+    return m * r;
+}
+
+INLINE f32x8 BUILD(sigmoid)(f32x8 x) {
+    f32x8 scale, m = BUILD(split_exp)(-BUILD(clip)(x, 87.0f), &scale);
+    return 1.0f / (1.0f + (scale + scale * m));
+}
+
+/* (e^2x - 1) / (e^2x + 1): exact to a few units in the last place near 0 too. */
+INLINE f32x8 BUILD(tanh)(f32x8 x) {
+    f32x8 scale, m = BUILD(split_exp)(2.0f * BUILD(clip)(x, 10.0f), &scale);
+    f32x8 grown = scale * m + (scale - 1.0f);
+    return grown / (grown + 2.0f);
+}
+
+INLINE void BUILD(store_some)(float *to, f32x8 vector, Py_ssize_t number) {
+    if (number >= LANES) {
+        STORE(to, vector);
+    } else {
+        for (Py_ssize_t i = 0; i < number; i++) to[i] = vector[i];
+    }
+}
+
+INLINE f32x8 BUILD(load_some)(const float *from, Py_ssize_t number) {
+    if (number >= LANES) return LOAD(from);
+    f32x8 vector = {0};
+    for (Py_ssize_t i = 0; i < number; i++) vector[i] = from[i];
+    return vector;
+}
+
+/* A panel of a row: from the gates' sums to the output. `before` is the panel's cell a step before, or NULL. */
+static __attribute__((noinline)) void BUILD(update)(const Task *task, Py_ssize_t panel, float *gates, float *cell,
+                                                    const float *before, float *output, float *state) {
+    const Py_ssize_t width = task->num_panels * LANES;
+    f32x8 old = {0};
+    if (before != NULL) old = LOAD(before);
+    f32x8 input = LOAD(gates), forget = LOAD(gates + 8), candidate = LOAD(gates + 16), out = LOAD(gates + 24);
+    if (task->peepholes != NULL) {
+        const float *peepholes = task->peepholes + panel * LANES;
+        input += LOAD(peepholes) * old;
+        forget += LOAD(peepholes + width) * old;
+    }
+    input = BUILD(sigmoid)(input);
+    forget = BUILD(sigmoid)(forget);
+    candidate = BUILD(tanh)(candidate);
+    f32x8 now = forget * old + input * candidate;
+    if (task->peepholes != NULL) out += LOAD(task->peepholes + 2 * width + panel * LANES) * now;
+    out = BUILD(sigmoid)(out);
+    f32x8 squashed = BUILD(tanh)(now), value = out * squashed;
+    STORE(gates, input);
+    STORE(gates + 8, forget);
+    STORE(gates + 16, candidate);
+    STORE(gates + 24, out);
+    STORE(cell, now);
+    STORE(cell + 8, squashed);
+    BUILD(store_some)(output, value, task->num_units - panel * LANES);
+    if (state != NULL) STORE(state, value);
+}
+
+static void BUILD(run_forward)(const Task *task) {
+    const Py_ssize_t units = task->num_units, panels = task->num_panels, width = panels * LANES;
+    const Py_ssize_t steps = task->num_steps, outputs = task->num_outputs;
+    const int64_t *sizes = task->batch_sizes;
+    Py_ssize_t start = task->is_reversed ? task->num_frames - sizes[steps - 1] : 0, old = 0, known = 0;
+    for (Py_ssize_t i = 0; i < steps; i++) {
+        /* Rows `start` on are this step's. The first `known` of them have a step before, its rows are `old` on, and
+         * the first `kept` have one after, whose rows are `next` on. */
+        const Py_ssize_t t = task->is_reversed ? steps - 1 - i : i, size = sizes[t];
+        Py_ssize_t next = 0, kept = 0;
+        if (i + 1 < steps) {
+            next = task->is_reversed ? start - sizes[t - 1] : start + size;
+            kept = task->is_reversed ? size : sizes[t + 1];
+        }
+        float *gates = task->gates + start * 4 * width, *cells = task->cells + start * 2 * width;
+        float *states = task->states + start * width;
+        if (known > size) known = size;
+        memset(states + known * width, 0, (size - known) * width * sizeof(float));
+        for (Py_ssize_t k = 0; k < units; k += BLOCK) {
+            const Py_ssize_t depth = units - k < BLOCK ? units - k : BLOCK;
+            for (Py_ssize_t panel = 0; panel < panels; panel++) {
+                const float *weights = task->weights + (panel * units + k) * TILE;
+                BUILD(multiply)(known, depth, states + k, width, weights, gates + panel * TILE, 4 * width, true);
+                if (k + depth < units) continue;
+                for (Py_ssize_t r = 0; r < size; r++) {
+                    const Py_ssize_t at = r * panels + panel;
+                    const float *before = r < known ? task->cells + old * 2 * width + at * 16 : NULL;
+                    float *state = r < kept ? task->states + next * width + at * LANES : NULL;
+                    float *output = task->outputs + (start + r) * outputs + panel * LANES;
+                    BUILD(update)(task, panel, gates + at * TILE, cells + at * 16, before, output, state);
+                }
+            }
+        }
+        old = start, known = size, start = next;
+    }
+}
+
+/* A panel of a row: from the gradients of output and cell to those of the gates' sums and of the cell before. */
+static __attribute__((noinline)) void BUILD(downdate)(const Task *task, Py_ssize_t panel, const float *gates,
+                                                      const float *cell, const float *before, const float *grad_output,
+                                                      const float *grad_state, float *grad_cell, float *grad_gates) {
+    const Py_ssize_t width = task->num_panels * LANES;
+    f32x8 old = {0};
+    if (before != NULL) old = LOAD(before);
+    f32x8 input = LOAD(gates), forget = LOAD(gates + 8), candidate = LOAD(gates + 16), out = LOAD(gates + 24);
+    f32x8 now = LOAD(cell), squashed = LOAD(cell + 8);
+    f32x8 grad = BUILD(load_some)(grad_output, task->num_units - panel * LANES) + LOAD(grad_state);
+    f32x8 grad_out = grad * squashed * out * (1.0f - out);
+    f32x8 grad_now = LOAD(grad_cell) + grad * out * (1.0f - squashed * squashed);
+    if (task->peepholes != NULL) grad_now += LOAD(task->peepholes + 2 * width + panel * LANES) * grad_out;
+    f32x8 grad_input = grad_now * candidate * input * (1.0f - input);
+    f32x8 grad_forget = grad_now * old * forget * (1.0f - forget);
+    f32x8 grad_old = grad_now * forget;
+    if (task->peepholes != NULL) {
+        const float *peepholes = task->peepholes + panel * LANES;
+        float *grad_peepholes = task->grad_peepholes + panel * LANES;
+        grad_old += LOAD(peepholes) * grad_input + LOAD(peepholes + width) * grad_forget;
+        STORE(grad_peepholes, LOAD(grad_peepholes) + grad_input * old);
+        STORE(grad_peepholes + width, LOAD(grad_peepholes + width) + grad_forget * old);
+        STORE(grad_peepholes + 2 * width, LOAD(grad_peepholes + 2 * width) + grad_out * now);
+    }
+    STORE(grad_cell, grad_old);
+    STORE(grad_gates, grad_input);
+    STORE(grad_gates + 8, grad_forget);
+    STORE(grad_gates + 16, grad_now * input * (1.0f - candidate * candidate));
+    STORE(grad_gates + 24, grad_out);
+}
+
+static void BUILD(run_backward)(const Task *task) {
+    const Py_ssize_t panels = task->num_panels, width = panels * LANES, tiles = (task->num_units - 1) / TILE + 1;
+    const Py_ssize_t steps = task->num_steps, outputs = task->num_outputs;
+    const int64_t *sizes = task->batch_sizes;
+    Py_ssize_t start = task->is_reversed ? 0 : task->num_frames - sizes[steps - 1];
+    for (Py_ssize_t i = 0; i < steps; i++) {
+        /* From the direction's last step to its first. The first `known` rows have a step before it, from `old` on. */
+        const Py_ssize_t t = task->is_reversed ? i : steps - 1 - i, size = sizes[t];
+        Py_ssize_t old = 0, known = 0;
+        if (i + 1 < steps) {
+            old = task->is_reversed ? start + size : start - sizes[t - 1];
+            known = task->is_reversed ? sizes[t + 1] : size;
+        }
+        float *grad_gates = task->grad_gates + start * 4 * width;
+        for (Py_ssize_t r = 0; r < size; r++) {
+            for (Py_ssize_t panel = 0; panel < panels; panel++) {
+                const Py_ssize_t at = r * panels + panel, place = start * panels + at;
+                const float *before = r < known ? task->cells + old * 2 * width + at * 16 : NULL;
+                BUILD(downdate)(task, panel, task->gates + place * TILE, task->cells + place * 16, before,
+                                task->grad_outputs + (start + r) * outputs + panel * LANES,
+                                task->grad_state + r * tiles * TILE + panel * LANES, task->grad_cell + at * LANES,
+                                grad_gates + at * TILE);
+            }
+        }
+        for (Py_ssize_t k = 0; k < 4 * width; k += BLOCK) {
+            const Py_ssize_t depth = 4 * width - k < BLOCK ? 4 * width - k : BLOCK;
+            for (Py_ssize_t j = 0; j < tiles; j++) {
+                const float *weights = task->weights + (j * 4 * width + k) * TILE;
+                BUILD(multiply)(known, depth, grad_gates + k, 4 * width, weights, task->grad_state + j * TILE,
+                                tiles * TILE, k > 0);
+            }
+        }
+        start = old;
+    }
+}
+
+#undef LOAD
+#undef STORE
+#undef INLINE
+
+#endif

@@ -1,0 +1,166 @@
+"""LSTM layers on the CPU by a compiled kernel, over frames without padding.
+
+Legend: N utterances, T frames, F frames of all utterances together, D input dim, H hidden units a direction, P panels
+of eight units, Hp = 8 P.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from asrkit._native import kernel
+
+_LANES, _TILE = 8, 32  # units of a panel; columns of a product that the kernel computes together
+
+
+class Direction(NamedTuple):
+    """The weights of one direction in PyTorch's layout: the gates input, forget, cell and output of H rows each."""
+
+    weight_ih: Tensor  # (4H, D)
+    weight_hh: Tensor  # (4H, H)
+    bias: Tensor  # (4H,)
+    peepholes: Tensor | None = None  # (3, H) from the cell to the gates input, forget and output
+
+
+class Packing(NamedTuple):
+    """Where the frames of a padded batch lie in packed order: frame by frame, in each the longest utterance first."""
+
+    rows: Tensor  # (F,) int64 places in the batch's N * T frames
+    batch_sizes: Tensor  # (T,) int64 utterances that have a first, second... frame; those without one are left out
+
+
+def is_available() -> bool:
+    """Whether the kernel is there, in a build that is faster than torch's."""
+    native = kernel("_lstm")
+    return native is not None and native.BUILD != "baseline"
+
+
+def packing_of(lens: Tensor, num_frames: int) -> Packing:
+    """`lens` (N,), at most `num_frames`, the T of the padded batch."""
+    lens, order = lens.sort(descending=True, stable=True)
+    frames = torch.arange(num_frames)[:, None]
+    valid = frames < lens
+    batch_sizes = valid.sum(dim=1)
+    return Packing((order * num_frames + frames)[valid], batch_sizes[batch_sizes > 0])
+
+
+def pack(inputs: Tensor, packing: Packing) -> Tensor:
+    """(N, T, D) -> (F, D)."""
+    return _Pack.apply(inputs, packing.rows)
+
+
+def unpack(frames: Tensor, packing: Packing, shape: tuple[int, int]) -> Tensor:
+    """(F, D) -> (N, T, D) for `shape` (N, T). Padding is 0."""
+    return _Unpack.apply(frames, packing.rows, shape)
+
+
+def lstm(frames: Tensor, batch_sizes: Tensor, directions: Sequence[Direction]) -> Tensor:
+    """An LSTM layer from zero states: packed (F, D) -> (F, H), or (F, 2H) with a second direction, from end to start.
+
+    float32 on the CPU. Differentiable once, in `frames` and all weights.
+    """
+    return _Layer.apply(frames, batch_sizes, *(weights for direction in directions for weights in direction))
+
+
+class _Pack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape = inputs.shape[:2]
+        return inputs.flatten(0, 1).index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Unpack.apply(grad, *ctx.saved_tensors, ctx.shape), None
+
+
+class _Unpack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, rows: Tensor, shape: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(rows)
+        padded = frames.new_zeros(shape[0] * shape[1], frames.shape[1])
+        return padded.index_copy_(0, rows, frames).unflatten(0, shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Pack.apply(grad, *ctx.saved_tensors), None, None
+
+
+class _Layer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, frames: Tensor, batch_sizes: Tensor, *weights: Tensor | None) -> Tensor:
+        native, frames, num_frames = kernel("_lstm"), frames.contiguous(), len(frames)
+        directions = [Direction(*weights[i : i + 4]) for i in range(0, len(weights), 4)]
+        size = directions[0].weight_hh.shape[1]
+        outputs = frames.new_empty(num_frames, size * len(directions))
+        saved = [frames, batch_sizes]
+        for i, (weight_ih, weight_hh, bias, peepholes) in enumerate(directions):
+            weight_ih, weight_hh, bias = (_to_panels(w, size) for w in (weight_ih, weight_hh, bias[:, None]))
+            num_panels = len(weight_hh) // _TILE
+            gates = torch.addmm(bias[:, 0], frames, weight_ih.T).view(num_frames, num_panels, 4, _LANES)
+            cells = frames.new_empty(num_frames, num_panels, 2, _LANES)
+            states = frames.new_empty(num_frames, num_panels * _LANES)
+            if peepholes is not None:
+                peepholes = _pad(peepholes, num_panels * _LANES)
+            into_panels = weight_hh.unflatten(0, (num_panels, _TILE)).transpose(1, 2)
+            native.forward(
+                *map(_array, (batch_sizes, into_panels, peepholes, gates, cells, states, outputs)),
+                size,
+                i * size,
+                i > 0,
+            )
+            saved += [weight_ih, weight_hh, peepholes, gates, cells, states]
+        ctx.save_for_backward(*saved)
+        ctx.hidden_size = size
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        native, size, grad_outputs = kernel("_lstm"), ctx.hidden_size, grad_outputs.contiguous()
+        frames, batch_sizes, *saved = ctx.saved_tensors
+        grad_frames, grads = None, []
+        for i in range(len(saved) // 6):
+            weight_ih, weight_hh, peepholes, gates, cells, states = saved[6 * i : 6 * i + 6]
+            out_of_panels = _pad(weight_hh, -(-size // _TILE) * _TILE).unflatten(1, (-1, _TILE)).transpose(0, 1)
+            grad_gates = torch.empty_like(gates)
+            grad_peepholes = None if peepholes is None else torch.empty_like(peepholes)
+            arrays = (batch_sizes, out_of_panels, peepholes, gates, cells, grad_outputs, grad_gates, grad_peepholes)
+            native.backward(*map(_array, arrays), size, i * size, i > 0)
+            grad_gates = grad_gates.flatten(1)
+            if ctx.needs_input_grad[0]:
+                if grad_frames is None:
+                    grad_frames = grad_gates @ weight_ih
+                else:
+                    grad_frames.addmm_(grad_gates, weight_ih)
+            grads += [
+                _from_panels(grad_gates.T @ frames, size),
+                _from_panels(grad_gates.T @ states, size)[:, :size],
+                _from_panels(grad_gates.sum(dim=0)[:, None], size)[:, 0],
+                None if grad_peepholes is None else grad_peepholes[:, :size],
+            ]
+        return grad_frames, None, *grads
+
+
+def _pad(weights: Tensor, num_columns: int) -> Tensor:
+    return torch.nn.functional.pad(weights, (0, num_columns - weights.shape[1]))
+
+
+def _to_panels(weights: Tensor, size: int) -> Tensor:
+    """Rows (4H, K) of gates in PyTorch's order to (4 Hp, K): panel by panel, in each gate by gate."""
+    padded = torch.nn.functional.pad(weights.unflatten(0, (4, size)), (0, 0, 0, -size % _LANES))
+    return padded.unflatten(1, (-1, _LANES)).transpose(0, 1).flatten(0, 2)
+
+
+def _from_panels(rows: Tensor, size: int) -> Tensor:
+    """The inverse of _to_panels."""
+    return rows.unflatten(0, (-1, 4, _LANES)).transpose(0, 1).flatten(1, 2)[:, :size].flatten(0, 1)
+
+
+def _array(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.contiguous().numpy()
