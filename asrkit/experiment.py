@@ -3,7 +3,9 @@
 config.yaml      every setting, defaults included
 tokens.txt       output classes
 checkpoint.pt    state of training, for resuming
-history.csv      loss and PER of every epoch
+best.EPOCH.pt    weights of the epochs of lowest dev PER, as many as training.keep_best
+history.csv      loss, PER, learning rate and more of every epoch
+learning_curve.png, tensorboard/   the same as pictures
 excluded.txt     training utterances that CTC cannot align, when there are any
 final.pt         settings, output classes, CMVN statistics, weights and language model: all that recognition needs
 """
@@ -40,7 +42,8 @@ class Experiment:
 def make_model(config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:
     """An untrained network, its weights drawn from the training seed."""
     torch.manual_seed(config.training.seed)
-    return AcousticModel(config.model, config.features.dim, len(tokens))
+    dim, feat_channels = config.features.dim, config.features.delta_order + 1
+    return AcousticModel(config.model, dim, len(tokens), feat_channels)
 
 
 def save_experiment(

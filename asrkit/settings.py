@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from asrkit.decoding.config import DecodingConfig
+from asrkit.errors import ConfigError
 from asrkit.features.config import FeatureConfig
 from asrkit.models.config import ModelConfig
 from asrkit.training.config import TrainingConfig
@@ -18,3 +19,7 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+    def __post_init__(self) -> None:
+        if self.training.pretrain_epochs and self.model.head != "both":
+            raise ConfigError(f"training.pretrain_epochs is for model.head both, found head {self.model.head}")

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, ExperimentConfig) if args.config else ExperimentConfig()
-    _expect_inputs(args)
+    _expect_inputs(args, config)
     tokens = TokenTable.read(args.tokens)
     lm_text = None
     if args.lm:
@@ -64,43 +64,59 @@ def run(args: argparse.Namespace) -> int:
     global_cmvn = pooled_stats(args.train)
 
     model = make_model(config, tokens)
-    train_set = TrainingSet.open(args.train, config.features, global_cmvn, tokens)
-    train_set, excluded = split_infeasible(train_set, model)
-    dev_set = TrainingSet.open(args.dev, config.features, global_cmvn, tokens)
+    by_frames = config.model.head != "ctc"
+    train_set = TrainingSet.open(
+        args.train, config.features, global_cmvn, tokens, config.training.augment, with_frame_labels=by_frames
+    )
+    dev_set = TrainingSet.open(args.dev, config.features, global_cmvn, tokens, with_frame_labels=by_frames)
+    excluded = {}
+    if config.model.head != "frames":
+        train_set, excluded = split_infeasible(train_set, model)
     args.dir.mkdir(parents=True, exist_ok=True)
     if not checkpoint.exists():  # else train() refuses another run's before anything of it is touched
         for path in (stamp, final):
             path.unlink(missing_ok=True)
     _report_excluded(excluded, args.dir / "excluded.txt", args.train)
-    if not train_set.num_frames:
+    if not len(train_set):
         raise DataError(f"{at(args.train)}no utterance is left to train on; see {args.dir / 'excluded.txt'}")
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{num_parameters} parameters, {len(train_set.num_frames)} training utterances", file=sys.stderr)
-    history = train(model, config.training, train_set, dev_set, tokens, args.dir, fingerprint(identity))
+    print(f"{num_parameters} parameters, {len(train_set)} training utterances", file=sys.stderr)
+    result = train(model, config.training, train_set, dev_set, tokens, args.dir, fingerprint(identity))
     dump_config(config, args.dir / "config.yaml")
     tokens.write(args.dir / "tokens.txt")
     save_experiment(args.dir, config, tokens, model, global_cmvn, lm_text)
     write_stamp(decoding_stamp, decoding_identity)
     write_stamp(stamp, identity)
-    best, cpu_seconds = min(record.dev_per for record in history), history[-1].cpu_seconds
-    print(f"{args.dir}: dev PER {best:.2f} % (greedy), {cpu_seconds:.0f} CPU seconds", file=sys.stderr)
+    cpu_seconds = result.history[-1].cpu_seconds
+    print(f"{args.dir}: dev PER {result.dev_per:.2f} % (greedy), {cpu_seconds:.0f} CPU seconds", file=sys.stderr)
     return 0
 
 
-def _expect_inputs(args: argparse.Namespace) -> None:
+def _expect_inputs(args: argparse.Namespace, config: ExperimentConfig) -> None:
     made_by = {args.tokens: "stage 0 (asrkit prepare)"}
     for data_dir in (args.train, args.dev):
         made_by |= {data_dir / "text": "stage 0 (asrkit prepare)"}
         made_by |= {data_dir / name: "stage 1 (asrkit extract)" for name in ("feats.scp", "cmvn.scp")}
     if args.lm:
         made_by[args.lm] = "stage 2 (asrkit train-lm)"
-    raise_if_any([f"{at(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()])
+    faults = [f"{at(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()]
+    if config.model.head != "ctc":
+        faults += [
+            f"{at(path)}not found; model.head {config.model.head} learns from phone times; give data that has them, or "
+            "take head ctc"
+            for data_dir in (args.train, args.dev)
+            if not (path := data_dir / "phones.ctm").is_file()
+        ]
+    raise_if_any(faults)
 
 
 def _identity(args: argparse.Namespace, config: ExperimentConfig) -> dict[str, Any]:
-    """All that the trained weights depend on."""
-    files = [args.tokens, *(data_dir / name for data_dir in (args.train, args.dev) for name in ("text", "utt2spk"))]
+    """All that the trained weights depend on, but for the last bits that threads and device decide."""
+    names = ["text", "utt2spk"] if config.model.head == "ctc" else ["text", "utt2spk", "phones.ctm"]
+    files = [args.tokens, *(data_dir / name for data_dir in (args.train, args.dev) for name in names)]
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
+    for name in ("num_threads", "device", "checkpoint_minutes"):
+        del sections["training"][name]
     feats = [feats_identity(data_dir) for data_dir in (args.train, args.dev)]
     return {
         "config": sections,

@@ -54,7 +54,7 @@ class AugmentConfig:
 class TrainingConfig:
     """Optimiser, schedule, noise, and which weights of a run are kept."""
 
-    num_epochs: int = 17
+    num_epochs: int = 17  # at most; of each phase when there are two
     batch_size: int = 8
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = 0.9  # sgd only
@@ -76,10 +76,10 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     frame_weight: float = 0.3  # head both: weight of the frames' loss; CTC's has the rest
     pretrain_epochs: int = 0  # head both: first epochs on the frames' loss alone
-    early_stopping: int | None = None  # end after so many epochs without a lower dev PER
+    early_stopping: int | None = None  # end after so many epochs without a lower dev PER, once it is below 100 %
     select: Literal["best", "average", "ema"] = "best"  # the epoch of lowest dev PER, the mean of the best, or EMA
     keep_best: int = 1  # epochs of lowest dev PER whose weights are kept; `average` takes their mean
-    ema_decay: float | None = None  # exponential moving average of the weights, a factor an update
+    ema_decay: float | None = None  # select ema only: factor of the exponential moving average, an update
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite: end, or leave the batch out
     checkpoint_minutes: float = 2.0  # a checkpoint within an epoch after so much time, besides one after each
     seed: int = 1
@@ -120,8 +120,14 @@ class TrainingConfig:
             faults.append(f"training.early_stopping must be at least 1, found {self.early_stopping}")
         if self.two_phase and not (self.early_stopping and self.weight_noise):
             faults.append("training.two_phase needs early_stopping and weight_noise; set both")
-        if self.select == "ema" and self.ema_decay is None:
-            faults.append("training.select ema needs ema_decay; set it, to 0.999 for example")
+        if (self.select == "ema") != (self.ema_decay is not None):
+            faults.append("training.select ema and ema_decay go together; set both, ema_decay to 0.999 for example")
+        if self.select == "average" and self.keep_best == 1:
+            faults.append("training.select average needs keep_best above 1, found 1")
+        if self.pretrain_epochs >= self.num_epochs >= 1:
+            faults.append(f"training.pretrain_epochs must be below num_epochs, found {self.pretrain_epochs}")
+        if self.min_lr > self.max_lr > 0:
+            faults.append(f"training.min_lr must be at most max_lr, found {self.min_lr}")
         if self.bf16 and self.device == "cpu":
             faults.append("training.bf16 is for device cuda or auto; found cpu")
         raise_if_any(faults, ConfigError)

@@ -1,15 +1,15 @@
 """The training loop: reads from top to bottom, and can be killed at any time and resumed.
 
-Legend: N utterances, T frames, D feature dim, U tokens, V output classes.
+Legend: N utterances, T frames, D feature dim, T' steps, V output classes.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,27 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from asrkit.batching import Batch, bucket, iterate
+from asrkit.batching import Batch
 from asrkit.decoding.greedy import greedy_search
-from asrkit.errors import ModelError, at
-from asrkit.io.atomic import atomic_write
+from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.per import score
-from asrkit.training import checkpoint
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet
-from asrkit.training.optim import make_optimizer
+from asrkit.training.monitor import Monitor
+from asrkit.training.optim import clip_gradients, set_rate
+from asrkit.training.schedule import one_cycle_momentum
+from asrkit.training.state import EpochRecord, TrainingState
+from asrkit.training.step import LossSum, compute_gradients, ctc_losses, frame_loss, weight_noise
+from asrkit.training.weights import average
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """What one epoch gave. Losses are in nats a reference token."""
+class TrainingResult:
+    """The epochs of a run, and the dev PER (per cent, greedy) of the weights that were kept."""
 
-    epoch: int
-    train_loss: float
-    dev_loss: float
-    dev_per: float  # per cent, greedy decoding
-    cpu_seconds: float  # spent on training so far, evaluation left out
-
-
-def ctc_loss(log_probs: Tensor, log_prob_lens: Tensor, batch: Batch) -> Tensor:
-    """-log p(tokens | features) of each utterance (N,), in nats. `log_probs` is (N, T', V)."""
-    return nn.functional.ctc_loss(
-        log_probs.transpose(0, 1), batch.tokens, log_prob_lens, batch.token_lens, reduction="none"
-    )
+    history: list[EpochRecord]
+    dev_per: float
 
 
 def train(
@@ -56,127 +49,202 @@ def train(
     tokens: TokenTable,
     directory: Path,
     identity: str,
-) -> list[EpochRecord]:
-    """Train `model` in place, leaving it with the weights of the epoch of lowest dev PER.
+) -> TrainingResult:
+    """Train `model` in place, leaving it with the weights that `config.select` asks for.
 
-    After each epoch `directory/checkpoint.pt` is replaced; when one made under the same `identity` (whatever
-    fixes the run's inputs) is there, training goes on from it. Random numbers depend on the seed and the epoch
-    alone, so a resumed run repeats what an uninterrupted one does.
+    Checkpoints in `directory` are made after each epoch and every `config.checkpoint_minutes` within one; when one
+    made under the same `identity` (whatever fixes the run's inputs) is there, training goes on from it. The random
+    numbers of a batch depend on the seed, the epoch and the batch's number alone, so that on a CPU a resumed run ends
+    with bitwise the weights of an uninterrupted one.
 
     Raises:
-        ModelError: the loss is not finite (the batch's utterances are named), or the checkpoint is another run's.
+        ModelError: a loss or gradient is not finite (the batch's utterances are named), or the checkpoint is another
+            run's.
+        ConfigError: the device is not there.
     """
     torch.set_num_threads(config.num_threads)
-    batches_per_epoch = math.ceil(len(train_set.num_frames) / config.batch_size)
-    optimizer, schedule = make_optimizer(model, config, batches_per_epoch * config.num_epochs)
-    history: list[EpochRecord] = []
-    best_weights: dict[str, Tensor] = {}
+    model.to(choose_device(config.device))
+    batches_per_epoch = math.ceil(len(train_set) / config.batch_size)
+    state = TrainingState(model, config, batches_per_epoch, directory, identity)
+    monitor = Monitor(directory, state.epoch)
+    started, first_epoch = time.monotonic(), state.epoch
+    while not state.finished:
+        utts_per_second = train_epoch(state, train_set)
+        with state.evaluated_weights():
+            dev_loss, dev_per = evaluate(model, dev_set, tokens, on_frames=state.phase == 0)
+        record = _epoch_record(state, dev_loss, dev_per)
+        left = (time.monotonic() - started) / (state.epoch - first_epoch + 1) * (state.last_epoch - state.epoch)
+        monitor.show([*state.history, record], utts_per_second, left, state.last_epoch)
+        state.end_epoch(record)  # last: what a kill before it leaves undone is done again
+    monitor.close(state.history)
 
-    checkpoint_path = directory / "checkpoint.pt"
-    if checkpoint_path.exists():
-        saved = checkpoint.load(checkpoint_path)
-        if saved.get("identity") != identity:
-            raise ModelError(
-                f"{at(checkpoint_path)}belongs to a run with other settings or data; give another --dir, or --force to "
-                "start anew"
-            )
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        best_weights = saved["best_weights"]
-        history = [EpochRecord(**record) for record in saved["history"]]
-        print(f"resuming after epoch {len(history)} of {config.num_epochs}", file=sys.stderr)
+    epochs = [epoch for _, epoch in state.best.ranking]
+    if config.select != "average":
+        model.load_state_dict(state.best.weights(epochs[0]))
+        return TrainingResult(state.history, state.best.ranking[0][0])
+    model.load_state_dict(average([state.best.weights(epoch) for epoch in epochs]))
+    _, dev_per = evaluate(model, dev_set, tokens)
+    return TrainingResult(state.history, dev_per)
 
-    cpu_seconds = history[-1].cpu_seconds if history else 0.0
-    started, first_epoch = time.monotonic(), len(history) + 1
-    for epoch in range(first_epoch, config.num_epochs + 1):
-        rng = np.random.default_rng((config.seed, epoch))
+
+def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
+    """Train on the batches of the epoch that are not done yet. Returns: utterances a second.
+
+    Raises ModelError for a loss or gradient that is not finite, unless such batches are to be skipped and others
+    were not.
+    """
+    model, config, sums = state.model, state.config, state.sums
+    learning_rate = state.schedule()
+    frame_weight = _frame_weight(state)
+    noise = config.weight_noise if state.phase == 2 or not config.two_phase else 0.0
+    last_per = f", dev PER {state.history[-1].dev_per:.2f} %" if state.history else ""
+    progress = tqdm(
+        load_batches(state, train_set),
+        f"epoch {state.epoch}/{state.last_epoch}",
+        state.batches_per_epoch,
+        initial=sums.num_batches,
+        leave=False,
+        disable=None,
+        unit="batch",
+    )
+    model.train()
+    num_utts, started, saved, cpu_mark = 0, time.monotonic(), time.monotonic(), time.process_time()
+    for batch, rng in progress:
         torch.manual_seed(int(rng.integers(2**63)))
-        cpu_before = time.process_time()
-        model.train()
-        loss_sum, num_tokens, epoch_started = 0.0, 0, time.monotonic()
-        last_per = f", dev PER {history[-1].dev_per:.2f} %" if history else ""
-        batches = iterate(bucket(train_set.num_frames, config.batch_size, rng), train_set.feats, train_set.tokens)
-        progress = tqdm(
-            batches, f"epoch {epoch}/{config.num_epochs}", batches_per_epoch, leave=False, disable=None, unit="batch"
+        batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
+        offsets = _offsets(model, batch, config, rng)
+        with weight_noise(model, noise):
+            loss = compute_gradients(model, batch, offsets, frame_weight, config.bf16 and state.device.type == "cuda")
+        norm = clip_gradients(model, config)
+        if math.isfinite(loss.mean(frame_weight)) and math.isfinite(norm):
+            sums.learning_rate = learning_rate(state.update)
+            momentum = None
+            if config.schedule == "one_cycle":
+                momentum = one_cycle_momentum(state.update, state.num_updates, config.warmup)
+            set_rate(state.optimizer, sums.learning_rate, momentum)
+            state.optimizer.step()
+            if state.average:
+                state.average.update(model)
+            state.loss.add(loss)
+            sums.gradient_norm += norm
+        else:
+            _skip_or_stop(state, batch, loss.mean(frame_weight), norm)
+        sums.num_batches += 1
+        num_utts += len(batch.utt_ids)
+        progress.set_postfix_str(f"loss {state.loss.mean(frame_weight):.3f}{last_per}", refresh=False)
+        if time.monotonic() - saved > 60 * config.checkpoint_minutes and sums.num_batches < state.batches_per_epoch:
+            state.cpu_seconds += time.process_time() - cpu_mark
+            state.save()
+            saved, cpu_mark = time.monotonic(), time.process_time()
+    state.cpu_seconds += time.process_time() - cpu_mark
+    if sums.num_skipped == sums.num_batches:
+        raise ModelError(
+            f"epoch {state.epoch}: no batch has a finite loss and gradient; lower training.max_lr or look at the "
+            "features of the training set"
         )
-        for batch in progress:
-            feats = batch.feats + config.input_noise * torch.randn_like(batch.feats)
-            log_probs, log_prob_lens = model(feats, batch.feat_lens, _offsets(model, batch, config, rng))
-            loss = ctc_loss(log_probs, log_prob_lens, batch).sum()
-            if not torch.isfinite(loss):
-                raise ModelError(
-                    f"epoch {epoch}: loss is {loss.item()}; lower training.max_lr or look at the utterances of "
-                    f"this batch: {' '.join(batch.utt_ids)}"
-                )
-            optimizer.zero_grad()
-            num_batch_tokens = int(batch.token_lens.sum())
-            (loss / max(num_batch_tokens, 1)).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimizer.step()
-            schedule.step()
-            loss_sum += loss.item()
-            num_tokens += num_batch_tokens
-            progress.set_postfix_str(f"loss {loss_sum / max(num_tokens, 1):.3f}{last_per}", refresh=False)
-        cpu_seconds += time.process_time() - cpu_before
-        utts_per_second = len(train_set.num_frames) / (time.monotonic() - epoch_started)
+    return num_utts / (time.monotonic() - started)
 
-        dev_loss, dev_per = evaluate(model, dev_set, tokens)
-        history.append(EpochRecord(epoch, loss_sum / num_tokens, dev_loss, dev_per, cpu_seconds))
-        if dev_per <= min(record.dev_per for record in history):
-            best_weights = {name: weights.clone() for name, weights in model.state_dict().items()}
-        left = (time.monotonic() - started) / (epoch - first_epoch + 1) * (config.num_epochs - epoch)
-        print(
-            f"epoch {epoch}/{config.num_epochs}: loss {history[-1].train_loss:.3f}, dev loss {dev_loss:.3f}, "
-            f"dev PER {dev_per:.2f} %, {utts_per_second:.0f} utterances/s, {cpu_seconds:.0f} CPU seconds, "
-            f"{left:.0f} s left",
-            file=sys.stderr,
-        )
-        _write_history(directory / "history.csv", history)
-        checkpoint.save(
-            checkpoint_path,
-            {
-                "identity": identity,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "best_weights": best_weights,
-                "history": [asdict(record) for record in history],
-            },
-        )
-    model.load_state_dict(best_weights)
-    return history
+
+def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple[Batch, np.random.Generator]]:
+    """The batches of the epoch that are not done yet, each with the generator of its random numbers."""
+    seed, epoch, done = state.config.seed, state.epoch, state.sums.num_batches
+    plan = train_set.batches(state.config.batch_size, np.random.default_rng((seed, epoch)))
+
+    def load() -> Iterator[tuple[Batch, np.random.Generator]]:
+        for number in range(done + 1, len(plan) + 1):  # from 1: NumPy takes (seed, epoch, 0) for (seed, epoch)
+            rng = np.random.default_rng((seed, epoch, number))
+            yield _to_device(train_set.load(plan[number - 1], rng), state.device), rng
+
+    return load() if state.device.type == "cpu" else _one_ahead(load())
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, data: TrainingSet, tokens: TokenTable) -> tuple[float, float]:
-    """Loss (nats a token, over the utterances that CTC can align) and greedy PER (per cent, over all)."""
+def evaluate(model: nn.Module, data: TrainingSet, tokens: TokenTable, on_frames: bool = False) -> tuple[float, float]:
+    """Loss and greedy PER (per cent, over all utterances) of the model's CTC head.
+
+    The loss is in nats a token, over the utterances that CTC can align. With `on_frames`, and for a model without that
+    head, both are the frames' head's: cross entropy in nats a labelled step, and runs of one phone taken for a phone.
+    """
     model.eval()
-    loss_sum, num_tokens, refs, hyps = 0.0, 0, {}, {}
-    for batch in iterate(bucket(data.num_frames, 32), data.feats, data.tokens):
-        log_probs, log_prob_lens = model(batch.feats, batch.feat_lens)
-        losses = ctc_loss(log_probs, log_prob_lens, batch)
-        finite = torch.isfinite(losses)
-        loss_sum += losses[finite].sum().item()
-        num_tokens += int(batch.token_lens[finite].sum())
-        for utt_id, utt_log_probs, length in zip(batch.utt_ids, log_probs, log_prob_lens, strict=True):
-            refs[utt_id] = tokens.decode(data.tokens[utt_id])
-            hyps[utt_id] = tokens.decode(greedy_search(utt_log_probs[:length].numpy())[0])
-    result = score(refs, hyps)
-    return loss_sum / max(num_tokens, 1), result.per
+    device = next(model.parameters()).device
+    on_frames = on_frames or model.config.head == "frames"
+    loss, refs, hyps = LossSum(), {}, {}
+    for utt_ids in data.batches(32):
+        batch = _to_device(data.load(utt_ids), device)
+        output = model.outputs(batch.feats, batch.feat_lens)
+        if on_frames:
+            labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens)
+            frames_sum = frame_loss(output.frame_log_probs, labels).item()
+            loss.add(LossSum(frames=frames_sum, num_labels=int((labels > 0).sum())))
+            log_probs = nn.functional.pad(output.frame_log_probs, (1, 0), value=-math.inf)
+        else:
+            log_probs = output.ctc_log_probs
+            losses = ctc_losses(log_probs, output.log_prob_lens, batch)
+            finite = torch.isfinite(losses)
+            loss.add(LossSum(losses[finite].sum().item(), int(batch.token_lens[finite].sum())))
+        for row, utt_id in enumerate(batch.utt_ids):
+            refs[utt_id] = tokens.decode(batch.tokens[row, : batch.token_lens[row]].tolist())
+            utt_log_probs = log_probs[row, : output.log_prob_lens[row]].cpu().numpy()
+            hyps[utt_id] = tokens.decode(greedy_search(utt_log_probs)[0])
+    return loss.mean(float(on_frames)), score(refs, hyps).per
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `training.device` asks for; "auto" is a GPU when there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("training.device cuda: PyTorch finds no such device; give cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _frame_weight(state: TrainingState) -> float:
+    if state.model.config.head == "both" and state.phase > 0:
+        return state.config.frame_weight
+    return float(state.model.config.head != "ctc")
 
 
 def _offsets(model: Any, batch: Batch, config: TrainingConfig, rng: np.random.Generator) -> Tensor | None:
     if not config.random_offset or model.config.skip == 1:
         return None
-    return torch.from_numpy(rng.integers(0, model.config.skip, len(batch.utt_ids)))
+    return torch.from_numpy(rng.integers(0, model.config.skip, len(batch.utt_ids))).to(batch.feats.device)
 
 
-def _write_history(path: Path, history: Sequence[EpochRecord]) -> None:
-    with atomic_write(path) as stream:
-        stream.write("epoch,train_loss,dev_loss,dev_per,cpu_seconds\n")
-        for record in history:
-            stream.write(
-                f"{record.epoch},{record.train_loss:.4f},{record.dev_loss:.4f},{record.dev_per:.3f},"
-                f"{record.cpu_seconds:.1f}\n"
-            )
+def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) -> None:
+    if state.config.on_nonfinite == "stop":
+        raise ModelError(
+            f"epoch {state.epoch}, batch {state.sums.num_batches + 1}: loss is {loss:.4g}, norm of the gradient is "
+            f"{norm:.4g}; lower training.max_lr, set training.on_nonfinite to skip, or look at the utterances of this "
+            f"batch: {' '.join(batch.utt_ids)}"
+        )
+    state.sums.num_skipped += 1
+
+
+def _epoch_record(state: TrainingState, dev_loss: float, dev_per: float) -> EpochRecord:
+    sums = state.sums
+    return EpochRecord(
+        state.epoch,
+        state.phase,
+        state.loss.mean(_frame_weight(state)),
+        dev_loss,
+        dev_per,
+        sums.learning_rate,
+        sums.gradient_norm / (sums.num_batches - sums.num_skipped),
+        sums.num_skipped,
+        state.cpu_seconds,
+    )
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    tensors = ("feats", "feat_lens", "tokens", "token_lens", "frame_labels")
+    moved = {name: value.to(device) for name in tensors if (value := getattr(batch, name)) is not None}
+    return replace(batch, **moved)
+
+
+def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """The same items, the next one being made in a thread while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(next, items, None)
+        while (item := future.result()) is not None:
+            future = thread.submit(next, items, None)
+            yield item

@@ -1,16 +1,17 @@
-"""The loop learns, names what it cannot use, and resumes to the same weights."""
+"""The loop learns, names what it cannot use, ends when it should, and resumes to the same weights."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from asrkit.errors import ModelError
+from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
-from asrkit.training import loop
+from asrkit.training import checkpoint, loop
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
 from asrkit.training.loop import evaluate, train
@@ -22,76 +23,216 @@ CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, input_noise=0.1
 def make_data(num_utts, seed):
     """Utterances in which each phone is a stretch of frames of its own colour."""
     rng = np.random.default_rng(seed)
-    feats, tokens = {}, {}
+    feats, tokens, labels = {}, {}, {}
     for index in range(num_utts):
         ids = rng.integers(1, 4, rng.integers(2, 6)).tolist()
-        frames = [np.eye(4)[0]] * 3
+        colours = [0] * 3
         for token in ids:
-            frames += [np.eye(4)[token]] * int(rng.integers(4, 9)) + [np.eye(4)[0]] * 3
-        noise = rng.normal(0, 0.1, (len(frames), 4))
-        feats[f"utt{index:02d}"] = (np.array(frames) + noise).astype(np.float32)
-        tokens[f"utt{index:02d}"] = ids
-    return TrainingSet(feats, {utt_id: len(matrix) for utt_id, matrix in feats.items()}, tokens)
+            colours += [token] * int(rng.integers(4, 9)) + [0] * 3
+        utt_id = f"utt{index:02d}"
+        feats[utt_id] = (np.eye(4)[colours] + rng.normal(0, 0.1, (len(colours), 4))).astype(np.float32)
+        tokens[utt_id] = ids
+        labels[utt_id] = np.where(np.array(colours) > 0, colours, -1)
+    return TrainingSet(feats, {utt_id: len(matrix) for utt_id, matrix in feats.items()}, tokens, labels)
 
 
-def make_model(seed=1):
+def make_model(seed=1, head="ctc"):
     torch.manual_seed(seed)
-    return AcousticModel(ModelConfig(num_layers=1, hidden_size=16, dropout=0.1), feat_dim=4, num_tokens=len(TOKENS))
+    config = ModelConfig(num_layers=1, hidden_size=16, dropout=0.1, head=head)
+    return AcousticModel(config, feat_dim=4, num_tokens=len(TOKENS))
+
+
+def copy_of(model):
+    return {name: weights.clone() for name, weights in model.state_dict().items()}
+
+
+def assert_equal(weights, others):
+    assert weights.keys() == others.keys()
+    assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
+
+
+def pers_are(monkeypatch, pers):
+    """Have evaluate() give these dev PERs. Returns: the weights that it saw, and whether it was asked for frames."""
+    pers, weights, on_frames = iter(pers), [], []
+
+    def evaluate_as_told(model, data, tokens, on_frames_=False, **options):
+        weights.append(copy_of(model))
+        on_frames.append(options.get("on_frames", on_frames_))
+        return 1.0, next(pers)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate_as_told)
+    return weights, on_frames
 
 
 def test_it_learns_an_easy_task(tmp_path):
     config = TrainingConfig(num_epochs=12, batch_size=4, max_lr=0.02, input_noise=0.1)
-    model = make_model()
-    history = train(model, config, make_data(48, 1), make_data(16, 2), TOKENS, tmp_path, "run")
-    assert history[0].dev_per > 50
-    assert min(record.dev_per for record in history) < 5
-    assert len((tmp_path / "history.csv").read_text().splitlines()) == 13
+    model, dev_set = make_model(), make_data(16, 2)
+    result = train(model, config, make_data(48, 1), dev_set, TOKENS, tmp_path, "run")
+    assert result.history[0].dev_per > 50
+    assert result.dev_per == min(record.dev_per for record in result.history) < 5
+    assert evaluate(model, dev_set, TOKENS)[1] == result.dev_per
+
+
+def test_it_learns_from_frames_alone(tmp_path):
+    config = TrainingConfig(num_epochs=8, batch_size=4, max_lr=0.02, input_noise=0.1)
+    model, dev_set = make_model(head="frames"), make_data(16, 2)
+    first = evaluate(model, dev_set, TOKENS)[0]
+    assert first == pytest.approx(np.log(3), abs=0.3)  # nats a labelled step
+    result = train(model, config, make_data(48, 1), dev_set, TOKENS, tmp_path, "run")
+    assert result.history[-1].dev_loss < 0.1
+    assert result.history[-1].train_loss < 0.2
+    # A step without a phone has to be taken for one, and two equal neighbours for one: not all is found.
+    assert result.dev_per < 40
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "newbob", "noam", "constant"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_every_optimizer_and_schedule_lowers_the_loss(tmp_path, optimizer, schedule):
+    rate = {"adamw": 0.02, "sgd": 0.3}[optimizer]
+    config = TrainingConfig(num_epochs=4, batch_size=4, max_lr=rate, optimizer=optimizer, schedule=schedule)
+    data = make_data(24, 1)
+    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
+    assert history[-1].train_loss < 0.75 * history[0].train_loss
+    assert history[-1].learning_rate == rate if schedule == "constant" else 0 < history[-1].learning_rate <= rate
 
 
 def test_the_weights_of_the_best_epoch_are_kept(tmp_path, monkeypatch):
-    pers, weights = iter([50.0, 10.0, 30.0]), []
-
-    def evaluate_as_told(model, *args):
-        weights.append({name: values.clone() for name, values in model.state_dict().items()})
-        return 1.0, next(pers)
-
-    monkeypatch.setattr(loop, "evaluate", evaluate_as_told)
+    weights, _ = pers_are(monkeypatch, [50.0, 10.0, 30.0])
     model, data = make_model(), make_data(8, 1)
-    train(model, CONFIG, data, data, TOKENS, tmp_path, "run")
+    result = train(model, CONFIG, data, data, TOKENS, tmp_path, "run")
+    assert_equal(copy_of(model), weights[1])
+    assert not torch.equal(weights[1]["output.weight"], weights[2]["output.weight"])
+    assert result.dev_per == 10.0
+    assert [path.name for path in tmp_path.glob("best.*")] == ["best.2.pt"]
+
+
+def test_the_mean_of_the_best_epochs_is_kept(tmp_path, monkeypatch):
+    weights, _ = pers_are(monkeypatch, [50.0, 10.0, 30.0, 7.0])
+    model, data = make_model(), make_data(8, 1)
+    config = replace(CONFIG, select="average", keep_best=2)
+    result = train(model, config, data, data, TOKENS, tmp_path, "run")
     for name, values in model.state_dict().items():
-        assert torch.equal(values, weights[1][name]), name
-        assert not torch.equal(values, weights[2][name]), name
+        torch.testing.assert_close(values, (weights[1][name] + weights[2][name]) / 2)
+    assert_equal(copy_of(model), weights[3])  # evaluated last
+    assert result.dev_per == 7.0
+
+
+def test_averaged_weights_are_evaluated_and_kept(tmp_path, monkeypatch):
+    own, (weights, _) = [], pers_are(monkeypatch, [50.0, 10.0, 30.0])
+    clip_gradients = loop.clip_gradients
+
+    def note_weights(model, config):
+        own.append(copy_of(model))
+        return clip_gradients(model, config)
+
+    monkeypatch.setattr(loop, "clip_gradients", note_weights)
+    model, data = make_model(), make_data(8, 1)
+    train(model, replace(CONFIG, select="ema", ema_decay=0.6), data, data, TOKENS, tmp_path, "run")
+    assert_equal(copy_of(model), weights[1])
+    expected = own[0]["output.weight"]
+    for number, values in enumerate(own[1:5], start=1):  # after updates 1 to 4: the end of the second epoch
+        factor = min(0.6, (1 + number) / (10 + number))
+        expected = factor * expected + (1 - factor) * values["output.weight"]
+    torch.testing.assert_close(weights[1]["output.weight"], expected)
+
+
+@pytest.mark.parametrize(
+    ("pers", "num_epochs"),
+    [([50, 40, 45, 40, 30], 4), ([50, 40, 45, 30, 35, 35], 6), ([100, 100, 100, 100, 99, 100, 101], 7), ([9] * 8, 3)],
+)
+def test_early_stopping(tmp_path, monkeypatch, pers, num_epochs):
+    """Two epochs without a lower PER, counted from the first below 100 %."""
+    pers_are(monkeypatch, pers)
+    data = make_data(4, 1)
+    config = replace(CONFIG, num_epochs=len(pers), early_stopping=2)
+    assert len(train(make_model(), config, data, data, TOKENS, tmp_path, "run").history) == num_epochs
+
+
+def test_the_schedule_can_end_training(tmp_path, monkeypatch):
+    pers_are(monkeypatch, [50] * 9)  # with a loss of 1 each
+    data = make_data(4, 1)
+    config = replace(CONFIG, num_epochs=9, schedule="plateau", lr_patience=1, max_lr=0.08, min_lr=0.02)
+    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
+    assert [record.learning_rate for record in history] == [0.08, 0.08, 0.08, 0.04, 0.04, 0.02, 0.02]
+
+
+def test_weight_noise_comes_in_the_second_phase_from_the_best_weights(tmp_path, monkeypatch):
+    weights, _ = pers_are(monkeypatch, [50, 20, 30, 30, 25, 10, 28, 29])
+    noises, starts, noise, end_epoch = [], {}, loop.weight_noise, loop.TrainingState.end_epoch
+
+    def note_noise(model, std):
+        noises.append(std)
+        return noise(model, std)
+
+    def note_start(state, record):
+        end_epoch(state, record)
+        starts[state.epoch] = copy_of(state.model), state.optimizer.state_dict()["state"]
+
+    monkeypatch.setattr(loop, "weight_noise", note_noise)
+    monkeypatch.setattr(loop.TrainingState, "end_epoch", note_start)
+    model, data = make_model(), make_data(4, 1)
+    config = replace(CONFIG, num_epochs=6, early_stopping=2, weight_noise=0.05, two_phase=True, schedule="constant")
+    history = train(model, config, data, data, TOKENS, tmp_path, "run").history
+    assert [record.phase for record in history] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert noises == [0.0] * 4 + [0.05] * 4
+    assert_equal(starts[5][0], weights[1])
+    assert starts[5][1] == {}
+    assert starts[4][1] != {}
+    assert_equal(copy_of(model), weights[5])
+
+
+def test_pretraining_is_on_frames_and_counts_for_nothing(tmp_path, monkeypatch):
+    weights, on_frames = pers_are(monkeypatch, [1, 2, 3, 50, 40, 45, 45, 45])
+    frame_weights, real = [], loop.compute_gradients
+
+    def note_weight(model, batch, offsets, frame_weight, *rest):
+        frame_weights.append(frame_weight)
+        return real(model, batch, offsets, frame_weight, *rest)
+
+    monkeypatch.setattr(loop, "compute_gradients", note_weight)
+    data, model = make_data(4, 1), make_model(head="both")
+    config = replace(CONFIG, num_epochs=8, pretrain_epochs=3, early_stopping=2, frame_weight=0.2)
+    result = train(model, config, data, data, TOKENS, tmp_path, "run")
+    assert [record.phase for record in result.history] == [0, 0, 0, 1, 1, 1, 1]
+    assert on_frames == [True] * 3 + [False] * 4
+    assert frame_weights == [1.0] * 3 + [0.2] * 4
+    assert result.dev_per == 40
+    assert_equal(copy_of(model), weights[4])
 
 
 @pytest.mark.parametrize("clip_norm", [0.01, 1e6])
 def test_gradients_are_clipped_before_each_update(tmp_path, monkeypatch, clip_norm):
-    norms, make_optimizer = [], loop.make_optimizer
+    norms, step = [], torch.optim.AdamW.step
 
-    def note_norm(optimizer, *_):
+    def note_norm(optimizer, *args):
         gradients = [p.grad.ravel() for group in optimizer.param_groups for p in group["params"]]
         norms.append(torch.cat(gradients).norm().item())
+        return step(optimizer, *args)
 
-    def make_noting(*args):
-        optimizer, schedule = make_optimizer(*args)
-        optimizer.register_step_pre_hook(note_norm)
-        return optimizer, schedule
-
-    monkeypatch.setattr(loop, "make_optimizer", make_noting)
+    monkeypatch.setattr(torch.optim.AdamW, "step", note_norm)
     config, data = TrainingConfig(num_epochs=2, batch_size=4, clip_norm=clip_norm), make_data(8, 1)
-    train(make_model(), config, data, data, TOKENS, tmp_path, "run")
+    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
     assert len(norms) == 4
     if clip_norm == 0.01:
         assert norms == pytest.approx([0.01] * 4, rel=1e-3)
     else:
         assert min(norms) > 0.1
+        assert [record.gradient_norm for record in history] == pytest.approx(
+            [(norms[0] + norms[1]) / 2, (norms[2] + norms[3]) / 2]
+        )
 
 
 @pytest.mark.parametrize("input_noise", [0.0, 0.5])
-def test_noise_is_added_to_the_features_in_training_alone(tmp_path, input_noise):
+def test_noise_is_added_to_the_features_in_training_alone(tmp_path, monkeypatch, input_noise):
     fed = {True: [], False: []}
     model, data = make_model(), make_data(1, 1)
-    feats = torch.from_numpy(data.feats["utt00"])
-    model.register_forward_pre_hook(lambda module, args: fed[module.training].append(args[0][0] - feats))
+    feats, outputs = torch.from_numpy(data.feats["utt00"]), AcousticModel.outputs
+
+    def note_input(self, batch_feats, *args):
+        fed[self.training].append(batch_feats[0] - feats)
+        return outputs(self, batch_feats, *args)
+
+    monkeypatch.setattr(AcousticModel, "outputs", note_input)
     config = TrainingConfig(num_epochs=6, input_noise=input_noise)
     train(model, config, data, data, TOKENS, tmp_path, "run")
     assert [len(added) for added in fed.values()] == [6, 6]
@@ -106,45 +247,174 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("num_batches", [1, 6, 12, 17])
-def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, num_batches):
-    """24 utterances in batches of 4: killed within the first epoch, at a boundary, and later."""
+def without_cpu_seconds(history):
+    return [replace(record, cpu_seconds=0) for record in history]
+
+
+EVERY_BATCH = 1e-9  # checkpoint_minutes
+RUNS = {
+    "default": ("ctc", CONFIG),
+    "averaged": ("ctc", replace(CONFIG, select="average", keep_best=2, weight_noise=0.02, optimizer="sgd")),
+    "two phases": (
+        "both",
+        replace(
+            CONFIG,
+            pretrain_epochs=1,
+            early_stopping=1,
+            two_phase=True,
+            weight_noise=0.02,
+            select="ema",
+            ema_decay=0.9,
+            schedule="plateau",
+            lr_patience=0,
+            clip_value=0.1,
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("minutes", [EVERY_BATCH, 2.0])
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, run, minutes):
+    """Killed again and again: within epochs, and before and after any file of weights or checkpoint is written."""
+    head, config = RUNS[run]
     train_set, dev_set = make_data(24, 1), make_data(6, 2)
-    whole = make_model()
-    history = train(whole, CONFIG, train_set, dev_set, TOKENS, tmp_path / "whole", "run")
+    whole = make_model(head=head)
+    expected = train(whole, config, train_set, dev_set, TOKENS, tmp_path / "whole", "run")
 
-    real, calls = loop.ctc_loss, itertools.count()
+    assert {record.phase for record in expected.history} == ({0, 1, 2} if run == "two phases" else {1})
 
-    def dying(*args):
-        if torch.is_grad_enabled() and next(calls) == num_batches:
+    config, real_step, real_save = replace(config, checkpoint_minutes=minutes), loop.compute_gradients, checkpoint.save
+    rng, lives = np.random.default_rng(3), 0
+    calls = itertools.count(1)
+    death = 4
+
+    def step(*args):
+        if next(calls) == death:
             raise Killed
-        return real(*args)
+        return real_step(*args)
 
-    monkeypatch.setattr(loop, "ctc_loss", dying)
+    def save(*args):
+        if next(calls) == death:
+            raise Killed
+        real_save(*args)
+        if next(calls) == death:
+            raise Killed
+
+    monkeypatch.setattr(loop, "compute_gradients", step)
+    monkeypatch.setattr(checkpoint, "save", save)
+    while True:
+        lives += 1
+        resumed = make_model(seed=lives, head=head)  # the weights come from the checkpoint, if there is one
+        if not (tmp_path / "killed/checkpoint.pt").exists():
+            resumed = make_model(head=head)
+        try:
+            found = train(resumed, config, train_set, dev_set, TOKENS, tmp_path / "killed", "run")
+            break
+        except Killed:
+            death = next(calls) + int(rng.integers(4, 8) if minutes == EVERY_BATCH else rng.integers(8, 20))
+    assert lives > (5 if minutes == EVERY_BATCH else 2)
+    assert_equal(copy_of(whole), copy_of(resumed))
+    assert without_cpu_seconds(found.history) == without_cpu_seconds(expected.history)
+    assert found.dev_per == expected.dev_per
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == names
+
+
+def test_a_batch_is_trained_on_once(tmp_path, monkeypatch):
+    """Killed after two batches of three, each with a checkpoint: only the third is left of that epoch."""
+    seen, real = [], loop.compute_gradients
+
+    def step(model, batch, *args):
+        seen.append(batch.utt_ids)
+        if len(seen) == 3:
+            raise Killed
+        return real(model, batch, *args)
+
+    monkeypatch.setattr(loop, "compute_gradients", step)
+    data, config = make_data(12, 1), replace(CONFIG, num_epochs=1, checkpoint_minutes=EVERY_BATCH)
     with pytest.raises(Killed):
-        train(make_model(), CONFIG, train_set, dev_set, TOKENS, tmp_path / "killed", "run")
-    monkeypatch.setattr(loop, "ctc_loss", real)
-    resumed = make_model(seed=1 if num_batches < 6 else 99)  # the weights come from the checkpoint, if there is one
-    again = train(resumed, CONFIG, train_set, dev_set, TOKENS, tmp_path / "killed", "run")
+        train(make_model(), config, data, data, TOKENS, tmp_path, "run")
+    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
+    assert len(seen) == 4
+    assert seen[3] == seen[2]
+    assert sorted(itertools.chain(*seen[:3])) == sorted(data.num_frames)
+    assert len(history) == 1
 
-    for name, weights in whole.state_dict().items():
-        assert torch.equal(weights, resumed.state_dict()[name]), name
-    losses = [(record.train_loss, record.dev_loss, record.dev_per) for record in history]
-    assert losses == [(record.train_loss, record.dev_loss, record.dev_per) for record in again]
+
+def test_other_threads_are_warned_of(tmp_path, capsys):
+    data = make_data(8, 1)
+    train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "run")
+    assert "warning" not in capsys.readouterr().err
+    try:
+        train(make_model(), replace(CONFIG, num_threads=2), data, data, TOKENS, tmp_path, "run")
+    finally:
+        torch.set_num_threads(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "warning: num_threads 2, was 1: weights may differ from an uninterrupted run's"
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     data = make_data(8, 1)
     train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "one")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ModelError, match="other settings or data"):
         train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "another")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_loss_that_is_not_finite_names_the_utterances(tmp_path):
     data = make_data(8, 1)
     data.feats["utt03"][5, 2] = np.nan
-    with pytest.raises(ModelError, match=r"epoch 1: loss is nan.*utt03"):
+    with pytest.raises(ModelError, match=r"epoch 1, batch [12]: loss is nan.*utt03"):
         train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "run")
+
+
+def test_a_gradient_that_is_not_finite_names_the_utterances(tmp_path):
+    data, model = make_data(8, 1), make_model()
+    model.output.weight.register_hook(lambda gradient: gradient / 0)
+    with pytest.raises(ModelError, match=r"batch 1: loss is \d.*norm of the gradient is (nan|inf);.*utt0"):
+        train(model, CONFIG, data, data, TOKENS, tmp_path, "run")
+
+
+def test_batches_that_are_not_finite_can_be_left_out(tmp_path, capsys):
+    data, dev_set = make_data(12, 1), make_data(4, 2)
+    data.feats["utt03"][5, 2] = np.nan
+    config, model = replace(CONFIG, on_nonfinite="skip"), make_model()
+    history = train(model, config, data, dev_set, TOKENS, tmp_path, "run").history
+    assert [record.skipped_batches for record in history] == [1, 1, 1]
+    assert all(np.isfinite([record.train_loss, record.gradient_norm]).all() for record in history)
+    assert all(weights.isfinite().all() for weights in model.state_dict().values())
+    assert capsys.readouterr().err.count("skipped batches: 1,") == 3
+    for feats in data.feats.values():
+        feats[0, 0] = np.inf
+    with pytest.raises(ModelError, match="epoch 1: no batch has a finite loss and gradient"):
+        train(make_model(), config, data, dev_set, TOKENS, tmp_path / "all", "run")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    data = make_data(4, 1)
+    with pytest.raises(ConfigError, match=r"training\.device cuda: PyTorch finds no such device"):
+        train(make_model(), replace(CONFIG, device="cuda"), data, data, TOKENS, tmp_path, "run")
+    assert loop.choose_device("auto").type == "cpu"
+
+
+def test_batches_are_loaded_one_ahead():
+    made = []
+
+    def make():
+        for number in range(4):
+            if number == 3:
+                raise KeyError("no fourth")
+            made.append(number)
+            yield number
+
+    taken = []
+    with pytest.raises(KeyError, match="no fourth"):
+        for number in loop._one_ahead(make()):
+            taken.append(number)
+    assert taken == made == [0, 1, 2]
 
 
 def test_steps_that_ctc_needs():
@@ -170,4 +440,5 @@ def test_dev_loss_leaves_out_what_cannot_be_aligned():
     model = make_model()
     loss, _ = evaluate(model, data, TOKENS)
     data.feats["odd"], data.num_frames["odd"], data.tokens["odd"] = np.zeros((3, 4), np.float32), 3, [1, 2, 3]
+    data.frame_labels["odd"] = np.ones(3)
     assert evaluate(model, data, TOKENS)[0] == pytest.approx(loss)

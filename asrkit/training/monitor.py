@@ -1,0 +1,69 @@
+"""What one sees of a training run: a line an epoch, history.csv, TensorBoard scalars, a picture of the curves."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from asrkit.io.atomic import atomic_write
+from asrkit.training.state import EpochRecord
+
+_SECONDS_BETWEEN_PICTURES = 60  # drawing takes as long as a short epoch
+_PHASES = ("pre-training on frames, ", "", "with weight noise, ")
+
+
+class Monitor:
+    """Reports of a run in `directory` that starts, or goes on, with `first_epoch`."""
+
+    def __init__(self, directory: Path, first_epoch: int):
+        # Imported here, as matplotlib below, so that those who only take a model's parts need neither.
+        from tensorboardX import SummaryWriter
+
+        self.directory = directory
+        # What a killed run wrote of epochs that are now done again is purged by their number. TensorBoard reads files
+        # in the order of their names, which have the time to the second.
+        self._writer = SummaryWriter(
+            str(directory / "tensorboard"), purge_step=first_epoch, filename_suffix=f".{first_epoch:06}"
+        )
+        self._last_picture = time.monotonic()
+
+    def show(self, history: Sequence[EpochRecord], utts_per_second: float, left: float, last_epoch: int) -> None:
+        """Report the last of `history`. `left` is the time to the end in seconds."""
+        record = history[-1]
+        skipped = f"skipped batches: {record.skipped_batches}, " if record.skipped_batches else ""
+        print(
+            f"epoch {record.epoch}/{last_epoch}: {_PHASES[record.phase]}loss {record.train_loss:.3f}, "
+            f"dev loss {record.dev_loss:.3f}, dev PER {record.dev_per:.2f} %, {skipped}"
+            f"{utts_per_second:.0f} utterances/s, {record.cpu_seconds:.0f} CPU seconds, {left:.0f} s left",
+            file=sys.stderr,
+        )
+        write_history(self.directory / "history.csv", history)
+        for name in ("train_loss", "dev_loss", "dev_per", "learning_rate", "gradient_norm", "skipped_batches"):
+            self._writer.add_scalar(name, getattr(record, name), record.epoch)
+        self._writer.add_scalar("utterances_per_second", utts_per_second, record.epoch)
+        self._writer.flush()
+        if time.monotonic() - self._last_picture > _SECONDS_BETWEEN_PICTURES:
+            self._draw(history)
+
+    def close(self, history: Sequence[EpochRecord]) -> None:
+        """Bring the picture up to date and end."""
+        self._writer.close()
+        self._draw(history)
+
+    def _draw(self, history: Sequence[EpochRecord]) -> None:
+        from asrkit.training.curve import draw_learning_curve
+
+        draw_learning_curve(history, self.directory / "learning_curve.png")
+        self._last_picture = time.monotonic()
+
+
+def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
+    """One row an epoch, a column for each field of EpochRecord."""
+    with atomic_write(path) as stream:
+        stream.write(",".join(field.name for field in fields(EpochRecord)) + "\n")
+        for record in history:
+            values = (f"{value:.6g}" if isinstance(value, float) else str(value) for value in astuple(record))
+            stream.write(",".join(values) + "\n")

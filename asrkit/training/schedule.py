@@ -1,0 +1,104 @@
+"""Learning-rate schedules, each a function of settings and of what dev has given so far: there is no state to save.
+
+The learning rate of an epoch is a function of the update's index within the training, or the same for the whole epoch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+from asrkit.training.config import TrainingConfig
+
+
+def epoch_schedule(
+    config: TrainingConfig, num_updates: int, dev_losses: Sequence[float], dev_pers: Sequence[float]
+) -> Callable[[int], float] | None:
+    """The schedule of one epoch: from an update's index (0 is the training's first) to its learning rate.
+
+    `num_updates` is what the whole training has; `dev_losses` and `dev_pers` are those of its finished epochs, in
+    order. CTC networks first learn to emit blanks only, and PER stays at 100 % while the loss falls: with
+    `schedule_metric` "per" the epochs before it has left 100 % do not count.
+
+    Returns: None when the schedule ends the training: newbob's end, or a rate below `min_lr`.
+    """
+    if config.schedule == "one_cycle":
+        return lambda update: one_cycle(update, num_updates, config.max_lr, config.warmup)
+    if config.schedule == "noam":
+        return lambda update: noam(update, max(1, round(config.warmup * num_updates)), config.max_lr)
+    if config.schedule == "constant":
+        return lambda update: config.max_lr
+    metrics = dev_losses
+    if config.schedule_metric == "per":
+        metrics = list(itertools.dropwhile(lambda per: per >= 100, dev_pers))
+    if config.schedule == "plateau":
+        cuts = plateau_cuts(metrics, config.lr_patience)
+    else:
+        cuts = newbob_cuts(metrics, config.newbob_threshold)
+    if cuts is None or (rate := config.max_lr * config.lr_factor**cuts) < config.min_lr:
+        return None
+    return lambda update: rate
+
+
+def one_cycle(update: int, num_updates: int, max_lr: float, warmup: float) -> float:
+    """Half a cosine from max_lr / 25 up to max_lr, then half a cosine down to max_lr / 25000 (Smith 2018).
+
+    The numbers are those of PyTorch's OneCycleLR with its default `div_factor` and a `final_div_factor` of 1000.
+    """
+    top, last = warmup * num_updates - 1, num_updates - 1
+    if update <= top:
+        return _cosine(max_lr / 25, max_lr, update / top if top else 1.0)
+    return _cosine(max_lr, max_lr / 25 / 1000, (update - top) / (last - top))
+
+
+def one_cycle_momentum(update: int, num_updates: int, warmup: float) -> float:
+    """Momentum moves against the rate, between 0.95 and 0.85 (Smith 2018; OneCycleLR's `cycle_momentum`)."""
+    top, last = warmup * num_updates - 1, num_updates - 1
+    if update <= top:
+        return _cosine(0.95, 0.85, update / top if top else 1.0)
+    return _cosine(0.85, 0.95, (update - top) / (last - top))
+
+
+def noam(update: int, warmup_updates: int, max_lr: float) -> float:
+    """Linear rise to `max_lr` at the last of `warmup_updates`, then fall with 1/sqrt(updates) (Vaswani et al. 2017).
+
+    Theirs has d_model**-0.5 * warmup_updates**-0.5 at the peak; here the peak is given.
+    """
+    number = update + 1
+    return max_lr * min(number / warmup_updates, math.sqrt(warmup_updates / number))
+
+
+def plateau_cuts(metrics: Sequence[float], patience: int) -> int:
+    """How often the rate has been cut: whenever more than `patience` epochs in a row brought no new minimum."""
+    cuts, waited, best = 0, 0, math.inf
+    for metric in metrics:
+        if metric < best:
+            best, waited = metric, 0
+        else:
+            waited += 1
+        if waited > patience:
+            cuts, waited = cuts + 1, 0
+    return cuts
+
+
+def newbob_cuts(metrics: Sequence[float], threshold: float) -> int | None:
+    """How often the rate has been cut, or None at the end (newbob of ICSI's QuickNet).
+
+    The rate stays until an epoch improves dev by less than `threshold` times the value of the epoch before; from then
+    on it is cut after every epoch; the next epoch that improves by less ends the training. QuickNet's thresholds are
+    half a per cent of frames, absolute; here the improvement is relative, so that it fits losses as well.
+    """
+    cuts = 0
+    for before, now in itertools.pairwise(metrics):
+        if not before - now >= threshold * before:  # so also when one is NaN
+            if cuts:
+                return None
+            cuts = 1
+        elif cuts:
+            cuts += 1
+    return cuts
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2.0 * (math.cos(math.pi * share) + 1)

@@ -1,0 +1,188 @@
+"""All of a training run that changes while it goes on, and its checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import nn
+
+from asrkit.errors import ModelError, at
+from asrkit.training import checkpoint
+from asrkit.training.config import TrainingConfig
+from asrkit.training.optim import make_optimizer
+from asrkit.training.schedule import epoch_schedule
+from asrkit.training.step import LossSum
+from asrkit.training.weights import BestEpochs, MovingAverage
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch gave. Losses are nats a reference token, those of the frames alone nats a labelled step."""
+
+    epoch: int
+    phase: int  # 0: pre-training on the frames' loss, 1: training, 2: training with weight noise after two_phase's 1
+    train_loss: float
+    dev_loss: float
+    dev_per: float  # per cent, greedy decoding
+    learning_rate: float  # of the last update
+    gradient_norm: float  # mean over the updates, before clipping
+    skipped_batches: int  # left out as their loss or gradient was not finite
+    cpu_seconds: float  # spent on training so far, evaluation left out
+
+
+@dataclass
+class EpochSums:
+    """What the epoch under way has given so far."""
+
+    num_batches: int = 0  # of the epoch's, in order; skipped ones too
+    num_skipped: int = 0
+    gradient_norm: float = 0.0
+    learning_rate: float = 0.0
+
+
+class TrainingState:
+    """Model, optimiser, averages and progress of a run in `directory`; `identity` is whatever fixes its inputs."""
+
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, batches_per_epoch: int, directory: Path, identity: str
+    ):
+        self.model = model
+        self.config = config
+        self.batches_per_epoch = batches_per_epoch
+        self.path = directory / "checkpoint.pt"
+        self.identity = identity
+        self.device = next(model.parameters()).device
+        self.history: list[EpochRecord] = []
+        self.best = BestEpochs(directory, config.keep_best)
+        self.cpu_seconds = 0.0
+        self.second_phase = False
+        self.finished = False
+        self._start_phase()
+        if self.path.exists():
+            self._restore()
+        else:  # what an earlier run left would mix with ours
+            shutil.rmtree(directory / "tensorboard", ignore_errors=True)
+        self.best.tidy()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, from 1."""
+        return len(self.history) + 1
+
+    @property
+    def phase(self) -> int:
+        """EpochRecord's, of the epoch under way."""
+        return 2 if self.second_phase else int(self.epoch > self.config.pretrain_epochs)
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that this phase can have."""
+        return self._phase_start + self.config.num_epochs
+
+    @property
+    def num_updates(self) -> int:
+        """Updates that this phase has when it is not ended early."""
+        return self.batches_per_epoch * self.config.num_epochs
+
+    @property
+    def update(self) -> int:
+        """Index of the next update in this phase; skipped batches count as well."""
+        return (len(self.history) - self._phase_start) * self.batches_per_epoch + self.sums.num_batches
+
+    def schedule(self) -> Callable[[int], float] | None:
+        """The learning rates of the epoch under way; None when the schedule ends the training."""
+        records = self._counted()
+        losses, pers = [record.dev_loss for record in records], [record.dev_per for record in records]
+        return epoch_schedule(self.config, self.num_updates, losses, pers)
+
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """Within the block the model has the weights that are evaluated and kept: its own, or their average."""
+        return self.average.in_place(self.model) if self.average else nullcontext()
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        """Note a finished epoch, decide what comes next, and make a checkpoint.
+
+        The model must have the weights that were evaluated no longer, but its own.
+        """
+        self.history.append(record)
+        if record.phase > 0:
+            with self.evaluated_weights():
+                self.best.offer(record.dev_per, record.epoch, self.model)
+        self.sums, self.loss = EpochSums(), LossSum()
+        if self.epoch > self.last_epoch or self.schedule() is None or self._has_stopped_improving():
+            if self.config.two_phase and not self.second_phase:
+                self.second_phase = True
+                self.model.load_state_dict(self.best.weights(self.best.ranking[0][1]))
+                self._start_phase()
+            else:
+                self.finished = True
+        self.save()
+        self.best.tidy()
+
+    def save(self) -> None:
+        """Make a checkpoint, from which the run goes on after the batches that it has done."""
+        content = {
+            "identity": self.identity,
+            "num_threads": self.config.num_threads,
+            "device": self.device.type,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "ranking": self.best.ranking,
+            "history": [asdict(record) for record in self.history],
+            "sums": asdict(self.sums),
+            "loss": asdict(self.loss),
+            "cpu_seconds": self.cpu_seconds,
+            "second_phase": self.second_phase,
+            "phase_start": self._phase_start,
+            "finished": self.finished,
+        }
+        checkpoint.save(self.path, content)
+
+    def _restore(self) -> None:
+        saved = checkpoint.load(self.path)
+        if saved.get("identity") != self.identity:
+            raise ModelError(
+                f"{at(self.path)}belongs to a run with other settings or data; give another --dir, or --force to "
+                "start anew"
+            )
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
+        self.best.ranking = [tuple(item) for item in saved["ranking"]]
+        self.history = [EpochRecord(**record) for record in saved["history"]]
+        self.sums, self.loss = EpochSums(**saved["sums"]), LossSum(**saved["loss"])
+        self.cpu_seconds = saved["cpu_seconds"]
+        self.second_phase, self._phase_start = saved["second_phase"], saved["phase_start"]
+        self.finished = saved["finished"]
+        batches = f" and {self.sums.num_batches} batches" if self.sums.num_batches else ""
+        print(f"resuming after epoch {len(self.history)}{batches} of {self.last_epoch}", file=sys.stderr)
+        now = {"num_threads": self.config.num_threads, "device": self.device.type}
+        if changed := [f"{name} {value}, was {saved[name]}" for name, value in now.items() if saved[name] != value]:
+            print(f"warning: {'; '.join(changed)}: weights may differ from an uninterrupted run's", file=sys.stderr)
+
+    def _start_phase(self) -> None:
+        """A phase has an optimiser, a schedule and an average of its own."""
+        self._phase_start = len(self.history)
+        self.optimizer = make_optimizer(self.model, self.config)
+        self.average = MovingAverage(self.model, self.config.ema_decay) if self.config.select == "ema" else None
+        self.sums, self.loss = EpochSums(), LossSum()
+
+    def _counted(self) -> list[EpochRecord]:
+        """The phase's epochs, pre-training left out: its dev figures are those of another loss."""
+        return [record for record in self.history[self._phase_start :] if record.phase > 0]
+
+    def _has_stopped_improving(self) -> bool:
+        """Whether `early_stopping` epochs have gone by without a lower dev PER since it first was below 100 %."""
+        if self.config.early_stopping is None:
+            return False
+        pers = [record.dev_per for record in self._counted()]
+        if not any(per < 100 for per in pers):
+            return False
+        return len(pers) - 1 - pers.index(min(pers)) >= self.config.early_stopping

@@ -1,0 +1,99 @@
+"""One training step: the losses of a batch and their gradients.
+
+Legend: N utterances, T frames, T' steps, V output classes, blank included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asrkit.batching import Batch
+
+
+@dataclass
+class LossSum:
+    """Losses in nats, summed over utterances, with what they are divided by. The sums are numbers or 0-dim tensors."""
+
+    ctc: Any = 0.0
+    num_tokens: int = 0
+    frames: Any = 0.0
+    num_labels: int = 0  # steps whose phone is known
+
+    def add(self, other: LossSum) -> None:
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    def mean(self, frame_weight: float) -> Any:
+        """CTC's loss a reference token and the frames' loss a labelled step, weighted; one of weight 0 is left out."""
+        loss = 0.0
+        if frame_weight < 1:
+            loss = loss + (1 - frame_weight) * self.ctc / max(self.num_tokens, 1)
+        if frame_weight > 0:
+            loss = loss + frame_weight * self.frames / max(self.num_labels, 1)
+        return loss
+
+
+def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, batch: Batch) -> Tensor:
+    """-log p(tokens | features) of each utterance (N,), in nats. `log_probs` is (N, T', V)."""
+    return nn.functional.ctc_loss(
+        log_probs.float().transpose(0, 1), batch.tokens, log_prob_lens, batch.token_lens, reduction="none"
+    )
+
+
+def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy in nats, summed over the steps that have a label.
+
+    `log_probs` (N, T', V - 1): class p is token p + 1. `labels` (N, T'): token ids, -1 where there is none.
+    """
+    classes = (labels - 1).clamp(min=-1)
+    return nn.functional.nll_loss(log_probs.float().transpose(1, 2), classes, ignore_index=-1, reduction="sum")
+
+
+def compute_gradients(
+    model: nn.Module, batch: Batch, offsets: Tensor | None, frame_weight: float, bf16: bool = False
+) -> LossSum:
+    """Leave the gradients of the batch's mean loss in the parameters' `.grad`, which it sets anew.
+
+    `offsets` are those of the model's frame skipping, `frame_weight` is LossSum.mean()'s.
+    """
+    model.zero_grad(set_to_none=True)
+    with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=bf16):
+        output = model.outputs(batch.feats, batch.feat_lens, offsets)
+    loss = LossSum()
+    if frame_weight < 1:
+        loss.ctc = ctc_losses(output.ctc_log_probs, output.log_prob_lens, batch).sum()
+        loss.num_tokens = int(batch.token_lens.sum())
+    if frame_weight > 0:
+        labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
+        loss.frames = frame_loss(output.frame_log_probs, labels)
+        loss.num_labels = int((labels > 0).sum())
+    loss.mean(frame_weight).backward()
+    return LossSum(*(value.item() if isinstance(value, Tensor) else value for value in vars(loss).values()))
+
+
+@contextmanager
+def weight_noise(model: nn.Module, std: float) -> Iterator[None]:
+    """Within the block every weight carries Gaussian noise (Graves 2013); after it they are what they were before.
+
+    Gradients computed inside are thus taken at the noisy weights and applied to the clean ones.
+    """
+    if not std:
+        yield
+        return
+    weights = list(model.parameters())
+    clean = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(torch.randn_like(weight), alpha=std)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, clean, strict=True):
+                weight.copy_(value)

@@ -1,0 +1,95 @@
+"""Which weights of a run are kept: those of its best epochs, their mean, a moving average."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asrkit.training import checkpoint
+
+
+class MovingAverage:
+    """Exponential moving average (EMA) of a model's parameters.
+
+    After n updates the factor is min(decay, (1 + n) / (10 + n)), so that the random initial weights are forgotten
+    early (as in TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.num_updates = 0
+        self._weights = [weight.detach().clone() for weight in model.parameters()]
+
+    def update(self, model: nn.Module) -> None:
+        """Take in the model's weights, after each update of them."""
+        self.num_updates += 1
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        torch._foreach_lerp_(self._weights, [weight.detach() for weight in model.parameters()], 1 - decay)
+
+    @contextmanager
+    def in_place(self, model: nn.Module) -> Iterator[None]:
+        """Within the block the model has the averaged weights."""
+        self._swap(model)
+        try:
+            yield
+        finally:
+            self._swap(model)
+
+    def _swap(self, model: nn.Module) -> None:
+        with torch.no_grad():
+            for weight, average in zip(model.parameters(), self._weights, strict=True):
+                own = weight.clone()
+                weight.copy_(average)
+                average.copy_(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_updates": self.num_updates, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.num_updates = state["num_updates"]
+        for average, saved in zip(self._weights, state["weights"], strict=True):
+            average.copy_(saved)
+
+
+class BestEpochs:
+    """The epochs of lowest dev PER, at most `size` of them, best first; of equal ones the later is the better.
+
+    Each has its weights in a file of its own, `best.EPOCH.pt`, written once.
+    """
+
+    def __init__(self, directory: Path, size: int):
+        self.directory, self.size = directory, size
+        self.ranking: list[tuple[float, int]] = []  # (dev PER, epoch)
+
+    def offer(self, dev_per: float, epoch: int, model: nn.Module) -> None:
+        """Save the model's weights when the epoch is among the best."""
+        ranking = sorted([*self.ranking, (dev_per, epoch)], key=lambda item: (item[0], -item[1]))[: self.size]
+        if (dev_per, epoch) in ranking:
+            checkpoint.save(self._path(epoch), {"model": model.state_dict()})
+        self.ranking = ranking
+
+    def weights(self, epoch: int) -> dict[str, Tensor]:
+        return checkpoint.load(self._path(epoch))["model"]
+
+    def tidy(self) -> None:
+        """Remove the files of epochs that are not, or no longer, among the best."""
+        kept = {self._path(epoch) for _, epoch in self.ranking}
+        for path in self.directory.glob("best.*.pt"):
+            if path not in kept:
+                path.unlink()
+
+    def _path(self, epoch: int) -> Path:
+        return self.directory / f"best.{epoch}.pt"
+
+
+def average(all_weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several models' weights, tensor by tensor."""
+    return {
+        name: torch.stack([weights[name].double() for weights in all_weights]).mean(0).to(first.dtype)
+        for name, first in all_weights[0].items()
+    }
