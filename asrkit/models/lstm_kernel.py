@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asrkit._native import kernel
@@ -36,8 +36,31 @@ class Packing(NamedTuple):
 
 def is_available() -> bool:
     """Whether the kernel is there, in a build that is faster than torch's."""
+    if torch.compiler.is_compiling():  # or exporting: it would see no further than the kernel
+        return False
     native = kernel("_lstm")
     return native is not None and native.BUILD != "baseline"
+
+
+def directions_of(layer: nn.Module) -> list[Direction]:
+    """The weights of nn.LSTM's first layer, or of another module that names them so.
+
+    Its `bias_hh_l0` may be missing; `weight_ch_l0`, where there is one, holds peepholes.
+    """
+    directions = []
+    for suffix in ("_l0", "_l0_reverse"):
+        if not hasattr(layer, "weight_ih" + suffix):
+            continue
+        bias, other = (getattr(layer, name + suffix, None) for name in ("bias_ih", "bias_hh"))
+        directions.append(
+            Direction(
+                getattr(layer, "weight_ih" + suffix),
+                getattr(layer, "weight_hh" + suffix),
+                bias if other is None else bias + other,
+                getattr(layer, "weight_ch" + suffix, None),
+            )
+        )
+    return directions
 
 
 def packing_of(lens: Tensor, num_frames: int) -> Packing:

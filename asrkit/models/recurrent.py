@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from asrkit.models.config import ModelConfig
+from asrkit.models.dropout import Dropout
 from asrkit.models.jordan import JordanLayer
+from asrkit.models.lstm_kernel import directions_of, is_available, lstm, pack, packing_of, unpack
 from asrkit.models.peephole import PeepholeLayer
 from asrkit.models.stepped import SteppedLayer, reversal_index, take_frames
 
@@ -88,14 +90,17 @@ class RecurrentStack(nn.Module):
             input_size = layer.output_size
             self.layers.append(layer)
             self.norms.append(nn.LayerNorm(input_size) if config.layer_norm else nn.Identity())
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.residual = config.residual
+        self.is_lstm = config.cell == "peephole_lstm" or (config.cell == "lstm" and config.projection_size is None)
         self.output_size = input_size
 
     def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
         """(N, T, D), lens (N,) -> (N, T, output_size). Padded frames hold unspecified values."""
         if inputs.is_cuda and isinstance(self.layers[0], RecurrentLayer):
             return self.forward_packed(inputs, lens)
+        if self.is_lstm and not inputs.is_cuda and inputs.dtype == torch.float32 and is_available():
+            return self.forward_kernel(inputs, lens)
         reverse = reversal_index(lens, inputs.shape[1])
         return self._run(inputs, lambda layer, frames: layer(frames, reverse))
 
@@ -108,6 +113,16 @@ class RecurrentStack(nn.Module):
 
         outputs = PackedSequence(self._run(packed.data, run), *packed[1:])
         return pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])[0]
+
+    def forward_kernel(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """forward() for LSTMs on a CPU: packed from end to end, by asrkit's compiled kernel."""
+        packing = packing_of(lens, inputs.shape[1])
+
+        def run(layer: RecurrentLayer | SteppedLayer, frames: Tensor) -> Tensor:
+            weights = layer.rnn if isinstance(layer, RecurrentLayer) else layer
+            return lstm(frames, packing.batch_sizes, directions_of(weights))
+
+        return unpack(self._run(pack(inputs, packing), run), packing, inputs.shape[:2])
 
     def _run(self, inputs: Tensor, run: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
         for layer, norm in zip(self.layers, self.norms, strict=True):

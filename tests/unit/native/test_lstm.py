@@ -10,22 +10,10 @@ import torch
 from torch import nn
 
 from asrkit._native import kernel
-from asrkit.models.lstm_kernel import Direction, lstm, pack, packing_of, unpack
+from asrkit.models.lstm_kernel import Direction, directions_of, lstm, pack, packing_of, unpack
 
 native = kernel("_lstm")
 pytestmark = pytest.mark.skipif(native is None, reason="_lstm is not built, or ASRKIT_NO_NATIVE is 1")
-
-
-def directions_of(rnn):
-    suffixes = ("_l0", "_l0_reverse") if rnn.bidirectional else ("_l0",)
-    return [
-        Direction(
-            getattr(rnn, "weight_ih" + suffix),
-            getattr(rnn, "weight_hh" + suffix),
-            getattr(rnn, "bias_ih" + suffix) + getattr(rnn, "bias_hh" + suffix),
-        )
-        for suffix in suffixes
-    ]
 
 
 def run(rnn, inputs, lens):
