@@ -1,5 +1,5 @@
-/* The recurrent part of an LSTM layer, forwards and backwards in time: the kernel of asrkit.models.lstm_kernel. The
- * products with the inputs are left to the caller, for they are plain matrix products over all frames.
+/* An LSTM layer, forwards and backwards in time, and the matrix products around it: the kernel of
+ * asrkit.models.lstm_kernel.
  *
  * N utterances, F frames in all, T steps, H hidden units, P = ceil(H / 8) panels, Hp = 8 P, J = ceil(H / 32).
  *
@@ -12,8 +12,11 @@
  *     gates  (F, P, 4, 8)  input, forget, cell, output; before and after their nonlinearities
  *     cells  (F, P, 2, 8)  the state and its tanh
  *     states (F, Hp)       the output of the step before, 0 in an utterance's first
- *     forward weights  (P, H, 32)       from the units to the 32 gates of a panel
- *     backward weights (J, 4 Hp, 32)    from the gates to 32 units
+ *
+ * The right side of a product comes in tiles of 32 columns, (number of tiles, depth, 32):
+ *
+ *     forward weights  (P, H, 32)     from the units to the 32 gates of a panel
+ *     backward weights (J, 4 Hp, 32)  from the gates to 32 units
  *
  * Every row is summed up in the same order, however many there are: an utterance's result does not depend on its batch.
  */
@@ -77,7 +80,6 @@ static bool read_sizes(Task *task, const Py_buffer *sizes, const Py_buffer *gate
     return true;
 }
 
-#define MAX_VIEWS 8
 typedef struct {
     const char *name;
     int ndim;
@@ -91,7 +93,7 @@ static int open_arrays(PyObject *const *args, const Expected *expected, int numb
             memset(&views[i], 0, sizeof(Py_buffer));
             continue;
         }
-        const char *kinds = i == 0 ? "q" : "f";
+        const char *kinds = strcmp(expected[i].name, "batch_sizes") == 0 ? "q" : "f";
         if (get_array(args[i], &views[i], kinds, expected[i].ndim, expected[i].is_writable, expected[i].name) < 0)
             return i;
     }
@@ -214,7 +216,38 @@ done:
     return result;
 }
 
+PyDoc_STRVAR(multiply_doc,
+             "multiply(left, tiles, bias, product)\n\n"
+             "Fills product (M, 32 J) with left (M, K) times tiles (J, K, 32) plus bias (32 J,), which may be None. float32.");
+
+static PyObject *multiply(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t num_args) {
+    static const Expected expected[] = {
+        {"left", 2, false, false}, {"tiles", 3, false, false}, {"bias", 1, false, true}, {"product", 2, true, false}};
+    enum { NUMBER = 4 };
+    if (num_args != NUMBER) return PyErr_Format(PyExc_TypeError, "multiply: %zd arguments; expected 4", num_args);
+    Py_buffer views[NUMBER];
+    PyObject *result = NULL;
+    int number = open_arrays(args, expected, NUMBER, views);
+    if (number < NUMBER) goto done;
+    const Py_ssize_t rows = views[0].shape[0], depth = views[0].shape[1], tiles = views[1].shape[0];
+    const Py_ssize_t shapes[][3] = {{rows, depth}, {tiles, depth, TILE}, {tiles * TILE}, {rows, tiles * TILE}};
+    for (int i = 1; i < NUMBER; i++) {
+        if (views[i].buf != NULL && !has_size(&views[i], shapes[i])) {
+            not_fitting(expected[i].name);
+            goto done;
+        }
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    PICK(run_multiply)(rows, depth, tiles, views[0].buf, views[1].buf, views[2].buf, views[3].buf);
+    Py_END_ALLOW_THREADS;
+    result = Py_NewRef(Py_None);
+done:
+    while (number > 0) PyBuffer_Release(&views[--number]);
+    return result;
+}
+
 static PyMethodDef methods[] = {
+    {"multiply", (PyCFunction)(void (*)(void))multiply, METH_FASTCALL, multiply_doc},
     {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, forward_doc},
     {"backward", (PyCFunction)(void (*)(void))backward, METH_FASTCALL, backward_doc},
     {NULL, NULL, 0, NULL},
@@ -280,28 +313,57 @@ static void BUILD(multiply)(Py_ssize_t rows, Py_ssize_t depth, const float *a, P
     }
 }
 
-INLINE f32x8 BUILD(clip)(f32x8 x, float limit) {
-    i32x8 is_low = x < BUILD(spread)(-limit), is_high = x > BUILD(spread)(limit); /* comparisons with NaN are false: it stays */
-    x = (f32x8)((is_low & (i32x8)BUILD(spread)(-limit)) | (~is_low & (i32x8)x));
-    return (f32x8)((is_high & (i32x8)BUILD(spread)(limit)) | (~is_high & (i32x8)x));
+/* Rows that stay in the second cache while all tiles are multiplied with them. */
+enum { BUILD(slice) = 96 };
+
+static void BUILD(run_multiply)(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t tiles, const float *left,
+                                const float *right, const float *bias, float *product) {
+    const Py_ssize_t columns = tiles * TILE;
+    for (Py_ssize_t first = 0; first < rows; first += BUILD(slice)) {
+        const Py_ssize_t some = rows - first < BUILD(slice) ? rows - first : BUILD(slice);
+        float *to = product + first * columns;
+        for (Py_ssize_t r = 0; r < some; r++) {
+            if (bias != NULL) {
+                memcpy(to + r * columns, bias, columns * sizeof(float));
+            } else if (depth == 0) {
+                memset(to + r * columns, 0, columns * sizeof(float));
+            }
+        }
+        for (Py_ssize_t k = 0; k < depth; k += BLOCK) {
+            const Py_ssize_t part = depth - k < BLOCK ? depth - k : BLOCK;
+            for (Py_ssize_t j = 0; j < tiles; j++) {
+                BUILD(multiply)(some, part, left + first * depth + k, depth, right + (j * depth + k) * TILE,
+                                to + j * TILE, columns, bias != NULL || k > 0);
+            }
+        }
+    }
 }
 
-/* e^x - 1 = scale - 1 + scale m for |x| <= 88: splits x into n ln 2 + r with |r| <= ln 2 / 2, so that scale is 2^n and
- * m = e^r - 1. The polynomial is the Taylor series to r^7, whose rest is below 1e-8 relative to r. */
+/* x from -limit to limit. NaN stays, for comparisons with it are false, and of two numbers min and max return the second
+ * when one is NaN. */
+INLINE f32x8 BUILD(clip)(f32x8 x, float limit) {
+    f32x8 low = BUILD(spread)(-limit), high = BUILD(spread)(limit);
+#if VECTOR_BYTES == 32
+    return __builtin_ia32_minps256(high, __builtin_ia32_maxps256(low, x));
+#else
+    i32x8 is_low = x < low, is_high = x > high;
+    x = (f32x8)((is_low & (i32x8)low) | (~is_low & (i32x8)x));
+    return (f32x8)((is_high & (i32x8)high) | (~is_high & (i32x8)x));
+#endif
+}
+
+/* e^x = scale (1 + m) for |x| <= 88: splits x into n ln 2 + r with |r| <= ln 2 / 2, so that scale is 2^n and m is
+ * e^r - 1. The polynomial interpolates m / r at Chebyshev's points; its error is 3e-8 of the value. */
 INLINE f32x8 BUILD(split_exp)(f32x8 x, f32x8 *scale) {
     const float rounder = 12582912.0f; /* 1.5 2^23: adding it rounds to an integer in the low bits */
     f32x8 shifted = x * 1.44269504f + rounder;
     f32x8 n = shifted - rounder;
     f32x8 r = x - n * 0.693145752f; /* ln 2 in two parts: the first has few bits, so that n times it is exact */
     r = r - n * 1.42860677e-6f;
-    f32x8 m = r * 1.98412698e-4f + 1.38888889e-3f;
-    m = m * r + 8.33333333e-3f;
-    m = m * r + 4.16666667e-2f;
-    m = m * r + 1.66666667e-1f;
-    m = m * r + 0.5f;
-    m = m * r + 1.0f;
+    f32x8 square = r * r, low = r * 0.5f + 1.0f, middle = r * 0.0416664649f + 0.166665052f;
+    f32x8 high = r * 0.001393365f + 0.00836915567f;
     *scale = (f32x8)(((i32x8)shifted << 23) + 0x3f800000);
-    return m * r;
+    return ((high * square + middle) * square + low) * r;
 }
 
 INLINE f32x8 BUILD(sigmoid)(f32x8 x) {
@@ -331,33 +393,41 @@ INLINE f32x8 BUILD(load_some)(const float *from, Py_ssize_t number) {
     return vector;
 }
 
-/* A panel of a row: from the gates' sums to the output. `before` is the panel's cell a step before, or NULL. */
-static __attribute__((noinline)) void BUILD(update)(const Task *task, Py_ssize_t panel, float *gates, float *cell,
-                                                    const float *before, float *output, float *state) {
-    const Py_ssize_t width = task->num_panels * LANES;
-    f32x8 old = {0};
-    if (before != NULL) old = LOAD(before);
-    f32x8 input = LOAD(gates), forget = LOAD(gates + 8), candidate = LOAD(gates + 16), out = LOAD(gates + 24);
-    if (task->peepholes != NULL) {
-        const float *peepholes = task->peepholes + panel * LANES;
-        input += LOAD(peepholes) * old;
-        forget += LOAD(peepholes + width) * old;
+/* A panel of a step's rows from the gates' sums to the outputs. Rows lie one after the other as the arrays have them;
+ * `before` are the cells of the step before, of the first `known` rows, `next` the states of the step after, of `kept`. */
+static __attribute__((noinline)) void BUILD(update)(const Task *task, Py_ssize_t panel, Py_ssize_t rows,
+                                                    Py_ssize_t known, Py_ssize_t kept, float *gates, float *cell,
+                                                    const float *before, float *output, float *next) {
+    const Py_ssize_t panels = task->num_panels, width = panels * LANES, units = task->num_units - panel * LANES;
+    const float *peepholes = task->peepholes;
+    f32x8 weights[3] = {{0}};
+    for (int i = 0; i < 3 && peepholes != NULL; i++) weights[i] = LOAD(peepholes + i * width + panel * LANES);
+    gates += panel * TILE, cell += panel * 16, before += panel * 16, output += panel * LANES, next += panel * LANES;
+    for (Py_ssize_t r = 0; r < rows; r++) {
+        f32x8 old = {0};
+        if (r < known) old = LOAD(before + r * 2 * width);
+        f32x8 input = LOAD(gates), forget = LOAD(gates + 8), candidate = LOAD(gates + 16), out = LOAD(gates + 24);
+        if (peepholes != NULL) {
+            input += weights[0] * old;
+            forget += weights[1] * old;
+        }
+        input = BUILD(sigmoid)(input);
+        forget = BUILD(sigmoid)(forget);
+        candidate = BUILD(tanh)(candidate);
+        f32x8 now = forget * old + input * candidate;
+        if (peepholes != NULL) out += weights[2] * now;
+        out = BUILD(sigmoid)(out);
+        f32x8 squashed = BUILD(tanh)(now), value = out * squashed;
+        STORE(gates, input);
+        STORE(gates + 8, forget);
+        STORE(gates + 16, candidate);
+        STORE(gates + 24, out);
+        STORE(cell, now);
+        STORE(cell + 8, squashed);
+        BUILD(store_some)(output, value, units);
+        if (r < kept) STORE(next + r * width, value);
+        gates += 4 * width, cell += 2 * width, output += task->num_outputs;
     }
-    input = BUILD(sigmoid)(input);
-    forget = BUILD(sigmoid)(forget);
-    candidate = BUILD(tanh)(candidate);
-    f32x8 now = forget * old + input * candidate;
-    if (task->peepholes != NULL) out += LOAD(task->peepholes + 2 * width + panel * LANES) * now;
-    out = BUILD(sigmoid)(out);
-    f32x8 squashed = BUILD(tanh)(now), value = out * squashed;
-    STORE(gates, input);
-    STORE(gates + 8, forget);
-    STORE(gates + 16, candidate);
-    STORE(gates + 24, out);
-    STORE(cell, now);
-    STORE(cell + 8, squashed);
-    BUILD(store_some)(output, value, task->num_units - panel * LANES);
-    if (state != NULL) STORE(state, value);
 }
 
 static void BUILD(run_forward)(const Task *task) {
@@ -384,13 +454,8 @@ static void BUILD(run_forward)(const Task *task) {
                 const float *weights = task->weights + (panel * units + k) * TILE;
                 BUILD(multiply)(known, depth, states + k, width, weights, gates + panel * TILE, 4 * width, true);
                 if (k + depth < units) continue;
-                for (Py_ssize_t r = 0; r < size; r++) {
-                    const Py_ssize_t at = r * panels + panel;
-                    const float *before = r < known ? task->cells + old * 2 * width + at * 16 : NULL;
-                    float *state = r < kept ? task->states + next * width + at * LANES : NULL;
-                    float *output = task->outputs + (start + r) * outputs + panel * LANES;
-                    BUILD(update)(task, panel, gates + at * TILE, cells + at * 16, before, output, state);
-                }
+                BUILD(update)(task, panel, size, known, kept, gates, cells, task->cells + old * 2 * width,
+                              task->outputs + start * outputs, task->states + next * width);
             }
         }
         old = start, known = size, start = next;

@@ -125,18 +125,13 @@ class _Layer(torch.autograd.Function):
         for i, (weight_ih, weight_hh, bias, peepholes) in enumerate(directions):
             weight_ih, weight_hh, bias = (_to_panels(w, size) for w in (weight_ih, weight_hh, bias[:, None]))
             num_panels = len(weight_hh) // _TILE
-            gates = torch.addmm(bias[:, 0], frames, weight_ih.T).view(num_frames, num_panels, 4, _LANES)
+            gates = _multiply(frames, weight_ih.T, bias[:, 0]).view(num_frames, num_panels, 4, _LANES)
             cells = frames.new_empty(num_frames, num_panels, 2, _LANES)
             states = frames.new_empty(num_frames, num_panels * _LANES)
             if peepholes is not None:
                 peepholes = _pad(peepholes, num_panels * _LANES)
-            into_panels = weight_hh.unflatten(0, (num_panels, _TILE)).transpose(1, 2)
-            native.forward(
-                *map(_array, (batch_sizes, into_panels, peepholes, gates, cells, states, outputs)),
-                size,
-                i * size,
-                i > 0,
-            )
+            arrays = (batch_sizes, _tiles(weight_hh.T), peepholes, gates, cells, states, outputs)
+            native.forward(*map(_array, arrays), size, i * size, i > 0)
             saved += [weight_ih, weight_hh, peepholes, gates, cells, states]
         ctx.save_for_backward(*saved)
         ctx.hidden_size = size
@@ -150,21 +145,18 @@ class _Layer(torch.autograd.Function):
         grad_frames, grads = None, []
         for i in range(len(saved) // 6):
             weight_ih, weight_hh, peepholes, gates, cells, states = saved[6 * i : 6 * i + 6]
-            out_of_panels = _pad(weight_hh, -(-size // _TILE) * _TILE).unflatten(1, (-1, _TILE)).transpose(0, 1)
             grad_gates = torch.empty_like(gates)
             grad_peepholes = None if peepholes is None else torch.empty_like(peepholes)
-            arrays = (batch_sizes, out_of_panels, peepholes, gates, cells, grad_outputs, grad_gates, grad_peepholes)
+            arrays = (batch_sizes, _tiles(weight_hh), peepholes, gates, cells, grad_outputs, grad_gates, grad_peepholes)
             native.backward(*map(_array, arrays), size, i * size, i > 0)
             grad_gates = grad_gates.flatten(1)
             if ctx.needs_input_grad[0]:
-                if grad_frames is None:
-                    grad_frames = grad_gates @ weight_ih
-                else:
-                    grad_frames.addmm_(grad_gates, weight_ih)
+                grad = _multiply(grad_gates, weight_ih)
+                grad_frames = grad if grad_frames is None else grad_frames.add_(grad)
             grads += [
-                _from_panels(grad_gates.T @ frames, size),
-                _from_panels(grad_gates.T @ states, size)[:, :size],
-                _from_panels(grad_gates.sum(dim=0)[:, None], size)[:, 0],
+                _from_panels(frames.T @ grad_gates, size),
+                _from_panels(states.T @ grad_gates, size)[:, :size],
+                _from_panels(grad_gates.sum(dim=0)[None], size)[:, 0],
                 None if grad_peepholes is None else grad_peepholes[:, :size],
             ]
         return grad_frames, None, *grads
@@ -180,9 +172,21 @@ def _to_panels(weights: Tensor, size: int) -> Tensor:
     return padded.unflatten(1, (-1, _LANES)).transpose(0, 1).flatten(0, 2)
 
 
-def _from_panels(rows: Tensor, size: int) -> Tensor:
-    """The inverse of _to_panels."""
-    return rows.unflatten(0, (-1, 4, _LANES)).transpose(0, 1).flatten(1, 2)[:, :size].flatten(0, 1)
+def _from_panels(columns: Tensor, size: int) -> Tensor:
+    """Columns (K, 4 Hp), as _to_panels orders rows, to rows (4H, K) of gates in PyTorch's order."""
+    return columns.unflatten(1, (-1, 4, _LANES)).permute(2, 1, 3, 0).flatten(1, 2)[:, :size].flatten(0, 1)
+
+
+def _tiles(right: Tensor) -> Tensor:
+    """The right side (K, M) of a product in tiles of columns (J, K, 32), the last filled up with zeros."""
+    return _pad(right, -(-right.shape[1] // _TILE) * _TILE).unflatten(1, (-1, _TILE)).transpose(0, 1)
+
+
+def _multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    tiles = _tiles(right)
+    product = left.new_empty(len(left), tiles.shape[0] * _TILE)
+    kernel("_lstm").multiply(*map(_array, (left, tiles, bias, product)))
+    return product[:, : right.shape[1]]
 
 
 def _array(tensor: Tensor | None) -> Any:
