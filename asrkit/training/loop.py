@@ -179,7 +179,7 @@ def evaluate(model: nn.Module, data: TrainingSet, tokens: TokenTable, on_frames:
             log_probs = nn.functional.pad(output.frame_log_probs, (1, 0), value=-math.inf)
         else:
             log_probs = output.ctc_log_probs
-            losses = ctc_losses(log_probs, output.log_prob_lens, batch)
+            losses = ctc_losses(log_probs, output.log_prob_lens, batch).cpu()
             finite = torch.isfinite(losses)
             loss.add(LossSum(losses[finite].sum().item(), int(batch.token_lens[finite].sum())))
         for row, utt_id in enumerate(batch.utt_ids):
@@ -236,7 +236,7 @@ def _epoch_record(state: TrainingState, dev_loss: float, dev_per: float) -> Epoc
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
-    tensors = ("feats", "feat_lens", "tokens", "token_lens", "frame_labels")
+    tensors = ("feats", "feat_lens", "tokens", "frame_labels")  # CTC takes the tokens' lengths from the CPU
     moved = {name: value.to(device) for name in tensors if (value := getattr(batch, name)) is not None}
     return replace(batch, **moved)
 
