@@ -193,7 +193,8 @@ def extract_data_dir(
             kept = f"{len(faults)} of {len(sources)} utterances failed; no feats.scp was written"
             faults.append(f"{data_dir}: {kept} (finished archives are kept for the next try)")
         raise_if_any(faults)
-        _join(data_dir, jobs, {"backend": extractor.backend, **config.static_settings()})
+        audio = {"channel": channel, "audio_root": None if root is None else os.path.abspath(root)}
+        _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()})
         write_stamp(data_dir / _STAMP, inputs)
         shutil.rmtree(data_dir / _JOBS)
     except OSError as error:

@@ -20,12 +20,12 @@ class Keys(Sequence[str]):
     def __init__(self, keys: Iterable[str]) -> None:
         text, ends = bytearray(), [np.zeros(1, np.int64)]
         block: list[int] = []
-        last, ascending = b"", True
+        last, ascending = None, True
         for key in keys:
             encoded = key.encode()
             text += encoded
             block.append(len(text))
-            ascending = ascending and last <= encoded
+            ascending = ascending and (last is None or last < encoded)
             last = encoded
             if len(block) == 4096:
                 ends.append(np.array(block))
@@ -82,6 +82,13 @@ class Keys(Sequence[str]):
         if row < 0:
             raise KeyError(key)
         return row
+
+    def repeated(self) -> list[str]:
+        """Keys that are not unique after all."""
+        if self._order is None:
+            return []
+        pairs = itertools.pairwise(self._order.tolist())
+        return sorted({self[a] for a, b in pairs if self._encoded(a) == self._encoded(b)})
 
 
 class Numbers(Mapping[str, int]):
@@ -146,6 +153,10 @@ class LazyTable(Mapping[str, str]):
         if found != key:
             raise DataError(f"{at(self.path, row + 1)}no longer the line of {key}; the file was changed while in use")
         return value
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """All keys with their values, in the file's order; quicker than one by one."""
+        return ((key, value) for _, key, value in scan_table(self.path, []))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys_by_row)

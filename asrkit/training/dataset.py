@@ -6,7 +6,8 @@ Legend: N utterances, T frames, D feature dim.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,30 @@ from typing import Any
 import numpy as np
 
 from asrkit.batching import Batch, bucket, collate
+from asrkit.data.phone_times import PhoneTimes
 from asrkit.errors import DataError, at, raise_if_any
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader
+from asrkit.io.keys import Keys, Numbers
+from asrkit.io.scp import scan_table, split_fields
 from asrkit.lang.tokens import TokenTable
-from asrkit.scoring.per import read_transcripts
+from asrkit.training.augment import Augmenter, is_active
 from asrkit.training.config import AugmentConfig
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Utterances to train or evaluate on, by utterance id. `num_frames` holds those that belong to the set."""
+    """Utterances to train or evaluate on, by utterance id. `num_frames` has those that belong to the set, no others.
+
+    Memory grows by some hundred bytes an utterance, whatever the length of its audio. Can be sent to another process.
+    """
 
     feats: Mapping[str, np.ndarray]  # (T, D), loaded when asked for
     num_frames: Mapping[str, int]
     tokens: Mapping[str, Sequence[int]]
-    frame_labels: Mapping[str, np.ndarray] | None = None  # (T,), -1 where no phone is
+    frame_labels: Mapping[str, np.ndarray] | None = None  # (T,) token ids, -1 where no phone is
+    augmenter: Augmenter | None = None
+    min_frames: np.ndarray | None = None  # by number of steps, the fewest frames that give them; for augmentation
 
     @classmethod
     def open(
@@ -44,11 +53,17 @@ class TrainingSet:
         """The utterances of a data directory that has features.
 
         Raises DataError for files that are missing or faulty, for utterances that only one of feats.scp and text
-        holds, for empty transcripts and for phones that are not in the token table; a line for each.
+        holds, for empty transcripts and for phones that are not in the token table, a line for each; with
+        `with_frame_labels` where there is no phones.ctm, and for audio as `Augmenter.open`.
         """
+        data_dir = Path(data_dir)
         feats = FeatureLoader(data_dir, config, global_cmvn)
-        encoded = _encode(data_dir / "text", feats, tokens)
-        return cls(feats, {utt_id: feats.num_frames(utt_id) for utt_id in feats}, encoded)
+        num_frames = feats.all_num_frames()
+        labels = None
+        if with_frame_labels:
+            labels = FrameLabels(PhoneTimes(data_dir / "phones.ctm"), tokens, config, num_frames)
+        augmenter = Augmenter.open(augment, feats) if augment is not None and is_active(augment) else None
+        return cls(feats, num_frames, _encode(data_dir / "text", feats.utt_ids, tokens), labels, augmenter)
 
     def __len__(self) -> int:
         return len(self.num_frames)
@@ -59,7 +74,61 @@ class TrainingSet:
 
     def load(self, utt_ids: Sequence[str], rng: np.random.Generator | None = None) -> Batch:
         """The utterances as one batch; with `rng` augmented, all draws from it."""
-        return collate(utt_ids, self.feats, self.tokens, self.frame_labels)
+        if rng is None or self.augmenter is None:
+            return collate(utt_ids, self.feats, self.tokens, self.frame_labels)
+        feats, labels = {}, {}
+        for utt_id in utt_ids:
+            min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(self.tokens[utt_id])])
+            feats[utt_id], speed = self.augmenter(utt_id, rng, min_frames)
+            if self.frame_labels is not None:
+                labels[utt_id] = self.frame_labels.at_speed(utt_id, len(feats[utt_id]), speed)
+        return collate(utt_ids, feats, self.tokens, labels or None)
+
+
+class FrameLabels(Mapping[str, np.ndarray]):
+    """The phone at the centre of each frame, as token id (T,) int64; -1 in gaps and for phones without a token."""
+
+    def __init__(
+        self, times: PhoneTimes, tokens: TokenTable, config: FeatureConfig, num_frames: Mapping[str, int]
+    ) -> None:
+        self._times, self._config, self._num_frames = times, config, num_frames
+        self._ids = {phone: tokens.ids[phone] for phone in tokens.phones}
+
+    def __getitem__(self, utt_id: str) -> np.ndarray:
+        return self.at_speed(utt_id, self._num_frames[utt_id])
+
+    def at_speed(self, utt_id: str, num_frames: int, speed: float = 1.0) -> np.ndarray:
+        """Labels (num_frames,) of the utterance played `speed` times as fast."""
+        times = self._times.get(utt_id, ())
+        centres = self._config.frame_centres(num_frames) * speed
+        last = np.searchsorted([time.start for time in times], centres, "right") - 1  # the last phone to have begun
+        ids = np.array([*(self._ids.get(time.phone, -1) for time in times), -1])
+        ends = np.array([*(time.end for time in times), -np.inf])
+        return np.where(centres < ends[last], ids[last], -1)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._num_frames)
+
+    def __len__(self) -> int:
+        return len(self._num_frames)
+
+
+class _TokenIds(Mapping[str, list[int]]):
+    """Token ids of each utterance: all in one array of the smallest type that holds them."""
+
+    def __init__(self, utt_ids: Keys, ids: array, starts: np.ndarray, counts: np.ndarray) -> None:
+        self._utt_ids, self._ids, self._starts, self._counts = utt_ids, ids, starts, counts
+
+    def __getitem__(self, utt_id: str) -> list[int]:
+        row = self._utt_ids.row(utt_id)
+        start = int(self._starts[row])
+        return self._ids[start : start + int(self._counts[row])].tolist()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._utt_ids)
+
+    def __len__(self) -> int:
+        return len(self._utt_ids)
 
 
 def min_steps(tokens: Sequence[int]) -> int:
@@ -70,30 +139,46 @@ def min_steps(tokens: Sequence[int]) -> int:
 def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[str, tuple[int, int]]]:
     """Part the utterances that CTC can align from those with fewer steps than it needs.
 
-    Returns: the rest of the data, and {utt_id: (steps there are, steps needed)} of those left out.
+    Returns: the rest of the data, and {utt_id: (steps there are, steps needed)} of those left out. Augmentation of the
+    rest will make none of them too short.
     """
-    steps = {utt_id: model.num_steps(num_frames) for utt_id, num_frames in data.num_frames.items()}
-    needed = {utt_id: min_steps(data.tokens[utt_id]) for utt_id in steps}
-    excluded = {utt_id: (steps[utt_id], needed[utt_id]) for utt_id in steps if steps[utt_id] < needed[utt_id]}
-    kept = {utt_id: num_frames for utt_id, num_frames in data.num_frames.items() if utt_id not in excluded}
-    return replace(data, num_frames=kept), excluded
+    num_frames = Numbers.of(data.num_frames)
+    needed = np.fromiter((min_steps(data.tokens[utt_id]) for utt_id in num_frames), np.int64, len(num_frames))
+    steps = np.array([model.num_steps(count) for count in num_frames.values_by_row.tolist()])
+    excluded = {
+        num_frames.keys_by_row[row]: (int(steps[row]), int(needed[row]))
+        for row in np.flatnonzero(steps < needed).tolist()
+    }
+    kept = num_frames.where(steps >= needed)
+    longest = int(kept.values_by_row.max(initial=0))
+    steps_of = [model.num_steps(count) for count in range(longest + 1)]  # never falls
+    min_frames = np.searchsorted(steps_of, np.arange(steps_of[-1] + 1))
+    return replace(data, num_frames=kept, min_frames=min_frames), excluded
 
 
-def _encode(text: Path, utt_ids: Iterable[str], tokens: TokenTable) -> dict[str, list[int]]:
+def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
     """Token ids of the utterances that have features; `text` must hold these and no others."""
-    transcripts = read_transcripts(text)
-    encoded, faults = {}, []
-    for utt_id in utt_ids:
-        if utt_id not in transcripts:
-            faults.append(f"{at(text)}no transcript for {utt_id}, which feats.scp has; repeat stage 1 (asrkit extract)")
+    ids = array("B" if len(tokens) <= 256 else "H" if len(tokens) <= 65536 else "I")
+    starts, counts = np.zeros(len(utt_ids), np.int64), np.full(len(utt_ids), -1, np.int32)
+    faults: list[str] = []
+    unknown: list[str] = []
+    row = -1
+    for _, utt_id, phones in scan_table(text, faults, empty_ok=True):
+        row = utt_ids.find(utt_id, row + 1)
+        if row < 0:
+            unknown.append(f"{at(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)")
             continue
-        phones = transcripts.pop(utt_id)
+        starts[row], counts[row] = len(ids), 0
         if not phones:
             faults.append(f"{at(text)}{utt_id}: empty transcript; give its phones or remove it")
         try:
-            encoded[utt_id] = tokens.encode(phones, f"{text}: {utt_id}")
+            ids.extend(tokens.encode(split_fields(phones), f"{text}: {utt_id}"))
         except DataError as error:
             faults.append(str(error))
-    faults += [f"{at(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)" for utt_id in transcripts]
-    raise_if_any(faults)
-    return encoded
+        counts[row] = len(ids) - starts[row]
+    faults += [
+        f"{at(text)}no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)"
+        for row in np.flatnonzero(counts < 0).tolist()
+    ]
+    raise_if_any(faults + unknown)
+    return _TokenIds(utt_ids, ids, starts, counts)
