@@ -25,8 +25,10 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.per import score
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet
+from asrkit.training.memory import keep_freed_memory
 from asrkit.training.monitor import Monitor
 from asrkit.training.optim import clip_gradients, set_rate
+from asrkit.training.parallel_step import compute_gradients_in_threads
 from asrkit.training.schedule import one_cycle_momentum
 from asrkit.training.state import EpochRecord, TrainingState
 from asrkit.training.step import LossSum, compute_gradients, ctc_losses, frame_loss, weight_noise
@@ -63,6 +65,7 @@ def train(
         ConfigError: the device is not there.
     """
     torch.set_num_threads(config.num_threads)
+    keep_freed_memory()
     model.to(choose_device(config.device))
     batches_per_epoch = math.ceil(len(train_set) / config.batch_size)
     state = TrainingState(model, config, batches_per_epoch, directory, identity)
@@ -114,7 +117,12 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
         batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
         offsets = _offsets(model, batch, config, rng)
         with weight_noise(model, noise):
-            loss = compute_gradients(model, batch, offsets, frame_weight, config.bf16 and state.device.type == "cuda")
+            if state.device.type == "cpu" and config.num_threads > 1:
+                loss = compute_gradients_in_threads(model, batch, offsets, frame_weight, config.num_threads)
+            else:
+                loss = compute_gradients(
+                    model, batch, offsets, frame_weight, config.bf16 and state.device.type == "cuda"
+                )
         norm = clip_gradients(model, config)
         if math.isfinite(loss.mean(frame_weight)) and math.isfinite(norm):
             sums.learning_rate = learning_rate(state.update)

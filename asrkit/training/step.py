@@ -29,6 +29,9 @@ class LossSum:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
+    def as_numbers(self) -> LossSum:
+        return LossSum(*(value.item() if isinstance(value, Tensor) else value for value in vars(self).values()))
+
     def mean(self, frame_weight: float) -> Any:
         """CTC's loss a reference token and the frames' loss a labelled step, weighted; one of weight 0 is left out."""
         loss = 0.0
@@ -55,26 +58,36 @@ def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.nll_loss(log_probs.float().transpose(1, 2), classes, ignore_index=-1, reduction="sum")
 
 
+def batch_losses(model: nn.Module, batch: Batch, offsets: Tensor | None, frame_weight: float) -> LossSum:
+    """The batch's losses, as tensors; one of weight 0 is left out.
+
+    `offsets` are those of the model's frame skipping, `frame_weight` is LossSum.mean()'s.
+    """
+    output = model.outputs(batch.feats, batch.feat_lens, offsets)
+    loss = LossSum()
+    with torch.autocast(batch.feats.device.type, enabled=False):
+        if frame_weight < 1:
+            loss.ctc = ctc_losses(output.ctc_log_probs, output.log_prob_lens, batch).sum()
+            loss.num_tokens = int(batch.token_lens.sum())
+        if frame_weight > 0:
+            labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
+            loss.frames = frame_loss(output.frame_log_probs, labels)
+            loss.num_labels = int((labels > 0).sum())
+    return loss
+
+
 def compute_gradients(
     model: nn.Module, batch: Batch, offsets: Tensor | None, frame_weight: float, bf16: bool = False
 ) -> LossSum:
     """Leave the gradients of the batch's mean loss in the parameters' `.grad`, which it sets anew.
 
-    `offsets` are those of the model's frame skipping, `frame_weight` is LossSum.mean()'s.
+    Takes the same as batch_losses(). Returns: the losses as numbers.
     """
     model.zero_grad(set_to_none=True)
     with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=bf16):
-        output = model.outputs(batch.feats, batch.feat_lens, offsets)
-    loss = LossSum()
-    if frame_weight < 1:
-        loss.ctc = ctc_losses(output.ctc_log_probs, output.log_prob_lens, batch).sum()
-        loss.num_tokens = int(batch.token_lens.sum())
-    if frame_weight > 0:
-        labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
-        loss.frames = frame_loss(output.frame_log_probs, labels)
-        loss.num_labels = int((labels > 0).sum())
+        loss = batch_losses(model, batch, offsets, frame_weight)
     loss.mean(frame_weight).backward()
-    return LossSum(*(value.item() if isinstance(value, Tensor) else value for value in vars(loss).values()))
+    return loss.as_numbers()
 
 
 @contextmanager

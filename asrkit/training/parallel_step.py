@@ -1,0 +1,77 @@
+"""The gradients of a batch, computed by threads that take some of its utterances each.
+
+That shares out all of a step's work, whereas a recurrent layer's own, frame after frame, hardly can be.
+"""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from asrkit.batching import Batch
+from asrkit.models.dropout import dropout_from
+from asrkit.training.step import LossSum, batch_losses
+
+Shard = tuple[Batch, Tensor | None]  # with its offsets
+
+
+def compute_gradients_in_threads(
+    model: nn.Module, batch: Batch, offsets: Tensor | None, frame_weight: float, num_threads: int
+) -> LossSum:
+    """What step.compute_gradients() does, on the CPU.
+
+    Dropout's random numbers follow from the state of torch's generator, and sums are made in a fixed order: the same
+    number of threads gives the same bits.
+    """
+    whole = LossSum(num_tokens=int(batch.token_lens.sum()))
+    if frame_weight > 0:
+        labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
+        whole.num_labels = int((labels > 0).sum())
+    weights = [weights for weights in model.parameters() if weights.requires_grad]
+
+    def run(shard: Shard, seed: int) -> tuple[LossSum, tuple[Tensor | None, ...]]:
+        with dropout_from(torch.Generator().manual_seed(seed)):
+            loss = batch_losses(model, *shard, frame_weight)
+        share = replace(loss, num_tokens=whole.num_tokens, num_labels=whole.num_labels).mean(frame_weight)
+        return loss.as_numbers(), torch.autograd.grad(share, weights, allow_unused=True)
+
+    shards = split_batch(batch, offsets, num_threads)
+    seeds = torch.randint(2**62, (len(shards),)).tolist()
+    results = list(_threads(num_threads).map(run, shards, seeds))
+    total = LossSum()
+    for loss, _ in results:
+        total.add(loss)
+    for weight, *grads in zip(weights, *(grads for _, grads in results), strict=True):
+        found = [grad for grad in grads if grad is not None]
+        weight.grad = found[0].clone() if found else None  # two biases may have been given one tensor
+        for grad in found[1:]:
+            weight.grad.add_(grad)
+    return total
+
+
+def split_batch(batch: Batch, offsets: Tensor | None, number: int) -> list[Shard]:
+    """Up to `number` parts of about as many frames each, without needless padding."""
+    order = batch.feat_lens.argsort(descending=True, stable=True)
+    return [_choose(batch, offsets, order[start::number]) for start in range(min(number, len(order)))]
+
+
+def _choose(batch: Batch, offsets: Tensor | None, rows: Tensor) -> Shard:
+    chosen = {"utt_ids": tuple(batch.utt_ids[row] for row in rows)}
+    for field in fields(batch):
+        if isinstance(value := getattr(batch, field.name), Tensor):
+            chosen[field.name] = value[rows]
+    num_frames = int(chosen["feat_lens"].max())
+    for name in ("feats", "frame_labels"):
+        if name in chosen:
+            chosen[name] = chosen[name][:, :num_frames]
+    return replace(batch, **chosen), None if offsets is None else offsets[rows]
+
+
+@functools.cache
+def _threads(number: int) -> ThreadPoolExecutor:
+    """Threads that use one core each."""
+    return ThreadPoolExecutor(number, "gradients", torch.set_num_threads, (1,))
