@@ -1,6 +1,8 @@
 """From data directory to phones through the command line, on a corpus of tones."""
 
+import contextlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -85,20 +87,63 @@ def test_new_decoding_settings_and_language_models_reach_a_trained_experiment(to
 
 
 def test_killed_and_resumed_training_gives_the_same_model(tones, tmp_path):
-    command = [sys.executable, "-m", "asrkit", *map(str, train_args(tones, tmp_path / "exp")), "--resume"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "exp/checkpoint.pt").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "exp/final.pt").exists()
-    assert (
-        "training has not finished" in run_asrkit("transcribe", "--dir", tmp_path / "exp", "x.wav", check=False).stderr
+    """Killed three times, at different moments of epochs, with a checkpoint after every batch."""
+    exp, config = tmp_path / "exp", tmp_path / "config.yaml"
+    config.write_text(
+        (tones / "config.yaml").read_text().replace("training: {", "training: {checkpoint_minutes: 1e-9, ")
     )
-    assert "resuming after epoch" in run_asrkit(*train_args(tones, tmp_path / "exp"), "--resume").stderr
-    whole, resumed = Recognizer.load(tones / "exp").model, Recognizer.load(tmp_path / "exp").model
+    arguments = [config if argument == tones / "config.yaml" else argument for argument in train_args(tones, exp)]
+    command, messages = [sys.executable, "-m", "asrkit", *map(str, arguments), "--resume"], []
+    for num_checkpoints in (1, 17, 31):
+        process, seen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True), set()
+        while len(seen) <= num_checkpoints and process.poll() is None:
+            with contextlib.suppress(FileNotFoundError):
+                seen.add((exp / "checkpoint.pt").stat().st_mtime_ns)
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        messages.append(process.communicate()[1])
+        assert process.returncode == -signal.SIGKILL
+    assert not (exp / "final.pt").exists()
+    assert "training has not finished" in run_asrkit("transcribe", "--dir", exp, "x.wav", check=False).stderr
+    messages.append(run_asrkit(*arguments, "--resume").stderr)
+    resumed = [re.search(r"^resuming after epoch (\d+)( and (\d+) batches)? of 14$", text, re.M) for text in messages]
+    assert [match is not None for match in resumed] == [False, True, True, True]
+    assert any(match[3] for match in resumed[1:])  # within an epoch
+
+    whole, resumed = Recognizer.load(tones / "exp").model, Recognizer.load(exp).model
     for name, weights in whole.state_dict().items():
         assert weights.equal(resumed.state_dict()[name]), name
+    histories = [(directory / "history.csv").read_text().splitlines() for directory in (tones / "exp", exp)]
+    assert [line.rsplit(",", 1)[0] for line in histories[0]] == [line.rsplit(",", 1)[0] for line in histories[1]]
+    assert histories[0][0].endswith(",cpu_seconds")
+    assert len(histories[0]) == 15
+
+
+def test_training_is_up_to_date_whatever_its_threads(tones, tmp_path):
+    exp, config = tmp_path / "exp", tmp_path / "config.yaml"
+    shutil.copytree(tones / "exp", exp)
+    config.write_text((tones / "config.yaml").read_text().replace("training: {", "training: {num_threads: 2, "))
+    arguments = [config if argument == tones / "config.yaml" else argument for argument in train_args(tones, exp)]
+    assert "up to date" in run_asrkit(*arguments).stderr
+
+
+def test_frames_need_phone_times(tones, tmp_path):
+    data, config = tmp_path / "dev", tmp_path / "config.yaml"
+    config.write_text(
+        "features: {cmvn: speaker}\nmodel: {num_layers: 1, hidden_size: 8, head: both}\n"
+        "training: {num_epochs: 2, pretrain_epochs: 1, max_lr: 0.02}\n"
+    )
+    shutil.copytree(tones / "data/dev", data)
+    swap = {tones / "config.yaml": config, tones / "data/dev": data}
+    arguments = [swap.get(argument, argument) for argument in train_args(tones, tmp_path / "exp")]
+    trained = run_asrkit(*arguments).stderr
+    assert re.search(r"^epoch 1/2: pre-training on frames, .*\nepoch 2/2: loss ", trained, re.M)
+    (data / "phones.ctm").unlink()
+    done = run_asrkit(*arguments, "--force", check=False)
+    assert done.stderr == (
+        f"asrkit train: error: {data}/phones.ctm: not found; model.head both learns from phone times; give data that "
+        "has them, or take head ctc\n"
+    )
 
 
 def test_a_refused_run_changes_nothing_and_a_new_one_takes_the_old_model_away(tones, tmp_path):
