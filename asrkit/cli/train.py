@@ -111,7 +111,7 @@ def _expect_inputs(args: argparse.Namespace, config: ExperimentConfig) -> None:
 
 
 def _identity(args: argparse.Namespace, config: ExperimentConfig) -> dict[str, Any]:
-    """All that the trained weights depend on, but for the last bits that threads and device decide."""
+    """All that the trained weights depend on, but for threads and device, which only warn when they change."""
     names = ["text", "utt2spk"] if config.model.head == "ctc" else ["text", "utt2spk", "phones.ctm"]
     files = [args.tokens, *(data_dir / name for data_dir in (args.train, args.dev) for name in names)]
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
