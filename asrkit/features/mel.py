@@ -21,10 +21,13 @@ def warp_hz(hz: np.ndarray, warp: float, sample_rate: int, low_hz: float, high_h
     """Frequencies in the band divided by `warp`, to change the length of a vocal tract: Kaldi's VtlnWarpFreq.
 
     Near the ends of the filter bank's band other slopes bring the curve back to the ends themselves; the bends are
-    where compute-mfcc-feats has them by default (--vtln-low=100, --vtln-high=-500), moved inwards where the band is
-    narrower. Raises ConfigError where no room is left between them.
+    where compute-mfcc-feats has them by default (--vtln-low=100, --vtln-high=-500), moved inwards where that is not
+    within the band. Raises ConfigError where no room is left between them.
     """
-    low_cutoff, high_cutoff = max(100.0, 1.2 * low_hz), min(sample_rate / 2 - 500.0, 0.95 * high_hz)
+    low_cutoff = 100.0 if low_hz < 100.0 else 1.2 * low_hz
+    high_cutoff = sample_rate / 2 - 500.0
+    if high_cutoff >= high_hz:
+        high_cutoff = 0.95 * high_hz
     below, above = low_cutoff * max(1.0, warp), high_cutoff * min(1.0, warp)
     if below >= above:
         raise ConfigError(f"a band of {low_hz:g} to {high_hz:g} Hz is too narrow for a warp of {warp:g}; widen it")

@@ -103,11 +103,10 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         self.speakers = np.full(len(self), _NO_LINE, np.int32)
         faults: list[str] = []
         missing: set[str] = set()
-        row = speaker = -1
         for _, utt_id, spk_id in scan_table(self.data_dir / "utt2spk", faults):
-            row = self.utt_ids.find(utt_id, row + 1)
+            row = self.utt_ids.find(utt_id)
             if row >= 0:
-                self.speakers[row] = speaker = self._cmvn.keys_by_row.find(spk_id, speaker)
+                self.speakers[row] = speaker = self._cmvn.keys_by_row.find(spk_id)
                 if speaker < 0:
                     missing.add(spk_id)
         faults += [
@@ -159,9 +158,8 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         counts = np.full(len(self), -1, np.int32)
         noted = self.data_dir / "utt2num_frames"
         if self.made_with is not None and noted.is_file():
-            row = -1
             for _, utt_id, value in scan_table(noted, []):
-                row = self.utt_ids.find(utt_id, row + 1)
+                row = self.utt_ids.find(utt_id)
                 if row >= 0 and value.isascii() and value.isdigit():
                     counts[row] = int(value)
         for row in np.flatnonzero(counts < 0).tolist():

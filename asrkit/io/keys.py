@@ -18,22 +18,18 @@ class Keys(Sequence[str]):
     """Unique strings in a given order, by row; some 15 bytes each beside their text."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        text, ends = bytearray(), [np.zeros(1, np.int64)]
-        block: list[int] = []
+        text, self._bounds = bytearray(), array("q", [0])
         last, ascending = None, True
         for key in keys:
             encoded = key.encode()
             text += encoded
-            block.append(len(text))
+            self._bounds.append(len(text))
             ascending = ascending and (last is None or last < encoded)
             last = encoded
-            if len(block) == 4096:
-                ends.append(np.array(block))
-                block.clear()
-        ends.append(np.array(block, np.int64))
-        self._text, self._bounds = bytes(text), np.concatenate(ends)
+        self._text = bytes(text)
         # Order of UTF-8 bytes; tables are in it as a rule, and then there is nothing to keep.
-        self._order = None if ascending else np.array(sorted(range(len(self)), key=self._encoded), np.int32)
+        self._order = None if ascending else array("i", sorted(range(len(self)), key=self._encoded))
+        self._last = -1  # row of the key that was looked up last: the next one is often the next row
 
     def _encoded(self, row: int) -> bytes:
         return self._text[self._bounds[row] : self._bounds[row + 1]]
@@ -50,15 +46,11 @@ class Keys(Sequence[str]):
         return self._encoded(row % len(self)).decode()
 
     def __iter__(self) -> Iterator[str]:
-        bounds = self._bounds
-        for begin in range(0, len(self), 4096):
-            ends = bounds[begin : begin + 4097].tolist()
-            for start, end in itertools.pairwise(ends):
-                yield self._text[start:end].decode()
+        return (self._text[start:end].decode() for start, end in itertools.pairwise(self._bounds))
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            isinstance(other, Keys) and self._text == other._text and np.array_equal(self._bounds, other._bounds)
+            isinstance(other, Keys) and self._text == other._text and self._bounds == other._bounds
         )
 
     __hash__ = None
@@ -66,15 +58,19 @@ class Keys(Sequence[str]):
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.find(key) >= 0
 
-    def find(self, key: str, guess: int = 0) -> int:
-        """The row of `key`, -1 when it is not here; quicker where `guess` is that row."""
+    def find(self, key: str) -> int:
+        """The row of `key`, -1 when it is not here; quickest for keys in this order."""
         encoded = key.encode()
-        if 0 <= guess < len(self) and self._encoded(guess) == encoded:
-            return guess
+        for row in (self._last + 1, self._last):
+            if 0 <= row < len(self) and self._encoded(row) == encoded:
+                self._last = row
+                return row
         place = bisect_left(range(len(self)), encoded, key=self._in_order)
         if place == len(self) or self._in_order(place) != encoded:
             return -1
-        return place if self._order is None else int(self._order[place])
+        row = place if self._order is None else self._order[place]
+        self._last = row
+        return row
 
     def row(self, key: str) -> int:
         """The row of `key`. Raises KeyError."""
@@ -87,7 +83,7 @@ class Keys(Sequence[str]):
         """Keys that are not unique after all."""
         if self._order is None:
             return []
-        pairs = itertools.pairwise(self._order.tolist())
+        pairs = itertools.pairwise(self._order)
         return sorted({self[a] for a, b in pairs if self._encoded(a) == self._encoded(b)})
 
 

@@ -5,7 +5,7 @@ Legend: N utterances, T frames, D feature dim.
 
 from __future__ import annotations
 
-import itertools
+import operator
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ import numpy as np
 
 from asrkit.batching import Batch, bucket, collate
 from asrkit.data.phone_times import PhoneTimes
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.errors import at, raise_if_any
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.io.keys import Keys, Numbers
@@ -92,7 +92,7 @@ class FrameLabels(Mapping[str, np.ndarray]):
         self, times: PhoneTimes, tokens: TokenTable, config: FeatureConfig, num_frames: Mapping[str, int]
     ) -> None:
         self._times, self._config, self._num_frames = times, config, num_frames
-        self._ids = {phone: tokens.ids[phone] for phone in tokens.phones}
+        self._ids = _ids_of_phones(tokens)
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
         return self.at_speed(utt_id, self._num_frames[utt_id])
@@ -133,7 +133,7 @@ class _TokenIds(Mapping[str, list[int]]):
 
 def min_steps(tokens: Sequence[int]) -> int:
     """Steps that CTC needs for a token sequence: one each, and a blank between equal neighbours."""
-    return len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens))
+    return len(tokens) + sum(map(operator.eq, tokens, tokens[1:]))
 
 
 def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[str, tuple[int, int]]]:
@@ -158,27 +158,32 @@ def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[s
 
 def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
     """Token ids of the utterances that have features; `text` must hold these and no others."""
+    id_of = _ids_of_phones(tokens)
     ids = array("B" if len(tokens) <= 256 else "H" if len(tokens) <= 65536 else "I")
     starts, counts = np.zeros(len(utt_ids), np.int64), np.full(len(utt_ids), -1, np.int32)
     faults: list[str] = []
-    unknown: list[str] = []
-    row = -1
+    foreign: list[str] = []
     for _, utt_id, phones in scan_table(text, faults, empty_ok=True):
-        row = utt_ids.find(utt_id, row + 1)
+        row = utt_ids.find(utt_id)
         if row < 0:
-            unknown.append(f"{at(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)")
+            foreign.append(f"{at(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)")
             continue
         starts[row], counts[row] = len(ids), 0
         if not phones:
             faults.append(f"{at(text)}{utt_id}: empty transcript; give its phones or remove it")
         try:
-            ids.extend(tokens.encode(split_fields(phones), f"{text}: {utt_id}"))
-        except DataError as error:
-            faults.append(str(error))
+            ids.extend([id_of[phone] for phone in split_fields(phones)])
+        except KeyError:
+            unknown = " ".join(sorted({phone for phone in split_fields(phones) if phone not in tokens}))
+            faults.append(f"{text}: {utt_id}: phones not in the token table: {unknown}")
         counts[row] = len(ids) - starts[row]
     faults += [
         f"{at(text)}no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)"
         for row in np.flatnonzero(counts < 0).tolist()
     ]
-    raise_if_any(faults + unknown)
+    raise_if_any(faults + foreign)
     return _TokenIds(utt_ids, ids, starts, counts)
+
+
+def _ids_of_phones(tokens: TokenTable) -> dict[str, int]:
+    return {phone: tokens.ids[phone] for phone in tokens.phones}  # without the blank

@@ -10,6 +10,7 @@ from asrkit._native import kernel
 from asrkit.audio import load_entry, resample
 from asrkit.errors import ConfigError
 from asrkit.features.config import FeatureConfig
+from asrkit.features.mel import mel_filters
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.types import Waveform
 
@@ -239,3 +240,14 @@ def test_digital_silence(use_energy: bool, backend: str) -> None:
     samples = np.zeros(4000, np.float32)
     feats = FeatureExtractor(config)(Waveform(samples, 16000))
     np.testing.assert_allclose(feats, kaldi_feats(samples, config), atol=1e-3)
+
+
+@pytest.mark.parametrize(("sample_rate", "high_hz"), [(16000, 0.0), (8000, -200.0), (16000, -400.0)])
+@pytest.mark.parametrize("warp", [0.8, 0.9, 1.07, 1.2])
+def test_warped_mel_filters(sample_rate: int, high_hz: float, warp: float) -> None:
+    config = FeatureConfig(sample_rate=sample_rate, high_hz=high_hz)
+    frame, mel = knf.FrameExtractionOptions(), knf.MelBanksOptions()
+    frame.samp_freq, mel.num_bins, mel.low_freq, mel.high_freq = sample_rate, 23, 20.0, high_hz
+    expected = np.array(knf.MelBanks(mel, frame, warp).get_matrix())[:, : config.fft_size // 2]
+    filters = mel_filters(23, config.fft_size, sample_rate, config.low_hz, config.top_hz, warp)
+    np.testing.assert_allclose(filters.T, expected, atol=3e-5)

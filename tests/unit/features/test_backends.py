@@ -145,3 +145,33 @@ def test_what_librosa_lacks() -> None:
         "features.use_energy: True, which librosa lacks; expected False, or another backend",
         "features.energy_floor: 1.0, which librosa lacks; expected 0.0, or another backend",
     ]
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+@pytest.mark.parametrize("warp", [0.85, 1.15])
+def test_warped_filters_move_a_tone(backend: str, warp: float) -> None:
+    """A tone of f Hz looks through filters warped by w as one of f * w Hz looks through plain ones."""
+    if backend == "native" and kernel("_mfcc") is None:
+        pytest.skip("asrkit._native._mfcc is not built, or ASRKIT_NO_NATIVE is 1")
+    config = FeatureConfig(kind="fbank", num_mel_bins=30, backend=backend)
+    phase = 2 * np.pi * np.arange(8000) / 16000
+    tones = [Waveform((1000 * np.sin(hz * phase)).astype(np.float32), 16000) for hz in (1000, 1000 * warp)]
+    warped = FeatureExtractor(config, warp)(tones[0])
+    plain = FeatureExtractor(config)(tones[1])
+    assert (warped.argmax(axis=1) == plain.argmax(axis=1)).all()
+    assert not np.allclose(warped, FeatureExtractor(config)(tones[0]), atol=1)
+    other = FeatureExtractor(replace(config, backend="numpy"), warp)(tones[0])
+    np.testing.assert_allclose(warped, other, atol=2e-2)
+    copy = pickle.loads(pickle.dumps(FeatureExtractor(config, warp)))
+    np.testing.assert_array_equal(copy(tones[0]), warped)
+
+
+def test_warps_that_cannot_be_had() -> None:
+    with pytest.raises(ConfigError, match=r"num_mel_bins: 103; expected fewer: 1 of the filters .* warped by 1.2"):
+        FeatureExtractor(FeatureConfig(num_mel_bins=103), 1.2)
+    try:
+        FeatureExtractor(FeatureConfig(backend="librosa"))
+    except ConfigError as error:
+        pytest.skip(str(error))
+    with pytest.raises(ConfigError, match="librosa does not warp frequencies"):
+        FeatureExtractor(FeatureConfig(backend="librosa"), 1.1)

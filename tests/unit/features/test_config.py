@@ -1,11 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asrkit.config import load_config, parse_config
 from asrkit.errors import ConfigError
 from asrkit.features.config import FeatureConfig
+from asrkit.features.mfcc import FeatureExtractor
 from asrkit.settings import ExperimentConfig
+from asrkit.types import Waveform
 
 
 @pytest.mark.parametrize(
@@ -88,3 +91,14 @@ def test_stored_features_do_not_depend_on_cmvn_and_deltas() -> None:
     other = FeatureConfig(cmvn="none", norm_vars=False, delta_order=0, delta_window=3)
     assert other.static_settings() == FeatureConfig().static_settings()
     assert FeatureConfig(num_ceps=12).static_settings() != FeatureConfig().static_settings()
+
+
+@pytest.mark.parametrize("snip_edges", [True, False])
+def test_the_centre_of_a_frame_is_where_an_impulse_shows_most(snip_edges: bool) -> None:
+    config = FeatureConfig(
+        kind="fbank", snip_edges=snip_edges, preemphasis=0.0, remove_dc_offset=False, backend="numpy"
+    )
+    for frame in (5, 20):
+        samples = np.zeros(8000, np.float32)
+        samples[round(config.frame_centres(30)[frame] * 16000)] = 1e4
+        assert FeatureExtractor(config)(Waveform(samples, 16000)).sum(axis=1).argmax() == frame

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import scipy.fft
 
-from asrkit.features.mel import dct_matrix, hz_to_mel, lifter_coefficients, mel_filters
+from asrkit.errors import ConfigError
+from asrkit.features.mel import dct_matrix, hz_to_mel, lifter_coefficients, mel_filters, mel_to_hz, warp_hz
 
 
 def test_mel_scale() -> None:
@@ -35,3 +37,23 @@ def test_dct_is_orthonormal() -> None:
 def test_lifter() -> None:
     np.testing.assert_allclose(lifter_coefficients(12, 22.0)[[0, 11]], [1, 12], atol=1e-12)
     np.testing.assert_array_equal(lifter_coefficients(4, 0.0), np.ones(4))
+
+
+def test_mel_scale_and_back() -> None:
+    hz = np.linspace(0, 8000, 50)
+    np.testing.assert_allclose(mel_to_hz(hz_to_mel(hz)), hz, atol=1e-9)
+
+
+@pytest.mark.parametrize("warp", [0.5, 0.9, 1.0, 1.1, 1.5])
+def test_warped_frequencies(warp: float) -> None:
+    hz = np.linspace(20, 8000, 500)
+    warped = warp_hz(hz, warp, 16000, 20.0, 8000.0)
+    assert (np.diff(warped) > 0).all()
+    np.testing.assert_allclose(warped[[0, -1]], [20, 8000])
+    middle = (hz > 150) & (hz < 7500 * min(1, warp))
+    np.testing.assert_allclose(warped[middle], hz[middle] / warp)
+
+
+def test_a_band_too_narrow_to_warp() -> None:
+    with pytest.raises(ConfigError, match="a band of 300 to 500 Hz is too narrow"):
+        warp_hz(np.array([400.0]), 0.7, 16000, 300.0, 500.0)
