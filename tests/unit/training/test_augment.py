@@ -1,0 +1,358 @@
+"""Augmentation: what is drawn, what it does to the audio, and what CMVN then takes."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+
+from asrkit.audio import read_audio
+from asrkit.data.data_dir import write_data_dir
+from asrkit.errors import ConfigError, DataError
+from asrkit.features.cmvn import accumulate
+from asrkit.features.config import FeatureConfig
+from asrkit.features.extract import extract_data_dir
+from asrkit.features.mfcc import FeatureExtractor
+from asrkit.features.pipeline import FeatureLoader, finish, pooled_stats
+from asrkit.lang.tokens import TokenTable
+from asrkit.training.augment import Augmenter, add_noise, change_speed, coloured_noise
+from asrkit.training.config import AugmentConfig
+from asrkit.training.dataset import TrainingSet, split_infeasible
+from asrkit.types import PhoneTime, Utterance, Waveform
+
+TOKENS = TokenTable(["a", "b", "c"])
+UTTS = {f"spk{spk}-{n}": f"spk{spk}" for spk in (1, 2) for n in range(3)}
+ALL = AugmentConfig(
+    speeds=(0.9, 1.0, 1.1), vtlp=0.1, noise_prob=0.5, time_masks=2, time_mask_frames=5, coefficient_masks=1
+)
+INAUDIBLE = AugmentConfig(noise_prob=1.0, noise_snr_db=(200.0, 200.0))
+
+
+def speech(seconds: float, seed: int) -> np.ndarray:
+    """Harmonics that glide, and noise; whole numbers."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(16000 * seconds)) / 16000
+    phase = 2 * np.pi * np.cumsum(rng.uniform(90, 200) + 30 * np.sin(2 * np.pi * time)) / 16000
+    voiced = sum(np.sin(k * phase) / k for k in range(1, 30))
+    return np.round(2000 * voiced * np.sin(4 * time) + rng.normal(0, 50, len(time)))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("augment")
+    utts, durations = [], {}
+    for seed, (utt_id, spk_id) in enumerate(UTTS.items()):
+        path, durations[utt_id] = directory / f"{utt_id}.wav", 0.6 + 0.1 * seed
+        soundfile.write(path, speech(durations[utt_id], seed).astype(np.int16), 16000)
+        times = tuple(PhoneTime(phone, 0.2 * i, 0.2 * i + 0.2) for i, phone in enumerate("abc"))
+        utts.append(Utterance(utt_id, spk_id, str(path), ("a", "b", "c"), phone_times=times))
+    write_data_dir(directory / "data", utts, durations)
+    extract_data_dir(directory / "data", FeatureConfig(), num_jobs=1)
+    return directory / "data"
+
+
+def open_set(data_dir: Path, augment: AugmentConfig, **settings: object) -> TrainingSet:
+    return TrainingSet.open(data_dir, FeatureConfig(**settings), pooled_stats(data_dir), TOKENS, augment, True)
+
+
+def augmenter(data_dir: Path, augment: AugmentConfig, **settings: object) -> Augmenter:
+    return Augmenter.open(augment, FeatureLoader(data_dir, FeatureConfig(**settings), pooled_stats(data_dir)))
+
+
+def audio_of(data_dir: Path, utt_id: str) -> Waveform:
+    return read_audio(data_dir.parent / f"{utt_id}.wav")
+
+
+def test_the_generator_decides_everything(data_dir: Path) -> None:
+    data, fresh = open_set(data_dir, ALL), open_set(data_dir, ALL)
+    utt_ids = list(UTTS)
+    first = data.load(utt_ids, np.random.default_rng(1))
+    other = data.load(utt_ids, np.random.default_rng(2))
+    assert not (first.feats.shape == other.feats.shape and first.feats.equal(other.feats))
+    for again in (data, fresh, pickle.loads(pickle.dumps(data)), pickle.loads(pickle.dumps(fresh))):
+        batch = again.load(utt_ids, np.random.default_rng(1))
+        assert batch.feats.equal(first.feats)
+        assert batch.frame_labels.equal(first.frame_labels)
+        assert batch.feat_lens.equal(first.feat_lens)
+    plain = TrainingSet.open(data_dir, FeatureConfig(), None, TOKENS)
+    assert data.load(utt_ids).feats.equal(plain.load(utt_ids).feats)
+
+
+def test_nothing_drawn_is_nothing_done(data_dir: Path) -> None:
+    plain = TrainingSet.open(data_dir, FeatureConfig(), None, TOKENS).load(list(UTTS)).feats
+    for augment in (AugmentConfig(), AugmentConfig(speeds=(1.0,)), AugmentConfig(vtlp=0.0, noise_prob=0.0)):
+        assert open_set(data_dir, augment).load(list(UTTS), np.random.default_rng(1)).feats.equal(plain)
+    assert open_set(data_dir, AugmentConfig()).augmenter is None
+    # Features of the audio, with noise that is too weak to change a sample, are the stored ones.
+    data = open_set(data_dir, INAUDIBLE)
+    assert (data.load(list(UTTS), np.random.default_rng(1)).feats - plain).abs().max() < 1e-3
+
+
+class Draws:
+    """A generator that draws what it is told: the speed, the warp, then whether there is noise."""
+
+    def __init__(self, speed: int, warp: int) -> None:
+        self._numbers = iter((speed, warp))
+
+    def integers(self, number: int) -> int:
+        drawn = next(self._numbers)
+        assert drawn < number
+        return drawn
+
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("cmvn", ["speaker", "utterance", "global", "none"])
+@pytest.mark.parametrize(("speed", "warp"), [(0.9, 1.0), (1.0, 0.9), (1.0, 1.1), (1.1, 0.925)])
+def test_features_and_statistics_by_brute_force(data_dir: Path, cmvn: str, speed: float, warp: float) -> None:
+    config = FeatureConfig(cmvn=cmvn)
+    made = augmenter(data_dir, AugmentConfig(speeds=(0.9, 1.0, 1.1), vtlp=0.1), cmvn=cmvn)
+    draws = Draws([0.9, 1.0, 1.1].index(speed), round((warp - 0.9) / 0.025))
+    feats, found = made("spk2-1", draws)
+    assert found == speed
+
+    extract = FeatureExtractor(config, warp)
+    static = {utt_id: extract(change_speed(audio_of(data_dir, utt_id), speed)) for utt_id in UTTS}
+    speakers = sum(accumulate(static[utt_id]) for utt_id in ("spk2-0", "spk2-1", "spk2-2"))
+    expected = finish(static["spk2-1"], pooled_stats(data_dir) if cmvn == "global" else speakers, config)
+    np.testing.assert_allclose(feats, expected, atol=1e-4)
+    if cmvn == "speaker":
+        everything = [made(utt_id, Draws(2, 0))[0] for utt_id in ("spk2-0", "spk2-1", "spk2-2")]
+        static_part = np.concatenate(everything)[:, :13]
+        np.testing.assert_allclose(static_part.mean(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(static_part.std(axis=0), 1, atol=1e-4)
+
+
+def test_of_a_speaker_with_much_speech_the_longest_are_measured(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asrkit.training.augment._STATS_FRAMES", 150)
+    feats, _ = augmenter(data_dir, AugmentConfig(vtlp=0.1))("spk1-0", Draws(0, 0))
+    extract = FeatureExtractor(FeatureConfig(), 0.9)
+    static = {utt_id: extract(audio_of(data_dir, utt_id)) for utt_id in ("spk1-0", "spk1-1", "spk1-2")}
+    longest = accumulate(static["spk1-2"]) + accumulate(static["spk1-1"])  # 78 frames and 68, then 58
+    for utt_id, expected in (("all", longest + accumulate(static["spk1-0"])), ("two", longest)):
+        same = np.allclose(feats, finish(static["spk1-0"], expected, FeatureConfig()), atol=1e-4)
+        assert same == (utt_id == "all")
+    monkeypatch.setattr("asrkit.training.augment._STATS_FRAMES", 140)
+    feats, _ = augmenter(data_dir, AugmentConfig(vtlp=0.1))("spk1-0", Draws(0, 0))
+    np.testing.assert_allclose(feats, finish(static["spk1-0"], longest, FeatureConfig()), atol=1e-4)
+
+
+@pytest.mark.parametrize("speed", [0.8, 0.9, 1.1, 1.2])
+def test_speed_changes_tempo_and_pitch(speed: float) -> None:
+    time = np.arange(32000) / 16000
+    played = change_speed(Waveform(np.sin(2 * np.pi * 1000 * time).astype(np.float32), 16000), speed)
+    assert played.sample_rate == 16000
+    assert len(played.samples) == pytest.approx(32000 / speed, abs=1)
+    expected = np.sin(2 * np.pi * 1000 * speed * np.arange(len(played.samples)) / 16000)
+    np.testing.assert_allclose(played.samples[500:-500], expected[500:-500], atol=1e-3)
+
+
+def test_frame_labels_go_with_the_speed(data_dir: Path) -> None:
+    for speed in (0.8, 1.25):
+        batch = open_set(data_dir, AugmentConfig(speeds=(speed,))).load(["spk1-0"], np.random.default_rng(1))
+        centres = (0.0125 + 0.01 * np.arange(int(batch.feat_lens[0]))) * speed
+        expected = np.where(centres < 0.2, 1, np.where(centres < 0.4, 2, np.where(centres < 0.6, 3, -1)))
+        assert abs(len(expected) - 58 / speed) < 3
+        assert (batch.frame_labels[0].numpy() == expected).all()
+
+
+def test_all_that_is_offered_is_drawn(data_dir: Path) -> None:
+    made = augmenter(data_dir, AugmentConfig(speeds=(0.9, 1.0, 1.1), vtlp=0.1))
+    rng = np.random.default_rng(1)
+    drawn = [made("spk1-0", rng) for _ in range(300)]
+    assert {speed for _, speed in drawn} == {0.9, 1.0, 1.1}
+    assert len({feats.tobytes() for feats, _ in drawn}) == 27
+
+
+class Frames:
+    """A model of a step a frame."""
+
+    def num_steps(self, num_frames: int) -> int:
+        return num_frames
+
+
+def test_utterances_that_would_become_too_short_keep_their_speed(data_dir: Path, tmp_path: Path) -> None:
+    data = open_set(data_dir, AugmentConfig(speeds=(2.0,)))
+    rng = np.random.default_rng(1)
+    assert data.load(["spk1-0"], rng).feat_lens.item() == 28
+    longer = {utt_id: [1, 2] * 25 for utt_id in UTTS}  # 50 steps
+    data = TrainingSet(data.feats, data.num_frames, longer, data.frame_labels, data.augmenter)
+    data, excluded = split_infeasible(data, Frames())
+    assert not excluded
+    batch = data.load(["spk1-0", "spk2-2"], rng)
+    assert batch.feat_lens.tolist() == [58, 53]  # 108 frames at speed 1
+    plain = data.load(["spk1-0"])
+    assert batch.feats[0, :58].equal(plain.feats[0])
+    assert batch.frame_labels[0, :58].equal(plain.frame_labels[0])
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_noise_has_its_colour(exponent: float) -> None:
+    noise = coloured_noise(200_000, exponent, np.random.default_rng(1))
+    hz, power = scipy.signal.welch(noise, 16000, nperseg=4096)
+    band = (hz > 50) & (hz < 7000)
+    slope = np.polyfit(np.log(hz[band]), np.log(power[band]), 1)[0]
+    assert slope == pytest.approx(-exponent, abs=0.03)
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
+def test_noise_is_as_loud_as_asked(snr_db: float) -> None:
+    samples = (speech(1.0, 1) + 500).astype(np.float32)  # the offset is no signal
+    added = add_noise(samples, coloured_noise(len(samples), 1.0, np.random.default_rng(1)), snr_db) - samples
+    assert 10 * np.log10(samples.var() / added.var()) == pytest.approx(snr_db, abs=0.05)
+    silence = np.zeros(100, np.float32)
+    np.testing.assert_array_equal(add_noise(silence, np.ones(100, np.float32), snr_db), silence)
+
+
+def test_noise_comes_as_often_as_asked(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios = []
+
+    def note(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+        assert noise.shape == samples.shape
+        assert np.isfinite(noise).all()
+        ratios.append(snr_db)
+        return add_noise(samples, noise, snr_db)
+
+    monkeypatch.setattr("asrkit.training.augment.add_noise", note)
+    made = augmenter(data_dir, AugmentConfig(noise_prob=0.3, noise_snr_db=(5.0, 15.0)))
+    plain = made._feats["spk1-1"]
+    rng = np.random.default_rng(1)
+    changed = sum(not np.array_equal(made("spk1-1", rng)[0], plain) for _ in range(300))
+    assert changed == len(ratios)
+    assert 60 < changed < 120
+    assert 5 <= min(ratios) < 6
+    assert 14 < max(ratios) <= 15
+
+
+def test_babble_is_other_speech(data_dir: Path) -> None:
+    made = augmenter(data_dir, AugmentConfig(noise_prob=1.0))
+    waveform, kinds = audio_of(data_dir, "spk1-0"), {}
+    for seed in range(30):
+        kind = int(np.random.default_rng(seed).integers(3))
+        kinds.setdefault(kind, made._noise(waveform, np.random.default_rng(seed)))
+    assert sorted(kinds) == [0, 1, 2]
+    assert all(len(noise) == len(waveform.samples) for noise in kinds.values())
+    low = {
+        kind: np.abs(np.fft.rfft(noise)[1:300]).mean() / np.abs(np.fft.rfft(noise)[3000:]).mean()
+        for kind, noise in kinds.items()
+    }
+    assert low[0] < 1.3
+    assert low[1] > 2
+    assert low[2] > 2
+    talkers = made._noise(
+        waveform, np.random.default_rng(next(s for s in range(30) if np.random.default_rng(s).integers(3) == 2))
+    )
+    assert talkers.std() == pytest.approx(5**0.5, rel=0.3)  # five talkers of equal power
+
+
+def masked(data_dir: Path, augment: AugmentConfig, seed: int, **settings: object) -> tuple[np.ndarray, np.ndarray]:
+    """What was masked (T, dim), and the values found there and elsewhere."""
+    data = open_set(data_dir, augment, **settings)
+    plain = data.load(["spk2-2"]).feats[0].numpy()
+    feats = data.load(["spk2-2"], np.random.default_rng(seed)).feats[0].numpy()
+    fill = plain.mean(axis=0) if settings.get("cmvn") == "none" else np.zeros(plain.shape[1])
+    mask = feats != plain
+    np.testing.assert_allclose(feats[mask], np.broadcast_to(fill, feats.shape)[mask], atol=1e-5)
+    return mask, plain
+
+
+@pytest.mark.parametrize("settings", [{}, {"cmvn": "none"}, {"cmvn": "utterance"}, {"cmvn": "global"}])
+def test_time_masks(data_dir: Path, settings: dict) -> None:
+    lengths = []
+    for seed in range(60):
+        mask, plain = masked(
+            data_dir, AugmentConfig(time_masks=2, time_mask_frames=8, time_mask_share=0.1), seed, **settings
+        )
+        frames = mask.any(axis=1)
+        assert (mask == frames[:, None]).all()
+        assert frames.sum() <= 0.1 * len(plain)
+        assert np.abs(np.diff(frames.astype(int), prepend=0, append=0)).sum() <= 4  # two stretches
+        lengths.append(int(frames.sum()))
+    assert min(lengths) <= 3
+    assert max(lengths) == int(0.1 * len(plain))
+
+
+def test_time_masks_without_a_cap(data_dir: Path) -> None:
+    lengths = [
+        int(masked(data_dir, AugmentConfig(time_masks=1, time_mask_share=1.0), seed)[0].any(axis=1).sum())
+        for seed in range(80)
+    ]
+    assert set(lengths) >= {0, 20}
+    assert max(lengths) == 20
+    assert np.mean(lengths) == pytest.approx(10, abs=2)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cmvn": "none"}, {"delta_order": 0}])
+def test_coefficient_masks_take_the_deltas_along(data_dir: Path, settings: dict) -> None:
+    groups = set()
+    for seed in range(80):
+        mask, _ = masked(data_dir, AugmentConfig(coefficient_masks=1, coefficient_mask_size=4), seed, **settings)
+        hit = mask.mean(axis=0) > 0.9  # a value may be equal to the fill by chance
+        parts = hit.reshape(-1, 13)
+        assert (parts == parts[0]).all()
+        coefficients = np.flatnonzero(parts[0])
+        assert len(coefficients) <= 4
+        assert (np.diff(coefficients) == 1).all()
+        assert not mask[:, ~hit].any()
+        groups.add(tuple(coefficients))
+    assert {len(group) for group in groups} == {0, 1, 2, 3, 4}
+    assert {0, 12} < {coefficient for group in groups for coefficient in group}
+
+
+def test_masks_larger_than_what_there_is(data_dir: Path) -> None:
+    augment = AugmentConfig(
+        time_masks=5, time_mask_frames=1000, time_mask_share=1.0, coefficient_masks=3, coefficient_mask_size=99
+    )
+    for seed in range(20):
+        masked(data_dir, augment, seed)
+
+
+def test_masks_need_no_audio_and_no_settings(data_dir: Path, tmp_path: Path) -> None:
+    for path in data_dir.iterdir():
+        if path.is_file() and path.name not in ("wav.scp", "feats.json"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    batch = open_set(tmp_path, AugmentConfig(time_masks=1)).load(["spk1-0"], np.random.default_rng(3))
+    assert batch.feats.shape == (1, 58, 39)
+    for augment in (AugmentConfig(vtlp=0.1), AugmentConfig(speeds=(0.9,)), AugmentConfig(noise_prob=0.1)):
+        with pytest.raises(DataError, match=r"feats\.json: not found; training\.augment computes features anew"):
+            open_set(tmp_path, augment)
+
+
+def test_audio_that_is_gone_is_told_before_training(data_dir: Path, tmp_path: Path) -> None:
+    for path in data_dir.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    lines = (data_dir / "wav.scp").read_text().split("\n")
+    (tmp_path / "wav.scp").write_text("\n".join([lines[0] + ".gone", lines[1].split()[0] + " cat x |", *lines[2:]]))
+    with pytest.raises(DataError, match=r"spk1-0: .*\.gone: no such file\n.*spk1-1 is a pipe"):
+        open_set(tmp_path, AugmentConfig(vtlp=0.1))
+
+
+def test_the_channel_and_root_of_the_extraction_are_kept(tmp_path: Path) -> None:
+    stereo = np.stack([speech(0.8, 1), speech(0.8, 2)], axis=1).astype(np.int16)
+    soundfile.write(tmp_path / "rec.wav", stereo, 16000)
+    data = tmp_path / "data"
+    write_data_dir(data, [Utterance("utt", "spk", "/rec.wav", ("a",))], {"utt": 0.8})
+    (data / "wav.scp").write_text("utt rec.wav\n")
+    extract_data_dir(data, FeatureConfig(), num_jobs=1, root=tmp_path, channel=1)
+    made_with = json.loads((data / "feats.json").read_text())
+    assert (made_with["channel"], made_with["audio_root"]) == (1, str(tmp_path))
+    plain = TrainingSet.open(data, FeatureConfig(), None, TOKENS).load(["utt"]).feats
+    computed = TrainingSet.open(data, FeatureConfig(), None, TOKENS, INAUDIBLE)
+    assert (computed.load(["utt"], np.random.default_rng(1)).feats - plain).abs().max() < 1e-3
+
+
+def test_a_band_that_cannot_be_warped(data_dir: Path, tmp_path: Path) -> None:
+    for path in data_dir.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = FeatureConfig(low_hz=3000.0, high_hz=4200.0, num_mel_bins=13)
+    extract_data_dir(tmp_path, config, num_jobs=1)
+    with pytest.raises(ConfigError, match="a band of 3000 to 4200 Hz is too narrow"):
+        TrainingSet.open(tmp_path, config, None, TOKENS, AugmentConfig(vtlp=0.2))
