@@ -1,4 +1,4 @@
-"""Weights of a run: which are kept (those of the best epochs, their mean, a moving average), and CTC's to begin with."""
+"""Weights of a run: the best epochs', their mean, a moving average, and those that CTC begins with."""
 
 from __future__ import annotations
 
