@@ -21,8 +21,9 @@ if stage 1 "features and CMVN"; then
     ${extract_options[@]+"${extract_options[@]}"} ${force:+--force}
 fi
 
-if stage 2 "phone language model (bigram)"; then
-  asrkit train-lm "$data/train" --tokens "$data/tokens.txt" --order 2 --out "$data/lm.arpa" ${force:+--force}
+if stage 2 "phone language model (5-gram)"; then
+  asrkit train-lm "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --order 5 --out "$data/lm.arpa" \
+    ${force:+--force}
 fi
 
 if stage 3 "train"; then

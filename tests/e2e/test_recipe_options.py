@@ -17,7 +17,7 @@ RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.sh"))
 STAGES = [
     "prepare data and tokens",
     "features and CMVN",
-    "phone language model (bigram)",
+    "phone language model (5-gram)",
     "train",
     "decode",
     "score and report",
