@@ -335,7 +335,7 @@ def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
         elif line == "\\end\\":
             section = "end"
             break
-        elif match := re.fullmatch(r"\\(\d+)-grams:", line):
+        elif line[0] == "\\" and (match := re.fullmatch(r"\\(\d+)-grams:", line)):
             ngrams.append({})
             section = match[1]
             if int(section) != len(ngrams) or int(section) not in declared:
@@ -372,7 +372,7 @@ def _parse_entry(
 ) -> tuple[Ngram, tuple[float, float]] | str:
     """One n-gram line of the section `ngrams[-1]`, or what is wrong with it."""
     n = len(ngrams)
-    fields = re.split("[ \t]+", line)
+    fields = [field for field in line.replace("\t", " ").split(" ") if field]
     if len(fields) not in ((n + 1,) if last else (n + 1, n + 2)):
         return f"expected a log10 probability, {n} symbols{'' if last else ' and a back-off weight'}, found {line!r}"
     ngram = tuple(UNK if symbol == "<UNK>" else symbol for symbol in fields[1 : n + 1])

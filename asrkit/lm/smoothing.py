@@ -24,7 +24,7 @@ import numpy as np
 from asrkit.errors import ConfigError
 
 SMOOTHINGS = ("kneser_ney", "witten_bell", "laplace")
-EPSILONS = (1.0, 10.0)  # of unigrams and of all higher orders
+EPSILONS = (1.0, 20.0)  # of unigrams and of all higher orders
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # those of KenLM's lmplz --discount_fallback
 
 
