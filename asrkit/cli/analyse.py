@@ -13,7 +13,7 @@ from asrkit.cli.options import add_force, add_nj
 from asrkit.cli.score import add_protocol, read_references
 from asrkit.config import load_config
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.tune import DevSet
+from asrkit.decoding.tune import StoredSet
 from asrkit.errors import ConfigError, DataError, at, raise_if_any
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, is_current, write_stamp
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if refs.keys() != hyps.keys():
         raise DataError(f"{at(hyp)}other utterances than {args.ref / 'text'} has; decode it again")
     log_probs = read_log_probs(experiment, args.ref, log_prob_dir, refs)
-    data = DevSet(log_probs, refs, experiment.tokens, experiment.lm, PROTOCOLS[args.protocol], args.nj)
+    data = StoredSet(log_probs, refs, experiment.tokens, experiment.lm, PROTOCOLS[args.protocol], args.nj)
     labellings = [tuple(experiment.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
     wider = list(track(wider_points(data, config), "wider beams"))
     analysis = build_analysis(data, config, labellings, wider, experiment.calibration)

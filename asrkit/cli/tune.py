@@ -19,7 +19,7 @@ from asrkit.decoding.confidence import Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tune import (
     BeamTrial,
-    DevSet,
+    StoredSet,
     Point,
     best_point,
     left_out_counts,
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     raise_if_any([f"{at(args.ref / 'utt2spk')}no line for {utt_id}" for utt_id in refs if utt_id not in utt2spk])
     log_probs = read_log_probs(experiment, args.ref, args.decode_dir, refs)
     protocol = PROTOCOLS[args.protocol]
-    dev = DevSet(log_probs, refs, experiment.tokens, experiment.lm, protocol, args.nj)
+    dev = StoredSet(log_probs, refs, experiment.tokens, experiment.lm, protocol, args.nj)
     start = experiment.config.decoding
     points = list(track(search_settings(dev, start), "tuning weight and bonus"))
     trials = list(track(search_beam(dev, best_point(points).config), "tuning beam"))

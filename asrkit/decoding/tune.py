@@ -56,7 +56,7 @@ class BeamTrial:
         return all(number == 0 or number < MAX_SEARCH_ERRORS * total for number, total in shares)
 
 
-class DevSet:
+class StoredSet:
     """Utterances with log-probabilities (T, V) in memory and references, on which settings are tried."""
 
     def __init__(
@@ -111,7 +111,7 @@ class DevSet:
         return evidence, [*right_phones(self.refs, phones, self.protocol).values()]
 
 
-def search_settings(dev: DevSet, start: DecodingConfig) -> Iterator[Point]:
+def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
     """Try settings, from a coarse grid to finer and finer steps round the best one, and yield each as it is done.
 
     What is best is `best_point`'s matter. `start` gives what is not searched for. Without a language model the weight
@@ -169,7 +169,7 @@ def left_out_counts(points: Sequence[Point], groups: Sequence[str]) -> tuple[Cou
     return tuple(chosen[group].counts[index] for index, group in enumerate(groups))
 
 
-def search_beam(dev: DevSet, config: DecodingConfig) -> Iterator[BeamTrial]:
+def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
     """Try beams from narrow to wide until one is wide enough, and yield each; the last is the one to take.
 
     Wide enough: of the utterances less than 1 % get a hypothesis with a higher total score from a beam 16 times as

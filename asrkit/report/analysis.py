@@ -16,13 +16,13 @@ from asrkit.config import to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.search_errors import Labelling, compare_scores
-from asrkit.decoding.tune import MAX_BEAM, DevSet, Point
+from asrkit.decoding.tune import MAX_BEAM, StoredSet, Point
 from asrkit.report.calibration import expected_calibration_error, reliability
 from asrkit.report.text import format_table
 from asrkit.scoring.per import pool
 
 
-def wider_points(data: DevSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labelling]]]:
+def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labelling]]]:
     """What beams of twice the width find, then of 4, 8 and 16 times, those above twice up to MAX_BEAM."""
     for factor in (2, 4, 8, 16):
         wider = replace(config, beam=factor * config.beam)
@@ -33,7 +33,7 @@ def wider_points(data: DevSet, config: DecodingConfig) -> Iterator[tuple[Point, 
 
 
 def build_analysis(
-    data: DevSet,
+    data: StoredSet,
     config: DecodingConfig,
     hyps: Sequence[Labelling],
     wider: Sequence[tuple[Point, Sequence[Labelling]]],
