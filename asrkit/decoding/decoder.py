@@ -61,18 +61,20 @@ class Decoder:
         log_probs: np.ndarray,
         feats: np.ndarray | None = None,
         duration: float | None = None,
+        frame_log_probs: np.ndarray | None = None,
     ) -> Hypothesis:
         """`log_probs` (T', V) -> the best hypothesis, with times and confidences when `feats` (T, D) are given.
 
-        A phone's time is its span as spans.py finds it in the finished features, within the audio's `duration` in
-        seconds; its confidence is the calibrated probability that it is right.
+        A phone's time is its span as spans.py finds it in the finished features and, if there are any, in
+        `frame_log_probs` (T, V - 1) of a frame-wise head, within the audio's `duration` in seconds; its confidence is
+        the calibrated probability that it is right.
         """
         best = self.search(log_probs)[0]
         phones = self.tokens.decode(best.tokens)
         if feats is None:
             return Hypothesis(utt_id, phones, best.ctc_log_prob)
         aligned = forced_align(log_probs, best.tokens, utt_id=utt_id)
-        spans = self.clock.spans(feats, log_probs, best.tokens, aligned, self.silences)
+        spans = self.clock.spans(feats, log_probs, best.tokens, aligned, self.silences, frame_log_probs)
         times = self.clock.phone_times(phones, *spans, len(feats), duration)
         confidences = self.calibration(self.evidence(log_probs, best.tokens, aligned))
         mean = float(confidences.mean()) if len(confidences) else 0.0

@@ -4,7 +4,7 @@ A CTC network emits a phone in a few steps somewhere within its sound and blanks
 phones there are and about where, not where they begin and end. So only the middle of each peak is taken from the path.
 Between two neighbouring middles the features belong first to the one phone and then to the other; the boundary is the
 maximum-likelihood change point of two segments with means of their own and one variance, that is the least-squares
-split. docs/alignment.md compares this with other ways.
+split. A frame-wise head, where the model has one, has a say in it. docs/alignment.md compares this with other ways.
 
 Legend: T frames, D feature dim, U tokens, V output classes.
 """
@@ -21,6 +21,7 @@ from asrkit.types import PhoneTime
 
 _REACH_S = 0.3  # how far from the middle of its peak a phone other than silence may reach
 _EDGE_S = 0.06  # a peak so near to the audio's edge leaves no room for anything else there
+_CHANGE_WEIGHT = 12.0  # nats of a frame-wise head that weigh as much as the features' variance in one frame
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,21 @@ class FrameClock:
         tokens: Sequence[int],
         aligned: AlignedTokens,
         silences: Collection[int],
+        frame_log_probs: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """First frame of each aligned token and the frame after its last, both (U,).
 
         `feats` (T, D) finished features, `log_probs` (T', V) of the steps or of the frames, which is told by their
-        number. `silences`: ids of the tokens that may be of any length. Neighbours touch, except that pauses which no
-        token stands for belong to none.
+        number. `silences`: ids of the tokens that may be of any length. `frame_log_probs` (T, V - 1) are those of a
+        frame-wise head, whose class p is token p + 1. Neighbours touch, except that pauses which no token stands for
+        belong to none.
         """
         skip, middle = (1, 0.0) if len(log_probs) == len(feats) else (self.skip, self.middle)
         peaks = peak_frames(log_probs, tokens, aligned, len(feats), skip, middle)
         is_silence = np.isin(tokens, list(silences))
         reach, edge = (max(round(seconds / self.shift), 1) for seconds in (_REACH_S, _EDGE_S))
-        return split_between(feats, peaks, is_silence, reach, edge)
+        classes = None if frame_log_probs is None else np.asarray(tokens) - 1
+        return split_between(feats, peaks, is_silence, reach, edge, classes, frame_log_probs)
 
 
 def peak_frames(
@@ -96,12 +100,19 @@ def peak_frames(
 
 
 def split_between(
-    feats: np.ndarray, peaks: np.ndarray, is_silence: np.ndarray, reach: int, edge: int
+    feats: np.ndarray,
+    peaks: np.ndarray,
+    is_silence: np.ndarray,
+    reach: int,
+    edge: int,
+    classes: np.ndarray | None = None,
+    frame_log_probs: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends (U,) in frames of tokens whose middles are `peaks`; see FrameClock.spans.
 
     A token other than silence reaches at most `reach` frames from its peak where that is not next to another token's
-    reach, and up to the audio's edge when its peak is less than `edge` frames away.
+    reach, and up to the audio's edge when its peak is less than `edge` frames away. `classes` (U,) are the tokens' in
+    the `frame_log_probs` of a frame-wise head.
     """
     num_frames, num_tokens = len(feats), len(peaks)
     starts, ends = np.zeros(num_tokens, np.int64), np.full(num_tokens, num_frames, np.int64)
@@ -115,22 +126,31 @@ def split_between(
     for u in range(num_tokens - 1):
         left, right = int(peaks[u]), int(peaks[u + 1])
         if is_silence[u] or is_silence[u + 1] or right - left <= 2 * reach:
-            ends[u] = starts[u + 1] = change_point(feats, left, right)
+            ratios = None
+            if frame_log_probs is not None:
+                between = frame_log_probs[left : right + 1]
+                ratios = between[:, classes[u]] - between[:, classes[u + 1]]
+            ends[u] = starts[u + 1] = change_point(feats, left, right, ratios)
         else:
             ends[u], starts[u + 1] = change_point(feats, left, left + reach), change_point(feats, right - reach, right)
     return starts, ends
 
 
-def change_point(feats: np.ndarray, first: int, last: int) -> int:
+def change_point(feats: np.ndarray, first: int, last: int, ratios: np.ndarray | None = None) -> int:
     """The frame from `first` + 1 to `last` that begins the second of two segments, which together are first to last.
 
     Each segment has its own mean, and the sum of squared distances from them is least; the earliest if several are.
+    `ratios` (last - first + 1,), where given, are added to what is maximised then: log-likelihood ratios of each frame
+    for being of the first segment rather than of the second.
     """
     segment = feats[first : last + 1].astype(np.float64)
     segment -= segment.mean(axis=0)  # so that both sums of a split are equal but for the sign
-    sums = np.square(np.cumsum(segment[:-1], axis=0)).sum(axis=1)
+    sums = np.square(np.cumsum(segment[:-1], axis=0)).mean(axis=1)
     sizes = np.arange(1, len(segment))
-    return first + 1 + int(np.argmax(sums / (sizes * sizes[::-1])))
+    gains = len(segment) * sums / (sizes * sizes[::-1])  # of variance between segments, summed over frames
+    if ratios is not None:
+        gains = _CHANGE_WEIGHT * gains + np.cumsum(ratios[:-1])
+    return first + 1 + int(np.argmax(gains))
 
 
 def align_frames(

@@ -27,6 +27,20 @@ def test_the_change_point_is_the_best_of_all_splits(seed):
     assert change_point(feats.astype(np.float64), first, last) == min(costs, key=costs.get)
 
 
+def test_a_frame_wise_head_has_a_say_in_the_change_point():
+    feats = np.repeat([[0.0], [1.0]], 10, axis=0)
+    assert change_point(feats, 0, 19) == 10
+    for bound in (3, 17):
+        ratios = np.repeat([50.0, -50.0], [bound, 20 - bound])
+        assert change_point(feats, 0, 19, ratios) == bound
+        assert change_point(feats, 0, 19, ratios / 1000) == 10
+    log_probs = np.log(np.full((20, 3), 1e-30))
+    log_probs[:3, 2] = log_probs[3:, 0] = 0.0  # class 2, that of token 3, and then class 0
+    peaks, silent = np.array([1, 18]), np.zeros(2, bool)
+    _, ends = split_between(feats, peaks, silent, 30, 6, np.array([2, 0]), log_probs)
+    assert ends.tolist() == [3, 20]
+
+
 def noisy(*lengths: int) -> np.ndarray:
     """(T, 2) frames of sounds of these lengths, each with a mean of its own."""
     rng = np.random.default_rng(0)
