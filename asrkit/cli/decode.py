@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from asrkit.config import dump_config
 from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.prefix_beam import BeamResult
 from asrkit.errors import ConfigError, DataError, at, raise_if_any
-from asrkit.features.pipeline import feats_identity
+from asrkit.features.pipeline import FeatureLoader, feats_identity
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import write_table
 from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.outputs import write_ctm
 from asrkit.parallel import map_ordered
+from asrkit.types import Hypothesis
 
 if TYPE_CHECKING:
     from asrkit.experiment import Experiment
@@ -48,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nbest", type=positive_int, metavar="N", help="also write the N best with their scores to DIR/nbest.jsonl"
     )
+    parser.add_argument("--ctm", action="store_true", help="also write times and confidences to DIR/phones.ctm")
     parser.add_argument(
         "--cmvn", choices=CMVN, help="normalisation in place of the experiment's; `utterance` is what transcribe does"
     )
@@ -61,12 +64,13 @@ def run(args: argparse.Namespace) -> int:
     raise_if_any([f"{at(path)}not found; made by {step}" for path, step in needed.items() if not path.is_file()])
     log_prob_dir = args.log_probs or args.out
     inputs = _inputs(args)
-    stamp, hyp, nbest = (args.out / name for name in (".decode.stamp", "hyp", "nbest.jsonl"))
-    outputs = [hyp, args.out / "decoding.yaml", log_prob_dir / "log_probs.scp", *([nbest] if args.nbest else [])]
+    stamp, hyp, nbest, ctm = (args.out / name for name in (".decode.stamp", "hyp", "nbest.jsonl", "phones.ctm"))
+    outputs = [hyp, args.out / "decoding.yaml", log_prob_dir / "log_probs.scp"]
+    outputs += [*([nbest] if args.nbest else []), *([ctm] if args.ctm else [])]
     if not args.force and is_current(stamp, inputs, outputs):
         print(f"{args.out}: decoding is up to date", file=sys.stderr)
         return 0
-    for old in (stamp, hyp, nbest):  # a killed run shall leave nothing to score
+    for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
         old.unlink(missing_ok=True)
 
     # PyTorch takes seconds to load, and these modules need it.
@@ -95,6 +99,10 @@ def run(args: argparse.Namespace) -> int:
         with atomic_write(nbest) as stream:
             for utt_id, results in found.items():
                 stream.writelines(_nbest_lines(utt_id, results, decode))
+    if args.ctm:
+        feats = FeatureLoader(args.data, recognizer.features, recognizer.global_cmvn)
+        times = _TimeFound(recognizer.decoder, stored, feats, {utt_id: results[0] for utt_id, results in found.items()})
+        write_ctm(ctm, map_ordered(times, list(stored), args.nj, description="times"))
     dump_config(config, args.out / "decoding.yaml")
     write_table(hyp, {utt_id: " ".join(decode(results[0].tokens)) for utt_id, results in found.items()})
     write_stamp(stamp, inputs)
@@ -138,7 +146,6 @@ def _write_log_probs(recognizer: Recognizer, data_dir: Path, out: Path, batch_si
     import torch
 
     from asrkit.batching import bucket
-    from asrkit.features.pipeline import FeatureLoader
 
     torch.set_num_threads(num_threads)
     feats = FeatureLoader(data_dir, recognizer.features, recognizer.global_cmvn)
@@ -161,6 +168,19 @@ class _SearchStored:
         return self.decoder.search(self.stored[utt_id], self.num_best)
 
 
+@dataclass(frozen=True)
+class _TimeFound:
+    """The same, with features and what was found, for times and confidences."""
+
+    decoder: Decoder
+    stored: ArkReader
+    feats: Mapping[str, np.ndarray]
+    found: Mapping[str, BeamResult]
+
+    def __call__(self, utt_id: str) -> Hypothesis:
+        return self.decoder.timed(utt_id, self.found[utt_id], self.stored[utt_id], self.feats[utt_id])
+
+
 def _nbest_lines(utt_id: str, results: list[BeamResult], decode: Callable[..., tuple[str, ...]]) -> Iterator[str]:
     for rank, result in enumerate(results, 1):
         row = {
@@ -178,5 +198,5 @@ def _inputs(args: argparse.Namespace) -> dict[str, Any]:
     """All that the hypotheses depend on."""
     files = [args.dir / "final.pt", args.data / "utt2spk"]
     digests = [file_digest(path) if path.exists() else None for path in files]
-    names = ("method", "beam", "lm_weight", "insertion_bonus", "nbest", "cmvn", "log_probs")
+    names = ("method", "beam", "lm_weight", "insertion_bonus", "nbest", "ctm", "cmvn", "log_probs")
     return {"files": digests, "feats": feats_identity(args.data), **{name: getattr(args, name) for name in names}}

@@ -70,9 +70,21 @@ class Decoder:
         the calibrated probability that it is right.
         """
         best = self.search(log_probs)[0]
-        phones = self.tokens.decode(best.tokens)
         if feats is None:
-            return Hypothesis(utt_id, phones, best.ctc_log_prob)
+            return Hypothesis(utt_id, self.tokens.decode(best.tokens), best.ctc_log_prob)
+        return self.timed(utt_id, best, log_probs, feats, duration, frame_log_probs)
+
+    def timed(
+        self,
+        utt_id: str,
+        best: BeamResult,
+        log_probs: np.ndarray,
+        feats: np.ndarray,
+        duration: float | None = None,
+        frame_log_probs: np.ndarray | None = None,
+    ) -> Hypothesis:
+        """What the search found in `log_probs`, with times and confidences."""
+        phones = self.tokens.decode(best.tokens)
         aligned = forced_align(log_probs, best.tokens, utt_id=utt_id)
         spans = self.clock.spans(feats, log_probs, best.tokens, aligned, self.silences, frame_log_probs)
         times = self.clock.phone_times(phones, *spans, len(feats), duration)

@@ -63,6 +63,24 @@ def test_spans_cover_the_tones(tones, capsys):
     assert np.mean(covered) > 0.9
 
 
+def test_decoded_phones_have_the_times_that_transcribing_gives(tones, tmp_path, capsys):
+    """The times differ where the normalisation does: per speaker in one, per file in the other."""
+    base = ["decode", "--dir", tones / "exp", "--data", tones / "data/test", "--out", tmp_path, "--nj", 1]
+    asrkit(capsys, *base, "--ctm", "--cmvn", "utterance")
+    found = {utt: as_times(rows) for utt, rows in read_ctm(tmp_path / "phones.ctm", []).items()}
+    recognizer = Recognizer.load(tones / "exp")
+    for key in FILES:
+        times = recognizer.transcribe(tones / f"audio/{key}.wav").times
+        assert [time.phone for time in found[key]] == [time.phone for time in times]
+        np.testing.assert_allclose([t.start for t in found[key]], [t.start for t in times], atol=1e-5)
+        np.testing.assert_allclose([t.end for t in found[key]][:-1], [t.end for t in times][:-1], atol=1e-5)
+    assert compare_times(truth(tones), found).boundaries.share_within(50) > 90
+    hyps = read_transcripts(tmp_path / "hyp")
+    assert {utt: tuple(time.phone for time in rows) for utt, rows in found.items()} == hyps
+    asrkit(capsys, *base)
+    assert not (tmp_path / "phones.ctm").exists()
+
+
 def test_all_ways_to_give_phones_say_the_same(tones, tmp_path, capsys):
     transcripts = read_transcripts(tones / "data/test/text")
     files = [tones / f"audio/{key}.wav" for key in FILES]
@@ -198,7 +216,7 @@ def test_too_much_audio_is_an_error_and_less_is_aligned_step_by_step(tones, reco
     coarse = recognizer.align(tones / "audio/test0-0.wav", phones)
     assert [time.phone for time in coarse.times] == list(phones)
     bounds = [[time.end for time in found.times] for found in (fine, coarse)]
-    np.testing.assert_allclose(*bounds, atol=0.06)
+    np.testing.assert_allclose(*bounds, atol=0.1)  # the silence between tones is either's
     monkeypatch.setattr("asrkit.decoding.forced_align._MAX_CELLS", 10)
     with pytest.raises(DataError, match="align shorter pieces"):
         recognizer.align(tones / "audio/test0-0.wav", phones)
