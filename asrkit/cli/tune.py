@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from asrkit.decoding.confidence import Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tune import (
     BeamTrial,
-    StoredSet,
     Point,
+    StoredSet,
     best_point,
     left_out_counts,
     search_beam,
@@ -136,7 +137,7 @@ def _beam_row(trial: BeamTrial) -> dict[str, Any]:
         "per": trial.point.total.per,
         "wider": trial.wider,
         "num_utts": len(trial.point.counts),
-        "num_improved": trial.num_improved,
+        **asdict(trial.gain),
         "num_wrong": trial.num_wrong,
         "num_below_reference": trial.num_below_reference,
     }
@@ -155,7 +156,8 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
         lines += [f"  {text}" for text in other["texts"]]
     lines.append(
         f"search errors: {beam['num_below_reference']} of {beam['num_wrong']} wrong utterances score below the "
-        f"reference; {beam['num_improved']} of {beam['num_utts']} get a better score with beam {beam['wider']}"
+        f"reference; beam {beam['wider']} would improve scores by changing {beam['num_edits']} of "
+        f"{beam['num_phones']} phones, in {beam['num_improved']} of {beam['num_utts']} utterances"
     )
     lines.append(
         f"confidences: expected calibration error {100 * fit['after']['ece']:.2f} % over "

@@ -15,7 +15,7 @@ from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.search_errors import Labelling, ScorePair, compare_scores, search_all
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import NgramLM
-from asrkit.scoring.per import Counts, pool
+from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import Protocol
 
 # Weights and bonuses are whole multiples of these units, so that equal settings compare equal.
@@ -25,7 +25,7 @@ WEIGHTS, BONUSES = range(0, 21, COARSE), range(-4, 13, COARSE)  # 0 to 2, -1 to 
 GRID_BEAM = 16
 BEAMS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 MAX_BEAM = 4096  # what wider beams are tried at most, for the sake of time
-MAX_SEARCH_ERRORS = 0.01  # share of the utterances
+MAX_SEARCH_ERRORS = 0.01  # share
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,28 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """What another search finds in place of some hypotheses."""
+
+    num_changed: int  # utterances with another labelling
+    num_improved: int  # of them, those whose total score gets higher
+    num_edits: int  # insertions, deletions and substitutions of phones that lead to those
+    num_phones: int  # of the other search's labellings
+
+
+@dataclass(frozen=True)
 class BeamTrial:
-    """A beam beside a much wider one: utterances where that finds a higher total score, or the reference has one."""
+    """A beam beside a much wider one and beside the references, by total score."""
 
     point: Point
     wider: int
-    num_improved: int  # by the wider beam
+    gain: Gain  # of the wider beam
     num_below_reference: int
     num_wrong: int  # utterances with an error, of which num_below_reference are search errors
 
     @property
     def is_wide_enough(self) -> bool:
-        shares = (self.num_improved, len(self.point.counts)), (self.num_below_reference, self.num_wrong)
+        shares = (self.gain.num_edits, self.gain.num_phones), (self.num_below_reference, self.num_wrong)
         return all(number == 0 or number < MAX_SEARCH_ERRORS * total for number, total in shares)
 
 
@@ -99,6 +109,17 @@ class StoredSet:
         """Of each utterance with an error: the exact scores of its hypothesis, of `point`, and of its reference."""
         pairs = compare_scores(self.log_probs, hyps, self.ref_labellings, point.config, self.lm)
         return [pair for pair in pairs if point.counts[pair.index].num_errors]
+
+    def gain(self, config: DecodingConfig, hyps: Sequence[Labelling], others: Sequence[Labelling]) -> Gain:
+        """What a search that found `others` adds to one that found `hyps`, scored as in `config`."""
+        pairs = compare_scores(self.log_probs, hyps, others, config, self.lm)
+        better = {str(pair.index): pair.index for pair in pairs if pair.second_is_better}
+        phones = [
+            {name: self.tokens.decode(labellings[index]) for name, index in better.items()}
+            for labellings in (others, hyps)
+        ]
+        num_edits = score(*phones).num_errors if better else 0
+        return Gain(len(pairs), len(better), num_edits, sum(map(len, others)))
 
     def evidence(self, config: DecodingConfig, hyps: Sequence[Labelling]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """For each utterance of U phones: (U, 2) what their confidences are made from, and right_phones (U,)."""
@@ -172,9 +193,8 @@ def left_out_counts(points: Sequence[Point], groups: Sequence[str]) -> tuple[Cou
 def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
     """Try beams from narrow to wide until one is wide enough, and yield each; the last is the one to take.
 
-    Wide enough: of the utterances less than 1 % get a hypothesis with a higher total score from a beam 16 times as
-    wide (MAX_BEAM at most), and of those with errors less than 1 % have a reference with a higher score than the
-    hypothesis.
+    Wide enough: of the utterances with errors less than 1 % have a reference with a higher total score than the
+    hypothesis; and a beam 16 times as wide (MAX_BEAM at most) improves scores by changing less than 1 % of the phones.
     """
     found: dict[int, list[Labelling]] = {}
 
@@ -191,7 +211,7 @@ def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
         trial = BeamTrial(
             point,
             wider,
-            sum(pair.second_is_better for pair in compare_scores(dev.log_probs, hyps, wider_hyps, config, dev.lm)),
+            dev.gain(config, hyps, wider_hyps),
             sum(pair.second_is_better for pair in wrong),
             len(wrong),
         )

@@ -15,8 +15,8 @@ import numpy as np
 from asrkit.config import to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.search_errors import Labelling, compare_scores
-from asrkit.decoding.tune import MAX_BEAM, StoredSet, Point
+from asrkit.decoding.search_errors import Labelling
+from asrkit.decoding.tune import MAX_BEAM, Point, StoredSet
 from asrkit.report.calibration import expected_calibration_error, reliability
 from asrkit.report.text import format_table
 from asrkit.scoring.per import pool
@@ -74,10 +74,7 @@ def build_analysis(
             {
                 "beam": wide.config.beam,
                 "per": wide.total.per,
-                "num_changed": sum(a != b for a, b in zip(hyps, found, strict=True)),
-                "num_improved": sum(
-                    pair.second_is_better for pair in compare_scores(data.log_probs, hyps, found, config, data.lm)
-                ),
+                **asdict(data.gain(config, hyps, found)),
                 "num_errors": wide.total.num_errors - point.total.num_errors,
             }
             for wide, found in wider
@@ -148,12 +145,17 @@ def render_analysis(analysis: Mapping[str, Any]) -> str:
     if analysis["num_impossible"]:
         lines.append(f"{analysis['num_impossible']} references cannot be found: too long, or a phone without a token")
     lines += ["", "Wider beams"]
-    rows = [["beam", "PER", "errors", "utts changed", "with a better score", "share, %"]]
+    rows = [["beam", "PER", "errors", "utts changed", "with a better score", "utts, %", "phones", "phones, %"]]
     for row in analysis["wider"]:
-        share = f"{100 * row['num_improved'] / max(analysis['num_utts'], 1):.2f}"
+        utts, phones = (
+            f"{100 * row[number] / max(total, 1):.2f}"
+            for number, total in (("num_improved", analysis["num_utts"]), ("num_edits", row["num_phones"]))
+        )
         rows.append([row["beam"], f"{row['per']:.2f}", f"{row['num_errors']:+d}".rjust(len("errors"))])
-        rows[-1] += [row["num_changed"], row["num_improved"], share.rjust(len("share, %"))]
+        rows[-1] += [row["num_changed"], row["num_improved"], utts.rjust(len("utts, %"))]
+        rows[-1] += [row["num_edits"], phones.rjust(len("phones, %"))]
     lines += format_table(rows)
+    lines.append("utts, phones: those that the wider beam changes for a better score")
     confidence = analysis["confidence"]
     lines += ["", "Confidences" if confidence["calibrated"] else "Confidences, not calibrated (asrkit tune does that)"]
     rows = [["of", "number", "mean, %", "right, %", "ECE, %"]]

@@ -19,6 +19,7 @@ from asrkit.decoding.tune import (
 )
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
+from asrkit.scoring.align import align
 from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import PROTOCOLS
 
@@ -104,9 +105,13 @@ def test_the_beam_is_the_smallest_that_is_wide_enough():
     assert len(trials) > 1
     for trial in trials:
         hyps, wider = (data.search(replace(config, beam=beam)) for beam in (trial.point.config.beam, trial.wider))
-        assert trial.num_improved <= sum(a != b for a, b in zip(hyps, wider, strict=True))
-        share = trial.num_improved / len(data.refs)
-        assert (share < MAX_SEARCH_ERRORS or not trial.num_improved) == (trial is trials[-1])
+        changed = [(a, b) for a, b in zip(hyps, wider, strict=True) if a != b]
+        gain = trial.gain
+        assert 0 <= gain.num_improved <= gain.num_changed == len(changed)
+        assert gain.num_improved <= gain.num_edits <= sum(len(align(a, b)) for a, b in changed)
+        assert gain.num_phones == sum(map(len, wider))
+        shares = gain.num_edits / gain.num_phones, trial.num_below_reference / trial.num_wrong
+        assert (max(shares) < MAX_SEARCH_ERRORS) == (trial is trials[-1])
     assert [trial.point.config.beam for trial in trials] == [4 * 2**i for i in range(len(trials))]
 
 

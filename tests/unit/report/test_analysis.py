@@ -75,6 +75,7 @@ def test_each_wrong_utterance_is_in_its_class(misled):
     # With all prefixes kept, both of the misled utterances become "b": one error less here, one more there.
     last = found["wider"][-1]
     assert (last["num_changed"], last["num_improved"], last["num_errors"]) == (2, 2, 0)
+    assert (last["num_edits"], last["num_phones"]) == (2, 4)
     assert found["confidence"]["phones"]["number"] == 6
     assert found["confidence"]["utterances"]["number"] == 4
     text = render_analysis(found)
