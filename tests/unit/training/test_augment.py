@@ -177,8 +177,9 @@ class Frames:
         return num_frames
 
 
-def test_utterances_that_would_become_too_short_keep_their_speed(data_dir: Path, tmp_path: Path) -> None:
-    data = open_set(data_dir, AugmentConfig(speeds=(2.0,)))
+@pytest.mark.parametrize("vtlp", [0.0, 0.1])
+def test_utterances_that_would_become_too_short_keep_their_speed(data_dir: Path, vtlp: float) -> None:
+    data = open_set(data_dir, AugmentConfig(speeds=(2.0,), vtlp=vtlp), cmvn="speaker")
     rng = np.random.default_rng(1)
     assert data.load(["spk1-0"], rng).feat_lens.item() == 28
     longer = {utt_id: [1, 2] * 25 for utt_id in UTTS}  # 50 steps
