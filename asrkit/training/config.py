@@ -72,7 +72,7 @@ class TrainingConfig:
     input_noise: float = 0.3  # standard deviation of Gaussian noise added to the features
     weight_noise: float = 0.0  # standard deviation of Gaussian noise on the weights, drawn for every update
     two_phase: bool = False  # without weight noise until early stopping, then on from the best epoch with it
-    random_offset: bool = True  # vary the phase of frame skipping from batch to batch
+    random_offset: bool = True  # vary the phase of frame skipping from utterance to utterance
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     frame_weight: float = 0.3  # head both: weight of the frames' loss; CTC's has the rest
     pretrain_epochs: int = 0  # head both: first epochs on the frames' loss alone
