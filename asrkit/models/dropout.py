@@ -23,7 +23,7 @@ def dropout_from(generator: torch.Generator) -> Iterator[None]:
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout, whose masks on the CPU take 16 random bits an element: twelve times faster there.
+    """nn.Dropout, whose masks on the CPU take 16 random bits an element: about four times faster there.
 
     The probability is rounded to a multiple of 2**-16, and what is kept is scaled accordingly.
     """
