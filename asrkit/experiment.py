@@ -7,20 +7,26 @@ best.EPOCH.pt    weights of the epochs of lowest dev PER, as many as training.ke
 history.csv      loss, PER, learning rate and more of every epoch
 learning_curve.png, tensorboard/   the same as pictures
 excluded.txt     training utterances that CTC cannot align, when there are any
-final.pt         settings, output classes, CMVN statistics, weights and language model: all that recognition needs
+final.pt         settings, output classes, CMVN statistics, weights, language model and calibration of confidences: all
+                 that recognition needs
+tune/            what `asrkit tune` tried and chose
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from asrkit.config import config_text, parse_config
+from asrkit.config import config_text, dump_config, parse_config, to_dict
+from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ModelError, at
+from asrkit.io.stamp import fingerprint
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import NgramLM, parse_arpa
 from asrkit.models.acoustic import AcousticModel
@@ -37,6 +43,7 @@ class Experiment:
     model: AcousticModel
     global_cmvn: np.ndarray  # (2, D + 1) Kaldi statistics of the training set
     lm: NgramLM | None
+    calibration: Calibration | None = None
 
 
 def make_model(config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:
@@ -68,9 +75,30 @@ def save_experiment(
 
 def update_decoding(directory: Path, decoding: DecodingConfig, lm_text: str | None) -> None:
     """Put other decoding settings and another language model into a trained experiment; its weights stay."""
-    old = load_experiment(directory)
-    config = replace(old.config, decoding=decoding)
-    save_experiment(directory, config, old.tokens, old.model, old.global_cmvn, lm_text)
+    _replace(directory, decoding, {"lm": lm_text, "calibration": None})
+
+
+def store_tuning(directory: Path, decoding: DecodingConfig, calibration: Calibration) -> None:
+    """Put tuned decoding settings, with the calibration of confidences under them, into a trained experiment."""
+    config = _replace(directory, decoding, {"calibration": to_dict(calibration)})
+    dump_config(config, directory / "config.yaml")
+
+
+def _replace(directory: Path, decoding: DecodingConfig, parts: dict[str, Any]) -> ExperimentConfig:
+    """Write final.pt with other decoding settings and other `parts`; returns its configuration."""
+    config = replace(load_experiment(directory).config, decoding=decoding)
+    saved = checkpoint.load(directory / "final.pt")
+    checkpoint.save(directory / "final.pt", {**saved, "config": config_text(config), **parts})
+    return config
+
+
+def acoustic_digest(experiment: Experiment) -> str:
+    """A digest of all that log-probabilities depend on, whatever the decoding settings are."""
+    config = to_dict(experiment.config)
+    arrays = {"global_cmvn": experiment.global_cmvn}
+    arrays |= {name: weights.numpy() for name, weights in experiment.model.state_dict().items()}
+    digests = {name: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for name, array in arrays.items()}
+    return fingerprint({"features": config["features"], "model": config["model"], "arrays": digests})
 
 
 def load_experiment(directory: str | Path) -> Experiment:
@@ -97,4 +125,5 @@ def load_experiment(directory: str | Path) -> Experiment:
         raise ModelError(f"{at(path)}weights do not fit the model that its settings describe; train again") from None
     model.eval()
     lm = None if saved["lm"] is None else parse_arpa(saved["lm"], tokens.phones, f"{path}, its language model")
-    return Experiment(config, tokens, model, saved["global_cmvn"].numpy(), lm)
+    calibration = Calibration(**saved["calibration"]) if saved.get("calibration") else None
+    return Experiment(config, tokens, model, saved["global_cmvn"].numpy(), lm, calibration)

@@ -16,9 +16,14 @@ from asrkit.audio import Channel, read_audio, resample
 from asrkit.batching import collate
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.decoder import Decoder
+from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.spans import FrameClock
+from asrkit.errors import DataError
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.types import Hypothesis, Waveform
+
+_MAX_FINE_CELLS = 2**28  # frames times phones up to which align looks at every frame
 
 
 class Recognizer:
@@ -39,9 +44,14 @@ class Recognizer:
             experiment.tokens,
             decoding or config.decoding,
             experiment.lm,
-            step_s=shift * config.model.skip,
-            # With snip_edges the first frame begins at 0 and its middle, not its start, is what it stands for.
-            start_s=(length - shift) / 2 if self.features.snip_edges else 0.0,
+            FrameClock(
+                shift,
+                # With snip_edges the first frame begins at 0 and its middle, not its start, is what it stands for.
+                start=(length - shift) / 2 if self.features.snip_edges else 0.0,
+                skip=config.model.skip,
+                middle=(config.model.stack - 1) / 2,
+            ),
+            calibration=experiment.calibration,
         )
 
     @classmethod
@@ -56,6 +66,21 @@ class Recognizer:
         batch = collate(names, dict(zip(names, feats, strict=True)))
         log_probs, lens = self.model(batch.feats, batch.feat_lens)
         return [utt[:length].numpy() for utt, length in zip(log_probs, lens, strict=True)]
+
+    @torch.inference_mode()
+    def log_probs_by_frame(self, feats: np.ndarray) -> np.ndarray:
+        """Finished features (T, D) to log-probabilities (T, V) float32, those of the step whose middle a frame is.
+
+        The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
+        """
+        skip, num_frames = self.model.config.skip, len(feats)
+        phases = torch.arange(skip)
+        batch = torch.from_numpy(feats).expand(skip, -1, -1)
+        log_probs, _ = self.model(batch, torch.full((skip,), num_frames), phases)
+        # In phase p step k has its middle in frame middle + k * skip - p.
+        frames = torch.arange(num_frames) - (self.model.config.stack - 1) // 2
+        steps = ((frames + skip - 1) // skip).clamp(0, log_probs.shape[1] - 1)
+        return log_probs[(-frames) % skip, steps].numpy()
 
     def finished_features(self, waveform: Waveform, utt_id: str) -> np.ndarray:
         """Audio to (T, D) features. There is no speaker here: per-speaker CMVN becomes per-utterance CMVN."""
@@ -75,15 +100,70 @@ class Recognizer:
         Raises:
             AudioError: the audio cannot be read, or is shorter than one frame.
         """
-        rate = self.features.sample_rate
+        utt_id, waveform, feats = self._load(audio, utt_id, channel)
+        (log_probs,) = self.log_probs([feats])
+        return self.decoder(utt_id, log_probs, feats if with_times else None, waveform.duration)
+
+    def align(
+        self,
+        audio: str | Path | Waveform,
+        phones: Sequence[str],
+        utt_id: str | None = None,
+        channel: Channel = "error",
+        optional_silence: str | None = None,
+    ) -> Hypothesis:
+        """Find where known phones are in the audio.
+
+        A phone's confidence is the geometric mean of its posterior over the frames of its peak. Memory is bounded: a
+        byte for each pair of a step and a phone, 2**30 at most, which suffices for half an hour.
+
+        Args:
+            phones: what is said, in the model's symbols.
+            optional_silence: a symbol of the model that may stand between any two phones and at both ends; where it
+                is not heard, it is left out of the result. Then it is optional in `phones`, too.
+
+        Raises:
+            AudioError: the audio cannot be read, or is shorter than one frame.
+            DataError: symbols that the model does not have, or more phones than there is room for.
+        """
+        utt_id, waveform, feats = self._load(audio, utt_id, channel)
+        tokens, clock = self.decoder.tokens, self.decoder.clock
+        if optional_silence is not None:
+            phones = with_optional(phones, optional_silence)
+        unknown = sorted(set(phones) - set(tokens.phones))
+        if unknown:
+            known = " ".join(tokens.phones)
+            raise DataError(f"{utt_id}: phones that the model does not have: {' '.join(unknown)}; it has {known}")
+        ids = np.array(tokens.encode(phones), dtype=np.int64)
+        optional = () if optional_silence is None else tokens.encode([optional_silence])
+        fine = len(feats) * len(ids) <= _MAX_FINE_CELLS
+        log_probs = self.log_probs_by_frame(feats) if fine else self.log_probs([feats])[0]
+        aligned = forced_align(log_probs, ids, optional=optional, utt_id=utt_id)
+        kept = aligned.starts < aligned.ends
+        ids = ids[kept]
+        aligned = replace(
+            aligned, starts=aligned.starts[kept], ends=aligned.ends[kept], log_probs=aligned.log_probs[kept]
+        )
+        spans = clock.spans(feats, log_probs, ids, aligned, self.decoder.silences)
+        times = clock.phone_times(tokens.decode(ids), *spans, len(feats), waveform.duration)
+        confidences = tuple(np.exp(aligned.log_probs).tolist())
+        return Hypothesis(utt_id, tokens.decode(ids), aligned.score, times, confidences)
+
+    def _load(
+        self, audio: str | Path | Waveform, utt_id: str | None, channel: Channel
+    ) -> tuple[str, Waveform, np.ndarray]:
+        """The utterance's name, its audio at its own rate, and its finished features (T, D)."""
         if isinstance(audio, Waveform):
-            utt_id = utt_id or "audio"
-            waveform = resample(audio, rate)
+            utt_id, waveform = utt_id or "audio", audio
         else:
-            utt_id = utt_id or str(audio)
-            waveform = read_audio(audio, sample_rate=rate, channel=channel)
-        (log_probs,) = self.log_probs([self.finished_features(waveform, utt_id)])
-        hypothesis = self.decoder(utt_id, log_probs, with_times)
-        # The last step's share may reach past the audio.
-        times = tuple(replace(time, end=min(time.end, waveform.duration)) for time in hypothesis.times)
-        return replace(hypothesis, times=times)
+            utt_id, waveform = utt_id or str(audio), read_audio(audio, channel=channel)
+        feats = self.finished_features(resample(waveform, self.features.sample_rate), utt_id)
+        return utt_id, waveform, feats
+
+
+def with_optional(phones: Sequence[str], silence: str) -> tuple[str, ...]:
+    """`phones` with one silence at either end and between any two, in place of those that were there."""
+    found = [silence]
+    for phone in phones:
+        found += () if phone == silence else (phone, silence)
+    return tuple(found)

@@ -57,7 +57,8 @@ class Hypothesis:
 
     `log_prob` is the natural-log probability that CTC gives the phones: of all paths that a beam kept, or of the
     best path alone when decoding greedily. `times` and `confidences` have one entry per phone, or are empty when they
-    were not asked for.
+    were not asked for. `confidence` is the share of the phones that are expected to be right: the mean of
+    `confidences`, 0 without phones, None when not asked for.
     """
 
     utt_id: str
@@ -65,3 +66,4 @@ class Hypothesis:
     log_prob: float
     times: tuple[PhoneTime, ...] = ()
     confidences: tuple[float, ...] = ()
+    confidence: float | None = None

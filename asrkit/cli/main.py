@@ -19,11 +19,15 @@ VERBS = {
     "train-lm": ("asrkit.cli.lm", "train a phone n-gram language model"),
     "train": ("asrkit.cli.train", "train an acoustic model"),
     "decode": ("asrkit.cli.decode", "recognise the utterances of a data directory"),
+    "tune": ("asrkit.cli.tune", "find decoding settings and calibrate confidences on a dev set"),
     "score": ("asrkit.cli.score", "phone error rate between two transcript files"),
     "compare": ("asrkit.cli.compare", "difference of two systems' phone error rates, and how sure it is"),
     "report": ("asrkit.cli.report", "phone error rate and error analysis of a decoded data directory"),
+    "analyse": ("asrkit.cli.analyse", "search errors, model errors and confidences of a decoded data directory"),
     "table": ("asrkit.cli.table", "several experiments side by side: networks, costs and phone error rates"),
+    "boundaries": ("asrkit.cli.boundaries", "how far phone times are from the true ones"),
     "transcribe": ("asrkit.cli.transcribe", "recognise audio files"),
+    "align": ("asrkit.cli.align", "find where known phones are in audio files"),
 }
 
 

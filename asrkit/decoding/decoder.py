@@ -5,52 +5,101 @@ Legend: T' steps of the network, V output classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from asrkit.decoding.confidence import Calibration, phone_evidence
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.forced_align import AlignedTokens, forced_align
 from asrkit.decoding.greedy import greedy_search
-from asrkit.decoding.prefix_beam import prefix_beam_search
+from asrkit.decoding.prefix_beam import BeamResult, prefix_beam_search
+from asrkit.decoding.spans import FrameClock
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import NgramLM
-from asrkit.types import Hypothesis, PhoneTime
+from asrkit.scoring.protocols import silences
+from asrkit.types import Hypothesis
 
 
 class Decoder:
     """Log-probabilities to a Hypothesis. Holds no network, so that it is cheap to send to a worker process."""
 
-    def __init__(self, tokens: TokenTable, config: DecodingConfig, lm: NgramLM | None, step_s: float, start_s: float):
-        """`step_s`: seconds from one step to the next; `start_s`: where the first step's share of the audio begins."""
+    def __init__(
+        self,
+        tokens: TokenTable,
+        config: DecodingConfig,
+        lm: NgramLM | None,
+        clock: FrameClock | None = None,
+        calibration: Calibration | None = None,
+    ):
+        """Times need a `clock`. Without a `calibration` confidences are the odds of phone_log_odds as they are."""
         self.tokens = tokens
         self.config = config
-        self.lm = lm if config.lm_weight else None
-        self.step_s = step_s
-        self.start_s = start_s
+        self.lm = lm if config.lm_weight and config.method == "beam" else None
+        self.clock = clock
+        self.silences = frozenset(tokens.encode(sorted(silences(tokens.phones))))
+        self.calibration = calibration or Calibration()
 
-    def __call__(self, utt_id: str, log_probs: np.ndarray, with_times: bool = False) -> Hypothesis:
-        """`log_probs` (T', V) -> the best hypothesis, with times and confidences when asked for.
-
-        A phone's time is where the most likely CTC path emits it; its confidence is the geometric mean of its
-        posterior over those steps.
-        """
+    def search(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
+        """`log_probs` (T, V) -> the best labellings, best first: at most as many as the beam keeps."""
         if self.config.method == "greedy":
             ids, log_prob = greedy_search(log_probs)
-        else:
-            best = prefix_beam_search(
-                log_probs,
-                beam=self.config.beam,
-                beam_threshold=self.config.beam_threshold,
-                lm=self.lm,
-                lm_weight=self.config.lm_weight,
-                insertion_bonus=self.config.insertion_bonus,
-            )[0]
-            ids, log_prob = list(best.tokens), best.ctc_log_prob
-        phones = self.tokens.decode(ids)
-        if not with_times:
-            return Hypothesis(utt_id, phones, log_prob)
-        aligned = forced_align(log_probs, ids, utt_id=utt_id)
-        times = tuple(
-            PhoneTime(phone, self.start_s + self.step_s * float(start), self.start_s + self.step_s * float(end))
-            for phone, start, end in zip(phones, aligned.starts, aligned.ends, strict=True)
+            return [BeamResult(tuple(ids), log_prob, log_prob, 0.0)]
+        return prefix_beam_search(
+            log_probs,
+            beam=self.config.beam,
+            beam_threshold=self.config.beam_threshold,
+            lm=self.lm,
+            lm_weight=self.config.lm_weight,
+            insertion_bonus=self.config.insertion_bonus,
+            num_best=num_best,
         )
-        return Hypothesis(utt_id, phones, log_prob, times, tuple(float(p) for p in np.exp(aligned.log_probs)))
+
+    def __call__(
+        self,
+        utt_id: str,
+        log_probs: np.ndarray,
+        feats: np.ndarray | None = None,
+        duration: float | None = None,
+        frame_log_probs: np.ndarray | None = None,
+    ) -> Hypothesis:
+        """`log_probs` (T', V) -> the best hypothesis, with times and confidences when `feats` (T, D) are given.
+
+        A phone's time is its span as spans.py finds it in the finished features and, if there are any, in
+        `frame_log_probs` (T, V - 1) of a frame-wise head, within the audio's `duration` in seconds; its confidence is
+        the calibrated probability that it is right.
+        """
+        best = self.search(log_probs)[0]
+        if feats is None:
+            return Hypothesis(utt_id, self.tokens.decode(best.tokens), best.ctc_log_prob)
+        return self.timed(utt_id, best, log_probs, feats, duration, frame_log_probs)
+
+    def timed(
+        self,
+        utt_id: str,
+        best: BeamResult,
+        log_probs: np.ndarray,
+        feats: np.ndarray,
+        duration: float | None = None,
+        frame_log_probs: np.ndarray | None = None,
+    ) -> Hypothesis:
+        """What the search found in `log_probs`, with times and confidences."""
+        phones = self.tokens.decode(best.tokens)
+        aligned = forced_align(log_probs, best.tokens, utt_id=utt_id)
+        spans = self.clock.spans(feats, log_probs, best.tokens, aligned, self.silences, frame_log_probs)
+        times = self.clock.phone_times(phones, *spans, len(feats), duration)
+        confidences = self.calibration(self.evidence(log_probs, best.tokens, aligned))
+        mean = float(confidences.mean()) if len(confidences) else 0.0
+        return Hypothesis(utt_id, phones, best.ctc_log_prob, times, tuple(confidences.tolist()), mean)
+
+    def evidence(self, log_probs: np.ndarray, ids: Sequence[int], aligned: AlignedTokens) -> np.ndarray:
+        """(U, 2) what the confidences of aligned tokens `ids` are made from, under the settings of the search."""
+        searched = self.config.method == "beam"
+        return phone_evidence(
+            log_probs,
+            aligned,
+            ids,
+            lm=None if self.lm is None else self.lm.automaton,
+            lm_weight=self.config.lm_weight,
+            insertion_bonus=self.config.insertion_bonus if searched else 0.0,
+        )

@@ -1,4 +1,4 @@
-"""Phone n-gram language models: interpolated Witten-Bell training, the ARPA format, and arrays for decoding.
+"""Phone n-gram language models: training, scoring, the ARPA format, and arrays for decoding.
 
 Sentences are scored as KenLM scores them: `<s>` opens the context and is never predicted, `</s>` is predicted at
 the end, and a symbol outside the vocabulary counts as `<unk>`.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 
 from asrkit.errors import DataError, at, raise_if_any
 from asrkit.io.atomic import atomic_write
+from asrkit.lm.smoothing import EPSILONS, count_ngrams, estimate
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 LN10 = math.log(10.0)
@@ -165,20 +167,21 @@ class NgramLM:
             ngram = ngram[1:]
         return (log10_prob + self.ngrams[len(ngram) - 1][ngram][0]) * LN10
 
-    def score(self, sentence: Sequence[str]) -> float:
-        """Natural log probability of the whole sentence, `</s>` included."""
-        words = [BOS, *sentence, EOS]
-        return math.fsum(self.log_prob(words[i], words[max(0, i - self.order) : i]) for i in range(1, len(words)))
+    def score(self, sentence: Sequence[str], *, bos: bool = True, eos: bool = True) -> float:
+        """Natural log probability of the sentence: with `bos` it follows <s>, with `eos` its </s> is included."""
+        words = [*[BOS] * bos, *sentence, *[EOS] * eos]
+        return math.fsum(self.log_prob(words[i], words[max(0, i - self.order) : i]) for i in range(bos, len(words)))
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
-        """Perplexity a symbol, each sentence's `</s>` counted as one. Raises DataError without sentences."""
-        scores, num_symbols = [], 0
+        """Perplexity a symbol; each sentence's `</s>` and unknown phones count. Raises DataError without sentences."""
+        windows: Counter[Ngram] = Counter()  # each is looked up once, however often a long text has it
         for sentence in sentences:
-            scores.append(self.score(sentence))
-            num_symbols += len(sentence) + 1
-        if not scores:
+            words = (BOS, *sentence, EOS)
+            windows.update(words[max(0, i - self.order) : i] for i in range(2, len(words) + 1))
+        if not windows:
             raise DataError("perplexity: there are no sentences")
-        return math.exp(-math.fsum(scores) / num_symbols)
+        log_prob = math.fsum(count * self.log_prob(window[-1], window[:-1]) for window, count in windows.items())
+        return math.exp(-log_prob / windows.total())
 
     @cached_property
     def automaton(self) -> LmAutomaton:
@@ -230,64 +233,51 @@ def _known_suffix(ngram: Ngram, index: Mapping[Ngram, int]) -> Ngram:
     return ngram
 
 
-def train_ngram(sentences: Iterable[Sequence[str]], order: int, phones: Sequence[str]) -> NgramLM:
-    """Train an interpolated Witten-Bell model of any order (Witten and Bell 1991; Chen and Goodman 1999).
+def train_ngram(
+    sentences: Iterable[Sequence[str]],
+    order: int,
+    phones: Sequence[str],
+    smoothing: str = "kneser_ney",
+    epsilons: Sequence[float] = EPSILONS,
+) -> NgramLM:
+    """Train a model of any order, smoothed as `smoothing` (one of SMOOTHINGS) says; see asrkit/lm/smoothing.py.
 
-    P(w | h) = (c(hw) + T(h) P(w | h')) / (c(h) + T(h)), where T(h) is the number of different symbols seen after
-    h and h' is h without its first symbol. Below the unigrams stands the uniform distribution over `phones`,
-    </s> and <unk>, so every symbol has a probability and each context's sum to 1.
+    Below the unigrams stands the uniform distribution over `phones`, </s> and <unk>, so every symbol has a probability
+    and each context's sum to 1. `epsilons` are those of "laplace".
 
     Raises:
         DataError: no sentences, order below 1, a symbol in `phones` that the model reserves, or symbols in the
             sentences that are not in `phones` (all are named).
+        ConfigError: an unknown smoothing, or epsilons that are not positive numbers.
     """
     if order < 1:
         raise DataError(f"language model: order {order}; expected at least 1")
     if reserved := [phone for phone in phones if phone in (BOS, EOS, UNK)]:
         raise DataError(f"language model: reserved symbols among the phones: {' '.join(reserved)}; rename them")
-    counts: list[Counter[Ngram]] = [Counter() for _ in range(order)]
+    symbols = [UNK, BOS, EOS, *phones]
+    ids = {phone: i for i, phone in enumerate(phones, 3)}
     unknown: set[str] = set()
-    vocabulary = {symbol: i for i, symbol in enumerate([UNK, BOS, EOS, *phones])}
-    known = frozenset(phones)
+    text = array("i")
     for sentence in sentences:
-        unknown.update(set(sentence) - known)
-        padded = (BOS, *sentence, EOS)
-        for n in range(1, order + 1):
-            start = 1 if n == 1 else 0  # <s> is a context only
-            counts[n - 1].update(zip(*(padded[start + i :] for i in range(n)), strict=False))
+        unknown.update(set(sentence) - ids.keys())
+        text.append(1)
+        text.extend([ids.get(symbol, 0) for symbol in sentence])
+        text.append(2)
     if unknown:
         raise DataError(f"language model: symbols outside the token table: {' '.join(sorted(unknown))}")
-    if not counts[0]:
+    if not text:
         raise DataError("language model: no sentences to train on")
 
-    total, num_types = sum(counts[0].values()), len(counts[0])
-    uniform = 1.0 / (len(phones) + 2)
-    lower = {
-        (symbol,): (counts[0][symbol,] + num_types * uniform) / (total + num_types)
-        for symbol in vocabulary
-        if symbol != BOS
-    }
-    probs = [lower]
-    backoffs: dict[Ngram, float] = {}
-    for ngram_counts in counts[1:]:
-        totals: Counter[Ngram] = Counter()
-        types: Counter[Ngram] = Counter()
-        for ngram, count in ngram_counts.items():
-            totals[ngram[:-1]] += count
-            types[ngram[:-1]] += 1
-        lower = {
-            ngram: (count + types[h := ngram[:-1]] * lower[ngram[1:]]) / (totals[h] + types[h])
-            for ngram, count in ngram_counts.items()
-        }
-        probs.append(lower)
-        backoffs.update((h, types[h] / (totals[h] + types[h])) for h in totals)
-
-    ngrams = [
-        {ngram: (math.log10(p), math.log10(backoffs.get(ngram, 1.0))) for ngram, p in level.items()} for level in probs
-    ]
-    ngrams[0][BOS,] = (NEVER, math.log10(backoffs.get((BOS,), 1.0)))
-    in_order = [dict(sorted(level.items(), key=lambda item: [vocabulary[w] for w in item[0]])) for level in ngrams]
-    return NgramLM(tuple(phones), tuple(in_order))
+    levels = count_ngrams(np.frombuffer(text, dtype=np.int32), len(symbols), order, bos=1)
+    contexts: list[Ngram] = [()]
+    ngrams = []
+    for level, (probs, backoffs) in zip(levels, estimate(levels, smoothing, epsilons), strict=True):
+        rows = zip(level.context.tolist(), level.last.tolist(), strict=True)
+        contexts = [(*contexts[context], symbols[last]) for context, last in rows]
+        numbers = zip(np.log10(probs).tolist(), np.log10(backoffs).tolist(), strict=True)
+        ngrams.append(dict(zip(contexts, numbers, strict=True)))
+    ngrams[0][BOS,] = (NEVER, ngrams[0][BOS,][1])
+    return NgramLM(tuple(phones), tuple(ngrams))
 
 
 def write_arpa(lm: NgramLM, path: str | Path) -> None:
@@ -345,7 +335,7 @@ def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
         elif line == "\\end\\":
             section = "end"
             break
-        elif match := re.fullmatch(r"\\(\d+)-grams:", line):
+        elif line[0] == "\\" and (match := re.fullmatch(r"\\(\d+)-grams:", line)):
             ngrams.append({})
             section = match[1]
             if int(section) != len(ngrams) or int(section) not in declared:
@@ -382,7 +372,7 @@ def _parse_entry(
 ) -> tuple[Ngram, tuple[float, float]] | str:
     """One n-gram line of the section `ngrams[-1]`, or what is wrong with it."""
     n = len(ngrams)
-    fields = re.split("[ \t]+", line)
+    fields = [field for field in line.replace("\t", " ").split(" ") if field]
     if len(fields) not in ((n + 1,) if last else (n + 1, n + 2)):
         return f"expected a log10 probability, {n} symbols{'' if last else ' and a back-off weight'}, found {line!r}"
     ngram = tuple(UNK if symbol == "<UNK>" else symbol for symbol in fields[1 : n + 1])

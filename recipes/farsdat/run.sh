@@ -27,12 +27,17 @@ train() {
 
 decode() {
   asrkit decode --dir "$1" --data "$data/dev" --out "$1/decode_dev" --nj "$nj" ${force:+--force}
+  asrkit tune --dir "$1" --ref "$data/dev" --decode-dir "$1/decode_dev" --nj "$nj" ${force:+--force}
+  asrkit decode --dir "$1" --data "$data/dev" --out "$1/decode_dev" --nj "$nj" # as tuned
   asrkit decode --dir "$1" --data "$data/test" --out "$1/decode_test" --nj "$nj" ${force:+--force}
 }
 
 report() {
-  asrkit report --ref "$data/dev" --hyp "$1/decode_dev/hyp" --out "$1/decode_dev" ${force:+--force}
-  asrkit report --ref "$data/test" --hyp "$1/decode_test/hyp" --out "$1/decode_test" ${force:+--force}
+  local set
+  for set in dev test; do
+    asrkit report --ref "$data/$set" --hyp "$1/decode_$set/hyp" --out "$1/decode_$set" ${force:+--force}
+    asrkit analyse --dir "$1" --ref "$data/$set" --decode-dir "$1/decode_$set" --nj "$nj" ${force:+--force}
+  done
 }
 
 if stage 0 "prepare data and tokens"; then
@@ -45,19 +50,20 @@ if stage 1 "features and CMVN"; then
     ${extract_options[@]+"${extract_options[@]}"} ${force:+--force}
 fi
 
-if stage 2 "phone language model (bigram)"; then
-  asrkit train-lm "$data/train" --tokens "$data/tokens.txt" --order 2 --out "$data/lm.arpa" ${force:+--force}
+if stage 2 "phone language model (5-gram)"; then
+  asrkit train-lm "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --order 5 --out "$data/lm.arpa" \
+    ${force:+--force}
 fi
 
 if stage 3 "train"; then
   train "$config" "$dir"
 fi
 
-if stage 4 "decode"; then
+if stage 4 "tune and decode"; then
   decode "$dir"
 fi
 
-if stage 5 "score and report"; then
+if stage 5 "score, report and analyse"; then
   report "$dir"
 fi
 

@@ -31,8 +31,9 @@ if stage 1 "features and CMVN"; then
     ${extract_options[@]+"${extract_options[@]}"} ${force:+--force}
 fi
 
-if stage 2 "phone language model (bigram)"; then
-  asrkit train-lm "$data/train" --tokens "$data/tokens.txt" --order 2 --out "$data/lm.arpa" ${force:+--force}
+if stage 2 "phone language model (5-gram)"; then
+  asrkit train-lm "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --order 5 --out "$data/lm.arpa" \
+    ${force:+--force}
 fi
 
 if stage 3 "train"; then
@@ -40,14 +41,18 @@ if stage 3 "train"; then
     --lm "$data/lm.arpa" --dir "$dir" --resume ${force:+--force}
 fi
 
-if stage 4 "decode"; then
+if stage 4 "tune and decode"; then
   asrkit decode --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" ${force:+--force}
+  asrkit tune --dir "$dir" --ref "$data/dev" --decode-dir "$dir/decode_dev" --nj "$nj" ${force:+--force}
+  asrkit decode --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" # as tuned
   asrkit decode --dir "$dir" --data "$data/test" --out "$dir/decode_test" --nj "$nj" ${force:+--force}
 fi
 
-if stage 5 "score and report"; then
-  asrkit report --ref "$data/dev" --hyp "$dir/decode_dev/hyp" --out "$dir/decode_dev" ${force:+--force}
-  asrkit report --ref "$data/test" --hyp "$dir/decode_test/hyp" --out "$dir/decode_test" ${force:+--force}
+if stage 5 "score, report and analyse"; then
+  for set in dev test; do
+    asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" ${force:+--force}
+    asrkit analyse --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" --nj "$nj" ${force:+--force}
+  done
 fi
 
 if stage 6 "transcribe one test file" && first_audio "$data/test"; then

@@ -17,14 +17,15 @@ RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.sh"))
 STAGES = [
     "prepare data and tokens",
     "features and CMVN",
-    "phone language model (bigram)",
+    "phone language model (5-gram)",
     "train",
-    "decode",
-    "score and report",
+    "tune and decode",
+    "score, report and analyse",
     "transcribe one test file",
 ]
 ON_REQUEST = {"farsdat": ["the textbook's networks in a table"]}  # stages that a plain run leaves out
-VERBS = ["prepare", "extract", "train-lm", "train", "decode", "decode", "report", "report", "transcribe"]
+VERBS = ["prepare", "extract", "train-lm", "train", "decode", "tune", "decode", "decode"]
+VERBS += ["report", "analyse", "report", "analyse", "transcribe"]
 
 # Writes each call's program, working directory and arguments as a line of JSON, and fails if the verb is told to.
 RECORDER = """import json, os, sys
@@ -148,11 +149,16 @@ def test_all_stages_with_the_defaults(tree: Tree, recipe: str) -> None:
     assert value_of(calls[0], "--nj") == "3"
     assert calls[1][1:4] == [f"{folder}/data/{name}" for name in ("train", "dev", "test")]
     assert value_of(calls[3], "--dir") == f"{folder}/exp/blstm_ctc"
-    assert [value_of(call, "--out") for call in calls[4:8]] == [
-        f"{folder}/exp/blstm_ctc/decode_{name}" for name in ("dev", "test", "dev", "test")
+    outputs = [value_of(call, "--out" if "--out" in call else "--decode-dir") for call in calls[4:-1]]
+    names = ["dev", "dev", "dev", "test", "dev", "dev", "test", "test"]
+    assert outputs == [f"{folder}/exp/blstm_ctc/decode_{name}" for name in names]
+    assert [value_of(call, "--ref") for call in calls if "--ref" in call] == [
+        f"{folder}/data/{name}" for name in ("dev", "dev", "dev", "test", "test")
     ]
-    assert value_of(calls[7], "--ref") == f"{folder}/data/test"
-    assert calls[8][-1] == "/audio/first one.wav"
+    assert (
+        len({value_of(call, "--protocol") if "--protocol" in call else None for call in calls if "--ref" in call}) == 1
+    )
+    assert calls[-1][-1] == "/audio/first one.wav"
     assert not any("--force" in call for call in calls)
     assert tree.calls("setup.sh") == [[]]
 
@@ -232,13 +238,14 @@ def test_pipes_alone_leave_stage_6_out(tree: Tree) -> None:
     result = tree.run("mini", "--stage", "5", "--data", "data", "--allow-pipes")
     assert result.returncode == 0
     assert result.stderr == "left out: every entry of data/test/wav.scp is a pipe, and asrkit transcribe reads files\n"
-    assert [call[0] for call in tree.calls()] == ["report", "report"]
+    assert [call[0] for call in tree.calls()] == VERBS[8:-1]
 
 
 def test_force_reaches_every_step_that_could_be_up_to_date(tree: Tree) -> None:
     tree.write_test_set(tree.root / "recipes" / "mini" / "data")
     tree.run("mini", "--force")
-    assert [call[0] for call in tree.calls() if "--force" in call] == VERBS[:-1]
+    after_tuning = VERBS.index("tune") + 1  # dev is decoded again only when that has changed the settings
+    assert [index for index, call in enumerate(tree.calls()) if "--force" not in call] == [after_tuning, len(VERBS) - 1]
 
 
 def test_first_and_last_stage(tree: Tree) -> None:
@@ -281,7 +288,7 @@ def test_paths_are_relative_to_the_caller(tree: Tree) -> None:
     assert value_of(calls[0], "--data") == "my data"
     assert calls[1][1] == "my data/train"
     assert value_of(calls[3], "--config") == config.name
-    assert value_of(calls[5], "--out") == "e/x/decode_test"
+    assert value_of(calls[7], "--out") == "e/x/decode_test"
 
 
 def test_the_experiment_is_named_after_the_configuration(tree: Tree) -> None:

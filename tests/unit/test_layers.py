@@ -14,7 +14,7 @@ PACKAGE = Path(asrkit.__file__).parent
 LAYERS = (
     ("types", "errors"),
     ("io",),
-    ("config", "audio", "lang", "parallel", "_native"),
+    ("config", "audio", "lang", "outputs", "parallel", "_native"),
     ("data",),
     ("corpora", "features"),
     ("batching", "models", "lm", "scoring"),

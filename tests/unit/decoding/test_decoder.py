@@ -1,10 +1,13 @@
-"""Settings reach the search, and steps become seconds."""
+"""Settings reach the search, and frames become seconds."""
 
 import numpy as np
 import pytest
 
+from asrkit.decoding.confidence import Calibration, phone_evidence
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.decoder import Decoder
+from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.spans import FrameClock
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
 from asrkit.types import PhoneTime
@@ -14,10 +17,15 @@ TOKENS = TokenTable(["a", "b"])
 LOG_PROBS = np.log([[0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.2, 0.39, 0.41], [0.8, 0.1, 0.1]])
 
 
-def decode(with_times=False, **settings):
+def make_decoder(calibration=None, **settings):
     lm = train_ngram([("a", "a")] * 20, 2, TOKENS.phones)
     config = DecodingConfig(**{"insertion_bonus": 0.0, "lm_weight": 0.0, **settings})
-    return Decoder(TOKENS, config, lm, step_s=0.03, start_s=0.0075)("utt", LOG_PROBS, with_times)
+    clock = FrameClock(shift=0.01, start=0.0075, skip=3, middle=1.0)
+    return Decoder(TOKENS, config, lm, clock, calibration)
+
+
+def decode(**settings):
+    return make_decoder(**settings)("utt", LOG_PROBS)
 
 
 def test_the_language_model_counts_as_much_as_it_weighs():
@@ -31,7 +39,45 @@ def test_the_bonus_makes_hypotheses_longer():
     assert len(decode(insertion_bonus=-5.0).phones) < 2 < len(decode(insertion_bonus=5.0).phones)
 
 
-def test_times_are_those_of_the_steps():
-    found = decode(with_times=True)
-    assert found.times == (PhoneTime("a", 0.0075, 0.0375), PhoneTime("b", 0.0675, 0.0975))
-    assert found.confidences == pytest.approx((0.8, 0.41))
+def test_times_are_those_of_the_sounds():
+    # Frames 0 to 4 sound alike, and so do 5 to 11; the peaks are in steps 0 and 2, that is in frames 1 and 7.
+    feats = np.repeat([[0.0], [1.0]], [5, 7], axis=0)
+    found = make_decoder()("utt", LOG_PROBS, feats, duration=0.13)
+    assert found.times == (PhoneTime("a", 0.0, 0.0575), PhoneTime("b", 0.0575, 0.13))
+    assert 0 < found.confidences[1] < found.confidences[0] < 1
+    assert decode().times == decode().confidences == ()
+    assert decode().confidence is None
+
+
+def make_evidence(phones, **settings):
+    ids = TOKENS.encode(phones)
+    return phone_evidence(LOG_PROBS, forced_align(LOG_PROBS, ids), ids, **settings)
+
+
+def test_confidences_are_those_of_the_evidence_under_the_settings_of_the_search():
+    feats = np.repeat(np.eye(4), 3, axis=0)
+    for settings in ({}, {"lm_weight": 0.5, "insertion_bonus": 1.0}, {"method": "greedy", "lm_weight": 0.5}):
+        calibration = Calibration(0.7, 0.2, -0.3)
+        decoder = make_decoder(calibration, **settings)
+        found = decoder("utt", LOG_PROBS, feats)
+        searched = {"lm": decoder.lm and decoder.lm.automaton, "lm_weight": 0.5, "insertion_bonus": 1.0}
+        evidence = make_evidence(found.phones, **(searched if "insertion_bonus" in settings else {}))
+        assert found.confidences == pytest.approx(tuple(calibration(evidence)))
+        assert found.confidence == pytest.approx(np.mean(found.confidences))
+    raw = make_decoder()("utt", LOG_PROBS, feats)
+    assert raw.confidences == pytest.approx(tuple(Calibration()(make_evidence(("a", "b")))))
+
+
+def test_nothing_found_is_nothing_to_trust():
+    blanks = np.log(np.tile([0.98, 0.01, 0.01], (4, 1)))
+    found = make_decoder()("utt", blanks, np.zeros((12, 2)))
+    assert (found.phones, found.times, found.confidences, found.confidence) == ((), (), (), 0.0)
+
+
+def test_the_n_best_begin_with_the_best_and_end_with_the_beam():
+    decoder = make_decoder(beam=5)
+    found = decoder.search(LOG_PROBS, 100)
+    assert len(found) == 5
+    assert found[0].tokens == tuple(TOKENS.encode(decode(beam=5).phones))
+    assert [result.score for result in found] == sorted((result.score for result in found), reverse=True)
+    assert len(make_decoder(method="greedy").search(LOG_PROBS, 3)) == 1

@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 
-from asrkit.errors import DataError
+from asrkit.errors import ConfigError, DataError
 from asrkit.lm.ngram import EOS, LN10, UNK, read_arpa, train_ngram, write_arpa
+from asrkit.lm.smoothing import FALLBACK_DISCOUNTS, kneser_ney_discounts
 
 ARPA = """\
 text before the data is a comment
@@ -43,7 +45,7 @@ def arpa(tmp_path):
 
 def test_witten_bell_by_hand():
     # Two sentences: a b | a. Counts: a 2, b 1, </s> 2; 5 tokens of 3 types; 5 symbols (a b c </s> <unk>) below.
-    lm = train_ngram([["a", "b"], ["a"]], 2, ["a", "b", "c"])
+    lm = train_ngram([["a", "b"], ["a"]], 2, ["a", "b", "c"], "witten_bell")
     unigram = {"a": (2 + 3 / 5) / 8, "b": (1 + 3 / 5) / 8, EOS: (2 + 3 / 5) / 8, "c": 3 / 5 / 8, UNK: 3 / 5 / 8}
     for word, prob in unigram.items():
         assert math.exp(lm.log_prob(word, [])) == pytest.approx(prob)
@@ -53,6 +55,47 @@ def test_witten_bell_by_hand():
     # After <s>: a twice, one type. After c, never seen: the unigram.
     assert math.exp(lm.log_prob("a", ["<s>"])) == pytest.approx((2 + unigram["a"]) / 3)
     assert math.exp(lm.log_prob("a", ["c"])) == pytest.approx(unigram["a"])
+
+
+def test_laplace_by_hand():
+    # The counts above; epsilon 2 for unigrams, 1/2 for bigrams and trigrams.
+    lm = train_ngram([["a", "b"], ["a"]], 3, ["a", "b", "c"], "laplace", (2.0, 0.5))
+    unigram = {"a": (2 + 2 / 5) / 7, "b": (1 + 2 / 5) / 7, EOS: (2 + 2 / 5) / 7, "c": 2 / 5 / 7, UNK: 2 / 5 / 7}
+    bigram = {"b": (1 + unigram["b"] / 2) / 2.5, "c": unigram["c"] / 2 / 2.5}  # after a
+    for word, prob in unigram.items():
+        assert math.exp(lm.log_prob(word, ["b", "c"])) == pytest.approx(prob)
+    for word, prob in bigram.items():
+        assert math.exp(lm.log_prob(word, ["a"])) == pytest.approx(prob)
+    assert math.exp(lm.log_prob("b", ["<s>", "a"])) == pytest.approx((1 + bigram["b"] / 2) / 2.5)
+    assert math.exp(lm.log_prob("c", ["<s>", "a"])) == pytest.approx(bigram["c"] / 2 / 2.5)
+
+
+def test_kneser_ney_by_hand():
+    # Bigrams: <s> a 2, a b 1, b </s> 1, a </s> 1; none of count 3, so the discounts are 1/2, 1 and 3/2.
+    lm = train_ngram([["a", "b"], ["a"]], 2, ["a", "b", "c"], "kneser_ney")
+    # Symbols before each: a 1, b 1, </s> 2; 4 in all, discounted by 1/2 + 1/2 + 1 = 2, over 5 symbols below.
+    unigram = {"a": (0.5 + 2 / 5) / 4, "b": (0.5 + 2 / 5) / 4, EOS: (1 + 2 / 5) / 4, "c": 2 / 5 / 4, UNK: 2 / 5 / 4}
+    for word, prob in unigram.items():
+        assert math.exp(lm.log_prob(word, [])) == pytest.approx(prob)
+        assert math.exp(lm.log_prob(word, ["<s>"])) == pytest.approx(((word == "a") * 1 + 1 * prob) / 2)
+    assert math.exp(lm.log_prob("b", ["a"])) == pytest.approx((0.5 + 1 * unigram["b"]) / 2)
+
+
+def test_discounts_are_those_of_chen_and_goodman():
+    counts = np.repeat([1, 2, 3, 4, 9], [60, 20, 10, 5, 7])
+    y = 60 / (60 + 2 * 20)
+    expected = (1 - 2 * y * 20 / 60, 2 - 3 * y * 10 / 20, 3 - 4 * y * 5 / 10)
+    assert kneser_ney_discounts(counts) == pytest.approx(expected)
+    assert kneser_ney_discounts(counts[counts != 3]) == FALLBACK_DISCOUNTS  # nothing to estimate them from
+    assert kneser_ney_discounts(np.repeat([1, 2, 3], [60, 20, 30])) == FALLBACK_DISCOUNTS  # D2 would be below 0
+    assert kneser_ney_discounts(np.zeros(0, dtype=int)) == FALLBACK_DISCOUNTS
+
+
+@pytest.mark.parametrize(("bos", "eos"), [(True, True), (True, False), (False, True), (False, False)])
+def test_sentence_ends_can_be_left_out(arpa, bos, eos):
+    lm = read_arpa(arpa(ARPA), ["a", "b", "ʃ"])
+    expected = (-0.3 if bos else -0.6) - 0.7 + (-0.2 if eos else 0.0)
+    assert lm.score(["a", "b"], bos=bos, eos=eos) == pytest.approx(expected * LN10)
 
 
 def test_score_and_perplexity_count_the_end_of_sentence(arpa):
@@ -75,7 +118,7 @@ def test_table_is_in_the_order_of_the_phones_not_of_the_file(arpa):
 
 
 def test_arpa_text(tmp_path):
-    write_arpa(train_ngram([["b", "a"]], 2, ["a", "b"]), tmp_path / "lm.arpa")
+    write_arpa(train_ngram([["b", "a"]], 2, ["a", "b"], "witten_bell"), tmp_path / "lm.arpa")
     lines = (tmp_path / "lm.arpa").read_text(encoding="utf-8").split("\n")
     assert lines[:5] == ["\\data\\", "ngram 1=5", "ngram 2=3", "", "\\1-grams:"]
     assert [line.split("\t")[1] for line in lines[5:10]] == ["<unk>", "<s>", "</s>", "a", "b"]
@@ -133,3 +176,8 @@ def test_training_refuses_unusable_input():
         train_ngram([["a"]], 2, ["a", "<unk>"])
     with pytest.raises(DataError, match="order 0"):
         train_ngram([["a"]], 0, ["a"])
+    with pytest.raises(ConfigError, match="smoothing 'katz'; expected one of kneser_ney, witten_bell, laplace"):
+        train_ngram([["a"]], 2, ["a"], "katz")
+    for epsilons in ((), (1.0, 0.0), (math.inf,), (math.nan,)):
+        with pytest.raises(ConfigError, match=r"epsilons .*; expected positive numbers"):
+            train_ngram([["a"]], 2, ["a"], "laplace", epsilons)

@@ -1,0 +1,62 @@
+"""`asrkit boundaries`: how far the phone times of a CTM file are from the true ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from asrkit.corpora.labels import read_ctm
+from asrkit.errors import raise_if_any
+from asrkit.io.atomic import atomic_write
+from asrkit.report.text import format_table
+from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors, compare_times
+from asrkit.types import PhoneTime
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ref", type=Path, required=True, metavar="CTM", help="true times: a CTM, or a data directory with phones.ctm"
+    )
+    parser.add_argument("--hyp", type=Path, required=True, metavar="CTM", help="times of decoded or aligned phones")
+    parser.add_argument("--by-phone", action="store_true", help="also a table of the starts of each phone, worst first")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    ref = args.ref / "phones.ctm" if args.ref.is_dir() else args.ref
+    result = compare_times(_read(ref), _read(args.hyp), ref_name=str(ref), hyp_name=str(args.hyp))
+    if args.json:
+        with atomic_write(args.json) as stream:
+            json.dump(result.to_dict(), stream, ensure_ascii=False, indent=1)
+            stream.write("\n")
+    if args.by_phone:
+        print("\n".join(_by_phone(result)))
+    if result.num_missing:
+        print(f"utterances without phones in {args.hyp}: {result.num_missing}")
+    overlap = 100 * result.overlap
+    print(f"phones right: {result.num_right} of {result.num_phones}; their spans overlap by {overlap:.1f} %")
+    print(result.line())
+    return 0
+
+
+def _read(path: Path) -> dict[str, list[PhoneTime]]:
+    faults: list[str] = []
+    labels = read_ctm(path, faults)
+    raise_if_any(faults)
+    return {utt: [PhoneTime(label.phone, label.start, label.end) for label in rows] for utt, rows in labels.items()}
+
+
+def _by_phone(result: BoundaryResult) -> list[str]:
+    within = [f"within {ms} ms" for ms in TOLERANCES_MS]
+    rows: list[list[str | int]] = [["phone", "starts", *within, "mean ms", "median ms", "bias ms"]]
+
+    def cells(errors: Errors) -> list[str | int]:
+        values = [*(errors.share_within(ms) for ms in TOLERANCES_MS)]
+        values += [errors.mean_abs_ms, errors.median_abs_ms, errors.bias_ms]
+        return [len(errors.seconds), *("-" if math.isnan(value) else f"{value:.1f}" for value in values)]
+
+    worst_first = sorted(result.starts.items(), key=lambda item: (item[1].share_within(20), item[0]))
+    rows += [[phone, *cells(errors)] for phone, errors in worst_first]
+    return format_table([*rows, ["all", *cells(result.boundaries)]])

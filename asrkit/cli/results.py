@@ -1,0 +1,58 @@
+"""Where recognised or aligned phones go: the options --format and --out, and what they do."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from asrkit.errors import DataError, raise_if_any
+from asrkit.io.atomic import atomic_write
+from asrkit.outputs import FORMATS, Result
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format", choices=[*FORMATS], default="text", help="what to write of each recording (default: text)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="a file for each recording (default: standard output)")
+
+
+class ResultWriter:
+    """Writes results in one format, to `directory` or, when it is None, to standard output."""
+
+    def __init__(self, format_name: str, directory: Path | None, names: Sequence[str], keys: Sequence[str]):
+        """`names` and `keys` are those of the results to come.
+
+        Raises:
+            DataError: two results would go to one file or under one name, a key cannot be a file's name or stand in a
+                CTM, or standard output would get several files of a format that cannot be joined.
+        """
+        self.format = FORMATS[format_name]
+        self.directory = directory
+        faults = []
+        if directory is None and len(keys) > 1 and not self.format.is_stream:
+            raise DataError(f"--format {format_name}: {len(keys)} recordings; give --out DIR to get a file for each")
+        owners: dict[str, str] = {}
+        for name, key in zip(names, keys, strict=True):
+            if directory is not None:
+                if "/" in key:
+                    faults.append(f"{name}: the name {key} holds a slash, so no file can have it; leave --out out")
+                elif key in owners:
+                    file = directory / f"{key}{self.format.suffix}"
+                    faults.append(f"{name}: {file} is {owners[key]}'s, too; rename one or treat them one by one")
+            if format_name == "ctm":
+                if key.split() != [key]:
+                    faults.append(f"{name}: the name {key!r} holds a blank, which CTM has no place for; rename it")
+                elif directory is None and key in owners:
+                    faults.append(f"{name}: in CTM it is {key}, as {owners[key]} is; rename one")
+            owners.setdefault(key, name)
+        raise_if_any(faults)
+
+    def write(self, result: Result) -> None:
+        text = self.format.render(result)
+        if self.directory is None:
+            print(text, end="", flush=True)
+            return
+        with atomic_write(self.directory / f"{result.key}{self.format.suffix}") as stream:
+            stream.write(text)

@@ -1,0 +1,205 @@
+"""How sure a decoded phone is: its odds against every other phone, or none, in its place, then calibrated.
+
+Legend: T frames, V classes, U tokens of the labelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asrkit.decoding.forced_align import AlignedTokens
+from asrkit.lm.ngram import LmAutomaton
+from asrkit.scoring.per import score
+from asrkit.scoring.protocols import Protocol
+
+MAX_LOG_ODDS = 30.0  # so that certainty is a finite number
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """confidence = 1 / (1 + exp(-(odds_weight * log odds + mean_weight * logit of the mean posterior + offset))).
+
+    Platt's scaling ("Probabilistic outputs for support vector machines", 1999) with a second term. The default takes
+    the odds as they are.
+    """
+
+    odds_weight: float = 1.0
+    mean_weight: float = 0.0
+    offset: float = 0.0
+
+    def __call__(self, evidence: np.ndarray) -> np.ndarray:
+        """Evidence (n, 2), as phone_evidence gives it, to confidences (n,) above 0 and below 1."""
+        return _logistic(evidence @ [self.odds_weight, self.mean_weight] + self.offset)
+
+
+def phone_evidence(
+    log_probs: np.ndarray,
+    aligned: AlignedTokens,
+    tokens: Sequence[int],
+    *,
+    lm: LmAutomaton | None = None,
+    lm_weight: float = 0.0,
+    insertion_bonus: float = 0.0,
+) -> np.ndarray:
+    """(U, 2) what speaks for each token: its phone_log_odds, and the logit of its mean posterior.
+
+    The mean is the geometric one over the frames of the token, `aligned.log_probs`. The other arguments are those of
+    phone_log_odds.
+    """
+    odds = phone_log_odds(
+        log_probs,
+        tokens,
+        aligned.starts,
+        aligned.ends,
+        lm=lm,
+        lm_weight=lm_weight,
+        insertion_bonus=insertion_bonus,
+    )
+    mean = np.minimum(aligned.log_probs, 0.0)  # rounding can leave a log probability above 0
+    with np.errstate(divide="ignore"):
+        logit = mean - np.log(-np.expm1(mean))
+    return np.stack([odds, np.clip(logit, -MAX_LOG_ODDS, MAX_LOG_ODDS)], axis=1)
+
+
+def phone_log_odds(
+    log_probs: np.ndarray,
+    tokens: Sequence[int],
+    starts: np.ndarray,
+    ends: np.ndarray,
+    *,
+    lm: LmAutomaton | None = None,
+    lm_weight: float = 0.0,
+    insertion_bonus: float = 0.0,
+) -> np.ndarray:
+    """(U,) for each token: log of its probability over that of all other tokens, or none, in its place.
+
+    The place of a token reaches from the end of the token before it to the start of the one after it, so the
+    neighbours stay as they are. Within it CTC's paths are summed, and the language model and the bonus count as in
+    the search. The language model is left out when it is too large for a table.
+
+    Args:
+        log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
+        tokens: (U,) the labelling.
+        starts, ends: (U,) its frames, as forced_align gives them.
+    """
+    tokens = np.asarray(tokens, dtype=np.int64)
+    if not len(tokens):
+        return np.zeros(0)
+    scores = _in_place(log_probs, tokens, np.append(0, ends[:-1]), np.append(starts[1:], len(log_probs)))
+    scores[:, 1:] += insertion_bonus
+    if lm is not None and lm.table is not None:
+        scores += lm_weight * _lm_in_place(lm, tokens)
+    rows = np.arange(len(tokens))
+    own = scores[rows, tokens]
+    scores[rows, tokens] = -np.inf
+    others = np.logaddexp.reduce(scores, axis=1)
+    return np.clip(own - others, -MAX_LOG_ODDS, MAX_LOG_ODDS)
+
+
+def _in_place(log_probs: np.ndarray, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """(U, V) log probability of frames starts[u] to ends[u] with each class alone in them, column 0: none."""
+    # Long places first, so that those still going on are always the first rows.
+    order = np.argsort(starts - ends, kind="stable")
+    starts, lens = starts[order], (ends - starts)[order]
+    before, after = np.append(0, tokens[:-1])[order], np.append(tokens[1:], 0)[order]
+    shape = len(tokens), log_probs.shape[1]
+    blank = np.zeros((len(tokens), 1))  # paths that are still in the blank before the token
+    in_token, past = np.full(shape, -np.inf), np.full(shape, -np.inf)
+    for t in range(lens.max()):
+        n = int(np.searchsorted(-lens, -t))
+        frames = log_probs[starts[:n] + t].astype(np.float64)
+        past[:n] = np.logaddexp(past[:n], in_token[:n]) + frames[:, :1]
+        enter = np.broadcast_to(blank[:n], frames.shape)
+        if t == 0:  # right after an equal token it would be the same token
+            enter = np.where(np.arange(shape[1]) == before[:n, None], -np.inf, enter)
+        in_token[:n] = np.logaddexp(in_token[:n], enter) + frames
+        blank[:n] += frames[:, :1]
+    in_token[np.arange(len(tokens)), after] = -np.inf
+    result = np.empty(shape)
+    result[order] = np.logaddexp(in_token, past)
+    result[order, 0] = blank[:, 0]
+    return result
+
+
+def _lm_in_place(lm: LmAutomaton, tokens: np.ndarray) -> np.ndarray:
+    """(U, V) natural-log LM probability of each class in place of each token, and of the tokens whose context it is."""
+    table = lm.table
+    contexts = np.empty(len(tokens), dtype=np.int64)
+    context = lm.start
+    for u, token in enumerate(tokens):
+        contexts[u] = context
+        context = table.next_context[context, token]
+    result, reached = table.log_probs[contexts], table.next_context[contexts].astype(np.int64)
+    result[:, 0], reached[:, 0] = 0.0, contexts
+    # The rest differs until the context is the same whatever stood in the place.
+    going = np.arange(len(tokens))
+    for step in range(1, len(tokens) + 1):
+        at_end = going + step == len(tokens)
+        result[going[at_end]] += table.end[reached[going[at_end]]]
+        going = going[~at_end]
+        going = going[(reached[going] != reached[going, :1]).any(axis=1)]
+        if not len(going):
+            break
+        following = tokens[going + step][:, None]
+        result[going] += table.log_probs[reached[going], following]
+        reached[going] = table.next_context[reached[going], following]
+    return result
+
+
+def right_phones(
+    refs: Mapping[str, Sequence[str]], hyps: Mapping[str, Sequence[str]], protocol: Protocol
+) -> dict[str, np.ndarray]:
+    """For each utterance (U,) float: 1 where a phone of the hypothesis is right, 0 where wrong, NaN where not scored.
+
+    Right means aligned with an equal phone of the reference, after the protocol's folding; its treatment of silence
+    is left aside. A phone that is folded to nothing is not scored.
+    """
+
+    def fold(phones: Sequence[str]) -> list[str]:
+        return list(phones if protocol.phone_map is None else protocol.phone_map.fold(phones))
+
+    result = score({utt: fold(ref) for utt, ref in refs.items()}, {utt: fold(hyps[utt]) for utt in refs})
+    found = {}
+    for utt, pairs in result.pairs.items():
+        outcomes = iter([float(ref == hyp) for ref, hyp in pairs if hyp is not None])
+        found[utt] = np.array([next(outcomes) if fold([phone]) else np.nan for phone in hyps[utt]])
+    return found
+
+
+def fit_calibration(evidence: np.ndarray, right: np.ndarray) -> Calibration:
+    """The calibration that makes what is known of a held-out set's phones most likely.
+
+    `evidence` (n, 2), `right` (n,) as right_phones gives it; phones that are not scored are left out. Platt's targets,
+    which are not quite 0 and 1, and a slight preference for small weights keep the solution finite when all are right.
+    Newton's method, its steps halved until the fit gets better.
+    """
+    scored = ~np.isnan(right)
+    evidence, right = evidence[scored], right[scored] > 0
+    num_right = np.count_nonzero(right)
+    targets = np.where(right, (num_right + 1) / (num_right + 2), 1 / (len(right) - num_right + 2))
+    inputs = np.column_stack([evidence, np.ones(len(right))])
+    penalty = np.array([1e-3, 1e-3, 1e-3])
+
+    def loss(weights: np.ndarray) -> float:
+        values = inputs @ weights
+        return float(np.sum(np.logaddexp(0, values) - targets * values) + weights @ (penalty * weights) / 2)
+
+    weights = np.zeros(3)
+    for _ in range(100):
+        found = _logistic(inputs @ weights)
+        gradient = inputs.T @ (found - targets) + penalty * weights
+        hessian = (inputs.T * (found * (1 - found))) @ inputs + np.diag(penalty)
+        step = np.linalg.solve(hessian, gradient)
+        while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-9:
+            step /= 2
+        weights = weights - step
+        if np.abs(step).max() <= 1e-9:
+            break
+    return Calibration(*map(float, weights))
+
+
+def _logistic(values: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * values)  # without overflow

@@ -1,0 +1,60 @@
+"""The CTC forward algorithm: the probability of a labelling, summed over all its alignments (Graves et al. 2006).
+
+Legend: T frames, V classes, n labellings, S states of the longest: a blank before, between and after its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from asrkit.lm.ngram import LmAutomaton
+
+
+def ctc_log_probs(log_probs: np.ndarray, labellings: Sequence[Sequence[int]]) -> np.ndarray:
+    """(n,) float64 natural-log probabilities of `labellings`, -inf for those with no alignment.
+
+    `log_probs` (T, V): natural-log class probabilities, class 0 is the blank. Labellings hold ids from 1 to V - 1. What
+    a beam search gives is a lower bound of this: paths that left the beam are missing there.
+    """
+    if not labellings:
+        return np.zeros(0)
+    lens = np.array([len(labelling) for labelling in labellings])
+    classes = np.zeros((len(labellings), 2 * lens.max() + 1), dtype=np.int64)  # (n, S)
+    for row, labelling in zip(classes, labellings, strict=True):
+        row[1 : 2 * len(labelling) : 2] = labelling
+    # A token is reached from the token before it, unless they are equal: then there is a blank between them.
+    from_token = np.full(classes.shape, -np.inf)
+    from_token[:, 3::2][classes[:, 3::2] != classes[:, 1:-2:2]] = 0.0
+
+    # Two columns of what lies before the first state. A path starts in the first blank, one frame before the first.
+    padded = np.full((len(classes), classes.shape[1] + 2), -np.inf)
+    padded[:, 2] = 0.0
+    for emitted in np.asarray(log_probs, np.float64)[:, classes]:
+        arrived = np.logaddexp(padded[:, 2:], padded[:, 1:-1])
+        np.logaddexp(arrived, padded[:, :-2] + from_token, out=arrived)
+        np.add(arrived, emitted, out=padded[:, 2:])
+    rows = np.arange(len(classes))
+    return np.logaddexp(padded[rows, 2 * lens + 2], padded[rows, 2 * lens + 1])
+
+
+def total_scores(
+    log_probs: np.ndarray,
+    labellings: Sequence[Sequence[int]],
+    *,
+    lm: LmAutomaton | None = None,
+    lm_weight: float = 0.0,
+    insertion_bonus: float = 0.0,
+) -> np.ndarray:
+    """(n,) what the beam search maximises, exactly: CTC + lm_weight * LM, </s> included, + insertion_bonus * length."""
+    scores = ctc_log_probs(log_probs, labellings)
+    for index, labelling in enumerate(labellings):
+        scores[index] += insertion_bonus * len(labelling)
+        if lm is not None:
+            context = lm.start
+            for token in labelling:
+                context, log_prob = lm.step(context, token)
+                scores[index] += lm_weight * log_prob
+            scores[index] += lm_weight * float(lm.end[context])
+    return scores

@@ -1,0 +1,200 @@
+"""The search for decoding settings: language model weight, insertion bonus and beam with the fewest errors on dev."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from asrkit.decoding.confidence import right_phones
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.decoder import Decoder
+from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.search_errors import Labelling, ScorePair, compare_scores, search_all
+from asrkit.lang.tokens import TokenTable
+from asrkit.lm.ngram import NgramLM
+from asrkit.scoring.per import Counts, pool
+from asrkit.scoring.protocols import Protocol
+
+# Weights and bonuses are whole multiples of these units, so that equal settings compare equal.
+WEIGHT_UNIT, BONUS_UNIT = 0.1, 0.25
+COARSE = 2  # units from one point of the coarse grid to the next
+WEIGHTS, BONUSES = range(0, 21, COARSE), range(-4, 13, COARSE)  # 0 to 2, -1 to 3 nats
+GRID_BEAM = 16
+BEAMS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+MAX_BEAM = 4096  # what wider beams are tried at most, for the sake of time
+MAX_SEARCH_ERRORS = 0.01  # share of the utterances
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one setting gives: `counts` of each utterance, in the set's order."""
+
+    config: DecodingConfig
+    counts: tuple[Counts, ...]
+
+    @cached_property
+    def total(self) -> Counts:
+        return pool(self.counts)
+
+
+@dataclass(frozen=True)
+class BeamTrial:
+    """A beam beside a much wider one: utterances where that finds a higher total score, or the reference has one."""
+
+    point: Point
+    wider: int
+    num_improved: int  # by the wider beam
+    num_below_reference: int
+    num_wrong: int  # utterances with an error, of which num_below_reference are search errors
+
+    @property
+    def is_wide_enough(self) -> bool:
+        shares = (self.num_improved, len(self.point.counts)), (self.num_below_reference, self.num_wrong)
+        return all(number == 0 or number < MAX_SEARCH_ERRORS * total for number, total in shares)
+
+
+class StoredSet:
+    """Utterances with log-probabilities (T, V) in memory and references, on which settings are tried."""
+
+    def __init__(
+        self,
+        log_probs: Mapping[str, np.ndarray],
+        refs: Mapping[str, Sequence[str]],
+        tokens: TokenTable,
+        lm: NgramLM | None,
+        protocol: Protocol,
+        num_threads: int,
+    ):
+        """`log_probs` and `refs` hold the same utterances; `refs` gives their order."""
+        self.refs = {utt_id: tuple(ref) for utt_id, ref in refs.items()}
+        self.log_probs = [log_probs[utt_id] for utt_id in refs]
+        self.tokens, self.lm, self.protocol, self.num_threads = tokens, lm, protocol, num_threads
+        # References as labellings; None where a phone is not among the tokens.
+        self.ref_labellings = [
+            tuple(tokens.encode(ref)) if all(phone in tokens for phone in ref) else None for ref in self.refs.values()
+        ]
+        self._counts: dict[tuple[str, Labelling], Counts] = {}
+
+    def search(self, config: DecodingConfig) -> list[Labelling]:
+        return search_all(self.log_probs, config, self.lm, self.num_threads)
+
+    def count(self, hyps: Sequence[Labelling]) -> tuple[Counts, ...]:
+        """Errors of each utterance. Each labelling is scored once, however often it is found."""
+        new = {utt_id: hyp for utt_id, hyp in zip(self.refs, hyps, strict=True) if (utt_id, hyp) not in self._counts}
+        if new:
+            result = self.protocol.score(
+                {utt_id: self.refs[utt_id] for utt_id in new},
+                {utt_id: self.tokens.decode(hyp) for utt_id, hyp in new.items()},
+            )
+            self._counts |= {(utt_id, new[utt_id]): counts for utt_id, counts in result.per_utt.items()}
+        return tuple(self._counts[utt_id, hyp] for utt_id, hyp in zip(self.refs, hyps, strict=True))
+
+    def point(self, config: DecodingConfig) -> Point:
+        return Point(config, self.count(self.search(config)))
+
+    def compare_with_references(self, point: Point, hyps: Sequence[Labelling]) -> list[ScorePair]:
+        """Of each utterance with an error: the exact scores of its hypothesis, of `point`, and of its reference."""
+        pairs = compare_scores(self.log_probs, hyps, self.ref_labellings, point.config, self.lm)
+        return [pair for pair in pairs if point.counts[pair.index].num_errors]
+
+    def evidence(self, config: DecodingConfig, hyps: Sequence[Labelling]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """For each utterance of U phones: (U, 2) what their confidences are made from, and right_phones (U,)."""
+        decoder = Decoder(self.tokens, config, self.lm)
+        evidence = [
+            decoder.evidence(log_probs, hyp, forced_align(log_probs, hyp))
+            for log_probs, hyp in zip(self.log_probs, hyps, strict=True)
+        ]
+        phones = {utt_id: self.tokens.decode(hyp) for utt_id, hyp in zip(self.refs, hyps, strict=True)}
+        return evidence, [*right_phones(self.refs, phones, self.protocol).values()]
+
+
+def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
+    """Try settings, from a coarse grid to finer and finer steps round the best one, and yield each as it is done.
+
+    What is best is `best_point`'s matter. `start` gives what is not searched for. Without a language model the weight
+    stays 0.
+    """
+    tried: dict[tuple[int, int], Point] = {}
+
+    def try_all(places: Sequence[tuple[int, int]]) -> Iterator[Point]:
+        for place in places:
+            if place not in tried and place[0] >= 0 and (dev.lm is not None or place[0] == 0):
+                tried[place] = dev.point(
+                    replace(
+                        start,
+                        method="beam",
+                        beam=GRID_BEAM,
+                        lm_weight=round(place[0] * WEIGHT_UNIT, 6),
+                        insertion_bonus=place[1] * BONUS_UNIT,
+                    )
+                )
+                yield tried[place]
+
+    yield from try_all([(weight, bonus) for weight in WEIGHTS for bonus in BONUSES])
+    step = COARSE
+    while step:
+        best = best_point(tried.values())
+        weight, bonus = next(place for place, point in tried.items() if point is best)
+        yield from try_all([(weight + i * step, bonus + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        if best_point(tried.values()) is best:
+            step //= 2
+
+
+def best_point(points: Iterable[Point]) -> Point:
+    """The fewest errors; of equals the lowest weight, then the smallest bonus, then the lower one."""
+
+    def rank(point: Point) -> tuple[float, ...]:
+        config = point.config
+        return (point.total.num_errors, config.lm_weight, abs(config.insertion_bonus), config.insertion_bonus)
+
+    return min(points, key=rank)
+
+
+def left_out_counts(points: Sequence[Point], groups: Sequence[str]) -> tuple[Counts, ...]:
+    """Each utterance's counts with the setting that is best on all utterances of other groups than its own.
+
+    `groups`: one an utterance, such as its speaker. This is free of the favour that comes from choosing and counting
+    on the same utterances.
+    """
+    members = np.array(groups)
+    errors = np.array([[counts.num_errors for counts in point.counts] for point in points])
+    ranked = sorted(range(len(points)), key=lambda index: (points[index].config.lm_weight, index))
+    chosen = {}
+    for group in dict.fromkeys(groups):
+        others = errors[:, members != group].sum(axis=1)
+        chosen[group] = points[min(ranked, key=lambda index: others[index])]
+    return tuple(chosen[group].counts[index] for index, group in enumerate(groups))
+
+
+def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
+    """Try beams from narrow to wide until one is wide enough, and yield each; the last is the one to take.
+
+    Wide enough: of the utterances less than 1 % get a hypothesis with a higher total score from a beam 16 times as
+    wide (MAX_BEAM at most), and of those with errors less than 1 % have a reference with a higher score than the
+    hypothesis.
+    """
+    found: dict[int, list[Labelling]] = {}
+
+    def search(beam: int) -> list[Labelling]:
+        if beam not in found:
+            found[beam] = dev.search(replace(config, beam=beam))
+        return found[beam]
+
+    for beam in BEAMS:
+        wider = min(16 * beam, MAX_BEAM)
+        hyps, wider_hyps = search(beam), search(wider)
+        point = Point(replace(config, beam=beam), dev.count(hyps))
+        wrong = dev.compare_with_references(point, hyps)
+        trial = BeamTrial(
+            point,
+            wider,
+            sum(pair.second_is_better for pair in compare_scores(dev.log_probs, hyps, wider_hyps, config, dev.lm)),
+            sum(pair.second_is_better for pair in wrong),
+            len(wrong),
+        )
+        yield trial
+        if trial.is_wide_enough:
+            return

@@ -1,0 +1,159 @@
+"""How far the boundaries between phones, and the spans of phones, are from true times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from asrkit.errors import DataError
+from asrkit.scoring.align import align
+from asrkit.types import PhoneTime
+
+TOLERANCES_MS = (10, 20, 50)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Signed distances (n,) in seconds, found minus true: positive when found late."""
+
+    seconds: np.ndarray
+
+    def share_within(self, milliseconds: float) -> float:
+        """Percent, the tolerance included (to a microsecond, as files have times); NaN when there are none."""
+        return 100.0 * _mean(np.abs(self.seconds) <= milliseconds / 1000 + 1e-6)
+
+    @property
+    def mean_abs_ms(self) -> float:
+        return 1000 * _mean(np.abs(self.seconds))
+
+    @property
+    def median_abs_ms(self) -> float:
+        return 1000 * _median(np.abs(self.seconds))
+
+    @property
+    def bias_ms(self) -> float:
+        """The median of the signed distances."""
+        return 1000 * _median(self.seconds)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """For JSON (which has no NaN: null)."""
+        values = {f"within_{ms}_ms": self.share_within(ms) for ms in TOLERANCES_MS}
+        values |= {name: getattr(self, name) for name in ("mean_abs_ms", "median_abs_ms", "bias_ms")}
+        return {"num": len(self.seconds), **{k: None if math.isnan(v) else round(v, 4) for k, v in values.items()}}
+
+
+@dataclass(frozen=True)
+class BoundaryResult:
+    """What comparing two sets of phone times gives.
+
+    Attributes:
+        num_phones, num_hyp, num_right: phones of the references, of the hypotheses, and pairs of the same phone.
+        num_boundaries: boundaries of the references, those between two neighbouring phones.
+        boundaries: errors of those between two pairs that are neighbours on both sides.
+        starts: by phone, errors of its starts, those of `boundaries` that lead into it.
+        overlap: mean over the pairs of the part of both spans' union that they share.
+        num_missing: utterances of the references without any phone in the hypotheses.
+    """
+
+    num_phones: int
+    num_hyp: int
+    num_right: int
+    num_boundaries: int
+    boundaries: Errors
+    starts: Mapping[str, Errors]
+    overlap: float
+    num_missing: int
+
+    def line(self) -> str:
+        found = self.boundaries
+        shares = ", ".join(f"{found.share_within(ms):.1f} % within {ms} ms" for ms in TOLERANCES_MS)
+        return (
+            f"boundaries {shares}; mean {found.mean_abs_ms:.1f} ms, median {found.median_abs_ms:.1f} ms "
+            f"[ {len(found.seconds)} of {self.num_boundaries} ]"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        counts = ("num_phones", "num_hyp", "num_right", "num_boundaries", "num_missing")
+        return {
+            **{name: getattr(self, name) for name in counts},
+            "overlap": None if math.isnan(self.overlap) else round(self.overlap, 4),
+            "boundaries": self.boundaries.to_dict(),
+            "starts": {phone: errors.to_dict() for phone, errors in self.starts.items()},
+        }
+
+
+def compare_times(
+    refs: Mapping[str, Sequence[PhoneTime]],
+    hyps: Mapping[str, Sequence[PhoneTime]],
+    *,
+    ref_name: str = "references",
+    hyp_name: str = "hypotheses",
+) -> BoundaryResult:
+    """Compare phone times by utterance, over the phones that are right.
+
+    Phones are paired by an alignment with the fewest edits, whatever their times. A boundary is where one phone meets
+    the next: the middle between the end of the one and the start of the other. So the outer edges of an utterance,
+    which are often those of the audio, are none.
+
+    Raises:
+        DataError: hypotheses of an utterance that the references lack; `ref_name` and `hyp_name` stand for the files.
+    """
+    if strangers := [utt for utt in hyps if utt not in refs]:
+        more = f" and {len(strangers) - 1} more" if strangers[1:] else ""
+        raise DataError(f"{hyp_name}: utterance {strangers[0]}{more} not in {ref_name}; compare times of the same data")
+    errors: list[float] = []
+    into: dict[str, list[float]] = {}
+    overlaps: list[float] = []
+    for utt, ref in refs.items():
+        hyp = hyps.get(utt, ())
+        pairs = _right_pairs([time.phone for time in ref], [time.phone for time in hyp])
+        overlaps += [_overlap(ref[i], hyp[j]) for i, j in pairs]
+        for (i, j), (next_i, next_j) in pairwise(pairs):
+            if (next_i, next_j) == (i + 1, j + 1):
+                error = _boundary(hyp[j], hyp[next_j]) - _boundary(ref[i], ref[next_i])
+                errors.append(error)
+                into.setdefault(ref[next_i].phone, []).append(error)
+    return BoundaryResult(
+        num_phones=sum(map(len, refs.values())),
+        num_hyp=sum(map(len, hyps.values())),
+        num_right=len(overlaps),
+        num_boundaries=sum(max(len(ref) - 1, 0) for ref in refs.values()),
+        boundaries=Errors(np.array(errors)),
+        starts={phone: Errors(np.array(found)) for phone, found in sorted(into.items())},
+        overlap=_mean(np.array(overlaps)),
+        num_missing=sum(not hyps.get(utt) for utt in refs),
+    )
+
+
+def _right_pairs(ref: Sequence[str], hyp: Sequence[str]) -> list[tuple[int, int]]:
+    """Positions of the phones that an alignment pairs as the same."""
+    if list(ref) == list(hyp):
+        return [(i, i) for i in range(len(ref))]
+    found, i, j = [], 0, 0
+    for left, right in align(ref, hyp):
+        if left is not None and left == right:
+            found.append((i, j))
+        i += left is not None
+        j += right is not None
+    return found
+
+
+def _boundary(left: PhoneTime, right: PhoneTime) -> float:
+    return (left.end + right.start) / 2
+
+
+def _overlap(a: PhoneTime, b: PhoneTime) -> float:
+    union = max(a.end, b.end) - min(a.start, b.start)
+    return max(min(a.end, b.end) - max(a.start, b.start), 0.0) / union if union > 0 else 0.0
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else math.nan

@@ -1,0 +1,149 @@
+"""Tuning, decoding with stored log-probabilities and the analysis of errors, through the command line."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from asrkit.config import load_config, to_dict
+from asrkit.decoding.confidence import Calibration
+from asrkit.decoding.config import DecodingConfig
+from asrkit.experiment import load_experiment
+from asrkit.recognizer import Recognizer
+from asrkit.scoring.per import read_transcripts, score
+from asrkit.settings import ExperimentConfig
+
+from .conftest import run_asrkit, train_args
+
+
+@pytest.fixture(scope="module")
+def tuned(tones, tmp_path_factory):
+    """A copy of the experiment, decoded, tuned and decoded again on dev; and what tuning printed."""
+    exp = tmp_path_factory.mktemp("tuned") / "exp"
+    shutil.copytree(tones / "exp", exp)
+    decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev", "--nj", 1)
+    run_asrkit(*decode)
+    done = run_asrkit(*tune_args(tones, exp), "--nj", 1)
+    run_asrkit(*decode)
+    return exp, done.stdout
+
+
+def tune_args(tones, exp):
+    return "tune", "--dir", exp, "--ref", tones / "data/dev", "--decode-dir", exp / "decode_dev"
+
+
+def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
+    exp, printed = tuned
+    found = json.loads((exp / "tune/tune.json").read_text())
+    recognizer = Recognizer.load(exp)
+    config = recognizer.decoder.config
+    assert to_dict(config) == found["winner"]
+    assert load_config(exp / "config.yaml", ExperimentConfig).decoding == config
+    assert load_config(exp / "decode_dev/decoding.yaml", DecodingConfig) == config
+    assert load_experiment(exp).lm is not None
+    assert recognizer.decoder.calibration != Calibration()
+    refs, hyps = read_transcripts(tones / "data/dev/text"), read_transcripts(exp / "decode_dev/hyp")
+    assert score(refs, hyps).per == pytest.approx(found["total"]["per"])
+    with open(exp / "tune/surface.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert min(float(row["per"]) for row in rows) == pytest.approx(found["total"]["per"], abs=1e-3)
+    assert (exp / "tune/surface.png").read_bytes().startswith(b"\x89PNG")
+    assert printed.splitlines()[1:] == found["lines"]
+    assert "greedy search: dev PER" in printed
+    weights = Recognizer.load(tones / "exp").model.state_dict()
+    assert all(value.equal(weights[name]) for name, value in recognizer.model.state_dict().items())
+
+
+def test_tuning_again_changes_nothing_and_training_does_not_undo_it(tones, tuned):
+    exp, printed = tuned
+    before = {path: path.stat().st_mtime_ns for path in exp.rglob("*")}
+    again = run_asrkit(*tune_args(tones, exp))
+    assert again.stdout.splitlines()[0].endswith("tuning is up to date")
+    assert again.stdout.splitlines()[1:] == printed.splitlines()[1:]
+    run_asrkit(*train_args(tones, exp))
+    run_asrkit("decode", "--dir", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev")
+    assert {path: path.stat().st_mtime_ns for path in exp.rglob("*")} == before
+    final = (exp / "final.pt").read_bytes()
+    run_asrkit(*tune_args(tones, exp), "--force", "--nj", 2)
+    assert (exp / "final.pt").read_bytes() == final
+
+
+def test_another_decoding_section_undoes_tuning_and_tuning_sees_it(tones, tuned, tmp_path):
+    exp, config = tmp_path / "exp", tmp_path / "config.yaml"
+    shutil.copytree(tuned[0], exp)
+    config.write_text((tones / "config.yaml").read_text().replace("beam: 8", "beam: 3"))
+    arguments = [config if argument == tones / "config.yaml" else argument for argument in train_args(tones, exp)]
+    run_asrkit(*arguments)
+    assert Recognizer.load(exp).decoder.config.beam == 3
+    assert Recognizer.load(exp).decoder.calibration == Calibration()
+    assert "up to date" not in run_asrkit(*tune_args(tones, exp)).stdout
+    assert Recognizer.load(exp).decoder.config == Recognizer.load(tuned[0]).decoder.config
+
+
+def test_log_probabilities_are_kept_while_weights_and_features_are(tones, tuned, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(tuned[0], exp)
+    log_probs = exp / "decode_dev/log_probs.ark"
+    before = log_probs.stat().st_mtime_ns
+    decode = ("decode", "--dir", exp, "--data", tones / "data/dev")
+    run_asrkit(*decode, "--out", exp / "decode_dev", "--beam", 2, "--lm-weight", 0.5, "--insertion-bonus", -1)
+    settings = load_config(exp / "decode_dev/decoding.yaml", DecodingConfig)
+    assert (settings.beam, settings.lm_weight, settings.insertion_bonus) == (2, 0.5, -1.0)
+    greedy = ("--method", "greedy", "--out", tmp_path / "greedy", "--log-probs", exp / "decode_dev")
+    run_asrkit(*decode, *greedy)
+    assert "up to date" in run_asrkit(*decode, *greedy).stderr
+    assert log_probs.stat().st_mtime_ns == before
+    assert sorted(path.name for path in (tmp_path / "greedy").iterdir()) == [".decode.stamp", "decoding.yaml", "hyp"]
+    assert len(read_transcripts(tmp_path / "greedy/hyp")) == 10
+    run_asrkit(*decode, "--out", exp / "decode_dev", "--cmvn", "utterance")
+    assert log_probs.stat().st_mtime_ns > before
+    shutil.copytree(tones / "data/dev", tmp_path / "data")
+    rows = (tmp_path / "data/utt2spk").read_text().replace("dev0-0 dev0", "dev0-0 dev1")
+    (tmp_path / "data/utt2spk").write_text(rows)
+    stale = ("tune", "--dir", exp, "--ref", tmp_path / "data", "--decode-dir", exp / "decode_dev")
+    refused = run_asrkit(*stale, check=False)
+    assert refused.returncode == 1
+    assert "not of this experiment and data as they are now; made by stage 4 (asrkit decode" in refused.stderr
+
+
+def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
+    exp = tuned[0]
+    decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", tmp_path)
+    run_asrkit(*decode, "--nbest", 4, "--log-probs", exp / "decode_dev")
+    rows = [json.loads(line) for line in (tmp_path / "nbest.jsonl").read_text(encoding="utf-8").splitlines()]
+    hyps = read_transcripts(tmp_path / "hyp")
+    assert hyps == read_transcripts(exp / "decode_dev/hyp")
+    assert {row["utt"]: tuple(row["phones"]) for row in rows if row["rank"] == 1} == hyps
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4] * len(hyps)
+    recognizer = Recognizer.load(exp)
+    config, lm = recognizer.decoder.config, recognizer.decoder.lm
+    for row in rows:
+        assert row["lm_log_prob"] == pytest.approx(lm.score(row["phones"]) if config.lm_weight else 0.0, abs=1e-5)
+        parts = row["ctc_log_prob"] + config.lm_weight * row["lm_log_prob"]
+        assert row["score"] == pytest.approx(parts + config.insertion_bonus * len(row["phones"]), abs=1e-5)
+    refused = run_asrkit(*decode, "--nbest", 4, "--beam", 3, check=False)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert "--nbest 4" in refused.stderr
+
+
+def test_the_analysis_is_of_what_was_decoded(tones, tuned):
+    exp = tuned[0]
+    run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", "--out", exp / "decode_test")
+    analyse = ("analyse", "--dir", exp, "--ref", tones / "data/test", "--decode-dir", exp / "decode_test")
+    done = run_asrkit(*analyse)
+    found = json.loads((exp / "decode_test/analysis.json").read_text())
+    result = score(read_transcripts(tones / "data/test/text"), read_transcripts(exp / "decode_test/hyp"))
+    assert found["line"] == result.line()
+    assert sum(row["num_errors"] for row in found["classes"]) == result.num_errors
+    assert found["num_wrong"] == sum(counts.num_errors > 0 for counts in result.per_utt.values())
+    assert found["confidence"]["calibrated"]
+    assert found["confidence"]["phones"]["number"] == result.num_hyp
+    assert (exp / "decode_test/reliability.png").read_bytes().startswith(b"\x89PNG")
+    again = run_asrkit(*analyse)
+    assert again.stdout.splitlines()[0].endswith("analysis.txt: up to date")
+    assert again.stdout.splitlines()[1:] == done.stdout.splitlines()[1:]
+    greedy = ("--method", "greedy", "--out", exp / "greedy", "--log-probs", exp / "decode_test")
+    run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", *greedy)
+    refused = run_asrkit(*analyse[:-1], exp / "greedy", check=False)
+    assert "expected beam search" in refused.stderr
