@@ -32,19 +32,23 @@ if stage 3 "train"; then
 fi
 
 if stage 4 "tune and decode"; then
-  asrkit decode --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" ${force:+--force}
+  asrkit decode --ctm --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" ${force:+--force}
   asrkit tune --dir "$dir" --ref "$data/dev" --decode-dir "$dir/decode_dev" --nj "$nj" ${force:+--force}
-  asrkit decode --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" # as tuned
-  asrkit decode --dir "$dir" --data "$data/test" --out "$dir/decode_test" --nj "$nj" ${force:+--force}
+  asrkit decode --ctm --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" # as tuned
+  asrkit decode --ctm --dir "$dir" --data "$data/test" --out "$dir/decode_test" --nj "$nj" ${force:+--force}
 fi
 
 if stage 5 "score, report and analyse"; then
   for set in dev test; do
     asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" ${force:+--force}
     asrkit analyse --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" --nj "$nj" ${force:+--force}
+    [ ! -f "$data/$set/phones.ctm" ] || asrkit boundaries --ref "$data/$set" --hyp "$dir/decode_$set/phones.ctm"
   done
 fi
 
-if stage 6 "transcribe one test file" && first_audio "$data/test"; then
+if stage 6 "align the test set, transcribe one file" && first_audio "$data/test"; then
+  asrkit align --dir "$dir" --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
+    > "$dir/aligned_test.ctm"
+  [ ! -f "$data/test/phones.ctm" ] || asrkit boundaries --ref "$data/test" --hyp "$dir/aligned_test.ctm"
   asrkit transcribe --dir "$dir" ${channel:+--channel "$channel"} "$audio"
 fi
