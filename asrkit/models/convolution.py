@@ -26,8 +26,11 @@ class Conv2dFrontend(nn.Module):
 
         Padding is set to 0 before each layer, as is what lies before the first frame and beyond the last.
         """
-        padding = padding[:, None, :, None]
+        # oneDNN's convolutions keep some MB for every shape that they have met, so lengths are rounded up to a few.
+        num_frames, extra = feats.shape[1], -feats.shape[1] % 32
+        feats = nn.functional.pad(feats, (0, 0, 0, extra))
+        padding = nn.functional.pad(padding, (0, extra), value=True)[:, None, :, None]
         maps = feats.unflatten(2, (self.feat_channels, -1)).transpose(1, 2)  # (N, channels, T, frequencies)
         for layer in (self.first, self.second):
             maps = torch.relu(layer(maps.masked_fill(padding, 0.0)))
-        return maps.transpose(1, 2).flatten(2)
+        return maps[:, :, :num_frames].transpose(1, 2).flatten(2)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_CONTEXTS = ((5, 1), (3, 1), (3, 3))  # frames that a layer joins, and their distance: -2..2, -1..1, {-3, 0, 3}
+_CONTEXTS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3))  # frames that each layer joins
 
 
 class TdnnFrontend(nn.Module):
-    """Three 1-D convolutions over time, each with ReLU and layer normalisation of every frame: six frames each way."""
+    """Three layers over neighbouring frames, each with ReLU and layer normalisation of a frame: six frames each way.
+
+    Each is a product of joined frames rather than a convolution: as fast on a CPU, where oneDNN's convolutions also
+    keep memory for every length that they have met.
+    """
 
     def __init__(self, feat_dim: int, size: int):
         """`size`: units of each layer."""
         super().__init__()
-        self.layers = nn.ModuleList()
-        self.norms = nn.ModuleList()
-        for width, distance in _CONTEXTS:
-            self.layers.append(nn.Conv1d(feat_dim, size, width, padding=width // 2 * distance, dilation=distance))
-            self.norms.append(nn.LayerNorm(size))
-            feat_dim = size
+        sizes = (feat_dim, size, size)
+        self.layers = nn.ModuleList(nn.Linear(len(c) * dim, size) for c, dim in zip(_CONTEXTS, sizes, strict=True))
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in _CONTEXTS)
         self.output_size = size
 
     def forward(self, feats: Tensor, padding: Tensor) -> Tensor:
@@ -27,7 +28,10 @@ class TdnnFrontend(nn.Module):
 
         Padding is set to 0 before each layer, as is what lies before the first frame and beyond the last.
         """
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            frames = feats.masked_fill(padding[:, :, None], 0.0).transpose(1, 2)
-            feats = norm(torch.relu(layer(frames)).transpose(1, 2))
+        num_frames = feats.shape[1]
+        for context, layer, norm in zip(_CONTEXTS, self.layers, self.norms, strict=True):
+            reach = context[-1]
+            frames = nn.functional.pad(feats.masked_fill(padding[:, :, None], 0.0), (0, 0, reach, reach))
+            joined = torch.cat([frames[:, reach + shift :][:, :num_frames] for shift in context], dim=2)
+            feats = norm(torch.relu(layer(joined)))
         return feats

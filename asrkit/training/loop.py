@@ -64,9 +64,11 @@ def train(
             run's.
         ConfigError: the device is not there.
     """
-    torch.set_num_threads(config.num_threads)
+    device = choose_device(config.device)
+    # On a CPU a whole step's work is shared out; operators that did it again would wait for each other.
+    torch.set_num_threads(1 if device.type == "cpu" else config.num_threads)
     keep_freed_memory()
-    model.to(choose_device(config.device))
+    model.to(device)
     batches_per_epoch = math.ceil(len(train_set) / config.batch_size)
     state = TrainingState(model, config, batches_per_epoch, directory, identity)
     monitor = Monitor(directory, state.epoch)

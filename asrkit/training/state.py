@@ -17,7 +17,7 @@ from asrkit.training.config import TrainingConfig
 from asrkit.training.optim import make_optimizer
 from asrkit.training.schedule import epoch_schedule
 from asrkit.training.step import LossSum
-from asrkit.training.weights import BestEpochs, MovingAverage
+from asrkit.training.weights import BestEpochs, MovingAverage, start_ctc_from_frames
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,10 @@ class TrainingState:
         if record.phase > 0:
             with self.evaluated_weights():
                 self.best.offer(record.dev_per, record.epoch, self.model)
+        if record.epoch == self.config.pretrain_epochs:
+            start_ctc_from_frames(self.model)
+            with self.evaluated_weights():  # the same once more, unless there is an average
+                start_ctc_from_frames(self.model)
         self.sums, self.loss = EpochSums(), LossSum()
         if self.epoch > self.last_epoch or self.schedule() is None or self._has_stopped_improving():
             if self.config.two_phase and not self.second_phase:

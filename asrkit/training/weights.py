@@ -1,4 +1,4 @@
-"""Which weights of a run are kept: those of its best epochs, their mean, a moving average."""
+"""Weights of a run: the best epochs', their mean, a moving average, and those that CTC begins with."""
 
 from __future__ import annotations
 
@@ -85,6 +85,17 @@ class BestEpochs:
 
     def _path(self, epoch: int) -> Path:
         return self.directory / f"best.{epoch}.pt"
+
+
+@torch.no_grad()
+def start_ctc_from_frames(model: nn.Module) -> None:
+    """Give CTC's phones the output weights of the frames' head; the blank keeps its own.
+
+    A path that names the phone at every step is one of CTC's, so that the network begins near a solution rather than
+    with blanks only.
+    """
+    model.output.weight[1:] = model.frame_output.weight
+    model.output.bias[1:] = model.frame_output.bias
 
 
 def average(all_weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -93,7 +93,8 @@ def test_what_is_written(data_dir: Path) -> None:
     assert read_table(data_dir / "utt2num_frames") == {utt: str(len(expected[utt])) for utt in UTTS}
     assert FeatureLoader(data_dir, CONFIG)["anna-00"].shape == (len(expected["anna-00"]), 39)
     settings = json.loads((data_dir / "feats.json").read_text())
-    assert settings == {"backend": extract.backend, **CONFIG.static_settings()}
+    audio = {"channel": "error", "audio_root": None}
+    assert settings == {"backend": extract.backend, **audio, **CONFIG.static_settings()}
 
 
 @pytest.mark.parametrize("backend", ["auto", "numpy"])

@@ -52,7 +52,8 @@ def test_tdnn_equals_its_sums():
             sums[t] = bias
             for k, shift in enumerate(context):
                 if 0 <= t + shift < 8:
-                    sums[t] += weights[:, :, k] @ frames[t + shift]
+                    dim = frames.shape[1]
+                    sums[t] += weights[:, k * dim : (k + 1) * dim] @ frames[t + shift]
         active = np.maximum(sums, 0)
         centred = active - active.mean(1, keepdims=True)
         frames = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)

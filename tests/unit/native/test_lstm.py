@@ -1,9 +1,5 @@
 """The LSTM kernel: against nn.LSTM in float64, an utterance at a time, and against the written-out equations."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -197,6 +193,35 @@ def test_numbers_that_are_not_finite_stay_in_their_utterance(value):
     assert np.isnan(touched[3:]).all() == np.isnan(value)
 
 
+@pytest.mark.parametrize(
+    ("rows", "depth", "tiles"), [(1, 1, 1), (2, 5, 2), (4, 128, 1), (97, 129, 3), (200, 300, 2), (3, 0, 1), (0, 3, 1)]
+)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_products_are_exact_and_a_row_does_not_depend_on_the_others(rows, depth, tiles, has_bias):
+    rng = np.random.default_rng(rows + depth)
+    left, right = (rng.normal(0, 1, shape).astype(np.float32) for shape in ((rows, depth), (depth, 32 * tiles)))
+    bias = rng.normal(0, 1, 32 * tiles).astype(np.float32) if has_bias else None
+    in_tiles = np.ascontiguousarray(right.reshape(depth, tiles, 32).transpose(1, 0, 2))
+    product = np.full((rows, 32 * tiles), np.nan, np.float32)
+    native.multiply(left, in_tiles, bias, product)
+    expected = left.astype(np.float64) @ right + (0 if bias is None else bias)
+    np.testing.assert_allclose(product, expected, rtol=0, atol=1e-5 * max(1, depth**0.5))
+    for first in range(0, rows, 7):
+        part = np.empty((len(left[first : first + 5]), 32 * tiles), np.float32)
+        native.multiply(left[first : first + 5], in_tiles, bias, part)
+        np.testing.assert_array_equal(part, product[first : first + 5])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("tiles", (1, 4, 32)), ("tiles", (1, 3, 31)), ("bias", (31,)), ("product", (2, 31)), ("product", (1, 32))],
+)
+def test_multiply_refuses_what_its_loops_could_not_index(name, shape):
+    shapes = {"left": (2, 3), "tiles": (1, 3, 32), "bias": (32,), "product": (2, 32)} | {name: shape}
+    with pytest.raises(ValueError, match=f"{name} does not fit"):
+        native.multiply(*(np.zeros(size, np.float32) for size in shapes.values()))
+
+
 def test_a_second_derivative_is_refused():
     rnn, inputs = nn.LSTM(2, 3, batch_first=True), torch.randn(1, 4, 2, requires_grad=True)
     (grad,) = torch.autograd.grad(run(rnn, inputs, torch.tensor([4])).square().sum(), inputs, create_graph=True)
@@ -213,30 +238,22 @@ def test_it_works_without_gradients_and_for_inputs_that_need_none():
         assert torch.equal(run(rnn, inputs, lens), outputs)
 
 
-def bits(num_threads: int) -> str:
-    torch.set_num_threads(num_threads)
+def outputs_and_gradients():
     torch.manual_seed(0)
-    rnn, inputs, lens = nn.LSTM(5, 40, batch_first=True), torch.randn(5, 30, 5), torch.tensor([30, 29, 7, 8, 1])
-    packing = packing_of(lens, 30)
-    outputs = unpack(lstm(pack(inputs, packing), packing.batch_sizes, directions_of(rnn)), packing, (5, 30))
+    rnn, inputs, lens = nn.LSTM(5, 42, batch_first=True, bidirectional=True), torch.randn(5, 30, 5), [30, 29, 7, 8, 1]
+    outputs = run(rnn, inputs.requires_grad_(), torch.tensor(lens))
     outputs.square().sum().backward()
-    return "".join(f"{tensor.double().sum().item():.17g} " for tensor in (outputs, rnn.weight_hh_l0.grad))
+    return [outputs, inputs.grad, *(weights.grad for weights in rnn.parameters())]
 
 
-def test_results_repeat():
-    code = (
-        "import importlib.util; spec = importlib.util.spec_from_file_location('m', " + repr(__file__) + ")\n"
-        "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
-        "print(module.bits(1) == module.bits(1) and module.bits(1))"
-    )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
-    assert runs[0] == runs[1] != "False\n"
-
-
-FORWARD = ("batch_sizes", "weights", "peepholes", "gates", "cells", "states", "outputs")
+def test_results_repeat_and_do_not_depend_on_memory_that_was_not_set():
+    expected = outputs_and_gradients()
+    torch.use_deterministic_algorithms(True)  # which fills new tensors with NaN
+    try:
+        found = outputs_and_gradients()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -304,6 +321,6 @@ def test_backward_refuses_what_its_loops_could_not_index(name, shape):
 
 
 def test_refuses_another_number_of_arguments():
-    for function in (native.forward, native.backward):
-        with pytest.raises(TypeError, match="expected 1"):
+    for function in (native.forward, native.backward, native.multiply):
+        with pytest.raises(TypeError, match="expected"):
             function(np.array([1]))

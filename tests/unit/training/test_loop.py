@@ -181,6 +181,29 @@ def test_weight_noise_comes_in_the_second_phase_from_the_best_weights(tmp_path, 
     assert_equal(copy_of(model), weights[5])
 
 
+@pytest.mark.parametrize("average", [{}, {"select": "ema", "ema_decay": 0.5}])
+def test_after_pretraining_ctc_begins_with_the_frames_output(tmp_path, monkeypatch, average):
+    weights, end_epoch, after = [], loop.TrainingState.end_epoch, []
+
+    def note_end(state, record):
+        weights.append(copy_of(state.model))
+        end_epoch(state, record)
+        after.append(copy_of(state.model))
+        with state.evaluated_weights():
+            after.append(copy_of(state.model))
+
+    monkeypatch.setattr(loop.TrainingState, "end_epoch", note_end)
+    data, config = make_data(4, 1), replace(CONFIG, pretrain_epochs=2, **average)
+    train(make_model(head="both"), config, data, data, TOKENS, tmp_path, "run")
+    assert_equal({**after[0], "output.weight": weights[0]["output.weight"]}, weights[0])
+    for found in after[2:4]:
+        for name in ("weight", "bias"):
+            assert torch.equal(found[f"output.{name}"][1:], found[f"frame_output.{name}"])
+            assert torch.equal(found[f"output.{name}"][:1], weights[0][f"output.{name}"][:1])
+        assert not torch.equal(found["frame_output.weight"], weights[0]["frame_output.weight"])
+    assert torch.equal(after[2]["frame_output.weight"], after[3]["frame_output.weight"]) == (not average)
+
+
 def test_pretraining_is_on_frames_and_counts_for_nothing(tmp_path, monkeypatch):
     weights, on_frames = pers_are(monkeypatch, [1, 2, 3, 50, 40, 45, 45, 45])
     frame_weights, real = [], loop.compute_gradients

@@ -1,0 +1,278 @@
+"""Training against other ways to do it: `python -m tests.bench.training` in an environment that has SpeechBrain.
+
+The model is a bidirectional LSTM of three layers of 128 with a linear output, on 39 features every 10 ms, trained with
+CTC in batches of 16, AdamW, gradients clipped; without layer normalisation and dropout. Lengths are drawn like those of
+read sentences, and the features are noise: they change no time. Each contestant is a process of its own, with one
+thread unless said; they take turns, an epoch each, and the median of the rounds' ratios counts.
+
+    asrkit        what `asrkit train` does in an epoch
+    packed        pack_padded_sequence and nn.LSTM, the usual exact way
+    speechbrain   SpeechBrain's Brain.fit_batch with its LSTM; padding leaks into its backward direction
+    bare          forward and backward of nn.LSTM alone on batches padded in advance: no output, loss or optimiser
+    bare_kept     the same, in a process that keeps freed memory as ours does
+    two_threads   asrkit with training.num_threads 2
+
+The last line is JSON: {"ratios": {...}} with CPU times over ours for packed and speechbrain, ours over bare's as
+bare_lstm_overhead, and the elapsed time with one thread over that with two as two_cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench import print_versions
+
+FEAT_DIM, HIDDEN, LAYERS, NUM_TOKENS, BATCH_SIZE, CLIP, RATE = 39, 128, 3, 41, 16, 5.0, 1e-3
+FRAMES_A_TOKEN = 9
+
+
+def utterance_lens(number: int) -> np.ndarray:
+    """Numbers of frames, distributed much as those of read sentences are."""
+    return np.clip(100 * np.random.default_rng(0).lognormal(1.25, 0.4, number), 100, 1500).astype(int)
+
+
+def make_set(number: int):
+    from asrkit.training.dataset import TrainingSet
+
+    rng = np.random.default_rng(1)
+    lens = {f"u{i:04d}": int(length) for i, length in enumerate(utterance_lens(number))}
+    feats = {name: rng.standard_normal((length, FEAT_DIM), dtype=np.float32) for name, length in lens.items()}
+    tokens = {name: rng.integers(1, NUM_TOKENS, length // FRAMES_A_TOKEN).tolist() for name, length in lens.items()}
+    return TrainingSet(feats, lens, tokens)
+
+
+def our_run(number: int, num_threads: int, directory: Path) -> Callable[[], object]:
+    from asrkit.models.acoustic import AcousticModel
+    from asrkit.models.config import ModelConfig
+    from asrkit.training.config import TrainingConfig
+    from asrkit.training.loop import train_epoch
+    from asrkit.training.memory import keep_freed_memory
+    from asrkit.training.state import EpochSums, TrainingState
+    from asrkit.training.step import LossSum
+
+    keep_freed_memory()
+    data = make_set(number)
+    model = AcousticModel(
+        ModelConfig(num_layers=LAYERS, hidden_size=HIDDEN, dropout=0.0, layer_norm=False, stack=1, skip=1),
+        FEAT_DIM,
+        NUM_TOKENS,
+    )
+    config = TrainingConfig(
+        batch_size=BATCH_SIZE, schedule="constant", max_lr=RATE, clip_norm=CLIP, input_noise=0.0,
+        num_threads=num_threads, checkpoint_minutes=1e6,
+    )  # fmt: skip
+    state = TrainingState(model, config, -(-len(data) // BATCH_SIZE), directory, "bench")
+
+    def run() -> None:
+        state.sums, state.loss = EpochSums(), LossSum()
+        train_epoch(state, data)
+
+    return run
+
+
+def padded_batches(number: int) -> list:
+    data = make_set(number)
+    return [data.load(utt_ids) for utt_ids in data.batches(BATCH_SIZE, np.random.default_rng((1, 1)))]
+
+
+def packed_run(number: int) -> Callable[[], object]:
+    import torch
+    from torch import nn
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    rnn = nn.LSTM(FEAT_DIM, HIDDEN, LAYERS, batch_first=True, bidirectional=True)
+    output = nn.Linear(2 * HIDDEN, NUM_TOKENS)
+    weights = [*rnn.parameters(), *output.parameters()]
+    optimizer = torch.optim.AdamW(weights, RATE)
+    batches = padded_batches(number)
+
+    def run() -> None:
+        for batch in batches:
+            frames = pack_padded_sequence(batch.feats, batch.feat_lens, batch_first=True, enforce_sorted=False)
+            hidden, lens = pad_packed_sequence(rnn(frames)[0], batch_first=True)
+            log_probs = torch.log_softmax(output(hidden), dim=2).transpose(0, 1)
+            loss = nn.functional.ctc_loss(log_probs, batch.tokens, lens, batch.token_lens)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(weights, CLIP)
+            optimizer.step()
+
+    return run
+
+
+def speechbrain_run(number: int) -> Callable[[], object]:
+    import speechbrain
+    import torch
+    from speechbrain.nnet.linear import Linear
+    from speechbrain.nnet.losses import ctc_loss
+    from speechbrain.nnet.RNN import LSTM
+
+    class Trainer(speechbrain.Brain):
+        def compute_forward(self, batch, stage):
+            hidden, _ = self.modules.rnn(batch.feats)
+            return torch.log_softmax(self.modules.output(hidden), dim=2)
+
+        def compute_objectives(self, predictions, batch, stage):
+            lens, token_lens = (
+                sizes / sizes.max() for sizes in (batch.feat_lens, batch.token_lens)
+            )  # relative, as SpeechBrain has them
+            return ctc_loss(predictions, batch.tokens, lens, token_lens, blank_index=0)
+
+    modules = {
+        "rnn": LSTM(HIDDEN, input_size=FEAT_DIM, num_layers=LAYERS, bidirectional=True),
+        "output": Linear(NUM_TOKENS, input_size=2 * HIDDEN),
+    }
+    brain = Trainer(
+        modules,
+        lambda weights: torch.optim.AdamW(weights, RATE),
+        run_opts={"device": "cpu", "max_grad_norm": CLIP},
+    )
+    brain.on_fit_start()
+    brain.modules.train()
+    batches = padded_batches(number)
+
+    def run() -> None:
+        for batch in batches:
+            brain.fit_batch(batch)
+
+    return run
+
+
+def bare_run(number: int, keep: bool) -> Callable[[], object]:
+    import torch
+    from torch import nn
+
+    from asrkit.training.memory import keep_freed_memory
+
+    if keep:
+        keep_freed_memory()
+    rnn = nn.LSTM(FEAT_DIM, HIDDEN, LAYERS, batch_first=True, bidirectional=True)
+    feats = [batch.feats for batch in padded_batches(number)]
+    grads = [torch.ones(*frames.shape[:2], 2 * HIDDEN) for frames in feats]
+
+    def run() -> None:
+        for frames, grad in zip(feats, grads, strict=True):
+            rnn(frames)[0].backward(grad)
+
+    return run
+
+
+CONTESTANTS: dict[str, Callable[[int, Path], Callable[[], object]]] = {
+    "asrkit": lambda number, directory: our_run(number, 1, directory),
+    "packed": lambda number, _: packed_run(number),
+    "speechbrain": lambda number, _: speechbrain_run(number),
+    "bare": lambda number, _: bare_run(number, keep=False),
+    "bare_kept": lambda number, _: bare_run(number, keep=True),
+    "two_threads": lambda number, directory: our_run(number, 2, directory),
+}
+
+
+def serve(name: str, number: int) -> None:
+    """Run an epoch for every line of stdin; says "ready" or what is missing, then CPU and elapsed seconds of each."""
+    import torch
+
+    out, sys.stdout = sys.stdout, sys.stderr
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            run = CONTESTANTS[name](number, Path(directory))
+        except (ImportError, OSError) as error:
+            print(f"it cannot be imported: {error}".replace("\n", " "), file=out, flush=True)
+            return
+        print("ready", file=out, flush=True)
+        for _ in sys.stdin:
+            cpu, elapsed = time.process_time(), time.perf_counter()
+            run()
+            print(time.process_time() - cpu, time.perf_counter() - elapsed, file=out, flush=True)
+
+
+class Contestant:
+    """A process that runs epochs on demand."""
+
+    def __init__(self, name: str, number: int):
+        command = [sys.executable, "-m", "tests.bench.training", "--serve", name, "--utts", str(number)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, text=True, bufsize=1, **pipes)
+        self.cpu: list[float] = []
+        self.elapsed: list[float] = []
+
+    def state(self) -> str:
+        """Waits until it is "ready", or for what keeps it from being so."""
+        return self.process.stdout.readline().strip()
+
+    def run(self) -> None:
+        self.process.stdin.write("\n")
+        cpu, elapsed = map(float, self.process.stdout.readline().split())
+        self.cpu.append(cpu)
+        self.elapsed.append(elapsed)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def median_ratio(above: list[float], below: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 2)
+
+
+def compare(number: int, num_rounds: int) -> dict[str, float]:
+    runs = {name: Contestant(name, number) for name in CONTESTANTS}
+    try:
+        for name, run in list(runs.items()):
+            if (state := run.state()) != "ready":
+                print(f"{name}: left out, {state}", flush=True)
+                runs.pop(name).close()
+        for _ in range(1 + num_rounds):
+            for run in runs.values():
+                run.run()
+    finally:
+        for run in runs.values():
+            run.close()
+    for name, run in runs.items():
+        del run.cpu[0], run.elapsed[0]  # the warm-up
+        cpu, elapsed = statistics.median(run.cpu), statistics.median(run.elapsed)
+        print(f"{name}: {number / elapsed:.1f} utterances/s, {1000 * cpu / number:.1f} ms of CPU time an utterance")
+    ours = runs["asrkit"]
+    print(f"time of ours over bare with kept memory: {median_ratio(ours.cpu, runs['bare_kept'].cpu)}")
+    ratios = {name: median_ratio(runs[name].cpu, ours.cpu) for name in ("packed", "speechbrain") if name in runs}
+    ratios["bare_lstm_overhead"] = median_ratio(ours.cpu, runs["bare"].cpu)
+    ratios["two_cores"] = median_ratio(ours.elapsed, runs["two_threads"].elapsed)
+    return ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--utts", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a trial: 2 utterances, one round")
+    parser.add_argument("--serve", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.quick:
+        args.utts, args.rounds = 2, 1
+    if args.serve:
+        serve(args.serve, args.utts)
+        return
+    from asrkit._native import kernel
+
+    native = kernel("_lstm")
+    print(f"asrkit kernel: {'none' if native is None else native.BUILD}; {os.cpu_count()} CPUs")
+    print_versions("torch", "speechbrain")
+    lens = utterance_lens(args.utts)
+    print(f"{args.utts} utterances of {lens.mean():.0f} frames on average; {args.rounds} rounds")
+    print(json.dumps({"ratios": compare(args.utts, args.rounds)}))
+
+
+if __name__ == "__main__":
+    main()
