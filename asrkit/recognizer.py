@@ -17,7 +17,7 @@ from asrkit.batching import collate
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
-from asrkit.decoding.spans import FrameClock
+from asrkit.decoding.spans import FrameClock, align_frames
 from asrkit.errors import DataError
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.features.mfcc import FeatureExtractor
@@ -68,19 +68,22 @@ class Recognizer:
         return [utt[:length].numpy() for utt, length in zip(log_probs, lens, strict=True)]
 
     @torch.inference_mode()
-    def log_probs_by_frame(self, feats: np.ndarray) -> np.ndarray:
-        """Finished features (T, D) to log-probabilities (T, V) float32, those of the step whose middle a frame is.
+    def log_probs_by_frame(self, feats: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Finished features (T, D) to log-probabilities of the step whose middle a frame is, for every frame.
 
         The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
+
+        Returns: what log_probs gives, (T, V) float32, and the frame-wise head's (T, V - 1), None without that head.
         """
         skip, num_frames = self.model.config.skip, len(feats)
-        phases = torch.arange(skip)
         batch = torch.from_numpy(feats).expand(skip, -1, -1)
-        log_probs, _ = self.model(batch, torch.full((skip,), num_frames), phases)
+        _, ctc, by_frame = self.model.outputs(batch, torch.full((skip,), num_frames), torch.arange(skip))
+        log_probs = torch.nn.functional.pad(by_frame, (1, 0), value=-torch.inf) if ctc is None else ctc
         # In phase p step k has its middle in frame middle + k * skip - p.
         frames = torch.arange(num_frames) - (self.model.config.stack - 1) // 2
         steps = ((frames + skip - 1) // skip).clamp(0, log_probs.shape[1] - 1)
-        return log_probs[(-frames) % skip, steps].numpy()
+        phases = (-frames) % skip
+        return log_probs[phases, steps].numpy(), None if by_frame is None else by_frame[phases, steps].numpy()
 
     def finished_features(self, waveform: Waveform, utt_id: str) -> np.ndarray:
         """Audio to (T, D) features. There is no speaker here: per-speaker CMVN becomes per-utterance CMVN."""
@@ -102,7 +105,10 @@ class Recognizer:
         """
         utt_id, waveform, feats = self._load(audio, utt_id, channel)
         (log_probs,) = self.log_probs([feats])
-        return self.decoder(utt_id, log_probs, feats if with_times else None, waveform.duration)
+        if not with_times:
+            return self.decoder(utt_id, log_probs)
+        by_frame = None if self.model.config.head == "ctc" else self.log_probs_by_frame(feats)[1]
+        return self.decoder(utt_id, log_probs, feats, waveform.duration, by_frame)
 
     def align(
         self,
@@ -137,14 +143,17 @@ class Recognizer:
         ids = np.array(tokens.encode(phones), dtype=np.int64)
         optional = () if optional_silence is None else tokens.encode([optional_silence])
         fine = len(feats) * len(ids) <= _MAX_FINE_CELLS
-        log_probs = self.log_probs_by_frame(feats) if fine else self.log_probs([feats])[0]
-        aligned = forced_align(log_probs, ids, optional=optional, utt_id=utt_id)
+        log_probs, by_frame = self.log_probs_by_frame(feats) if fine else (self.log_probs([feats])[0], None)
+        if self.model.config.head == "frames":
+            aligned = align_frames(log_probs[:, 1:], ids, optional, utt_id)
+        else:
+            aligned = forced_align(log_probs, ids, optional=optional, utt_id=utt_id)
         kept = aligned.starts < aligned.ends
         ids = ids[kept]
         aligned = replace(
             aligned, starts=aligned.starts[kept], ends=aligned.ends[kept], log_probs=aligned.log_probs[kept]
         )
-        spans = clock.spans(feats, log_probs, ids, aligned, self.decoder.silences)
+        spans = clock.spans(feats, log_probs, ids, aligned, self.decoder.silences, by_frame)
         times = clock.phone_times(tokens.decode(ids), *spans, len(feats), waveform.duration)
         confidences = tuple(np.exp(aligned.log_probs).tolist())
         return Hypothesis(utt_id, tokens.decode(ids), aligned.score, times, confidences)

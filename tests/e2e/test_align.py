@@ -1,5 +1,6 @@
 """Alignment of known phones and the formats of results, through the command line, on a corpus of tones."""
 
+import itertools
 import json
 import shutil
 
@@ -14,6 +15,8 @@ from asrkit.recognizer import Recognizer
 from asrkit.scoring.boundaries import compare_times
 from asrkit.scoring.per import read_transcripts
 from asrkit.types import PhoneTime, Waveform
+
+from .conftest import run_asrkit, train_args
 
 FILES = ["test0-0", "test0-1", "test1-0"]
 
@@ -203,7 +206,8 @@ def test_a_model_sees_every_frame(tones, recognizer):
     samples, rate = soundfile.read(tones / "audio/test0-0.wav", dtype="float32")
     for length in (1000, 8000, 8160, 8320):
         feats = recognizer.finished_features(Waveform(32768 * samples[:length], rate), "x")
-        steps, frames = recognizer.log_probs([feats])[0], recognizer.log_probs_by_frame(feats)
+        steps, (frames, by_frame) = recognizer.log_probs([feats])[0], recognizer.log_probs_by_frame(feats)
+        assert by_frame is None
         assert frames.shape == (len(feats), steps.shape[1])
         middles = np.arange(1, len(feats), 3)
         np.testing.assert_allclose(frames[middles], steps[: len(middles)], atol=1e-5)
@@ -220,3 +224,23 @@ def test_too_much_audio_is_an_error_and_less_is_aligned_step_by_step(tones, reco
     monkeypatch.setattr("asrkit.decoding.forced_align._MAX_CELLS", 10)
     with pytest.raises(DataError, match="align shorter pieces"):
         recognizer.align(tones / "audio/test0-0.wav", phones)
+
+
+@pytest.mark.parametrize("head", ["both", "frames"])
+def test_a_frame_wise_head_places_boundaries(tones, tmp_path, capsys, head):
+    config = tmp_path / "config.yaml"
+    config.write_text((tones / "config.yaml").read_text().replace("model: {", f"model: {{head: {head}, "))
+    arguments = train_args(tones, tmp_path / "exp")
+    run_asrkit(*(config if argument == tones / "config.yaml" else argument for argument in arguments))
+    lines, errors = asrkit(capsys, "align", "--dir", tmp_path / "exp", "--data", tones / "data/test", "--format", "ctm")
+    assert errors == []
+    (tmp_path / "hyp.ctm").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = {utt: as_times(rows) for utt, rows in read_ctm(tmp_path / "hyp.ctm", []).items()}
+    refs = truth(tones)
+    assert any(a.phone == b.phone for rows in refs.values() for a, b in itertools.pairwise(rows))
+    result = compare_times(refs, found)
+    assert result.num_right == result.num_phones
+    if head == "both":  # frames alone do not tell two tones of one pitch apart
+        assert result.boundaries.share_within(50) > 95
+    transcribed = Recognizer.load(tmp_path / "exp").transcribe(tones / "audio/test0-0.wav")
+    assert len(transcribed.times) == len(transcribed.phones) > 0
