@@ -19,6 +19,7 @@ LAYERS = (
     ("corpora", "features"),
     ("batching", "models", "lm", "scoring"),
     ("decoding",),
+    ("runtime",),
     ("training",),
     ("settings",),
     ("experiment",),
