@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from asrkit import __version__
-from asrkit.experiment import Experiment
+from asrkit.experiment import Experiment, load_experiment
 from asrkit.features.config import FeatureConfig
+from asrkit.io.atomic import atomic_write
+from asrkit.io.stamp import file_digest
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
 from asrkit.models.convolution import Conv2dFrontend
@@ -77,6 +80,23 @@ class _Graph:
     def state(self, layer: int, name: str, shape: list[int]) -> str:
         """The input of a recurrent layer's state; zeros by default."""
         return self.input(f"state.{layer}.{name}", TensorProto.FLOAT, shape, np.zeros(shape, np.float32))
+
+
+def export_experiment(directory: str | Path, path: str | Path | None = None) -> Path:
+    """Write the model of an experiment directory to `path`, by default its `final.onnx`; returns the path.
+
+    Raises ModelError as load_experiment.
+    """
+    path = Path(directory) / "final.onnx" if path is None else Path(path)
+    content = export_model(*load_for_export(directory))
+    with atomic_write(path, "wb") as stream:
+        stream.write(content)
+    return path
+
+
+def load_for_export(directory: str | Path) -> tuple[Experiment, str]:
+    """A trained experiment, and the digest of its `final.pt`, which tells an export of it from an older one."""
+    return load_experiment(directory), file_digest(Path(directory) / "final.pt")
 
 
 def export_model(experiment: Experiment, made_from: str | None = None) -> bytes:

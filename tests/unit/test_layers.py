@@ -14,7 +14,7 @@ PACKAGE = Path(asrkit.__file__).parent
 LAYERS = (
     ("types", "errors"),
     ("io",),
-    ("config", "audio", "lang", "outputs", "parallel", "_native"),
+    ("config", "audio", "lang", "outputs", "parallel", "model_path", "_native"),
     ("data",),
     ("corpora", "features"),
     ("batching", "models", "lm", "scoring"),
@@ -23,7 +23,8 @@ LAYERS = (
     ("training",),
     ("settings",),
     ("experiment",),
-    ("recognizer", "export"),
+    ("export",),
+    ("recognizer",),
     ("report",),
     ("cli",),
     ("__main__",),
