@@ -251,7 +251,7 @@ static bool reserve_nodes(Search *search, Py_ssize_t count) {
     if (search->num_nodes > 0) collect(search, 0);
     count += search->num_nodes;
     if (2 * count <= search->node_capacity) return true;
-    if (count > INT32_MAX / 2) return false;
+    if (count > INT32_MAX / 4) return false;
     Py_ssize_t capacity = search->node_capacity == 0 ? 2048 : 2 * search->node_capacity;
     while (capacity < 2 * count) capacity *= 2;
     if (!RESIZE(search->nodes, capacity)) return false;
@@ -736,6 +736,25 @@ static int32_t find_common(const Search *search) {
     return common;
 }
 
+/* Drop the prefixes that do not begin with the best one's first `num_tokens` tokens after node 0, or all it has. */
+static void settle(Search *search, int64_t num_tokens) {
+    Node *nodes = search->nodes;
+    Prefix *now = search->now;
+    int64_t depth = 0;
+    if (search->num_prefixes == 0) return;
+    for (int32_t node = now[0].node; node != 0; node = nodes[node].parent) depth++;
+    int32_t settled = now[0].node;
+    for (; depth > num_tokens; depth--) settled = nodes[settled].parent;
+    Py_ssize_t num_kept = 0;
+    for (Py_ssize_t i = 0; i < search->num_prefixes; i++) {
+        int32_t node = now[i].node;
+        while (node > settled) node = nodes[node].parent;
+        nodes[now[i].node].slot = node == settled ? (int32_t)num_kept : -1;
+        if (node == settled) now[num_kept++] = now[i];
+    }
+    search->num_prefixes = num_kept;
+}
+
 /* The tokens from node 0 to `last`, and their log probability in `lm_log_prob` added to what it holds. */
 static PyObject *spell(const Search *search, int32_t last, double *lm_log_prob) {
     Py_ssize_t num_tokens = 0;
@@ -952,6 +971,20 @@ static PyObject *method_commit(PyObject *object, PyObject *Py_UNUSED(none)) {
     return tokens;
 }
 
+PyDoc_STRVAR(settle_doc, "settle(num_tokens)\n\nKeep what begins with the best prefix's first tokens after those committed.");
+
+static PyObject *method_settle(PyObject *object, PyObject *argument) {
+    SearchObject *self = (SearchObject *)object;
+    Py_ssize_t num_tokens = PyLong_AsSsize_t(argument);
+    if ((num_tokens == -1 && PyErr_Occurred()) || !is_ready(self)) return NULL;
+    settle(&self->search, num_tokens > 0 ? num_tokens : 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_num_classes(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSsize_t(((SearchObject *)object)->search.num_classes);
+}
+
 static PyObject *get_num_nodes(PyObject *object, void *Py_UNUSED(closure)) {
     return PyLong_FromSsize_t(((SearchObject *)object)->search.num_nodes);
 }
@@ -959,10 +992,12 @@ static PyObject *get_num_nodes(PyObject *object, void *Py_UNUSED(closure)) {
 static PyMethodDef search_methods[] = {
     {"advance", method_advance, METH_O, advance_doc},
     {"best", method_best, METH_VARARGS, best_doc},
+    {"settle", method_settle, METH_O, settle_doc},
     {"commit", method_commit, METH_NOARGS, commit_doc},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef search_getters[] = {
+    {"num_classes", get_num_classes, NULL, "V", NULL},
     {"num_nodes", get_num_nodes, NULL, "prefixes that are kept", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
