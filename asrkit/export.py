@@ -14,6 +14,9 @@ Outputs: `log_probs` (T', V) float32; `frame_log_probs` (T', V - 1), where there
 from __future__ import annotations
 
 import json
+import logging
+import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from asrkit import __version__
-from asrkit.experiment import Experiment, load_experiment
+from asrkit.experiment import Experiment, TorchModel, load_experiment
 from asrkit.features.config import FeatureConfig
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest
@@ -33,11 +36,12 @@ from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
 from asrkit.models.convolution import Conv2dFrontend
 from asrkit.models.tdnn import CONTEXTS
-from asrkit.runtime import FORMAT, pack_lm
+from asrkit.runtime import FORMAT, OnnxModel, pack_lm
 
 _OPSET, _IR_VERSION = 17, 8  # those of 2022, which every onnxruntime in use reads
-_TYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float64): TensorProto.DOUBLE}
 _VARIANCE_FLOOR = 1e-20  # that of features/cmvn.py
+
+Utterance = tuple[np.ndarray, np.ndarray | None]
 
 
 class _Graph:
@@ -92,6 +96,45 @@ def export_experiment(directory: str | Path, path: str | Path | None = None) -> 
     with atomic_write(path, "wb") as stream:
         stream.write(content)
     return path
+
+
+def int8_model(content: bytes) -> bytes:
+    """The exported model with 8-bit weights in its LSTMs and products; what enters them is quantised as it comes.
+
+    onnxruntime's dynamic quantisation: each column of a matrix has its own scale. GRUs and Elman networks have no such
+    operators and stay as they are, as do convolutions.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "int8.onnx"
+        logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
+        try:
+            quantize_dynamic(
+                onnx.load_from_string(content),
+                path,
+                op_types_to_quantize=["MatMul", "LSTM"],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+            )
+        finally:
+            logging.disable(logging.NOTSET)
+        return path.read_bytes()
+
+
+def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterable[Utterance]) -> float:
+    """The largest difference between the log-probabilities of an export and those of PyTorch.
+
+    `utterances`: static features (T, D) and CMVN statistics of each, as OnnxModel.log_probs takes them.
+    """
+    network, found = TorchModel(experiment), 0.0
+    for static, stats in utterances:
+        expected, actual = network.log_probs(static, stats), model.log_probs(static, stats)
+        possible = np.isfinite(expected)
+        if expected.shape != actual.shape or not np.array_equal(possible, np.isfinite(actual)):
+            return np.inf
+        found = max(found, float(np.abs(expected - actual)[possible].max()))
+    return found
 
 
 def load_for_export(directory: str | Path) -> tuple[Experiment, str]:

@@ -98,7 +98,6 @@ class OnnxModel:
         self.lm = _unpack_lm(properties["lm"], self.tokens.phones) if "lm" in properties else None
         self.bidirectional, self.stack, self.skip = self.config.bidirectional, self.config.stack, self.config.skip
         self.reach = self.features.delta_order * self.features.delta_window + _FRONTEND_REACH[self.config.frontend]
-        self._takes = {given.name for given in self._session.get_inputs()}
         self._outputs = [found.name for found in self._session.get_outputs()]
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -140,7 +139,7 @@ class OnnxModel:
         if static.ndim != 2 or static.shape[1] != dim or not len(static):
             raise ModelError(f"features of shape {static.shape}; the model expects (frames, {dim}), one frame or more")
         feeds = {"static": np.require(static, np.float32, "CA"), **(states or {})}
-        if stats is not None and "stats" in self._takes:
+        if stats is not None and self.features.cmvn != "none":
             feeds["stats"] = check_stats(stats, dim)
         if first:
             feeds["first"] = np.array(first, np.int64)

@@ -126,13 +126,17 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return self._feats.keys_by_row
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
+        return finish(self.static(utt_id), self.stats(utt_id), self.config)
+
+    def static(self, utt_id: str) -> np.ndarray:
+        """Static features (T, num_static) of an utterance, as they are stored."""
         static = self._feats[utt_id]
         if static.ndim != 2 or static.shape[1] != self.config.num_static:
             raise DataError(
                 f"{self.data_dir / 'feats.scp'}: {utt_id} has shape {static.shape}; expected {self.config.num_static} "
                 f"columns as the feature settings say; repeat stage 1 (asrkit extract)"
             )
-        return finish(static, self.stats(utt_id), self.config)
+        return static
 
     def stats(self, utt_id: str) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) of the utterance's speaker, or the global ones; None where none are needed."""
