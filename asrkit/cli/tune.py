@@ -19,8 +19,8 @@ from asrkit.decoding.confidence import Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tune import (
     BeamTrial,
-    StoredSet,
     Point,
+    StoredSet,
     best_point,
     left_out_counts,
     search_beam,
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
+    from asrkit.export import export_experiment
     from asrkit.report.figures import draw_surface
 
     experiment = load_experiment(args.dir)
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         json.dump(result, stream, ensure_ascii=False, indent=1)
         stream.write("\n")
     store_tuning(args.dir, winner.config, calibration)
+    export_experiment(args.dir)
     write_stamp(stamp, _inputs(args))
     print(out, *result["lines"], sep="\n")
     return 0

@@ -299,7 +299,7 @@ def test_any_rate_channel_and_coding_gives_the_same_phones(tones, tmp_path):
     [
         (("train", "--train", "no/train", "--dev", "no/dev", "--tokens", "no/t", "--dir", "e"), "made by stage 0"),
         (("decode", "--dir", "no", "--data", "no", "--out", "o"), "made by stage 3 (asrkit train)"),
-        (("transcribe", "--dir", "no", "x.wav"), "made by stage 3 (asrkit train)"),
+        (("transcribe", "--model", "no", "x.wav"), "no: no such model; train one (recipes/no/run.sh)"),
     ],
 )
 def test_a_missing_input_names_the_stage_that_makes_it(args, message):
