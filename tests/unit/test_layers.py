@@ -23,7 +23,7 @@ LAYERS = (
     ("training",),
     ("settings",),
     ("experiment",),
-    ("export",),
+    ("export", "longform"),
     ("recognizer",),
     ("report",),
     ("cli",),
