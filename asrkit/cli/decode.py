@@ -30,7 +30,7 @@ from asrkit.types import Hypothesis
 if TYPE_CHECKING:
     from asrkit.experiment import Experiment, TorchModel
 
-CMVN = ("speaker", "utterance", "global", "none")
+CMVN = ("speaker", "utterance", "global", "running", "none")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
