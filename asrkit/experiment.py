@@ -181,8 +181,6 @@ class TorchModel:
         return next(self.network.parameters()).device
 
     def _finish(self, static: np.ndarray, stats: np.ndarray | None) -> np.ndarray:
-        if stats is not None:  # whosoever's they are
-            return finish(
-                static, stats, replace(self.features, cmvn="global") if self.features.cmvn != "none" else self.features
-            )
-        return finish(static, self.global_cmvn, without_speaker(self.features))
+        if stats is None or self.features.cmvn in ("running", "none"):
+            return finish(static, self.global_cmvn, without_speaker(self.features))
+        return finish(static, stats, replace(self.features, cmvn="global"))  # whosoever's they are

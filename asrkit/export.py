@@ -3,7 +3,8 @@
 The graph is written operator by operator: ONNX has the recurrent cells themselves, with their states as inputs, which
 tracing PyTorch would take apart. Projected LSTMs and Jordan networks, which it lacks, are loops (Scan).
 
-Inputs: `static` (T, D) float32, the static features of one utterance or of a window; the others may be left out:
+Inputs: `static` (T, D) float32, the static features of one utterance or of a window; with cmvn "running" normalised
+    ones. The others may be left out:
     `stats` (2, D + 1) float64, CMVN statistics; by default the training set's (cmvn "global"), else `static`'s own
     `first` int64, the frame in which the first step begins; `num_steps` int64, by default ceil(T / skip)
     `state.LAYER.NAME`, states of a unidirectional network before its first step
@@ -199,8 +200,11 @@ def _properties(experiment: Experiment, made_from: str | None) -> dict[str, str]
 
 
 def _cmvn(graph: _Graph, static: str, config: FeatureConfig, global_cmvn: np.ndarray) -> str:
-    """Statistics are summed in float64, features normalised in float32, as in features/cmvn.py."""
-    if config.cmvn == "none":
+    """Statistics are summed in float64, features normalised in float32, as in features/cmvn.py.
+
+    Running CMVN is left to what feeds the graph, as the windows of a stream begin within an utterance.
+    """
+    if config.cmvn in ("running", "none"):
         return static
     dim = config.num_static
     default = global_cmvn if config.cmvn == "global" else np.zeros((2, dim + 1))

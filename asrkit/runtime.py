@@ -18,7 +18,7 @@ from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.spans import FrameClock
 from asrkit.errors import AsrkitError, ConfigError, ModelError, at
-from asrkit.features.cmvn import check_stats
+from asrkit.features.cmvn import RunningCmvn, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import LmAutomaton
@@ -107,9 +107,9 @@ class OnnxModel:
         """Static features (T, D) of an utterance to log-probabilities (T', V) float32.
 
         `stats` (2, D + 1): CMVN statistics of the speaker or of a longer recording. Without them a model with global
-        CMVN takes the training set's, any other the utterance's own.
+        CMVN takes the training set's, any other the utterance's own. With running CMVN they are not looked at.
         """
-        return self.step(static, stats=stats)[0].log_probs
+        return self.step(self._normalised(static), stats=stats)[0].log_probs
 
     def step(
         self,
@@ -127,7 +127,8 @@ class OnnxModel:
 
         Args:
             states: those that the call for the steps before returned; None at the beginning.
-            stats: as in log_probs; for windows they ought to be given, as a window's own differ.
+            stats: as in log_probs; for windows they ought to be given, as a window's own differ. A model with running
+                CMVN takes features that cmvn.RunningCmvn has normalised already.
             num_steps: by default as many as reach the window's end, ceil(T / skip).
 
         Returns: what the heads give for these steps, and the states after the last; those of a bidirectional model
@@ -139,7 +140,7 @@ class OnnxModel:
         if static.ndim != 2 or static.shape[1] != dim or not len(static):
             raise ModelError(f"features of shape {static.shape}; the model expects (frames, {dim}), one frame or more")
         feeds = {"static": np.require(static, np.float32, "CA"), **(states or {})}
-        if stats is not None and self.features.cmvn != "none":
+        if stats is not None and self.features.cmvn not in ("running", "none"):
             feeds["stats"] = check_stats(stats, dim)
         if first:
             feeds["first"] = np.array(first, np.int64)
@@ -154,16 +155,22 @@ class OnnxModel:
 
         The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
         """
-        return by_frame(
-            [self.step(static, stats=stats, first=-p)[0] for p in range(self.skip)], len(static), self.stack
-        )
+        static = self._normalised(static)
+        phases = [self.step(static, stats=stats, first=-phase)[0] for phase in range(self.skip)]
+        return by_frame(phases, len(static), self.stack)
+
+    def _normalised(self, static: np.ndarray) -> np.ndarray:
+        """The whole utterance as step takes it."""
+        if self.features.cmvn != "running":
+            return static
+        return RunningCmvn(self.global_cmvn, self.features.norm_vars)(static)
 
 
 class OutputStream:
     """What a model gives for one utterance whose static features come in chunks: that of the whole, but for rounding.
 
-    For unidirectional models, in memory that does not grow. `stats` are CMVN statistics; for a normalisation that
-    changes along the way, normalise the features and give unit_stats. In `phase` p every step begins p frames early.
+    For unidirectional models, in memory that does not grow. `stats` are CMVN statistics, as in OnnxModel.log_probs. In
+    `phase` p every step begins p frames early.
 
     Raises:
         ConfigError: a bidirectional model, which needs to know the end; no statistics where those of the utterance
@@ -184,10 +191,13 @@ class OutputStream:
         self._begin = 0  # the number of the first of them
         self._num_done = 0  # steps
         self._states: States | None = None
+        self._cmvn = None
+        if model.features.cmvn == "running":
+            self._cmvn = RunningCmvn(model.global_cmvn, model.features.norm_vars)
 
     def accept(self, static: np.ndarray) -> Outputs:
         """Take the next static features (t, D); return what the heads give for the steps they complete."""
-        self._static = np.concatenate([self._static, static])
+        self._static = np.concatenate([self._static, static if self._cmvn is None else self._cmvn(static)])
         num_frames = self._begin + len(self._static) - self._model.reach
         return self._advance(max((num_frames + self._phase - self._model.stack) // self._model.skip + 1, 0))
 
@@ -209,13 +219,6 @@ class OutputStream:
             self._static = self._static[drop:]
             self._begin += drop
         return outputs
-
-
-def unit_stats(dim: int) -> np.ndarray:
-    """CMVN statistics (2, D + 1) of mean 0 and variance 1: features that are normalised already stay as they are."""
-    stats = np.zeros((2, dim + 1))
-    stats[0, dim] = stats[1, :dim] = 1.0
-    return stats
 
 
 def by_frame(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outputs:
