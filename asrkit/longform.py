@@ -22,7 +22,7 @@ from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.greedy import GreedyStream
 from asrkit.decoding.prefix_beam import StreamingSearch
-from asrkit.features.cmvn import accumulate
+from asrkit.features.cmvn import RUNNING_WINDOW, accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import finish
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asrkit.experiment import TorchModel
 
 _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
+_SETTLE = 30.0  # seconds: what is twice as old cannot change any more (prefix_beam.StreamingSearch)
 _CONTEXT_TOKENS = 16  # to either side of a phone, for its time and confidence: more than any language model looks at
 
 
@@ -108,9 +109,9 @@ def recognise(
 
     With `num_best` the hypothesis has up to so many alternatives, of which a long recording's differ in its last part.
     """
-    stats = {"global": model.global_cmvn, "none": None}.get(model.features.cmvn, static.stats)
-    timer = _Timer(decoder, static, stats, model.features, duration, utt_id) if with_times else None
-    search = _start(decoder)
+    stats = static.stats if model.features.cmvn in ("speaker", "utterance") else model.global_cmvn
+    timer = PhoneTimer(decoder, static, stats, model.features, duration, utt_id) if with_times else None
+    search = start_search(decoder)
     ids: list[int] = []
     by_frame = with_times and model.config.head != "ctc"
     for number, outputs in enumerate(_outputs(model, static, stats, by_frame, windows, decoder.clock.shift)):
@@ -138,7 +139,8 @@ def recognise(
     return replace(found, times=tuple(timer.times), confidences=confidences, confidence=mean)
 
 
-def _start(decoder: Decoder) -> StreamingSearch | GreedyStream:
+def start_search(decoder: Decoder) -> StreamingSearch | GreedyStream:
+    """The search that `decoder` is set to, for frames that come in pieces."""
     config = decoder.config
     if config.method == "greedy":
         return GreedyStream()
@@ -148,13 +150,14 @@ def _start(decoder: Decoder) -> StreamingSearch | GreedyStream:
         lm=decoder.lm,
         lm_weight=config.lm_weight,
         insertion_bonus=config.insertion_bonus,
+        settle_after=max(round(_SETTLE / (decoder.clock.shift * decoder.clock.skip)), 1),
     )
 
 
 def _outputs(
     model: OnnxModel | TorchModel,
     static: StaticFeatures,
-    stats: np.ndarray | None,
+    stats: np.ndarray,
     by_frame: bool,
     windows: Windows,
     shift: float,
@@ -182,7 +185,7 @@ def _outputs(
 
 
 def _carried(
-    model: OnnxModel, static: StaticFeatures, stats: np.ndarray | None, by_frame: bool, length: int
+    model: OnnxModel, static: StaticFeatures, stats: np.ndarray, by_frame: bool, length: int
 ) -> Iterator[Outputs]:
     """_outputs of a unidirectional model, whose state goes from one window of `length` frames to the next."""
     skip, middle, num_frames = model.skip, (model.stack - 1) // 2, static.num_frames
@@ -215,33 +218,41 @@ def _carried(
         pending, first_step = [head[drop:] for head in pending], first_step + drop
 
 
-class _Timer:
+class PhoneTimer:
     """Times and confidences of phones, as the search commits itself to them.
 
     It holds the steps from some phones before the first that is not timed yet: those are aligned, and tell where the
-    next ones begin.
+    next ones begin. `times` and `confidences` may be taken away. `duration` of the recording, in seconds: inf while it
+    is going on. `first_step` of the network is the first that is held.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         static: StaticFeatures,
-        stats: np.ndarray | None,
+        stats: np.ndarray,
         features: FeatureConfig,
         duration: float,
         utt_id: str,
+        first_step: int = 0,
     ) -> None:
         self.times: list[PhoneTime] = []
         self.confidences: list[float] = []
         self._decoder, self._static, self._stats, self._utt_id = decoder, static, stats, utt_id
         # So that the recording's statistics are taken rather than a part's own.
-        self._features = features if stats is None else replace(features, cmvn="global")
-        self._duration = duration
+        is_own = features.cmvn in ("speaker", "utterance")
+        self._features = replace(features, cmvn="global") if is_own else features
+        self.duration = duration
+        self.first_step = first_step
         self._ids: list[int] = []  # of the phones within the steps that are held, as far as they are certain
         self._num_timed = 0  # of those
-        self._first_step = 0  # that is held
         self._log_probs: np.ndarray | None = None
         self._frames: np.ndarray | None = None  # of the head by frame
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """The phones, as tokens, that are certain but not timed yet."""
+        return tuple(self._ids[self._num_timed :])
 
     def accept(self, outputs: Outputs) -> None:
         self._log_probs = _joined(self._log_probs, outputs.log_probs)
@@ -257,14 +268,14 @@ class _Timer:
         decoder, log_probs, frames = self._decoder, self._log_probs, self._frames
         clock, total = decoder.clock, self._static.num_frames
         aligned = forced_align(log_probs, ids, utt_id=self._utt_id)
-        begin = self._first_step * clock.skip
+        begin = self.first_step * clock.skip
         end = begin + len(log_probs) * clock.skip if frames is None else begin + len(frames)
         starts, ends = clock.spans(
             self._finished(begin, min(end, total)), log_probs, ids, aligned, decoder.silences, frames
         )
         new = slice(self._num_timed, num_certain)
         phones = decoder.tokens.decode(ids[new])
-        self.times += clock.phone_times(phones, begin + starts[new], begin + ends[new], total, self._duration)
+        self.times += clock.phone_times(phones, begin + starts[new], begin + ends[new], total, self.duration)
         evidence = decoder.evidence(log_probs, ids, aligned)[new]
         self.confidences += decoder.calibration(evidence).tolist()
         self._num_timed = num_certain
@@ -273,14 +284,15 @@ class _Timer:
             return
         # In the middle of the blanks between two phones: where there are any, one remains before the cut.
         cut = int(aligned.ends[drop - 1] + aligned.starts[drop] + 1) // 2
-        self._log_probs, self._first_step = log_probs[cut:].copy(), self._first_step + cut
+        self._log_probs, self.first_step = log_probs[cut:].copy(), self.first_step + cut
         self._frames = None if frames is None else frames[cut * clock.skip :].copy()
         self._ids, self._num_timed = self._ids[drop:], num_certain - drop
 
     def _finished(self, begin: int, end: int) -> np.ndarray:
         """Finished features of frames `begin` to `end`, deltas as in the whole."""
         reach = self._features.delta_order * self._features.delta_window
-        first = max(begin - reach, 0)
+        history = RUNNING_WINDOW if self._features.cmvn == "running" else 0
+        first = max(begin - reach - history, 0)
         feats = finish(self._static.read(first, end + reach), self._stats, self._features)
         return feats[begin - first : end - first]
 

@@ -12,7 +12,7 @@ from asrkit._native import kernel
 from asrkit.errors import DataError
 
 _VARIANCE_FLOOR = 1e-20
-_RUNNING_WINDOW, _RUNNING_PRIOR = 600, 200  # frames; Kaldi's defaults
+RUNNING_WINDOW, _RUNNING_PRIOR = 600, 200  # frames; Kaldi's defaults
 
 
 def accumulate(feats: np.ndarray) -> np.ndarray:
@@ -73,12 +73,12 @@ class RunningCmvn:
         sums = np.concatenate([self._sums[-1:], np.concatenate([values, values * values], axis=1)]).cumsum(axis=0)
         self._sums = sums = np.concatenate([self._sums[:-1], sums])
         last = np.arange(len(sums) - len(values), len(sums))
-        counts = np.minimum(self._num_frames + 1 + np.arange(len(values)), _RUNNING_WINDOW)[:, None]
+        counts = np.minimum(self._num_frames + 1 + np.arange(len(values)), RUNNING_WINDOW)[:, None]
         self._num_frames += len(values)
-        prior = np.minimum(_RUNNING_WINDOW - counts, _RUNNING_PRIOR)
-        window = sums[last] - sums[np.maximum(last - _RUNNING_WINDOW, 0)] + prior * self._prior
+        prior = np.minimum(RUNNING_WINDOW - counts, _RUNNING_PRIOR)
+        window = sums[last] - sums[np.maximum(last - RUNNING_WINDOW, 0)] + prior * self._prior
         mean, squares = np.split(window / (counts + prior), 2, axis=1)
-        self._sums = sums[-_RUNNING_WINDOW - 1 :]
+        self._sums = sums[-RUNNING_WINDOW - 1 :]
         normalised = values - mean
         if self._norm_vars:
             normalised /= np.sqrt(np.maximum(squares - mean * mean, _VARIANCE_FLOOR))
