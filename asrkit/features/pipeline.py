@@ -27,8 +27,8 @@ def finish(static: np.ndarray, stats: np.ndarray | None, config: FeatureConfig) 
     """Static features (T, D) to model inputs (T, D * (delta_order + 1)) float32: CMVN, then deltas.
 
     `stats` are CMVN statistics of the speaker or of the whole corpus, which cmvn "running" begins with; with
-    "utterance" and "none" they are not looked at. Raises ConfigError when they are needed and None, DataError when they do
-    not fit.
+    "utterance" and "none" they are not looked at. Raises ConfigError when they are needed and None, DataError when they
+    do not fit.
     """
     stats = needed_stats(stats, config)
     if config.cmvn == "utterance":

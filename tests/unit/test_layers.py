@@ -24,7 +24,7 @@ LAYERS = (
     ("settings",),
     ("experiment",),
     ("export", "longform"),
-    ("recognizer",),
+    ("recognizer", "streaming"),
     ("report",),
     ("cli",),
     ("__main__",),
