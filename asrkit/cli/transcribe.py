@@ -48,17 +48,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Input:
-    """A recording: its `name` as the user knows it, and the `key` that names its result."""
+    """A recording: its `name` as the user knows it, and the `key` that names its result. A `fault` rules it out."""
 
     name: str
     key: str
+    fault: str | None = None
 
 
 def run(args: argparse.Namespace) -> int:
     if args.nbest and not FORMATS[args.format].has_alternatives:
         raise ConfigError(f"--nbest: {args.format} has no place for several results; choose --format text or json")
     inputs = find_inputs(args.inputs, args.list)
-    writer = ResultWriter(args.format, args.out, [each.name for each in inputs], [each.key for each in inputs])
+    named = [(each.name, each.key) for each in inputs if each.fault is None]
+    writer = ResultWriter(args.format, args.out, [name for name, _ in named], [key for _, key in named])
 
     from asrkit.recognizer import Recognizer, load_recognizer  # takes some tenths of a second
     from asrkit.scoring.protocols import silences
@@ -77,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     def transcribe(each: Input) -> Result | AsrkitError:
         source = sys.stdin.buffer if each.name == _STANDARD_INPUT else each.name
         try:
+            raise_if_any([] if each.fault is None else [each.fault])
             with open_audio(source, channel=args.channel) as audio:
                 found = recognizer.transcribe(audio, with_times=writer.format.has_times, num_best=args.nbest)
                 found = _in_other_symbols(found, ipa)
@@ -88,12 +91,17 @@ def run(args: argparse.Namespace) -> int:
     if len(inputs) > 1 and sys.stderr.isatty() and (args.out is not None or not sys.stdout.isatty()):
         results = track(results, "transcribing", len(inputs))
     num_failed = 0
-    for result in results:
-        if isinstance(result, Result):
-            writer.write(result)
-        else:
-            num_failed += 1
-            print(f"asrkit transcribe: error: {result}", file=sys.stderr, flush=True)
+    try:
+        for result in results:
+            if isinstance(result, Result):
+                writer.write(result)
+            else:
+                num_failed += 1
+                print(f"asrkit transcribe: error: {result}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        # Not by the usual way out, which waits for threads: they may have hours to do.
+        print("asrkit transcribe: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
     if num_failed:
         print(f"asrkit transcribe: {num_failed} of {len(inputs)} files failed", file=sys.stderr)
     return 1 if num_failed else 0
@@ -102,27 +110,20 @@ def run(args: argparse.Namespace) -> int:
 def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list[Input]:
     """The recordings that the arguments, and then the lines of `list_file`, name, in their order.
 
-    Those of a directory are sorted; their keys are their paths within it. Raises DataError for patterns without a
-    match, directories without audio, a list that cannot be read, and when there is nothing at all.
+    Those of a directory are sorted; their keys are their paths within it. Directories without audio and patterns
+    without a match are faults. Raises DataError for a list that cannot be read, ConfigError when nothing is named.
     """
     found: list[Input] = []
-    faults: list[str] = []
     for argument in (*arguments, *_lines(list_file)):
         if argument == _STANDARD_INPUT:
-            if any(each.name == _STANDARD_INPUT for each in found):
-                faults.append("-: standard input can be read only once")
-            found.append(Input(_STANDARD_INPUT, "stdin"))
-        elif os.path.isdir(argument):
-            found += _in_directory(argument, faults)
+            is_second = any(each.name == _STANDARD_INPUT for each in found)
+            found.append(Input(argument, "stdin", "-: standard input can be read only once" if is_second else None))
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             matches = sorted(glob.glob(argument, recursive=True))
-            if not matches:
-                faults.append(f"{argument}: no file matches")
-            for match in matches:
-                found += _in_directory(match, faults) if os.path.isdir(match) else [Input(match, Path(match).stem)]
+            found += [each for match in matches for each in _of_path(match)]
+            found += [] if matches else [Input(argument, "", f"{argument}: no file matches")]
         else:
-            found.append(Input(argument, Path(argument).stem))
-    raise_if_any(faults)
+            found += _of_path(argument)
     if not found:
         raise ConfigError("no audio; name files or directories, or give - for standard input")
     return found
@@ -137,15 +138,19 @@ def _lines(list_file: Path | None) -> list[str]:
         raise DataError(f"{at(list_file)}cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
-def _in_directory(directory: str, faults: list[str]) -> list[Input]:
-    paths = []
-    for parent, directories, names in os.walk(directory):
+def _of_path(path: str) -> list[Input]:
+    """A file, or all audio files of a directory."""
+    if not os.path.isdir(path):
+        return [Input(path, Path(path).stem)]
+    found = []
+    for parent, directories, names in os.walk(path):
         directories.sort()
-        paths += [Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in AUDIO_SUFFIXES]
-    if not paths:
-        faults.append(f"{at(directory)}no audio files in it (names that end in {' '.join(sorted(AUDIO_SUFFIXES))})")
-    print(f"{directory}: {len(paths)} audio file{'s' * (len(paths) != 1)}", file=sys.stderr, flush=True)
-    return [Input(str(path), path.relative_to(directory).with_suffix("").as_posix()) for path in paths]
+        found += [Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in AUDIO_SUFFIXES]
+    if not found:
+        endings = " ".join(sorted(AUDIO_SUFFIXES))
+        return [Input(path, "", f"{at(path)}a directory without audio; expected files that end in {endings}")]
+    print(f"{path}: {len(found)} audio file{'s' * (len(found) != 1)}", file=sys.stderr, flush=True)
+    return [Input(str(file), file.relative_to(path).with_suffix("").as_posix()) for file in found]
 
 
 def _in_order(
@@ -160,14 +165,8 @@ def _in_order(
         while pending:
             yield pending.popleft().result()
             pending.extend(executor.submit(function, each) for each in islice(rest, 1))
-    except KeyboardInterrupt:
-        if num_threads == 1:
-            raise
-        # The interpreter would wait for the threads, which may have hours to do.
-        print("asrkit transcribe: interrupted", file=sys.stderr, flush=True)
-        os._exit(130)
     finally:
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_other_symbols(found: Hypothesis, table: Mapping[str, str]) -> Hypothesis:
