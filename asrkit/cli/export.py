@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)  # one utterance at a time has too little in it for more
     directory = find_model(args.dir)
+    if directory.is_file():
+        raise ModelError(f"{at(directory)}an exported file; expected the experiment directory that it was made from")
     experiment, digest = load_for_export(directory)
     content = export_model(experiment, digest)
     exact = OnnxModel(content)

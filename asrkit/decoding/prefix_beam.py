@@ -25,6 +25,7 @@ from asrkit.parallel import make_thread_executor
 MAX_LOG_PROB = 1e100  # magnitude of the largest entry of a frame: sums over frames stay finite
 MAX_BEAM = 2**31 - 1
 MAX_WEIGHT = 1e6
+_MAX_TABLE = 2**19  # entries of a dense table: making a larger one takes longer than it saves in an hour of speech
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def prefix_beam_search(
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank, class i + 1 is `lm.phones[i]`.
         beam_threshold: after each frame, drop also the prefixes that are more than this many nats below the best.
-        lm: an n-gram model of any order. Up to 4 million entries (contexts x classes) it is used as a dense table.
+        lm: an n-gram model of any order. A small one (contexts x classes) is used as a dense table.
         lm_weight: factor of the language model's natural log probability.
         insertion_bonus: added for every token; positive values give longer labellings.
         with_times: give each result the `alignment` that forced_align finds for it.
@@ -290,7 +291,8 @@ def native_search(native: ModuleType, num_classes: int, settings: SearchSettings
     start, lowest, highest = 0, 0.0, np.zeros(0)
     lm = settings.lm
     if lm is not None:
-        start, (lowest, highest), table = lm.start, lm.bounds, lm.table
+        start, (lowest, highest) = lm.start, lm.bounds
+        table = lm.table if len(lm.end) * lm.num_classes <= _MAX_TABLE else None
         if table is not None:
             factors = table.factors(settings.lm_weight, settings.insertion_bonus)
             arrays = (factors, table.log_probs, table.next_context, table.end)
