@@ -53,6 +53,7 @@ class StreamingRecognizer:
 
     `step`: seconds from one step of the network to the next. `look_ahead`: by part, the seconds of audio that are
     waited for after the middle of a step; their sum is the algorithmic latency. `num_steps`: how many were done.
+    `silences`: the phones that stand for silence.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class StreamingRecognizer:
         self._decoder = Decoder(
             model.tokens, decoding or model.decoding, model.lm, clock, calibration=model.calibration
         )
+        self.silences = frozenset(model.tokens.decode(sorted(self._decoder.silences)))
+        self._quiet = {0, *self._decoder.silences}  # classes: the blank, too
         self.step = clock.shift * model.skip
         self.look_ahead = {
             "window": features.frame_length / 2 / features.sample_rate,
@@ -146,7 +149,7 @@ class StreamingRecognizer:
             pieces.append(self._outputs.finish().log_probs)
         log_probs = np.concatenate(pieces)
         results: list[StreamResult] = []
-        is_quiet = np.isin(log_probs.argmax(axis=1), [0, *self._decoder.silences]).tolist()
+        is_quiet = [best in self._quiet for best in log_probs.argmax(axis=1).tolist()]
         for t, quiet in enumerate(is_quiet):
             self._search.advance(log_probs[t : t + 1])
             self._pieces.append(log_probs[t : t + 1])
@@ -173,8 +176,7 @@ class StreamingRecognizer:
         """All phones since the last final result, as if the utterance ended here."""
         results = self._make_final((), self._search.finish()[0].tokens, is_end=True)
         if self._endpoint_steps is not None:  # silence alone is no utterance
-            silences = set(self._decoder.tokens.decode(self._decoder.silences))
-            results = [result for result in results if set(result.phones) - silences]
+            results = [result for result in results if set(result.phones) - self.silences]
         return results
 
     def _make_final(self, committed: Sequence[int], rest: Sequence[int], is_end: bool = False) -> list[StreamResult]:

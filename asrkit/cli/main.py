@@ -28,6 +28,7 @@ VERBS = {
     "boundaries": ("asrkit.cli.boundaries", "how far phone times are from the true ones"),
     "export": ("asrkit.cli.export", "write a trained model as one ONNX file, and compare it with PyTorch"),
     "transcribe": ("asrkit.cli.transcribe", "recognise audio files"),
+    "stream": ("asrkit.cli.stream", "recognise audio while it is being spoken"),
     "align": ("asrkit.cli.align", "find where known phones are in audio files"),
 }
 

@@ -77,7 +77,8 @@ class RunningCmvn:
         self._num_frames += len(values)
         prior = np.minimum(RUNNING_WINDOW - counts, _RUNNING_PRIOR)
         window = sums[last] - sums[np.maximum(last - RUNNING_WINDOW, 0)] + prior * self._prior
-        mean, squares = np.split(window / (counts + prior), 2, axis=1)
+        means = window / (counts + prior)
+        mean, squares = means[:, : feats.shape[1]], means[:, feats.shape[1] :]
         self._sums = sums[-RUNNING_WINDOW - 1 :]
         normalised = values - mean
         if self._norm_vars:

@@ -1,7 +1,9 @@
 """Streams against transcribe, which sees the whole: networks with random weights, whose outputs are made to vary."""
 
 import itertools
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,9 @@ from asrkit.runtime import OnnxModel
 from asrkit.settings import ExperimentConfig
 from asrkit.streaming import StreamingRecognizer
 from asrkit.types import Waveform
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from loud_model import loud_model, loud_speech
 
 RATE = 16000
 PHONES = ["sil", "a", "e", "o", "s"]
@@ -178,8 +183,8 @@ def test_pauses_end_utterances_when_asked():
     def pause(seconds: float) -> np.ndarray:
         return np.zeros(int(seconds * RATE), np.float32)
 
-    quiet = make_quiet_model()
-    first, second = speech_of("a"), speech_of("o")
+    quiet = OnnxModel(loud_model())
+    first, second = loud_speech(750), loud_speech(450)
     samples = np.concatenate([pause(1), first, pause(1), second, pause(2.5), first])
     results = run(StreamingRecognizer(quiet, endpoint=0.5), np.array_split(samples, 77))
     finals = [result for result in results if result.is_final]
@@ -193,39 +198,9 @@ def test_pauses_end_utterances_when_asked():
     assert run(StreamingRecognizer(quiet, endpoint=0.5), [pause(3)]) == []
 
 
-def speech_of(phones: str) -> np.ndarray:
-    time = np.arange(int(0.3 * RATE)) / RATE
-    waves = [sum(2000 * np.sin(2 * np.pi * formant * time) for formant in FORMANTS[phone]) for phone in phones]
-    return np.concatenate(waves).astype(np.float32)
-
-
-def make_quiet_model() -> OnnxModel:
-    """A network made by hand, which says `a` when it is loud, and blank when it is not."""
-    config = ExperimentConfig(
-        features=FeatureConfig(cmvn="none", delta_order=0, use_energy=True, energy_floor=1.0),
-        model=ModelConfig(
-            bidirectional=False, num_layers=1, hidden_size=1, cell="elman", layer_norm=False, stack=1, skip=1
-        ),
-        decoding=DecodingConfig(beam=4, lm_weight=0.0, insertion_bonus=0.0),
-    )
-    tokens = TokenTable(PHONES)
-    network = make_model(config, tokens).eval()
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.zero_()
-        rnn = dict(network.stack.named_parameters())
-        (inputs,) = (weights for name, weights in rnn.items() if weights.shape == (1, 13))
-        biases = [weights for name, weights in rnn.items() if weights.shape == (1,)]
-        inputs[0, 0], biases[0][0] = 1.0, -10.0  # tanh(log energy - 10)
-        network.output.weight[0, 0], network.output.weight[2, 0] = -5.0, 5.0
-        network.output.bias[1:2], network.output.bias[3:] = -20.0, -20.0
-    stats = np.ones((2, 14))
-    return OnnxModel(export_model(Experiment(config, tokens, network, stats, None)))
-
-
 def test_memory_does_not_grow_where_pauses_end_utterances():
-    recognizer = StreamingRecognizer(make_quiet_model(), endpoint=0.4)
-    turn = np.concatenate([speech_of("a"), np.zeros(RATE // 2, np.float32)])
+    recognizer = StreamingRecognizer(OnnxModel(loud_model()), endpoint=0.4)
+    turn = np.concatenate([loud_speech(), np.zeros(RATE // 2, np.float32)])
     sizes = []
     for _ in range(40):
         recognizer.accept(turn)
