@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from asrkit.experiment import TorchModel
 
 _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
-_SETTLE = 30.0  # seconds: what is twice as old cannot change any more (prefix_beam.StreamingSearch)
+_SETTLE = 10.0  # seconds: what is twice as old cannot change any more (prefix_beam.StreamingSearch)
 _CONTEXT_TOKENS = 16  # to either side of a phone, for its time and confidence: more than any language model looks at
 
 
@@ -42,8 +42,8 @@ _CONTEXT_TOKENS = 16  # to either side of a phone, for its time and confidence: 
 class Windows:
     """Seconds: `length` of a window; `context` before and after it for a bidirectional network."""
 
-    length: float = 60.0
-    context: float = 5.0
+    length: float = 120.0
+    context: float = 10.0
 
 
 class StaticFeatures:
