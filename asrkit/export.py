@@ -134,7 +134,7 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
         possible = np.isfinite(expected)
         if expected.shape != actual.shape or not np.array_equal(possible, np.isfinite(actual)):
             return np.inf
-        found = max(found, float(np.abs(expected - actual)[possible].max()))
+        found = max(found, float(np.abs(expected[possible] - actual[possible]).max()))
     return found
 
 
