@@ -66,21 +66,28 @@ def json_line(result: Result) -> str:
     content: dict[str, object] = {"file": result.name, "log_prob": round(hypothesis.log_prob, 4)}
     if hypothesis.confidence is not None:
         content["confidence"] = round(hypothesis.confidence, 4)
-    content["phones"] = [
-        {
-            "phone": time.phone,
-            "start": round(time.start, 4),
-            "end": round(time.end, 4),
-            "confidence": round(confidence, 4),
-        }
-        for time, confidence in zip(hypothesis.times, hypothesis.confidences, strict=True)
-    ]
     if hypothesis.alternatives:
         content["nbest"] = [
             {"score": round(found.score, 4), "log_prob": round(found.log_prob, 4), "phones": found.phones}
             for found in hypothesis.alternatives
         ]
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    # One by one: those of a long recording take far less memory as text than as objects.
+    phones = ", ".join(
+        _json(
+            {
+                "phone": time.phone,
+                "start": round(time.start, 4),
+                "end": round(time.end, 4),
+                "confidence": round(confidence, 4),
+            }
+        )
+        for time, confidence in zip(hypothesis.times, hypothesis.confidences, strict=True)
+    )
+    return f'{_json(content)[:-1]}, "phones": [{phones}]}}\n'
+
+
+def _json(content: dict[str, object]) -> str:
+    return json.dumps(content, ensure_ascii=False)
 
 
 def ctm_lines(key: str, hypothesis: Hypothesis) -> str:
