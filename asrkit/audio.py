@@ -118,12 +118,15 @@ def open_audio(source: str | Path | BinaryIO, *, channel: Channel = "error") -> 
             yield AudioStream(opened, str(source), channel)
         return
     name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(source, copy)
+    with tempfile.TemporaryFile(buffering=0) as copy:
+        shutil.copyfileobj(source, copy, 2**20)
         if copy.tell() == 0:
             raise AudioError(f"{name}: nothing in it (0 bytes); expected audio")
         copy.seek(0)
-        with _open_source(copy, name, whole=False) as opened:
+        with (
+            open(copy.fileno(), "rb", closefd=False) as stream,
+            _open_source(stream, name, whole=False) as opened,
+        ):
             yield AudioStream(opened, name, channel)
 
 

@@ -7,7 +7,7 @@ from asrkit.errors import DataError
 from asrkit.lang.ipa import ARPABET, FARSDAT, ipa_table
 from asrkit.lang.phone_map import TIMIT_39, TIMIT_48, TIMIT_61
 
-CMU = "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+CMU = tuple(phone.upper() for phone in {*TIMIT_39, "ao", "zh"} - {"sil", "dx"})
 SILENCES = {"h#", "pau", "epi", "sil", "cl", "vcl"}
 
 
