@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from asrkit.settings import ExperimentConfig
 from tests.bench import print_versions
 from tests.bench.decoding import phone_chain
 from tests.bench.features import RATE, load_speech
@@ -45,8 +46,8 @@ def run(command: list[str]) -> list[float]:
     return json.loads(done.stdout)
 
 
-def make_model(directory: Path, samples: np.ndarray) -> Path:
-    """An exported experiment; see above."""
+def make_model(directory: Path, samples: np.ndarray, config: ExperimentConfig | None = None) -> Path:
+    """An exported experiment; see above. Its settings are the defaults, or `config`."""
     import torch
 
     from asrkit import experiment
@@ -55,10 +56,9 @@ def make_model(directory: Path, samples: np.ndarray) -> Path:
     from asrkit.features.mfcc import FeatureExtractor
     from asrkit.lang.tokens import TokenTable
     from asrkit.lm.ngram import train_ngram, write_arpa
-    from asrkit.settings import ExperimentConfig
     from asrkit.types import Waveform
 
-    config, tokens, rng = ExperimentConfig(), TokenTable(PHONES), np.random.default_rng(0)
+    config, tokens, rng = config or ExperimentConfig(), TokenTable(PHONES), np.random.default_rng(0)
     chain = phone_chain(rng)
     sentences = []
     for _ in range(2000):
