@@ -14,8 +14,9 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -38,7 +39,12 @@ _STREAMING_SIZES = (0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000)
 # WAV codings of several samples a block: Microsoft and IMA ADPCM, GSM 06.10.
 _BLOCK_CODINGS = (0x0002, 0x0011, 0x0031)
 
-_BLOCK_FRAMES = 2**20
+# Endings by which a directory's audio files are told.
+AUDIO_SUFFIXES = frozenset(
+    (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".nist", ".aif", ".aiff", ".au", ".w64", ".caf")
+)
+
+_BLOCK_FRAMES = 2**16
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's count for a FLAC stream whose header gives no length
 
 
@@ -50,6 +56,78 @@ class _Source:
     sample_rate: int
     num_channels: int
     read: Callable[[int, int], np.ndarray]  # float32 on the int16 scale
+    decode: Callable[[], Iterable[np.ndarray]] | None = None  # all frames in blocks, where read cannot be called often
+
+    def blocks(self) -> Iterable[np.ndarray]:
+        """All frames in order, in blocks (frames, channels)."""
+        if self.decode is not None:
+            return self.decode()
+        starts = range(0, self.num_frames, _BLOCK_FRAMES)
+        return (self.read(start, min(start + _BLOCK_FRAMES, self.num_frames)) for start in starts)
+
+
+class AudioStream:
+    """Audio that is decoded a block at a time, however long it is; see open_audio.
+
+    `sample_rate` (Hz) and `num_channels` are the file's own. `num_samples`: how many samples a channel were decoded.
+    """
+
+    def __init__(self, source: _Source, name: str, channel: Channel) -> None:
+        check_channel(source.num_channels, channel, name)
+        self.name, self.sample_rate, self.num_channels = name, source.sample_rate, source.num_channels
+        self.num_samples = 0
+        self._source, self._channel = source, channel
+
+    @property
+    def duration(self) -> float:
+        """Seconds decoded so far."""
+        return self.num_samples / self.sample_rate
+
+    def blocks(self, sample_rate: int | None = None) -> Iterator[np.ndarray]:
+        """The samples (num_samples,) float32 on the int16 scale, block after block; once.
+
+        `sample_rate` (Hz) is as for read_audio, whose samples these are, to the bit. Raises AudioError as read_audio.
+        """
+        if sample_rate in (None, self.sample_rate):
+            yield from self._mono()
+            return
+        resampler = soxr.ResampleStream(self.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
+        for samples in self._mono():
+            yield resampler.resample_chunk(samples)
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+    def _mono(self) -> Iterator[np.ndarray]:
+        for block in self._source.blocks():
+            yield _one_channel(block, self._channel, self.name, self.num_samples, self.sample_rate)
+            self.num_samples += len(block)
+        if self.num_samples == 0:
+            raise _no_samples(self.name)
+
+
+@contextlib.contextmanager
+def open_audio(source: str | Path | BinaryIO, *, channel: Channel = "error") -> Iterator[AudioStream]:
+    """Open audio to decode it in blocks, in memory that does not depend on its length.
+
+    `source`: a path, or a binary stream such as sys.stdin.buffer, which is copied to a temporary file first: audio
+    formats have headers that can be understood only together with the size. `channel` is as for read_audio.
+
+    Raises AudioError as read_audio; for damage in its middle when decoding gets there.
+    """
+    if isinstance(source, (str, Path)):
+        with _open_file(source) as stream, _open_source(stream, str(source), whole=False) as opened:
+            yield AudioStream(opened, str(source), channel)
+        return
+    name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
+    with tempfile.TemporaryFile(buffering=0) as copy:
+        shutil.copyfileobj(source, copy, 2**20)
+        if copy.tell() == 0:
+            raise AudioError(f"{name}: nothing in it (0 bytes); expected audio")
+        copy.seek(0)
+        with (
+            open(copy.fileno(), "rb", closefd=False) as stream,
+            _open_source(stream, name, whole=False) as opened,
+        ):
+            yield AudioStream(opened, name, channel)
 
 
 def read_audio(path: str | Path, *, sample_rate: int | None = None, channel: Channel = "error") -> Waveform:
@@ -195,20 +273,25 @@ def _decode(
     with _open_source(stream, name) as source:
         first, last = _cut(source, name, start, end)
         check_channel(source.num_channels, channel, name)
-        samples = source.read(first, last)
-    if isinstance(channel, int) or source.num_channels == 1:
-        samples = samples[:, channel if isinstance(channel, int) else 0]
+        samples = _one_channel(source.read(first, last), channel, name, first, source.sample_rate)
+    waveform = Waveform(samples, source.sample_rate)
+    return waveform if sample_rate is None else resample(waveform, sample_rate)
+
+
+def _one_channel(frames: np.ndarray, channel: Channel, name: str, first: int, sample_rate: int) -> np.ndarray:
+    """Frames (num_frames, channels) from number `first` on to (num_frames,) samples; AudioError if not finite."""
+    if isinstance(channel, int) or frames.shape[1] == 1:
+        samples = frames[:, channel if isinstance(channel, int) else 0]
     else:
-        samples = samples.mean(axis=1, dtype=np.float32)
+        samples = frames.mean(axis=1, dtype=np.float32)
     finite = np.isfinite(samples)
     if not finite.all():
         bad = np.flatnonzero(~finite)
-        where = (first + bad[0]) / source.sample_rate
+        where = (first + bad[0]) / sample_rate
         raise AudioError(
             f"{name}: {len(bad)} of {len(samples)} samples are NaN or infinite, the first at {where:.3f} s; repair it"
         )
-    waveform = Waveform(np.ascontiguousarray(samples, np.float32), source.sample_rate)
-    return waveform if sample_rate is None else resample(waveform, sample_rate)
+    return np.ascontiguousarray(samples, np.float32)
 
 
 def _cut(source: _Source, name: str, start: float | None, end: float | None) -> tuple[int, int]:
@@ -229,8 +312,8 @@ def _cut(source: _Source, name: str, start: float | None, end: float | None) -> 
 
 
 @contextlib.contextmanager
-def _open_source(stream: BinaryIO, name: str) -> Iterator[_Source]:
-    """Open a file of audio by its first bytes."""
+def _open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[_Source]:
+    """Open a file of audio by its first bytes. `whole` is False when it is enough that `blocks` works, once."""
     head = stream.read(16)
     size = os.fstat(stream.fileno()).st_size
     stream.seek(0)
@@ -254,7 +337,7 @@ def _open_source(stream: BinaryIO, name: str) -> Iterator[_Source]:
             reason = error.error_string.strip().rstrip(".")
             found = f"not audio that can be read ({reason}; it begins {head!r})"
             raise AudioError(f"{name}: {found}; expected WAV, FLAC, Ogg, MP3 or SPHERE") from None
-        yield _checked(_sndfile_source(file, name), name)
+        yield _checked(_sndfile_source(file, name, whole), name)
 
 
 def _plain_wav(stream: BinaryIO, name: str, size: int) -> _Source | None:
@@ -282,8 +365,12 @@ def _plain_wav(stream: BinaryIO, name: str, size: int) -> _Source | None:
 
 def _checked(source: _Source, name: str) -> _Source:
     if source.num_frames <= 0:
-        raise AudioError(f"{name}: no samples in it; expected audio")
+        raise _no_samples(name)
     return source
+
+
+def _no_samples(name: str) -> AudioError:
+    return AudioError(f"{name}: no samples in it; expected audio")
 
 
 class _SoundFile(soundfile.SoundFile):
@@ -293,8 +380,8 @@ class _SoundFile(soundfile.SoundFile):
         return False
 
 
-def _sndfile_source(file: _SoundFile, name: str) -> _Source:
-    if file.frames == _UNKNOWN_FRAMES:
+def _sndfile_source(file: _SoundFile, name: str, whole: bool) -> _Source:
+    if file.frames == _UNKNOWN_FRAMES and whole:
         samples = np.concatenate(list(_blocks(file, name, _UNKNOWN_FRAMES)))
         return _Source(len(samples), file.samplerate, file.channels, lambda start, stop: samples[start:stop])
     # Lossy decoders carry state: what they give after a seek differs a little from decoding from the beginning.
@@ -305,7 +392,7 @@ def _sndfile_source(file: _SoundFile, name: str) -> _Source:
         blocks = list(_blocks(file, name, end, begin))
         return np.concatenate(blocks)[start - begin : stop - begin]
 
-    return _Source(file.frames, file.samplerate, file.channels, read)
+    return _Source(file.frames, file.samplerate, file.channels, read, lambda: _blocks(file, name, file.frames))
 
 
 def _blocks(file: _SoundFile, name: str, end: int, position: int = 0) -> Iterator[np.ndarray]:

@@ -52,13 +52,23 @@ class Waveform:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of several labellings of an utterance. `score` ranks it, `log_prob` is CTC's alone; both are natural logs."""
+
+    phones: tuple[str, ...]
+    score: float
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """What a decoder found for one utterance.
 
     `log_prob` is the natural-log probability that CTC gives the phones: of all paths that a beam kept, or of the
     best path alone when decoding greedily. `times` and `confidences` have one entry per phone, or are empty when they
     were not asked for. `confidence` is the share of the phones that are expected to be right: the mean of
-    `confidences`, 0 without phones, None when not asked for.
+    `confidences`, 0 without phones, None when not asked for. `alternatives`: the best labellings, this one first, where
+    they were asked for.
     """
 
     utt_id: str
@@ -67,3 +77,4 @@ class Hypothesis:
     times: tuple[PhoneTime, ...] = ()
     confidences: tuple[float, ...] = ()
     confidence: float | None = None
+    alternatives: tuple[Alternative, ...] = ()

@@ -1,5 +1,5 @@
-/* CTC prefix beam search with an n-gram model: the kernel of asrkit.decoding.prefix_beam, whose NumPy reference
- * defines the result. T frames, V classes, C contexts of the language model.
+/* CTC prefix beam search with an n-gram model, frame by frame: the kernel of asrkit.decoding.prefix_beam, whose NumPy
+ * reference defines the result. T frames, V classes, C contexts of the language model.
  *
  * Probabilities are linear, in units that change from frame to frame so that the best prefix has about 2^TOP; the
  * loops take no logarithms. What that cannot hold is not lost: a prefix's component (its paths that end in a blank,
@@ -30,7 +30,8 @@ typedef struct {
     int32_t node, last_token;
 } Prefix;
 
-/* A prefix met so far. Node 0 is the empty one: its token is the blank and it has no parent. */
+/* A prefix met so far; a parent comes before its children. Node 0 is the empty one, whose token is the blank, or the
+ * last one that was committed. It has no parent. */
 typedef struct {
     int32_t parent, token;
     int32_t context; /* of the language model */
@@ -65,9 +66,7 @@ typedef struct {
 } Lm;
 
 typedef struct {
-    Py_ssize_t num_frames, num_classes, beam, num_best;
-    bool is_double;
-    const void *log_probs; /* (T, V) float or double */
+    Py_ssize_t num_classes, beam;
     double threshold;
     Lm lm;
 
@@ -90,10 +89,12 @@ typedef struct {
     Candidate *found, *spare;
     Py_ssize_t num_found, found_capacity;
 
-    Node *nodes;
+    Node *nodes; /* the prefixes of the beam and those they continue, besides some that are not needed any more */
     Py_ssize_t num_nodes, node_capacity;
     int32_t *children; /* open-addressed: the node of each (parent, token), or 0 */
     int children_bits;
+    int64_t num_committed;      /* tokens before node 0 */
+    double committed_lm_log_prob; /* of these tokens */
 
     double *rows;      /* factors of the contexts met, when there is no table */
     int32_t *row_of;   /* (C,) 1 + a context's row, or 0 */
@@ -208,13 +209,51 @@ static inline uint64_t next_hash(const Search *search, uint64_t hash) {
     return (hash + 1) & (((uint64_t)1 << search->children_bits) - 1);
 }
 
+/* Enter all nodes into an empty table of children. */
+static void enter_children(Search *search) {
+    for (int32_t node = 1; node < search->num_nodes; node++) {
+        uint64_t hash = child_hash(search, search->nodes[node].parent, search->nodes[node].token);
+        while (search->children[hash] != 0) hash = next_hash(search, hash);
+        search->children[hash] = node;
+    }
+}
+
+/* Let `root`, which all prefixes of the beam continue, be node 0, and forget the nodes that none of them continues.
+ * Those cannot come back but as new ones: a prefix only ever grows from one that is in the beam. */
+static void collect(Search *search, int32_t root) {
+    Node *nodes = search->nodes;
+    int32_t *new_number = search->children; /* which has to be made anew anyway */
+    const size_t table_size = ((size_t)1 << search->children_bits) * sizeof *search->children;
+    memset(new_number, 0, (size_t)search->num_nodes * sizeof *new_number);
+    for (Py_ssize_t i = 0; i < search->num_prefixes; i++)
+        for (int32_t node = search->now[i].node; node != root && new_number[node] == 0; node = nodes[node].parent)
+            new_number[node] = 1;
+    int32_t num_kept = 1;
+    nodes[0] = nodes[root];
+    nodes[0].parent = -1;
+    new_number[root] = 0;
+    for (int32_t node = root + 1; node < search->num_nodes; node++) {
+        if (new_number[node] == 0) continue;
+        nodes[num_kept] = nodes[node];
+        nodes[num_kept].parent = new_number[nodes[node].parent];
+        new_number[node] = num_kept++;
+    }
+    for (Py_ssize_t i = 0; i < search->num_prefixes; i++)
+        search->stayed[i].node = search->now[i].node = new_number[search->now[i].node];
+    search->num_nodes = num_kept;
+    memset(search->children, 0, table_size);
+    enter_children(search);
+}
+
 /* Room for `count` more nodes. */
 static bool reserve_nodes(Search *search, Py_ssize_t count) {
+    if (search->num_nodes + count <= search->node_capacity) return true;
+    if (search->num_nodes > 0) collect(search, 0);
     count += search->num_nodes;
-    if (count <= search->node_capacity) return true;
-    if (count > INT32_MAX) return false;
+    if (2 * count <= search->node_capacity) return true;
+    if (count > INT32_MAX / 4) return false;
     Py_ssize_t capacity = search->node_capacity == 0 ? 2048 : 2 * search->node_capacity;
-    while (capacity < count) capacity *= 2;
+    while (capacity < 2 * count) capacity *= 2;
     if (!RESIZE(search->nodes, capacity)) return false;
     search->node_capacity = capacity;
     search->children_bits = 2; /* at least half of the places stay empty */
@@ -222,11 +261,7 @@ static bool reserve_nodes(Search *search, Py_ssize_t count) {
     free(search->children);
     search->children = calloc((size_t)1 << search->children_bits, sizeof *search->children);
     if (search->children == NULL) return false;
-    for (int32_t node = 1; node < search->num_nodes; node++) {
-        uint64_t hash = child_hash(search, search->nodes[node].parent, search->nodes[node].token);
-        while (search->children[hash] != 0) hash = next_hash(search, hash);
-        search->children[hash] = node;
-    }
+    enter_children(search);
     return true;
 }
 
@@ -492,15 +527,15 @@ static bool is_all_clear(const Search *search) {
     return least * least_weight * least_part >= CLEAR * SLACK;
 }
 
-/* Read frame `t` into `frame` and, with its greatest entry taken away, into `weights`. Returns that entry, or NaN when
- * the frame cannot be used. */
-static double load_frame(Search *search, Py_ssize_t t) {
+/* Read frame `t` of log_probs (T, V), doubles or floats, into `frame` and return its greatest entry, or NaN when the
+ * frame cannot be used. */
+static double load_frame(Search *search, const void *log_probs, bool is_double, Py_ssize_t t) {
     const Py_ssize_t num_classes = search->num_classes;
     double *frame = search->frame, most = -INFINITY;
     bool is_nan = false;
     for (Py_ssize_t k = 0; k < num_classes; k++) {
-        frame[k] = search->is_double ? ((const double *)search->log_probs)[t * num_classes + k]
-                                     : ((const float *)search->log_probs)[t * num_classes + k];
+        frame[k] = is_double ? ((const double *)log_probs)[t * num_classes + k]
+                             : ((const float *)log_probs)[t * num_classes + k];
         most = frame[k] > most ? frame[k] : most;
         is_nan |= isnan(frame[k]);
     }
@@ -674,25 +709,55 @@ static void release(Search *search) {
     free(search->row_owner);
 }
 
-/* Rank the last beam with the end of the sentence: `found` then holds scores and slots. */
-static bool finish(Search *search) {
+/* Rank the beam, with the end of the sentence if `is_end`: `found` then holds scores and slots. */
+static bool rank(Search *search, Py_ssize_t num_best, bool is_end) {
     const Lm *lm = &search->lm;
     if (!reserve_found(search)) return false;
     search->num_found = 0;
     for (Py_ssize_t i = 0; i < search->num_prefixes; i++) {
         double score = search->log_totals[i] = log_total(&search->now[i], search->scale);
-        if (lm->end != NULL) score += lm->weight * lm->end[search->nodes[search->now[i].node].context];
+        if (lm->end != NULL && is_end) score += lm->weight * lm->end[search->nodes[search->now[i].node].context];
         if (score > -INFINITY) search->found[search->num_found++] = (Candidate){to_key(score), (uint64_t)i};
     }
-    keep_best(search, search->num_best);
+    keep_best(search, num_best);
     return true;
 }
 
-/* A candidate of the last beam as (tokens, score, ctc_log_prob, lm_log_prob). */
-static PyObject *make_result(const Search *search, Candidate candidate, int32_t start) {
-    const Lm *lm = &search->lm;
+/* The last node that all prefixes of the beam continue or are. */
+static int32_t find_common(const Search *search) {
+    int32_t common = search->num_prefixes > 0 ? search->now[0].node : 0;
+    for (Py_ssize_t i = 1; i < search->num_prefixes; i++)
+        for (int32_t node = search->now[i].node; node != common;) {
+            if (node > common)
+                node = search->nodes[node].parent;
+            else
+                common = search->nodes[common].parent;
+        }
+    return common;
+}
+
+/* Drop the prefixes that do not begin with the best one's first `num_tokens` tokens after node 0, or all it has. */
+static void settle(Search *search, int64_t num_tokens) {
+    Node *nodes = search->nodes;
+    Prefix *now = search->now;
+    int64_t depth = 0;
+    if (search->num_prefixes == 0) return;
+    for (int32_t node = now[0].node; node != 0; node = nodes[node].parent) depth++;
+    int32_t settled = now[0].node;
+    for (; depth > num_tokens; depth--) settled = nodes[settled].parent;
+    Py_ssize_t num_kept = 0;
+    for (Py_ssize_t i = 0; i < search->num_prefixes; i++) {
+        int32_t node = now[i].node;
+        while (node > settled) node = nodes[node].parent;
+        nodes[now[i].node].slot = node == settled ? (int32_t)num_kept : -1;
+        if (node == settled) now[num_kept++] = now[i];
+    }
+    search->num_prefixes = num_kept;
+}
+
+/* The tokens from node 0 to `last`, and their log probability in `lm_log_prob` added to what it holds. */
+static PyObject *spell(const Search *search, int32_t last, double *lm_log_prob) {
     Py_ssize_t num_tokens = 0;
-    int32_t last = search->now[candidate.rank].node, context = start;
     for (int32_t node = last; node != 0; node = search->nodes[node].parent) num_tokens++;
     PyObject *tokens = PyTuple_New(num_tokens);
     if (tokens == NULL) return NULL;
@@ -705,129 +770,254 @@ static PyObject *make_result(const Search *search, Candidate candidate, int32_t 
         }
         PyTuple_SET_ITEM(tokens, --position, token);
     }
-    double lm_log_prob = 0.0;
+    int32_t context = search->nodes[0].context;
     for (Py_ssize_t u = 0; u < num_tokens; u++) {
         double log_prob;
         context = advance(search, context, (int32_t)PyLong_AsLong(PyTuple_GET_ITEM(tokens, u)), &log_prob);
-        lm_log_prob += log_prob;
+        *lm_log_prob += log_prob;
     }
-    double ctc_log_prob =
-        search->log_totals[candidate.rank] - lm->weight * lm_log_prob - lm->bonus * (double)num_tokens;
-    if (lm->end != NULL) lm_log_prob += lm->end[context];
+    return tokens;
+}
+
+/* A candidate that `rank` left as (tokens, score, ctc_log_prob, lm_log_prob). */
+static PyObject *make_result(const Search *search, Candidate candidate, bool is_end) {
+    const Lm *lm = &search->lm;
+    const int32_t node = search->now[candidate.rank].node;
+    double lm_log_prob = search->committed_lm_log_prob;
+    PyObject *tokens = spell(search, node, &lm_log_prob);
+    if (tokens == NULL) return NULL;
+    double num_tokens = (double)(search->num_committed + PyTuple_GET_SIZE(tokens));
+    double ctc_log_prob = search->log_totals[candidate.rank] - lm->weight * lm_log_prob - lm->bonus * num_tokens;
+    if (lm->end != NULL && is_end) lm_log_prob += lm->end[search->nodes[node].context];
     return Py_BuildValue("Nddd", tokens, from_key(candidate.key), ctc_log_prob, lm_log_prob);
 }
 
-PyDoc_STRVAR(search_doc,
-             "search(log_probs, beam, num_best, threshold, lm_weight, bonus, start, lowest, highest, *lm)\n"
-             "    -> list of (tokens, score, ctc_log_prob, lm_log_prob), best first, or the first frame without use\n\n"
-             "log_probs (T, V) float32 or float64; threshold may be inf. lm: nothing; or factors, log_probs (C, V)\n"
-             "float64, next_context (C, V) int32, end (C,) float64 of an LmTable; or first_arc, tokens, log_probs,\n"
-             "next_context, shorter, backoff, end of an LmAutomaton. lowest, highest: its bounds; without lm 0, (0,).");
+/* ---- the Python type ---- */
 
-static PyObject *search(PyObject *Py_UNUSED(module), PyObject *args) {
+typedef struct {
+    PyObject_HEAD
+    Search search;
+    Py_buffer views[8]; /* `highest` and the language model */
+    int num_views;
+    bool is_busy;   /* while a thread works on it without the lock */
+    bool is_broken; /* memory ran out in the midst of a frame */
+} SearchObject;
+
+static void dealloc(PyObject *object) {
+    SearchObject *self = (SearchObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    release(&self->search);
+    while (self->num_views > 0) PyBuffer_Release(&self->views[--self->num_views]);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(type_doc,
+             "Search(num_classes, beam, threshold, lm_weight, bonus, start, lowest, highest, *lm)\n\n"
+             "threshold may be inf. lm: nothing; or factors, log_probs (C, V) float64, next_context (C, V) int32, end\n"
+             "(C,) float64 of an LmTable; or first_arc, tokens, log_probs, next_context, shorter, backoff, end of an\n"
+             "LmAutomaton. lowest, highest: its bounds; without lm 0, (0,).");
+
+static bool init(SearchObject *self, PyObject *args) {
     static const struct {
         const char *name, *kinds;
         int ndim;
     } in_table[] = {{"factors", "d", 2}, {"log_probs", "d", 2}, {"next_context", "i", 2}, {"end", "d", 1}},
       in_automaton[] = {{"first_arc", "q", 1}, {"tokens", "i", 1},  {"log_probs", "d", 1}, {"next_context", "i", 1},
                         {"shorter", "i", 1},   {"backoff", "d", 1}, {"end", "d", 1}};
-    Search state = {.row_capacity = 0};
-    Lm *lm = &state.lm;
-    PyObject *arrays[9] = {NULL}, *result = NULL;
-    Py_buffer views[9];
-    int num_views = 0, start;
+    Search *search = &self->search;
+    Lm *lm = &search->lm;
+    Py_buffer *views = self->views;
+    PyObject *arrays[8] = {NULL};
+    int start;
     double lowest;
-    if (!PyArg_ParseTuple(args, "OnndddidO|OOOOOOO:search", &arrays[0], &state.beam, &state.num_best, &state.threshold,
-                          &lm->weight, &lm->bonus, &start, &lowest, &arrays[1], &arrays[2], &arrays[3], &arrays[4],
-                          &arrays[5], &arrays[6], &arrays[7], &arrays[8]))
-        return NULL;
-    const int num_lm = (int)PyTuple_GET_SIZE(args) - 9;
-    if (get_array(arrays[0], &views[0], "fd", 2, false, "log_probs") < 0) return NULL;
-    num_views = 1;
-    if (get_array(arrays[1], &views[1], "d", 1, false, "highest") < 0) goto done;
-    num_views = 2;
+    if (!PyArg_ParseTuple(args, "nndddidO|OOOOOOO:Search", &search->num_classes, &search->beam, &search->threshold,
+                          &lm->weight, &lm->bonus, &start, &lowest, &arrays[0], &arrays[1], &arrays[2], &arrays[3],
+                          &arrays[4], &arrays[5], &arrays[6], &arrays[7]))
+        return false;
+    const int num_lm = (int)PyTuple_GET_SIZE(args) - 8;
+    if (get_array(arrays[0], &views[0], "d", 1, false, "highest") < 0) return false;
+    self->num_views = 1;
     for (int i = 0; i < num_lm; i++) {
-        int failed = num_lm == 4 ? get_array(arrays[i + 2], &views[i + 2], in_table[i].kinds, in_table[i].ndim, false,
+        int failed = num_lm == 4 ? get_array(arrays[i + 1], &views[i + 1], in_table[i].kinds, in_table[i].ndim, false,
                                              in_table[i].name)
-                                 : get_array(arrays[i + 2], &views[i + 2], in_automaton[i].kinds, in_automaton[i].ndim,
+                                 : get_array(arrays[i + 1], &views[i + 1], in_automaton[i].kinds, in_automaton[i].ndim,
                                              false, in_automaton[i].name);
-        if (failed < 0) goto done;
-        num_views++;
+        if (failed < 0) return false;
+        self->num_views++;
     }
-    state.num_frames = views[0].shape[0];
-    state.num_classes = views[0].shape[1];
-    state.is_double = views[0].itemsize == sizeof(double);
-    state.log_probs = views[0].buf;
-    Py_ssize_t num_contexts = num_lm > 0 ? views[num_views - 1].shape[0] : 1;
-    bool is_sound = (num_lm == 0 || num_lm == 4 || num_lm == 7) && state.num_classes >= 1 &&
-                    state.num_classes <= INT32_MAX && state.beam >= 1 && state.beam <= INT32_MAX &&
-                    state.num_best >= 1 && start >= 0 && start < num_contexts &&
-                    views[1].shape[0] == (num_lm == 0 ? 0 : state.num_classes);
+    Py_ssize_t num_contexts = num_lm > 0 ? views[num_lm].shape[0] : 1;
+    bool is_sound = (num_lm == 0 || num_lm == 4 || num_lm == 7) && search->num_classes >= 1 &&
+                    search->num_classes <= INT32_MAX && search->beam >= 1 && search->beam <= INT32_MAX && start >= 0 &&
+                    start < num_contexts && views[0].shape[0] == (num_lm == 0 ? 0 : search->num_classes);
     if (is_sound && num_lm == 4) {
-        for (int i = 2; i < 5; i++)
-            is_sound &= views[i].shape[0] == num_contexts && views[i].shape[1] == state.num_classes;
-        lm->table_factors = views[2].buf;
-        lm->table_log_probs = views[3].buf;
-        lm->table_next = views[4].buf;
-        lm->end = views[5].buf;
+        for (int i = 1; i < 4; i++)
+            is_sound &= views[i].shape[0] == num_contexts && views[i].shape[1] == search->num_classes;
+        lm->table_factors = views[1].buf;
+        lm->table_log_probs = views[2].buf;
+        lm->table_next = views[3].buf;
+        lm->end = views[4].buf;
     } else if (is_sound && num_lm == 7) {
-        Py_ssize_t num_arcs = views[3].shape[0];
-        is_sound = views[2].shape[0] == num_contexts + 1 && views[4].shape[0] == num_arcs &&
-                   views[5].shape[0] == num_arcs && views[6].shape[0] == num_contexts &&
-                   views[7].shape[0] == num_contexts;
-        lm->first_arc = views[2].buf;
-        lm->tokens = views[3].buf;
-        lm->log_probs = views[4].buf;
-        lm->next = views[5].buf;
-        lm->shorter = views[6].buf;
-        lm->backoff = views[7].buf;
-        lm->end = views[8].buf;
+        Py_ssize_t num_arcs = views[2].shape[0];
+        is_sound = views[1].shape[0] == num_contexts + 1 && views[3].shape[0] == num_arcs &&
+                   views[4].shape[0] == num_arcs && views[5].shape[0] == num_contexts &&
+                   views[6].shape[0] == num_contexts;
+        lm->first_arc = views[1].buf;
+        lm->tokens = views[2].buf;
+        lm->log_probs = views[3].buf;
+        lm->next = views[4].buf;
+        lm->shorter = views[5].buf;
+        lm->backoff = views[6].buf;
+        lm->end = views[7].buf;
     }
     if (!is_sound) {
-        PyErr_SetString(PyExc_ValueError, "search: arguments that do not fit together");
-        goto done;
+        PyErr_SetString(PyExc_ValueError, "Search: arguments that do not fit together");
+        return false;
     }
+    if (prepare(search, num_contexts, start, lowest, num_lm > 0 ? views[0].buf : NULL)) return true;
+    PyErr_NoMemory();
+    return false;
+}
 
+static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Search: takes no keyword arguments");
+        return NULL;
+    }
+    PyObject *self = type->tp_alloc(type, 0); /* all zero */
+    if (self != NULL && !init((SearchObject *)self, args)) Py_CLEAR(self);
+    return self;
+}
+
+/* False, with an exception, when the search cannot be used now. */
+static bool is_ready(const SearchObject *self) {
+    if (self->is_busy || self->is_broken)
+        PyErr_SetString(PyExc_RuntimeError, self->is_busy ? "Search: two threads at once" : "Search: out of memory");
+    return !self->is_busy && !self->is_broken;
+}
+
+PyDoc_STRVAR(advance_doc,
+             "advance(log_probs)\n    -> -1, or the first frame without use\n\n"
+             "The next frames (t, V), float32 or float64. What comes before a frame without use counts.");
+
+static PyObject *method_advance(PyObject *object, PyObject *log_probs) {
+    SearchObject *self = (SearchObject *)object;
+    Search *search = &self->search;
+    Py_buffer view;
+    if (!is_ready(self) || get_array(log_probs, &view, "fd", 2, false, "log_probs") < 0) return NULL;
+    if (view.shape[1] != search->num_classes) {
+        PyErr_Format(PyExc_ValueError, "log_probs: %zd classes; expected %zd", view.shape[1], search->num_classes);
+        PyBuffer_Release(&view);
+        return NULL;
+    }
     Py_ssize_t bad_frame = -1;
-    bool is_done;
+    bool is_done = true;
+    self->is_busy = true;
     Py_BEGIN_ALLOW_THREADS;
-    is_done = prepare(&state, num_contexts, start, lowest, num_lm > 0 ? views[1].buf : NULL);
-    for (Py_ssize_t t = 0; is_done && bad_frame < 0 && t < state.num_frames; t++) {
-        double most = load_frame(&state, t);
+    for (Py_ssize_t t = 0; is_done && bad_frame < 0 && t < view.shape[0]; t++) {
+        double most = load_frame(search, view.buf, view.itemsize == sizeof(double), t);
         if (isnan(most))
             bad_frame = t;
         else
-            is_done = reserve_found(&state) && search_frame(&state, most);
+            is_done = reserve_found(search) && search_frame(search, most);
     }
-    is_done = is_done && (bad_frame >= 0 || finish(&state));
     Py_END_ALLOW_THREADS;
+    self->is_busy = false;
+    self->is_broken = !is_done;
+    PyBuffer_Release(&view);
+    return is_done ? PyLong_FromSsize_t(bad_frame) : PyErr_NoMemory();
+}
 
-    if (!is_done) {
-        PyErr_NoMemory();
-    } else if (bad_frame >= 0) {
-        result = PyLong_FromSsize_t(bad_frame);
-    } else if ((result = PyList_New(state.num_found)) != NULL) {
-        for (Py_ssize_t i = 0; i < state.num_found; i++) {
-            PyObject *item = make_result(&state, state.found[i], start);
-            if (item == NULL) {
-                Py_CLEAR(result);
-                break;
-            }
-            PyList_SET_ITEM(result, i, item);
-        }
+PyDoc_STRVAR(best_doc,
+             "best(num_best, is_end)\n    -> list of (tokens, score, ctc_log_prob, lm_log_prob), best first\n\n"
+             "Tokens are those after what was committed; scores are of all. With is_end, </s> counts.");
+
+static PyObject *method_best(PyObject *object, PyObject *args) {
+    SearchObject *self = (SearchObject *)object;
+    Search *search = &self->search;
+    Py_ssize_t num_best;
+    int is_end;
+    if (!PyArg_ParseTuple(args, "np:best", &num_best, &is_end) || !is_ready(self)) return NULL;
+    if (num_best < 1) {
+        PyErr_Format(PyExc_ValueError, "num_best %zd; expected at least 1", num_best);
+        return NULL;
     }
-done:
-    release(&state);
-    while (num_views > 0) PyBuffer_Release(&views[--num_views]);
+    if (!rank(search, num_best, is_end)) {
+        self->is_broken = true;
+        return PyErr_NoMemory();
+    }
+    PyObject *result = PyList_New(search->num_found);
+    for (Py_ssize_t i = 0; result != NULL && i < search->num_found; i++) {
+        PyObject *item = make_result(search, search->found[i], is_end);
+        if (item == NULL)
+            Py_CLEAR(result);
+        else
+            PyList_SET_ITEM(result, i, item);
+    }
     return result;
 }
 
-static PyMethodDef methods[] = {
-    {"search", search, METH_VARARGS, search_doc},
+PyDoc_STRVAR(commit_doc, "commit()\n    -> the tokens, after those committed, that all prefixes of the beam begin with");
+
+static PyObject *method_commit(PyObject *object, PyObject *Py_UNUSED(none)) {
+    SearchObject *self = (SearchObject *)object;
+    Search *search = &self->search;
+    if (!is_ready(self)) return NULL;
+    const int32_t common = find_common(search);
+    PyObject *tokens = spell(search, common, &search->committed_lm_log_prob);
+    if (tokens == NULL) return NULL;
+    search->num_committed += PyTuple_GET_SIZE(tokens);
+    if (common != 0) collect(search, common);
+    return tokens;
+}
+
+PyDoc_STRVAR(settle_doc, "settle(num_tokens)\n\nKeep what begins with the best prefix's first tokens after those committed.");
+
+static PyObject *method_settle(PyObject *object, PyObject *argument) {
+    SearchObject *self = (SearchObject *)object;
+    Py_ssize_t num_tokens = PyLong_AsSsize_t(argument);
+    if ((num_tokens == -1 && PyErr_Occurred()) || !is_ready(self)) return NULL;
+    settle(&self->search, num_tokens > 0 ? num_tokens : 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_num_classes(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSsize_t(((SearchObject *)object)->search.num_classes);
+}
+
+static PyObject *get_num_nodes(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromSsize_t(((SearchObject *)object)->search.num_nodes);
+}
+
+static PyMethodDef search_methods[] = {
+    {"advance", method_advance, METH_O, advance_doc},
+    {"best", method_best, METH_VARARGS, best_doc},
+    {"settle", method_settle, METH_O, settle_doc},
+    {"commit", method_commit, METH_NOARGS, commit_doc},
     {NULL, NULL, 0, NULL},
 };
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+static PyGetSetDef search_getters[] = {
+    {"num_classes", get_num_classes, NULL, "V", NULL},
+    {"num_nodes", get_num_nodes, NULL, "prefixes that are kept", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyType_Slot search_slots[] = {
+    {Py_tp_doc, (void *)type_doc},     {Py_tp_new, (void *)new},            {Py_tp_dealloc, (void *)dealloc},
+    {Py_tp_methods, search_methods}, {Py_tp_getset, search_getters}, {0, NULL},
+};
+static PyType_Spec search_spec = {
+    .name = "asrkit._native._beam.Search", .basicsize = sizeof(SearchObject), .flags = Py_TPFLAGS_DEFAULT,
+    .slots = search_slots};
+
+static int add_type(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &search_spec, NULL);
+    int status = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+    Py_XDECREF(type);
+    return status;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)add_type}, {0, NULL}};
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "asrkit._native._beam", .m_methods = methods, .m_slots = slots};
+    PyModuleDef_HEAD_INIT, .m_name = "asrkit._native._beam", .m_slots = slots};
 
 PyMODINIT_FUNC PyInit__beam(void) { return PyModuleDef_Init(&definition); }

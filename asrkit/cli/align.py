@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from asrkit.audio import load_entry, read_audio
-from asrkit.cli.options import add_audio_options, add_channel
+from asrkit.cli.options import add_audio_options, add_channel, add_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.data.data_dir import load_data_dir
 from asrkit.errors import AsrkitError, ConfigError, DataError
@@ -21,7 +21,7 @@ from asrkit.types import Waveform
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dir", type=Path, required=True, metavar="EXP", help="experiment directory")
+    add_model(parser)
     parser.add_argument("files", nargs="*", metavar="FILE", help="audio files of any format and sampling rate")
     phones = parser.add_mutually_exclusive_group(required=True)
     phones.add_argument("--phones", metavar="'PHONE PHONE ...'", help="what is said in the one audio file")
@@ -51,13 +51,9 @@ def run(args: argparse.Namespace) -> int:
     jobs = _jobs(args)
     writer = ResultWriter(args.format, args.out, [job.name for job in jobs], [job.key for job in jobs])
 
-    # PyTorch takes seconds to load, and this module needs it.
-    import torch
+    from asrkit.recognizer import load_recognizer  # takes some tenths of a second
 
-    from asrkit.recognizer import Recognizer
-
-    torch.set_num_threads(1)  # one recording at a time has too little in it for more
-    recognizer = Recognizer.load(args.dir)
+    recognizer = load_recognizer(args.model)
     known = recognizer.decoder.tokens
     if args.optional_silence is not None and args.optional_silence not in known:
         raise ConfigError(

@@ -24,13 +24,13 @@ from asrkit.io.scp import write_table
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.outputs import write_ctm
 from asrkit.parallel import map_ordered
+from asrkit.runtime import frame_clock
 from asrkit.types import Hypothesis
 
 if TYPE_CHECKING:
-    from asrkit.experiment import Experiment
-    from asrkit.recognizer import Recognizer
+    from asrkit.experiment import Experiment, TorchModel
 
-CMVN = ("speaker", "utterance", "global", "none")
+CMVN = ("speaker", "utterance", "global", "running", "none")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
         old.unlink(missing_ok=True)
 
     # PyTorch takes seconds to load, and these modules need it.
-    from asrkit.experiment import load_experiment
-    from asrkit.recognizer import Recognizer
+    from asrkit.experiment import TorchModel, load_experiment
 
     experiment = load_experiment(args.dir)
     names = ("method", "beam", "lm_weight", "insertion_bonus")
@@ -83,25 +82,29 @@ def run(args: argparse.Namespace) -> int:
     config = replace(experiment.config.decoding, **given)
     if (args.nbest or 1) > (config.beam if config.method == "beam" else 1):
         raise ConfigError(f"--nbest {args.nbest}: {config.method} search keeps fewer; give --method beam --beam N")
-    recognizer = Recognizer(experiment, config, args.cmvn)
+    features, model = experiment.config.features, experiment.config.model
+    if args.cmvn:
+        features = replace(features, cmvn=args.cmvn)
+    clock = frame_clock(features, model)
+    decoder = Decoder(experiment.tokens, config, experiment.lm, clock, experiment.calibration)
+    feats = FeatureLoader(args.data, features, experiment.global_cmvn)
     log_prob_inputs = log_prob_identity(experiment, args.data, args.cmvn)
     log_prob_stamp = log_prob_dir / ".log_probs.stamp"
     if args.force or not is_current(log_prob_stamp, log_prob_inputs, [log_prob_dir / "log_probs.scp"]):
         log_prob_stamp.unlink(missing_ok=True)
-        _write_log_probs(recognizer, args.data, log_prob_dir, args.batch_size, args.nj)
+        _write_log_probs(TorchModel(experiment), feats, log_prob_dir, args.batch_size, args.nj)
         write_stamp(log_prob_stamp, log_prob_inputs)
 
     stored = ArkReader(log_prob_dir / "log_probs.scp")
-    search = _SearchStored(recognizer.decoder, stored, args.nbest or 1)
+    search = _SearchStored(decoder, stored, args.nbest or 1)
     found = dict(zip(stored, map_ordered(search, list(stored), args.nj, description="decoding"), strict=True))
-    decode = recognizer.decoder.tokens.decode
+    decode = decoder.tokens.decode
     if args.nbest:
         with atomic_write(nbest) as stream:
             for utt_id, results in found.items():
                 stream.writelines(_nbest_lines(utt_id, results, decode))
     if args.ctm:
-        feats = FeatureLoader(args.data, recognizer.features, recognizer.global_cmvn)
-        times = _TimeFound(recognizer.decoder, stored, feats, {utt_id: results[0] for utt_id, results in found.items()})
+        times = _TimeFound(decoder, stored, feats, {utt_id: results[0] for utt_id, results in found.items()})
         write_ctm(ctm, map_ordered(times, list(stored), args.nj, description="times"))
     dump_config(config, args.out / "decoding.yaml")
     write_table(hyp, {utt_id: " ".join(decode(results[0].tokens)) for utt_id, results in found.items()})
@@ -142,17 +145,16 @@ def read_log_probs(
     return {utt_id: stored[utt_id] for utt_id in refs}
 
 
-def _write_log_probs(recognizer: Recognizer, data_dir: Path, out: Path, batch_size: int, num_threads: int) -> None:
+def _write_log_probs(model: TorchModel, feats: FeatureLoader, out: Path, batch_size: int, num_threads: int) -> None:
     import torch
 
     from asrkit.batching import bucket
 
     torch.set_num_threads(num_threads)
-    feats = FeatureLoader(data_dir, recognizer.features, recognizer.global_cmvn)
     batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)
     with ArkWriter(out / "log_probs.ark", out / "log_probs.scp") as writer:
         for utt_ids in batches:
-            for utt_id, log_probs in zip(utt_ids, recognizer.log_probs([feats[u] for u in utt_ids]), strict=True):
+            for utt_id, log_probs in zip(utt_ids, model.batch([feats[u] for u in utt_ids]), strict=True):
                 writer.write(utt_id, log_probs)
 
 

@@ -26,7 +26,9 @@ VERBS = {
     "analyse": ("asrkit.cli.analyse", "search errors, model errors and confidences of a decoded data directory"),
     "table": ("asrkit.cli.table", "several experiments side by side: networks, costs and phone error rates"),
     "boundaries": ("asrkit.cli.boundaries", "how far phone times are from the true ones"),
+    "export": ("asrkit.cli.export", "write a trained model as one ONNX file, and compare it with PyTorch"),
     "transcribe": ("asrkit.cli.transcribe", "recognise audio files"),
+    "stream": ("asrkit.cli.stream", "recognise audio while it is being spoken"),
     "align": ("asrkit.cli.align", "find where known phones are in audio files"),
 }
 

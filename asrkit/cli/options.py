@@ -40,6 +40,16 @@ def add_nj(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        "--dir",
+        required=True,
+        metavar="MODEL",
+        help="experiment directory, a file that asrkit export wrote, or the name of a recipe whose run left a model",
+    )
+
+
 def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="redo the step even when its output is up to date")
 

@@ -25,8 +25,8 @@ class ResultWriter:
         """`names` and `keys` are those of the results to come.
 
         Raises:
-            DataError: two results would go to one file or under one name, a key cannot be a file's name or stand in a
-                CTM, or standard output would get several files of a format that cannot be joined.
+            DataError: two results would go to one file or under one name, a key leads out of the directory or cannot
+                stand in a CTM, or standard output would get several files of a format that cannot be joined.
         """
         self.format = FORMATS[format_name]
         self.directory = directory
@@ -36,8 +36,8 @@ class ResultWriter:
         owners: dict[str, str] = {}
         for name, key in zip(names, keys, strict=True):
             if directory is not None:
-                if "/" in key:
-                    faults.append(f"{name}: the name {key} holds a slash, so no file can have it; leave --out out")
+                if key.startswith("/") or ".." in key.split("/"):
+                    faults.append(f"{name}: the name {key} leads out of {directory}; leave --out out")
                 elif key in owners:
                     file = directory / f"{key}{self.format.suffix}"
                     faults.append(f"{name}: {file} is {owners[key]}'s, too; rename one or treat them one by one")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from asrkit.cli.export import export_trained
 from asrkit.cli.options import add_config, add_force
 from asrkit.config import dump_config, load_config, to_dict
 from asrkit.errors import DataError, at, raise_if_any
@@ -46,8 +47,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.force and is_current(stamp, identity, [final]):
         if not is_current(decoding_stamp, decoding_identity):
             from asrkit.experiment import update_decoding
+            from asrkit.export import export_experiment
 
             update_decoding(args.dir, config.decoding, lm_text)
+            export_experiment(args.dir)
             dump_config(config, args.dir / "config.yaml")
             write_stamp(decoding_stamp, decoding_identity)
         print(f"{args.dir}: training is up to date", file=sys.stderr)
@@ -85,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     dump_config(config, args.dir / "config.yaml")
     tokens.write(args.dir / "tokens.txt")
     save_experiment(args.dir, config, tokens, model, global_cmvn, lm_text)
+    export_trained(args.dir, args.dev)
     write_stamp(decoding_stamp, decoding_identity)
     write_stamp(stamp, identity)
     cpu_seconds = result.history[-1].cpu_seconds

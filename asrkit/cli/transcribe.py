@@ -1,43 +1,185 @@
-"""`asrkit transcribe`: audio files to phones, from an experiment directory alone."""
+"""`asrkit transcribe`: audio files of any number and length to phones."""
 
 from __future__ import annotations
 
 import argparse
+import glob
+import os
 import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
-from asrkit.audio import read_audio
-from asrkit.cli.options import add_channel
+from asrkit.audio import AUDIO_SUFFIXES, open_audio
+from asrkit.cli.options import add_channel, add_model, add_nj, positive_int
 from asrkit.cli.results import ResultWriter, add_results
-from asrkit.errors import AsrkitError
-from asrkit.outputs import Result
+from asrkit.errors import AsrkitError, ConfigError, DataError, at, raise_if_any
+from asrkit.lang.ipa import ipa_table
+from asrkit.outputs import FORMATS, Result
+from asrkit.parallel import make_thread_executor, track
+from asrkit.types import Hypothesis
+
+_STANDARD_INPUT = "-"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dir", type=Path, required=True, metavar="EXP", help="experiment directory")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="audio files of any format and sampling rate")
+    add_model(parser)
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="audio files of any format and sampling rate, directories with such files in and below them, quoted "
+        "patterns ('*.wav', 'speech/**/*.flac'), or - for audio from standard input",
+    )
+    parser.add_argument("--list", type=Path, metavar="FILE", help="a file that names more inputs, one a line")
     add_channel(parser)
     add_results(parser)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    parser.add_argument("--ipa", action="store_true", help="write phones in the alphabet of the IPA")
+    parser.add_argument(
+        "--nbest", type=positive_int, default=0, metavar="N", help="write the N best results (formats text and json)"
+    )
+    parser.add_argument("--no-lm", action="store_true", help="search without the language model")
+    parser.add_argument("--beam", type=positive_int, metavar="N", help="width of the search (default: the model's)")
+    add_nj(parser)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A recording: its `name` as the user knows it, and the `key` that names its result. A `fault` rules it out."""
+
+    name: str
+    key: str
+    fault: str | None = None
 
 
 def run(args: argparse.Namespace) -> int:
-    keys = [Path(file).stem for file in args.files]
-    writer = ResultWriter(args.format, args.out, args.files, keys)
+    if args.nbest and not FORMATS[args.format].has_alternatives:
+        raise ConfigError(f"--nbest: {args.format} has no place for several results; choose --format text or json")
+    inputs = find_inputs(args.inputs, args.list)
+    named = [(each.name, each.key) for each in inputs if each.fault is None]
+    writer = ResultWriter(args.format, args.out, [name for name, _ in named], [key for _, key in named])
 
-    from asrkit.recognizer import Recognizer  # loads PyTorch
+    from asrkit.recognizer import Recognizer, load_recognizer  # takes some tenths of a second
+    from asrkit.scoring.protocols import silences
 
-    recognizer = Recognizer.load(args.dir)
-    num_failed = 0
-    for file, key in zip(args.files, keys, strict=True):
+    recognizer = load_recognizer(args.model)
+    decoding = recognizer.model.decoding
+    if args.no_lm or args.beam:
+        decoding = replace(
+            decoding, lm_weight=0.0 if args.no_lm else decoding.lm_weight, beam=args.beam or decoding.beam
+        )
+        recognizer = Recognizer(recognizer.model, decoding)
+    phones = recognizer.decoder.tokens.phones
+    quiet = frozenset(silences(phones))
+    ipa = ipa_table(set(phones) - quiet) if args.ipa else {}
+
+    def transcribe(each: Input) -> Result | AsrkitError:
+        source = sys.stdin.buffer if each.name == _STANDARD_INPUT else each.name
         try:
-            waveform = read_audio(file, channel=args.channel)
-            hypothesis = recognizer.transcribe(waveform, file, with_times=writer.format.has_times)
+            raise_if_any([] if each.fault is None else [each.fault])
+            with open_audio(source, channel=args.channel) as audio:
+                found = recognizer.transcribe(audio, with_times=writer.format.has_times, num_best=args.nbest)
+                found = _in_other_symbols(found, ipa)
+                return Result(each.name, each.key, found, audio.duration, audio.sample_rate, quiet)
         except AsrkitError as error:
-            num_failed += 1
-            print(f"asrkit transcribe: error: {error}", file=sys.stderr, flush=True)
-            continue
-        writer.write(Result(file, key, hypothesis, waveform.duration, waveform.sample_rate))
+            return error
+
+    results: Iterable[Result | AsrkitError] = _in_order(transcribe, inputs, min(args.nj, len(inputs)))
+    if len(inputs) > 1 and sys.stderr.isatty() and (args.out is not None or not sys.stdout.isatty()):
+        results = track(results, "transcribing", len(inputs))
+    num_failed = 0
+    try:
+        for result in results:
+            if isinstance(result, Result):
+                writer.write(result)
+            else:
+                num_failed += 1
+                print(f"asrkit transcribe: error: {result}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        # Not by the usual way out, which waits for threads: they may have hours to do.
+        print("asrkit transcribe: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
     if num_failed:
-        print(f"asrkit transcribe: {num_failed} of {len(args.files)} files failed", file=sys.stderr)
+        print(f"asrkit transcribe: {num_failed} of {len(inputs)} files failed", file=sys.stderr)
     return 1 if num_failed else 0
+
+
+def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list[Input]:
+    """The recordings that the arguments, and then the lines of `list_file`, name, in their order.
+
+    Those of a directory are sorted; their keys are their paths within it. Directories without audio and patterns
+    without a match are faults. Raises DataError for a list that cannot be read, ConfigError when nothing is named.
+    """
+    found: list[Input] = []
+    for argument in (*arguments, *_lines(list_file)):
+        if argument == _STANDARD_INPUT:
+            is_second = any(each.name == _STANDARD_INPUT for each in found)
+            found.append(Input(argument, "stdin", "-: standard input can be read only once" if is_second else None))
+        elif glob.has_magic(argument) and not os.path.lexists(argument):
+            matches = sorted(glob.glob(argument, recursive=True))
+            found += [each for match in matches for each in _of_path(match)]
+            found += [] if matches else [Input(argument, "", f"{argument}: no file matches")]
+        else:
+            found += _of_path(argument)
+    if not found:
+        raise ConfigError("no audio; name files or directories, or give - for standard input")
+    return found
+
+
+def _lines(list_file: Path | None) -> list[str]:
+    if list_file is None:
+        return []
+    try:
+        return [line for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{at(list_file)}cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def _of_path(path: str) -> list[Input]:
+    """A file, or all audio files of a directory."""
+    if not os.path.isdir(path):
+        return [Input(path, Path(path).stem)]
+    found = []
+    for parent, directories, names in os.walk(path):
+        directories.sort()
+        found += [Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in AUDIO_SUFFIXES]
+    if not found:
+        endings = " ".join(sorted(AUDIO_SUFFIXES))
+        return [Input(path, "", f"{at(path)}a directory without audio; expected files that end in {endings}")]
+    print(f"{path}: {len(found)} audio file{'s' * (len(found) != 1)}", file=sys.stderr, flush=True)
+    return [Input(str(file), file.relative_to(path).with_suffix("").as_posix()) for file in found]
+
+
+def _in_order(
+    function: Callable[[Input], Result | AsrkitError], inputs: list[Input], num_threads: int
+) -> Iterator[Result | AsrkitError]:
+    """`function` of each, as soon as it and those before it are ready."""
+    executor = make_thread_executor(num_threads)
+    rest = iter(inputs)
+    num_ahead = 1 if num_threads == 1 else 4 * num_threads  # so that threads need not wait for one that has a long file
+    try:
+        pending = deque(executor.submit(function, each) for each in islice(rest, num_ahead))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(executor.submit(function, each) for each in islice(rest, 1))
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_other_symbols(found: Hypothesis, table: Mapping[str, str]) -> Hypothesis:
+    """With those of its phones that the `table` has written as it says."""
+    if not table:
+        return found
+
+    def written(phones: Iterable[str]) -> tuple[str, ...]:
+        return tuple(table.get(phone, phone) for phone in phones)
+
+    return replace(
+        found,
+        phones=written(found.phones),
+        times=tuple(replace(time, phone=table.get(time.phone, time.phone)) for time in found.times),
+        alternatives=tuple(replace(other, phones=written(other.phones)) for other in found.alternatives),
+    )

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
+    from asrkit.export import export_experiment
     from asrkit.report.figures import draw_surface
 
     experiment = load_experiment(args.dir)
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         json.dump(result, stream, ensure_ascii=False, indent=1)
         stream.write("\n")
     store_tuning(args.dir, winner.config, calibration)
+    export_experiment(args.dir)
     write_stamp(stamp, _inputs(args))
     print(out, *result["lines"], sep="\n")
     return 0

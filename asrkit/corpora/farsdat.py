@@ -20,6 +20,7 @@ from asrkit.audio import audio_info
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.persian import PHONES, SILENCE
 from asrkit.errors import AudioError, ConfigError, DataError, at, raise_if_any
+from asrkit.lang.ipa import FARSDAT
 from asrkit.types import Utterance
 
 # The closure of each stop and affricate, and its release.
@@ -31,13 +32,7 @@ CLOSURES = {
 FOLDING = {"c": "k", ";": "g", "j": SILENCE}
 SYMBOLS = frozenset({*PHONES, *CLOSURES, *FOLDING} - {SILENCE})
 
-# The phonemes in the alphabet of the International Phonetic Association.
-IPA = {
-    **{"a": "æ", "e": "e", "o": "o", "A": "ɒ", "i": "i", "u": "u"},
-    **{"p": "p", "b": "b", "t": "t", "d": "d", "k": "k", "g": "ɡ", "q": "ɢ", ",": "t͡ʃ", "'": "d͡ʒ", "]": "ʔ"},
-    **{"f": "f", "v": "v", "s": "s", "z": "z", "S": "ʃ", "Z": "ʒ", "x": "x", "h": "h"},
-    **{"m": "m", "n": "n", "l": "l", "r": "ɾ", "y": "j"},
-}
+IPA = FARSDAT
 
 NUM_SPEAKERS = 304
 NUM_UTTERANCES = 6080

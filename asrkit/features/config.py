@@ -12,7 +12,7 @@ from asrkit.features.mel import mel_filters
 from asrkit.features.window import Window, first_start
 
 Kind = Literal["mfcc", "fbank"]
-CmvnMode = Literal["speaker", "utterance", "global", "none"]
+CmvnMode = Literal["speaker", "utterance", "global", "running", "none"]
 Backend = Literal["auto", "native", "numpy", "torchaudio", "librosa"]
 _NOT_STATIC = ("delta_order", "delta_window", "cmvn", "norm_vars", "backend")
 

@@ -81,7 +81,7 @@ class FeatureExtractor:
 
     def finished(self, waveform: Waveform, utt_id: str = "", stats: np.ndarray | None = None) -> np.ndarray:
         """What a model takes, (T, dim) float32: the bits of `finish(self(waveform, utt_id), stats, config)`, sooner."""
-        if not isinstance(self._backend, NativeBackend):
+        if not isinstance(self._backend, NativeBackend) or self.config.cmvn == "running":
             return finish(self(waveform, utt_id), stats, self.config)
         stats = needed_stats(stats, self.config)
         if stats is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from asrkit._native import kernel
 from asrkit.errors import ConfigError, DataError, raise_if_any
-from asrkit.features.cmvn import accumulate, apply_cmvn, check_stats
+from asrkit.features.cmvn import RunningCmvn, accumulate, apply_cmvn, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.io.ark import ArkReader
@@ -26,12 +26,15 @@ _NO_LINE = -2  # in place of a speaker
 def finish(static: np.ndarray, stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray:
     """Static features (T, D) to model inputs (T, D * (delta_order + 1)) float32: CMVN, then deltas.
 
-    `stats` are CMVN statistics of the speaker or of the whole corpus; with cmvn "utterance" and "none" they are not
-    looked at. Raises ConfigError when they are needed and None, DataError when they do not fit.
+    `stats` are CMVN statistics of the speaker or of the whole corpus, which cmvn "running" begins with; with
+    "utterance" and "none" they are not looked at. Raises ConfigError when they are needed and None, DataError when they
+    do not fit.
     """
     stats = needed_stats(stats, config)
     if config.cmvn == "utterance":
         stats = accumulate(static)
+    elif config.cmvn == "running":
+        static, stats = RunningCmvn(stats, config.norm_vars)(static), None
     native = kernel("_mfcc")
     if native is None:
         normalised = static if stats is None else apply_cmvn(static, stats, config.norm_vars)
@@ -49,12 +52,13 @@ def needed_stats(stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray 
     if config.cmvn in ("utterance", "none"):
         return None
     if stats is None:
-        raise ConfigError(f"features.cmvn: {config.cmvn!r} without statistics; expected those of the {config.cmvn}")
+        whose = "speaker" if config.cmvn == "speaker" else "training set"
+        raise ConfigError(f"features.cmvn: {config.cmvn!r} without statistics; expected those of the {whose}")
     return stats
 
 
 def pooled_stats(data_dir: str | Path) -> np.ndarray:
-    """CMVN statistics (2, D + 1) over all speakers of a data directory, for cmvn "global"."""
+    """CMVN statistics (2, D + 1) over all speakers of a data directory, for cmvn "global" and "running"."""
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
     return sum(np.asarray(stats, np.float64) for stats in ArkReader(path).values())
@@ -73,10 +77,10 @@ def feats_identity(data_dir: Path) -> list[str]:
 class FeatureLoader(Mapping[str, np.ndarray]):
     """Finished features of a data directory by utt_id: (T, dim) float32, read from its archives when asked for.
 
-    `global_stats` are for cmvn "global": the training set's `pooled_stats`, also when reading another set. Memory does
-    not grow with the audio's length, and the object can be sent to another process. Raises DataError for missing or
-    empty files, for features that asrkit made with other settings (those of other tools do not tell theirs), for
-    utterances without a speaker and for speakers without statistics.
+    `global_stats` are for cmvn "global" and "running": the training set's `pooled_stats`, also when reading another
+    set. Memory does not grow with the audio's length, and the object can be sent to another process. Raises DataError
+    for missing or empty files, for features that asrkit made with other settings (those of other tools do not tell
+    theirs), for utterances without a speaker and for speakers without statistics.
 
     `speakers` (n,): with cmvn "speaker", each utterance's speaker as a number; in the order of `utt_ids`.
     """
@@ -85,8 +89,10 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         self.data_dir = Path(data_dir)
         self.config = config
         self._global_stats = global_stats
-        if config.cmvn == "global" and global_stats is None:
-            raise ConfigError("features.cmvn: 'global' without statistics; expected the training set's pooled_stats")
+        if config.cmvn in ("global", "running") and global_stats is None:
+            raise ConfigError(
+                f"features.cmvn: {config.cmvn!r} without statistics; expected the training set's pooled_stats"
+            )
         names = ["feats.scp"] + (["cmvn.scp"] if config.cmvn == "speaker" else [])
         _expect_files([self.data_dir / name for name in names])
         self._feats = ArkReader(self.data_dir / "feats.scp")
@@ -126,13 +132,17 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return self._feats.keys_by_row
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
+        return finish(self.static(utt_id), self.stats(utt_id), self.config)
+
+    def static(self, utt_id: str) -> np.ndarray:
+        """Static features (T, num_static) of an utterance, as they are stored."""
         static = self._feats[utt_id]
         if static.ndim != 2 or static.shape[1] != self.config.num_static:
             raise DataError(
                 f"{self.data_dir / 'feats.scp'}: {utt_id} has shape {static.shape}; expected {self.config.num_static} "
                 f"columns as the feature settings say; repeat stage 1 (asrkit extract)"
             )
-        return finish(static, self.stats(utt_id), self.config)
+        return static
 
     def stats(self, utt_id: str) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) of the utterance's speaker, or the global ones; None where none are needed."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from asrkit.errors import ConfigError
+from asrkit.features.cmvn import RunningCmvn
 from asrkit.features.mfcc import FeatureExtractor, add_dither, not_finite, too_short
 from asrkit.features.pipeline import finish, needed_stats
 
@@ -86,6 +89,10 @@ class FeatureStream:
         self._stats = needed_stats(stats, extractor.config)
         self._stream = StaticStream(extractor, utt_id)
         self.config = extractor.config
+        self._running: RunningCmvn | None = None
+        if self.config.cmvn == "running":
+            self._running = RunningCmvn(self._stats, self.config.norm_vars)
+            self._stats, self.config = None, replace(self.config, cmvn="none")
         self._static = np.empty((0, self.config.num_static), np.float32)  # of which _num_before are done
         self._num_before = 0
 
@@ -99,7 +106,7 @@ class FeatureStream:
 
     def _take(self, static: np.ndarray, num_after: int) -> np.ndarray:
         """Finish all frames but the last `num_after`, whose deltas need what is to come."""
-        self._static = np.concatenate([self._static, static])
+        self._static = np.concatenate([self._static, static if self._running is None else self._running(static)])
         end = len(self._static) - num_after
         if end <= self._num_before:
             return np.empty((0, self.config.dim), np.float32)

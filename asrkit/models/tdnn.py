@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_CONTEXTS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3))  # frames that each layer joins
+CONTEXTS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3))  # frames that each layer joins
 
 
 class TdnnFrontend(nn.Module):
@@ -19,8 +19,8 @@ class TdnnFrontend(nn.Module):
         """`size`: units of each layer."""
         super().__init__()
         sizes = (feat_dim, size, size)
-        self.layers = nn.ModuleList(nn.Linear(len(c) * dim, size) for c, dim in zip(_CONTEXTS, sizes, strict=True))
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in _CONTEXTS)
+        self.layers = nn.ModuleList(nn.Linear(len(c) * dim, size) for c, dim in zip(CONTEXTS, sizes, strict=True))
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in CONTEXTS)
         self.output_size = size
 
     def forward(self, feats: Tensor, padding: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class TdnnFrontend(nn.Module):
         Padding is set to 0 before each layer, as is what lies before the first frame and beyond the last.
         """
         num_frames = feats.shape[1]
-        for context, layer, norm in zip(_CONTEXTS, self.layers, self.norms, strict=True):
+        for context, layer, norm in zip(CONTEXTS, self.layers, self.norms, strict=True):
             reach = context[-1]
             frames = nn.functional.pad(feats.masked_fill(padding[:, :, None], 0.0), (0, 0, reach, reach))
             joined = torch.cat([frames[:, reach + shift :][:, :num_frames] for shift in context], dim=2)

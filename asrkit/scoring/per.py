@@ -11,12 +11,14 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
-import jiwer
+from typing import TYPE_CHECKING
 
 from asrkit.errors import raise_if_any
 from asrkit.io.scp import read_table, split_fields
 from asrkit.scoring.align import Pair, align
+
+if TYPE_CHECKING:
+    import jiwer
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def score(
         pairs = {utt: tuple(align(ref, hyps[utt], optional)) for utt, ref in refs.items()}
         counts = count_pairs((pair for aligned in pairs.values() for pair in aligned), optional)
         return PerResult(**vars(counts), pairs=pairs, optional=optional)
+    import jiwer  # here, because recognition needs this module but does not score
+
     # jiwer's default transforms would strip and split the symbols again, and refuse empty sequences.
     output = jiwer.process_words(
         [list(ref) for ref in refs.values()],

@@ -205,11 +205,11 @@ def test_a_model_sees_every_frame(tones, recognizer):
     """Where a frame is the middle of a step of the usual phase, it has the log-probabilities of that step."""
     samples, rate = soundfile.read(tones / "audio/test0-0.wav", dtype="float32")
     for length in (1000, 8000, 8160, 8320):
-        feats = recognizer.finished_features(Waveform(32768 * samples[:length], rate), "x")
-        steps, (frames, by_frame) = recognizer.log_probs([feats])[0], recognizer.log_probs_by_frame(feats)
+        static = recognizer.extractor(Waveform(32768 * samples[:length], rate), "x")
+        steps, (frames, by_frame) = recognizer.model.log_probs(static), recognizer.model.outputs_by_frame(static)
         assert by_frame is None
-        assert frames.shape == (len(feats), steps.shape[1])
-        middles = np.arange(1, len(feats), 3)
+        assert frames.shape == (len(static), steps.shape[1])
+        middles = np.arange(1, len(static), 3)
         np.testing.assert_allclose(frames[middles], steps[: len(middles)], atol=1e-5)
 
 

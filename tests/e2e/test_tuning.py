@@ -51,8 +51,8 @@ def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
     assert (exp / "tune/surface.png").read_bytes().startswith(b"\x89PNG")
     assert printed.splitlines()[1:] == found["lines"]
     assert "greedy search: dev PER" in printed
-    weights = Recognizer.load(tones / "exp").model.state_dict()
-    assert all(value.equal(weights[name]) for name, value in recognizer.model.state_dict().items())
+    weights = load_experiment(tones / "exp").model.state_dict()
+    assert all(value.equal(weights[name]) for name, value in load_experiment(exp).model.state_dict().items())
 
 
 def test_tuning_again_changes_nothing_and_training_does_not_undo_it(tones, tuned):

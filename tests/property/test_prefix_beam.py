@@ -4,6 +4,7 @@ the compiled kernel also against its reference, on input of any kind."""
 import itertools
 import math
 from contextlib import suppress
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 
 from asrkit._native import kernel
 from asrkit.decoding import prefix_beam
-from asrkit.decoding.prefix_beam import prefix_beam_search, search_native, search_reference
+from asrkit.decoding.prefix_beam import (
+    BeamResult,
+    ReferenceSearch,
+    SearchSettings,
+    StreamingSearch,
+    native_search,
+    prefix_beam_search,
+)
 from asrkit.errors import AsrkitError
 from asrkit.lm import ngram
 from asrkit.lm.ngram import NgramLM, train_ngram
@@ -54,7 +62,7 @@ def all_labellings(log_probs):
     return {labelling: math.log(total) for labelling, total in sums.items()}
 
 
-def textbook_beam(log_probs, beam, lm, lm_weight, bonus):
+def textbook_beam(log_probs, beam, lm, lm_weight, bonus, settle_after=math.inf):
     """labelling -> log score without </s>, of the last beam; everything keyed by the labelling itself."""
 
     def grow(prefix, token):
@@ -64,7 +72,8 @@ def textbook_beam(log_probs, beam, lm, lm_weight, bonus):
         return lm_weight * lm.log_prob(lm.phones[token - 1], context) + bonus
 
     beams = {(): (0.0, -np.inf)}
-    for frame in log_probs:
+    num_settled = 0
+    for number, frame in enumerate(log_probs, 1):
         new = {}
 
         def add(prefix, kind, value, new=new):
@@ -83,6 +92,11 @@ def textbook_beam(log_probs, beam, lm, lm_weight, bonus):
                     add((*prefix, token), 1, both + frame[token] + grow(prefix, token))
         ranked = sorted(new.items(), key=lambda item: -np.logaddexp(*item[1]))
         beams = {prefix: pair for prefix, pair in ranked[:beam] if np.logaddexp(*pair) > -np.inf}
+        if number % settle_after == 0:
+            best = next(iter(beams))
+            begin = best[:num_settled]
+            beams = {prefix: beams[prefix] for prefix in beams if prefix[: len(begin)] == begin}
+            num_settled = len(best)
     return {prefix: np.logaddexp(*pair) for prefix, pair in beams.items()}
 
 
@@ -169,6 +183,18 @@ def wild_lm(rng, num_phones, order):
     return NgramLM(lm.phones, tuple(levels))
 
 
+def search_reference(log_probs, settings, num_best):
+    search = ReferenceSearch(log_probs.shape[1], settings)
+    assert search.advance(log_probs) == -1
+    return [BeamResult(*result) for result in search.best(num_best, True)]
+
+
+def search_native(log_probs, settings, num_best):
+    search = native_search(kernel("_beam"), log_probs.shape[1], settings)
+    assert search.advance(log_probs) == -1
+    return [BeamResult(*result) for result in search.best(num_best, True)]
+
+
 def assert_same(found, expected):
     """Equal results, but that the order of those whose scores are equal up to rounding is anyone's."""
     assert [r.score for r in found] == pytest.approx([r.score for r in expected], rel=1e-9, abs=1e-9)
@@ -200,11 +226,10 @@ def test_the_kernel_equals_its_reference(
     rng = np.random.default_rng(seed)
     log_probs = wild_log_probs(rng, num_frames, num_classes, scale, what)
     lm = wild_lm(rng, num_classes - 1, order).automaton if order and num_classes > 1 else None
-    arguments = {"beam": beam, "beam_threshold": threshold, "num_best": beam + 1}
-    arguments |= {"lm": lm, "lm_weight": lm_weight, "insertion_bonus": bonus}
+    search_settings = SearchSettings(beam, threshold, lm, lm_weight, bonus)
     with mock.patch.object(ngram, "MAX_TABLE", max_table):
-        found = search_native(kernel("_beam"), **arguments)(log_probs)
-        assert_same(found, search_reference(log_probs, **arguments))
+        found = search_native(log_probs, search_settings, beam + 1)
+        assert_same(found, search_reference(log_probs, search_settings, beam + 1))
 
 
 @needs_kernel
@@ -218,10 +243,46 @@ def test_the_kernel_equals_its_reference_on_long_peaky_input(seed, num_frames, o
     logits[np.arange(num_frames), np.where(is_token, rng.integers(12, size=num_frames), 0)] += 18.0
     log_probs = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
     lm = random_lm(rng, 11, order).automaton if order else None
-    arguments = {"beam": 20, "beam_threshold": math.inf, "num_best": 20}
-    arguments |= {"lm": lm, "lm_weight": 0.6, "insertion_bonus": 0.7}
-    found = search_native(kernel("_beam"), **arguments)(log_probs)
-    assert_same(found, search_reference(log_probs, **arguments))
+    search_settings = SearchSettings(20, math.inf, lm, 0.6, 0.7)
+    found = search_native(log_probs, search_settings, 20)
+    assert_same(found, search_reference(log_probs, search_settings, 20))
+
+
+@each_implementation
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    num_frames=st.integers(0, 60),
+    num_classes=st.integers(1, 7),
+    scale=st.sampled_from([0.1, 1.5, 8.0, 60.0, 3000.0]),
+    what=st.sets(st.sampled_from(["normalised", "impossible", "masked", "blank", "float32"])),
+    beam=st.sampled_from([1, 2, 5, 30]),
+    threshold=st.sampled_from([None, None, 0.5, 50.0]),
+    order=st.integers(0, 4),
+    max_table=st.sampled_from([0, ngram.MAX_TABLE]),
+    commits=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_pieces_give_the_bits_of_the_whole(
+    implementation, seed, num_frames, num_classes, scale, what, beam, threshold, order, max_table, commits
+):
+    rng = np.random.default_rng(seed)
+    log_probs = wild_log_probs(rng, num_frames, num_classes, scale, what)
+    lm = wild_lm(rng, num_classes - 1, order) if order and num_classes > 1 else None
+    options = {"beam": beam, "beam_threshold": threshold, "lm": lm, "lm_weight": 0.7, "insertion_bonus": 0.4}
+    native = kernel("_beam") if implementation == "native" else None
+    with mock.patch.object(ngram, "MAX_TABLE", max_table), mock.patch.object(prefix_beam, "kernel", lambda _: native):
+        expected = prefix_beam_search(log_probs, num_best=beam, **options)
+        search, committed = StreamingSearch(**options), ()
+        for piece in np.split(log_probs, np.sort(rng.integers(0, num_frames + 1, size=rng.integers(0, 12)))):
+            search.advance(piece)
+            if rng.random() < 0.5:
+                search.best(2)
+            if rng.random() < commits:
+                committed += search.commit()
+        found = [replace(result, tokens=committed + result.tokens) for result in search.finish(beam)]
+        assert found == expected
+        if lm is None:  # then there is no end to be ranked with
+            assert [replace(result, tokens=committed + result.tokens) for result in search.best(beam)] == expected
 
 
 numbers = st.one_of(
@@ -253,3 +314,36 @@ def test_any_numbers_at_all_give_a_result_or_one_of_our_errors(implementation, d
         for result in search_with(implementation, log_probs, **options):
             assert math.isfinite(result.score)
             assert all(0 < token < num_classes for token in result.tokens)
+
+
+@each_implementation
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    num_frames=st.integers(0, 60),
+    num_classes=st.integers(2, 5),
+    beam=st.sampled_from([1, 3, 10]),
+    order=st.integers(0, 3),
+    settle_after=st.integers(1, 20),
+)
+def test_settled_pieces_give_the_same_however_they_are_cut(
+    implementation, seed, num_frames, num_classes, beam, order, settle_after
+):
+    """The same with the textbook's search, from which what differs from the best prefix is taken."""
+    rng = np.random.default_rng(seed)
+    log_probs = random_log_probs(rng, num_frames, num_classes, 1.5)
+    lm = random_lm(rng, num_classes - 1, order) if order else None
+    options = {"beam": beam, "lm": lm, "lm_weight": 0.7, "insertion_bonus": 0.4}
+    native = kernel("_beam") if implementation == "native" else None
+    with mock.patch.object(prefix_beam, "kernel", lambda _: native):
+        found = []
+        for num_cuts, commits in ((0, 0.0), (10, 0.0), (10, 0.5)):
+            search, committed = StreamingSearch(settle_after=settle_after, **options), ()
+            for piece in np.split(log_probs, np.sort(rng.integers(0, num_frames + 1, size=num_cuts))):
+                search.advance(piece)
+                if rng.random() < commits:
+                    committed += search.commit()
+            found.append([replace(result, tokens=committed + result.tokens) for result in search.best(beam)])
+    assert found[0] == found[1] == found[2]
+    expected = textbook_beam(log_probs, beam, lm, 0.7, 0.4, settle_after)
+    assert {result.tokens: result.score for result in found[0]} == pytest.approx(expected, abs=1e-9)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.audio import audio_duration, entry_duration, load_entry, read_audio
+from asrkit import audio
+from asrkit.audio import audio_duration, entry_duration, load_entry, open_audio, read_audio
 from asrkit.errors import AudioError
 
 RATE = 16000
@@ -480,3 +481,85 @@ def test_opus_of_a_corpus():
         found = read_audio(path, sample_rate=RATE)
         assert abs(len(found.samples) - seconds * RATE) <= 1
         assert 100 < np.abs(found.samples).max() <= 40000
+
+
+# In blocks: bit for bit what read_audio gives, from files and from streams that cannot be sought.
+
+
+def in_blocks(source, sample_rate=None, **options):
+    with open_audio(source, **options) as stream:
+        blocks = list(stream.blocks(sample_rate))
+        assert stream.duration == stream.num_samples / stream.sample_rate
+        return np.concatenate(blocks), stream.duration, len(blocks)
+
+
+CODINGS = [
+    *(("WAV", subtype) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW", "IMA_ADPCM")),
+    *(("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("NIST", "PCM_16"), ("NIST", "ALAW"), ("AIFF", "PCM_16")),
+    *(("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")),
+]
+
+
+@pytest.mark.parametrize(("container", "subtype"), CODINGS, ids="-".join)
+@pytest.mark.parametrize(("channels", "channel"), [(1, "error"), (2, 1), (2, "mix")])
+def test_blocks_are_those_of_the_whole(tmp_path, monkeypatch, container, subtype, channels, channel):
+    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1000)
+    path, rate = tmp_path / "x", 24000
+    soundfile.write(path, noise(7001, channels), rate, format=container, subtype=subtype)
+    for sample_rate in (None, rate, 16000, 44100):
+        expected = read_audio(path, sample_rate=sample_rate, channel=channel).samples
+        found, duration, num_blocks = in_blocks(path, sample_rate, channel=channel)
+        assert num_blocks >= 7
+        assert duration == audio_duration(path)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+    with open(path, "rb") as file, os.fdopen(os.dup(file.fileno()), "rb", buffering=0) as stream:
+        np.testing.assert_array_equal(in_blocks(stream, channel=channel)[0], read_audio(path, channel=channel).samples)
+
+
+def test_audio_from_a_pipe(tmp_path):
+    """A WAV header whose sizes the program that streamed could not fill in, too."""
+    soundfile.write(tmp_path / "x.wav", noise(3000), RATE)
+    content = (tmp_path / "x.wav").read_bytes()
+    endless = content[:40] + b"\xff\xff\xff\xff" + content[44:]
+    for sent in (content, endless):
+        reader, writer = os.pipe()
+        with open(reader, "rb") as stream, open(writer, "wb") as sink:
+            sink.write(sent)
+            sink.close()
+            found, duration, _ = in_blocks(stream)
+        np.testing.assert_array_equal(found, read_audio(tmp_path / "x.wav").samples)
+        assert duration == 3000 / RATE
+    message = error_of(in_blocks, io.BytesIO(b""))
+    assert message == "stream: nothing in it (0 bytes); expected audio"
+    assert "not audio that can be read" in error_of(in_blocks, io.BytesIO(b"no audio " * 50))
+
+
+def test_a_long_flac_stream_without_a_length_is_not_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1000)
+    soundfile.write(tmp_path / "x.flac", noise(7001), RATE)
+    content = bytearray((tmp_path / "x.flac").read_bytes())
+    content[21] &= 0xF0  # the number of samples, 36 bits
+    content[22:26] = bytes(4)
+    (tmp_path / "x.flac").write_bytes(content)
+    with open_audio(tmp_path / "x.flac") as stream:
+        blocks = stream.blocks()
+        assert len(next(blocks)) == 1000
+        assert stream.num_samples < 2001
+        assert 1000 + sum(map(len, blocks)) == stream.num_samples == 7001
+
+
+def test_faults_in_the_middle_are_found_when_they_are_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1000)
+    samples = noise(5000)
+    samples[4200] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
+    message = error_of(in_blocks, tmp_path / "nan.wav")
+    assert "1 of 1000 samples are NaN or infinite, the first at 0.263 s" in message  # 4200 / 16000 s
+    soundfile.write(tmp_path / "x.flac", noise(90000), RATE)
+    (tmp_path / "x.flac").write_bytes((tmp_path / "x.flac").read_bytes()[:60000])
+    assert error_of(in_blocks, tmp_path / "x.flac") == error_of(read_audio, tmp_path / "x.flac")
+    soundfile.write(tmp_path / "stereo.wav", noise(10, 2), RATE)
+    assert "2 channels; expected 1" in error_of(in_blocks, tmp_path / "stereo.wav")
+    soundfile.write(tmp_path / "none.wav", noise(0), RATE)
+    assert "no samples in it" in error_of(in_blocks, tmp_path / "none.wav")

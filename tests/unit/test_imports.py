@@ -1,13 +1,15 @@
-"""What takes seconds to load is loaded only by what needs it: torch, torchaudio, librosa and numba."""
+"""What takes long to load is loaded only by what needs it."""
 
 import subprocess
 import sys
 import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-HEAVY = ("torch", "torchaudio", "librosa", "numba")
+HEAVY = ("torch", "torchaudio", "librosa", "numba", "matplotlib", "scipy", "onnx")
 
 
 def run_python(code: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
@@ -88,6 +90,28 @@ def test_validating_is_light(tmp_path: Path) -> None:
         (tmp_path / name).write_text(row + "\n")
     (tmp_path / "tokens.txt").write_text("<blk> 0\na 1\nb 2\n")
     _, heavy = heavy_after(RUN_VERB, "validate", tmp_path, "--tokens", tmp_path / "tokens.txt")
+    assert heavy == ""
+
+
+@pytest.mark.parametrize("args", [["transcribe", "--format", "json"], ["stream"]])
+def test_recognising_is_light(tmp_path: Path, args: list[str]) -> None:
+    # An untrained model, made here, where torch may be loaded.
+    from asrkit.experiment import make_model, save_experiment
+    from asrkit.export import export_experiment
+    from asrkit.features.config import FeatureConfig
+    from asrkit.lang.tokens import TokenTable
+    from asrkit.models.config import ModelConfig
+    from asrkit.settings import ExperimentConfig
+
+    tokens = TokenTable(["a", "b"])
+    features = FeatureConfig(cmvn="running")
+    config = ExperimentConfig(features=features, model=ModelConfig(num_layers=1, hidden_size=4, bidirectional=False))
+    stats = np.vstack([np.append(np.zeros(13), 9.0), np.append(np.full(13, 9.0), 0.0)])
+    save_experiment(tmp_path, config, tokens, make_model(config, tokens), stats, None)
+    export_experiment(tmp_path)
+    soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+    stdout, heavy = heavy_after(RUN_VERB, *args, "--model", tmp_path, tmp_path / "x.wav")
+    assert '"confidence"' in stdout
     assert heavy == ""
 
 

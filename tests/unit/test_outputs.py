@@ -1,6 +1,7 @@
 """What the writers write comes back: through asrkit's readers of label files and through praatio."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from asrkit.corpora.labels import read_ctm, read_lab, read_phn, read_textgrid, t
 from asrkit.data.data_dir import parse_data_dir
 from asrkit.errors import DataError
 from asrkit.outputs import FORMATS, Result, textgrid, write_ctm
-from asrkit.types import Hypothesis, PhoneTime
+from asrkit.types import Alternative, Hypothesis, PhoneTime
 
 TIMES = (PhoneTime('"', 0.0, 0.25), PhoneTime("ʃ", 0.25, 0.4000004), PhoneTime("a", 0.7, 1 / 1.1))
 RESULT = Result("dir/x.wav", "x", Hypothesis("x", ('"', "ʃ", "a"), -1.5, TIMES, (0.9, 0.25, 1.0), 0.7), 1.0, 44100)
@@ -125,4 +126,39 @@ def test_ctm_has_confidences_and_is_read_as_a_data_directorys(tmp_path):
 def test_nothing_recognised_is_an_empty_interval_or_file(tmp_path):
     (tier,) = read_textgrid(write(tmp_path, SILENT, "textgrid"), [])
     assert [(label.phone, label.start, label.end) for label in tier.labels] == [("", 0.0, 0.5)]
-    assert {FORMATS[name].render(SILENT) for name in ("ctm", "phn", "lab")} == {""}
+    assert {FORMATS[name].render(SILENT) for name in ("ctm", "phn", "lab", "srt")} == {""}
+
+
+def test_alternatives_in_text_and_json():
+    others = (Alternative(("a", "ʃ"), -1.25, -2.0), Alternative((), -7.0, -6.5))
+    result = replace(RESULT, hypothesis=replace(RESULT.hypothesis, alternatives=others))
+    assert FORMATS["text"].render(result) == "dir/x.wav 1 -1.2500 a ʃ\ndir/x.wav 2 -7.0000\n"
+    plain, found = json.loads(FORMATS["json"].render(RESULT)), json.loads(FORMATS["json"].render(result))
+    assert found.pop("nbest") == [
+        {"score": -1.25, "log_prob": -2.0, "phones": ["a", "ʃ"]},
+        {"score": -7.0, "log_prob": -6.5, "phones": []},
+    ]
+    assert found == plain
+
+
+def test_subtitles_are_split_at_pauses_and_before_they_grow_too_long():
+    def times(phones, start, step):
+        bounds = [start + step * number for number in range(len(phones) + 1)]
+        return [PhoneTime(*row) for row in zip(phones, bounds[:-1], bounds[1:], strict=True)]
+
+    spoken = [
+        *times(["sil", "a", "b"], 0.0, 0.2),
+        *times(["sil"], 0.6, 0.25),  # too short a pause
+        *times(["c"], 0.85, 0.1),
+        *times(["sil"], 0.95, 0.5),
+        *times(["d"] * 50, 1.45, 0.25),  # no pause for 12.5 s
+        *times(["e" * 30] * 4, 3600.0, 0.1),  # four times 30 characters
+    ]
+    result = replace(RESULT, hypothesis=Hypothesis("x", (), 0.0, tuple(spoken)), silences=frozenset({"sil"}))
+    found = [block.split("\n") for block in FORMATS["srt"].render(result).split("\n\n")[:-1]]
+    assert found[0] == ["1", "00:00:00,200 --> 00:00:00,950", "a b c"]
+    assert [number for number, _, _ in found] == ["1", "2", "3", "4", "5", "6"]
+    assert [text.split() for _, _, text in found[1:4]] == [["d"] * 24, ["d"] * 24, ["d"] * 2]
+    assert found[1][1] == "00:00:01,450 --> 00:00:07,450"
+    assert found[4][1:] == ["01:00:00,000 --> 01:00:00,200", " ".join(["e" * 30] * 2)]
+    assert found[5][1] == "01:00:00,200 --> 01:00:00,400"

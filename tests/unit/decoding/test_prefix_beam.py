@@ -1,4 +1,6 @@
+import gc
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -7,7 +9,15 @@ from asrkit._native import kernel
 from asrkit.decoding import prefix_beam
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.greedy import greedy_search
-from asrkit.decoding.prefix_beam import BeamResult, prefix_beam_search, prefix_beam_search_batch
+from asrkit.decoding.prefix_beam import (
+    BeamResult,
+    ReferenceSearch,
+    SearchSettings,
+    StreamingSearch,
+    native_search,
+    prefix_beam_search,
+    prefix_beam_search_batch,
+)
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lm import ngram
 from asrkit.lm.ngram import train_ngram
@@ -207,10 +217,11 @@ def test_many_contexts_fit_into_the_memory_for_a_few(monkeypatch):
     assert len(lm.automaton.end) > 7000
     log_probs = np.log(rng.dirichlet(np.full(21, 1.0), size=120))
     (found,) = prefix_beam_search(log_probs, beam=400, lm=lm, lm_weight=0.5)
-    arguments = {"beam": 400, "beam_threshold": math.inf, "num_best": 1, "lm_weight": 0.5, "insertion_bonus": 0.0}
-    (expected,) = prefix_beam.search_reference(log_probs, lm=lm.automaton, **arguments)
-    assert found.tokens == expected.tokens
-    assert found.score == pytest.approx(expected.score, rel=1e-12)
+    reference = ReferenceSearch(21, SearchSettings(400, math.inf, lm.automaton, 0.5, 0.0))
+    assert reference.advance(log_probs) == -1
+    ((tokens, score, _, _),) = reference.best(1, True)
+    assert found.tokens == tokens
+    assert found.score == pytest.approx(score, rel=1e-12)
     assert found.lm_log_prob == pytest.approx(lm.score([phones[t - 1] for t in found.tokens]), rel=1e-12)
 
 
@@ -270,24 +281,110 @@ def test_refuses_what_it_cannot_decode():
 def test_the_kernel_refuses_arrays_that_do_not_fit(implementation):
     if implementation == "reference":
         pytest.skip("about the compiled kernel alone")
-    search = kernel("_beam").search
-    settings = (5, 1, math.inf, 0.0, 0.0, 0, 0.0)
+    start = kernel("_beam").Search
+    settings = (5, math.inf, 0.0, 0.0, 0, 0.0)
     none, table = np.zeros(0), train_ngram([["a"]], 2, ["a"]).automaton.table
-    assert len(search(SPREAD, *settings, none)) == 1
     dense = (table.log_probs, table.log_probs, table.next_context, table.end)
-    assert len(search(SPREAD, *settings, np.zeros(2), *dense)) == 1
+    search = start(2, *settings, np.zeros(2), *dense)
+    assert search.advance(SPREAD) == -1
+    assert len(search.best(1, True)) == 1
     for wrong in (
-        (SPREAD.astype(int), *settings, none),
-        (SPREAD[0], *settings, none),
-        (SPREAD[:, ::2], *settings, none),
-        (SPREAD, 0, *settings[1:], none),
-        (SPREAD, *settings[:5], 7, 0.0, np.zeros(2), *dense),
-        (SPREAD, *settings, none, *dense),
-        (SPREAD, *settings, np.zeros(2), *dense[:3]),
-        (SPREAD, *settings, np.zeros(2), dense[0][:1], *dense[1:]),
-        (SPREAD, *settings, np.zeros(2), dense[0].astype(np.float32), *dense[1:]),
-        (SPREAD[:, :1].copy(), *settings, np.zeros(1), *dense),
-        (SPREAD, *settings),
+        (0, *settings, none),
+        (2, 0, *settings[1:], none),
+        (2, *settings[:4], 7, 0.0, np.zeros(2), *dense),
+        (2, *settings[:4], -1, 0.0, np.zeros(2), *dense),
+        (2, *settings, none, *dense),
+        (2, *settings, np.zeros(2), *dense[:3]),
+        (2, *settings, np.zeros(2), dense[0][:1], *dense[1:]),
+        (2, *settings, np.zeros(2), dense[0].astype(np.float32), *dense[1:]),
+        (1, *settings, np.zeros(1), *dense),
+        (2, *settings),
     ):
         with pytest.raises((TypeError, ValueError, BufferError)):
-            search(*wrong)
+            start(*wrong)
+    with pytest.raises(TypeError, match="no keyword"):
+        start(2, *settings, highest=none)
+    for frames in (SPREAD.astype(int), SPREAD[0], SPREAD[:, ::2], np.zeros((1, 3)), None):
+        with pytest.raises((TypeError, ValueError, BufferError)):
+            search.advance(frames)
+    with pytest.raises(ValueError, match="num_best 0"):
+        search.best(0, True)
+    assert len(search.best(1, True)) == 1
+
+
+def test_the_kernel_keeps_the_arrays_that_it_reads_and_one_thread_at_a_time(implementation):
+    if implementation == "reference":
+        pytest.skip("about the compiled kernel alone")
+    lm = train_ngram([["a", "b"]], 3, ["a", "b"]).automaton
+    search = native_search(kernel("_beam"), 3, SearchSettings(9, math.inf, lm, 0.4, 0.0))
+    del lm
+    gc.collect()
+    frames = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=20000))
+    worker = threading.Thread(target=search.advance, args=(frames,))
+    worker.start()
+    refused = False
+    while worker.is_alive():
+        try:
+            search.best(1, True)
+        except RuntimeError as error:
+            refused = str(error) == "Search: two threads at once"
+            break
+    worker.join()
+    assert refused
+    assert len(search.best(1, True)) == 1
+
+
+def test_a_stream_says_what_is_certain():
+    frames = np.log(np.array([[0.05, 0.9, 0.05], [0.9, 0.05, 0.05], [0.05, 0.05, 0.9], [0.9, 0.05, 0.05]]))
+    search = StreamingSearch(beam=2)
+    assert (search.commit(), search.best()[0].tokens) == ((), ())
+    found = []
+    for frame in np.repeat(frames, 5, axis=0):
+        search.advance(frame[None])
+        found.append((search.commit(), search.best()[0].tokens))
+    assert sum((certain for certain, _ in found), ()) == (1, 2)[: sum(len(certain) for certain, _ in found)]
+    assert any(certain == (1,) for certain, _ in found)
+    assert found[0] == ((), (1,))
+    whole = sum((certain for certain, _ in found), ()) + search.finish()[0].tokens
+    assert whole == prefix_beam_search(np.repeat(frames, 5, axis=0), beam=2)[0].tokens == (1, 2)
+
+
+def test_memory_does_not_grow_with_the_stream(implementation):
+    """What is held after each thousand frames, with and without committing; an hour of 30 ms steps is 120,000."""
+    lm = train_ngram([["a", "b", "c"], ["d", "a", "e"]], 3, ["a", "b", "c", "d", "e"])
+    rng = np.random.default_rng(2)
+    options = {"beam": 8, "lm": lm, "lm_weight": 0.4, "insertion_bonus": 1.0}
+    committing, keeping = StreamingSearch(settle_after=50, **options), StreamingSearch(**options)
+    num_committed, num_pieces = 0, 120 if implementation == "native" else 4
+    for _ in range(num_pieces):
+        frames = np.log(rng.dirichlet(np.full(6, 0.05), size=1000) + 1e-12)
+        committing.advance(frames)
+        keeping.advance(frames)
+        num_committed += len(committing.commit())
+        assert committing._search.num_nodes <= 4096
+        kept = keeping.best()[0]
+        assert len(kept.tokens) <= keeping._search.num_nodes <= 4 * len(kept.tokens) + 4096
+        assert len(committing.best()[0].tokens) < 200
+    assert num_committed + len(committing.best()[0].tokens) == pytest.approx(len(kept.tokens), rel=0.01)
+
+
+def test_what_a_stream_refuses():
+    lm = train_ngram([["a"]], 2, ["a", "b"])
+    search = StreamingSearch()
+    with pytest.raises(ModelError, match=r"shape \(2,\)"):
+        search.advance(SPREAD[0])
+    search.advance(SPREAD)
+    with pytest.raises(ModelError, match="3 classes; expected 2 as before"):
+        search.advance(np.zeros((1, 3)))
+    with pytest.raises(ModelError, match="frame 3 of log_probs holds NaN"):
+        search.advance(np.array([[0.0, 0.0], [0.0, np.nan]]))
+    with pytest.raises(ConfigError, match="num_best 0"):
+        search.best(0)
+    with pytest.raises(ModelError, match="2 classes, but the language model is for 2 tokens and the blank"):
+        StreamingSearch(lm=lm, lm_weight=1.0).advance(SPREAD)
+    with pytest.raises(ConfigError, match="beam 0"):
+        StreamingSearch(beam=0)
+    with pytest.raises(ConfigError, match="settle_after 0"):
+        StreamingSearch(settle_after=0)
+    (empty,) = StreamingSearch(lm=lm, lm_weight=2.0).finish()
+    assert (empty.tokens, empty.score) == ((), pytest.approx(2.0 * lm.score([])))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from asrkit.errors import DataError
-from asrkit.features.cmvn import accumulate, apply_cmvn
+from asrkit.features.cmvn import RunningCmvn, accumulate, apply_cmvn
 
 
 @pytest.fixture
@@ -53,3 +53,35 @@ def test_statistics_that_cannot_be_used(feats: np.ndarray) -> None:
     broken[1, 0] = np.inf
     with pytest.raises(DataError, match="finite"):
         apply_cmvn(feats, broken)
+
+
+@pytest.mark.parametrize("norm_vars", [True, False])
+def test_running_statistics_are_those_of_the_last_frames_and_the_training_set(
+    feats: np.ndarray, norm_vars: bool
+) -> None:
+    feats = np.concatenate([feats, 2 * feats[::-1]])
+    rng = np.random.default_rng(1)
+    training = rng.normal(size=(5000, 3)).astype(np.float32) * [2, 30, 0.5] + [0, -200, 1]
+    prior = accumulate(training) / len(training)
+    found = RunningCmvn(accumulate(training), norm_vars)(feats)
+    assert found.dtype == np.float32
+    for t in (0, 1, 399, 400, 401, 598, 599, 600, 700, 999):
+        window = feats[max(0, t - 599) : t + 1].astype(np.float64)
+        num_prior = min(600 - len(window), 200)
+        total = accumulate(window) + num_prior * prior
+        expected = apply_cmvn(feats[t : t + 1], total, norm_vars)[0]
+        np.testing.assert_allclose(found[t], expected, atol=2e-4)
+
+
+def test_running_statistics_do_not_depend_on_the_pieces(feats: np.ndarray) -> None:
+    feats = np.concatenate([feats] * 4)
+    stats = accumulate(feats[:50])
+    whole = RunningCmvn(stats)(feats)
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        running = RunningCmvn(stats)
+        pieces = np.split(feats, np.sort(rng.integers(0, len(feats) + 1, 40)))
+        np.testing.assert_array_equal(np.concatenate([running(piece) for piece in pieces]), whole)
+        assert len(running._sums) <= 601
+    with pytest.raises(DataError, match="shape"):
+        RunningCmvn(stats)(feats[:, :2])

@@ -91,9 +91,10 @@ def test_wrong_use() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cmvn", ["global", "running"])
 @pytest.mark.parametrize("order, window", [(0, 2), (2, 2), (3, 1), (1, 5)])
-def test_finished_features_in_chunks(backend: str, order: int, window: int) -> None:
-    config = FeatureConfig(cmvn="global", delta_order=order, delta_window=window, backend=backend)
+def test_finished_features_in_chunks(backend: str, cmvn: str, order: int, window: int) -> None:
+    config = FeatureConfig(cmvn=cmvn, delta_order=order, delta_window=window, backend=backend)
     extract = FeatureExtractor(config)
     samples = noise(16000)
     static = extract(Waveform(samples, 16000))

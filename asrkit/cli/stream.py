@@ -1,0 +1,197 @@
+"""`asrkit stream`: phones while they are being spoken, as JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from asrkit.audio import AudioStream, open_audio
+from asrkit.cli.options import add_channel, add_model, finite_float, positive_int
+from asrkit.errors import AudioError, ConfigError
+
+if TYPE_CHECKING:
+    from asrkit.streaming import StreamingRecognizer, StreamResult
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "input", nargs="?", metavar="FILE", help="audio file of any format, or - for raw samples from standard input"
+    )
+    parser.add_argument("--microphone", action="store_true", help="listen until Ctrl-C (needs the package sounddevice)")
+    parser.add_argument(
+        "--rate",
+        type=positive_int,
+        metavar="HZ",
+        help="sampling rate of standard input, whose samples are 16-bit, little-endian and of one channel, or of the "
+        "microphone (default: the model's)",
+    )
+    parser.add_argument("--realtime", action="store_true", help="read the file no faster than it would be spoken")
+    parser.add_argument(
+        "--endpoint",
+        type=finite_float,
+        metavar="SECONDS",
+        help="end an utterance, with a final result, after so long a pause (default: the stream is one utterance)",
+    )
+    add_channel(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.microphone == (args.input is not None):
+        raise ConfigError("expected either an audio file, - for standard input, or --microphone")
+    is_file = not args.microphone and args.input != "-"
+    if is_file and args.rate is not None:
+        raise ConfigError(f"--rate {args.rate}: {args.input} tells its own; it is for standard input and microphones")
+    if args.realtime and not is_file:
+        raise ConfigError("--realtime: is for files; standard input and microphones have their own pace")
+
+    from asrkit.recognizer import load_recognizer  # takes some tenths of a second
+    from asrkit.streaming import StreamingRecognizer
+
+    model = load_recognizer(args.model).model
+    if is_file:
+        with open_audio(args.input, channel=args.channel) as audio:
+            stream = StreamingRecognizer(
+                model, sample_rate=audio.sample_rate, endpoint=args.endpoint, utt_id=args.input
+            )
+            chunks = in_chunks(audio, round(stream.step * audio.sample_rate))
+            _recognise(stream, paced(chunks, audio.sample_rate) if args.realtime else chunks)
+        return 0
+    rate = args.rate or model.features.sample_rate
+    name = "microphone" if args.microphone else "standard input"
+    stream = StreamingRecognizer(model, sample_rate=rate, endpoint=args.endpoint, utt_id=name)
+    size = round(stream.step * rate)
+    _recognise(stream, microphone(rate, size) if args.microphone else raw_samples(sys.stdin.buffer, size))
+    return 0
+
+
+def in_chunks(audio: AudioStream, size: int) -> Iterator[np.ndarray]:
+    """The samples of a file, at its own rate, `size` at a time."""
+    for block in audio.blocks():
+        for begin in range(0, len(block), size):
+            yield block[begin : begin + size]
+
+
+def paced(chunks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Each chunk when its last sample would have been recorded."""
+    began, num_samples = time.monotonic(), 0
+    for samples in chunks:
+        num_samples += len(samples)
+        time.sleep(max(0.0, began + num_samples / rate - time.monotonic()))
+        yield samples
+
+
+def raw_samples(source: BinaryIO, size: int) -> Iterator[np.ndarray]:
+    """16-bit little-endian samples as they come, `size` at most at a time. Raises AudioError for WAV."""
+    held, is_first = b"", True
+    while data := source.read1(2 * size):
+        held += data
+        if is_first and len(held) < 4:
+            continue
+        if is_first and held[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"NIST"):
+            raise AudioError(
+                f"standard input: a file with a header ({held[:4].decode()}); expected raw samples, 16-bit, "
+                "little-endian, one channel; give the file's name instead, or use asrkit transcribe -"
+            )
+        is_first = False
+        end = len(held) // 2 * 2
+        yield np.frombuffer(held[:end], "<i2")
+        held = held[end:]
+    if is_first and len(held) >= 2:
+        yield np.frombuffer(held[: len(held) // 2 * 2], "<i2")
+
+
+def microphone(rate: int, size: int) -> Iterator[np.ndarray]:
+    """Samples of the default input device, `size` at a time, without an end.
+
+    Raises ConfigError without sounddevice and PortAudio, AudioError when the device cannot be used.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: no PortAudio
+        raise ConfigError(
+            f"--microphone: sounddevice cannot be loaded ({error}); install it with: pip install sounddevice; and "
+            "PortAudio, where your system lacks it: apt install libportaudio2"
+        ) from None
+    try:
+        with sounddevice.RawInputStream(samplerate=rate, channels=1, dtype="int16", blocksize=size) as device:
+            print("listening; Ctrl-C ends", file=sys.stderr, flush=True)
+            while True:
+                data, _ = device.read(size)
+                yield np.frombuffer(bytes(data), np.int16)
+    except sounddevice.PortAudioError as error:
+        raise AudioError(f"microphone: cannot be used at {rate} Hz ({error}); choose another --rate, or -") from None
+
+
+def _recognise(stream: StreamingRecognizer, chunks: Iterator[np.ndarray]) -> None:
+    """Print the results of a stream and, at its end, how long they took."""
+    watch = _Watch(stream)
+    try:
+        for samples in chunks:
+            watch.write(stream.accept, samples)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # after the terminal's ^C
+    watch.write(stream.finish)
+    print(watch.summary(), file=sys.stderr)
+
+
+class _Watch:
+    """Writes results, and measures how long each step of the network takes and when the first phone is there."""
+
+    def __init__(self, stream: StreamingRecognizer) -> None:
+        self._stream = stream
+        self._seconds = array("d")  # of each step
+        self._speech: float | None = None  # when the first phone that is no silence begins
+        self._first: float | None = None  # when it was first written
+
+    def write(self, function, *args: np.ndarray) -> None:
+        """Write what `function`, which is given some audio, returns."""
+        num_steps, began = self._stream.num_steps, time.perf_counter()
+        results = function(*args)
+        took = time.perf_counter() - began
+        if done := self._stream.num_steps - num_steps:
+            self._seconds.extend([took / done] * done)
+        for result in results:
+            sounds = [i for i, phone in enumerate(result.phones) if phone not in self._stream.silences]
+            if sounds and self._first is None:
+                self._first = result.end + took
+            if sounds and result.is_final and self._speech is None:
+                self._speech = result.times[sounds[0]].start
+            print(to_json(result), flush=True)
+
+    def summary(self) -> str:
+        parts = {part: seconds for part, seconds in self._stream.look_ahead.items() if seconds > 0.0}
+        listed = ", ".join(f"{part} {1e3 * seconds:.1f}" for part, seconds in parts.items())
+        step = 1e3 * self._stream.step
+        lines = [f"algorithmic latency {1e3 * sum(parts.values()):.1f} ms ({listed}), a step every {step:.0f} ms"]
+        if self._seconds:
+            median, high = 1e3 * np.percentile(self._seconds, [50, 95])
+            lines.append(f"computing time a step: median {median:.2f} ms, 95 % below {high:.2f} ms")
+        if self._first is not None and self._speech is not None:
+            lines.append(
+                f"first phone written {self._first - self._speech:.2f} s after speech began at {self._speech:.2f} s"
+            )
+        return "\n".join(lines)
+
+
+def to_json(result: StreamResult) -> str:
+    """{"partial": [phone...], "time": s}, or {"final": [{"phone", "start", "end", "confidence"}...], "time": s}."""
+    if not result.is_final:
+        return json.dumps({"partial": result.phones, "time": round(result.end, 3)}, ensure_ascii=False)
+    phones = [
+        {
+            "phone": span.phone,
+            "start": round(span.start, 4),
+            "end": round(span.end, 4),
+            "confidence": round(confidence, 4),
+        }
+        for span, confidence in zip(result.times, result.confidences, strict=True)
+    ]
+    return json.dumps({"final": phones, "time": round(result.end, 3)}, ensure_ascii=False)

@@ -1,0 +1,53 @@
+"""Phones of the corpora in the alphabet of the International Phonetic Association (IPA)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from asrkit.errors import DataError
+
+# FarsDat's phonemes, which the mini corpus has, too.
+FARSDAT = {
+    **{"a": "æ", "e": "e", "o": "o", "A": "ɒ", "i": "i", "u": "u"},
+    **{"p": "p", "b": "b", "t": "t", "d": "d", "k": "k", "g": "ɡ", "q": "ɢ", ",": "t͡ʃ", "'": "d͡ʒ", "]": "ʔ"},
+    **{"f": "f", "v": "v", "s": "s", "z": "z", "S": "ʃ", "Z": "ʒ", "x": "x", "h": "h"},
+    **{"m": "m", "n": "n", "l": "l", "r": "ɾ", "y": "j"},
+}
+
+_VOWELS = {
+    **{"iy": "i", "ih": "ɪ", "eh": "ɛ", "ey": "eɪ", "ae": "æ", "aa": "ɑ", "aw": "aʊ", "ay": "aɪ", "ah": "ʌ"},
+    **{"ao": "ɔ", "oy": "ɔɪ", "ow": "oʊ", "uh": "ʊ", "uw": "u", "ux": "ʉ", "er": "ɝ", "ax": "ə", "ix": "ɨ"},
+    **{"axr": "ɚ", "ax-h": "ə̥"},
+}
+# Those of TIMIT; silences, and closures of no particular stop (cl, vcl), are no sounds that IPA writes.
+ARPABET = {
+    **_VOWELS,
+    **{"b": "b", "d": "d", "g": "ɡ", "p": "p", "t": "t", "k": "k", "dx": "ɾ", "q": "ʔ", "jh": "d͡ʒ", "ch": "t͡ʃ"},
+    **{"bcl": "b̚", "dcl": "d̚", "gcl": "ɡ̚", "pcl": "p̚", "tcl": "t̚", "kcl": "k̚"},
+    **{"s": "s", "sh": "ʃ", "z": "z", "zh": "ʒ", "f": "f", "th": "θ", "v": "v", "dh": "ð", "hh": "h", "hv": "ɦ"},
+    **{"m": "m", "n": "n", "ng": "ŋ", "em": "m̩", "en": "n̩", "eng": "ŋ̍", "nx": "ɾ̃"},
+    **{"l": "l", "r": "ɹ", "w": "w", "y": "j", "el": "l̩"},
+}
+# In capitals, vowels perhaps with CMU's digit for stress; an unstressed ah or er is a schwa.
+_CMU = {
+    **{phone.upper(): ipa for phone, ipa in ARPABET.items()},
+    **{f"{phone.upper()}{stress}": ipa for phone, ipa in _VOWELS.items() for stress in "012"},
+    **{"AH0": "ə", "ER0": "ɚ"},
+}
+# With what FarsDat has besides phonemes: palatal allophones of two stops.
+_TABLES = ({**FARSDAT, "c": "c", ";": "ɟ"}, ARPABET, _CMU)
+
+
+def ipa_table(phones: Iterable[str]) -> Mapping[str, str]:
+    """The table from a model's symbols to IPA: FarsDat's, TIMIT's or CMU's, whichever knows the most of `phones`.
+
+    It may lack some, such as silence. Raises DataError when it lacks more than half.
+    """
+    phones = set(phones)
+    table = max(_TABLES, key=lambda table: len(phones & table.keys()))
+    unknown = sorted(phones - table.keys())
+    if 2 * len(unknown) > len(phones):
+        raise DataError(
+            f"no table to IPA for these phones: {' '.join(unknown)}; there are those of FarsDat's symbols and ARPAbet"
+        )
+    return table

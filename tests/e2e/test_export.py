@@ -1,0 +1,102 @@
+"""`asrkit export` on an experiment that the command line has trained, and the export that training leaves."""
+
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from asrkit.audio import read_audio
+from asrkit.cli.main import main
+from asrkit.experiment import TorchModel, load_experiment
+from asrkit.features.mfcc import FeatureExtractor
+from asrkit.io.stamp import file_digest
+from asrkit.runtime import OnnxModel
+from asrkit.scoring.per import read_transcripts, score
+
+from .conftest import run_asrkit
+
+
+def export(capsys, *args, status=0):
+    """Lines of standard output and standard error."""
+    assert main(["export", *map(str, args)]) == status
+    done = capsys.readouterr()
+    return done.out.splitlines(), done.err.splitlines()
+
+
+def test_training_leaves_an_export(tones):
+    exported = OnnxModel(tones / "exp/final.onnx")
+    assert exported.made_from == file_digest(tones / "exp/final.pt")
+    expected = TorchModel(load_experiment(tones / "exp"))
+    static = FeatureExtractor(exported.features)(read_audio(tones / "audio/test0-0.wav"), "x")
+    np.testing.assert_allclose(exported.log_probs(static), expected.log_probs(static), rtol=0, atol=1e-4)
+    assert exported.lm.automaton.num_classes == len(exported.tokens)
+
+
+def test_tuning_refreshes_the_export(tones, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(tones / "exp", exp)
+    before = OnnxModel(exp / "final.onnx")
+    run_asrkit("decode", "--dir", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev")
+    run_asrkit("tune", "--dir", exp, "--ref", tones / "data/dev", "--decode-dir", exp / "decode_dev")
+    after, trained = OnnxModel(exp / "final.onnx"), load_experiment(exp)
+    assert after.made_from == file_digest(exp / "final.pt") != before.made_from
+    assert (after.decoding, after.calibration) == (trained.config.decoding, trained.calibration)
+    assert before.calibration is None is not after.calibration
+
+
+def test_an_export_is_compared_on_real_audio(tones, tmp_path, capsys):
+    out = tmp_path / "model.onnx"
+    lines, errors = export(capsys, tones / "exp", "--ref", tones / "data/dev", "--out", out)
+    num_utts = len(read_transcripts(tones / "data/dev/text"))
+    start, end = (
+        "log-probabilities differ from PyTorch's by ",
+        f" at most, on {num_utts} utterances of {tones}/data/dev",
+    )
+    assert [lines[0].startswith(start), lines[0].endswith(end), len(lines)] == [True, True, 1]
+    assert 0 < float(lines[0].removeprefix(start).removesuffix(end)) < 1e-4
+    assert errors[-1].startswith(f"{out}: 0.")
+    onnx.checker.check_model(out, full_check=True)
+    assert out.read_bytes() == (tones / "exp/final.onnx").read_bytes()
+    lines, _ = export(capsys, tones / "exp", "--out", out)
+    assert lines[0].endswith("on made-up features; give --ref DATA to compare on real audio")
+
+
+def test_the_cost_of_8_bit_weights_is_measured(tones, tmp_path, capsys):
+    """What it prints is what decoding with either file gives."""
+    out, data = tmp_path / "small.onnx", tones / "data/dev"
+    lines, _ = export(capsys, tones / "exp", "--ref", data, "--out", out, "--int8")
+    refs = read_transcripts(data / "text")
+    decoded = tmp_path / "decoded"
+    run_asrkit("decode", "--dir", tones / "exp", "--data", data, "--out", decoded)
+    assert lines[2] == "float32: " + score(refs, read_transcripts(decoded / "hyp")).line()
+    assert lines[1].startswith("int8: %PER ")
+    small, full = out.stat().st_size, (tones / "exp/final.onnx").stat().st_size
+    assert small < full
+    assert lines[3].endswith(f"the file has {small / 1e6:.1f} MB in place of {full / 1e6:.1f} MB")
+    errors = {line.split()[0]: float(line.split()[2]) for line in lines[1:3]}
+    assert lines[3].startswith(f"8-bit weights cost {errors['int8:'] - errors['float32:']:+.2f} % PER")
+    static = np.zeros((40, 13), np.float32) + np.arange(40, dtype=np.float32)[:, None] % 7
+    assert not np.array_equal(OnnxModel(out).log_probs(static), OnnxModel(tones / "exp/final.onnx").log_probs(static))
+
+
+def test_a_wrong_export_is_not_written(tones, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("asrkit.export.max_difference", lambda *_: 2e-4)
+    lines, errors = export(capsys, tones / "exp", "--out", tmp_path / "model.onnx", status=1)
+    assert lines == []
+    assert "the export's log-probabilities differ by 2.0e-04" in errors[-1]
+    assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["EXP", "--int8"], "--int8 changes what is recognised; give --ref DATA (a dev set)"),
+        (["no/such"], "no/such: no such model or experiment directory; made by stage 3 (asrkit train)"),
+        (["EXP/final.onnx"], "an exported file; expected the experiment directory"),
+    ],
+)
+def test_wrong_use_is_one_line(tones, capsys, args, message):
+    _, errors = export(capsys, *(arg.replace("EXP", str(tones / "exp")) for arg in args), status=1)
+    assert len(errors) == 1
+    assert message in errors[0]
