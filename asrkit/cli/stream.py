@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
 import time
 from array import array
@@ -135,11 +137,25 @@ def _recognise(stream: StreamingRecognizer, chunks: Iterator[np.ndarray]) -> Non
     watch = _Watch(stream)
     try:
         for samples in chunks:
-            watch.write(stream.accept, samples)
+            with _uninterrupted():
+                watch.write(stream.accept, samples)
     except KeyboardInterrupt:
         print(file=sys.stderr)  # after the terminal's ^C
     watch.write(stream.finish)
     print(watch.summary(), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the block is done: from half a step the stream could not be finished."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 class _Watch:

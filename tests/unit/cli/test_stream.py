@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import types
@@ -14,6 +15,8 @@ import soundfile
 from asrkit.cli.main import main
 from asrkit.cli.stream import paced, raw_samples
 from asrkit.errors import AudioError
+from asrkit.runtime import OnnxModel, OutputStream
+from asrkit.streaming import StreamingRecognizer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from loud_model import RATE, loud_model, loud_speech
@@ -143,6 +146,30 @@ class Microphone:
             raise KeyboardInterrupt
         data, self.left = self.left[: 2 * frames], self.left[2 * frames :]
         return memoryview(data), False
+
+
+def test_ctrl_c_within_a_step_waits_for_its_end(capsys, model, wav, monkeypatch):
+    accept, num_calls = OutputStream.accept, iter(range(1000))
+
+    def pressed(self, static):
+        if next(num_calls) == 65:  # in the first loud part
+            signal.raise_signal(signal.SIGINT)
+        return accept(self, static)
+
+    finish, finished_after = StreamingRecognizer.finish, []
+
+    def finished(self):
+        finished_after.append(self.num_steps)
+        return finish(self)
+
+    monkeypatch.setattr(OutputStream, "accept", pressed)
+    monkeypatch.setattr(StreamingRecognizer, "finish", finished)
+    status, lines, errors = run(capsys, "--model", model, wav)
+    assert (status, errors[0]) == (0, "")
+    assert [phone["phone"] for phone in lines[-1]["final"]] == ["a"]
+    whole = StreamingRecognizer(OnnxModel(model))
+    whole.accept(SAMPLES[: 66 * RATE // 100])
+    assert finished_after == [whole.num_steps]  # with those of the chunk in which it was pressed
 
 
 class PortAudioError(Exception):
