@@ -216,6 +216,8 @@ def test_a_model_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.Monkey
     assert find_model("exp") == Path("exp")
     with pytest.raises(ModelError, match=r"no such model or experiment directory; made by stage 3"):
         find_model(tmp_path / "absent")
+    with pytest.raises(ModelError, match=r"absent: no such model or experiment directory"):
+        find_model("./absent")  # a path, not a recipe's name
     (tmp_path / "begun").mkdir()
     with pytest.raises(ModelError, match=r"begun/final.pt: not found; training has not finished, run stage 3"):
         find_model(tmp_path / "begun")
