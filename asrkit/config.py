@@ -95,7 +95,8 @@ def _read(node: yaml.Node, kind: Any, name: str, key: str, faults: list[str]) ->
         if not isinstance(node, yaml.SequenceNode):
             faults.append(f"{at(name, line)}{key}: expected a list")
             return _UNREADABLE
-        return tuple(_read(child, arguments[0], name, f"{key}[{i}]", faults) for i, child in enumerate(node.value))
+        values = tuple(_read(child, arguments[0], name, f"{key}[{i}]", faults) for i, child in enumerate(node.value))
+        return _UNREADABLE if _UNREADABLE in values else values
     if not isinstance(node, yaml.ScalarNode):
         faults.append(f"{at(name, line)}{key}: expected {_describe(kind)}, found a {node.id}")
         return _UNREADABLE

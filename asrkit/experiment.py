@@ -63,7 +63,7 @@ def save_experiment(
 ) -> None:
     """Write `final.pt`. `lm_text` is the phone language model in ARPA format, if there is one."""
     content = {
-        "format": 1,
+        "format": 2,
         "config": config_text(config),
         "phones": list(tokens.phones),
         "global_cmvn": torch.from_numpy(global_cmvn),
@@ -114,8 +114,8 @@ def load_experiment(directory: str | Path) -> Experiment:
             raise ModelError(f"{at(directory)}no such experiment directory; made by stage 3 (asrkit train)")
         raise ModelError(f"{at(path)}not found; training has not finished, run stage 3 (asrkit train)")
     saved = checkpoint.load(path)
-    if saved.get("format") != 1:
-        raise ModelError(f"{at(path)}expected format 1, found {saved.get('format')!r}; train again")
+    if saved.get("format") != 2:
+        raise ModelError(f"{at(path)}expected format 2, found {saved.get('format')!r}; train again")
     config = parse_config(saved["config"], ExperimentConfig, str(path))
     tokens = TokenTable(saved["phones"])
     model = make_model(config, tokens)

@@ -89,14 +89,16 @@ class Augmenter:
         self, utt_id: str, speed: float, warp: int, rng: np.random.Generator | None, min_frames: int
     ) -> tuple[np.ndarray, float]:
         """Features from the audio, with noise drawn from `rng` unless it is None; and the speed."""
-        original, extractor = self._audio[utt_id], self._extractors[warp]
+        original = self._audio[utt_id]
         waveform = change_speed(original, speed)
-        if extractor.num_frames(len(waveform.samples)) < min_frames:
-            waveform, speed = original, 1.0
+        if self._extractors[warp].num_frames(len(waveform.samples)) < min_frames:
+            # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
+            waveform, speed, warp = original, 1.0, self._warps.index(1.0)
         if rng is not None:
             snr_db = rng.uniform(*self.config.noise_snr_db)
             waveform = replace(waveform, samples=add_noise(waveform.samples, self._noise(waveform, rng), snr_db))
-        return extractor.finished(waveform, utt_id, self._speaker_stats(utt_id, speed, warp)), speed
+        stats = self._speaker_stats(utt_id, speed, warp)
+        return self._extractors[warp].finished(waveform, utt_id, stats), speed
 
     def _noise(self, waveform: Waveform, rng: np.random.Generator) -> np.ndarray:
         """Noise of the waveform's length: white, pink, or the babble of other utterances."""

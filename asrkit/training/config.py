@@ -72,9 +72,9 @@ class TrainingConfig:
     input_noise: float = 0.3  # standard deviation of Gaussian noise added to the features
     weight_noise: float = 0.0  # standard deviation of Gaussian noise on the weights, drawn for every update
     two_phase: bool = False  # without weight noise until early stopping, then on from the best epoch with it
-    random_offset: bool = True  # vary the phase of frame skipping from batch to batch
+    random_offset: bool = True  # vary the phase of frame skipping from utterance to utterance
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    frame_weight: float = 0.3  # head both: weight of the frames' loss; CTC's has the rest
+    frame_weight: float = 0.3  # head both: weight of the frames' loss, below 1; CTC's has the rest
     pretrain_epochs: int = 0  # head both: first epochs on the frames' loss alone
     early_stopping: int | None = None  # end after so many epochs without a lower dev PER, once it is below 100 %
     select: Literal["best", "average", "ema"] = "best"  # the epoch of lowest dev PER, the mean of the best, or EMA
@@ -114,8 +114,8 @@ class TrainingConfig:
         for name in ("warmup", "lr_factor"):
             if not 0 < (value := getattr(self, name)) < 1:
                 faults.append(f"training.{name} must be between 0 and 1, found {value}")
-        if not 0 <= self.frame_weight <= 1:
-            faults.append(f"training.frame_weight must be from 0 to 1, found {self.frame_weight}")
+        if not 0 <= self.frame_weight < 1:
+            faults.append(f"training.frame_weight must be in [0, 1), found {self.frame_weight}")
         if self.early_stopping is not None and self.early_stopping < 1:
             faults.append(f"training.early_stopping must be at least 1, found {self.early_stopping}")
         if self.two_phase and not (self.early_stopping and self.weight_noise):

@@ -96,7 +96,7 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
     """Train on the batches of the epoch that are not done yet. Returns: utterances a second.
 
     Raises ModelError for a loss or gradient that is not finite, unless such batches are to be skipped and others
-    were not.
+    were not, and when no step has the phone that the frames' loss needs.
     """
     model, config, sums = state.model, state.config, state.sums
     learning_rate = state.schedule()
@@ -152,6 +152,11 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
             f"epoch {state.epoch}: no batch has a finite loss and gradient; lower training.max_lr or look at the "
             "features of the training set"
         )
+    if frame_weight > 0 and state.loss.num_labels == 0:
+        raise ModelError(
+            f"epoch {state.epoch}: no step has a phone; phones.ctm of the training set must have its utterances and "
+            "the phones of the token table"
+        )
     return num_utts / (time.monotonic() - started)
 
 
@@ -190,8 +195,8 @@ def evaluate(model: nn.Module, data: TrainingSet, tokens: TokenTable, on_frames:
         else:
             log_probs = output.ctc_log_probs
             losses = ctc_losses(log_probs, output.log_prob_lens, batch).cpu()
-            finite = torch.isfinite(losses)
-            loss.add(LossSum(losses[finite].sum().item(), int(batch.token_lens[finite].sum())))
+            aligned = losses != math.inf
+            loss.add(LossSum(losses[aligned].sum().item(), int(batch.token_lens[aligned].sum())))
         for row, utt_id in enumerate(batch.utt_ids):
             refs[utt_id] = tokens.decode(batch.tokens[row, : batch.token_lens[row]].tolist())
             utt_log_probs = log_probs[row, : output.log_prob_lens[row]].cpu().numpy()

@@ -47,6 +47,7 @@ if stage 5 "score, report and analyse"; then
 fi
 
 if stage 6 "align the test set, transcribe one file" && first_audio "$data/test"; then
+  mkdir -p "$dir" # so that it is asrkit that says when there is no experiment
   asrkit align --dir "$dir" --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
     > "$dir/aligned_test.ctm"
   [ ! -f "$data/test/phones.ctm" ] || asrkit boundaries --ref "$data/test" --hyp "$dir/aligned_test.ctm"

@@ -14,6 +14,7 @@ from asrkit.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.sh"))
+TIMED = ("mini", "timit")  # recipes whose corpora have true phone times
 STAGES = [
     "prepare data and tokens",
     "features and CMVN",
@@ -26,6 +27,17 @@ STAGES = [
 ON_REQUEST = {"farsdat": ["the textbook's networks in a table"]}  # stages that a plain run leaves out
 VERBS = ["prepare", "extract", "train-lm", "train", "decode", "tune", "decode", "decode"]
 VERBS += ["report", "analyse", "report", "analyse", "transcribe"]
+ALIGNING = "align the test set, transcribe one file"
+
+
+def stages_of(recipe: str) -> list[str]:
+    return [*STAGES[:-1], ALIGNING] if recipe in TIMED else STAGES
+
+
+def verbs_of(recipe: str) -> list[str]:
+    """Without `boundaries`, which is called where stage 0 has found true phone times."""
+    return [*VERBS[:-1], "align", "transcribe"] if recipe in TIMED else VERBS
+
 
 # Writes each call's program, working directory and arguments as a line of JSON, and fails if the verb is told to.
 RECORDER = """import json, os, sys
@@ -98,7 +110,9 @@ def test_help_lists_options_and_stages_and_does_nothing(tree: Tree, recipe: str)
     result = tree.run(recipe, "--help")
     assert (result.returncode, result.stderr) == (0, "")
     stages = result.stdout.partition("Stages:\n")[2]
-    assert stages == "".join(f"  {number}  {what}\n" for number, what in enumerate(STAGES + ON_REQUEST.get(recipe, [])))
+    assert stages == "".join(
+        f"  {number}  {what}\n" for number, what in enumerate(stages_of(recipe) + ON_REQUEST.get(recipe, []))
+    )
     assert "(default: 6)" in result.stdout
     plain = ("stage", "stop-stage", "nj", "corpus", "data", "config", "dir", "force", "torch-index", "help")
     for option in (*plain, "channel", "allow-pipes", "audio-root"):
@@ -141,15 +155,18 @@ def test_all_stages_with_the_defaults(tree: Tree, recipe: str) -> None:
     tree.write_test_set(folder / "data")
     result = tree.run(recipe, "--corpus", "speech", "--nj", "3")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.splitlines() == [f"== stage {number}: {what} ==" for number, what in enumerate(STAGES)]
+    assert result.stdout.splitlines() == [
+        f"== stage {number}: {what} ==" for number, what in enumerate(stages_of(recipe))
+    ]
     calls = tree.calls()
-    assert [call[0] for call in calls] == VERBS
+    assert [call[0] for call in calls] == verbs_of(recipe)
     corpus_name = "own" if recipe == "template" else recipe
     assert calls[0][:4] == ["prepare", corpus_name, "--corpus", "speech"]
     assert value_of(calls[0], "--nj") == "3"
     assert calls[1][1:4] == [f"{folder}/data/{name}" for name in ("train", "dev", "test")]
     assert value_of(calls[3], "--dir") == f"{folder}/exp/blstm_ctc"
-    outputs = [value_of(call, "--out" if "--out" in call else "--decode-dir") for call in calls[4:-1]]
+    last = len(VERBS) - 1
+    outputs = [value_of(call, "--out" if "--out" in call else "--decode-dir") for call in calls[4:last]]
     names = ["dev", "dev", "dev", "test", "dev", "dev", "test", "test"]
     assert outputs == [f"{folder}/exp/blstm_ctc/decode_{name}" for name in names]
     assert [value_of(call, "--ref") for call in calls if "--ref" in call] == [
@@ -171,7 +188,7 @@ def test_the_verbs_know_the_arguments_they_are_given(
     about_audio = ["--channel", "1", "--allow-pipes", "--audio-root=my audio"]
     tree.run(recipe, "--corpus", "speech", "--force", *about_audio)
     calls = tree.calls()
-    assert [call[0] for call in calls] == VERBS
+    assert [call[0] for call in calls] == verbs_of(recipe)
     for call in calls:
         module = importlib.import_module(cli.VERBS[call[0]][0])
         monkeypatch.setattr(module, "run", lambda args: 0)
@@ -216,7 +233,7 @@ def test_the_first_file_of_one_utterance_is_transcribed(
         (tree.caller_dir / "data/test/segments").write_text(segments)
     result = tree.run("mini", "--stage", "6", "--data", "data")
     assert (result.returncode, result.stderr) == (0, "")
-    assert tree.calls()[0][-1] == transcribed
+    assert tree.calls()[-1][-1] == transcribed
     assert not (tree.caller_dir / "b").exists()
 
 
@@ -229,7 +246,7 @@ def test_parts_of_files_alone_are_transcribed_whole_and_it_is_said(tree: Tree) -
         result.stderr
         == "data/test/segments: every utterance is a part of a file; the whole of the first file follows\n"
     )
-    assert tree.calls()[0][-1] == "/audio/first one.wav"
+    assert tree.calls()[-1][-1] == "/audio/first one.wav"
 
 
 def test_pipes_alone_leave_stage_6_out(tree: Tree) -> None:
@@ -245,7 +262,8 @@ def test_force_reaches_every_step_that_could_be_up_to_date(tree: Tree) -> None:
     tree.write_test_set(tree.root / "recipes" / "mini" / "data")
     tree.run("mini", "--force")
     after_tuning = VERBS.index("tune") + 1  # dev is decoded again only when that has changed the settings
-    assert [index for index, call in enumerate(tree.calls()) if "--force" not in call] == [after_tuning, len(VERBS) - 1]
+    unforced = [index for index, call in enumerate(tree.calls()) if "--force" not in call]
+    assert unforced == [after_tuning, *range(len(VERBS) - 1, len(verbs_of("mini")))]
 
 
 def test_first_and_last_stage(tree: Tree) -> None:

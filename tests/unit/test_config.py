@@ -73,6 +73,12 @@ def test_an_impossible_value_is_reported_beside_other_faults():
     ]
 
 
+def test_a_list_with_an_unreadable_entry_is_not_checked_further():
+    with pytest.raises(ConfigError) as caught:
+        parse_config("training: {augment: {speeds: [fast, 1.0]}}", ExperimentConfig, "c.yaml")
+    assert str(caught.value) == "c.yaml:1: training.augment.speeds[0]: expected a finite number, found 'fast'"
+
+
 def test_an_empty_section_keeps_its_defaults():
     assert parse("inner:\n") == Outer()
 

@@ -177,19 +177,21 @@ class Frames:
         return num_frames
 
 
-def test_utterances_that_would_become_too_short_keep_their_speed(data_dir: Path, tmp_path: Path) -> None:
-    data = open_set(data_dir, AugmentConfig(speeds=(2.0,)))
+@pytest.mark.parametrize("vtlp", [0.0, 0.1])
+def test_utterances_that_would_become_too_short_keep_their_speed(data_dir: Path, vtlp: float) -> None:
+    data = open_set(data_dir, AugmentConfig(speeds=(2.0,), vtlp=vtlp), cmvn="speaker")
     rng = np.random.default_rng(1)
     assert data.load(["spk1-0"], rng).feat_lens.item() == 28
     longer = {utt_id: [1, 2] * 25 for utt_id in UTTS}  # 50 steps
     data = TrainingSet(data.feats, data.num_frames, longer, data.frame_labels, data.augmenter)
     data, excluded = split_infeasible(data, Frames())
     assert not excluded
-    batch = data.load(["spk1-0", "spk2-2"], rng)
-    assert batch.feat_lens.tolist() == [58, 53]  # 108 frames at speed 1
+    batch = data.load(["spk1-0"] * 5 + ["spk2-2"], rng)
+    assert batch.feat_lens.tolist() == [58] * 5 + [53]  # 108 frames at speed 1
     plain = data.load(["spk1-0"])
-    assert batch.feats[0, :58].equal(plain.feats[0])
-    assert batch.frame_labels[0, :58].equal(plain.frame_labels[0])
+    for row in range(5):
+        assert batch.feats[row, :58].equal(plain.feats[0])
+        assert batch.frame_labels[row, :58].equal(plain.frame_labels[0])
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0])

@@ -465,3 +465,18 @@ def test_dev_loss_leaves_out_what_cannot_be_aligned():
     data.feats["odd"], data.num_frames["odd"], data.tokens["odd"] = np.zeros((3, 4), np.float32), 3, [1, 2, 3]
     data.frame_labels["odd"] = np.ones(3)
     assert evaluate(model, data, TOKENS)[0] == pytest.approx(loss)
+
+
+def test_dev_loss_does_not_hide_a_broken_model():
+    model = make_model()
+    torch.nn.init.constant_(model.output.bias, torch.nan)
+    assert np.isnan(evaluate(model, make_data(4, 1), TOKENS)[0])
+
+
+@pytest.mark.parametrize("head", ["frames", "both"])
+def test_phone_times_that_label_nothing_stop_training(tmp_path, head):
+    data = make_data(4, 1)
+    for labels in data.frame_labels.values():
+        labels[:] = -1
+    with pytest.raises(ModelError, match="epoch 1: no step has a phone"):
+        train(make_model(head=head), CONFIG, data, make_data(4, 2), TOKENS, tmp_path, "run")

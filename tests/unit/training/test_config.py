@@ -1,0 +1,32 @@
+"""Settings of training and model that exclude each other are refused by name."""
+
+import pytest
+
+from asrkit.config import parse_config
+from asrkit.errors import ConfigError
+from asrkit.settings import ExperimentConfig
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("training: {two_phase: true, weight_noise: 0.1}", "two_phase needs early_stopping and weight_noise"),
+        ("training: {select: ema}", "select ema and ema_decay go together"),
+        ("training: {ema_decay: 0.9}", "select ema and ema_decay go together"),
+        ("training: {select: average}", "select average needs keep_best above 1"),
+        ("training: {pretrain_epochs: 1}", "pretrain_epochs is for model.head both"),
+        ("{model: {head: both}, training: {pretrain_epochs: 17}}", "pretrain_epochs must be below num_epochs"),
+        ("training: {frame_weight: 1}", "frame_weight must be in"),
+        ("training: {min_lr: 1}", "min_lr must be at most max_lr"),
+        ("training: {bf16: true}", "bf16 is for device cuda or auto"),
+        ("training: {augment: {noise_snr_db: [3, 1]}}", "noise_snr_db must be two values, low and high"),
+        ("training: {augment: {speeds: [3]}}", "speeds must be from 0.5 to 2"),
+        ("model: {cell: gru, projection_size: 3}", "projection_size is for cell lstm"),
+        ("model: {projection_size: 128}", "projection_size must be at least 1 and below hidden_size"),
+        ("model: {nonlinearity: relu}", "nonlinearity relu is for cells elman and jordan"),
+        ("model: {init: orthogonal, init_range: 0.1}", "init_range is for init uniform"),
+    ],
+)
+def test_settings_that_exclude_each_other(text, fault):
+    with pytest.raises(ConfigError, match=fault):
+        parse_config(text, ExperimentConfig, "c.yaml")
