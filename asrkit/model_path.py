@@ -26,7 +26,7 @@ def find_model(name: str | Path) -> Path:
         return path.parent if path.name == "final.pt" else path
     if _finished(path):
         return path
-    if len(path.parts) != 1 or path.is_absolute() or path.parts[0] in (".", ".."):
+    if os.sep in str(name) or path.name in ("", ".."):
         if not path.is_dir():
             raise ModelError(f"{at(path)}no such model or experiment directory; made by stage 3 (asrkit train)")
         raise ModelError(f"{at(path / 'final.pt')}not found; training has not finished, run stage 3 (asrkit train)")

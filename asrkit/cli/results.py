@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,9 +51,11 @@ class ResultWriter:
         raise_if_any(faults)
 
     def write(self, result: Result) -> None:
-        text = self.format.render(result)
+        # UTF-8 in any locale, and names of files as they are on disk, though they be no UTF-8.
+        content = self.format.render(result).encode("utf-8", "surrogateescape")
         if self.directory is None:
-            print(text, end="", flush=True)
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
             return
-        with atomic_write(self.directory / f"{result.key}{self.format.suffix}") as stream:
-            stream.write(text)
+        with atomic_write(self.directory / f"{result.key}{self.format.suffix}", "wb") as stream:
+            stream.write(content)

@@ -42,7 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--nbest", type=positive_int, default=0, metavar="N", help="write the N best results (formats text and json)"
     )
     parser.add_argument("--no-lm", action="store_true", help="search without the language model")
-    parser.add_argument("--beam", type=positive_int, metavar="N", help="width of the search (default: the model's)")
+    parser.add_argument(
+        "--beam", type=positive_int, metavar="N", help="width of the beam search (default: the model's settings)"
+    )
     add_nj(parser)
 
 
@@ -68,10 +70,11 @@ def run(args: argparse.Namespace) -> int:
     recognizer = load_recognizer(args.model)
     decoding = recognizer.model.decoding
     if args.no_lm or args.beam:
-        decoding = replace(
-            decoding, lm_weight=0.0 if args.no_lm else decoding.lm_weight, beam=args.beam or decoding.beam
-        )
+        decoding = replace(decoding, lm_weight=0.0) if args.no_lm else decoding
+        decoding = replace(decoding, method="beam", beam=args.beam) if args.beam else decoding
         recognizer = Recognizer(recognizer.model, decoding)
+    if args.nbest > (decoding.beam if decoding.method == "beam" else 1):
+        raise ConfigError(f"--nbest {args.nbest}: the {decoding.method} search keeps fewer; give --beam {args.nbest}")
     phones = recognizer.decoder.tokens.phones
     quiet = frozenset(silences(phones))
     ipa = ipa_table(set(phones) - quiet) if args.ipa else {}

@@ -68,7 +68,7 @@ if stage 5 "score, report and analyse"; then
 fi
 
 if stage 6 "transcribe one test file" && first_audio "$data/test"; then
-  asrkit transcribe --dir "$dir" ${channel:+--channel "$channel"} "$audio"
+  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
 fi
 
 if stage 7 "the textbook's networks in a table"; then

@@ -47,5 +47,5 @@ if stage 5 "score, report and analyse"; then
 fi
 
 if stage 6 "transcribe one test file" && first_audio "$data/test"; then
-  asrkit transcribe --dir "$dir" ${channel:+--channel "$channel"} "$audio"
+  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
 fi

@@ -54,8 +54,8 @@ fi
 
 if stage 6 "align the test set, transcribe one file" && first_audio "$data/test"; then
   mkdir -p "$dir" # so that it is asrkit that says when there is no experiment
-  asrkit align --dir "$dir" --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
+  asrkit align --model "$dir" --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
     > "$dir/aligned_test.ctm"
   [ ! -f "$data/test/phones.ctm" ] || asrkit boundaries --ref "$data/test" --hyp "$dir/aligned_test.ctm"
-  asrkit transcribe --dir "$dir" ${channel:+--channel "$channel"} "$audio"
+  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
 fi

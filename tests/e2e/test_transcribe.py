@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import soxr
 from asrkit.audio import read_audio
 from asrkit.cli.main import main
 from asrkit.cli.transcribe import find_inputs
+from asrkit.decoding.config import DecodingConfig
 from asrkit.recognizer import load_recognizer
 from asrkit.scoring.per import read_transcripts, score
 
@@ -150,12 +152,35 @@ def test_search_and_symbols_can_be_chosen(tones, transcribe, monkeypatch):
     (plain,) = map(json.loads, transcribe(file, "--json", "--nbest", 3, "--no-lm")[0])
     assert plain["nbest"][0]["score"] == pytest.approx(plain["nbest"][0]["log_prob"])  # there is no bonus either
     assert row["nbest"][0]["score"] < row["nbest"][0]["log_prob"]
-    assert len(transcribe(file, "--nbest", 3, "--beam", 2)[0]) == 2
+    _, said = transcribe(file, "--nbest", 3, "--beam", 2, status=1)
+    assert said == ["asrkit transcribe: error: --nbest 3: the beam search keeps fewer; give --beam 3"]
     monkeypatch.setattr("asrkit.cli.transcribe.ipa_table", lambda phones: {"a": "ɑ", "#": "h"})
     (row,) = map(json.loads, transcribe(file, "--json", "--ipa", "--nbest", 2)[0])
     written = {"a": "ɑ", "#": "h", "ʃ": "ʃ"}
     assert [phone["phone"] for phone in row["phones"]] == [written[phone] for phone in lines[0].split()[3:]]
     assert row["nbest"][0]["phones"] == [phone["phone"] for phone in row["phones"]]
+
+
+def test_a_width_asks_for_beam_search_of_a_model_that_is_set_to_greedy(tones, transcribe, monkeypatch):
+    recognizer = load_recognizer(tones / "exp")
+    recognizer.model.decoding = DecodingConfig(method="greedy")
+    monkeypatch.setattr("asrkit.recognizer.load_recognizer", lambda model: recognizer)
+    file = tones / "audio/test0-0.wav"
+    _, said = transcribe(file, "--nbest", 2, status=1)
+    assert "the greedy search keeps fewer" in said[-1]
+    assert len(transcribe(file, "--nbest", 2, "--beam", 8)[0]) == 2
+
+
+def test_names_and_phones_in_any_locale(tones, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff \xc3\xa4.wav"  # no UTF-8
+    shutil.copy(tones / "audio/test0-0.wav", name)
+    command = [sys.executable, "-m", "asrkit", "transcribe", "--model", tones / "exp", name]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    written = subprocess.run(command, env=env, capture_output=True, check=True).stdout
+    assert written.startswith(name + b" ")
+    assert len(written.decode("utf-8", "surrogateescape")[len(os.fsdecode(name)) :].split()) > 3
+    subprocess.run([*command, "--out", tmp_path / "out"], env=env, check=True)
+    assert (tmp_path / "out" / os.fsdecode(b"\xff \xc3\xa4.txt")).read_bytes() == written
 
 
 RATES = [8000, 11025, 22050, 44100, 48000]
