@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
 _SETTLE = 10.0  # seconds: what is twice as old cannot change any more (prefix_beam.StreamingSearch)
+_LONGEST_GAP = 300.0  # seconds to which the next phone's time may go back
 _CONTEXT_TOKENS = 16  # to either side of a phone, for its time and confidence: more than any language model looks at
 
 
@@ -262,11 +263,17 @@ class PhoneTimer:
         """Find times after more phones were `committed`; the `rest`, up to the last step held, may change yet."""
         self._ids += committed
         ids = (*self._ids, *rest)
+        decoder, log_probs, frames = self._decoder, self._log_probs, self._frames
+        clock, total = decoder.clock, self._static.num_frames
+        step = clock.shift * clock.skip
+        if not is_end and len(ids) == len(self._ids) and len(log_probs) * step > _LONGEST_GAP:
+            # Nothing was said for minutes: what comes next will have its time without what came before.
+            self.time((), (), is_end=True)
+            self._drop(len(log_probs) - round(_SETTLE / step), len(ids))
+            return
         num_certain = len(ids) if is_end else min(len(self._ids), len(ids) - _CONTEXT_TOKENS)
         if num_certain <= self._num_timed:
             return
-        decoder, log_probs, frames = self._decoder, self._log_probs, self._frames
-        clock, total = decoder.clock, self._static.num_frames
         aligned = forced_align(log_probs, ids, utt_id=self._utt_id)
         begin = self.first_step * clock.skip
         end = begin + len(log_probs) * clock.skip if frames is None else begin + len(frames)
@@ -283,10 +290,13 @@ class PhoneTimer:
         if is_end or drop <= 0:
             return
         # In the middle of the blanks between two phones: where there are any, one remains before the cut.
-        cut = int(aligned.ends[drop - 1] + aligned.starts[drop] + 1) // 2
-        self._log_probs, self.first_step = log_probs[cut:].copy(), self.first_step + cut
-        self._frames = None if frames is None else frames[cut * clock.skip :].copy()
-        self._ids, self._num_timed = self._ids[drop:], num_certain - drop
+        self._drop(int(aligned.ends[drop - 1] + aligned.starts[drop] + 1) // 2, drop)
+
+    def _drop(self, num_steps: int, num_phones: int) -> None:
+        self._log_probs, self.first_step = self._log_probs[num_steps:].copy(), self.first_step + num_steps
+        if self._frames is not None:
+            self._frames = self._frames[num_steps * self._decoder.clock.skip :].copy()
+        self._ids, self._num_timed = self._ids[num_phones:], self._num_timed - num_phones
 
     def _finished(self, begin: int, end: int) -> np.ndarray:
         """Finished features of frames `begin` to `end`, deltas as in the whole."""

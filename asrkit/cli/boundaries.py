@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(_by_phone(result)))
     if result.num_missing:
         print(f"utterances without phones in {args.hyp}: {result.num_missing}")
-    overlap = 100 * result.overlap
-    print(f"phones right: {result.num_right} of {result.num_phones}; their spans overlap by {overlap:.1f} %")
+    overlap = f"; their spans overlap by {100 * result.overlap:.1f} %" if result.num_right else ""
+    print(f"phones right: {result.num_right} of {result.num_phones}{overlap}")
     print(result.line())
     return 0
 

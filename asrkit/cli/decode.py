@@ -70,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.force and is_current(stamp, inputs, outputs):
         print(f"{args.out}: decoding is up to date", file=sys.stderr)
         return 0
-    for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
-        old.unlink(missing_ok=True)
 
     # PyTorch takes seconds to load, and these modules need it.
     from asrkit.experiment import TorchModel, load_experiment
@@ -82,6 +80,13 @@ def run(args: argparse.Namespace) -> int:
     config = replace(experiment.config.decoding, **given)
     if (args.nbest or 1) > (config.beam if config.method == "beam" else 1):
         raise ConfigError(f"--nbest {args.nbest}: {config.method} search keeps fewer; give --method beam --beam N")
+    if config.method == "greedy" and (unused := given.keys() - {"method"}):
+        options = " ".join(f"--{name.replace('_', '-')}" for name in names if name in unused)
+        raise ConfigError(f"{options}: greedy search has no such setting; leave it out or give --method beam")
+    if args.lm_weight and experiment.lm is None:
+        raise ConfigError(f"--lm-weight {args.lm_weight:g}: {args.dir} has no language model; give it one (train --lm)")
+    for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
+        old.unlink(missing_ok=True)
     features, model = experiment.config.features, experiment.config.model
     if args.cmvn:
         features = replace(features, cmvn=args.cmvn)

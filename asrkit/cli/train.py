@@ -109,7 +109,7 @@ def _expect_inputs(args: argparse.Namespace, config: ExperimentConfig) -> None:
             f"{at(path)}not found; model.head {config.model.head} learns from phone times; give data that has them, or "
             "take head ctc"
             for data_dir in (args.train, args.dev)
-            if not (path := data_dir / "phones.ctm").is_file()
+            if (data_dir / "text").is_file() and not (path := data_dir / "phones.ctm").is_file()
         ]
     raise_if_any(faults)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from asrkit.cli.decode import read_log_probs
 from asrkit.cli.options import add_force, add_nj
-from asrkit.cli.score import add_protocol, read_references
+from asrkit.cli.score import add_protocol, read_references, read_utt2spk
 from asrkit.config import to_dict
 from asrkit.decoding.confidence import Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
@@ -29,7 +29,6 @@ from asrkit.decoding.tune import (
 )
 from asrkit.errors import at, raise_if_any
 from asrkit.io.atomic import atomic_write
-from asrkit.io.scp import read_table
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
 from asrkit.report.analysis import phone_reliability
@@ -66,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     experiment = load_experiment(args.dir)
     refs = read_references(args.ref / "text")
-    utt2spk = read_table(args.ref / "utt2spk")
-    raise_if_any([f"{at(args.ref / 'utt2spk')}no line for {utt_id}" for utt_id in refs if utt_id not in utt2spk])
+    utt2spk = read_utt2spk(args.ref / "utt2spk", refs, args.ref / "text")
     log_probs = read_log_probs(experiment, args.ref, args.decode_dir, refs)
     protocol = PROTOCOLS[args.protocol]
     dev = StoredSet(log_probs, refs, experiment.tokens, experiment.lm, protocol, args.nj)
@@ -75,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     points = list(track(search_settings(dev, start), "tuning weight and bonus"))
     trials = list(track(search_beam(dev, best_point(points).config), "tuning beam"))
     winner = trials[-1].point
+    speakers = [utt2spk[utt_id] for utt_id in refs]
+    left_out = pool(left_out_counts(points, speakers)).to_dict() if len(set(speakers)) > 1 else None
     evidence, right = map(np.concatenate, dev.evidence(winner.config, dev.search(winner.config)))
     calibration = fit_calibration(evidence, right)
     result = {
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
                 "default settings": DecodingConfig(lm_weight=DecodingConfig().lm_weight if dev.lm else 0.0),
             }.items()
         },
-        "left_out": pool(left_out_counts(points, [utt2spk[utt_id] for utt_id in refs])).to_dict(),
+        "left_out": left_out,
         "beams": [_beam_row(trial) for trial in trials],
         "calibration": {
             **to_dict(calibration),
@@ -147,11 +147,12 @@ def _beam_row(trial: BeamTrial) -> dict[str, Any]:
 
 def _lines(result: Mapping[str, Any]) -> list[str]:
     """The result in short."""
-    winner, beam, fit = result["winner"], result["beams"][-1], result["calibration"]
+    winner, left_out, beam, fit = result["winner"], result["left_out"], result["beams"][-1], result["calibration"]
     lines = [
         f"lm_weight {winner['lm_weight']:g}, insertion_bonus {winner['insertion_bonus']:g}, beam {winner['beam']}: "
         f"dev PER {result['total']['per']:.2f} %",
-        f"settings chosen without the speaker they are counted on: dev PER {result['left_out']['per']:.2f} %",
+        "settings chosen without the speaker they are counted on: "
+        + (f"dev PER {left_out['per']:.2f} %" if left_out else "none (one speaker)"),
     ]
     for name, other in result["compared"].items():
         lines.append(f"{name}: dev PER {other['total']['per']:.2f} %; tuned minus this: {other['difference']:.2f}")
@@ -161,6 +162,8 @@ def _lines(result: Mapping[str, Any]) -> list[str]:
         f"reference; beam {beam['wider']} would improve scores by changing {beam['num_edits']} of "
         f"{beam['num_phones']} phones, in {beam['num_improved']} of {beam['num_utts']} utterances"
     )
+    if not fit["after"]["number"]:
+        return [*lines, "confidences: no phones were found to calibrate them on"]
     lines.append(
         f"confidences: expected calibration error {100 * fit['after']['ece']:.2f} % over "
         f"{fit['after']['number']} phones of dev ({100 * fit['before']['ece']:.2f} % before calibration)"

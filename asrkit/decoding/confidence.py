@@ -181,17 +181,17 @@ def fit_calibration(evidence: np.ndarray, right: np.ndarray) -> Calibration:
     num_right = np.count_nonzero(right)
     targets = np.where(right, (num_right + 1) / (num_right + 2), 1 / (len(right) - num_right + 2))
     inputs = np.column_stack([evidence, np.ones(len(right))])
-    penalty = np.array([1e-3, 1e-3, 1e-3])
+    penalty = 1e-3
 
     def loss(weights: np.ndarray) -> float:
         values = inputs @ weights
-        return float(np.sum(np.logaddexp(0, values) - targets * values) + weights @ (penalty * weights) / 2)
+        return float(np.sum(np.logaddexp(0, values) - targets * values) + penalty * weights @ weights / 2)
 
     weights = np.zeros(3)
     for _ in range(100):
         found = _logistic(inputs @ weights)
         gradient = inputs.T @ (found - targets) + penalty * weights
-        hessian = (inputs.T * (found * (1 - found))) @ inputs + np.diag(penalty)
+        hessian = (inputs.T * (found * (1 - found))) @ inputs + penalty * np.eye(3)
         step = np.linalg.solve(hessian, gradient)
         while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-9:
             step /= 2

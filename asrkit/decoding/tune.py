@@ -169,22 +169,23 @@ def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
 def best_point(points: Iterable[Point]) -> Point:
     """The fewest errors; of equals the lowest weight, then the smallest bonus, then the lower one."""
 
-    def rank(point: Point) -> tuple[float, ...]:
-        config = point.config
-        return (point.total.num_errors, config.lm_weight, abs(config.insertion_bonus), config.insertion_bonus)
+    return min(points, key=lambda point: (point.total.num_errors, *_size(point.config)))
 
-    return min(points, key=rank)
+
+def _size(config: DecodingConfig) -> tuple[float, ...]:
+    """What decides between settings with equally many errors: the least wins."""
+    return config.lm_weight, abs(config.insertion_bonus), config.insertion_bonus
 
 
 def left_out_counts(points: Sequence[Point], groups: Sequence[str]) -> tuple[Counts, ...]:
     """Each utterance's counts with the setting that is best on all utterances of other groups than its own.
 
-    `groups`: one an utterance, such as its speaker. This is free of the favour that comes from choosing and counting
-    on the same utterances.
+    `groups`: one an utterance, such as its speaker; two different ones at least. This is free of the favour that comes
+    from choosing and counting on the same utterances.
     """
     members = np.array(groups)
     errors = np.array([[counts.num_errors for counts in point.counts] for point in points])
-    ranked = sorted(range(len(points)), key=lambda index: (points[index].config.lm_weight, index))
+    ranked = sorted(range(len(points)), key=lambda index: _size(points[index].config))
     chosen = {}
     for group in dict.fromkeys(groups):
         others = errors[:, members != group].sum(axis=1)

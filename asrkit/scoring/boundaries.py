@@ -70,6 +70,8 @@ class BoundaryResult:
 
     def line(self) -> str:
         found = self.boundaries
+        if not len(found.seconds):
+            return f"boundaries: no two neighbours are right [ 0 of {self.num_boundaries} ]"
         shares = ", ".join(f"{found.share_within(ms):.1f} % within {ms} ms" for ms in TOLERANCES_MS)
         return (
             f"boundaries {shares}; mean {found.mean_abs_ms:.1f} ms, median {found.median_abs_ms:.1f} ms "

@@ -5,11 +5,12 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from asrkit.config import load_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.experiment import load_experiment
+from asrkit.experiment import load_experiment, update_decoding
 from asrkit.recognizer import Recognizer
 from asrkit.scoring.per import read_transcripts, score
 from asrkit.settings import ExperimentConfig
@@ -125,6 +126,38 @@ def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
     refused = run_asrkit(*decode, "--nbest", 4, "--beam", 3, check=False)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert "--nbest 4" in refused.stderr
+    refused = run_asrkit(*decode, "--method", "greedy", "--beam", 3, "--lm-weight", 1, check=False)
+    assert "--beam --lm-weight: greedy search has no such setting" in refused.stderr
+    assert read_transcripts(tmp_path / "hyp") == hyps  # what is refused leaves earlier results
+    assert (tmp_path / "nbest.jsonl").exists()
+
+
+def test_without_a_language_model_its_weight_is_refused(tones, tmp_path):
+    exp = tmp_path / "exp"
+    shutil.copytree(tones / "exp", exp)
+    update_decoding(exp, load_experiment(exp).config.decoding, None)
+    decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", tmp_path / "out")
+    refused = run_asrkit(*decode, "--lm-weight", 0.5, check=False)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert f"--lm-weight 0.5: {exp} has no language model" in refused.stderr
+    run_asrkit(*decode, "--lm-weight", 0)
+
+
+def test_tuning_takes_one_speaker_and_a_network_that_finds_no_phones(tones, tmp_path):
+    exp, data = tmp_path / "exp", tmp_path / "data"
+    shutil.copytree(tones / "exp", exp)
+    shutil.copytree(tones / "data/dev", data)
+    utts = [*read_transcripts(data / "text")]
+    (data / "utt2spk").write_text("".join(f"{utt} {utts[0]}\n" for utt in utts))
+    saved = torch.load(exp / "final.pt", weights_only=True)
+    saved["model"]["output.bias"][0] += 100.0  # the blank
+    saved["config"] = saved["config"].replace("cmvn: speaker", "cmvn: utterance")
+    torch.save(saved, exp / "final.pt")
+    run_asrkit("decode", "--dir", exp, "--data", data, "--out", exp / "decode_dev")
+    done = run_asrkit("tune", "--dir", exp, "--ref", data, "--decode-dir", exp / "decode_dev")
+    assert "settings chosen without the speaker they are counted on: none (one speaker)" in done.stdout
+    assert done.stdout.splitlines()[-1] == "confidences: no phones were found to calibrate them on"
+    assert "dev PER 100.00 %" in done.stdout
 
 
 def test_the_analysis_is_of_what_was_decoded(tones, tuned):

@@ -182,6 +182,48 @@ def test_what_is_aligned_at_a_time_does_not_grow(monkeypatch):
     assert max(num_phones for _, num_phones in sizes) < len(found.phones) / 3
 
 
+def test_a_long_gap_is_not_held(monkeypatch):
+    """What is held stays bounded when nothing is said, and phones before and after have their times."""
+    held = []
+
+    class Timer(longform.PhoneTimer):
+        def accept(self, outputs):
+            super().accept(outputs)
+            held.append(len(self._log_probs))
+
+    monkeypatch.setattr(longform, "PhoneTimer", Timer)
+    monkeypatch.setattr(longform, "_SETTLE", 1.0)
+    model = ShortSighted("both")
+
+    decoder, samples = make_decoder(model), sounds(100)
+    outputs = longform._outputs
+
+    def with_a_gap(*args):
+        """Blanks alone from 5 to 95 s."""
+        step = 0
+        for found in outputs(*args):
+            steps = np.arange(step, step + len(found.log_probs))
+            step += len(steps)
+            gap = (steps >= 500 / 3) & (steps < 9500 / 3)
+            found.log_probs[gap] = np.log([0.9996, *[0.0001] * 4])
+            yield found
+
+    monkeypatch.setattr(longform, "_outputs", with_a_gap)
+    whole = run(model, decoder, samples, Windows(5.0, 0.1))
+    most = max(held)
+    held.clear()
+    monkeypatch.setattr(longform, "_LONGEST_GAP", 8.0)
+    found = run(model, decoder, samples, Windows(5.0, 0.1))
+    assert most > 80 / 0.03
+    assert max(held) < 20 / 0.03
+    assert found.phones == whole.phones
+    middles = [[(time.start + time.end) / 2 for time in each.times] for each in (found, whole)]
+    assert len(middles[0]) > 20
+    np.testing.assert_allclose(*middles, atol=0.2)
+    assert not any(6 < middle < 94 for middle in middles[0])
+    np.testing.assert_allclose(found.confidences, whole.confidences, atol=0.1)
+
+
 def test_alternatives_are_ranked_and_begin_with_the_result():
     model = ShortSighted("ctc")
     decoder, samples = make_decoder(model), sounds(2)

@@ -29,6 +29,14 @@ def test_figures_are_printed_and_written(tmp_path, capsys):
     assert found["starts"]["b"]["mean_abs_ms"] == 15
 
 
+def test_nothing_right_is_no_number(tmp_path, capsys):
+    (tmp_path / "ref.ctm").write_text("u 1 0 1 a\nu 1 1 1 b\n")
+    (tmp_path / "hyp.ctm").write_text("u 1 0 1 x\n")
+    assert main(["boundaries", "--ref", str(tmp_path / "ref.ctm"), "--hyp", str(tmp_path / "hyp.ctm")]) == 0
+    lines = ["phones right: 0 of 2", "boundaries: no two neighbours are right [ 0 of 1 ]"]
+    assert capsys.readouterr().out.splitlines() == lines
+
+
 def test_faults_are_named(tmp_path, capsys):
     (tmp_path / "ref.ctm").write_text(REF)
     (tmp_path / "hyp.ctm").write_text("u1 1 0.5 a\n")

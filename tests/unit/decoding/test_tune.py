@@ -96,6 +96,9 @@ def test_left_out_counts_choose_on_the_others():
     assert [c.num_sub for c in left_out_counts([a, b], ["x", "y", "z"])] == [9, 5, 5]
     assert [c.num_sub for c in left_out_counts([b, a], ["x", "y", "z"])] == [9, 5, 5]
     assert [c.num_sub for c in left_out_counts([a], ["x", "y", "z"])] == [1, 5, 5]
+    # Of equals the same wins as in best_point.
+    small, large = point(0.2, -0.5, 7, 3), point(0.2, 1.0, 4, 3)
+    assert [c.num_sub for c in left_out_counts([large, small], ["x", "y"])] == [7, 3]
 
 
 def test_the_beam_is_the_smallest_that_is_wide_enough(monkeypatch):
