@@ -32,8 +32,8 @@ _COMMIT_S = 10.0  # how often phones that are certain become final, in seconds
 class StreamResult:
     """Phones since the last final result: those found so far (`is_final` False; they may change), or the final ones.
 
-    Final phones have times, in seconds from the beginning of the stream, and confidences. `end`: seconds of audio that
-    the result takes into account.
+    Final phones have times, in seconds from the beginning of the stream, and confidences. `end`, in seconds: how
+    much audio phones that may change take into account; when the last of the final ones ends.
     """
 
     phones: tuple[str, ...]
