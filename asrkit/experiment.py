@@ -170,7 +170,7 @@ class TorchModel:
         feats = torch.from_numpy(self._finish(static, stats)).to(self._device)
         phases = torch.arange(self.config.skip, device=self._device)
         lens = torch.full_like(phases, len(feats))
-        _, ctc, frames = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
+        _, ctc, frames, _ = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
         if ctc is None:
             ctc = torch.nn.functional.pad(frames, (1, 0), value=-torch.inf)
         heads = [[None] * len(phases) if head is None else head.cpu().numpy() for head in (ctc, frames)]

@@ -301,8 +301,11 @@ def _layer_norm(graph: _Graph, values: str, norm: nn.LayerNorm) -> str:
 
 
 def _log_softmax(graph: _Graph, hidden: str, head: nn.Linear) -> str:
-    scores = graph.op("Add", graph.op("MatMul", hidden, graph.const(head.weight.T)), graph.const(head.bias))
-    return graph.op("LogSoftmax", scores, axis=1)
+    return graph.op("LogSoftmax", _linear(graph, hidden, head), axis=1)
+
+
+def _linear(graph: _Graph, values: str, layer: nn.Linear) -> str:
+    return graph.op("Add", graph.op("MatMul", values, graph.const(layer.weight.T)), graph.const(layer.bias))
 
 
 def _recurrent_stack(graph: _Graph, steps: str, model: AcousticModel) -> str:
@@ -310,6 +313,9 @@ def _recurrent_stack(graph: _Graph, steps: str, model: AcousticModel) -> str:
     config = model.config
     size = _weights(model.stack.layers[0], "weight_ih_l0").shape[1]
     for number, (layer, norm) in enumerate(zip(model.stack.layers, model.stack.norms, strict=True)):
+        if model.feedback is not None and number > 0:
+            found = graph.op("Softmax", _linear(graph, steps, model.output), axis=1)
+            steps = graph.op("Add", steps, _linear(graph, found, model.feedback))
         if config.cell == "jordan" or config.projection_size is not None:
             outputs = _looped(graph, steps, layer, number, config)
         else:

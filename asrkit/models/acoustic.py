@@ -5,6 +5,7 @@ Legend: N utterances, T frames, D feature dim, T' steps, V output classes: blank
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,14 +24,16 @@ class ModelOutput(NamedTuple):
     log_prob_lens: Tensor  # (N,) steps
     ctc_log_probs: Tensor | None  # (N, T', V)
     frame_log_probs: Tensor | None  # (N, T', V - 1): class p is token p + 1
+    lower_log_probs: Sequence[Tensor] = ()  # with self-conditioning, in training: CTC's (N, T', V) on the layers below
 
 
 class AcousticModel(nn.Module):
     """Features (N, T, D) to log-probabilities (N, T', V) over blank (id 0) and phones.
 
     Head "ctc": Graves et al. 2006; "frames": a phone for every step (Graves and Schmidhuber 2005); "both": one of
-    each on the same layers. A result does not depend on the padding or on the other utterances of the batch, and
-    neither do its gradients.
+    each on the same layers. With self-conditioning (Nozaki and Komatsu 2021) CTC's output layer reads the lower
+    layers too, and the probabilities found there are added, through a linear layer, to what the next layer sees. A
+    result does not depend on the padding or on the other utterances of the batch, and neither do its gradients.
     """
 
     def __init__(self, config: ModelConfig, feat_dim: int, num_tokens: int, feat_channels: int = 1):
@@ -49,6 +52,7 @@ class AcousticModel(nn.Module):
         size = self.stack.output_size
         self.output = nn.Linear(size, num_tokens) if config.head != "frames" else None
         self.frame_output = nn.Linear(size, num_tokens - 1) if config.head != "ctc" else None
+        self.feedback = nn.Linear(num_tokens, size) if config.self_conditioning else None
         initialise(self, config.init, config.init_range)
 
     def forward(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -57,7 +61,7 @@ class AcousticModel(nn.Module):
         Those of CTC; of a model without that head those of the frames, with a blank of probability 0. `offsets` is
         stack_frames'.
         """
-        lens, ctc, frames = self.outputs(feats, feat_lens, offsets)
+        lens, ctc, frames, _ = self.outputs(feats, feat_lens, offsets)
         return (nn.functional.pad(frames, (1, 0), value=-torch.inf) if ctc is None else ctc), lens
 
     def outputs(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> ModelOutput:
@@ -66,9 +70,15 @@ class AcousticModel(nn.Module):
             frames = torch.arange(feats.shape[1], device=feats.device)
             feats = self.frontend(feats, frames >= feat_lens[:, None])
         steps, step_lens = stack_frames(feats, feat_lens, self.config.stack, self.config.skip, offsets)
-        hidden = self.stack(steps, step_lens)
+        *lower, hidden = self.stack(steps, step_lens, self.feedback and self._feed_back)
         heads = (self.output, self.frame_output)
-        return ModelOutput(step_lens, *(head and torch.log_softmax(head(hidden), dim=2) for head in heads))
+        log_probs = [head and torch.log_softmax(head(hidden), dim=2) for head in heads]
+        if not self.training:
+            lower = []
+        return ModelOutput(step_lens, *log_probs, [torch.log_softmax(self.output(layer), dim=2) for layer in lower])
+
+    def _feed_back(self, hidden: Tensor) -> Tensor:
+        return self.feedback(torch.softmax(self.output(hidden), dim=-1))
 
     def num_steps(self, num_frames: int) -> int:
         """T' for an utterance of `num_frames` frames."""

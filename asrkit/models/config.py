@@ -31,6 +31,7 @@ class ModelConfig:
     skip: int = 3  # frames from one step to the next
     init: Literal["uniform", "orthogonal"] = "uniform"
     init_range: float | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)
+    self_conditioning: bool = False  # what CTC finds after a layer is told to the next, and trained there too
     head: Literal["ctc", "frames", "both"] = "ctc"  # outputs: CTC, a phone for every step, or one of each
 
     def __post_init__(self) -> None:
@@ -57,6 +58,8 @@ class ModelConfig:
                 )
         if self.nonlinearity == "relu" and self.cell not in ("elman", "jordan"):
             faults.append(f"model.nonlinearity relu is for cells elman and jordan, found cell {self.cell}")
+        if self.self_conditioning and self.head == "frames":
+            faults.append("model.self_conditioning is for heads ctc and both, found head frames; leave it out")
         if self.init_range is not None:
             if self.init != "uniform":
                 faults.append(f"model.init_range is for init uniform, found init {self.init}; leave one out")

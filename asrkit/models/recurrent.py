@@ -25,6 +25,9 @@ warnings.filterwarnings("ignore", "LSTM with projections is not supported with o
 _KERNELS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
 
 
+Feedback = Callable[[Tensor], Tensor]  # (..., output_size) -> the same shape, each frame by itself
+
+
 class RecurrentLayer(nn.Module):
     """One Elman (1990), LSTM (Gers et al. 2000; with projection: Sak et al. 2014) or GRU (Cho et al. 2014) layer.
 
@@ -95,26 +98,29 @@ class RecurrentStack(nn.Module):
         self.is_lstm = config.cell == "peephole_lstm" or (config.cell == "lstm" and config.projection_size is None)
         self.output_size = input_size
 
-    def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
-        """(N, T, D), lens (N,) -> (N, T, output_size). Padded frames hold unspecified values."""
-        if inputs.is_cuda and isinstance(self.layers[0], RecurrentLayer):
-            return self.forward_packed(inputs, lens)
-        if self.is_lstm and not inputs.is_cuda and inputs.dtype == torch.float32 and is_available():
-            return self.forward_kernel(inputs, lens)
-        reverse = reversal_index(lens, inputs.shape[1])
-        return self._run(inputs, lambda layer, frames: layer(frames, reverse))
+    def forward(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
+        """(N, T, D), lens (N,) -> outputs (N, T, output_size), the last layer's. Padded frames hold unspecified values.
 
-    def forward_packed(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        With `feedback`, those of all layers; what it makes of a layer's outputs is added to the next layer's inputs.
+        """
+        if inputs.is_cuda and isinstance(self.layers[0], RecurrentLayer):
+            return self.forward_packed(inputs, lens, feedback)
+        if self.is_lstm and not inputs.is_cuda and inputs.dtype == torch.float32 and is_available():
+            return self.forward_kernel(inputs, lens, feedback)
+        reverse = reversal_index(lens, inputs.shape[1])
+        return self._run(inputs, lambda layer, frames: layer(frames, reverse), feedback)
+
+    def forward_packed(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
         """forward() for torch's own cells on a GPU: packed from end to end, with one cuDNN call a layer."""
         packed = pack_padded_sequence(inputs, lens.cpu(), batch_first=True, enforce_sorted=False)
 
         def run(layer: RecurrentLayer, frames: Tensor) -> Tensor:
             return layer.rnn(PackedSequence(frames, *packed[1:]))[0].data
 
-        outputs = PackedSequence(self._run(packed.data, run), *packed[1:])
-        return pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])[0]
+        outputs = (PackedSequence(frames, *packed[1:]) for frames in self._run(packed.data, run, feedback))
+        return [pad_packed_sequence(frames, batch_first=True, total_length=inputs.shape[1])[0] for frames in outputs]
 
-    def forward_kernel(self, inputs: Tensor, lens: Tensor) -> Tensor:
+    def forward_kernel(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
         """forward() for LSTMs on a CPU: packed from end to end, by asrkit's compiled kernel."""
         packing = packing_of(lens, inputs.shape[1])
 
@@ -122,13 +128,20 @@ class RecurrentStack(nn.Module):
             weights = layer.rnn if isinstance(layer, RecurrentLayer) else layer
             return lstm(frames, packing.batch_sizes, directions_of(weights))
 
-        return unpack(self._run(pack(inputs, packing), run), packing, inputs.shape[:2])
+        outputs = self._run(pack(inputs, packing), run, feedback)
+        return [unpack(frames, packing, inputs.shape[:2]) for frames in outputs]
 
-    def _run(self, inputs: Tensor, run: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
-        for layer, norm in zip(self.layers, self.norms, strict=True):
+    def _run(
+        self, inputs: Tensor, run: Callable[[nn.Module, Tensor], Tensor], feedback: Feedback | None
+    ) -> list[Tensor]:
+        kept = []
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            if feedback is not None and number > 0:
+                inputs = inputs + feedback(inputs)
             outputs = self.dropout(norm(run(layer, inputs)))
             inputs = inputs + outputs if self.residual and inputs.shape == outputs.shape else outputs
-        return inputs
+            kept.append(inputs)
+        return kept if feedback is not None else kept[-1:]
 
 
 def initialise(model: nn.Module, scheme: str, init_range: float | None) -> None:

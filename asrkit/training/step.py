@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from asrkit.batching import Batch
 
+LOWER_SHARE = 1 / 3  # of CTC's loss that of the lower layers, where there is self-conditioning
+
 
 @dataclass
 class LossSum:
     """Losses in nats, summed over utterances, with what they are divided by. The sums are numbers or 0-dim tensors."""
 
-    ctc: Any = 0.0
+    ctc: Any = 0.0  # with self-conditioning the mean over the layers, weighted
     num_tokens: int = 0
     frames: Any = 0.0
     num_labels: int = 0  # steps whose phone is known
@@ -68,6 +70,10 @@ def batch_losses(model: nn.Module, batch: Batch, offsets: Tensor | None, frame_w
     with torch.autocast(batch.feats.device.type, enabled=False):
         if frame_weight < 1:
             loss.ctc = ctc_losses(output.ctc_log_probs, output.log_prob_lens, batch).sum()
+            if output.lower_log_probs:
+                lens, layers = output.log_prob_lens, output.lower_log_probs
+                lower = sum(ctc_losses(log_probs, lens, batch).sum() for log_probs in layers) / len(layers)
+                loss.ctc = (1 - LOWER_SHARE) * loss.ctc + LOWER_SHARE * lower
             loss.num_tokens = int(batch.token_lens.sum())
         if frame_weight > 0:
             labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)

@@ -105,6 +105,8 @@ def test_log_probs_are_those_of_pytorch(cell: str, bidirectional: bool, frontend
         {"stack": 5, "skip": 2},
         {"stack": 4, "skip": 4, "cell": "gru", "init": "orthogonal"},
         {"cell": "peephole_lstm", "init_range": 0.5},
+        {"self_conditioning": True, "num_layers": 3, "residual": True},
+        {"self_conditioning": True, "bidirectional": False, "head": "both"},
     ],
     ids=lambda shape: " ".join(f"{name}={value}" for name, value in shape.items()),
 )

@@ -68,7 +68,7 @@ def run_and_derive(model, batches):
     found = []
     for feats, lens in batches:
         feats = feats.clone().requires_grad_()
-        log_prob_lens, *heads = model.outputs(feats, lens)
+        log_prob_lens, *heads, _ = model.outputs(feats, lens)
         valid = [head[row, :length] for row, length in enumerate(log_prob_lens) for head in heads]
         sum((values**3).sum() for values in valid).backward()
         found += [values.detach() for values in valid]
@@ -81,7 +81,9 @@ def run_and_derive(model, batches):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(
-    "settings", [{**cell, "residual": True} for cell in CELLS] + [{**frontend} for frontend in FRONTENDS], ids=naming
+    "settings",
+    [{**cell, "residual": True} for cell in CELLS] + FRONTENDS + [{"self_conditioning": True}],
+    ids=naming,
 )
 def test_padding_and_batch_change_no_log_prob_and_no_gradient(settings, bidirectional, dtype):
     """Alone, in one batch, and in a batch whose long padding is not even numbers."""
@@ -130,7 +132,7 @@ def test_heads(head):
     """Each head is normalised over its own classes; decoding takes CTC's, or the frames' without a blank."""
     model = make_model(head=head)
     batch, lens = pad(random_feats(10, 8))
-    found_lens, ctc, frames = model.outputs(batch, lens)
+    found_lens, ctc, frames, _ = model.outputs(batch, lens)
     log_probs, log_prob_lens = model(batch, lens)
     assert found_lens.tolist() == log_prob_lens.tolist() == [4, 3]
     assert (ctc is None, frames is None) == (head == "frames", head == "ctc")
@@ -143,6 +145,21 @@ def test_heads(head):
     if ctc is None:
         assert torch.equal(log_probs[:, :, 1:], frames)
         assert (log_probs[:, :, 0] == -torch.inf).all()
+
+
+def test_self_conditioning_tells_a_layer_what_ctc_finds_below_it():
+    model = make_model(self_conditioning=True, dropout=0.0).double()
+    first, second = model.stack.layers
+    seen = {}
+    first.register_forward_hook(lambda _, given, found: seen.update(below=model.stack.norms[0](found)))
+    second.register_forward_hook(lambda _, given, found: seen.update(given=given[0]))
+    batch, lens = pad([matrix.double() for matrix in random_feats(10, 8)])
+    output = model.train().outputs(batch, lens)
+    (lower,) = output.lower_log_probs
+    torch.testing.assert_close(lower, model.output(seen["below"]).log_softmax(2))
+    told = lower.exp() @ model.feedback.weight.T + model.feedback.bias
+    torch.testing.assert_close(seen["given"], seen["below"] + told)
+    assert model.eval().outputs(batch, lens).lower_log_probs == []
 
 
 def test_decoders_take_the_log_probs_of_frames_alone():

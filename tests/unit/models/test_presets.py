@@ -23,7 +23,7 @@ def load(path, num_phones):
 
 def losses(model, feats, lens, tokens, labels):
     """The mean loss of each head: CTC's over tokens, the frames' over steps."""
-    step_lens, ctc, frames = model.outputs(feats, lens)
+    step_lens, ctc, frames, _ = model.outputs(feats, lens)
     found = []
     if ctc is not None:
         token_lens = torch.full((len(tokens),), tokens.shape[1])

@@ -21,6 +21,7 @@ from asrkit.settings import ExperimentConfig
         ("training: {bf16: true}", "bf16 is for device cuda or auto"),
         ("training: {augment: {noise_snr_db: [3, 1]}}", "noise_snr_db must be two values, low and high"),
         ("training: {augment: {speeds: [3]}}", "speeds must be from 0.5 to 2"),
+        ("model: {head: frames, self_conditioning: true}", "self_conditioning is for heads ctc and both"),
         ("model: {cell: gru, projection_size: 3}", "projection_size is for cell lstm"),
         ("model: {projection_size: 128}", "projection_size must be at least 1 and below hidden_size"),
         ("model: {nonlinearity: relu}", "nonlinearity relu is for cells elman and jordan"),

@@ -24,9 +24,10 @@ def make_batch(with_labels=True):
     return Batch(("a", "b", "c"), feats, torch.tensor([12, 9, 6]), tokens, token_lens, labels)
 
 
-def make_model(head):
+def make_model(head, **settings):
     torch.manual_seed(1)
-    config = ModelConfig(num_layers=1, hidden_size=6, dropout=0.0, head=head, stack=2, skip=1)
+    sizes = {"num_layers": 1, "hidden_size": 6, "stack": 2, "skip": 1}
+    config = ModelConfig(**{**sizes, **settings}, dropout=0.0, head=head)
     return AcousticModel(config, 4, 4)
 
 
@@ -82,6 +83,22 @@ def test_gradients_are_those_of_both_losses_weighted(frame_weight):
             assert not gradient.any()
     assert ("output.weight" in found) == (frame_weight < 1)
     assert ("frame_output.weight" in found) == (frame_weight > 0)
+
+
+def test_with_self_conditioning_a_third_of_ctc_is_of_the_lower_layers():
+    model, batch = make_model("ctc", self_conditioning=True, num_layers=3), make_batch()
+    loss = compute_gradients(model, batch, None, 0.0)
+    found = gradients(model)
+    model.zero_grad()
+    output = model.outputs(batch.feats, batch.feat_lens)
+    first, second, last = (
+        ctc_losses(log_probs, output.log_prob_lens, batch).sum() / 5
+        for log_probs in (*output.lower_log_probs, output.ctc_log_probs)
+    )
+    expected = (4 * last + first + second) / 6
+    assert loss.mean(0.0) == pytest.approx(expected.item(), rel=1e-5)
+    expected.backward()
+    torch.testing.assert_close(found, gradients(model), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("head", ["frames", "both"])
