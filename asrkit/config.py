@@ -189,7 +189,8 @@ def _read_mapping(node: yaml.Node, cls: type, prefix: str, marks: dict[str, yaml
     if _is_null(node):
         return cls()  # a section's name alone
     if not isinstance(node, yaml.MappingNode):
-        faults.append(f"{_at(node.start_mark)}{prefix or 'the file'}: expected a mapping of settings, found a {node.id}")
+        what = prefix or "the file"
+        faults.append(f"{_at(node.start_mark)}{what}: expected a mapping of settings, found a {node.id}")
         return _UNREADABLE
     hints = typing.get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]
