@@ -112,3 +112,11 @@ def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
     ]
     pers = re.findall(r"^%PER (\d+\.\d\d) ", done.stdout, re.MULTILINE)
     assert [per for row in fields for per in row[-2:]] == pers
+    differences = [line.split("  ") for line in lines[-2:]]
+    assert [fields[0] for fields in differences] == [
+        "3 layers - 1 layer (unidirectional, lstm, 6 blocks)",
+        "3 layers - 1 layer (bidirectional, lstm, 6 blocks)",
+    ]
+    test_pers = [float(per) for per in pers[1::2]]
+    for fields, shallow, deep in zip(differences, test_pers[::2], test_pers[1::2], strict=True):
+        assert float([field for field in fields if field][3]) == pytest.approx(deep - shallow, abs=0.011)
