@@ -37,7 +37,7 @@ findings_run() {
   root=$1 data=$2 dir=$3/$6_$7_$8.$9 epochs=$4 force=$5
   mkdir -p "$dir"
   exec 3>&1 4>&2 >>"$dir/findings.log" 2>&1
-  trap '[ $? = 0 ] || echo "$0: error: ${dir##*/} failed, see the end of $dir/findings.log; then run the stage again" >&4' EXIT
+  trap '[ $? = 0 ] || echo "$0: error: ${dir##*/} did not finish; see the end of $dir/findings.log, then run the stage again" >&4' EXIT
   asrkit train --config "$root/conf/findings.yaml" --set training.num_epochs="$epochs" --set model.cell="$6" \
     --set model.num_layers="$7" --set model.bidirectional="$([ "$8" = uni ] && echo false || echo true)" \
     --set training.seed="$9" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \

@@ -334,7 +334,9 @@ def test_a_run_of_the_findings_that_fails_is_named_and_ends_the_stage(tree: Tree
     lines = result.stderr.splitlines()
     assert len(lines) == 21
     log = f"{tree.root}/recipes/mini/exp/findings/lstm_1_uni.1/findings.log"
-    assert lines[0].endswith(f"run.sh: error: lstm_1_uni.1 failed, see the end of {log}; then run the stage again")
+    assert lines[0].endswith(
+        f"run.sh: error: lstm_1_uni.1 did not finish; see the end of {log}, then run the stage again"
+    )
     assert "table" not in [call[0] for call in tree.calls()]
 
 
