@@ -28,16 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from asrkit.features.config import FeatureConfig
+    from asrkit.config import load_config
     from asrkit.features.extract import extract_data_dir
+    from asrkit.settings import ExperimentConfig
 
-    features = FeatureConfig()
-    if args.config is not None:
-        # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
-        from asrkit.config import load_config
-        from asrkit.settings import ExperimentConfig
-
-        features = load_config(args.config, ExperimentConfig).features
+    # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
+    features = load_config(args.config, ExperimentConfig, args.overrides).features
     if args.backend is not None:
         features = replace(features, backend=args.backend)
     faults: list[str] = []

@@ -56,6 +56,14 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: built-in values)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="SECTION.SETTING=VALUE",
+        help="a setting in place of the configuration's, such as training.seed=2; as often as there are settings",
+    )
 
 
 def add_audio_options(parser: argparse.ArgumentParser) -> None:

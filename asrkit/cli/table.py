@@ -1,4 +1,4 @@
-"""`asrkit table`: several experiments side by side."""
+"""`asrkit table`: several experiments side by side, those that differ in the seed alone as one row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # PyTorch takes seconds to load, and this module needs it.
-    from asrkit.report.table import read_rows, render_table
+    from asrkit.report.table import read_systems, render_differences, render_table
 
-    print(render_table(read_rows(args.dirs)))
+    systems = read_systems(args.dirs)
+    print(render_table(systems))
+    if differences := render_differences(systems):
+        print("\n" + differences)
     return 0

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    config = load_config(args.config, ExperimentConfig) if args.config else ExperimentConfig()
+    config = load_config(args.config, ExperimentConfig, args.overrides)
     _expect_inputs(args, config)
     tokens = TokenTable.read(args.tokens)
     lm_text = None

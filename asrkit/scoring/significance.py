@@ -81,7 +81,7 @@ def pool_speakers(per_utt: Mapping[str, Counts], utt2spk: Mapping[str, str]) -> 
 
 
 def rate_interval(
-    errors: Sequence[int], refs: Sequence[int], *, num_samples: int | None = None, seed: int = SEED
+    errors: Sequence[float], refs: Sequence[float], *, num_samples: int | None = None, seed: int = SEED
 ) -> Interval:
     """The 95 % interval of 100 * sum(errors) / sum(refs), units being drawn anew; one entry of each per unit.
 
@@ -101,10 +101,23 @@ def compare(
 
     `counts_a` and `counts_b` are of the same units in the same order, with the same reference tokens.
     """
-    refs = np.array([counts.num_ref for counts in counts_a], float)
-    more = np.array([a.num_errors - b.num_errors for a, b in zip(counts_a, counts_b, strict=True)], float)
-    interval, prob_fewer = _bootstrap(more, refs, num_samples, seed)
-    difference = 100.0 * more.sum() / refs.sum() if refs.sum() else float("nan")
+    errors = ([counts.num_errors for counts in system] for system in (counts_a, counts_b))
+    return compare_errors(*errors, [counts.num_ref for counts in counts_a], num_samples=num_samples, seed=seed)
+
+
+def compare_errors(
+    errors_a: Sequence[float],
+    errors_b: Sequence[float],
+    refs: Sequence[float],
+    *,
+    num_samples: int | None = None,
+    seed: int = SEED,
+) -> Comparison:
+    """Like compare for the numbers of errors and of reference tokens; means over several runs may be fractions."""
+    tokens = np.asarray(refs, float)
+    more = np.asarray(errors_a, float) - np.asarray(errors_b, float)
+    interval, prob_fewer = _bootstrap(more, tokens, num_samples, seed)
+    difference = 100.0 * more.sum() / tokens.sum() if tokens.sum() else float("nan")
     return Comparison(float(difference), interval, prob_fewer)
 
 

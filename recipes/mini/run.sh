@@ -6,10 +6,12 @@ recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$recipe/path.sh"
 . "$recipe/cmd.sh"
 . "$recipe/../../tools/recipe.sh"
+. "$recipe/../../tools/findings.sh"
 
 corpus=$recipe/corpus
 data=$recipe/data
 config=$recipe/conf/blstm_ctc.yaml
+last_stage=7 # a plain run ends before it, for it trains 21 networks
 recipe_options "$@"
 
 if stage 0 "prepare data and tokens"; then
@@ -52,4 +54,8 @@ if stage 6 "align the test set, transcribe one file" && first_audio "$data/test"
     > "$dir/aligned_test.ctm"
   [ ! -f "$data/test/phones.ctm" ] || asrkit boundaries --ref "$data/test" --hyp "$dir/aligned_test.ctm"
   asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
+fi
+
+if stage 7 "the textbook's findings in a table"; then
+  findings 8 # epochs
 fi

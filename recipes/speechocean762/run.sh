@@ -6,11 +6,13 @@ recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$recipe/path.sh"
 . "$recipe/cmd.sh"
 . "$recipe/../../tools/recipe.sh"
+. "$recipe/../../tools/findings.sh"
 
 corpus=
 corpus_source="the unpacked speechocean762, from OpenSLR (resource 101)"
 data=$recipe/data
 config=$root/conf/blstm_ctc.yaml
+last_stage=7 # a plain run ends before it, for it trains 21 networks
 recipe_options "$@"
 
 if stage 0 "prepare data and tokens"; then
@@ -48,4 +50,8 @@ fi
 
 if stage 6 "transcribe one test file" && first_audio "$data/test"; then
   asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
+fi
+
+if stage 7 "the textbook's findings in a table"; then
+  findings 12 # epochs
 fi

@@ -87,19 +87,21 @@ def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
         *(tmp_path / "recipes/farsdat/run.sh", "--stage", "7", "--data", "data", "--nj", "1"),
         *("--config", "small.yaml", "--dir", "exp/small"),
     )
-    title, header, *rows = done.stdout.splitlines()[-6:]
-    assert re.fullmatch(r"PER in per cent; test: data/test, \d+ reference tokens, protocol as-is", title)
-    assert header.split("  ")[0] == "experiment" and header.endswith("dev PER  test PER")
+    lines = done.stdout.splitlines()
+    (start,) = (index for index, line in enumerate(lines) if line.startswith("experiment  "))
+    header, *rows = lines[start : start + 5]
+    assert re.fullmatch(r"test: data/test, \d+ reference tokens, protocol as-is, 2 speakers", lines[start - 3])
+    assert header.endswith("dev PER  test PER")  # two speakers are too few for intervals
     fields = [row.split() for row in rows]
-    assert [row[:4] for row in fields] == [
-        ["textbook_lstm", "unidirectional", "1", "6"],
-        ["textbook_lstm_deep", "unidirectional", "3", "6"],
-        ["textbook_blstm", "bidirectional", "1", "6"],
-        ["textbook_blstm_deep", "bidirectional", "3", "6"],
+    assert [row[:6] for row in fields] == [
+        ["textbook_lstm", "1", "lstm", "unidirectional", "1", "6"],
+        ["textbook_lstm_deep", "1", "lstm", "unidirectional", "3", "6"],
+        ["textbook_blstm", "1", "lstm", "bidirectional", "1", "6"],
+        ["textbook_blstm_deep", "1", "lstm", "bidirectional", "3", "6"],
     ]
     # A layer of H blocks over D inputs has 4 H (D + H + 2) weights a direction, the output 31 (D + 1).
     layer = [4 * 6 * (inputs + 6 + 2) for inputs in (39, 6, 12)]
-    assert [row[4] for row in fields] == [
+    assert [row[6] for row in fields] == [
         f"{count:,}"
         for count in (
             layer[0] + 31 * 7,
@@ -110,3 +112,11 @@ def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
     ]
     pers = re.findall(r"^%PER (\d+\.\d\d) ", done.stdout, re.MULTILINE)
     assert [per for row in fields for per in row[-2:]] == pers
+    differences = [line.split("  ") for line in lines[-2:]]
+    assert [fields[0] for fields in differences] == [
+        "3 layers - 1 layer (unidirectional, lstm, 6 blocks)",
+        "3 layers - 1 layer (bidirectional, lstm, 6 blocks)",
+    ]
+    test_pers = [float(per) for per in pers[1::2]]
+    for fields, shallow, deep in zip(differences, test_pers[::2], test_pers[1::2], strict=True):
+        assert float([field for field in fields if field][3]) == pytest.approx(deep - shallow, abs=0.011)

@@ -1,6 +1,7 @@
 """The recipes' command lines: options, stages and what they pass on, with asrkit and set-up replaced by recorders."""
 
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from asrkit.cli import main as cli
+from asrkit.config import load_config
+from asrkit.settings import ExperimentConfig
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.sh"))
@@ -24,7 +27,13 @@ STAGES = [
     "score, report and analyse",
     "transcribe one test file",
 ]
-ON_REQUEST = {"farsdat": ["the textbook's networks in a table"]}  # stages that a plain run leaves out
+FINDINGS = "the textbook's findings in a table"
+# Stages that a plain run leaves out.
+ON_REQUEST = {
+    "farsdat": ["the textbook's networks in a table"],
+    "mini": [FINDINGS],
+    "speechocean762": [FINDINGS],
+}
 VERBS = ["prepare", "extract", "train-lm", "train", "decode", "tune", "decode", "decode"]
 VERBS += ["report", "analyse", "report", "analyse", "transcribe"]
 ALIGNING = "align the test set, transcribe one file"
@@ -286,6 +295,49 @@ def test_a_stage_on_request_runs_when_it_is_named(tree: Tree) -> None:
         assert [value_of(call, "--dir") for call in calls if call[0] == "train"] == networks
         assert calls[-1][1:] == networks
     assert tree.run("farsdat", "--stage", "7", "--stop-stage", "6").returncode == 2
+
+
+@pytest.mark.parametrize(("recipe", "epochs"), [("mini", 8), ("speechocean762", 12)])
+def test_the_findings_train_each_network_with_each_seed(tree: Tree, recipe: str, epochs: int) -> None:
+    result = tree.run(recipe, "--stage", "7", "--force", "--nj", "2", "--data", "my data")
+    assert (result.returncode, result.stderr) == (0, "")
+    stage, *lines = result.stdout.splitlines()
+    assert stage == f"== stage 7: {FINDINGS} ==" and len(lines) == 21
+    extract, *calls, table = tree.calls()
+    assert (extract[0], table[0]) == ("extract", "table")
+    experiments = table[1:]
+    systems = ("lstm_1_uni", "lstm_1_bi", "lstm_2_uni", "lstm_2_bi", "lstm_3_bi", "elman_1_bi", "elman_2_bi")
+    folder = f"{tree.root}/recipes/{recipe}/exp/findings"
+    assert experiments == [f"{folder}/{system}.{seed}" for system in systems for seed in (1, 2, 3)]
+    of_run = {
+        experiment: [call for call in calls if any(experiment in part for part in call)] for experiment in experiments
+    }
+    assert sum(map(len, of_run.values())) == len(calls)
+    for run in of_run.values():
+        assert [call[0] for call in run] == ["train", "decode", "report", "decode", "report"]
+        assert all("--force" in call for call in run)
+        assert all(value_of(call, "--method") == "greedy" for call in run if call[0] == "decode")
+        assert [call[call.index("--data" if call[0] == "decode" else "--ref") + 1] for call in run[1:]] == (
+            ["my data/dev"] * 2 + ["my data/test"] * 2
+        )
+    train = of_run[f"{folder}/elman_2_bi.3"][0]
+    overrides = [value for option, value in itertools.pairwise(train) if option == "--set"]
+    config = load_config(value_of(train, "--config"), ExperimentConfig, overrides)
+    assert (config.model.cell, config.model.num_layers, config.model.bidirectional) == ("elman", 2, True)
+    assert (config.training.seed, config.training.num_epochs) == (3, epochs)
+    assert "model.bidirectional=false" in of_run[f"{folder}/lstm_1_uni.1"][0]
+
+
+def test_a_run_of_the_findings_that_fails_is_named_and_ends_the_stage(tree: Tree) -> None:
+    result = tree.run("mini", "--stage", "7", "--nj", "1", FAILING_VERB="train")
+    assert result.returncode != 0
+    lines = result.stderr.splitlines()
+    assert len(lines) == 21
+    log = f"{tree.root}/recipes/mini/exp/findings/lstm_1_uni.1/findings.log"
+    assert lines[0].endswith(
+        f"run.sh: error: lstm_1_uni.1 did not finish; see the end of {log}, then run the stage again"
+    )
+    assert "table" not in [call[0] for call in tree.calls()]
 
 
 def test_options_of_a_corpus_reach_stage_0(tree: Tree) -> None:

@@ -1,4 +1,4 @@
-"""recipes/speechocean762/run.sh from stage 0 to 6, on a small tree of tones in that corpus's layout."""
+"""recipes/speechocean762/run.sh from stage 0 to 7 on a small tree of tones in that corpus's layout."""
 
 import re
 import subprocess
@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+from asrkit.config import load_config
+from asrkit.models.config import ModelConfig
+from asrkit.settings import ExperimentConfig
+from asrkit.training.config import TrainingConfig
 
 ROOT = Path(__file__).parents[2]
 TONES_HZ = {"AA": 400, "IY": 1000, "S": 2500}
@@ -87,3 +92,43 @@ def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace):
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
     assert re.findall(r"^%PER.*$", again.stdout, re.MULTILINE) == pers
     assert [path.name for path, time in before.items() if path.stat().st_mtime_ns != time] == []
+
+
+def test_the_findings_are_a_table_of_means_over_seeds(workplace, tmp_path):
+    """A copy of the recipe with one small network, on the data of the test above."""
+    for folder in ("tools", "recipes/speechocean762"):
+        (tmp_path / folder).mkdir(parents=True)
+        for path in (ROOT / folder).glob("*.sh"):
+            (tmp_path / folder / path.name).write_bytes(path.read_bytes())
+            (tmp_path / folder / path.name).chmod(0o755)
+    (tmp_path / "tools/setup.sh").write_text("#!/bin/sh\n")
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/findings.yaml").write_text("model: {hidden_size: 6}\n")
+    grid = tmp_path / "tools/findings.sh"
+    text = re.sub(r'findings_seeds=".*"', 'findings_seeds="1 2"', grid.read_text())
+    grid.write_text(re.sub(r'findings_networks="[^"]*"', 'findings_networks="lstm 1 bi"', text))
+    recipe = tmp_path / "recipes/speechocean762/run.sh"
+    recipe.write_text(re.sub(r"findings \d+ #", "findings 2 #", recipe.read_text()))
+    command = [str(recipe), "--stage", "7", "--data", "data", "--dir", "exp/small", "--config", "small.yaml"]
+
+    done = subprocess.run([*command, "--nj", "2"], cwd=workplace, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    found = re.findall(r"^exp/findings/(\S+): test %PER (\S+) ", done.stdout, re.MULTILINE)
+    pers = {experiment: float(per) for experiment, per in found}
+    row = lines[-1].split()
+    assert row[:6] == ["lstm_1_bi", "2", "lstm", "bidirectional", "1", "6"]
+    by_seed = [pers[f"lstm_1_bi.{seed}"] for seed in (1, 2)]
+    assert float(row[-4]) == pytest.approx(sum(by_seed) / 2, abs=0.011)
+    assert row[-3:] == [f"{min(by_seed):.2f}", "to", f"{max(by_seed):.2f}"]
+
+    experiment = workplace / "exp/findings/lstm_1_bi.2"
+    config = load_config(experiment / "config.yaml", ExperimentConfig)
+    assert config.model == ModelConfig(num_layers=1, hidden_size=6)
+    assert config.training == TrainingConfig(seed=2, num_epochs=2)
+    log = experiment / "findings.log"
+    assert "dev PER" in log.read_text()
+    again = subprocess.run([*command, "--nj", "1"], cwd=workplace, capture_output=True, text=True)
+    assert again.stdout.splitlines()[-6:] == lines[-6:]
+    assert "training is up to date" in log.read_text()

@@ -114,6 +114,58 @@ def test_dumping_and_loading_gives_the_same_settings(tmp_path):
     assert parse_config(config_text(ExperimentConfig()), ExperimentConfig, "d") == ExperimentConfig()
 
 
+def put(text: str, *overrides: str) -> Outer:
+    return parse_config(text, Outer, "c.yaml", overrides)
+
+
+def test_overrides_are_put_over_the_file():
+    text = "name: a\ninner: {rate: 1, size: 7}\n"
+    assert put(text, "inner.size=8", "maybe=1e-3", "sizes=[4, 5]") == Outer("a", True, 0.001, (4, 5), Inner(1.0, 8))
+    assert put(text, "inner.size=8", "inner.size=9", "inner.kind=gru").inner == Inner(1.0, 9, "gru")
+    assert put(text, "inner={kind: gru}").inner == Inner(kind="gru")
+    assert put("maybe: 2\ninner:\n", "maybe=", "inner.size=2") == Outer(inner=Inner(size=2))
+    assert put("", "name=no") == Outer("no")
+    assert load_config(None, Outer, ["inner.size=9"]) == Outer(inner=Inner(size=9))
+    assert load_config(None, Outer) == Outer()
+
+
+def test_a_fault_of_an_override_names_it_and_the_file_s_keep_their_lines():
+    with pytest.raises(ConfigError) as caught:
+        put("name: a\ninner:\n  rate: x\n  size: 0\nname: b\n", "inner.size=-1", "flag=2", "inner.sise=1", "nam=b")
+    assert str(caught.value).split("\n") == [
+        "c.yaml:3: inner.rate: expected a finite number, found 'x'",
+        "--set inner.sise=1: unknown setting 'inner.sise'; did you mean 'size'?",
+        "--set inner.size=-1: inner.size must be at least 1, found -1",
+        "c.yaml:5: name is set twice; keep one",
+        "--set flag=2: flag: expected true or false, found '2'",
+        "--set nam=b: unknown setting 'nam'; did you mean 'name'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("inner.size", "--set inner.size: expected SECTION.SETTING=VALUE, such as training.seed=2"),
+        ("=3", "--set =3: expected SECTION.SETTING=VALUE"),
+        ("inner.=3", "--set inner.=3: expected SECTION.SETTING=VALUE"),
+        ("name.x=3", "--set name.x=3: no setting 'x': c.yaml:1 holds no section of settings"),
+        ("flag.x=3", "--set flag.x=3: flag: expected true or false, found a mapping"),
+        ("sizes=[1", "--set sizes=[1: not valid YAML"),
+        ("inner=3", "--set inner=3: inner: expected a mapping of settings"),
+    ],
+)
+def test_malformed_overrides(override, message):
+    with pytest.raises(ConfigError) as caught:
+        put("name: a\n", override)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_settings_that_do_not_go_together_are_reported_where_one_of_them_is_set():
+    with pytest.raises(ConfigError) as caught:
+        parse_config("model: {head: ctc}\n", ExperimentConfig, "c.yaml", ["training.pretrain_epochs=2"])
+    assert str(caught.value).startswith("--set training.pretrain_epochs=2: training.pretrain_epochs is for model.head")
+
+
 SHIPPED = sorted(Path(__file__).parents[2].glob("conf/*.yaml")) + sorted(
     Path(__file__).parents[2].glob("recipes/*/conf/*.yaml")
 )

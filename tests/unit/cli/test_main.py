@@ -77,3 +77,21 @@ def test_every_verb_has_a_module_with_options():
 def test_positive_int_refuses(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected a whole number"):
         positive_int(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract", "DATA"],
+        ["train", "--train", "DATA", "--dev", "DATA", "--tokens", "DATA/tokens.txt", "--dir", "EXP"],
+    ],
+)
+def test_settings_on_the_command_line_are_checked_like_a_file_s(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("training: {seed: 1}\n")
+    assert cli.main([*arguments, "--config", "c.yaml", "--set", "training.sed=2", "--set", "model.num_layers=0"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"asrkit {arguments[0]}: error: --set training.sed=2: unknown setting 'training.sed'; did you mean 'seed'?",
+        f"asrkit {arguments[0]}: error: --set model.num_layers=0: model.num_layers must be at least 1, found 0",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]

@@ -1,0 +1,50 @@
+# shellcheck shell=bash disable=SC2154 # run.sh and this file share their variables
+# "The textbook's findings": networks that differ in direction, depth and cell, each trained with several seeds, in a
+# table with their differences. Sourced after recipe.sh by the recipes that have this stage.
+
+findings_networks="lstm 1 uni
+lstm 1 bi
+lstm 2 uni
+lstm 2 bi
+lstm 3 bi
+elman 1 bi
+elman 2 bi"
+findings_seeds="1 2 3"
+
+# Train ($1 epochs), decode and score what is not up to date, two runs at a time if $nj allows; then print the table.
+findings() {
+  local exp epochs=$1 network seed runs=() dirs=()
+  exp=$(dirname "$dir")/findings
+  while read -r network; do
+    for seed in $findings_seeds; do
+      runs+=("$network $seed")
+      dirs+=("$exp/${network// /_}.$seed")
+    done
+  done <<<"$findings_networks"
+  # Up to date, unless --config has other frames.
+  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$root/conf/findings.yaml" --nj "$nj" \
+    ${extract_options[@]+"${extract_options[@]}"}
+  export -f findings_run
+  # xargs rather than background jobs, which an interrupt would leave running.
+  printf '%s\n' "${runs[@]}" | xargs -n 4 -P "$((nj < 2 ? 1 : 2))" \
+    bash -euo pipefail -c 'findings_run "$@"' "$0" "$root" "$data" "$exp" "$epochs" "$force"
+  asrkit table "${dirs[@]}"
+}
+
+# One run, in a shell of its own: ROOT DATA EXP EPOCHS FORCE CELL LAYERS uni|bi SEED. What it prints goes to a log.
+# Search is greedy, for a language model hides what the networks differ in.
+findings_run() {
+  root=$1 data=$2 dir=$3/$6_$7_$8.$9 epochs=$4 force=$5
+  mkdir -p "$dir"
+  exec 3>&1 4>&2 >>"$dir/findings.log" 2>&1
+  trap '[ $? = 0 ] || echo "$0: error: ${dir##*/} did not finish; see the end of $dir/findings.log, then run the stage again" >&4' EXIT
+  asrkit train --config "$root/conf/findings.yaml" --set training.num_epochs="$epochs" --set model.cell="$6" \
+    --set model.num_layers="$7" --set model.bidirectional="$([ "$8" = uni ] && echo false || echo true)" \
+    --set training.seed="$9" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \
+    --dir "$dir" --resume ${force:+--force}
+  for set in dev test; do
+    asrkit decode --method greedy --dir "$dir" --data "$data/$set" --out "$dir/decode_$set" --nj 1 ${force:+--force}
+    asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" ${force:+--force}
+  done
+  echo "$dir: test $(tail -n 1 "$dir/findings.log")" >&3
+}
