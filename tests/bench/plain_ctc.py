@@ -8,7 +8,7 @@ torch's bidirectional LSTM on padded batches, dropout also before the output, no
 falls linearly in the last third, clipped gradients, greedy decoding, the epoch of lowest dev PER. One thread.
 
 Prints the dev PER of each epoch with the CPU seconds so far; writes the hypotheses of the best one to DIR/dev (and
-DIR/test), to be compared with another system's: `asrkit compare --ref data/dev/text A/hyp DIR/dev`.
+DIR/test), to be compared with another system's by `asrkit compare`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ STACK, HIDDEN, LAYERS, DROPOUT, NOISE, RATE, CLIP, BATCH_SIZE = 3, 128, 3, 0.4, 
 class Model(nn.Module):
     def __init__(self, feat_dim: int, num_tokens: int):
         super().__init__()
-        self.lstm = nn.LSTM(
-            STACK * feat_dim, HIDDEN, LAYERS, batch_first=True, bidirectional=True, dropout=DROPOUT
-        )  # fmt: skip
+        settings = {"batch_first": True, "bidirectional": True, "dropout": DROPOUT}
+        self.lstm = nn.LSTM(STACK * feat_dim, HIDDEN, LAYERS, **settings)
         self.output = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(2 * HIDDEN, num_tokens))
 
     def forward(self, steps: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
+from asrkit.data.data_dir import write_data_dir
+from asrkit.features.config import FeatureConfig
+from asrkit.features.extract import extract_data_dir
+from asrkit.lang.tokens import TokenTable
+from asrkit.scoring.per import read_transcripts, score
+from asrkit.types import Utterance
+
 
 def test_the_last_line_is_json_and_a_peer_that_is_missing_is_named():
     hide = "import runpy, sys; sys.modules['torchaudio'] = None; sys.argv[1:] = ['--utts', '2', '--rounds', '1']\n"
@@ -28,3 +38,30 @@ def test_training_is_compared_with_what_there_is(tmp_path: Path):
     ratios = json.loads(result.stdout.splitlines()[-1])["ratios"]
     assert list(ratios) == ["packed", "bare_lstm_overhead", "two_cores"]
     assert all(ratio > 0 for ratio in ratios.values())
+
+
+def test_the_plain_baseline_trains_and_leaves_its_hypotheses(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    refs = {}
+    for name, number in [("train", 6), ("dev", 2), ("test", 2)]:
+        utts = []
+        for i in range(number):
+            phones = tuple(rng.permutation(["a", "b"]).tolist())
+            tones = [np.sin(np.arange(4800) * {"a": 0.1, "b": 0.9}[phone]) for phone in phones]
+            path = tmp_path / f"{name}{i}.wav"
+            soundfile.write(path, 0.3 * np.concatenate(tones) + 0.01 * rng.standard_normal(9600), 16000)
+            utts.append(Utterance(f"{name}{i}", f"{name}-speaker", str(path), phones))
+        write_data_dir(tmp_path / name, utts, {utt.utt_id: 0.6 for utt in utts})
+        extract_data_dir(tmp_path / name, FeatureConfig(), num_jobs=1)
+        refs[name] = {utt.utt_id: utt.phones for utt in utts}
+    TokenTable(["a", "b"]).write(tmp_path / "tokens.txt")
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.bench.plain_ctc", "--data", tmp_path, "--out", tmp_path / "out", "--epochs", "15",
+         "--test"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    lines = result.stdout.splitlines()
+    assert len(lines) == 16
+    found = {name: score(refs[name], read_transcripts(tmp_path / "out" / name)) for name in ("dev", "test")}
+    assert lines[-1].startswith(f"dev PER {found['dev'].per:.2f} %, ")
+    assert found["dev"].per == min(float(line.split()[4]) for line in lines[:-1])
