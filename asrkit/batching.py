@@ -26,6 +26,7 @@ class Batch:
     tokens: Tensor  # (N, U) int64
     token_lens: Tensor  # (N,) int64
     frame_labels: Tensor | None = None  # (N, T) int64: the phone at each frame's centre, -1 for none and for padding
+    num_views: int = 1  # neighbouring rows that are one utterance, differently masked
 
 
 class Batches(Sequence[list[str]]):

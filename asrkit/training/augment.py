@@ -28,7 +28,7 @@ _STATS_FRAMES = 6000  # of a speaker, the longest utterances first: after a minu
 
 
 class Augmenter:
-    """Finished features of augmented utterances.
+    """Finished features of augmented utterances, and masks for them.
 
     CMVN by speaker takes the statistics of the speaker's utterances at the same speed and warp, as if they were
     another speaker's; they are computed when first needed and kept. Noise does not enter them. Can be sent to another
@@ -74,16 +74,16 @@ class Augmenter:
         return cls(config, feats, audio)
 
     def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> tuple[np.ndarray, float]:
-        """Features (T, dim) float32 and the speed they have, which is 1 where T would be below `min_frames`."""
+        """Features (T, dim) float32 and the speed they have, which is 1 where T would be below `min_frames`.
+
+        Without masks, which are mask()'s.
+        """
         speed = self._speeds[rng.integers(len(self._speeds))]
         warp = int(rng.integers(len(self._warps)))
         with_noise = rng.random() < self.config.noise_prob
         if self._warps[warp] == speed == 1.0 and not with_noise:
-            feats = self._feats[utt_id]
-        else:
-            feats, speed = self._compute(utt_id, speed, warp, rng if with_noise else None, max(min_frames, 1))
-        self._mask(feats, rng)
-        return feats, speed
+            return self._feats[utt_id], speed
+        return self._compute(utt_id, speed, warp, rng if with_noise else None, max(min_frames, 1))
 
     def _compute(
         self, utt_id: str, speed: float, warp: int, rng: np.random.Generator | None, min_frames: int
@@ -140,7 +140,7 @@ class Augmenter:
         means[..., 1, :] -= means[..., 0, :] ** 2
         return means.astype(np.float32)
 
-    def _mask(self, feats: np.ndarray, rng: np.random.Generator) -> None:
+    def mask(self, feats: np.ndarray, rng: np.random.Generator) -> None:
         """Lay masks over features (T, dim) in place: zeros, the mean after CMVN; without CMVN the utterance's mean."""
         config, num_static = self.config, self._feats.config.num_static
         fill = feats.mean(axis=0) if self._feats.config.cmvn == "none" else np.zeros(feats.shape[1], np.float32)

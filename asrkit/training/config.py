@@ -74,6 +74,7 @@ class TrainingConfig:
     two_phase: bool = False  # without weight noise until early stopping, then on from the best epoch with it
     random_offset: bool = True  # vary the phase of frame skipping from utterance to utterance
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    num_views: int = 1  # 2: each utterance twice in a batch, with other masks, noise and dropout, to come out alike
     frame_weight: float = 0.3  # head both: weight of the frames' loss, below 1; CTC's has the rest
     pretrain_epochs: int = 0  # head both: first epochs on the frames' loss alone
     early_stopping: int | None = None  # end after so many epochs without a lower dev PER, once it is below 100 %
@@ -109,6 +110,8 @@ class TrainingConfig:
             for name in ("momentum", "ema_decay")
             if (value := getattr(self, name)) is not None and not 0 <= value < 1
         ]
+        if self.num_views not in (1, 2):
+            faults.append(f"training.num_views must be 1 or 2, found {self.num_views}")
         if self.seed >= 2**63:
             faults.append(f"training.seed must be below 2**63, found {self.seed}")
         for name in ("warmup", "lr_factor"):

@@ -72,17 +72,24 @@ class TrainingSet:
         """Utterance ids in batches of similar length: short to long, or with `rng` in random order."""
         return bucket(self.num_frames, batch_size, rng)
 
-    def load(self, utt_ids: Sequence[str], rng: np.random.Generator | None = None) -> Batch:
-        """The utterances as one batch; with `rng` augmented, all draws from it."""
+    def load(self, utt_ids: Sequence[str], rng: np.random.Generator | None = None, num_views: int = 1) -> Batch:
+        """The utterances as one batch; with `rng` augmented, all draws from it.
+
+        `num_views`: rows of each utterance, one below the other, which only masks make different.
+        """
+        rows = [utt_id for utt_id in utt_ids for _ in range(num_views)]
         if rng is None or self.augmenter is None:
-            return collate(utt_ids, self.feats, self.tokens, self.frame_labels)
+            return replace(collate(rows, self.feats, self.tokens, self.frame_labels), num_views=num_views)
         feats, labels = {}, {}
         for utt_id in utt_ids:
             min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(self.tokens[utt_id])])
             feats[utt_id], speed = self.augmenter(utt_id, rng, min_frames)
             if self.frame_labels is not None:
                 labels[utt_id] = self.frame_labels.at_speed(utt_id, len(feats[utt_id]), speed)
-        return collate(utt_ids, feats, self.tokens, labels or None)
+        batch = collate(rows, feats, self.tokens, labels or None)
+        for row, num_frames in zip(batch.feats.numpy(), batch.feat_lens.tolist(), strict=True):
+            self.augmenter.mask(row[:num_frames], rng)
+        return replace(batch, num_views=num_views)
 
 
 class FrameLabels(Mapping[str, np.ndarray]):

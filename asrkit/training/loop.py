@@ -140,7 +140,7 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
         else:
             _skip_or_stop(state, batch, loss.mean(frame_weight), norm)
         sums.num_batches += 1
-        num_utts += len(batch.utt_ids)
+        num_utts += len(batch.utt_ids) // batch.num_views
         progress.set_postfix_str(f"loss {state.loss.mean(frame_weight):.3f}{last_per}", refresh=False)
         if time.monotonic() - saved > 60 * config.checkpoint_minutes and sums.num_batches < state.batches_per_epoch:
             state.cpu_seconds += time.process_time() - cpu_mark
@@ -168,7 +168,7 @@ def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple
     def load() -> Iterator[tuple[Batch, np.random.Generator]]:
         for number in range(done + 1, len(plan) + 1):  # from 1: NumPy takes (seed, epoch, 0) for (seed, epoch)
             rng = np.random.default_rng((seed, epoch, number))
-            yield _to_device(train_set.load(plan[number - 1], rng), state.device), rng
+            yield _to_device(train_set.load(plan[number - 1], rng, state.config.num_views), state.device), rng
 
     return load() if state.device.type == "cpu" else _one_ahead(load())
 
@@ -220,7 +220,9 @@ def _frame_weight(state: TrainingState) -> float:
 def _offsets(model: Any, batch: Batch, config: TrainingConfig, rng: np.random.Generator) -> Tensor | None:
     if not config.random_offset or model.config.skip == 1:
         return None
-    return torch.from_numpy(rng.integers(0, model.config.skip, len(batch.utt_ids))).to(batch.feats.device)
+    offsets = rng.integers(0, model.config.skip, len(batch.utt_ids) // batch.num_views)
+    # An utterance's views have one offset, for their steps are compared.
+    return torch.from_numpy(offsets.repeat(batch.num_views)).to(batch.feats.device)
 
 
 def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) -> None:
@@ -228,7 +230,7 @@ def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) 
         raise ModelError(
             f"epoch {state.epoch}, batch {state.sums.num_batches + 1}: loss is {loss:.4g}, norm of the gradient is "
             f"{norm:.4g}; lower training.max_lr, set training.on_nonfinite to skip, or look at the utterances of this "
-            f"batch: {' '.join(batch.utt_ids)}"
+            f"batch: {' '.join(batch.utt_ids[:: batch.num_views])}"
         )
     state.sums.num_skipped += 1
 

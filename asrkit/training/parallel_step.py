@@ -54,9 +54,14 @@ def compute_gradients_in_threads(
 
 
 def split_batch(batch: Batch, offsets: Tensor | None, number: int) -> list[Shard]:
-    """Up to `number` parts of about as many frames each, without needless padding."""
-    order = batch.feat_lens.argsort(descending=True, stable=True)
-    return [_choose(batch, offsets, order[start::number]) for start in range(min(number, len(order)))]
+    """Up to `number` parts of about as many frames each, without needless padding.
+
+    An utterance's views stay together.
+    """
+    views = torch.arange(batch.num_views)
+    order = batch.feat_lens[:: batch.num_views].argsort(descending=True, stable=True) * batch.num_views
+    shares = [order[start::number] for start in range(min(number, len(order)))]
+    return [_choose(batch, offsets, (share[:, None] + views).flatten()) for share in shares]
 
 
 def _choose(batch: Batch, offsets: Tensor | None, rows: Tensor) -> Shard:

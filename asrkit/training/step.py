@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from asrkit.batching import Batch
 
 LOWER_SHARE = 1 / 3  # of CTC's loss that of the lower layers, where there is self-conditioning
+CONSISTENCY_WEIGHT = 0.2  # of the views' difference, next to CTC's loss (Yao et al. 2024)
 
 
 @dataclass
 class LossSum:
     """Losses in nats, summed over utterances, with what they are divided by. The sums are numbers or 0-dim tensors."""
 
-    ctc: Any = 0.0  # with self-conditioning the mean over the layers, weighted
+    ctc: Any = 0.0  # with what self-conditioning and views add to it
     num_tokens: int = 0
     frames: Any = 0.0
     num_labels: int = 0  # steps whose phone is known
@@ -51,6 +52,25 @@ def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, batch: Batch) -> Tensor
     )
 
 
+def _ctc_loss(log_probs: Tensor, lens: Tensor, batch: Batch) -> Tensor:
+    """CTC's loss of a layer, summed over the batch; of two views with their consistency loss."""
+    loss = ctc_losses(log_probs, lens, batch).sum()
+    if batch.num_views == 1:
+        return loss
+    return loss + CONSISTENCY_WEIGHT * consistency_loss(log_probs[::2], log_probs[1::2], lens[::2])
+
+
+def consistency_loss(first: Tensor, second: Tensor, lens: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of two views' log-probabilities (N, T', V), in nats, summed over steps.
+
+    Once each way, with the view that the other is led to held fixed (CR-CTC, Yao et al. 2024).
+    """
+    valid = torch.arange(first.shape[1], device=lens.device) < lens[:, None]
+    first, second = first[valid].float(), second[valid].float()
+    ways = ((first, second.detach()), (second, first.detach()))
+    return sum(nn.functional.kl_div(led, to, reduction="sum", log_target=True) for led, to in ways)
+
+
 def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy in nats, summed over the steps that have a label.
 
@@ -69,11 +89,11 @@ def batch_losses(model: nn.Module, batch: Batch, offsets: Tensor | None, frame_w
     loss = LossSum()
     with torch.autocast(batch.feats.device.type, enabled=False):
         if frame_weight < 1:
-            loss.ctc = ctc_losses(output.ctc_log_probs, output.log_prob_lens, batch).sum()
-            if output.lower_log_probs:
-                lens, layers = output.log_prob_lens, output.lower_log_probs
-                lower = sum(ctc_losses(log_probs, lens, batch).sum() for log_probs in layers) / len(layers)
-                loss.ctc = (1 - LOWER_SHARE) * loss.ctc + LOWER_SHARE * lower
+            last, *lower = (
+                _ctc_loss(log_probs, output.log_prob_lens, batch)
+                for log_probs in (output.ctc_log_probs, *output.lower_log_probs)
+            )
+            loss.ctc = (1 - LOWER_SHARE) * last + LOWER_SHARE * sum(lower) / len(lower) if lower else last
             loss.num_tokens = int(batch.token_lens.sum())
         if frame_weight > 0:
             labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,24 @@ def test_coefficient_masks_take_the_deltas_along(data_dir: Path, settings: dict)
         groups.add(tuple(coefficients))
     assert {len(group) for group in groups} == {0, 1, 2, 3, 4}
     assert {0, 12} < {coefficient for group in groups for coefficient in group}
+
+
+def test_views_of_an_utterance_differ_in_their_masks_alone(data_dir: Path) -> None:
+    augment = replace(ALL, time_mask_share=0.5, coefficient_masks=0)
+    batch = open_set(data_dir, augment).load(["spk1-0", "spk2-2"], np.random.default_rng(3), num_views=2)
+    assert batch.utt_ids == ("spk1-0", "spk1-0", "spk2-2", "spk2-2") and batch.num_views == 2
+    feats, lens = batch.feats.numpy(), batch.feat_lens.tolist()
+    for first in (0, 2):
+        assert lens[first] == lens[first + 1]
+        one, other = feats[first : first + 2, : lens[first]]
+        masked = [(view == 0).all(axis=1) for view in (one, other)]
+        assert (masked[0] != masked[1]).any()
+        kept = ~masked[0] & ~masked[1]
+        np.testing.assert_array_equal(one[kept], other[kept])
+        assert batch.frame_labels[first].equal(batch.frame_labels[first + 1])
+    plain = TrainingSet.open(data_dir, FeatureConfig(), None, TOKENS)
+    for views in plain.load(["spk1-0", "spk2-2"], np.random.default_rng(3), num_views=2).feats.split(2):
+        assert views[0].equal(views[1])
 
 
 def test_masks_larger_than_what_there_is(data_dir: Path) -> None:

@@ -12,7 +12,7 @@ from asrkit.training.step import compute_gradients
 NUM_TOKENS = 5
 
 
-def make_batch(lens):
+def make_batch(lens, num_views=1):
     torch.manual_seed(len(lens))
     num_frames = max(lens)
     valid = torch.arange(num_frames) < torch.tensor(lens)[:, None]
@@ -23,6 +23,7 @@ def make_batch(lens):
         torch.randint(1, NUM_TOKENS, (len(lens), 3)),
         torch.tensor([1 + i % 3 for i in range(len(lens))]),
         torch.where(valid, torch.randint(-1, NUM_TOKENS, (len(lens), num_frames)).clamp(min=-1), -1),
+        num_views,
     )
 
 
@@ -51,6 +52,16 @@ def test_losses_and_gradients_are_those_of_one_thread(cell, head, frame_weight):
         assert (found is None) == (expected[name] is None), name
         if found is not None:
             torch.testing.assert_close(found, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_views_of_an_utterance_are_in_one_thread():
+    model, batch = make_model(self_conditioning=True), make_batch([9, 9, 21, 21, 12, 12, 30, 30, 9, 9], num_views=2)
+    alone = compute_gradients(model, batch, None, 0.0)
+    expected = gradients(model)
+    together = compute_gradients_in_threads(model, batch, None, 0.0, 2)
+    assert together.ctc == pytest.approx(alone.ctc, rel=1e-5)
+    for name, found in gradients(model).items():
+        torch.testing.assert_close(found, expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_dropout_follows_from_the_seed_and_the_threads_have_masks_of_their_own():

@@ -10,7 +10,7 @@ import torch
 from asrkit.batching import Batch
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
-from asrkit.training.step import LossSum, compute_gradients, ctc_losses, frame_loss, weight_noise
+from asrkit.training.step import LossSum, compute_gradients, consistency_loss, ctc_losses, frame_loss, weight_noise
 
 
 def make_batch(with_labels=True):
@@ -99,6 +99,40 @@ def test_with_self_conditioning_a_third_of_ctc_is_of_the_lower_layers():
     assert loss.mean(0.0) == pytest.approx(expected.item(), rel=1e-5)
     expected.backward()
     torch.testing.assert_close(found, gradients(model), rtol=1e-4, atol=1e-6)
+
+
+def test_the_difference_of_two_views():
+    """Kullback-Leibler divergences over the valid steps; a view is led to the other as that stands."""
+    torch.manual_seed(4)
+    first, second = torch.randn(2, 2, 3, 4).log_softmax(3)
+    first[1, 2], second[1, 2] = math.nan, math.nan  # padding may hold anything
+    expected = 0.0
+    for row, step in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]:
+        p, q = first[row, step].tolist(), second[row, step].tolist()
+        expected += sum((math.exp(a) - math.exp(b)) * (a - b) for a, b in zip(p, q, strict=True))
+    leaf = first.clone().requires_grad_()
+    loss = consistency_loss(leaf, second, torch.tensor([3, 2]))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert torch.equal(leaf.grad[0], -second[0].exp())  # of the divergence from the second view to this one alone
+    assert not leaf.grad[1, 2].any()
+
+
+def test_the_difference_of_two_views_is_added_to_the_loss_of_ctc():
+    model, batch = make_model("ctc", self_conditioning=True, num_layers=2), make_batch()
+    rows = torch.tensor([0, 0, 1, 1, 2, 2])
+    tensors = (batch.feats[rows], batch.feat_lens[rows], batch.tokens[rows], batch.token_lens[rows])
+    views = Batch(tuple("aabbcc"), *tensors, num_views=2)
+    alike = compute_gradients(model, views, None, 0.0).mean(0.0)
+    assert alike == pytest.approx(compute_gradients(model, batch, None, 0.0).mean(0.0), rel=1e-5)
+    views.feats[1::2] += 1.0
+    output = model.outputs(views.feats, views.feat_lens)
+    lower, last = (
+        ctc_losses(x, output.log_prob_lens, views).sum() + 0.2 * consistency_loss(x[::2], x[1::2], batch.feat_lens)
+        for x in (output.lower_log_probs[0], output.ctc_log_probs)
+    )
+    expected = (2 * last + lower) / 30
+    assert compute_gradients(model, views, None, 0.0).mean(0.0) == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("head", ["frames", "both"])
