@@ -144,7 +144,7 @@ def start_search(decoder: Decoder) -> StreamingSearch | GreedyStream:
     """The search that `decoder` is set to, for frames that come in pieces."""
     config = decoder.config
     if config.method == "greedy":
-        return GreedyStream()
+        return GreedyStream(config.blank_penalty)
     return StreamingSearch(
         beam=config.beam,
         beam_threshold=config.beam_threshold,

@@ -48,6 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lm-weight", type=finite_float, metavar="X", help="weight of the language model, likewise")
     parser.add_argument("--insertion-bonus", type=finite_float, metavar="X", help="nats for every phone, likewise")
     parser.add_argument(
+        "--blank-penalty", type=finite_float, metavar="X", help="nats taken off the blank in greedy search, likewise"
+    )
+    parser.add_argument(
         "--nbest", type=positive_int, metavar="N", help="also write the N best with their scores to DIR/nbest.jsonl"
     )
     parser.add_argument("--ctm", action="store_true", help="also write times and confidences to DIR/phones.ctm")
@@ -75,14 +78,18 @@ def run(args: argparse.Namespace) -> int:
     from asrkit.experiment import TorchModel, load_experiment
 
     experiment = load_experiment(args.dir)
-    names = ("method", "beam", "lm_weight", "insertion_bonus")
+    names = ("method", "beam", "lm_weight", "insertion_bonus", "blank_penalty")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = replace(experiment.config.decoding, **given)
     if (args.nbest or 1) > (config.beam if config.method == "beam" else 1):
         raise ConfigError(f"--nbest {args.nbest}: {config.method} search keeps fewer; give --method beam --beam N")
-    if config.method == "greedy" and (unused := given.keys() - {"method"}):
+    others = {"greedy": {"beam", "lm_weight", "insertion_bonus"}, "beam": {"blank_penalty"}}[config.method]
+    if unused := given.keys() & others:
         options = " ".join(f"--{name.replace('_', '-')}" for name in names if name in unused)
-        raise ConfigError(f"{options}: greedy search has no such setting; leave it out or give --method beam")
+        other = "beam" if config.method == "greedy" else "greedy"
+        raise ConfigError(
+            f"{options}: {config.method} search has no such setting; leave it out or give --method {other}"
+        )
     if args.lm_weight and experiment.lm is None:
         raise ConfigError(f"--lm-weight {args.lm_weight:g}: {args.dir} has no language model; give it one (train --lm)")
     for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
@@ -205,5 +212,5 @@ def _inputs(args: argparse.Namespace) -> dict[str, Any]:
     """All that the hypotheses depend on."""
     files = [args.dir / "final.pt", args.data / "utt2spk"]
     digests = [file_digest(path) if path.exists() else None for path in files]
-    names = ("method", "beam", "lm_weight", "insertion_bonus", "nbest", "ctm", "cmvn", "log_probs")
+    names = ("method", "beam", "lm_weight", "insertion_bonus", "blank_penalty", "nbest", "ctm", "cmvn", "log_probs")
     return {"files": digests, "feats": feats_identity(args.data), **{name: getattr(args, name) for name in names}}

@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from asrkit.decoding.tune import (
     best_point,
     left_out_counts,
     search_beam,
+    search_blank_penalty,
     search_settings,
 )
 from asrkit.errors import at, raise_if_any
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     start = experiment.config.decoding
     points = list(track(search_settings(dev, start), "tuning weight and bonus"))
     trials = list(track(search_beam(dev, best_point(points).config), "tuning beam"))
-    winner = trials[-1].point
+    winner, greedy = trials[-1].point, search_blank_penalty(dev).config
+    chosen = replace(winner.config, blank_penalty=greedy.blank_penalty)
     speakers = [utt2spk[utt_id] for utt_id in refs]
     left_out = pool(left_out_counts(points, speakers)).to_dict() if len(set(speakers)) > 1 else None
     evidence, right = map(np.concatenate, dev.evidence(winner.config, dev.search(winner.config)))
@@ -80,12 +82,13 @@ def run(args: argparse.Namespace) -> int:
     result = {
         "ref": str(args.ref),
         "protocol": protocol.name,
-        "winner": to_dict(winner.config),
+        "winner": to_dict(chosen),
         "total": winner.total.to_dict(),
         "compared": {
             name: _gain(winner, dev.point(config), refs, utt2spk)
             for name, config in {
                 "greedy search": DecodingConfig(method="greedy"),
+                f"greedy search, blank_penalty {greedy.blank_penalty:g}": greedy,
                 "default settings": DecodingConfig(lm_weight=DecodingConfig().lm_weight if dev.lm else 0.0),
             }.items()
         },
@@ -103,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     with atomic_write(summary) as stream:
         json.dump(result, stream, ensure_ascii=False, indent=1)
         stream.write("\n")
-    store_tuning(args.dir, winner.config, calibration)
+    store_tuning(args.dir, chosen, calibration)
     export_experiment(args.dir)
     write_stamp(stamp, _inputs(args))
     print(out, *result["lines"], sep="\n")

@@ -15,8 +15,9 @@ class DecodingConfig:
     method: Literal["greedy", "beam"] = "beam"
     beam: int = 16  # prefixes kept a frame
     beam_threshold: float | None = None  # drop prefixes this many nats below the best, too
-    lm_weight: float = 0.3  # of the phone language model's natural-log probability; 0 leaves it out
-    insertion_bonus: float = 1.5  # added for every phone, in nats
+    lm_weight: float = 0.3  # beam only: of the phone language model's natural-log probability; 0 leaves it out
+    insertion_bonus: float = 1.5  # beam only: added for every phone, in nats
+    blank_penalty: float = 0.0  # greedy only: taken off the blank's log probability at each step, in nats
 
     def __post_init__(self) -> None:
         faults = []

@@ -43,7 +43,7 @@ class Decoder:
     def search(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
         """`log_probs` (T, V) -> the best labellings, best first: at most as many as the beam keeps."""
         if self.config.method == "greedy":
-            ids, log_prob = greedy_search(log_probs)
+            ids, log_prob = greedy_search(log_probs, self.config.blank_penalty)
             return [BeamResult(tuple(ids), log_prob, log_prob, 0.0)]
         return prefix_beam_search(
             log_probs,

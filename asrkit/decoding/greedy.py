@@ -7,25 +7,38 @@ import numpy as np
 from asrkit.decoding.prefix_beam import BeamResult
 
 
-def greedy_search(log_probs: np.ndarray) -> tuple[list[int], float]:
+def greedy_search(log_probs: np.ndarray, blank_penalty: float = 0.0) -> tuple[list[int], float]:
     """Decode one utterance.
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
+        blank_penalty: nats by which the blank has to be ahead. Where a phone may lie in either of two steps, or be
+            either of two phones, the blank wins each step; a penalty makes up for that.
 
     Returns:
-        The token ids, and the log probability of the best path (not of the labelling, which sums over paths).
+        The token ids, and the log probability of the path taken (not of the labelling, which sums over paths).
     """
-    path = log_probs.argmax(axis=1)
+    path = _best_path(log_probs, blank_penalty)
     first_of_run = np.append(True, path[1:] != path[:-1])[: len(path)]
-    best = log_probs.max(axis=1) if len(path) else np.zeros(0)
-    return path[first_of_run & (path != 0)].tolist(), float(best.sum(dtype=np.float64))
+    taken = log_probs[np.arange(len(path)), path]
+    return path[first_of_run & (path != 0)].tolist(), float(taken.sum(dtype=np.float64))
+
+
+def _best_path(log_probs: np.ndarray, blank_penalty: float) -> np.ndarray:
+    """The best class (T,) of each frame."""
+    path = log_probs.argmax(axis=1)
+    if blank_penalty:
+        token = log_probs[:, 1:].argmax(axis=1) + 1
+        ahead = log_probs[:, 0] - log_probs[np.arange(len(token)), token]
+        path = np.where(ahead < blank_penalty, token, 0)
+    return path
 
 
 class GreedyStream:
     """greedy_search of an utterance whose frames come in pieces: used as prefix_beam.StreamingSearch."""
 
-    def __init__(self) -> None:
+    def __init__(self, blank_penalty: float = 0.0) -> None:
+        self._blank_penalty = blank_penalty
         self._last_class = 0
         self._ids: list[int] = []  # not committed
         self._log_prob = 0.0
@@ -34,10 +47,10 @@ class GreedyStream:
         """Take the next frames (t, V)."""
         if not len(log_probs):
             return
-        ids, log_prob = greedy_search(log_probs)
-        first = int(log_probs[0].argmax())
-        self._ids += ids[1:] if first and first == self._last_class else ids
-        self._last_class = int(log_probs[-1].argmax())
+        ids, log_prob = greedy_search(log_probs, self._blank_penalty)
+        before = self._last_class
+        first, self._last_class = _best_path(log_probs[[0, -1]], self._blank_penalty)
+        self._ids += ids[1:] if first and first == before else ids
         self._log_prob += log_prob
 
     def best(self, num_best: int = 1) -> list[BeamResult]:

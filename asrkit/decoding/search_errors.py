@@ -27,7 +27,7 @@ def search_all(
 ) -> list[Labelling]:
     """The best labelling of each utterance (T, V), on `num_threads` threads."""
     if config.method == "greedy":
-        return [tuple(greedy_search(utt)[0]) for utt in log_probs]
+        return [tuple(greedy_search(utt, config.blank_penalty)[0]) for utt in log_probs]
     found = prefix_beam_search_batch(
         log_probs,
         num_threads=num_threads,

@@ -24,6 +24,7 @@ COARSE = 2  # units from one point of the coarse grid to the next
 WEIGHTS, BONUSES = range(0, 21, COARSE), range(-4, 13, COARSE)  # 0 to 2, -1 to 3 nats
 GRID_BEAM = 16
 BEAMS = (16, 32, 64, 128, 256, 512, 1024)
+MAX_PENALTY = 12  # units of BONUS_UNIT: 3 nats
 MAX_BEAM = 4096  # what wider beams are tried at most, for the sake of time
 MAX_SEARCH_ERRORS = 0.01  # share of the wrong utterances
 MAX_IMPROVED = 0.005  # share of the phones
@@ -164,6 +165,12 @@ def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
         yield from try_all([(weight + i * step, bonus + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)])
         if best_point(tried.values()) is best:
             step //= 2
+
+
+def search_blank_penalty(dev: StoredSet) -> Point:
+    """The greedy search with the fewest errors, of equals that with the lowest penalty."""
+    configs = [DecodingConfig(method="greedy", blank_penalty=i * BONUS_UNIT) for i in range(MAX_PENALTY + 1)]
+    return min(map(dev.point, configs), key=lambda point: point.total.num_errors)
 
 
 def best_point(points: Iterable[Point]) -> Point:

@@ -52,6 +52,7 @@ def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
     assert (exp / "tune/surface.png").read_bytes().startswith(b"\x89PNG")
     assert printed.splitlines()[1:] == found["lines"]
     assert "greedy search: dev PER" in printed
+    assert f"greedy search, blank_penalty {config.blank_penalty:g}: dev PER" in printed
     weights = load_experiment(tones / "exp").model.state_dict()
     assert all(value.equal(weights[name]) for name, value in load_experiment(exp).model.state_dict().items())
 
@@ -128,6 +129,8 @@ def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
     assert "--nbest 4" in refused.stderr
     refused = run_asrkit(*decode, "--method", "greedy", "--beam", 3, "--lm-weight", 1, check=False)
     assert "--beam --lm-weight: greedy search has no such setting" in refused.stderr
+    refused = run_asrkit(*decode, "--method", "beam", "--blank-penalty", 1, check=False)
+    assert "--blank-penalty: beam search has no such setting; leave it out or give --method greedy" in refused.stderr
     assert read_transcripts(tmp_path / "hyp") == hyps  # what is refused leaves earlier results
     assert (tmp_path / "nbest.jsonl").exists()
 

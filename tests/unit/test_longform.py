@@ -278,12 +278,13 @@ def test_greedy_search_in_pieces():
     for _ in range(200):
         log_probs = log_softmax(rng.normal(0, 1, (12, 3)))
         cuts = np.sort(rng.integers(0, 13, 4))
-        stream, found = GreedyStream(), ()
+        penalty = float(rng.choice([0.0, 0.8]))
+        stream, found = GreedyStream(penalty), ()
         for piece in np.split(log_probs, cuts):
             stream.advance(piece)
             if rng.random() < 0.5:
                 found += stream.commit()
         (last,) = stream.finish(3)
-        ids, log_prob = greedy_search(log_probs)
+        ids, log_prob = greedy_search(log_probs, penalty)
         assert [*found, *last.tokens] == ids
         assert last.score == last.ctc_log_prob == pytest.approx(log_prob)

@@ -26,3 +26,13 @@ def test_repeats_join_and_blanks_separate(path, tokens):
     found, log_prob = greedy_search(one_hot(path))
     assert found == tokens
     assert log_prob == pytest.approx(len(path) * math.log(0.7), rel=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [-0.7, 0.3, 1.5, 4.0])
+def test_a_penalty_is_taken_off_the_blank_at_each_step(penalty):
+    log_probs = np.log(np.random.default_rng(1).dirichlet(np.ones(4), 200).astype(np.float32))
+    found, log_prob = greedy_search(log_probs, penalty)
+    path = (log_probs - np.float32(penalty) * (np.arange(4) == 0)).argmax(axis=1)
+    assert found == [k for k, before in zip(path, [0, *path], strict=False) if k not in (0, before)]
+    assert found != greedy_search(log_probs)[0]
+    assert log_prob == pytest.approx(sum(log_probs[step, k] for step, k in enumerate(path)), rel=1e-5)

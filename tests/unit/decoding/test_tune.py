@@ -15,6 +15,7 @@ from asrkit.decoding.tune import (
     best_point,
     left_out_counts,
     search_beam,
+    search_blank_penalty,
     search_settings,
 )
 from asrkit.lang.tokens import TokenTable
@@ -49,6 +50,16 @@ def test_counts_are_those_of_the_protocol_however_often_they_are_asked_for():
     expected = score(data.refs, {utt: TOKENS.decode(hyp) for utt, hyp in zip(data.refs, hyps, strict=True)})
     assert data.count(hyps) == data.count(hyps) == tuple(expected.per_utt.values())
     assert pool(data.count(hyps)).num_errors == expected.num_errors > 0
+
+
+def test_the_penalty_of_blanks_in_greedy_search_has_the_fewest_errors():
+    data = noisy_set(2)
+    data.log_probs = [utt + 1.5 * (np.arange(4) == 0) for utt in data.log_probs]  # blank wins too often
+    found = search_blank_penalty(data)
+    assert found.config.method == "greedy" and found.config.blank_penalty > 0
+    errors = {i / 4: data.point(replace(found.config, blank_penalty=i / 4)).total.num_errors for i in range(13)}
+    assert found.total.num_errors == min(errors.values())
+    assert found.config.blank_penalty == min(i for i, number in errors.items() if number == found.total.num_errors)
 
 
 def test_the_best_point_is_no_worse_than_its_neighbours_and_the_grid():
