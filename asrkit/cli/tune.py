@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             name: _gain(winner, dev.point(config), refs, utt2spk)
             for name, config in {
                 "greedy search": DecodingConfig(method="greedy"),
-                f"greedy search, blank_penalty {greedy.blank_penalty:g}": greedy,
+                **({f"greedy search, blank_penalty {greedy.blank_penalty:g}": greedy} if greedy.blank_penalty else {}),
                 "default settings": DecodingConfig(lm_weight=DecodingConfig().lm_weight if dev.lm else 0.0),
             }.items()
         },
