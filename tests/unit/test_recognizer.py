@@ -229,7 +229,7 @@ def test_a_model_is_found_by_its_recipe(tmp_path: Path, monkeypatch: pytest.Monk
     package.mkdir(parents=True)
     monkeypatch.setattr("asrkit.model_path.__file__", str(package / "model_path.py"))
     monkeypatch.delenv("ASRKIT_MODELS", raising=False)
-    work = tmp_path / "work/deep/er"
+    work = tmp_path / "checkout/deep/er"
     work.mkdir(parents=True)
     monkeypatch.chdir(work)
 
@@ -240,16 +240,16 @@ def test_a_model_is_found_by_its_recipe(tmp_path: Path, monkeypatch: pytest.Monk
     assert lines[1] == "mini: looked for in mini"
     assert f"mini: looked for in {work}/recipes/mini/exp" in lines
     assert lines[-1] == f"mini: looked for in {tmp_path}/installed/recipes/mini/exp"
-    assert lines.index(f"mini: looked for in {tmp_path}/work/recipes/mini/exp") < len(lines) - 1
+    assert lines.index(f"mini: looked for in {tmp_path}/checkout/recipes/mini/exp") < len(lines) - 1
 
     installed = finished(tmp_path / "installed/recipes/mini/exp/blstm", 50)
     assert find_model("mini") == installed
-    old = finished(tmp_path / "work/recipes/mini/exp/old", 10)
+    old = finished(tmp_path / "checkout/recipes/mini/exp/old", 10)
     assert find_model("mini") == old
-    (tmp_path / "work/recipes/mini/exp/unfinished").mkdir()
-    new = finished(tmp_path / "work/recipes/mini/exp/a_new_one", 20)
+    (tmp_path / "checkout/recipes/mini/exp/unfinished").mkdir()
+    new = finished(tmp_path / "checkout/recipes/mini/exp/a_new_one", 20)
     assert find_model("mini") == new
-    monkeypatch.chdir(tmp_path / "work/recipes")  # where mini is a directory, but no experiment
+    monkeypatch.chdir(tmp_path / "checkout/recipes")  # where mini is a directory, but no experiment
     assert find_model("mini") == new
     models = tmp_path / "models"
     monkeypatch.setenv("ASRKIT_MODELS", str(models))
