@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from asrkit.decoding.config import DecodingConfig
-from asrkit.errors import ConfigError
+from asrkit.errors import ConfigError, raise_if_any
 from asrkit.features.config import FeatureConfig
 from asrkit.models.config import ModelConfig
 from asrkit.training.config import TrainingConfig
@@ -21,5 +21,9 @@ class ExperimentConfig:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
     def __post_init__(self) -> None:
-        if self.training.pretrain_epochs and self.model.head != "both":
-            raise ConfigError(f"training.pretrain_epochs is for model.head both, found head {self.model.head}")
+        head, faults = self.model.head, []
+        if self.training.pretrain_epochs and head != "both":
+            faults.append(f"training.pretrain_epochs is for model.head both, found head {head}")
+        if self.training.num_views > 1 and head == "frames":
+            faults.append("training.num_views 2 is for heads ctc and both, found head frames; leave it out")
+        raise_if_any(faults, ConfigError)

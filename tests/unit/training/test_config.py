@@ -16,6 +16,7 @@ from asrkit.settings import ExperimentConfig
         ("training: {select: average}", "select average needs keep_best above 1"),
         ("training: {pretrain_epochs: 1}", "pretrain_epochs is for model.head both"),
         ("{model: {head: both}, training: {pretrain_epochs: 17}}", "pretrain_epochs must be below num_epochs"),
+        ("{model: {head: frames}, training: {num_views: 2}}", "num_views 2 is for heads ctc and both"),
         ("training: {num_views: 3}", "num_views must be 1 or 2, found 3"),
         ("training: {frame_weight: 1}", "frame_weight must be in"),
         ("training: {min_lr: 1}", "min_lr must be at most max_lr"),
