@@ -11,9 +11,9 @@ elman 1 bi
 elman 2 bi"
 findings_seeds="1 2 3"
 
-# Train ($1 epochs), decode and score what is not up to date, two runs at a time if $nj allows; then print the table.
+# Train, decode and score what is not up to date, two runs at a time if $nj allows; then print the table.
 findings() {
-  local exp epochs=$1 network seed runs=() dirs=()
+  local exp network seed runs=() dirs=()
   exp=$(dirname "$dir")/findings
   while read -r network; do
     for seed in $findings_seeds; do
@@ -27,20 +27,19 @@ findings() {
   export -f findings_run
   # xargs rather than background jobs, which an interrupt would leave running.
   printf '%s\n' "${runs[@]}" | xargs -n 4 -P "$((nj < 2 ? 1 : 2))" \
-    bash -euo pipefail -c 'findings_run "$@"' "$0" "$root" "$data" "$exp" "$epochs" "$force"
+    bash -euo pipefail -c 'findings_run "$@"' "$0" "$root" "$data" "$exp" "$force"
   asrkit table "${dirs[@]}"
 }
 
-# One run, in a shell of its own: ROOT DATA EXP EPOCHS FORCE CELL LAYERS uni|bi SEED. What it prints goes to a log.
+# One run, in a shell of its own: ROOT DATA EXP FORCE CELL LAYERS uni|bi SEED. What it prints goes to a log.
 # Search is greedy, for a language model hides what the networks differ in.
 findings_run() {
-  root=$1 data=$2 dir=$3/$6_$7_$8.$9 epochs=$4 force=$5
+  root=$1 data=$2 dir=$3/$5_$6_$7.$8 force=$4
   mkdir -p "$dir"
   exec 3>&1 4>&2 >>"$dir/findings.log" 2>&1
   trap '[ $? = 0 ] || echo "$0: error: ${dir##*/} did not finish; see the end of $dir/findings.log, then run the stage again" >&4' EXIT
-  asrkit train --config "$root/conf/findings.yaml" --set training.num_epochs="$epochs" --set model.cell="$6" \
-    --set model.num_layers="$7" --set model.bidirectional="$([ "$8" = uni ] && echo false || echo true)" \
-    --set training.seed="$9" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \
+  asrkit train --config "$root/conf/findings.yaml" --set model.cell="$5" --set model.num_layers="$6" \
+    --set model.bidirectional="$([ "$7" = uni ] && echo false || echo true)" --set training.seed="$8" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \
     --dir "$dir" --resume ${force:+--force}
   for set in dev test; do
     asrkit decode --method greedy --dir "$dir" --data "$data/$set" --out "$dir/decode_$set" --nj 1 ${force:+--force}

@@ -57,5 +57,5 @@ if stage 6 "align the test set, transcribe one file" && first_audio "$data/test"
 fi
 
 if stage 7 "the textbook's findings in a table"; then
-  findings 8 # epochs
+  findings
 fi

@@ -53,5 +53,5 @@ if stage 6 "transcribe one test file" && first_audio "$data/test"; then
 fi
 
 if stage 7 "the textbook's findings in a table"; then
-  findings 12 # epochs
+  findings
 fi

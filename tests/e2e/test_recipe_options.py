@@ -297,8 +297,8 @@ def test_a_stage_on_request_runs_when_it_is_named(tree: Tree) -> None:
     assert tree.run("farsdat", "--stage", "7", "--stop-stage", "6").returncode == 2
 
 
-@pytest.mark.parametrize(("recipe", "epochs"), [("mini", 8), ("speechocean762", 12)])
-def test_the_findings_train_each_network_with_each_seed(tree: Tree, recipe: str, epochs: int) -> None:
+@pytest.mark.parametrize("recipe", ["mini", "speechocean762"])
+def test_the_findings_train_each_network_with_each_seed(tree: Tree, recipe: str) -> None:
     result = tree.run(recipe, "--stage", "7", "--force", "--nj", "2", "--data", "my data")
     assert (result.returncode, result.stderr) == (0, "")
     stage, *lines = result.stdout.splitlines()
@@ -324,7 +324,7 @@ def test_the_findings_train_each_network_with_each_seed(tree: Tree, recipe: str,
     overrides = [value for option, value in itertools.pairwise(train) if option == "--set"]
     config = load_config(value_of(train, "--config"), ExperimentConfig, overrides)
     assert (config.model.cell, config.model.num_layers, config.model.bidirectional) == ("elman", 2, True)
-    assert (config.training.seed, config.training.num_epochs) == (3, epochs)
+    assert (config.training.seed, config.training.num_epochs) == (3, 8)
     assert "model.bidirectional=false" in of_run[f"{folder}/lstm_1_uni.1"][0]
 
 

@@ -104,12 +104,11 @@ def test_the_findings_are_a_table_of_means_over_seeds(workplace, tmp_path):
     (tmp_path / "tools/setup.sh").write_text("#!/bin/sh\n")
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     (tmp_path / "conf").mkdir()
-    (tmp_path / "conf/findings.yaml").write_text("model: {hidden_size: 6}\n")
+    (tmp_path / "conf/findings.yaml").write_text("{model: {hidden_size: 6}, training: {num_epochs: 2}}\n")
     grid = tmp_path / "tools/findings.sh"
     text = re.sub(r'findings_seeds=".*"', 'findings_seeds="1 2"', grid.read_text())
     grid.write_text(re.sub(r'findings_networks="[^"]*"', 'findings_networks="lstm 1 bi"', text))
     recipe = tmp_path / "recipes/speechocean762/run.sh"
-    recipe.write_text(re.sub(r"findings \d+ #", "findings 2 #", recipe.read_text()))
     command = [str(recipe), "--stage", "7", "--data", "data", "--dir", "exp/small", "--config", "small.yaml"]
 
     done = subprocess.run([*command, "--nj", "2"], cwd=workplace, capture_output=True, text=True)
