@@ -71,6 +71,7 @@ class TrainingConfig:
     clip_value: float | None = None  # of each gradient by itself
     input_noise: float = 0.3  # standard deviation of Gaussian noise added to the features
     weight_noise: float = 0.0  # standard deviation of Gaussian noise on the weights, drawn for every update
+    weight_drop: float = 0.0  # share of the recurrent weights left out of an update (DropConnect)
     two_phase: bool = False  # without weight noise until early stopping, then on from the best epoch with it
     random_offset: bool = True  # vary the phase of frame skipping from utterance to utterance
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -107,7 +108,7 @@ class TrainingConfig:
         ]
         faults += [
             f"training.{name} must be in [0, 1), found {value}"
-            for name in ("momentum", "ema_decay")
+            for name in ("momentum", "weight_drop", "ema_decay")
             if (value := getattr(self, name)) is not None and not 0 <= value < 1
         ]
         if self.num_views not in (1, 2):

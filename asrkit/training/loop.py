@@ -31,7 +31,7 @@ from asrkit.training.optim import clip_gradients, set_rate
 from asrkit.training.parallel_step import compute_gradients_in_threads
 from asrkit.training.schedule import one_cycle_momentum
 from asrkit.training.state import EpochRecord, TrainingState
-from asrkit.training.step import LossSum, compute_gradients, ctc_losses, frame_loss, weight_noise
+from asrkit.training.step import LossSum, compute_gradients, ctc_losses, frame_loss, weight_drop, weight_noise
 from asrkit.training.weights import average
 
 
@@ -118,7 +118,7 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
         torch.manual_seed(int(rng.integers(2**63)))
         batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
         offsets = _offsets(model, batch, config, rng)
-        with weight_noise(model, noise):
+        with weight_noise(model, noise), weight_drop(model, config.weight_drop):
             if state.device.type == "cpu" and config.num_threads > 1:
                 loss = compute_gradients_in_threads(model, batch, offsets, frame_weight, config.num_threads)
             else:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from asrkit.batching import Batch
+from asrkit.models.dropout import Dropout
 
 LOWER_SHARE = 1 / 3  # of CTC's loss that of the lower layers, where there is self-conditioning
 CONSISTENCY_WEIGHT = 0.2  # of the views' difference, next to CTC's loss (Yao et al. 2024)
@@ -136,3 +137,29 @@ def weight_noise(model: nn.Module, std: float) -> Iterator[None]:
         with torch.no_grad():
             for weight, value in zip(weights, clean, strict=True):
                 weight.copy_(value)
+
+
+@contextmanager
+def weight_drop(model: nn.Module, probability: float) -> Iterator[None]:
+    """Within the block recurrent weights are 0 with `probability`; those that are not are scaled to make up for it.
+
+    DropConnect (Wan et al. 2013) on hidden-to-hidden matrices, whose steps of an utterance share one mask (Merity et
+    al. 2018). After it the weights are what they were before, and gradients computed inside are of those: 0 for what
+    was left out.
+    """
+    weights = [weight for name, weight in model.named_parameters() if name.rpartition(".")[2].startswith("weight_hh")]
+    if not probability or not weights:
+        yield
+        return
+    whole = [weight.detach().clone() for weight in weights]
+    drop = Dropout(probability)
+    masks = [drop(torch.ones_like(weight)) for weight in whole]
+    with torch.no_grad():
+        torch._foreach_mul_(weights, masks)
+    try:
+        yield
+        with torch.no_grad():
+            torch._foreach_mul_([weight.grad for weight in weights], masks)
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(weights, whole)

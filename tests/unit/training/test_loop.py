@@ -277,6 +277,7 @@ def without_cpu_seconds(history):
 EVERY_BATCH = 1e-9  # checkpoint_minutes
 RUNS = {
     "default": ("ctc", CONFIG),
+    "recurrent weights dropped": ("ctc", replace(CONFIG, weight_drop=0.3)),
     "averaged": ("ctc", replace(CONFIG, select="average", keep_best=2, weight_noise=0.02, optimizer="sgd")),
     "two phases": (
         "both",

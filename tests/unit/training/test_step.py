@@ -10,7 +10,15 @@ import torch
 from asrkit.batching import Batch
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
-from asrkit.training.step import LossSum, compute_gradients, consistency_loss, ctc_losses, frame_loss, weight_noise
+from asrkit.training.step import (
+    LossSum,
+    compute_gradients,
+    consistency_loss,
+    ctc_losses,
+    frame_loss,
+    weight_drop,
+    weight_noise,
+)
 
 
 def make_batch(with_labels=True):
@@ -176,11 +184,45 @@ def test_noise_on_weights_is_gone_after_the_block():
     assert all(torch.equal(found[name], gradient) for name, gradient in gradients(model).items())
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "jordan", "peephole_lstm"])
+def test_gradients_go_through_dropped_weights_to_whole_ones(cell):
+    model, batch = make_model("ctc", cell=cell, num_layers=2), make_batch()
+    whole = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with weight_drop(model, 0.25):
+        dropped = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        loss = compute_gradients(model, batch, None, 0.0).mean(0.0)
+    assert all(torch.equal(weight, whole[name]) for name, weight in model.named_parameters())
+    scales = {name: (weight != 0) / 0.75 if "weight_hh" in name else 1.0 for name, weight in dropped.items()}
+    free = {name: weight.requires_grad_() for name, weight in whole.items()}
+    expected = {name: weight * scales[name] for name, weight in free.items()}
+    for name, weight in dropped.items():
+        torch.testing.assert_close(weight, expected[name].detach())
+    output = torch.func.functional_call(model, expected, (batch.feats, batch.feat_lens))
+    expected_loss = ctc_losses(*output, batch).sum() / batch.token_lens.sum()
+    assert loss == pytest.approx(expected_loss.item(), rel=1e-5)
+    expected_gradients = torch.autograd.grad(expected_loss, list(free.values()))
+    for name, gradient in zip(free, expected_gradients, strict=True):
+        torch.testing.assert_close(gradients(model)[name], gradient)
+
+
+def test_weights_are_dropped_anew_and_come_back_after_an_error():
+    model = make_model("ctc", hidden_size=64)
+    whole = {name: weight.clone() for name, weight in model.state_dict().items()}
+    shares = []
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), weight_drop(model, 0.3):
+            shares += [weight == 0 for name, weight in model.named_parameters() if "weight_hh" in name]
+            1 / 0  # noqa: B018
+    assert all(torch.equal(weight, whole[name]) for name, weight in model.state_dict().items())
+    assert torch.stack(shares).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert (shares[0] & shares[-1]).float().mean().item() == pytest.approx(0.09, abs=0.02)
+
+
 def test_no_noise_changes_and_draws_nothing():
     model = make_model("ctc")
     torch.manual_seed(3)
     expected = torch.randn(1)
     torch.manual_seed(3)
-    with weight_noise(model, 0.0):
+    with weight_noise(model, 0.0), weight_drop(model, 0.0):
         pass
     assert torch.equal(torch.randn(1), expected)
