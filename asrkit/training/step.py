@@ -127,16 +127,11 @@ def weight_noise(model: nn.Module, std: float) -> Iterator[None]:
         yield
         return
     weights = list(model.parameters())
-    clean = [weight.detach().clone() for weight in weights]
-    with torch.no_grad():
-        for weight in weights:
-            weight.add_(torch.randn_like(weight), alpha=std)
-    try:
-        yield
-    finally:
+    with _restored(weights):
         with torch.no_grad():
-            for weight, value in zip(weights, clean, strict=True):
-                weight.copy_(value)
+            for weight in weights:
+                weight.add_(torch.randn_like(weight), alpha=std)
+        yield
 
 
 @contextmanager
@@ -147,19 +142,28 @@ def weight_drop(model: nn.Module, probability: float) -> Iterator[None]:
     al. 2018). After it the weights are what they were before, and gradients computed inside are of those: 0 for what
     was left out.
     """
-    weights = [weight for name, weight in model.named_parameters() if name.rpartition(".")[2].startswith("weight_hh")]
-    if not probability or not weights:
+    if not probability:
         yield
         return
-    whole = [weight.detach().clone() for weight in weights]
+    weights = [weight for name, weight in model.named_parameters() if "weight_hh" in name]
     drop = Dropout(probability)
-    masks = [drop(torch.ones_like(weight)) for weight in whole]
-    with torch.no_grad():
-        torch._foreach_mul_(weights, masks)
+    masks = [drop(torch.ones_like(weight)) for weight in weights]
+    with _restored(weights):
+        with torch.no_grad():
+            for weight, mask in zip(weights, masks, strict=True):
+                weight.mul_(mask)
+        yield
+        for weight, mask in zip(weights, masks, strict=True):
+            weight.grad.mul_(mask)
+
+
+@contextmanager
+def _restored(weights: list[nn.Parameter]) -> Iterator[None]:
+    """After the block the weights are what they were before."""
+    before = [weight.detach().clone() for weight in weights]
     try:
         yield
-        with torch.no_grad():
-            torch._foreach_mul_([weight.grad for weight in weights], masks)
     finally:
         with torch.no_grad():
-            torch._foreach_copy_(weights, whole)
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)

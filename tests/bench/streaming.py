@@ -132,8 +132,8 @@ def main() -> None:
 
     seconds = np.concatenate([step_seconds(recognizer, samples[: 60 * RATE]) for _ in range(args.rounds)])
     median, high = 1e3 * np.percentile(seconds, [50, 95])
-    step_ms = 1e3 * StreamingRecognizer(recognizer.model).step
-    print(f"a step of {step_ms:.0f} ms: median {median:.2f} ms, 95 % below {high:.2f} ms ({len(seconds)} steps)")
+    step = 1e3 * StreamingRecognizer(recognizer.model).step
+    print(f"a step of {step:.0f} ms: median {median:.2f} ms, 95 % below {high:.2f} ms ({len(seconds)} steps)")
     ratio = cpu_ratio(recognizer, samples[: 60 * RATE], args.rounds)
     print(f"CPU time of a stream in chunks of one step over that of transcribe: {ratio:.1f}")
     num_equal, num_phones = count_equal(recognizer, speech)
