@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asrkit._native import kernel
 from asrkit.audio import load_entry, resample
-from asrkit.errors import ConfigError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mel import mel_filters
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.types import Waveform
+from tests.backends import extractor_or_skip
 
 knf = pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed")
 
@@ -50,13 +49,7 @@ CASES = {
 
 @pytest.fixture(params=["native", "numpy", "torchaudio"])
 def backend(request: pytest.FixtureRequest) -> str:
-    if request.param == "native" and kernel("_mfcc") is None:
-        pytest.skip("asrkit._native._mfcc is not built, or ASRKIT_NO_NATIVE is 1")
-    if request.param == "torchaudio":
-        try:
-            FeatureExtractor(FeatureConfig(backend="torchaudio"))
-        except ConfigError as error:
-            pytest.skip(f"{error} (tools/setup.sh --bench makes an environment that has it)")
+    extractor_or_skip(FeatureConfig(backend=request.param))
     return request.param
 
 

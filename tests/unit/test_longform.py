@@ -10,7 +10,7 @@ from asrkit import longform
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.greedy import GreedyStream, greedy_search
-from asrkit.errors import AudioError, ConfigError
+from asrkit.errors import AudioError
 from asrkit.experiment import Experiment, make_model
 from asrkit.export import export_model
 from asrkit.features.cmvn import accumulate
@@ -24,6 +24,7 @@ from asrkit.models.config import ModelConfig
 from asrkit.runtime import OnnxModel, Outputs, frame_clock, without_speaker
 from asrkit.settings import ExperimentConfig
 from asrkit.types import Hypothesis, Waveform
+from tests.backends import extractor_or_skip
 
 TOKENS = TokenTable(["a", "b", "ʃ", "sil"])
 RATE = 16000
@@ -243,10 +244,7 @@ def test_alternatives_are_ranked_and_begin_with_the_result():
 @pytest.mark.parametrize("in_memory", [2**22, 1000])
 def test_features_are_those_of_the_whole(monkeypatch, backend, in_memory):
     monkeypatch.setattr(longform, "_IN_MEMORY", in_memory)
-    try:
-        extractor = FeatureExtractor(FeatureConfig(backend=backend))
-    except ConfigError as error:
-        pytest.skip(f"{backend}: {error}")
+    extractor = extractor_or_skip(FeatureConfig(backend=backend))
     samples = sounds(3)
     expected = extractor(Waveform(samples, RATE), "x")
     cuts = np.sort(np.random.default_rng(0).integers(0, len(samples), 9))

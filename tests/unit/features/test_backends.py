@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import librosa
 import numpy as np
 import pytest
 
@@ -13,19 +14,11 @@ from asrkit.errors import AudioError, ConfigError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.types import Waveform
+from tests.backends import extractor_or_skip
 
 
 def noise(num_samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 1000, num_samples).astype(np.float32)
-
-
-def torchaudio_extractor(**settings: object) -> FeatureExtractor:
-    try:
-        return FeatureExtractor(FeatureConfig(backend="torchaudio", **settings))
-    except ConfigError as error:
-        if "cannot be loaded" not in str(error):
-            raise
-        pytest.skip(f"{error} (tools/setup.sh --bench makes an environment that has it)")
 
 
 def test_the_default_is_the_kernel_where_it_is_built() -> None:
@@ -64,7 +57,7 @@ def test_no_backend_loads_more_than_it_needs() -> None:
 
 @pytest.mark.parametrize("backend", ["auto", "numpy", "torchaudio", "librosa"])
 def test_samples_that_are_not_finite(backend: str) -> None:
-    extract = torchaudio_extractor() if backend == "torchaudio" else FeatureExtractor(FeatureConfig(backend=backend))
+    extract = extractor_or_skip(FeatureConfig(backend=backend))
     for value, found in ((np.nan, "1 samples are NaN"), (-np.inf, "1 samples are NaN"), (1e30, "as large as 1e\\+30")):
         samples = noise(8000)
         samples[4000] = value
@@ -77,7 +70,9 @@ def test_samples_that_are_not_finite(backend: str) -> None:
 @pytest.mark.parametrize("snip_edges", [True, False])
 def test_torchaudio_batches(snip_edges: bool) -> None:
     """Utterances side by side give what they give alone, dither too, whatever their lengths."""
-    extract = torchaudio_extractor(snip_edges=snip_edges, dither=1.0, frame_shift_ms=9.7)
+    extract = extractor_or_skip(
+        FeatureConfig(backend="torchaudio", snip_edges=snip_edges, dither=1.0, frame_shift_ms=9.7)
+    )
     waveforms = [Waveform(noise(400 + 371 * n, n), 16000) for n in range(20)]
     utt_ids = [f"utt{n}" for n in range(20)]
     batch = extract.batch(waveforms, utt_ids)
@@ -91,14 +86,13 @@ def test_torchaudio_batches(snip_edges: bool) -> None:
 
 
 def test_torchaudio_has_no_sine_window() -> None:
-    torchaudio_extractor()
+    extractor_or_skip(FeatureConfig(backend="torchaudio"))
     with pytest.raises(ConfigError, match=r"features\.window: sine, which torchaudio lacks"):
         FeatureExtractor(FeatureConfig(backend="torchaudio", window="sine"))
 
 
 def test_librosa_defaults_are_matched() -> None:
     """librosa.feature.mfcc as it comes; sizes of frames are given in milliseconds here."""
-    librosa = pytest.importorskip("librosa", reason="librosa is not installed")
     config = FeatureConfig(
         backend="librosa",
         sample_rate=22050,
@@ -126,7 +120,6 @@ def test_librosa_defaults_are_matched() -> None:
 @pytest.mark.parametrize("window", ["povey", "hamming", "rectangular", "blackman", "sine"])
 @pytest.mark.parametrize("snip_edges", [True, False])
 def test_librosa_frames(window: str, snip_edges: bool) -> None:
-    pytest.importorskip("librosa", reason="librosa is not installed")
     extract = FeatureExtractor(FeatureConfig(backend="librosa", window=window, snip_edges=snip_edges, dither=1.0))
     for num_samples in (512, 671, 672, 20000):
         feats = extract(Waveform(noise(num_samples), 16000), "utt1")
@@ -138,7 +131,6 @@ def test_librosa_frames(window: str, snip_edges: bool) -> None:
 
 
 def test_what_librosa_lacks() -> None:
-    pytest.importorskip("librosa", reason="librosa is not installed")
     with pytest.raises(ConfigError) as caught:
         FeatureExtractor(FeatureConfig(backend="librosa", use_energy=True, energy_floor=1.0))
     assert str(caught.value).split("\n") == [
@@ -151,9 +143,8 @@ def test_what_librosa_lacks() -> None:
 @pytest.mark.parametrize("warp", [0.85, 1.15])
 def test_warped_filters_move_a_tone(backend: str, warp: float) -> None:
     """A tone of f Hz looks through filters warped by w as one of f * w Hz looks through plain ones."""
-    if backend == "native" and kernel("_mfcc") is None:
-        pytest.skip("asrkit._native._mfcc is not built, or ASRKIT_NO_NATIVE is 1")
     config = FeatureConfig(kind="fbank", num_mel_bins=30, backend=backend)
+    extractor_or_skip(config)
     phase = 2 * np.pi * np.arange(8000) / 16000
     tones = [Waveform((1000 * np.sin(hz * phase)).astype(np.float32), 16000) for hz in (1000, 1000 * warp)]
     warped = FeatureExtractor(config, warp)(tones[0])
@@ -169,9 +160,5 @@ def test_warped_filters_move_a_tone(backend: str, warp: float) -> None:
 def test_warps_that_cannot_be_had() -> None:
     with pytest.raises(ConfigError, match=r"num_mel_bins: 103; expected fewer: 1 of the filters .* warped by 1.2"):
         FeatureExtractor(FeatureConfig(num_mel_bins=103), 1.2)
-    try:
-        FeatureExtractor(FeatureConfig(backend="librosa"))
-    except ConfigError as error:
-        pytest.skip(str(error))
     with pytest.raises(ConfigError, match="librosa does not warp frequencies"):
         FeatureExtractor(FeatureConfig(backend="librosa"), 1.1)

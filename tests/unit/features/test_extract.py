@@ -12,7 +12,7 @@ import soundfile
 
 from asrkit.audio import read_audio
 from asrkit.cli.main import main
-from asrkit.errors import ConfigError, DataError
+from asrkit.errors import DataError
 from asrkit.features import extract as extract_module
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
@@ -22,6 +22,7 @@ from asrkit.features.pipeline import FeatureLoader
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.scp import read_table, write_table
 from asrkit.parallel import make_executor
+from tests.backends import extractor_or_skip
 
 CONFIG = FeatureConfig()
 OUTPUTS = ["cmvn.ark", "cmvn.scp", "feats.1.ark", "feats.json", "feats.scp", "utt2num_frames"]
@@ -365,10 +366,7 @@ def test_the_fallback_is_reported_once(data_dir: Path) -> None:
 def test_other_backends(data_dir: Path, backend: str, small_archives: None) -> None:
     """In batches where the backend takes them; one utterance that fails does not hide the others, or its name."""
     config = FeatureConfig(backend=backend, dither=1.0)
-    try:
-        extract = FeatureExtractor(config)
-    except ConfigError as error:
-        pytest.skip(f"{error} (tools/setup.sh --bench makes an environment that has torchaudio)")
+    extract = extractor_or_skip(config)
     wavs = read_table(data_dir / "wav.scp")
     write_wav(Path(wavs["bert-07"]), 0.02, 0)
     with pytest.raises(DataError) as caught:

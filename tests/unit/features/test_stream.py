@@ -117,6 +117,5 @@ def test_statistics_of_a_stream() -> None:
 
 
 def test_backends_that_take_no_streams() -> None:
-    pytest.importorskip("librosa", reason="librosa is not installed")
     with pytest.raises(ConfigError, match=r"features\.backend: librosa takes no streams"):
         StaticStream(FeatureExtractor(replace(FeatureConfig(), backend="librosa")))
