@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asrkit.recognizer import Recognizer, load_recognizer
+    from asrkit.inference.recognizer import Recognizer, load_recognizer
 
 __version__ = "0.1.0"
 __all__ = ["Recognizer", "__version__", "load_recognizer"]
@@ -15,6 +15,6 @@ def __getattr__(name: str) -> Any:
     """Load what recognises only when it is asked for, so that `import asrkit` takes no time."""
     if name not in ("Recognizer", "load_recognizer"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from asrkit import recognizer
+    from asrkit.inference import recognizer
 
     return getattr(recognizer, name)

@@ -30,7 +30,7 @@ class ModelError(AsrkitError):
     """A model, checkpoint or experiment directory that cannot be used."""
 
 
-def at(file: str | Path, line: int | None = None) -> str:
+def location(file: str | Path, line: int | None = None) -> str:
     """Prefix of a message: `file:` or `file:line:` with a trailing space."""
     return f"{file}: " if line is None else f"{file}:{line}: "
 

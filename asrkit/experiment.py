@@ -16,7 +16,6 @@ tune/            what `asrkit tune` tried and chose
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from asrkit.batching import collate
-from asrkit.config import config_text, dump_config, parse_config, to_dict
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import config_text, dump_config, parse_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.errors import ModelError, at
-from asrkit.features.pipeline import finish
+from asrkit.errors import ModelError, location
 from asrkit.io.stamp import fingerprint
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import NgramLM, parse_arpa
 from asrkit.models.acoustic import AcousticModel
-from asrkit.runtime import Outputs, by_frame, without_speaker
-from asrkit.settings import ExperimentConfig
 from asrkit.training import checkpoint
 
 
@@ -116,71 +112,21 @@ def load_experiment(directory: str | Path) -> Experiment:
     path = directory / "final.pt"
     if not path.is_file():
         if not directory.is_dir():
-            raise ModelError(f"{at(directory)}no such experiment directory; made by stage 3 (asrkit train)")
-        raise ModelError(f"{at(path)}not found; training has not finished, run stage 3 (asrkit train)")
+            raise ModelError(f"{location(directory)}no such experiment directory; made by stage 3 (asrkit train)")
+        raise ModelError(f"{location(path)}not found; training has not finished, run stage 3 (asrkit train)")
     saved = checkpoint.load(path)
     if saved.get("format") != 2:
-        raise ModelError(f"{at(path)}expected format 2, found {saved.get('format')!r}; train again")
+        raise ModelError(f"{location(path)}expected format 2, found {saved.get('format')!r}; train again")
     config = parse_config(saved["config"], ExperimentConfig, str(path))
     tokens = TokenTable(saved["phones"])
     model = make_model(config, tokens)
     try:
         model.load_state_dict(saved["model"])
     except RuntimeError:
-        raise ModelError(f"{at(path)}weights do not fit the model that its settings describe; train again") from None
+        raise ModelError(
+            f"{location(path)}weights do not fit the model that its settings describe; train again"
+        ) from None
     model.eval()
     lm = None if saved["lm"] is None else parse_arpa(saved["lm"], tokens.phones, f"{path}, its language model")
     calibration = Calibration(**saved["calibration"]) if saved.get("calibration") else None
     return Experiment(config, tokens, model, saved["global_cmvn"].numpy(), lm, calibration)
-
-
-class TorchModel:
-    """A trained experiment's network in PyTorch, with what recognizer.Recognizer asks of a runtime.OnnxModel.
-
-    For GPUs, and for many utterances at a time.
-    """
-
-    def __init__(self, experiment: Experiment, device: str = "cpu") -> None:
-        """Raises ModelError for a device that PyTorch cannot use."""
-        config = experiment.config
-        self.features, self.config, self.decoding = config.features, config.model, config.decoding
-        self.tokens, self.lm, self.calibration = experiment.tokens, experiment.lm, experiment.calibration
-        self.global_cmvn = experiment.global_cmvn
-        try:
-            self.network = experiment.model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).split("\n")[0]
-            raise ModelError(f"device {device}: PyTorch cannot use it ({reason}); leave it at cpu") from None
-
-    @torch.inference_mode()
-    def batch(self, feats: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Finished features, each (T, D), to log-probabilities, each (T', V) float32. Batch size changes nothing."""
-        names = [str(i) for i in range(len(feats))]
-        batch = collate(names, dict(zip(names, feats, strict=True)))
-        log_probs, lens = self.network(batch.feats.to(self._device), batch.feat_lens.to(self._device))
-        return [utt[:length].cpu().numpy() for utt, length in zip(log_probs, lens.tolist(), strict=True)]
-
-    def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
-        """As OnnxModel.log_probs."""
-        return self.batch([self._finish(static, stats)])[0]
-
-    @torch.inference_mode()
-    def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
-        """As OnnxModel.outputs_by_frame."""
-        feats = torch.from_numpy(self._finish(static, stats)).to(self._device)
-        phases = torch.arange(self.config.skip, device=self._device)
-        lens = torch.full_like(phases, len(feats))
-        _, ctc, frames, _ = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
-        if ctc is None:
-            ctc = torch.nn.functional.pad(frames, (1, 0), value=-torch.inf)
-        heads = [[None] * len(phases) if head is None else head.cpu().numpy() for head in (ctc, frames)]
-        return by_frame([Outputs(*outputs) for outputs in zip(*heads, strict=True)], len(feats), self.config.stack)
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.network.parameters()).device
-
-    def _finish(self, static: np.ndarray, stats: np.ndarray | None) -> np.ndarray:
-        if stats is None or self.features.cmvn in ("running", "none"):
-            return finish(static, self.global_cmvn, without_speaker(self.features))
-        return finish(static, stats, replace(self.features, cmvn="global"))  # whosoever's they are

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
+from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.decoding.config import DecodingConfig
 from asrkit.experiment import Experiment, make_model
-from asrkit.export import export_model
 from asrkit.features.config import FeatureConfig
+from asrkit.inference.export import export_model
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.config import ModelConfig
-from asrkit.settings import ExperimentConfig
 
 RATE = 16000
 

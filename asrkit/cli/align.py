@@ -12,10 +12,10 @@ from pathlib import Path
 from asrkit.audio import load_entry, read_audio
 from asrkit.cli.options import add_audio_options, add_channel, add_model
 from asrkit.cli.results import ResultWriter, add_results
-from asrkit.data.data_dir import load_data_dir
 from asrkit.errors import AsrkitError, ConfigError, DataError
+from asrkit.formats.data_dir import load_data_dir
+from asrkit.formats.outputs import Result
 from asrkit.io.scp import split_fields
-from asrkit.outputs import Result
 from asrkit.scoring.per import read_transcripts
 from asrkit.types import Waveform
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = _jobs(args)
     writer = ResultWriter(args.format, args.out, [job.name for job in jobs], [job.key for job in jobs])
 
-    from asrkit.recognizer import load_recognizer  # takes some tenths of a second
+    from asrkit.inference.recognizer import load_recognizer  # takes some tenths of a second
 
     recognizer = load_recognizer(args.model)
     known = recognizer.decoder.tokens

@@ -11,15 +11,15 @@ from typing import Any
 from asrkit.cli.decode import read_log_probs
 from asrkit.cli.options import add_force, add_nj
 from asrkit.cli.score import add_protocol, read_references
-from asrkit.config import load_config
+from asrkit.config.yaml_config import load_config
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tune import StoredSet
-from asrkit.errors import ConfigError, DataError, at, raise_if_any
+from asrkit.errors import ConfigError, DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
-from asrkit.report.analysis import build_analysis, render_analysis, wider_points
-from asrkit.report.calibration import Bin
+from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
+from asrkit.reporting.calibration import Bin
 from asrkit.scoring.per import read_transcripts
 from asrkit.scoring.protocols import PROTOCOLS
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     out, hyp, settings = args.decode_dir, args.decode_dir / "hyp", args.decode_dir / "decoding.yaml"
     made_by = {args.dir / "final.pt": "stage 3 (asrkit train)", args.ref / "text": "stage 0 (asrkit prepare)"}
     made_by |= dict.fromkeys([hyp, settings], "stage 4 (asrkit decode)")
-    raise_if_any([f"{at(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()])
+    raise_if_any([f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()])
     log_prob_dir = args.log_probs or out
     stamp, text = out / ".analysis.stamp", out / "analysis.txt"
     outputs = [text, out / "analysis.json", out / "analysis.csv", out / "reliability.png"]
@@ -56,16 +56,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     config = load_config(settings, DecodingConfig)
     if config.method != "beam":
-        raise ConfigError(f"{at(settings)}greedy search; expected beam search, whose errors are analysed")
+        raise ConfigError(f"{location(settings)}greedy search; expected beam search, whose errors are analysed")
 
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment
-    from asrkit.report.figures import draw_reliability
+    from asrkit.reporting.figures import draw_reliability
 
     experiment = load_experiment(args.dir)
     refs, hyps = read_references(args.ref / "text"), read_transcripts(hyp)
     if refs.keys() != hyps.keys():
-        raise DataError(f"{at(hyp)}other utterances than {args.ref / 'text'} has; decode it again")
+        raise DataError(f"{location(hyp)}other utterances than {args.ref / 'text'} has; decode it again")
     log_probs = read_log_probs(experiment, args.ref, log_prob_dir, refs)
     data = StoredSet(log_probs, refs, experiment.tokens, experiment.lm, PROTOCOLS[args.protocol], args.nj)
     labellings = [tuple(experiment.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]

@@ -7,10 +7,10 @@ import json
 import math
 from pathlib import Path
 
-from asrkit.corpora.labels import read_ctm
 from asrkit.errors import raise_if_any
+from asrkit.formats.labels import read_ctm
 from asrkit.io.atomic import atomic_write
-from asrkit.report.text import format_table
+from asrkit.reporting.text import format_table
 from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors, compare_times
 from asrkit.types import PhoneTime
 

@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asrkit.cli.options import add_force, add_nj, finite_float, positive_int
-from asrkit.config import dump_config
+from asrkit.config.yaml_config import dump_config
 from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.prefix_beam import BeamResult
-from asrkit.errors import ConfigError, DataError, at, raise_if_any
+from asrkit.errors import ConfigError, DataError, location, raise_if_any
 from asrkit.features.pipeline import FeatureLoader, feats_identity
+from asrkit.formats.outputs import write_ctm
+from asrkit.inference.onnx_model import frame_clock
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import write_table
 from asrkit.io.stamp import file_digest, is_current, write_stamp
-from asrkit.outputs import write_ctm
 from asrkit.parallel import map_ordered
-from asrkit.runtime import frame_clock
 from asrkit.types import Hypothesis
 
 if TYPE_CHECKING:
-    from asrkit.experiment import Experiment, TorchModel
+    from asrkit.experiment import Experiment
+    from asrkit.inference.torch_model import TorchModel
 
 CMVN = ("speaker", "utterance", "global", "running", "none")
 
@@ -64,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     needed = {args.dir / "final.pt": "stage 3 (asrkit train)", args.data / "feats.scp": "stage 1 (asrkit extract)"}
-    raise_if_any([f"{at(path)}not found; made by {step}" for path, step in needed.items() if not path.is_file()])
+    raise_if_any([f"{location(path)}not found; made by {step}" for path, step in needed.items() if not path.is_file()])
     log_prob_dir = args.log_probs or args.out
     inputs = _inputs(args)
     stamp, hyp, nbest, ctm = (args.out / name for name in (".decode.stamp", "hyp", "nbest.jsonl", "phones.ctm"))
@@ -75,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     # PyTorch takes seconds to load, and these modules need it.
-    from asrkit.experiment import TorchModel, load_experiment
+    from asrkit.experiment import load_experiment
+    from asrkit.inference.torch_model import TorchModel
 
     experiment = load_experiment(args.dir)
     names = ("method", "beam", "lm_weight", "insertion_bonus", "blank_penalty")
@@ -149,10 +151,10 @@ def read_log_probs(
     stamp = directory / ".log_probs.stamp"
     if not any(is_current(stamp, log_prob_identity(experiment, data_dir, cmvn), [scp]) for cmvn in CMVN):
         fault = "not of this experiment and data as they are now" if scp.exists() else "not found"
-        raise DataError(f"{at(scp)}{fault}; made by stage 4 (asrkit decode --data {data_dir} --out {directory})")
+        raise DataError(f"{location(scp)}{fault}; made by stage 4 (asrkit decode --data {data_dir} --out {directory})")
     stored = ArkReader(scp)
     raise_if_any(
-        [f"{at(scp)}no utterance {utt_id}, which {data_dir}/text has" for utt_id in refs if utt_id not in stored]
+        [f"{location(scp)}no utterance {utt_id}, which {data_dir}/text has" for utt_id in refs if utt_id not in stored]
     )
     return {utt_id: stored[utt_id] for utt_id in refs}
 
@@ -160,7 +162,7 @@ def read_log_probs(
 def _write_log_probs(model: TorchModel, feats: FeatureLoader, out: Path, batch_size: int, num_threads: int) -> None:
     import torch
 
-    from asrkit.batching import bucket
+    from asrkit.models.batching import bucket
 
     torch.set_num_threads(num_threads)
     batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asrkit.cli.score import read_references
-from asrkit.errors import ConfigError, ModelError, at
+from asrkit.errors import ConfigError, ModelError, location
 from asrkit.features.pipeline import FeatureLoader
+from asrkit.inference.find_model import find_model
 from asrkit.io.atomic import atomic_write
-from asrkit.model_path import find_model
 from asrkit.parallel import track
 from asrkit.scoring.per import PerResult, score
 
 if TYPE_CHECKING:
-    from asrkit.export import Utterance
-    from asrkit.runtime import OnnxModel
+    from asrkit.inference.export import Utterance
+    from asrkit.inference.onnx_model import OnnxModel
 
 TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
 _NUM_COMPARED = 20  # utterances after training
@@ -47,13 +47,15 @@ def run(args: argparse.Namespace) -> int:
     # PyTorch takes seconds to load.
     import torch
 
-    from asrkit.export import export_model, int8_model, load_for_export, made_up_utterances, max_difference
-    from asrkit.runtime import OnnxModel
+    from asrkit.inference.export import export_model, int8_model, load_for_export, made_up_utterances, max_difference
+    from asrkit.inference.onnx_model import OnnxModel
 
     torch.set_num_threads(1)  # one utterance at a time has too little in it for more
     directory = find_model(args.dir)
     if directory.is_file():
-        raise ModelError(f"{at(directory)}an exported file; expected the experiment directory that it was made from")
+        raise ModelError(
+            f"{location(directory)}an exported file; expected the experiment directory that it was made from"
+        )
     experiment, digest = load_for_export(directory)
     content = export_model(experiment, digest)
     exact = OnnxModel(content)
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         utterances, where = _stored(feats, "comparing"), f"{len(feats)} utterances of {args.ref}"
     difference = max_difference(experiment, exact, utterances)
     if not difference < TOLERANCE:
-        raise ModelError(f"{at(directory)}the export's log-probabilities differ by {difference:.1e}, on {where}")
+        raise ModelError(f"{location(directory)}the export's log-probabilities differ by {difference:.1e}, on {where}")
     print(f"log-probabilities differ from PyTorch's by {difference:.1e} at most, on {where}")
     path = args.out or directory / ("final.int8.onnx" if args.int8 else "final.onnx")
     if args.int8:
@@ -82,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
 def export_trained(directory: Path, dev: Path) -> None:
     """Write the `final.onnx` of an experiment; say how far it is from PyTorch on some utterances of `dev`."""
-    from asrkit.export import export_experiment, load_for_export, max_difference
-    from asrkit.runtime import OnnxModel
+    from asrkit.inference.export import export_experiment, load_for_export, max_difference
+    from asrkit.inference.onnx_model import OnnxModel
 
     experiment, _ = load_for_export(directory)
     path = export_experiment(directory)
@@ -101,7 +103,7 @@ def _stored(feats: FeatureLoader, description: str | None = None) -> Iterator[Ut
 
 
 def _score(model: OnnxModel, feats: FeatureLoader, data_dir: Path, name: str) -> PerResult:
-    from asrkit.recognizer import Recognizer
+    from asrkit.inference.recognizer import Recognizer
 
     decoder = Recognizer(model).decoder
     refs = read_references(data_dir / "text")

@@ -28,9 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from asrkit.config import load_config
+    from asrkit.config.experiment_config import ExperimentConfig
+    from asrkit.config.yaml_config import load_config
     from asrkit.features.extract import extract_data_dir
-    from asrkit.settings import ExperimentConfig
 
     # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
     features = load_config(args.config, ExperimentConfig, args.overrides).features

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from asrkit.cli.options import add_force, positive_int
-from asrkit.errors import ConfigError, at, raise_if_any
+from asrkit.errors import ConfigError, location, raise_if_any
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram, write_arpa
@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--epsilon has no meaning for --smoothing {args.smoothing}; give --smoothing laplace")
     text, dev_text = args.data_dir / "text", args.dev and args.dev / "text"
     files = [file for file in (text, args.tokens, dev_text) if file]
-    raise_if_any([f"{at(file)}not found; made by stage 0 (asrkit prepare)" for file in files if not file.exists()])
+    raise_if_any(
+        [f"{location(file)}not found; made by stage 0 (asrkit prepare)" for file in files if not file.exists()]
+    )
     stamp = args.out.with_name(f".{args.out.name}.stamp")
     epsilons = args.epsilon or EPSILONS
     inputs = {
@@ -58,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
     for utt, transcript in transcripts.items():
         unknown = sorted(set(transcript) - set(phones))
         if unknown:
-            faults.append(f"{at(text)}{utt}: phones not in {args.tokens}: {' '.join(unknown)}")
+            faults.append(f"{location(text)}{utt}: phones not in {args.tokens}: {' '.join(unknown)}")
         elif not transcript:
-            faults.append(f"{at(text)}{utt}: empty transcript; give its phones or remove it")
+            faults.append(f"{location(text)}{utt}: empty transcript; give its phones or remove it")
     raise_if_any(faults)
     held_out = read_transcripts(dev_text).values() if dev_text else ()
     lm = train_ngram(transcripts.values(), args.order, phones, args.smoothing, epsilons)

@@ -16,8 +16,8 @@ from asrkit.cli.options import add_force, add_nj
 from asrkit.corpora import farsdat, mini, own, speechocean762, timit
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.speaker_split import DEFAULT_SHARE
-from asrkit.data.data_dir import write_data_dir
-from asrkit.errors import AudioError, DataError, at, raise_if_any
+from asrkit.errors import AudioError, DataError, location, raise_if_any
+from asrkit.formats.data_dir import write_data_dir
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_signature, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
@@ -202,7 +202,7 @@ def refuse_foreign(data_dir: Path) -> None:
         return
     what = "asrkit prepare did not make this, and would replace it; give another --data, or begin after this step"
     outputs = [*(data_dir / name for name in SET_NAMES), data_dir / "tokens.txt"]
-    raise_if_any([f"{at(output)}{what}" for output in outputs if output.exists()], DataError)
+    raise_if_any([f"{location(output)}{what}" for output in outputs if output.exists()], DataError)
 
 
 def write_corpus(corpus: Corpus, data_dir: Path, *, force: bool = False) -> None:
@@ -226,7 +226,8 @@ def write_corpus(corpus: Corpus, data_dir: Path, *, force: bool = False) -> None
         return
     raise_if_any(
         [
-            f"{at(data_dir / name)}is there, but this copy of the corpus gives no {name}; remove it or change --data"
+            f"{location(data_dir / name)}is there, but this copy of the corpus gives no {name}; remove "
+            "it or change --data"
             for name in SET_NAMES
             if name not in corpus.sets and (data_dir / name).exists()
         ],

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from asrkit.cli.options import add_force
 from asrkit.cli.score import add_protocol
-from asrkit.data.data_dir import load_data_dir
-from asrkit.errors import DataError, at
+from asrkit.errors import DataError, location
+from asrkit.formats.data_dir import load_data_dir
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, is_current, write_stamp
-from asrkit.report.text import build_report, render_text
+from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.per import read_transcripts
 from asrkit.scoring.protocols import PROTOCOLS
 
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.hyp.exists():
-        raise DataError(f"{at(args.hyp)}not found; made by stage 4 (asrkit decode)")
+        raise DataError(f"{location(args.hyp)}not found; made by stage 4 (asrkit decode)")
     text_file, json_file, stamp = (args.out / name for name in ("report.txt", "report.json", ".report.stamp"))
     files = [args.hyp, *(args.ref / name for name in ("wav.scp", "text", "utt2spk", "spk2utt", "spk2gender"))]
     inputs = {str(file): file_digest(file) for file in files if file.is_file()} | {"protocol": args.protocol}

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrkit.errors import DataError, raise_if_any
+from asrkit.formats.outputs import FORMATS, Result
 from asrkit.io.atomic import atomic_write
-from asrkit.outputs import FORMATS, Result
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:

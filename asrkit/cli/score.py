@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.errors import DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import read_table
-from asrkit.report.text import format_table
+from asrkit.reporting.text import format_table
 from asrkit.scoring.per import PerResult, read_transcripts
 from asrkit.scoring.protocols import AS_IS, PROTOCOLS, Protocol
 from asrkit.scoring.significance import Interval, intervals, to_json
@@ -45,14 +45,14 @@ def read_utt2spk(path: Path | None, utts: Mapping[str, Sequence[str]], ref: Path
     if path is None:
         return None
     utt2spk = read_table(path)
-    raise_if_any([f"{at(path)}utterance {utt} of {ref} has no speaker" for utt in utts if utt not in utt2spk])
+    raise_if_any([f"{location(path)}utterance {utt} of {ref} has no speaker" for utt in utts if utt not in utt2spk])
     return utt2spk
 
 
 def read_references(path: Path) -> dict[str, tuple[str, ...]]:
     refs = read_transcripts(path)
     if not any(refs.values()):
-        raise DataError(f"{at(path)}no phones in it; expected `utt_id phone phone ...` lines")
+        raise DataError(f"{location(path)}no phones in it; expected `utt_id phone phone ...` lines")
     return refs
 
 

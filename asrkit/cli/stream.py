@@ -19,7 +19,7 @@ from asrkit.cli.options import add_channel, add_model, finite_float, positive_in
 from asrkit.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
-    from asrkit.streaming import StreamingRecognizer, StreamResult
+    from asrkit.inference.stream import StreamingRecognizer, StreamResult
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if args.realtime and not is_file:
         raise ConfigError("--realtime: is for files; standard input and microphones have their own pace")
 
-    from asrkit.recognizer import load_recognizer  # takes some tenths of a second
-    from asrkit.streaming import StreamingRecognizer
+    from asrkit.inference.recognizer import load_recognizer  # takes some tenths of a second
+    from asrkit.inference.stream import StreamingRecognizer
 
     model = load_recognizer(args.model).model
     if is_file:

@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # PyTorch takes seconds to load, and this module needs it.
-    from asrkit.report.table import read_systems, render_differences, render_table
+    from asrkit.reporting.table import read_systems, render_differences, render_table
 
     systems = read_systems(args.dirs)
     print(render_table(systems))

@@ -10,14 +10,14 @@ from typing import Any
 
 from asrkit.cli.export import export_trained
 from asrkit.cli.options import add_config, add_force
-from asrkit.config import dump_config, load_config, to_dict
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import dump_config, load_config, to_dict
+from asrkit.errors import DataError, location, raise_if_any
 from asrkit.features.pipeline import feats_identity
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, fingerprint, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
-from asrkit.settings import ExperimentConfig
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.force and is_current(stamp, identity, [final]):
         if not is_current(decoding_stamp, decoding_identity):
             from asrkit.experiment import update_decoding
-            from asrkit.export import export_experiment
+            from asrkit.inference.export import export_experiment
 
             update_decoding(args.dir, config.decoding, lm_text)
             export_experiment(args.dir)
@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.dir}: training is up to date", file=sys.stderr)
         return 0
     if checkpoint.exists() and not args.resume:
-        raise DataError(f"{at(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew")
+        raise DataError(
+            f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
+        )
 
     # PyTorch takes seconds to load, and these modules need it.
     from asrkit.experiment import make_model, save_experiment
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             path.unlink(missing_ok=True)
     _report_excluded(excluded, args.dir / "excluded.txt", args.train)
     if not len(train_set):
-        raise DataError(f"{at(args.train)}no utterance is left to train on; see {args.dir / 'excluded.txt'}")
+        raise DataError(f"{location(args.train)}no utterance is left to train on; see {args.dir / 'excluded.txt'}")
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{num_parameters} parameters, {len(train_set)} training utterances", file=sys.stderr)
     result = train(model, config.training, train_set, dev_set, tokens, args.dir, fingerprint(identity))
@@ -103,10 +105,11 @@ def _expect_inputs(args: argparse.Namespace, config: ExperimentConfig) -> None:
         made_by |= {data_dir / name: "stage 1 (asrkit extract)" for name in ("feats.scp", "cmvn.scp")}
     if args.lm:
         made_by[args.lm] = "stage 2 (asrkit train-lm)"
-    faults = [f"{at(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()]
+    faults = [f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()]
     if config.model.head != "ctc":
         faults += [
-            f"{at(path)}not found; model.head {config.model.head} learns from phone times; give data that has them, or "
+            f"{location(path)}not found; model.head {config.model.head} learns from phone times; give "
+            "data that has them, or "
             "take head ctc"
             for data_dir in (args.train, args.dev)
             if (data_dir / "text").is_file() and not (path := data_dir / "phones.ctm").is_file()

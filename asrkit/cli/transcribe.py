@@ -15,9 +15,9 @@ from pathlib import Path
 from asrkit.audio import AUDIO_SUFFIXES, open_audio
 from asrkit.cli.options import add_channel, add_model, add_nj, positive_int
 from asrkit.cli.results import ResultWriter, add_results
-from asrkit.errors import AsrkitError, ConfigError, DataError, at, raise_if_any
+from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
+from asrkit.formats.outputs import FORMATS, Result
 from asrkit.lang.ipa import ipa_table
-from asrkit.outputs import FORMATS, Result
 from asrkit.parallel import make_thread_executor, track
 from asrkit.types import Hypothesis
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     named = [(each.name, each.key) for each in inputs if each.fault is None]
     writer = ResultWriter(args.format, args.out, [name for name, _ in named], [key for _, key in named])
 
-    from asrkit.recognizer import Recognizer, load_recognizer  # takes some tenths of a second
+    from asrkit.inference.recognizer import Recognizer, load_recognizer  # takes some tenths of a second
     from asrkit.scoring.protocols import silences
 
     recognizer = load_recognizer(args.model)
@@ -138,7 +138,7 @@ def _lines(list_file: Path | None) -> list[str]:
     try:
         return [line for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{at(list_file)}cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise DataError(f"{location(list_file)}cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _of_path(path: str) -> list[Input]:
@@ -151,7 +151,7 @@ def _of_path(path: str) -> list[Input]:
         found += [Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in AUDIO_SUFFIXES]
     if not found:
         endings = " ".join(sorted(AUDIO_SUFFIXES))
-        return [Input(path, "", f"{at(path)}a directory without audio; expected files that end in {endings}")]
+        return [Input(path, "", f"{location(path)}a directory without audio; expected files that end in {endings}")]
     print(f"{path}: {len(found)} audio file{'s' * (len(found) != 1)}", file=sys.stderr, flush=True)
     return [Input(str(file), file.relative_to(path).with_suffix("").as_posix()) for file in found]
 

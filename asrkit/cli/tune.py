@@ -15,7 +15,7 @@ import numpy as np
 from asrkit.cli.decode import read_log_probs
 from asrkit.cli.options import add_force, add_nj
 from asrkit.cli.score import add_protocol, read_references, read_utt2spk
-from asrkit.config import to_dict
+from asrkit.config.yaml_config import to_dict
 from asrkit.decoding.confidence import Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tune import (
@@ -28,11 +28,11 @@ from asrkit.decoding.tune import (
     search_blank_penalty,
     search_settings,
 )
-from asrkit.errors import at, raise_if_any
+from asrkit.errors import location, raise_if_any
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
-from asrkit.report.analysis import phone_reliability
+from asrkit.reporting.analysis import phone_reliability
 from asrkit.scoring.per import pool
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.scoring.significance import compare, pool_speakers
@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     final, out = args.dir / "final.pt", args.dir / "tune"
     made_by = {final: "stage 3 (asrkit train)", args.ref / "text": "stage 0 (asrkit prepare)"}
-    raise_if_any([f"{at(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()])
+    raise_if_any([f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()])
     stamp, table, picture, summary = (out / name for name in (".tune.stamp", "surface.csv", "surface.png", "tune.json"))
     if not args.force and is_current(stamp, _inputs(args), [table, picture, summary]):
         print(f"{out}: tuning is up to date", *json.loads(summary.read_text(encoding="utf-8"))["lines"], sep="\n")
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
-    from asrkit.export import export_experiment
-    from asrkit.report.figures import draw_surface
+    from asrkit.inference.export import export_experiment
+    from asrkit.reporting.figures import draw_surface
 
     experiment = load_experiment(args.dir)
     refs = read_references(args.ref / "text")

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from asrkit.cli.options import add_audio_options, add_channel
-from asrkit.data.validate import inspect_data_dir
 from asrkit.lang.tokens import TokenTable
+from asrkit.stages.validation import inspect_data_dir
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from asrkit.audio import audio_info
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.persian import PHONES, SILENCE
-from asrkit.errors import AudioError, ConfigError, DataError, at, raise_if_any
+from asrkit.errors import AudioError, ConfigError, DataError, location, raise_if_any
 from asrkit.lang.ipa import FARSDAT
 from asrkit.types import Utterance
 
@@ -118,7 +118,7 @@ def read_corpus(
         warnings = [*warnings, *more_warnings]
     if not sets.get("train"):
         remedy = "; keep fewer of them with --sentences published" if speaker_lists and not published_sentences else ""
-        raise DataError(f"{at(corpus_dir)}no utterance is left to train on; {' '.join(more_notes)}{remedy}")
+        raise DataError(f"{location(corpus_dir)}no utterance is left to train on; {' '.join(more_notes)}{remedy}")
     durations = {utt.utt_id: utt.end - utt.start for utt in utts}
     return Corpus(PHONES, {name: kept for name, kept in sets.items() if kept}, durations, warnings, notes + more_notes)
 
@@ -167,14 +167,16 @@ def read_utterances(corpus_dir: str | Path) -> tuple[list[Utterance], list[str],
             faults.append(str(error))
             continue
         if num_channels != 1:
-            faults.append(f"{at(wave)}{num_channels} channels; expected 1, for SENTENCE counts bytes of one channel")
+            faults.append(
+                f"{location(wave)}{num_channels} channels; expected 1, for SENTENCE counts bytes of one channel"
+            )
             continue
         rates[rate] += 1
         spk_id, rec_id = f"{recording[0]:03d}", f"{recording[0]:03d}_{recording[1]}"
         for sentence, (line, first, last) in segments.items():
             if last > 2 * num_samples + _HEADER_BYTES:
                 faults.append(
-                    f"{at(table, line)}sentence {sentence} ends at byte {last}, past the audio: {wave} has "
+                    f"{location(table, line)}sentence {sentence} ends at byte {last}, past the audio: {wave} has "
                     f"{2 * num_samples} bytes of samples"
                 )
             elif sentence in transcripts:
@@ -193,7 +195,7 @@ def read_utterances(corpus_dir: str | Path) -> tuple[list[Utterance], list[str],
         if segments:
             used_shares.append(max(last for _, _, last in segments.values()) / (2 * num_samples))
     if not recordings:
-        faults.append(f"{at(corpus_dir)}no recordings in wave of CD1 and CD2; expected FarsDat (ELRA-S0112)")
+        faults.append(f"{location(corpus_dir)}no recordings in wave of CD1 and CD2; expected FarsDat (ELRA-S0112)")
     raise_if_any(faults)
     warnings += _missing(utts, recordings)
     if nameless := sorted({utt.spk_id for utt in utts if utt.sex is None}):
@@ -213,7 +215,7 @@ def _find_files(corpus_dir: Path, faults: list[str], warnings: list[str]) -> _Fi
     files = _Files({}, {}, defaultdict(dict), [])
     discs = {name: _named(corpus_dir, name) for name in ("CD1", "CD2")}
     if not any(discs.values()):
-        raise DataError(f"{at(corpus_dir)}no directory CD1 or CD2 in it; expected FarsDat (ELRA-S0112)")
+        raise DataError(f"{location(corpus_dir)}no directory CD1 or CD2 in it; expected FarsDat (ELRA-S0112)")
     others: list[Path] = []
     for name, directories in discs.items():
         if not directories:
@@ -233,7 +235,7 @@ def _find_files(corpus_dir: Path, faults: list[str], warnings: list[str]) -> _Fi
                     others.append(path)
             tables = [path for path in _walk(disc, "Information", warnings) if path.name.lower() == "speaker.txt"]
             if not tables:
-                warnings.append(f"{at(disc)}no Information/Speaker.txt")
+                warnings.append(f"{location(disc)}no Information/Speaker.txt")
             files.speaker_tables.extend(tables)
     if others:
         more = f" and {len(others) - 1} others" if len(others) > 1 else ""
@@ -246,7 +248,9 @@ def _named(directory: Path, name: str) -> list[Path]:
     try:
         entries = sorted(directory.iterdir())
     except OSError as error:
-        raise DataError(f"{at(directory)}cannot be read ({error.strerror}); expected FarsDat (ELRA-S0112)") from None
+        raise DataError(
+            f"{location(directory)}cannot be read ({error.strerror}); expected FarsDat (ELRA-S0112)"
+        ) from None
     return [entry for entry in entries if entry.name.lower() == name.lower() and entry.is_dir()]
 
 
@@ -254,14 +258,14 @@ def _walk(disc: Path, part: str, warnings: list[str]) -> list[Path]:
     """All files below the directory `part`, sorted."""
     directories = _named(disc, part)
     if not directories:
-        warnings.append(f"{at(disc)}no directory {part}")
+        warnings.append(f"{location(disc)}no directory {part}")
     return sorted(path for directory in directories for path in directory.rglob("*") if path.is_file())
 
 
 def _place(places: dict, key: object, path: Path, faults: list[str]) -> None:
     first = places.setdefault(key, path)
     if first is not path:
-        faults.append(f"{at(path)}a second time, {first} is the same by its name; remove one of them")
+        faults.append(f"{location(path)}a second time, {first} is the same by its name; remove one of them")
 
 
 def _complete(
@@ -273,9 +277,9 @@ def _complete(
     name = f"S{recording[1]}{recording[0]:03d}"
     if wave is None:
         there = table or min(phoneme_files.values())
-        faults.append(f"{at(there)}no audio {name}.WAV in wave; copy it, or remove what else there is of it")
+        faults.append(f"{location(there)}no audio {name}.WAV in wave; copy it, or remove what else there is of it")
     elif table is None:
-        faults.append(f"{at(wave)}no {name}.SNT in SENTENCE says where its sentences are")
+        faults.append(f"{location(wave)}no {name}.SNT in SENTENCE says where its sentences are")
     return wave, table, phoneme_files
 
 
@@ -284,7 +288,7 @@ def _read_lines(path: Path, faults: list[str]) -> list[tuple[int, str]]:
     try:
         text = path.read_bytes().decode("latin-1")
     except OSError as error:
-        faults.append(f"{at(path)}cannot be read ({error.strerror})")
+        faults.append(f"{location(path)}cannot be read ({error.strerror})")
         return []
     lines = ((number, line.rstrip("\r\x1a\x00")) for number, line in enumerate(text.split("\n"), 1))
     return [(number, line) for number, line in lines if line.strip(" \t")]
@@ -295,17 +299,23 @@ def _read_segments(table: Path, faults: list[str]) -> dict[int, tuple[int, int, 
     segments: dict[int, tuple[int, int, int]] = {}
     lines = _read_lines(table, faults)
     if not lines:
-        faults.append(f"{at(table)}empty; expected `sentence start end` a line")
+        faults.append(f"{location(table)}empty; expected `sentence start end` a line")
     for line, text in lines:
         try:
             sentence, first, last = (int(field) for field in text.split()[:3])
         except ValueError:
-            faults.append(f"{at(table, line)}expected `sentence start end` in whole numbers, found {text.strip()!r}")
+            faults.append(
+                f"{location(table, line)}expected `sentence start end` in whole numbers, found {text.strip()!r}"
+            )
             continue
         if not 0 <= first < last:
-            faults.append(f"{at(table, line)}sentence {sentence}: bytes {first} to {last}; expected 0 <= start < end")
+            faults.append(
+                f"{location(table, line)}sentence {sentence}: bytes {first} to {last}; expected 0 <= start < end"
+            )
         elif sentence in segments:
-            faults.append(f"{at(table, line)}sentence {sentence} a second time (first in line {segments[sentence][0]})")
+            faults.append(
+                f"{location(table, line)}sentence {sentence} a second time (first in line {segments[sentence][0]})"
+            )
         else:
             segments[sentence] = (line, first, last)
     return segments
@@ -324,12 +334,12 @@ def _read_transcripts(
     for sentence, (line, _, _) in segments.items():
         if sentence not in phoneme_files:
             name = f"PH{recording[1]}{recording[0]:03d}.{sentence}"
-            faults.append(f"{at(table, line)}sentence {sentence}: no {name} in PHONEME")
+            faults.append(f"{location(table, line)}sentence {sentence}: no {name} in PHONEME")
     for sentence, path in sorted(phoneme_files.items()):
         phones = _read_phones(path, faults)
         transcripts[sentence] = phones
         if whole and sentence not in segments:
-            faults.append(f"{at(path)}no line for sentence {sentence} in {table}")
+            faults.append(f"{location(path)}no line for sentence {sentence} in {table}")
     return transcripts
 
 
@@ -337,15 +347,18 @@ def _read_phones(path: Path, faults: list[str]) -> tuple[str, ...]:
     lines = _read_lines(path, faults)
     unknown = [(line, text[0]) for line, text in lines if text[0] not in SYMBOLS]
     if not lines:
-        faults.append(f"{at(path)}no phones in it")
+        faults.append(f"{location(path)}no phones in it")
     elif len(unknown) > max(1, len(lines) // 2):
         found = " ".join(sorted({repr(symbol) for _, symbol in unknown}))
         faults.append(
-            f"{at(path)}{len(unknown)} of {len(lines)} lines begin with an unknown symbol ({found}); expected one of "
+            f"{location(path)}{len(unknown)} of {len(lines)} lines begin with an unknown symbol "
+            f"({found}); expected one of "
             f"FarsDat's as the first character; the first line is {lines[0][1][:40]!r}"
         )
     else:
-        faults += [f"{at(path, line)}unknown symbol {symbol!r} as the first character" for line, symbol in unknown]
+        faults += [
+            f"{location(path, line)}unknown symbol {symbol!r} as the first character" for line, symbol in unknown
+        ]
     return to_phones(text[0] for _, text in lines)
 
 
@@ -360,15 +373,17 @@ def _read_sexes(tables: Sequence[Path], faults: list[str], warnings: list[str]) 
                 continue
             if len(fields) < 3 or not fields[0].isdecimal() or fields[2][0].lower() not in "mf":
                 warnings.append(
-                    f"{at(path, line)}expected a speaker's number and, third, M or F, found {text.strip()!r}"
+                    f"{location(path, line)}expected a speaker's number and, third, M or F, found {text.strip()!r}"
                 )
                 continue
             speaker, sex = int(fields[0]), fields[2][0].lower()
             before = sexes.setdefault(speaker, (sex, f"{path}:{line}"))
             if first_lines.setdefault(speaker, line) != line:
-                faults.append(f"{at(path, line)}speaker {speaker} a second time (first in line {first_lines[speaker]})")
+                faults.append(
+                    f"{location(path, line)}speaker {speaker} a second time (first in line {first_lines[speaker]})"
+                )
             elif before[0] != sex:
-                faults.append(f"{at(path, line)}speaker {speaker} is {sex}, but {before[0]} in {before[1]}")
+                faults.append(f"{location(path, line)}speaker {speaker} is {sex}, but {before[0]} in {before[1]}")
     return {speaker: sex for speaker, (sex, _) in sexes.items()}
 
 
@@ -458,15 +473,15 @@ def read_speaker_lists(directory: str | Path) -> dict[str, set[int]]:
         lists[name] = set()
         lines = _read_lines(path, faults)
         if not lines and path.is_file():
-            faults.append(f"{at(path)}empty; expected a speaker's number a line")
+            faults.append(f"{location(path)}empty; expected a speaker's number a line")
         for line, text in lines:
             number = text.strip()
             if not (number.isascii() and number.isdecimal()):
-                faults.append(f"{at(path, line)}expected a speaker's number, found {number!r}")
+                faults.append(f"{location(path, line)}expected a speaker's number, found {number!r}")
                 continue
             speaker, place = int(number), f"{path}:{line}"
             if places.setdefault(speaker, place) != place:
-                faults.append(f"{at(path, line)}speaker {number} a second time (first in {places[speaker]})")
+                faults.append(f"{location(path, line)}speaker {number} a second time (first in {places[speaker]})")
             lists[name].add(speaker)
     raise_if_any(faults)
     return lists

@@ -18,7 +18,7 @@ import soxr
 
 from asrkit.corpora import espeak, persian
 from asrkit.corpora.persian import PHONES, SILENCE, VOWELS, Word
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.errors import DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_dir, atomic_write
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import map_ordered
@@ -147,7 +147,9 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
     if not force and is_current(stamp, inputs, (corpus_dir / "phones.ctm", corpus_dir / "speakers.tsv")):
         return False
     if corpus_dir.exists() and not stamp.exists() and (not corpus_dir.is_dir() or any(corpus_dir.iterdir())):
-        raise DataError(f"{at(corpus_dir)}holds something that is no mini corpus; give a new or an empty directory")
+        raise DataError(
+            f"{location(corpus_dir)}holds something that is no mini corpus; give a new or an empty directory"
+        )
     version = espeak.library_version()
     speakers = plan_speakers(seed)
     with atomic_dir(corpus_dir) as new:
@@ -199,7 +201,7 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
         if number == 1:
             continue
         if len(fields) < 3 or fields[1] not in PLAN or fields[2] not in ("m", "f"):
-            faults.append(f"{at(corpus_dir / 'speakers.tsv', number)}expected a speaker, its set and m or f")
+            faults.append(f"{location(corpus_dir / 'speakers.tsv', number)}expected a speaker, its set and m or f")
         else:
             speakers[fields[0]] = (fields[1], fields[2])
     times: dict[str, list[PhoneTime]] = {}
@@ -209,10 +211,10 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
             utt_id, _, start, duration, phone = fields
             time = PhoneTime(phone, float(start), float(start) + float(duration))
         except ValueError:
-            faults.append(f"{at(ctm, number)}expected `utt 1 start duration phone`, found {' '.join(fields)}")
+            faults.append(f"{location(ctm, number)}expected `utt 1 start duration phone`, found {' '.join(fields)}")
             continue
         if phone not in PHONES or utt_id.split("_")[0] not in speakers:
-            faults.append(f"{at(ctm, number)}unknown phone or speaker: {utt_id} {phone}")
+            faults.append(f"{location(ctm, number)}unknown phone or speaker: {utt_id} {phone}")
         times.setdefault(utt_id, []).append(time)
     raise_if_any(faults)
     sets: dict[str, list[Utterance]] = {name: [] for name in PLAN}
@@ -236,7 +238,7 @@ def _read_rows(path: Path, separator: str):
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{at(path)}cannot be read ({error}); make the corpus again with --force") from None
+        raise DataError(f"{location(path)}cannot be read ({error}); make the corpus again with --force") from None
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         yield number, line.split(separator)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from asrkit.audio import END_TOLERANCE, audio_info
 from asrkit.corpora.common import Corpus
-from asrkit.corpora.labels import Label, read_ctm, read_lab, read_phn, symbol_fault, textgrid_labels
 from asrkit.corpora.speaker_split import hold_out, is_list
 from asrkit.corpora.table import SET_NAMES, Row, base_of, read_table
-from asrkit.errors import AudioError, ConfigError, at, raise_if_any
+from asrkit.errors import AudioError, ConfigError, location, raise_if_any
+from asrkit.formats.labels import Label, read_ctm, read_lab, read_phn, symbol_fault, textgrid_labels
 from asrkit.types import PhoneTime, Utterance
 
 LABEL_KINDS = ("TextGrid", "phn", "lab", "ctm")
@@ -77,11 +77,11 @@ def read_corpus(
     if silence is not None and (fault := symbol_fault(silence)):
         raise ConfigError(f"--silence: {fault}")
     if not corpus_dir.is_dir():
-        raise_if_any([f"{at(corpus_dir)}no such directory; expected the corpus's audio and labels"])
+        raise_if_any([f"{location(corpus_dir)}no such directory; expected the corpus's audio and labels"])
     audio, label_files, tables = _find_files(corpus_dir, exclude, faults)
     if table is None and len(tables) > 1:
         raise ConfigError(
-            f"{at(corpus_dir)}{len(tables)} tables: {' '.join(t.name for t in tables)}; give one: --table"
+            f"{location(corpus_dir)}{len(tables)} tables: {' '.join(t.name for t in tables)}; give one: --table"
         )
     if table is None and tables:
         table = tables[0]
@@ -90,31 +90,37 @@ def read_corpus(
     has_phones = False
     columns: set[str] = set()
     if table is None:
-        rows = [Row(at(path), base, path) for base, path in _unique_audio(audio, corpus_dir, faults)]
+        rows = [Row(location(path), base, path) for base, path in _unique_audio(audio, corpus_dir, faults)]
     else:
         rows, columns, named = read_table(Path(table), corpus_dir, faults, missing)
         has_phones = "phones" in columns
         if named is not None:
-            missing += [f"{at(p)}not in {table}; add a row for it" for p in audio if os.path.realpath(p) not in named]
+            missing += [
+                f"{location(p)}not in {table}; add a row for it" for p in audio if os.path.realpath(p) not in named
+            ]
     if not audio and not rows and not faults:
-        faults.append(f"{at(corpus_dir)}no audio files in it")
+        faults.append(f"{location(corpus_dir)}no audio files in it")
 
     rows = _with_speakers(rows, corpus_dir, speaker, columns, notes, faults)
     rows = _with_ids(rows, faults)
     info = _read_audio_info(rows, faults)
     if has_phones:
         if labels is not None or tier is not None or silence is not None:
-            raise ConfigError(f"{at(table)}has a column phones; --labels, --tier and --silence are for label files")
+            raise ConfigError(
+                f"{location(table)}has a column phones; --labels, --tier and --silence are for label files"
+            )
         found = {row.utt_id: [Label(phone, None, None, 0) for phone in row.phones] for row in rows}
         if label_files:
             notes.append(f"{len(label_files)} label files are not used, since {Path(table).name} has a column phones")
     elif not label_files and rows:
         found = {}
         lacking = "no table" if table is None else f"no column phones in {Path(table).name}"
-        faults.append(f"{at(corpus_dir)}{lacking} and no label files ({' '.join(_LABEL_OF_ENDING)}); give either")
+        faults.append(f"{location(corpus_dir)}{lacking} and no label files ({' '.join(_LABEL_OF_ENDING)}); give either")
     else:
         if columns & {"start", "end"}:
-            faults.append(f"{at(table, 1)}columns start and end need a column phones; labels are of whole recordings")
+            faults.append(
+                f"{location(table, 1)}columns start and end need a column phones; labels are of whole recordings"
+            )
         files = _LabelFiles(corpus_dir, _chosen_kind(corpus_dir, label_files, labels), label_files, tier, silence)
         found = files.read(rows, info, notes, faults, missing)
     if partial:
@@ -131,7 +137,7 @@ def read_corpus(
     faults += _speaker_faults(rows)
     raise_if_any(faults)
     if not utts:
-        raise_if_any([f"{at(corpus_dir)}no recording has labels; put them beside the audio, or write a table"])
+        raise_if_any([f"{location(corpus_dir)}no recording has labels; put them beside the audio, or write a table"])
     has_speakers = "speaker" in columns or speaker is not None
     sets = _split(rows, utts, {"test": test_speakers, "dev": dev_speakers}, has_speakers, notes, warnings)
     warnings += _phone_warnings(sets)
@@ -168,7 +174,7 @@ def _find_files(
                 continue
             told = os.fsencode(path).decode("utf-8", "replace").replace("\n", "\\n")
             if ending in _AUDIO and told != str(path):
-                faults.append(f"{at(told)}a file name that is not UTF-8 or holds a line end; rename it")
+                faults.append(f"{location(told)}a file name that is not UTF-8 or holds a line end; rename it")
             elif ending in _AUDIO:
                 audio.append(path)
             elif ending in _LABEL_OF_ENDING:
@@ -183,7 +189,9 @@ def _unique_audio(audio: Iterable[Path], corpus_dir: Path, faults: list[str]) ->
     for path in audio:
         base = base_of(path, corpus_dir)
         if base in taken:
-            faults.append(f"{at(path)}the same recording as {taken[base].name}? remove one of them, or write a table")
+            faults.append(
+                f"{location(path)}the same recording as {taken[base].name}? remove one of them, or write a table"
+            )
         else:
             taken[base] = path
             yield base, path
@@ -251,7 +259,7 @@ def _read_audio_info(rows: Iterable[Row], faults: list[str]) -> dict[Path, tuple
     for row in rows:
         if row.audio in info or row.audio in broken:
             continue
-        where = "" if row.where == at(row.audio) else row.where
+        where = "" if row.where == location(row.audio) else row.where
         try:
             num_samples, rate, num_channels = audio_info(row.audio)
         except AudioError as error:
@@ -259,7 +267,7 @@ def _read_audio_info(rows: Iterable[Row], faults: list[str]) -> dict[Path, tuple
             broken.add(row.audio)
             continue
         if num_channels > 1:
-            faults.append(f"{where or at(row.audio)}{num_channels} channels in {row.audio.name}; make it mono")
+            faults.append(f"{where or location(row.audio)}{num_channels} channels in {row.audio.name}; make it mono")
         info[row.audio] = (num_samples / rate, rate)
     return info
 
@@ -268,7 +276,7 @@ def _chosen_kind(corpus_dir: Path, files: Iterable[Path], wanted: str | None) ->
     kinds = Counter(_LABEL_OF_ENDING[path.suffix.lower()] for path in files)
     if wanted is None and len(kinds) > 1:
         found = ", ".join(f"{number} .{kind}" for kind, number in sorted(kinds.items()))
-        raise ConfigError(f"{at(corpus_dir)}label files of several kinds: {found}; choose one by --labels")
+        raise ConfigError(f"{location(corpus_dir)}label files of several kinds: {found}; choose one by --labels")
     return wanted if wanted is not None else next(iter(kinds), None)
 
 
@@ -308,23 +316,25 @@ class _LabelFiles:
             row = row_of.get(name)
             line = labels[0].line if labels else None
             if row is None:
-                missing.append(f"{at(path, line)}no audio for the labels of {name}")
+                missing.append(f"{location(path, line)}no audio for the labels of {name}")
                 continue
             if row.utt_id in taken:
-                faults.append(f"{at(path, line)}labels of {row.audio.name} a second time, after {taken[row.utt_id]}")
+                faults.append(
+                    f"{location(path, line)}labels of {row.audio.name} a second time, after {taken[row.utt_id]}"
+                )
                 continue
             taken[row.utt_id] = path
             if labels is None:
                 num_faults = len(faults)
                 labels = self._read_file(path, info.get(row.audio, (0.0, 0))[1], units, faults)
                 if not labels and len(faults) == num_faults:
-                    faults.append(f"{at(path)}no phones in it; label the recording or remove both")
+                    faults.append(f"{location(path)}no phones in it; label the recording or remove both")
             found[row.utt_id] = labels
             length = info[row.audio][0] if row.audio in info else math.inf
             for label in labels:
                 if label.end is not None and label.end > length + END_TOLERANCE:
                     faults.append(
-                        f"{at(path, label.line)}{label.phone} ends at {label.end:.3f} s, past the end of "
+                        f"{location(path, label.line)}{label.phone} ends at {label.end:.3f} s, past the end of "
                         f"{row.audio.name}, which has {length:.3f} s"
                     )
                     break

@@ -8,8 +8,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from asrkit.corpora.labels import read_text
-from asrkit.errors import ConfigError, at, raise_if_any
+from asrkit.errors import ConfigError, location, raise_if_any
+from asrkit.formats.labels import read_text
 
 DEFAULT_SHARE = 0.1  # of the speakers, for dev and for test each
 
@@ -75,7 +75,7 @@ def _listed(name: str, text: str, free: set[str], known: set[str], faults: list[
     where = f"--{name}-speakers: "
     if os.path.isfile(text):
         content = read_text(text, faults) or ""
-        listed, where = content.split("\n"), at(text)
+        listed, where = content.split("\n"), location(text)
     chosen = {spk for entry in listed if (spk := entry.strip())}
     if not chosen:
         faults.append(f"{where}no speakers; expected a share such as 0.1, a file, or speakers separated by commas")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.errors import DataError, location, raise_if_any
 from asrkit.io.scp import scan_table, split_fields
 from asrkit.types import Utterance
 
@@ -41,12 +41,14 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
     corpus_dir = Path(corpus_dir)
     faults: list[str] = []
     if not (corpus_dir / "train").is_dir():
-        raise DataError(f"{at(corpus_dir)}no train directory in it; expected speechocean762 unpacked (OpenSLR 101)")
+        raise DataError(
+            f"{location(corpus_dir)}no train directory in it; expected speechocean762 unpacked (OpenSLR 101)"
+        )
     words = _read_phones(corpus_dir / "resource" / "text-phone", faults)
     parts = {name: _read_part(corpus_dir, name, words, faults) for name in ("train", "test")}
     in_both = ({utt.spk_id for utt in parts["train"]} & {utt.spk_id for utt in parts["test"]}) - {""}
     if in_both:
-        faults.append(f"{at(corpus_dir)}speakers both in train and in test: {' '.join(sorted(in_both))}")
+        faults.append(f"{location(corpus_dir)}speakers both in train and in test: {' '.join(sorted(in_both))}")
     raise_if_any(faults)
     dev_speakers = set(sorted({utt.spk_id for utt in parts["train"]})[::_DEV_STRIDE])
     return {
@@ -75,13 +77,15 @@ def _read_phones(path: Path, faults: list[str]) -> dict[str, dict[int, tuple[str
     for line, key, value in scan_table(path, faults):
         utt_id, _, index = key.rpartition(".")
         if not utt_id or not index.isdecimal():
-            faults.append(f"{at(path, line)}expected `utterance.wordindex phones`, found {key}")
+            faults.append(f"{location(path, line)}expected `utterance.wordindex phones`, found {key}")
             continue
         labels = split_fields(value)
         found = [_LABEL.fullmatch(label) for label in labels]
         unknown = [label for label, match in zip(labels, found, strict=True) if match is None or match[1] not in PHONES]
         if unknown:
-            faults.append(f"{at(path, line)}{key}: unknown symbol {' '.join(unknown)}; expected ARPAbet such as AH0_B")
+            faults.append(
+                f"{location(path, line)}{key}: unknown symbol {' '.join(unknown)}; expected ARPAbet such as AH0_B"
+            )
         words.setdefault(utt_id, {})[int(index)] = tuple(match[1] for match in found if match)
     return words
 
@@ -98,7 +102,7 @@ def _read_part(
         lines[table] = {key: line for line, key, _ in rows}
 
     def where(table: str, key: str) -> str:
-        return at(directory / table, lines[table][key])
+        return location(directory / table, lines[table][key])
 
     utt2spk = tables["utt2spk"]
     for table in ("wav.scp", "text"):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.audio import is_pipe
-from asrkit.corpora.labels import read_text, symbol_fault
-from asrkit.errors import at
+from asrkit.errors import location
+from asrkit.formats.labels import read_text, symbol_fault
 from asrkit.io.scp import split_fields
 
 COLUMNS = ("audio", "phones", "utt", "speaker", "sex", "set", "start", "end")
@@ -70,7 +70,7 @@ def read_table(
     rows: list[Row] = []
     named: set[str] | None = set()
     for number, line in enumerate(lines, 1):
-        where = at(table, number)
+        where = location(table, number)
         try:
             # In a TSV file every character stands for itself: X-SAMPA is full of quotes.
             cells = line.split("\t") if is_tsv else next(csv.reader([line], delimiter=delimiter, strict=True), [])
@@ -103,7 +103,7 @@ def read_table(
         else:
             missing.append(f"{where}no audio file {row.audio}")
     if not rows and not faults and not missing:
-        faults.append(f"{at(table)}no utterances; expected a header and a row for each")
+        faults.append(f"{location(table)}no utterances; expected a header and a row for each")
     return rows, set(header), named
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from asrkit.audio import END_TOLERANCE, audio_duration
 from asrkit.corpora.common import Corpus
-from asrkit.errors import AudioError, DataError, at, raise_if_any
+from asrkit.errors import AudioError, DataError, location, raise_if_any
 from asrkit.io.scp import split_fields
 from asrkit.lang.phone_map import TIMIT_39, TIMIT_48, TIMIT_61, TIMIT_61_TO_39, TIMIT_61_TO_48, PhoneMap
 from asrkit.types import PhoneTime, Utterance
@@ -110,11 +110,12 @@ def read_corpus(corpus_dir: str | Path, *, num_phones: int = 48, test: str = "co
     faults: list[str] = []
     warnings: list[str] = []
     if not corpus_dir.is_dir():
-        raise DataError(f"{at(corpus_dir)}no such directory; expected a copy of TIMIT")
+        raise DataError(f"{location(corpus_dir)}no such directory; expected a copy of TIMIT")
     tree = _find_files(corpus_dir, faults)
     if not tree.directories and not faults:
         raise DataError(
-            f"{at(corpus_dir)}no TIMIT in it; expected files such as TRAIN/DR1/FCJF0/SA1.WAV, or dr1-fvmh0/sa1.wav of "
+            f"{location(corpus_dir)}no TIMIT in it; expected files such as TRAIN/DR1/FCJF0/SA1.WAV, or "
+            "dr1-fvmh0/sa1.wav of "
             "NLTK's sample"
         )
     found: dict[str, dict[str, dict[str, _Recorded]]] = {"train": {}, "test": {}}
@@ -122,9 +123,11 @@ def read_corpus(corpus_dir: str | Path, *, num_phones: int = 48, test: str = "co
     for (part, spk, directory), sentences in sorted(tree.directories.items(), key=lambda item: item[0][2]):
         home = homes.setdefault(spk, directory)
         if home != directory:
-            faults.append(f"{at(directory)}speaker {spk} is in {home} already; remove one of the two")
+            faults.append(f"{location(directory)}speaker {spk} is in {home} already; remove one of the two")
         if part == "train" and (spk in DEV_SPEAKERS or spk in CORE_TEST_SPEAKERS):
-            faults.append(f"{at(directory)}{spk} is a speaker of the standard dev or test set; expected it under TEST")
+            faults.append(
+                f"{location(directory)}{spk} is a speaker of the standard dev or test set; expected it under TEST"
+            )
         read = {name: _read_utterance(directory, name, files, faults, warnings) for name, files in sentences.items()}
         if home == directory:
             found[part][spk] = {name: recorded for name, recorded in read.items() if recorded is not None}
@@ -199,7 +202,8 @@ def _find_files(corpus_dir: Path, faults: list[str]) -> _Tree:
             place = (above[0], above[2])
         else:
             faults.append(
-                f"{at(directory)}holds {matched[0][0]}, but is no speaker's directory; expected TRAIN/DR1/FCJF0, or "
+                f"{location(directory)}holds {matched[0][0]}, but is no speaker's directory; expected "
+                "TRAIN/DR1/FCJF0, or "
                 "dr1-fvmh0 as in NLTK's sample"
             )
             continue
@@ -214,7 +218,7 @@ def _walk(top: str, faults: list[str]) -> Iterator[tuple[str, list[str]]]:
     seen = set()
 
     def note(error: OSError) -> None:
-        faults.append(f"{at(error.filename)}cannot be read ({error.strerror})")
+        faults.append(f"{location(error.filename)}cannot be read ({error.strerror})")
 
     for directory, subdirs, names in os.walk(top, onerror=note, followlinks=True):
         status = os.stat(directory)
@@ -233,9 +237,9 @@ def _read_utterance(
     audio = files.get("wav", files.get("wav.wav"))
     labels = files.get("phn")
     if labels is None:
-        faults.append(f"{at(audio)}no {sentence}.phn beside it; get the whole utterance or remove it")
+        faults.append(f"{location(audio)}no {sentence}.phn beside it; get the whole utterance or remove it")
     if audio is None:
-        faults.append(f"{at(labels)}no {sentence}.wav beside it; get the whole utterance or remove it")
+        faults.append(f"{location(labels)}no {sentence}.wav beside it; get the whole utterance or remove it")
     duration = None
     if audio is not None:
         try:
@@ -254,7 +258,7 @@ def _read_labels(path: str, duration: float | None, faults: list[str], warnings:
     try:
         text = Path(path).read_bytes().decode("utf-8", "replace")
     except OSError as error:
-        faults.append(f"{at(path)}cannot be read ({error.strerror})")
+        faults.append(f"{location(path)}cannot be read ({error.strerror})")
         return []
     times: list[PhoneTime] = []
     last_end = 0
@@ -264,33 +268,34 @@ def _read_labels(path: str, duration: float | None, faults: list[str], warnings:
         if not fields:
             continue
         if len(fields) != 3 or not (_is_index(fields[0]) and _is_index(fields[1])):
-            faults.append(f"{at(path, line)}expected `start end phone` in samples, found {' '.join(fields)}")
+            faults.append(f"{location(path, line)}expected `start end phone` in samples, found {' '.join(fields)}")
             continue
         start, end, phone = int(fields[0]), int(fields[1]), fields[2].lower()
         if phone not in TIMIT_61_TO_48.table:
-            faults.append(f"{at(path, line)}unknown symbol {fields[2]}; expected one of TIMIT's 61")
+            faults.append(f"{location(path, line)}unknown symbol {fields[2]}; expected one of TIMIT's 61")
         overrun = duration is not None and end / LABEL_RATE > duration + END_TOLERANCE
         if end < start:
-            faults.append(f"{at(path, line)}{phone} ends at {end}, before its start {start}")
+            faults.append(f"{location(path, line)}{phone} ends at {end}, before its start {start}")
         elif start < last_end:
             faults.append(
-                f"{at(path, line)}{phone} starts at {start}, before {last_end}, where the labels above end; expected "
+                f"{location(path, line)}{phone} starts at {start}, before {last_end}, where the labels "
+                "above end; expected "
                 "labels in order without overlap"
             )
         elif not overrun:  # the labels after a wrong one are held against those before it
             last_end = end
             if start == end:
-                warnings.append(f"{at(path, line)}{phone} has no length ({start} to {end}); kept")
+                warnings.append(f"{location(path, line)}{phone} has no length ({start} to {end}); kept")
         if overrun and not past_end:
             past_end = True
             faults.append(
-                f"{at(path, line)}{phone} ends at sample {end}, past the end of the audio, which has "
+                f"{location(path, line)}{phone} ends at sample {end}, past the end of the audio, which has "
                 f"{round(duration * LABEL_RATE)}"
             )
         limit = end / LABEL_RATE if duration is None else duration
         times.append(PhoneTime(phone, min(start / LABEL_RATE, limit), min(end / LABEL_RATE, limit)))
     if len(faults) == num_faults and all(time.phone == "q" for time in times):
-        faults.append(f"{at(path)}no labels in it; expected `start end phone` a line")
+        faults.append(f"{location(path)}no labels in it; expected `start end phone` a line")
     return times
 
 

@@ -15,9 +15,9 @@ from asrkit.features.cmvn import RunningCmvn, accumulate, apply_cmvn, check_stat
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.io.ark import ArkReader
-from asrkit.io.keys import Keys, Numbers
 from asrkit.io.scp import scan_table
 from asrkit.io.stamp import file_digest, file_signature
+from asrkit.io.tables import Keys, Numbers
 
 _MADE_BY = "made by stage 1 (asrkit extract)"
 _NO_LINE = -2  # in place of a speaker

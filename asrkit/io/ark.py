@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.errors import DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_write
-from asrkit.io.keys import Keys
 from asrkit.io.scp import scan_table, write_table
+from asrkit.io.tables import Keys
 
 _DTYPES = {b"F": np.dtype("<f4"), b"D": np.dtype("<f8")}
 # Token -> bytes per value of the three compressed forms (kSpeechFeature, kTwoByteAuto, kOneByteAuto).
@@ -59,9 +59,9 @@ class ArkWriter:
                 f"{key}: expected a float32 or float64 matrix or vector, found {values.dtype} {values.shape}"
             )
         if key in self._offsets:
-            raise DataError(f"{at(self.ark_path)}{key} written a second time")
+            raise DataError(f"{location(self.ark_path)}{key} written a second time")
         if not key or any(blank in key for blank in " \t\r\n"):
-            raise DataError(f"{at(self.ark_path)}key {key!r}: must not be empty or hold blanks")
+            raise DataError(f"{location(self.ark_path)}key {key!r}: must not be empty or hold blanks")
         letter = b"F" if values.dtype == np.float32 else b"D"
         self._stream.write(key.encode() + b" ")
         self._offsets[key] = self._stream.tell()
@@ -106,11 +106,13 @@ class ArkReader(Mapping[str, np.ndarray]):
         for line, key, value in scan_table(self.scp_path, faults):
             if value.endswith("|") or value.startswith("|"):
                 faults.append(
-                    f"{at(self.scp_path, line)}{key} is read from a pipe; write its features to an archive instead"
+                    f"{location(self.scp_path, line)}{key} is read from a pipe; write its features to an "
+                    "archive instead"
                 )
             elif value.endswith("]"):
                 faults.append(
-                    f"{at(self.scp_path, line)}{key} takes a range of rows or columns ({value}), which is not supported"
+                    f"{location(self.scp_path, line)}{key} takes a range of rows or columns ({value}), "
+                    "which is not supported"
                 )
             path, _, offset = value.rpartition(":")
             if not (path and offset.isascii() and offset.isdigit()):
@@ -137,7 +139,7 @@ class ArkReader(Mapping[str, np.ndarray]):
         return {**self.__dict__, "_maps": {}}
 
     def _where(self, row: int) -> str:
-        return f"{at(self.scp_path, row + 1)}{self._paths[self._arks[row]]}:{self._offsets[row]}: "
+        return f"{location(self.scp_path, row + 1)}{self._paths[self._arks[row]]}:{self._offsets[row]}: "
 
     def _map(self, row: int) -> mmap.mmap:
         number = self._arks[row]
@@ -148,7 +150,9 @@ class ArkReader(Mapping[str, np.ndarray]):
                     mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:  # mmap raises ValueError for an empty file
                 reason = getattr(error, "strerror", None) or "empty file"
-                raise DataError(f"{at(self.scp_path, row + 1)}{path}: {reason}; expected a Kaldi archive") from None
+                raise DataError(
+                    f"{location(self.scp_path, row + 1)}{path}: {reason}; expected a Kaldi archive"
+                ) from None
             if len(self._maps) >= _MAX_MAPS:
                 # Views that are still in use keep their map alive.
                 self._maps.pop(next(iter(self._maps)))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from asrkit.errors import at, raise_if_any
+from asrkit.errors import location, raise_if_any
 from asrkit.io.atomic import atomic_write
 
 # ASCII only: a symbol or an id may hold any other Unicode space. "\r" comes from tables edited on Windows.
@@ -36,10 +36,10 @@ def scan_lines(path: str | Path, faults: list[str]) -> Iterator[tuple[int, str, 
     try:
         stream = open(path, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError:
-        faults.append(f"{at(path)}no such file")
+        faults.append(f"{location(path)}no such file")
         return
     except OSError as error:
-        faults.append(f"{at(path)}cannot be read ({error.strerror})")
+        faults.append(f"{location(path)}cannot be read ({error.strerror})")
         return
     with stream:
         for number, raw in enumerate(stream, 1):
@@ -48,19 +48,19 @@ def scan_lines(path: str | Path, faults: list[str]) -> Iterator[tuple[int, str, 
             except UnicodeDecodeError as error:
                 bad = raw[error.start]
                 faults.append(
-                    f"{at(path, number)}not UTF-8 (byte 0x{bad:02x} in column {error.start + 1}); re-encode it"
+                    f"{location(path, number)}not UTF-8 (byte 0x{bad:02x} in column {error.start + 1}); re-encode it"
                 )
                 line = raw.decode("utf-8", errors="replace")
                 if "\ufffd" in _ROW.match(line)[1]:
                     continue
             if number == 1 and line.startswith("\ufeff"):
-                faults.append(f"{at(path, 1)}starts with a byte-order mark; save it as UTF-8 without one")
+                faults.append(f"{location(path, 1)}starts with a byte-order mark; save it as UTF-8 without one")
                 line = line[1:]
             key, rest = split_row(line)
             if key:
                 yield number, key, rest
             else:
-                faults.append(f"{at(path, number)}empty line; remove it")
+                faults.append(f"{location(path, number)}empty line; remove it")
 
 
 def scan_table(path: str | Path, faults: list[str], *, empty_ok: bool = False) -> Iterator[tuple[int, str, str]]:
@@ -74,10 +74,10 @@ def scan_table(path: str | Path, faults: list[str], *, empty_ok: bool = False) -
         last = key
         first = number if first_lines is None else first_lines.setdefault(key, number)
         if first != number:
-            faults.append(f"{at(path, number)}{key} a second time (first in line {first}); remove one of them")
+            faults.append(f"{location(path, number)}{key} a second time (first in line {first}); remove one of them")
             continue
         if not value and not empty_ok:
-            faults.append(f"{at(path, number)}{key} has no value")
+            faults.append(f"{location(path, number)}{key} has no value")
         yield number, key, value
 
 
@@ -105,9 +105,11 @@ def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
     faults = []
     for key, value in rows.items():
         if not key or any(blank in key for blank in " \t\r\n"):
-            faults.append(f"{at(path)}key {key!r}: must not be empty or hold blanks")
+            faults.append(f"{location(path)}key {key!r}: must not be empty or hold blanks")
         if "\n" in value or value != value.strip(BLANKS):
-            faults.append(f"{at(path)}value {value!r} of {key}: must not hold line ends, nor begin or end in blanks")
+            faults.append(
+                f"{location(path)}value {value!r} of {key}: must not hold line ends, nor begin or end in blanks"
+            )
     raise_if_any(faults)
     with atomic_write(path) as stream:
         # Order of code points is the order of UTF-8 bytes, hence LC_ALL=C's.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.errors import DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_write
 
 BLANK = "<blk>"  # always id 0
@@ -73,17 +73,17 @@ class TokenTable:
         try:
             lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except FileNotFoundError:
-            raise DataError(f"{at(path)}no such token table") from None
+            raise DataError(f"{location(path)}no such token table") from None
         except UnicodeDecodeError as error:
-            raise DataError(f"{at(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
+            raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
         symbols, faults = [], []
         for number, line in enumerate(lines):
             fields = line.split()
             if len(fields) != 2 or fields[1] != str(number):
-                faults.append(f"{at(path, number + 1)}expected `symbol {number}`, found {line!r}")
+                faults.append(f"{location(path, number + 1)}expected `symbol {number}`, found {line!r}")
             else:
                 symbols.append(fields[0])
         if not faults and symbols[:1] != [BLANK]:
-            faults.append(f"{at(path, 1)}expected `{BLANK} 0` first, found {lines[:1]}")
+            faults.append(f"{location(path, 1)}expected `{BLANK} 0` first, found {lines[:1]}")
         raise_if_any(faults)
         return cls(symbols[1:])

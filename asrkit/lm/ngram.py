@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.errors import DataError, at, raise_if_any
+from asrkit.errors import DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_write
 from asrkit.lm.smoothing import EPSILONS, count_ngrams, estimate
 
@@ -307,9 +307,11 @@ def read_arpa_text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{at(path)}cannot be read: {error.strerror}; made by stage 2 (asrkit train-lm)") from None
+        raise DataError(
+            f"{location(path)}cannot be read: {error.strerror}; made by stage 2 (asrkit train-lm)"
+        ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{at(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
@@ -339,30 +341,32 @@ def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
             ngrams.append({})
             section = match[1]
             if int(section) != len(ngrams) or int(section) not in declared:
-                faults.append(f"{at(path, number)}section {line} is out of order or not declared under \\data\\")
+                faults.append(f"{location(path, number)}section {line} is out of order or not declared under \\data\\")
                 break
         elif section == "data":
             if match := re.fullmatch(r"ngram (\d+)[ \t]*=[ \t]*(\d+)", line):
                 declared[int(match[1])] = int(match[2])
             else:
-                faults.append(f"{at(path, number)}expected `ngram ORDER=COUNT`, found {line!r}")
+                faults.append(f"{location(path, number)}expected `ngram ORDER=COUNT`, found {line!r}")
         elif isinstance(entry := _parse_entry(line, ngrams, last=len(ngrams) == max(declared)), str):
-            faults.append(f"{at(path, number)}{entry}")
+            faults.append(f"{location(path, number)}{entry}")
         else:
             ngrams[-1][entry[0]] = entry[1]
     if section != "end" and not faults:
-        faults.append(f"{at(path)}\\end\\ is missing after \\data\\ and the n-grams; the file is cut short or not ARPA")
+        faults.append(
+            f"{location(path)}\\end\\ is missing after \\data\\ and the n-grams; the file is cut short or not ARPA"
+        )
     if not faults:
         for n in sorted(set(declared) | set(range(1, len(ngrams) + 1))):
             found = len(ngrams[n - 1]) if n <= len(ngrams) else 0
             if found != declared.get(n, 0):
-                faults.append(f"{at(path)}{found} {n}-grams; \\data\\ declares {declared.get(n, 0)}")
+                faults.append(f"{location(path)}{found} {n}-grams; \\data\\ declares {declared.get(n, 0)}")
     if not faults:
         unigrams = ngrams[0] if ngrams else {}
         unigrams.setdefault((UNK,), (UNK_MISSING, 0.0))
         missing = [symbol for symbol in (BOS, EOS, *phones) if (symbol,) not in unigrams]
         if missing:
-            faults.append(f"{at(path)}no unigrams for {' '.join(missing)}; train it with the same token table")
+            faults.append(f"{location(path)}no unigrams for {' '.join(missing)}; train it with the same token table")
     raise_if_any(faults)
     return NgramLM(tuple(phones), tuple(ngrams))
 

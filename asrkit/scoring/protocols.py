@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from asrkit.errors import at, raise_if_any
+from asrkit.errors import location, raise_if_any
 from asrkit.lang.phone_map import TIMIT_TO_39, PhoneMap
 from asrkit.scoring.per import PerResult, score
 
@@ -67,7 +67,7 @@ class Protocol:
                 unknown = self.phone_map.unknown(phone for phones in transcripts.values() for phone in phones)
                 if unknown:
                     faults.append(
-                        f"{at(name)}not among {self.phone_map.name}, which protocol {self.name} folds: "
+                        f"{location(name)}not among {self.phone_map.name}, which protocol {self.name} folds: "
                         f"{' '.join(unknown)}; score other symbols with protocol {AS_IS.name}"
                     )
         raise_if_any(faults)

@@ -14,11 +14,11 @@ from dataclasses import replace
 import numpy as np
 import soxr
 
-from asrkit.data.audio_table import AudioTable
 from asrkit.errors import DataError
 from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader
+from asrkit.training.audio_table import AudioTable
 from asrkit.training.config import AugmentConfig
 from asrkit.types import Waveform
 

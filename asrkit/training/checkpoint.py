@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from asrkit.errors import ModelError, at
+from asrkit.errors import ModelError, location
 from asrkit.io.atomic import atomic_write
 
 
@@ -27,12 +27,16 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"{at(path)}no such file") from None
+        raise ModelError(f"{location(path)}no such file") from None
     except pickle.UnpicklingError:  # PyTorch's text advises to load it without weights_only, which could run its code
-        raise ModelError(f"{at(path)}not a checkpoint of plain tensors; train again or restore the file") from None
+        raise ModelError(
+            f"{location(path)}not a checkpoint of plain tensors; train again or restore the file"
+        ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
-        raise ModelError(f"{at(path)}not a readable checkpoint ({reason}); train again or restore the file") from None
+        raise ModelError(
+            f"{location(path)}not a readable checkpoint ({reason}); train again or restore the file"
+        ) from None
     if not isinstance(content, dict):
-        raise ModelError(f"{at(path)}expected a dictionary of tensors, found {type(content).__name__}")
+        raise ModelError(f"{location(path)}expected a dictionary of tensors, found {type(content).__name__}")
     return content

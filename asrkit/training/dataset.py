@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from asrkit.batching import Batch, bucket, collate
-from asrkit.data.phone_times import PhoneTimes
-from asrkit.errors import at, raise_if_any
+from asrkit.errors import location, raise_if_any
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader
-from asrkit.io.keys import Keys, Numbers
+from asrkit.formats.phone_times import PhoneTimes
 from asrkit.io.scp import scan_table, split_fields
+from asrkit.io.tables import Keys, Numbers
 from asrkit.lang.tokens import TokenTable
+from asrkit.models.batching import Batch, bucket, collate
 from asrkit.training.augment import Augmenter, is_active
 from asrkit.training.config import AugmentConfig
 
@@ -173,11 +173,11 @@ def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
     for _, utt_id, phones in scan_table(text, faults, empty_ok=True):
         row = utt_ids.find(utt_id)
         if row < 0:
-            foreign.append(f"{at(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)")
+            foreign.append(f"{location(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)")
             continue
         starts[row], counts[row] = len(ids), 0
         if not phones:
-            faults.append(f"{at(text)}{utt_id}: empty transcript; give its phones or remove it")
+            faults.append(f"{location(text)}{utt_id}: empty transcript; give its phones or remove it")
         try:
             ids.extend([id_of[phone] for phone in split_fields(phones)])
         except KeyError:
@@ -185,7 +185,7 @@ def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
             faults.append(f"{text}: {utt_id}: phones not in the token table: {unknown}")
         counts[row] = len(ids) - starts[row]
     faults += [
-        f"{at(text)}no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)"
+        f"{location(text)}no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)"
         for row in np.flatnonzero(counts < 0).tolist()
     ]
     raise_if_any(faults + foreign)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from asrkit.batching import Batch
 from asrkit.decoding.greedy import greedy_search
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
+from asrkit.models.batching import Batch
 from asrkit.scoring.per import score
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor, nn
 
-from asrkit.batching import Batch
+from asrkit.models.batching import Batch
 from asrkit.models.dropout import dropout_from
 from asrkit.training.step import LossSum, batch_losses
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from asrkit.errors import ModelError, at
+from asrkit.errors import ModelError, location
 from asrkit.training import checkpoint
 from asrkit.training.config import TrainingConfig
 from asrkit.training.optim import make_optimizer
@@ -152,7 +152,7 @@ class TrainingState:
         saved = checkpoint.load(self.path)
         if saved.get("identity") != self.identity:
             raise ModelError(
-                f"{at(self.path)}belongs to a run with other settings or data; give another --dir, or --force to "
+                f"{location(self.path)}belongs to a run with other settings or data; give another --dir, or --force to "
                 "start anew"
             )
         self.model.load_state_dict(saved["model"])

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asrkit.batching import Batch
+from asrkit.models.batching import Batch
 from asrkit.models.dropout import Dropout
 
 LOWER_SHARE = 1 / 3  # of CTC's loss that of the lower layers, where there is self-conditioning

@@ -22,8 +22,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from asrkit.longform import StaticFeatures, Windows, recognise
-from asrkit.recognizer import Recognizer, load_recognizer
+from asrkit.inference.recognizer import Recognizer, load_recognizer
+from asrkit.inference.windows import StaticFeatures, Windows, recognise
 from asrkit.scoring.per import score
 from asrkit.types import Hypothesis
 from tests.bench import print_versions

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asrkit.settings import ExperimentConfig
+from asrkit.config.experiment_config import ExperimentConfig
 from tests.bench import print_versions
 from tests.bench.decoding import phone_chain
 from tests.bench.features import RATE, load_speech
@@ -51,9 +51,9 @@ def make_model(directory: Path, samples: np.ndarray, config: ExperimentConfig | 
     import torch
 
     from asrkit import experiment
-    from asrkit.export import export_experiment
     from asrkit.features.cmvn import accumulate
     from asrkit.features.mfcc import FeatureExtractor
+    from asrkit.inference.export import export_experiment
     from asrkit.lang.tokens import TokenTable
     from asrkit.lm.ngram import train_ngram, write_arpa
     from asrkit.types import Waveform

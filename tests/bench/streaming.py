@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from asrkit.audio import load_entry
-from asrkit.config import load_config
-from asrkit.corpora.labels import read_ctm
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config
 from asrkit.errors import DataError, raise_if_any
+from asrkit.formats.labels import read_ctm
+from asrkit.inference.recognizer import Recognizer, load_recognizer
+from asrkit.inference.stream import StreamingRecognizer
 from asrkit.io.scp import read_table
-from asrkit.recognizer import Recognizer, load_recognizer
-from asrkit.settings import ExperimentConfig
-from asrkit.streaming import StreamingRecognizer
 from asrkit.types import Waveform
 from tests.bench import print_versions
 from tests.bench.features import RATE, load_speech

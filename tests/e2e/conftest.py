@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.data.data_dir import write_data_dir
+from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.types import PhoneTime, Utterance
 

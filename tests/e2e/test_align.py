@@ -9,9 +9,9 @@ import pytest
 import soundfile
 
 from asrkit.cli.main import main
-from asrkit.corpora.labels import read_ctm, read_lab, read_phn, textgrid_labels
 from asrkit.errors import DataError
-from asrkit.recognizer import Recognizer
+from asrkit.formats.labels import read_ctm, read_lab, read_phn, textgrid_labels
+from asrkit.inference.recognizer import Recognizer
 from asrkit.scoring.boundaries import compare_times
 from asrkit.scoring.per import read_transcripts
 from asrkit.types import PhoneTime, Waveform
@@ -216,7 +216,7 @@ def test_a_model_sees_every_frame(tones, recognizer):
 def test_too_much_audio_is_an_error_and_less_is_aligned_step_by_step(tones, recognizer, monkeypatch):
     phones = read_transcripts(tones / "data/test/text")["test0-0"]
     fine = recognizer.align(tones / "audio/test0-0.wav", phones)
-    monkeypatch.setattr("asrkit.recognizer._MAX_FINE_CELLS", 1)
+    monkeypatch.setattr("asrkit.inference.recognizer._MAX_FINE_CELLS", 1)
     coarse = recognizer.align(tones / "audio/test0-0.wav", phones)
     assert [time.phone for time in coarse.times] == list(phones)
     bounds = [[time.end for time in found.times] for found in (fine, coarse)]

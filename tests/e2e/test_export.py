@@ -8,10 +8,11 @@ import pytest
 
 from asrkit.audio import read_audio
 from asrkit.cli.main import main
-from asrkit.experiment import TorchModel, load_experiment
+from asrkit.experiment import load_experiment
 from asrkit.features.mfcc import FeatureExtractor
+from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.torch_model import TorchModel
 from asrkit.io.stamp import file_digest
-from asrkit.runtime import OnnxModel
 from asrkit.scoring.per import read_transcripts, score
 
 from .conftest import run_asrkit
@@ -81,7 +82,7 @@ def test_the_cost_of_8_bit_weights_is_measured(tones, tmp_path, capsys):
 
 
 def test_a_wrong_export_is_not_written(tones, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("asrkit.export.max_difference", lambda *_: 2e-4)
+    monkeypatch.setattr("asrkit.inference.export.max_difference", lambda *_: 2e-4)
     lines, errors = export(capsys, tones / "exp", "--out", tmp_path / "model.onnx", status=1)
     assert lines == []
     assert "the export's log-probabilities differ by 2.0e-04" in errors[-1]

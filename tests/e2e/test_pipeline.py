@@ -17,8 +17,8 @@ import soundfile
 from asrkit.audio import read_audio
 from asrkit.experiment import load_experiment
 from asrkit.features.pipeline import FeatureLoader
+from asrkit.inference.recognizer import Recognizer
 from asrkit.io.ark import ArkReader
-from asrkit.recognizer import Recognizer
 from asrkit.scoring.per import read_transcripts, score
 from asrkit.types import Waveform
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from asrkit.cli import main as cli
-from asrkit.config import load_config
-from asrkit.settings import ExperimentConfig
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.sh"))

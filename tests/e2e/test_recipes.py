@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.config import load_config
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config
 from asrkit.models.config import ModelConfig
-from asrkit.settings import ExperimentConfig
 from asrkit.training.config import TrainingConfig
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from asrkit.audio import read_audio
 from asrkit.cli.main import main
 from asrkit.cli.transcribe import find_inputs
 from asrkit.decoding.config import DecodingConfig
-from asrkit.recognizer import load_recognizer
+from asrkit.inference.recognizer import load_recognizer
 from asrkit.scoring.per import read_transcripts, score
 
 KEYS = [f"test{spk}-{number}" for spk in range(3) for number in range(7)]
@@ -164,7 +164,7 @@ def test_search_and_symbols_can_be_chosen(tones, transcribe, monkeypatch):
 def test_a_width_asks_for_beam_search_of_a_model_that_is_set_to_greedy(tones, transcribe, monkeypatch):
     recognizer = load_recognizer(tones / "exp")
     recognizer.model.decoding = DecodingConfig(method="greedy")
-    monkeypatch.setattr("asrkit.recognizer.load_recognizer", lambda model: recognizer)
+    monkeypatch.setattr("asrkit.inference.recognizer.load_recognizer", lambda model: recognizer)
     file = tones / "audio/test0-0.wav"
     _, said = transcribe(file, "--nbest", 2, status=1)
     assert "the greedy search keeps fewer" in said[-1]

@@ -7,13 +7,13 @@ import shutil
 import pytest
 import torch
 
-from asrkit.config import load_config, to_dict
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.experiment import load_experiment, update_decoding
-from asrkit.recognizer import Recognizer
+from asrkit.inference.recognizer import Recognizer
 from asrkit.scoring.per import read_transcripts, score
-from asrkit.settings import ExperimentConfig
 
 from .conftest import run_asrkit, train_args
 

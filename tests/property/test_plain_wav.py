@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asrkit import audio
+from asrkit.audio import read as audio
 from asrkit.errors import AudioError
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkit.corpora.labels import read_textgrid
+from asrkit.formats.labels import read_textgrid
 
 textgrid = pytest.importorskip("praatio.textgrid", reason="praatio, of the extra test, is not installed")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asrkit.data.data_dir import write_data_dir
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
+from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.per import read_transcripts, score
 from asrkit.types import Utterance

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.errors import ModelError
 from asrkit.experiment import load_experiment, make_model, save_experiment
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.config import ModelConfig
-from asrkit.settings import ExperimentConfig
 from asrkit.training import checkpoint
 
 TOKENS = TokenTable(["a", "b", "c"])

@@ -96,12 +96,12 @@ def test_validating_is_light(tmp_path: Path) -> None:
 @pytest.mark.parametrize("args", [["transcribe", "--format", "json"], ["stream"]])
 def test_recognising_is_light(tmp_path: Path, args: list[str]) -> None:
     # An untrained model, made here, where torch may be loaded.
+    from asrkit.config.experiment_config import ExperimentConfig
     from asrkit.experiment import make_model, save_experiment
-    from asrkit.export import export_experiment
     from asrkit.features.config import FeatureConfig
+    from asrkit.inference.export import export_experiment
     from asrkit.lang.tokens import TokenTable
     from asrkit.models.config import ModelConfig
-    from asrkit.settings import ExperimentConfig
 
     tokens = TokenTable(["a", "b"])
     features = FeatureConfig(cmvn="running")

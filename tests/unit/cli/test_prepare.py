@@ -12,9 +12,9 @@ import soundfile
 
 from asrkit.cli.main import main
 from asrkit.corpora import mini, speechocean762
-from asrkit.data.validate import validate_data_dir
 from asrkit.lang.phone_map import TIMIT_48, TIMIT_61
 from asrkit.lang.tokens import TokenTable
+from asrkit.stages.validation import validate_data_dir
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from timit_tree import LAYOUTS, NLTK, files_of, make_tree

@@ -15,8 +15,8 @@ import soundfile
 from asrkit.cli.main import main
 from asrkit.cli.stream import paced, raw_samples
 from asrkit.errors import AudioError
-from asrkit.runtime import OnnxModel, OutputStream
-from asrkit.streaming import StreamingRecognizer
+from asrkit.inference.onnx_model import OnnxModel, OutputStream
+from asrkit.inference.stream import StreamingRecognizer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from loud_model import RATE, loud_model, loud_speech

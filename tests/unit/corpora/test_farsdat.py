@@ -13,10 +13,10 @@ import soundfile
 
 from asrkit.cli.main import main
 from asrkit.corpora import farsdat
-from asrkit.data.data_dir import load_data_dir
-from asrkit.data.validate import validate_data_dir
 from asrkit.errors import ConfigError, DataError
+from asrkit.formats.data_dir import load_data_dir
 from asrkit.lang.tokens import TokenTable
+from asrkit.stages.validation import validate_data_dir
 from asrkit.types import Utterance
 
 sys.path.insert(0, str(Path(__file__).parents[2]))

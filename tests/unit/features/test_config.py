@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asrkit.config import load_config, parse_config
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config, parse_config
 from asrkit.errors import ConfigError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.settings import ExperimentConfig
 from asrkit.types import Waveform
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from asrkit.config import load_config
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config
 from asrkit.experiment import make_model
 from asrkit.lang.tokens import TokenTable
-from asrkit.settings import ExperimentConfig
 from asrkit.training.optim import clip_gradients, make_optimizer
 
 ROOT = Path(__file__).parents[3]

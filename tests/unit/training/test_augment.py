@@ -11,13 +11,13 @@ import scipy.signal
 import soundfile
 
 from asrkit.audio import read_audio
-from asrkit.data.data_dir import write_data_dir
 from asrkit.errors import ConfigError, DataError
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader, finish, pooled_stats
+from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.training.augment import Augmenter, add_noise, change_speed, coloured_noise
 from asrkit.training.config import AugmentConfig

@@ -2,9 +2,9 @@
 
 import pytest
 
-from asrkit.config import parse_config
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import parse_config
 from asrkit.errors import ConfigError
-from asrkit.settings import ExperimentConfig
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asrkit.data.data_dir import write_data_dir
-from asrkit.data.phone_times import PhoneTimes
 from asrkit.errors import DataError
 from asrkit.features.config import FeatureConfig
+from asrkit.formats.data_dir import write_data_dir
+from asrkit.formats.phone_times import PhoneTimes
 from asrkit.io.ark import ArkWriter
 from asrkit.io.scp import read_table, write_table
 from asrkit.lang.tokens import TokenTable

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from asrkit.batching import Batch
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
 from asrkit.training.parallel_step import compute_gradients_in_threads, split_batch
 from asrkit.training.step import compute_gradients

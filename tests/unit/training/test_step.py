@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from asrkit.batching import Batch
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
 from asrkit.training.step import (
     LossSum,

@@ -1,0 +1,220 @@
+"""YAML files mapped onto frozen dataclasses: typed, every fault reported at once with file, line and a suggestion.
+
+The declared type of a field decides how its scalar is read, not YAML's guess: `1e-3` is a number for a float
+field, and `no` stays the text "no" for a string field. Repeated keys are faults. Single settings can be put over
+those of the file, as `--set` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from asrkit.errors import ConfigError, location, raise_if_any
+from asrkit.io.atomic import atomic_write
+
+T = TypeVar("T")
+
+_UNREADABLE = object()
+_OPTION = "--set "  # what the names of marks begin with that are of an override
+_TRUE, _FALSE, _NULL = {"true", "yes", "on"}, {"false", "no", "off"}, {"null", "~", "none", ""}
+
+
+def load_config(path: str | Path | None, cls: type[T], overrides: Sequence[str] = ()) -> T:
+    """Read a YAML file into the dataclass `cls`; fields that the file leaves out keep their defaults.
+
+    Without a file (None) all of them do. `overrides` are put over the file, each `SECTION.SETTING=VALUE` with a value
+    in YAML; of two for one setting the later holds.
+
+    Raises:
+        ConfigError: one line per fault (unknown or repeated key, wrong type, impossible value), with the file and
+            line that it is in, or the override as `--set SECTION.SETTING=VALUE`.
+    """
+    if path is None:
+        return parse_config("", cls, "the defaults", overrides)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{location(path)}cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
+    return parse_config(text, cls, str(path), overrides)
+
+
+def parse_config(text: str, cls: type[T], name: str, overrides: Sequence[str] = ()) -> T:
+    """Like load_config for YAML text; `name` stands for the file in messages."""
+    node = _compose(text, name)
+    faults: list[str] = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not all(key.split(".")):
+            faults.append(f"{_OPTION}{override}: expected SECTION.SETTING=VALUE, such as training.seed=2")
+            continue
+        node = _put(node, key.split("."), _compose(value, _OPTION + override))
+    raise_if_any(faults, ConfigError)
+    found = _read(node, cls, "", {}, faults)
+    raise_if_any(faults, ConfigError)
+    return found
+
+
+def _compose(text: str, name: str) -> yaml.Node:
+    """The YAML nodes of `text`, with marks that know `name`; an empty scalar when there is nothing in it."""
+    try:
+        loader = yaml.SafeLoader(text)
+        loader.name = name
+        return loader.get_single_node() or yaml.ScalarNode("", "", loader.get_mark())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"{_at(mark) if mark else location(name)}not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{location(name)}not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{location(name)}nested too deeply; expected a mapping of settings") from None
+
+
+def _put(node: yaml.Node, keys: Sequence[str], value: yaml.Node) -> yaml.Node:
+    """`node` with `value` in place of what it has under `keys`, one key a level; missing mappings are made."""
+    if not keys:
+        return value
+    if _is_null(node):
+        node = yaml.MappingNode("", [], value.start_mark)
+    if not isinstance(node, yaml.MappingNode):
+        where = _at(node.start_mark).rstrip(": ")
+        raise ConfigError(f"{_at(value.start_mark)}no setting {keys[0]!r}: {where} holds no section of settings")
+    found = [index for index, (key, _) in enumerate(node.value) if key.value == keys[0]]
+    below = node.value[found[0]][1] if found else yaml.ScalarNode("", "")
+    pair = (yaml.ScalarNode("", keys[0], value.start_mark), _put(below, keys[1:], value))
+    place = found[0] if found else len(node.value)
+    node.value[place : place + 1] = [pair]
+    return node
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value.lower() in _NULL
+
+
+def _at(mark: yaml.Mark) -> str:
+    """Prefix of a message about a node: file and line, or the override that it is of."""
+    return location(mark.name) if mark.name.startswith(_OPTION) else location(mark.name, mark.line + 1)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The dataclass as nested plain values (tuples become lists), for YAML, JSON and checkpoints."""
+    return {
+        field.name: to_dict(value)
+        if dataclasses.is_dataclass(value := getattr(config, field.name))
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for field in dataclasses.fields(config)
+    }
+
+
+def dump_config(config: Any, path: str | Path) -> None:
+    """Write every field, defaults included, as YAML that load_config reads back to an equal dataclass."""
+    with atomic_write(path) as stream:
+        stream.write(config_text(config))
+
+
+def config_text(config: Any) -> str:
+    """The YAML that dump_config writes."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def _read(node: yaml.Node, kind: Any, key: str, marks: dict[str, yaml.Mark], faults: list[str]) -> Any:
+    """Read one YAML node as type `kind`; on a fault append to `faults` and return _UNREADABLE.
+
+    `key` is its dotted name; where each setting stands is noted in `marks`.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _read_mapping(node, kind, key, marks, faults)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):  # only `X | None` is used
+        inner = next(argument for argument in arguments if argument is not types.NoneType)
+        return None if _is_null(node) else _read(node, inner, key, marks, faults)
+    if origin is tuple:
+        if not isinstance(node, yaml.SequenceNode):
+            faults.append(f"{_at(node.start_mark)}{key}: expected a list")
+            return _UNREADABLE
+        values = tuple(_read(child, arguments[0], f"{key}[{i}]", marks, faults) for i, child in enumerate(node.value))
+        return _UNREADABLE if _UNREADABLE in values else values
+    if not isinstance(node, yaml.ScalarNode):
+        faults.append(f"{_at(node.start_mark)}{key}: expected {_describe(kind)}, found a {node.id}")
+        return _UNREADABLE
+    try:
+        return _read_scalar(node.value, kind)
+    except ValueError:
+        hint = ""
+        if origin is Literal:
+            near = difflib.get_close_matches(node.value, map(str, arguments), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+        faults.append(f"{_at(node.start_mark)}{key}: expected {_describe(kind)}, found {node.value!r}{hint}")
+        return _UNREADABLE
+
+
+def _read_scalar(text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError
+    if kind is float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return value
+    if kind is int:
+        return int(text.replace("_", ""))
+    if typing.get_origin(kind) is Literal:
+        if text in typing.get_args(kind):
+            return text
+        raise ValueError
+    return kind(text)
+
+
+def _describe(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(typing.get_args(kind))
+    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}.get(kind, str(kind))
+
+
+def _read_mapping(node: yaml.Node, cls: type, prefix: str, marks: dict[str, yaml.Mark], faults: list[str]) -> Any:
+    if _is_null(node):
+        return cls()  # a section's name alone
+    if not isinstance(node, yaml.MappingNode):
+        what = prefix or "the file"
+        faults.append(f"{_at(node.start_mark)}{what}: expected a mapping of settings, found a {node.id}")
+        return _UNREADABLE
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        where = _at(key_node.start_mark)
+        if not isinstance(key_node, yaml.ScalarNode):
+            faults.append(f"{where}expected the name of a setting, found a {key_node.id}")
+            continue
+        key = key_node.value
+        dotted = f"{prefix}.{key}" if prefix else key
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+            faults.append(f"{where}unknown setting {dotted!r}; {hint}")
+        elif key in values:
+            faults.append(f"{where}{dotted} is set twice; keep one")
+        else:
+            values[key] = _read(value_node, hints[key], dotted, marks, faults)
+            marks[dotted] = key_node.start_mark
+    try:
+        # Values that could not be read are left at their defaults here, so that those of others are still checked.
+        return cls(**{key: value for key, value in values.items() if value is not _UNREADABLE})
+    except ConfigError as error:  # a dataclass's own check of impossible values: `section.setting ...`
+        for fault in str(error).split("\n"):
+            faults.append(f"{_at(marks.get(fault.split()[0].rstrip(':'), node.start_mark))}{fault}")
+        return _UNREADABLE

@@ -1,0 +1,49 @@
+"""What a check or a parser has to say about its input: errors, warnings and notes, each with its file and line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asrkit.errors import AsrkitError, DataError, location, raise_if_any
+
+
+@dataclass
+class Findings:
+    """Collected in the order in which they are found; each entry is one line, `file:line: what is wrong`.
+
+    Attributes:
+        errors: the input cannot be used as it is.
+        warnings: it can be used, but is not what it should be.
+        notes: what was found and chosen.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def error(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
+        """Add an error; `path` and `line` say where it is."""
+        self.errors.append(_with_location(message, path, line))
+
+    def warn(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
+        """Add a warning."""
+        self.warnings.append(_with_location(message, path, line))
+
+    def note(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
+        """Add a note."""
+        self.notes.append(_with_location(message, path, line))
+
+    def extend(self, other: Findings) -> None:
+        """Add all that another one holds."""
+        self.errors += other.errors
+        self.warnings += other.warnings
+        self.notes += other.notes
+
+    def raise_errors(self, kind: type[AsrkitError] = DataError) -> None:
+        """Raise one exception of `kind` that holds every error, a line each; do nothing when there is none."""
+        raise_if_any(self.errors, kind)
+
+
+def _with_location(message: str, path: str | Path | None, line: int | None) -> str:
+    return message if path is None else f"{location(path, line)}{message}"

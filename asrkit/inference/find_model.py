@@ -1,0 +1,57 @@
+"""Where a model is: what `--model` and load_recognizer take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from asrkit.errors import ModelError, location
+
+_NAMES = ("final.pt", "final.onnx")  # what makes a directory an experiment with a finished model
+
+
+def find_model(name: str | Path) -> Path:
+    """The experiment directory, or the exported file, that `name` stands for.
+
+    That is a path to one, or the name of a recipe whose run left a model. A recipe NAME is looked for as NAME.onnx and
+    NAME/ in the directory $ASRKIT_MODELS, then as recipes/NAME/exp in the current directory and those above it, then in
+    the checkout that asrkit is installed from. Of several experiments there the one that finished last is taken.
+
+    Raises:
+        ModelError: there is none; the message lists where it was looked for.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path.parent if path.name == "final.pt" else path
+    if _finished(path):
+        return path
+    if os.sep in str(name) or path.name in ("", ".."):
+        if not path.is_dir():
+            raise ModelError(f"{location(path)}no such model or experiment directory; made by stage 3 (asrkit train)")
+        raise ModelError(
+            f"{location(path / 'final.pt')}not found; training has not finished, run stage 3 (asrkit train)"
+        )
+    places = list(dict.fromkeys(_places(path.name)))
+    for place in places:
+        if place.suffix == ".onnx" and place.is_file():
+            return place
+        found = [child for child in (place, *place.glob("*")) if _finished(child)]
+        if found:
+            return max(found, key=lambda child: (_finished(child), child.name))
+    looked = "".join(f"\n{name}: looked for in {place}" for place in [path, *places])
+    raise ModelError(f"{name}: no such model; train one (recipes/{name}/run.sh), or give the path of one{looked}")
+
+
+def _finished(directory: Path) -> int:
+    """When the model of an experiment directory was made, in nanoseconds; 0 where there is none."""
+    return max((file.stat().st_mtime_ns for name in _NAMES if (file := directory / name).is_file()), default=0)
+
+
+def _places(name: str) -> Iterator[Path]:
+    if models := os.environ.get("ASRKIT_MODELS"):
+        yield Path(models) / f"{name}.onnx"
+        yield Path(models) / name
+    here = Path.cwd()
+    for directory in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        yield directory / "recipes" / name / "exp"

@@ -1,0 +1,270 @@
+"""Exported models (asrkit/export.py) on onnxruntime: log-probabilities and all that decoding needs, without PyTorch.
+
+Legend: T frames, D static features, T' steps of the network, V output classes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asrkit.decoding.confidence import Calibration
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.spans import FrameClock
+from asrkit.errors import AsrkitError, ConfigError, ModelError, location
+from asrkit.features.cmvn import RunningCmvn, check_stats
+from asrkit.features.config import FeatureConfig
+from asrkit.lang.tokens import TokenTable
+from asrkit.lm.ngram import LmAutomaton
+from asrkit.models.config import ModelConfig
+
+FORMAT = 1
+States = Mapping[str, np.ndarray]  # of each recurrent layer, by the graph's names
+
+# Frames before and after one that its output depends on, beyond what the deltas look at.
+_FRONTEND_REACH = {"none": 0, "conv2d": 2, "tdnn": 6}
+
+
+class Outputs(NamedTuple):
+    """What the heads give for some steps. `frame_log_probs` is None for a model without a frame-wise head."""
+
+    log_probs: np.ndarray  # (T', V) float32; of a model without CTC those of the frames, with a blank of probability 0
+    frame_log_probs: np.ndarray | None  # (T', V - 1) float32: class p is token p + 1
+
+
+@dataclass(frozen=True)
+class CompiledLM:
+    """A phone language model as decoders use it."""
+
+    phones: tuple[str, ...]
+    automaton: LmAutomaton
+
+
+class OnnxModel:
+    """An exported model. One object serves any number of threads, and can be sent to other processes.
+
+    `features`, `config`, `decoding`: settings of the features, the network and the search. `tokens`, `lm` (None without
+    one), `calibration`: what decoding needs. `global_cmvn` (2, D + 1): statistics of the training set. `made_from`:
+    digest of the file that it was exported from. `reach`: frames to either side of a frame that its features, deltas
+    and front end look at.
+    """
+
+    def __init__(self, source: str | Path | bytes, num_threads: int = 1) -> None:
+        """`source`: the file, or what is in it. `num_threads` are used within one utterance.
+
+        Raises:
+            ModelError: it is missing, damaged, of another version or not made by `asrkit export`.
+        """
+        import onnxruntime  # here, so that those who need only the settings do not wait for it
+
+        self._source, self._num_threads = source, num_threads
+        name = "model" if isinstance(source, bytes) else str(source)
+        if not isinstance(source, bytes) and not Path(source).is_file():
+            raise ModelError(f"{location(name)}no such file; made by asrkit export")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_mem_pattern = False  # every utterance is of another length
+        options.log_severity_level = 4
+        try:
+            content = source if isinstance(source, bytes) else str(source)
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            properties = self._session.get_modelmeta().custom_metadata_map
+        except Exception as error:  # onnxruntime has a dozen, without a common base
+            reason = str(error).split("\n")[0]
+            raise ModelError(
+                f"{location(name)}not a model that onnxruntime can load ({reason}); export it again"
+            ) from None
+        if "asrkit" not in properties:
+            raise ModelError(f"{location(name)}no asrkit metadata; expected a file made by asrkit export")
+        meta = json.loads(properties["asrkit"])
+        if meta["format"] != FORMAT:
+            raise ModelError(f"{location(name)}expected format {FORMAT}, found {meta['format']!r}; export it again")
+        try:
+            self.features = FeatureConfig(**meta["features"])
+            self.config = ModelConfig(**meta["model"])
+            self.decoding = DecodingConfig(**meta["decoding"])
+            self.calibration = Calibration(**meta["calibration"]) if meta["calibration"] else None
+        except (TypeError, AsrkitError) as error:
+            raise ModelError(f"{location(name)}made by asrkit {meta['version']} ({error}); export it again") from None
+        self.tokens = TokenTable(meta["phones"])
+        self.global_cmvn = np.array(meta["global_cmvn"])
+        self.made_from: str | None = meta["made_from"]
+        self.lm = _unpack_lm(properties["lm"], self.tokens.phones) if "lm" in properties else None
+        self.bidirectional, self.stack, self.skip = self.config.bidirectional, self.config.stack, self.config.skip
+        self.reach = self.features.delta_order * self.features.delta_window + _FRONTEND_REACH[self.config.frontend]
+        self._outputs = [found.name for found in self._session.get_outputs()]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return OnnxModel, (self._source, self._num_threads)
+
+    def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
+        """Static features (T, D) of an utterance to log-probabilities (T', V) float32.
+
+        `stats` (2, D + 1): CMVN statistics of the speaker or of a longer recording. Without them a model with global
+        CMVN takes the training set's, any other the utterance's own. With running CMVN they are not looked at.
+        """
+        return self.step(self._normalised(static), stats=stats)[0].log_probs
+
+    def step(
+        self,
+        static: np.ndarray,
+        states: States | None = None,
+        stats: np.ndarray | None = None,
+        first: int = 0,
+        num_steps: int | None = None,
+    ) -> tuple[Outputs, States]:
+        """Some steps of the network over a window of static features (T, D), as part of a longer utterance.
+
+        Step k takes the `stack` frames of the window from `first` + k * skip on; where the window ends, its edge frame
+        is repeated, as at the edges of an utterance. For the same results as from the whole utterance the window must
+        hold `reach` frames more on either side, where the utterance has them. `first` may be negative.
+
+        Args:
+            states: those that the call for the steps before returned; None at the beginning.
+            stats: as in log_probs; for windows they ought to be given, as a window's own differ. A model with running
+                CMVN takes features that cmvn.RunningCmvn has normalised already.
+            num_steps: by default as many as reach the window's end, ceil(T / skip).
+
+        Returns: what the heads give for these steps, and the states after the last; those of a bidirectional model
+        are empty.
+
+        Raises ModelError for features of another dimension or without a frame.
+        """
+        dim = self.features.num_static
+        if static.ndim != 2 or static.shape[1] != dim or not len(static):
+            raise ModelError(f"features of shape {static.shape}; the model expects (frames, {dim}), one frame or more")
+        feeds = {"static": np.require(static, np.float32, "CA"), **(states or {})}
+        if stats is not None and self.features.cmvn not in ("running", "none"):
+            feeds["stats"] = check_stats(stats, dim)
+        if first:
+            feeds["first"] = np.array(first, np.int64)
+        if num_steps is not None:
+            feeds["num_steps"] = np.array(num_steps, np.int64)
+        found = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        outputs = Outputs(found.pop("log_probs"), found.pop("frame_log_probs", None))
+        return outputs, {name.removesuffix(".next"): state for name, state in found.items()}
+
+    def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
+        """What the heads give for every frame, T in place of T': that of the step whose middle the frame is.
+
+        The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
+        """
+        static = self._normalised(static)
+        phases = [self.step(static, stats=stats, first=-phase)[0] for phase in range(self.skip)]
+        return by_frame(phases, len(static), self.stack)
+
+    def _normalised(self, static: np.ndarray) -> np.ndarray:
+        """The whole utterance as step takes it."""
+        if self.features.cmvn != "running":
+            return static
+        return RunningCmvn(self.global_cmvn, self.features.norm_vars)(static)
+
+
+class OutputStream:
+    """What a model gives for one utterance whose static features come in chunks: that of the whole, but for rounding.
+
+    For unidirectional models, in memory that does not grow. `stats` are CMVN statistics, as in OnnxModel.log_probs. In
+    `phase` p every step begins p frames early.
+
+    Raises:
+        ConfigError: a bidirectional model, which needs to know the end; no statistics where those of the utterance
+            would be needed.
+    """
+
+    def __init__(self, model: OnnxModel, stats: np.ndarray | None = None, phase: int = 0) -> None:
+        if model.bidirectional:
+            raise ConfigError(
+                "model.bidirectional: such a model needs the whole utterance; expected false for a stream"
+            )
+        if stats is None and model.features.cmvn in ("speaker", "utterance"):
+            raise ConfigError(
+                f"features.cmvn: {model.features.cmvn!r} in a stream, whose end is not known; expected statistics"
+            )
+        self._model, self._stats, self._phase = model, stats, phase
+        self._static = np.empty((0, model.features.num_static), np.float32)  # those still needed
+        self._begin = 0  # the number of the first of them
+        self._num_done = 0  # steps
+        self._states: States | None = None
+        self._cmvn = None
+        if model.features.cmvn == "running":
+            self._cmvn = RunningCmvn(model.global_cmvn, model.features.norm_vars)
+
+    def accept(self, static: np.ndarray) -> Outputs:
+        """Take the next static features (t, D); return what the heads give for the steps they complete."""
+        self._static = np.concatenate([self._static, static if self._cmvn is None else self._cmvn(static)])
+        num_frames = self._begin + len(self._static) - self._model.reach
+        return self._advance(max((num_frames + self._phase - self._model.stack) // self._model.skip + 1, 0))
+
+    def finish(self) -> Outputs:
+        """The utterance is over: what the heads give for the steps that are left."""
+        return self._advance(-(-(self._begin + len(self._static)) // self._model.skip))
+
+    def _advance(self, num_ready: int) -> Outputs:
+        model = self._model
+        if num_ready <= self._num_done:
+            classes = len(model.tokens)
+            frames = None if model.config.head == "ctc" else np.empty((0, classes - 1), np.float32)
+            return Outputs(np.empty((0, classes), np.float32), frames)
+        first = self._num_done * model.skip - self._phase - self._begin
+        outputs, self._states = model.step(self._static, self._states, self._stats, first, num_ready - self._num_done)
+        self._num_done = num_ready
+        drop = num_ready * model.skip - self._phase - model.reach - self._begin
+        if drop > 0:
+            self._static = self._static[drop:]
+            self._begin += drop
+        return outputs
+
+
+def by_frame(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outputs:
+    """The outputs of each phase of frame skipping, T' steps each, to those of every frame, T in place of T'."""
+    skip = len(phases)
+    # In phase p, which begins p frames early, step k has its middle in frame middle + k * skip - p.
+    frames = np.arange(num_frames) - (stack - 1) // 2
+    steps = ((frames + skip - 1) // skip).clip(0, len(phases[0].log_probs) - 1)
+    heads = [None if head[0] is None else np.stack(head)[(-frames) % skip, steps] for head in zip(*phases, strict=True)]
+    return Outputs(*heads)
+
+
+def frame_clock(features: FeatureConfig, config: ModelConfig) -> FrameClock:
+    """When the frames of a model are."""
+    # Whole numbers of samples, as the frames have them.
+    shift, length = (n / features.sample_rate for n in (features.frame_shift, features.frame_length))
+    return FrameClock(
+        shift,
+        # With snip_edges the first frame begins at 0 and its middle, not its start, is what it stands for.
+        start=(length - shift) / 2 if features.snip_edges else 0.0,
+        skip=config.skip,
+        middle=(config.stack - 1) / 2,
+    )
+
+
+def without_speaker(features: FeatureConfig) -> FeatureConfig:
+    """The settings for audio that comes without a speaker: per-speaker CMVN becomes per-utterance CMVN."""
+    return replace(features, cmvn="utterance") if features.cmvn == "speaker" else features
+
+
+def pack_lm(automaton: LmAutomaton) -> str:
+    """The arrays of a language model as text, which loads in milliseconds."""
+    fields = {
+        name: [value.dtype.str, base64.b64encode(np.ascontiguousarray(value)).decode()]
+        if isinstance(value, np.ndarray)
+        else value
+        for name, value in asdict(automaton).items()
+    }
+    return json.dumps(fields)
+
+
+def _unpack_lm(text: str, phones: tuple[str, ...]) -> CompiledLM:
+    fields: dict[str, Any] = {
+        name: np.frombuffer(base64.b64decode(value[1]), value[0]) if isinstance(value, list) else value
+        for name, value in json.loads(text).items()
+    }
+    return CompiledLM(phones, LmAutomaton(**fields))

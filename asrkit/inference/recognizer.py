@@ -1,0 +1,259 @@
+"""The one path from audio to a Hypothesis, on an exported model; every verb and user takes it.
+
+Legend: T frames, D static features.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from asrkit.audio import AudioStream, Channel, check_channel, open_audio, read_audio, resample
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.decoder import Decoder
+from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.spans import align_frames
+from asrkit.errors import AudioError, DataError, ModelError, location
+from asrkit.features.mfcc import FeatureExtractor
+from asrkit.features.pipeline import finish
+from asrkit.inference.find_model import find_model
+from asrkit.inference.onnx_model import OnnxModel, frame_clock, without_speaker
+from asrkit.inference.windows import StaticFeatures, recognise
+from asrkit.io.stamp import file_digest
+from asrkit.types import Hypothesis, Waveform
+
+if TYPE_CHECKING:
+    from asrkit.inference.torch_model import TorchModel
+
+Device = Literal["cpu", "cuda"]
+Audio = str | Path | AudioStream | Waveform | np.ndarray
+
+_MAX_FINE_CELLS = 2**28  # frames times phones up to which align looks at every frame
+
+
+def load_recognizer(
+    model: str | Path, decoding: DecodingConfig | None = None, *, device: Device = "cpu", num_threads: int = 1
+) -> Recognizer:
+    """Load a trained model, ready to recognise.
+
+    Args:
+        model: an experiment directory, a file that `asrkit export` wrote, or the name of a recipe whose run left a
+            model (see model_path.find_model).
+        decoding: in place of the search settings that the model was tuned to.
+        device: "cuda" runs the network with PyTorch on a GPU, and needs an experiment directory.
+        num_threads: how many the network uses within one utterance.
+
+    Raises:
+        ModelError: there is no such model, it is not finished or damaged, or no GPU can be used.
+    """
+    path = find_model(model)
+    return Recognizer(_open(path, num_threads) if device == "cpu" else _open_torch(path, device), decoding)
+
+
+class Recognizer:
+    """A trained model, ready to recognise. Any number of threads can use one object at the same time.
+
+    `model`: the network, with its settings and tokens. `features`: settings of the features, whose CMVN is per
+    utterance where the model was trained with per-speaker CMVN, as audio comes without a speaker. `extractor`,
+    `decoder`: what computes static features, and finds phones in log-probabilities.
+    """
+
+    def __init__(self, model: OnnxModel | TorchModel, decoding: DecodingConfig | None = None):
+        """`decoding` takes the place of the model's own settings."""
+        self.model = model
+        self.features = without_speaker(model.features)
+        self.extractor = FeatureExtractor(self.features)
+        clock = frame_clock(self.features, model.config)
+        self.decoder = Decoder(model.tokens, decoding or model.decoding, model.lm, clock, calibration=model.calibration)
+
+    @classmethod
+    def load(cls, model: str | Path, decoding: DecodingConfig | None = None) -> Recognizer:
+        """As load_recognizer."""
+        return load_recognizer(model, decoding)
+
+    def finished_features(self, waveform: Waveform, utt_id: str) -> np.ndarray:
+        """Audio at the model's rate to finished features (T, D * (delta_order + 1)): CMVN and deltas."""
+        return self._finish(self.extractor(waveform, utt_id))
+
+    def transcribe(
+        self,
+        audio: Audio,
+        utt_id: str | None = None,
+        channel: Channel = "error",
+        with_times: bool = True,
+        *,
+        sample_rate: int | None = None,
+        num_best: int = 0,
+    ) -> Hypothesis:
+        """Recognise one recording, with times and confidences unless they are not wanted.
+
+        Memory does not grow with the length of a file or AudioStream, but for the phones that are found (longform.py).
+
+        Args:
+            audio: a file that read_audio can decode, an AudioStream, a Waveform, or samples (num_samples,) or
+                (num_samples, channels): floats within -1 and 1, int16 or int32. Any sampling rate.
+            utt_id: a name for messages and the result; by default the file's.
+            channel: which of several channels to take: "mix" averages them, a number takes that one (from 0).
+            sample_rate: that of an array, in Hz.
+            num_best: how many alternatives the hypothesis is to have, at most.
+
+        Raises:
+            AudioError: the audio cannot be used: not decodable, several channels and none chosen, no sample_rate,
+                shorter than one frame.
+        """
+        if isinstance(audio, (str, Path)):
+            with open_audio(audio, channel=channel) as stream:
+                return self.transcribe(stream, utt_id or str(audio), with_times=with_times, num_best=num_best)
+        utt_id = utt_id or getattr(audio, "name", "audio")
+        if isinstance(audio, np.ndarray):
+            audio = to_waveform(audio, sample_rate, channel, utt_id)
+        rate = self.features.sample_rate
+        blocks = [resample(audio, rate).samples] if isinstance(audio, Waveform) else audio.blocks(rate)
+        with StaticFeatures(blocks, self.extractor, utt_id) as static:
+            return recognise(
+                self.model, self.decoder, static, audio.duration, utt_id, with_times=with_times, num_best=num_best
+            )
+
+    def align(
+        self,
+        audio: Audio,
+        phones: Sequence[str],
+        utt_id: str | None = None,
+        channel: Channel = "error",
+        optional_silence: str | None = None,
+        *,
+        sample_rate: int | None = None,
+    ) -> Hypothesis:
+        """Find where known phones are in the audio.
+
+        A phone's confidence is the geometric mean of its posterior over the frames of its peak. Memory is bounded: a
+        byte for each pair of a step and a phone, 2**30 at most, which suffices for half an hour.
+
+        Args:
+            audio, utt_id, channel, sample_rate: as for transcribe.
+            phones: what is said, in the model's symbols.
+            optional_silence: a symbol of the model that may stand between any two phones and at both ends; where it
+                is not heard, it is left out of the result. Then it is optional in `phones`, too.
+
+        Raises:
+            AudioError: as transcribe.
+            DataError: symbols that the model does not have, or more phones than there is room for.
+        """
+        utt_id, waveform, static = self._load(audio, utt_id, channel, sample_rate)
+        tokens, clock = self.decoder.tokens, self.decoder.clock
+        if optional_silence is not None:
+            phones = with_optional(phones, optional_silence)
+        unknown = sorted(set(phones) - set(tokens.phones))
+        if unknown:
+            known = " ".join(tokens.phones)
+            raise DataError(f"{utt_id}: phones that the model does not have: {' '.join(unknown)}; it has {known}")
+        ids = np.array(tokens.encode(phones), dtype=np.int64)
+        optional = () if optional_silence is None else tokens.encode([optional_silence])
+        fine = len(static) * len(ids) <= _MAX_FINE_CELLS
+        log_probs, by_frame = self.model.outputs_by_frame(static) if fine else (self.model.log_probs(static), None)
+        if self.model.config.head == "frames":
+            aligned = align_frames(log_probs[:, 1:], ids, optional, utt_id)
+        else:
+            aligned = forced_align(log_probs, ids, optional=optional, utt_id=utt_id)
+        kept = aligned.starts < aligned.ends
+        ids = ids[kept]
+        aligned = replace(
+            aligned, starts=aligned.starts[kept], ends=aligned.ends[kept], log_probs=aligned.log_probs[kept]
+        )
+        spans = clock.spans(self._finish(static), log_probs, ids, aligned, self.decoder.silences, by_frame)
+        times = clock.phone_times(tokens.decode(ids), *spans, len(static), waveform.duration)
+        confidences = tuple(np.exp(aligned.log_probs).tolist())
+        return Hypothesis(utt_id, tokens.decode(ids), aligned.score, times, confidences)
+
+    def _load(
+        self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None
+    ) -> tuple[str, Waveform, np.ndarray]:
+        """The utterance's name, its audio at its own rate, and its static features (T, D)."""
+        if isinstance(audio, (str, Path)):
+            utt_id, waveform = utt_id or str(audio), read_audio(audio, channel=channel)
+        elif isinstance(audio, AudioStream):
+            utt_id = utt_id or audio.name
+            waveform = Waveform(np.concatenate(list(audio.blocks())), audio.sample_rate)
+        else:
+            utt_id = utt_id or "audio"
+            waveform = audio if isinstance(audio, Waveform) else to_waveform(audio, sample_rate, channel, utt_id)
+        return utt_id, waveform, self.extractor(resample(waveform, self.features.sample_rate), utt_id)
+
+    def _finish(self, static: np.ndarray) -> np.ndarray:
+        return finish(static, self.model.global_cmvn, self.features)
+
+
+def to_waveform(
+    samples: np.ndarray, sample_rate: int | None, channel: Channel = "error", name: str = "audio"
+) -> Waveform:
+    """Samples (num_samples,) or (num_samples, channels), as Recognizer.transcribe takes them.
+
+    Raises AudioError, naming `name`, for another shape or type, without a sampling rate, or with several channels of
+    which none was chosen.
+    """
+    scale = {np.dtype(np.int16): 1.0, np.dtype(np.int32): 2.0**-16}.get(samples.dtype)
+    if scale is None and np.issubdtype(samples.dtype, np.floating):
+        scale = 2.0**15
+    if scale is None or samples.ndim not in (1, 2) or not samples.size:
+        raise AudioError(
+            f"{name}: an array of shape {samples.shape} and type {samples.dtype}; expected (num_samples,) or "
+            "(num_samples, channels) of floats within -1 and 1, int16 or int32"
+        )
+    if sample_rate is None or sample_rate < 1:
+        raise AudioError(f"{name}: an array with sample_rate {sample_rate}; expected its sampling rate in Hz")
+    columns = samples.reshape(len(samples), -1)
+    check_channel(columns.shape[1], channel, name)
+    mono = columns[:, channel] if isinstance(channel, int) else columns.mean(axis=1, dtype=np.float64)
+    return Waveform(np.ascontiguousarray(mono * scale, np.float32), sample_rate)
+
+
+def with_optional(phones: Sequence[str], silence: str) -> tuple[str, ...]:
+    """`phones` with one silence at either end and between any two, in place of those that were there."""
+    found = [silence]
+    for phone in phones:
+        found += () if phone == silence else (phone, silence)
+    return tuple(found)
+
+
+def _open(path: Path, num_threads: int) -> OnnxModel:
+    """The exported model at `path`, a file or an experiment directory; exported now where that was not done yet."""
+    if path.is_file():
+        return OnnxModel(path, num_threads)
+    trained, exported = path / "final.pt", path / "final.onnx"
+    if not trained.is_file():
+        return OnnxModel(exported, num_threads)
+    if exported.is_file():
+        try:
+            model = OnnxModel(exported, num_threads)
+        except ModelError:
+            pass  # of another version
+        else:
+            if model.made_from == file_digest(trained):
+                return model
+    print(f"{exported}: exporting the model, which takes some seconds and is done once", file=sys.stderr, flush=True)
+
+    from asrkit.inference.export import export_experiment  # loads PyTorch
+
+    try:
+        return OnnxModel(export_experiment(path), num_threads)
+    except OSError:  # a directory that cannot be written
+        from asrkit.inference.export import export_model, load_for_export
+
+        return OnnxModel(export_model(*load_for_export(path)), num_threads)
+
+
+def _open_torch(path: Path, device: str) -> TorchModel:
+    if path.is_file():
+        raise ModelError(
+            f"{location(path)}an exported file, which runs on the CPU; for a GPU name the experiment directory"
+        )
+
+    from asrkit.experiment import load_experiment  # loads PyTorch
+    from asrkit.inference.torch_model import TorchModel
+
+    return TorchModel(load_experiment(path), device)

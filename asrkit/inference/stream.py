@@ -1,0 +1,232 @@
+"""Recognition of audio while it is being spoken, with unidirectional models; what is found is what longform.py finds.
+
+Features, network and search go on from chunk to chunk, so that each step is computed once, as soon as the audio that it
+looks at is there. Results do not depend on the sizes of the chunks.
+
+Legend: T frames, D static features, T' steps of the network, V output classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import soxr
+
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.decoder import Decoder
+from asrkit.errors import ConfigError
+from asrkit.features.cmvn import RUNNING_WINDOW
+from asrkit.features.mfcc import FeatureExtractor
+from asrkit.features.stream import StaticStream
+from asrkit.inference.onnx_model import OnnxModel, Outputs, OutputStream, frame_clock
+from asrkit.inference.windows import PhoneTimer, start_search
+from asrkit.types import PhoneTime
+
+_COMMIT_S = 10.0  # how often phones that are certain become final, in seconds
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResult:
+    """Phones since the last final result: those found so far (`is_final` False; they may change), or the final ones.
+
+    Final phones have times, in seconds from the beginning of the stream, and confidences. `end`, in seconds: how
+    much audio phones that may change take into account; when the last of the final ones ends.
+    """
+
+    phones: tuple[str, ...]
+    end: float
+    is_final: bool = False
+    times: tuple[PhoneTime, ...] = ()
+    confidences: tuple[float, ...] = ()
+
+
+class StreamingRecognizer:
+    """Recognises one stream of audio. One thread at a time; the model may serve many streams.
+
+    The phones of all final results together are those that transcribe finds in the whole. They become final when
+    nothing can change them any more, and all that are left when the stream ends; until then memory grows by some
+    kilobytes a second, for a minute or, where nobody speaks, for longer. With an `endpoint` all phones become final and
+    memory is freed when so many seconds go by without speech: each piece is then searched as an utterance of its own.
+
+    `step`: seconds from one step of the network to the next. `look_ahead`: by part, the seconds of audio that are
+    waited for after the middle of a step; their sum is the algorithmic latency. `num_steps`: how many were done.
+    `silences`: the phones that stand for silence.
+    """
+
+    def __init__(
+        self,
+        model: OnnxModel,
+        decoding: DecodingConfig | None = None,
+        *,
+        sample_rate: int | None = None,
+        endpoint: float | None = None,
+        utt_id: str = "stream",
+    ) -> None:
+        """`decoding` takes the place of the model's own settings. `sample_rate` (Hz): of the samples that will come, by
+        default the model's. `utt_id` names the stream in messages.
+
+        Raises ConfigError, with the reason, for a model that cannot recognise before the end is known: bidirectional,
+        with CMVN per utterance or speaker, or with features of librosa; and for an endpoint that is not above 0.
+        """
+        _check(model)
+        if endpoint is not None and not 0.0 < endpoint < math.inf:
+            raise ConfigError(f"endpoint {endpoint} s; expected seconds of silence, above 0")
+        features = model.features
+        if features.backend == "torchaudio":  # the same features, but not in chunks
+            features = replace(features, backend="auto")
+        self._model, self._features, self._utt_id = model, features, utt_id
+        clock = frame_clock(features, model.config)
+        self._decoder = Decoder(
+            model.tokens, decoding or model.decoding, model.lm, clock, calibration=model.calibration
+        )
+        self.silences = frozenset(model.tokens.decode(sorted(self._decoder.silences)))
+        self._quiet = {0, *self._decoder.silences}  # classes: the blank, too
+        self.step = clock.shift * model.skip
+        self.look_ahead = {
+            "window": features.frame_length / 2 / features.sample_rate,
+            "stacking": (model.stack - 1) / 2 * clock.shift,
+            "deltas": features.delta_order * features.delta_window * clock.shift,
+            "front end": (model.reach - features.delta_order * features.delta_window) * clock.shift,
+        }
+        self._commit_steps = max(round(_COMMIT_S / self.step), 1)
+        self._endpoint_steps = None if endpoint is None else max(math.ceil(endpoint / self.step), 1)
+
+        self._resampler: soxr.ResampleStream | None = None
+        if sample_rate not in (None, features.sample_rate):
+            self._resampler = soxr.ResampleStream(sample_rate, features.sample_rate, 1, dtype="float32", quality="HQ")
+        self._num_samples = 0  # at the model's rate
+        self._stream = StaticStream(FeatureExtractor(features), utt_id)
+        self._outputs = OutputStream(model)
+        self._static = _StaticWindow(features.num_static)
+        self._history = model.reach + (RUNNING_WINDOW if features.cmvn == "running" else 0)  # frames, for features
+        self.num_steps = 0
+        self._begin()
+
+    def accept(self, samples: np.ndarray) -> list[StreamResult]:
+        """Take the next samples (num_samples,), int16 or float32 on the int16 scale.
+
+        Returns the final results that they lead to, and a partial one if the phones are others than before.
+
+        Raises AudioError for samples that are NaN, infinite or so large that features are.
+        """
+        samples = self._resampled(np.asarray(samples, np.float32), is_end=False)
+        return self._advance(self._stream.accept(samples), is_end=False)
+
+    def finish(self) -> list[StreamResult]:
+        """The audio is over: the last final result, if phones are left. Raises AudioError if there was hardly any."""
+        if self._resampler is not None:
+            results = self._advance(self._stream.accept(self._resampled(np.empty(0, np.float32), is_end=True)), False)
+            results = [result for result in results if result.is_final]
+        else:
+            results = []
+        return results + self._advance(self._stream.finish(), is_end=True)
+
+    def _resampled(self, samples: np.ndarray, is_end: bool) -> np.ndarray:
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last=is_end)
+            delay = float(self._resampler.delay()) / self._features.sample_rate
+            self.look_ahead["resampling"] = max(self.look_ahead.get("resampling", 0.0), delay)
+        self._num_samples += len(samples)
+        return samples
+
+    def _begin(self) -> None:
+        """Search anew from the next step on."""
+        self._search = start_search(self._decoder)
+        self._timer = PhoneTimer(
+            self._decoder, self._static, self._model.global_cmvn, self._features, math.inf, self._utt_id, self.num_steps
+        )
+        self._pieces: list[np.ndarray] = []  # log-probabilities that the timer does not have yet
+        self._num_quiet = 0  # steps without speech at the end
+        self._partial: Sequence[int] = ()
+
+    def _advance(self, static: np.ndarray, is_end: bool) -> list[StreamResult]:
+        self._static.append(static)
+        pieces = [self._outputs.accept(static).log_probs]
+        if is_end:
+            pieces.append(self._outputs.finish().log_probs)
+        log_probs = np.concatenate(pieces)
+        results: list[StreamResult] = []
+        is_quiet = [best in self._quiet for best in log_probs.argmax(axis=1).tolist()]
+        for t, quiet in enumerate(is_quiet):
+            self._search.advance(log_probs[t : t + 1])
+            self._pieces.append(log_probs[t : t + 1])
+            self.num_steps += 1
+            self._num_quiet = self._num_quiet + 1 if quiet else 0
+            if self._num_quiet == self._endpoint_steps:
+                results += self._close()
+                self._begin()
+            elif self.num_steps % self._commit_steps == 0:
+                results += self._make_final(self._search.commit(), self._search.best()[0].tokens)
+        self._static.drop(self._timer.first_step * self._model.skip - self._history)
+        if is_end:
+            self._timer.duration = self._num_samples / self._features.sample_rate
+            return results + self._close()
+        if is_quiet:
+            found = (*self._timer.pending, *self._search.best()[0].tokens)
+            if found != self._partial:
+                self._partial = found
+                end = self._num_samples / self._features.sample_rate
+                results.append(StreamResult(self._decoder.tokens.decode(found), end))
+        return results
+
+    def _close(self) -> list[StreamResult]:
+        """All phones since the last final result, as if the utterance ended here."""
+        results = self._make_final((), self._search.finish()[0].tokens, is_end=True)
+        if self._endpoint_steps is not None:  # silence alone is no utterance
+            results = [result for result in results if set(result.phones) - self.silences]
+        return results
+
+    def _make_final(self, committed: Sequence[int], rest: Sequence[int], is_end: bool = False) -> list[StreamResult]:
+        timer = self._timer
+        if self._pieces:
+            timer.accept(Outputs(np.concatenate(self._pieces), None))
+            self._pieces = []
+        timer.time(committed, rest, is_end)
+        times, confidences = tuple(timer.times), tuple(timer.confidences)
+        timer.times.clear()
+        timer.confidences.clear()
+        if not times:
+            return []
+        phones = tuple(time.phone for time in times)
+        return [StreamResult(phones, times[-1].end, True, times, confidences)]
+
+
+class _StaticWindow:
+    """The last static features (T, D) of a stream; read as longform.StaticFeatures."""
+
+    def __init__(self, dim: int) -> None:
+        self._frames = np.empty((0, dim), np.float32)
+        self._begin = 0
+
+    @property
+    def num_frames(self) -> int:
+        return self._begin + len(self._frames)
+
+    def append(self, static: np.ndarray) -> None:
+        self._frames = np.concatenate([self._frames, static])
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        return self._frames[max(begin - self._begin, 0) : max(end - self._begin, 0)]
+
+    def drop(self, end: int) -> None:
+        """Forget the frames before number `end`."""
+        if end > self._begin:
+            self._frames = self._frames[end - self._begin :]
+            self._begin = end
+
+
+def _check(model: OnnxModel) -> None:
+    """Raises ConfigError for a model that takes no streams."""
+    if model.bidirectional:
+        raise ConfigError(
+            "model.bidirectional: this model reads an utterance from its end, too, and so cannot be used in a stream; "
+            "train a unidirectional one (conf/lstm_ctc_streaming.yaml)"
+        )
+    if model.features.cmvn in ("speaker", "utterance"):
+        raise ConfigError(
+            f"features.cmvn: this model takes statistics of the whole {model.features.cmvn}, which a stream does not "
+            "have; train one with cmvn global or running (conf/lstm_ctc_streaming.yaml)"
+        )

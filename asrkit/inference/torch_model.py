@@ -1,0 +1,67 @@
+"""A trained experiment's network in PyTorch, for GPUs and for many utterances at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from asrkit.errors import ModelError
+from asrkit.experiment import Experiment
+from asrkit.features.pipeline import finish
+from asrkit.inference.onnx_model import Outputs, by_frame, without_speaker
+from asrkit.models.batching import collate
+
+
+class TorchModel:
+    """A trained experiment's network in PyTorch, with what recognizer.Recognizer asks of a runtime.OnnxModel.
+
+    For GPUs, and for many utterances at a time.
+    """
+
+    def __init__(self, experiment: Experiment, device: str = "cpu") -> None:
+        """Raises ModelError for a device that PyTorch cannot use."""
+        config = experiment.config
+        self.features, self.config, self.decoding = config.features, config.model, config.decoding
+        self.tokens, self.lm, self.calibration = experiment.tokens, experiment.lm, experiment.calibration
+        self.global_cmvn = experiment.global_cmvn
+        try:
+            self.network = experiment.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).split("\n")[0]
+            raise ModelError(f"device {device}: PyTorch cannot use it ({reason}); leave it at cpu") from None
+
+    @torch.inference_mode()
+    def batch(self, feats: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Finished features, each (T, D), to log-probabilities, each (T', V) float32. Batch size changes nothing."""
+        names = [str(i) for i in range(len(feats))]
+        batch = collate(names, dict(zip(names, feats, strict=True)))
+        log_probs, lens = self.network(batch.feats.to(self._device), batch.feat_lens.to(self._device))
+        return [utt[:length].cpu().numpy() for utt, length in zip(log_probs, lens.tolist(), strict=True)]
+
+    def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
+        """As OnnxModel.log_probs."""
+        return self.batch([self._finish(static, stats)])[0]
+
+    @torch.inference_mode()
+    def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
+        """As OnnxModel.outputs_by_frame."""
+        feats = torch.from_numpy(self._finish(static, stats)).to(self._device)
+        phases = torch.arange(self.config.skip, device=self._device)
+        lens = torch.full_like(phases, len(feats))
+        _, ctc, frames, _ = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
+        if ctc is None:
+            ctc = torch.nn.functional.pad(frames, (1, 0), value=-torch.inf)
+        heads = [[None] * len(phases) if head is None else head.cpu().numpy() for head in (ctc, frames)]
+        return by_frame([Outputs(*outputs) for outputs in zip(*heads, strict=True)], len(feats), self.config.stack)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def _finish(self, static: np.ndarray, stats: np.ndarray | None) -> np.ndarray:
+        if stats is None or self.features.cmvn in ("running", "none"):
+            return finish(static, self.global_cmvn, without_speaker(self.features))
+        return finish(static, stats, replace(self.features, cmvn="global"))  # whosoever's they are

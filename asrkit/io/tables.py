@@ -1,0 +1,166 @@
+"""Keys of large tables in little memory: one string for all of them, and arrays where Python would have objects."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asrkit.errors import DataError, location, raise_if_any
+from asrkit.io.scp import scan_table, split_row
+
+
+class Keys(Sequence[str]):
+    """Unique strings in a given order, by row; some 15 bytes each beside their text."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        text, self._bounds = bytearray(), array("q", [0])
+        last, ascending = None, True
+        for key in keys:
+            encoded = key.encode()
+            text += encoded
+            self._bounds.append(len(text))
+            ascending = ascending and (last is None or last < encoded)
+            last = encoded
+        self._text = bytes(text)
+        # Order of UTF-8 bytes; tables are in it as a rule, and then there is nothing to keep.
+        self._order = None if ascending else array("i", sorted(range(len(self)), key=self._encoded))
+        self._last = -1  # row of the key that was looked up last: the next one is often the next row
+
+    def _encoded(self, row: int) -> bytes:
+        return self._text[self._bounds[row] : self._bounds[row + 1]]
+
+    def _in_order(self, place: int) -> bytes:
+        return self._encoded(place if self._order is None else self._order[place])
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, row: int) -> str:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)} keys")
+        return self._encoded(row % len(self)).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._text[start:end].decode() for start, end in itertools.pairwise(self._bounds))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Keys) and self._text == other._text and self._bounds == other._bounds
+        )
+
+    __hash__ = None
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self.find(key) >= 0
+
+    def find(self, key: str) -> int:
+        """The row of `key`, -1 when it is not here; quickest for keys in this order."""
+        encoded = key.encode()
+        for row in (self._last + 1, self._last):
+            if 0 <= row < len(self) and self._encoded(row) == encoded:
+                self._last = row
+                return row
+        place = bisect_left(range(len(self)), encoded, key=self._in_order)
+        if place == len(self) or self._in_order(place) != encoded:
+            return -1
+        row = place if self._order is None else self._order[place]
+        self._last = row
+        return row
+
+    def row(self, key: str) -> int:
+        """The row of `key`. Raises KeyError."""
+        row = self.find(key)
+        if row < 0:
+            raise KeyError(key)
+        return row
+
+    def repeated(self) -> list[str]:
+        """Keys that are not unique after all."""
+        if self._order is None:
+            return []
+        pairs = itertools.pairwise(self._order)
+        return sorted({self[a] for a, b in pairs if self._encoded(a) == self._encoded(b)})
+
+
+class Numbers(Mapping[str, int]):
+    """A whole number for each key: `values_by_row` (n,) of `keys_by_row`."""
+
+    def __init__(self, keys_by_row: Keys, values_by_row: np.ndarray) -> None:
+        self.keys_by_row = keys_by_row
+        self.values_by_row = values_by_row
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, int]) -> Numbers:
+        """The same numbers in compact form."""
+        if isinstance(numbers, Numbers):
+            return numbers
+        return cls(Keys(numbers), np.fromiter(numbers.values(), np.int64, len(numbers)))
+
+    def where(self, wanted: np.ndarray) -> Numbers:
+        """Those of the rows that `wanted` (n,) bool picks out."""
+        if wanted.all():
+            return self
+        keys = (key for key, is_wanted in zip(self.keys_by_row, wanted.tolist(), strict=True) if is_wanted)
+        return Numbers(Keys(keys), self.values_by_row[wanted])
+
+    def __getitem__(self, key: str) -> int:
+        return int(self.values_by_row[self.keys_by_row.row(key)])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_by_row)
+
+    def __len__(self) -> int:
+        return len(self.keys_by_row)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys_by_row
+
+
+class LazyTable(Mapping[str, str]):
+    """A table whose values stay in the file until they are asked for: a few tens of bytes a row."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises DataError as `read_table`."""
+        self.path = Path(path)
+        faults: list[str] = []
+        self.keys_by_row = Keys(key for _, key, _ in scan_table(path, faults))
+        raise_if_any(faults)
+        self._offsets = array("q")  # without faults every line is a row
+        offset = 0
+        with open(path, "rb") as stream:
+            for line in stream:
+                self._offsets.append(offset)
+                offset += len(line)
+
+    def __getitem__(self, key: str) -> str:
+        """Raises KeyError, and DataError when the file is no longer what it was."""
+        row = self.keys_by_row.row(key)
+        try:
+            with open(self.path, "rb") as stream:
+                stream.seek(self._offsets[row])
+                found, value = split_row(stream.readline().decode("utf-8"))
+        except (OSError, UnicodeDecodeError):
+            found, value = None, ""
+        if found != key:
+            raise DataError(
+                f"{location(self.path, row + 1)}no longer the line of {key}; the file was changed while in use"
+            )
+        return value
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """All keys with their values, in the file's order; quicker than one by one."""
+        return ((key, value) for _, key, value in scan_table(self.path, []))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_by_row)
+
+    def __len__(self) -> int:
+        return len(self.keys_by_row)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys_by_row

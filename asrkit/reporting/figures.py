@@ -1,0 +1,68 @@
+"""Pictures, as PNG files: drawn without a display and without matplotlib's global state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from asrkit.decoding.tune import Point
+from asrkit.io.atomic import atomic_write
+from asrkit.reporting.calibration import Bin
+
+
+def draw_surface(path: Path, points: Sequence[Point], winner: Point) -> None:
+    """Dev PER over language model weight and insertion bonus, with the points that were tried and the winner.
+
+    Where all points have one weight it is a curve over the bonus.
+    """
+    weights = np.array([point.config.lm_weight for point in points])
+    bonuses = np.array([point.config.insertion_bonus for point in points])
+    pers = np.array([point.total.per for point in points])
+    best = f"lm_weight {winner.config.lm_weight:g}, bonus {winner.config.insertion_bonus:g}: {winner.total.per:.2f} %"
+    figure, axes = _one_plot()
+    if np.ptp(weights):
+        # The scale ends at twice the lowest PER: what lies above is of no use, and would hide the valley.
+        levels = np.linspace(pers.min(), max(min(pers.max(), 2 * pers.min()), pers.min() + 1e-3), 24)
+        filled = axes.tricontourf(weights, bonuses, pers, levels=levels, cmap="viridis_r", extend="max")
+        figure.colorbar(filled, ax=axes, label="dev PER, %", format="%.1f")
+        axes.plot(weights, bonuses, ".", color="0.2", markersize=3, label="tried")
+        axes.plot(winner.config.lm_weight, winner.config.insertion_bonus, "*", color="red", markersize=16, label=best)
+        axes.set(xlabel="lm_weight", ylabel="insertion_bonus, nats")
+    else:
+        order = np.argsort(bonuses)
+        axes.plot(bonuses[order], pers[order], ".-", color="0.2", label="tried")
+        axes.plot(winner.config.insertion_bonus, winner.total.per, "*", color="red", markersize=16, label=best)
+        axes.set(xlabel="insertion_bonus, nats", ylabel="dev PER, %")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def draw_reliability(path: Path, curves: Mapping[str, Sequence[Bin]]) -> None:
+    """The share that is right over confidence, a curve for each label; dots grow with what is in their bin."""
+    figure, axes = _one_plot()
+    axes.plot([0, 1], [0, 1], "--", color="0.6")
+    for label, bins in curves.items():
+        full = [b for b in bins if b.number]
+        total = sum(b.number for b in full)
+        confidences, accuracies = [b.confidence for b in full], [b.accuracy for b in full]
+        (line,) = axes.plot(confidences, accuracies, label=label)
+        sizes = [10 + 300 * b.number / total for b in full]
+        axes.scatter(confidences, accuracies, sizes, color=line.get_color(), alpha=0.6)
+    axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(loc="upper left", frameon=False)
+    _save(figure, path)
+
+
+def _one_plot() -> tuple[Figure, object]:
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})

@@ -1,0 +1,296 @@
+"""A table of networks on the same data: what each is, what it cost to train, its PER; and by how much two differ.
+
+Experiments whose configurations differ in training.seed alone are runs of one system, whose figures are means over
+them. Intervals are over speakers, of each speaker's errors averaged over the runs: they say how the system would do on
+other speakers. What another seed would change they do not say; for that the runs' own PERs are given beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asrkit.config.yaml_config import to_dict
+from asrkit.errors import DataError, location, raise_if_any
+from asrkit.experiment import Experiment, load_experiment
+from asrkit.io.stamp import fingerprint
+from asrkit.models.config import ModelConfig
+from asrkit.scoring.significance import Comparison, Interval, compare_errors, rate_interval
+
+SETS = ("dev", "test")
+NONE = "-"
+# Settings that two systems of a finding differ in, and how each is told.
+ASPECTS = {
+    "model.bidirectional": lambda model: "bidirectional" if model.bidirectional else "unidirectional",
+    "model.num_layers": lambda model: f"{model.num_layers} layer{'s' if model.num_layers > 1 else ''}",
+    "model.cell": lambda model: model.cell,
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Errors of one run on one set."""
+
+    what: str  # what they were counted over; the same for all runs of a table
+    refs: dict[str, int]  # speaker -> reference tokens
+    errors: dict[str, int]  # likewise
+
+    @property
+    def per(self) -> float:
+        return 100.0 * sum(self.errors.values()) / sum(self.refs.values())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment."""
+
+    name: str
+    seed: int
+    model: ModelConfig
+    settings: dict[str, Any]  # dotted name -> value of all that makes it the system it is; "data" is a digest
+    num_parameters: int
+    cpu_seconds: float  # of training
+    scored: dict[str, Scored]  # of dev and test
+
+
+@dataclass(frozen=True)
+class System:
+    """Runs that differ in the seed alone, at least one. PERs are in percent."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """The first run's, of several without the seed at its end."""
+        run = self.runs[0]
+        return run.name if len(self.runs) == 1 else run.name.removesuffix(str(run.seed)).rstrip("._-") or run.name
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.runs[0].model
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.runs[0].settings
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The mean over runs."""
+        return float(np.mean([run.cpu_seconds for run in self.runs]))
+
+    def pers(self, name: str) -> list[float]:
+        """Each run's PER on a set."""
+        return [run.scored[name].per for run in self.runs]
+
+    @cached_property
+    def speakers(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Set -> errors averaged over runs and reference tokens, (num_speakers,) each, in the order of their names."""
+        found = {}
+        for name in SETS:
+            refs = self.runs[0].scored[name].refs
+            errors = [[run.scored[name].errors[speaker] for speaker in sorted(refs)] for run in self.runs]
+            found[name] = np.mean(errors, axis=0), np.array([refs[speaker] for speaker in sorted(refs)], float)
+        return found
+
+    def interval(self, name: str) -> Interval:
+        """The 95 % interval over speakers of the mean PER on a set."""
+        return rate_interval(*self.speakers[name])
+
+    def minus(self, other: System, name: str) -> Comparison:
+        """The mean PER on a set less that of `other`, with its paired 95 % interval over speakers."""
+        errors, refs = self.speakers[name]
+        return compare_errors(errors, other.speakers[name][0], refs)
+
+
+def read_systems(directories: Sequence[Path]) -> list[System]:
+    """The systems of the experiments in `directories`, from their decode_dev and decode_test, in the order given.
+
+    Raises:
+        ModelError: a directory is no trained experiment.
+        DataError: a report is missing or no report, not all were counted over the same references in the same way, or
+            an experiment is there twice; a line each.
+    """
+    faults: list[str] = []
+    runs = [run for directory in directories if (run := _read_run(directory, faults)) is not None]
+    raise_if_any(faults)
+    if any(not _alike(run, runs[0]) for run in runs):
+        faults += [f"{run.name}: counted over {_over(run)}; expected the same of all rows" for run in runs]
+    systems: dict[str, dict[int, Run]] = defaultdict(dict)
+    for run in runs:
+        of_system = systems[fingerprint(run.settings)]
+        if run.seed in of_system:
+            twin = of_system[run.seed].name
+            faults.append(f"{run.name}: its settings, data and seed are those of {twin}; leave one out")
+        of_system[run.seed] = run
+    raise_if_any(faults)
+    return [System(tuple(of_system.values())) for of_system in systems.values()]
+
+
+def _read_run(directory: Path, faults: list[str]) -> Run | None:
+    experiment = load_experiment(directory)
+    scored = {name: _read_report(directory / f"decode_{name}" / "report.json", faults) for name in SETS}
+    cpu_seconds = _last_cpu_seconds(directory / "history.csv", faults)
+    if None in scored.values():
+        return None
+    return Run(
+        name=directory.resolve().name,
+        seed=experiment.config.training.seed,
+        model=experiment.config.model,
+        settings=_settings(experiment),
+        num_parameters=sum(parameter.numel() for parameter in experiment.model.parameters()),
+        cpu_seconds=cpu_seconds,
+        scored=scored,
+    )
+
+
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """All that the trained weights depend on but the seed, and what that is drawn for: threads and device."""
+    config = to_dict(experiment.config)
+    del config["decoding"]  # tuning sets it anew for each seed
+    for name in ("seed", "num_threads", "device", "checkpoint_minutes"):
+        del config["training"][name]
+    settings = {f"{section}.{name}": value for section, values in config.items() for name, value in values.items()}
+    data = hashlib.sha256(experiment.global_cmvn.tobytes()).hexdigest()
+    return {**settings, "data": [data, *experiment.tokens.phones]}
+
+
+def _read_report(path: Path, faults: list[str]) -> Scored | None:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        refs = {row["spk"]: int(row["num_ref"]) for row in report["speakers"]}
+        errors = {row["spk"]: int(row["num_errors"]) for row in report["speakers"]}
+        what = f"{report['ref']}, {sum(refs.values())} reference tokens, protocol {report['protocol']}"
+    except FileNotFoundError:
+        faults.append(f"{location(path)}not found; made by stage 5 (asrkit report)")
+        return None
+    except (OSError, ValueError, LookupError, TypeError):
+        faults.append(f"{location(path)}no report of asrkit; make it again (asrkit report --force)")
+        return None
+    if not sum(refs.values()):
+        faults.append(
+            f"{location(path)}no reference tokens, so no rate; score data with phones in its text (asrkit report)"
+        )
+        return None
+    return Scored(what, refs, errors)
+
+
+def _last_cpu_seconds(path: Path, faults: list[str]) -> float:
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            return float(list(csv.DictReader(stream))[-1]["cpu_seconds"])
+    except (OSError, LookupError, ValueError):
+        faults.append(f"{location(path)}no history of training with cpu_seconds in it; made by stage 3 (asrkit train)")
+        return 0.0
+
+
+def _alike(a: Run, b: Run) -> bool:
+    both = [(a.scored[name], b.scored[name]) for name in SETS]
+    return all((one.what, one.refs) == (other.what, other.refs) for one, other in both)
+
+
+def _over(run: Run) -> str:
+    return "; ".join(f"{run.scored[name].what}, {len(run.scored[name].refs)} speakers" for name in SETS)
+
+
+def find_pairs(systems: Sequence[System]) -> list[tuple[str, System, System]]:
+    """Pairs of systems that differ in one setting alone: direction, number of layers or cell, in this order.
+
+    Of numbers of layers only neighbours are paired: with 1, 2 and 3 in the table, 2 with 1 and 3 with 2. A pair is
+    what is compared, `2 layers - 1 layer (lstm, bidirectional, 128 blocks)`, and its two systems: bidirectional first,
+    more layers first, the cell that comes first in the table first.
+    """
+    pairs = []
+    for setting, tell in ASPECTS.items():
+        for pair in combinations(systems, 2):
+            if _differing(*pair) != {setting}:
+                continue
+            a, b = pair
+            if setting != "model.cell":
+                a, b = sorted(pair, key=lambda system: system.settings[setting], reverse=True)
+            if setting == "model.num_layers" and any(
+                b.model.num_layers < other.model.num_layers < a.model.num_layers and _differing(a, other) == {setting}
+                for other in systems
+            ):
+                continue
+            alike = [tell_other(a.model) for other, tell_other in ASPECTS.items() if other != setting]
+            what = f"{tell(a.model)} - {tell(b.model)} ({', '.join(alike)}, {a.model.hidden_size} blocks)"
+            pairs.append((what, a, b))
+    return pairs
+
+
+def _differing(a: System, b: System) -> set[str]:
+    return {name for name, value in a.settings.items() if value != b.settings[name]}
+
+
+def render_table(systems: Sequence[System]) -> str:
+    """The table as text, below what was scored and how. Raises DataError when there are no systems."""
+    if not systems:
+        raise DataError("no experiments for a table")
+    header = ["experiment", "seeds", "cell", "direction", "layers", "blocks", "parameters", "CPU-seconds"]
+    for name in SETS:
+        header += [f"{name} PER", "95 %", "by seed"]
+    rows = [header]
+    for system in systems:
+        model = system.model
+        rows.append([system.name, str(len(system.runs)), model.cell, ASPECTS["model.bidirectional"](model)])
+        rows[-1] += [str(model.num_layers), str(model.hidden_size), f"{system.runs[0].num_parameters:,}"]
+        rows[-1].append(f"{system.cpu_seconds:.0f}")
+        for name in SETS:
+            pers = system.pers(name)
+            by_seed = f"{min(pers):.2f} to {max(pers):.2f}" if len(pers) > 1 else NONE
+            rows[-1] += [f"{np.mean(pers):.2f}", _bracket(system.interval(name)), by_seed]
+    scored = systems[0].runs[0].scored
+    lines = [
+        *(f"{name}: {scored[name].what}, {len(scored[name].refs)} speakers" for name in SETS),
+        "PER in per cent and CPU-seconds of training: means over seeds; by seed: lowest and highest",
+        "95 %: interval over speakers of that mean (bootstrap-t), none with too few speakers",
+    ]
+    return "\n".join([*lines, *_aligned(rows, left=("experiment", "cell", "direction"))])
+
+
+def render_differences(systems: Sequence[System]) -> str:
+    """The differences in PER of all pairs that find_pairs gives, as text; empty when there are none."""
+    header = ["difference in PER"]
+    for name in SETS:
+        header += [name, "95 %", "not 0", "lower"]
+    rows = [header]
+    for what, a, b in find_pairs(systems):
+        rows.append([what])
+        for name in SETS:
+            found = a.minus(b, name)
+            low, high = found.interval.low, found.interval.high
+            not_zero = NONE if low is None or high is None else "yes" if low > 0 or high < 0 else "no"
+            pairs = list(product(a.pers(name), b.pers(name)))
+            lower = f"{sum(per_a < per_b for per_a, per_b in pairs)} of {len(pairs)}"
+            rows[-1] += [f"{found.difference:+.2f}", _bracket(found.interval), not_zero, lower]
+    if len(rows) == 1:
+        return ""
+    lines = [
+        "95 %: paired interval over speakers (bootstrap-t); not 0: whether the difference can be told from 0 by it",
+        "lower: of all pairs of a run of the first and a run of the second, those where the first has the lower PER",
+    ]
+    return "\n".join([*lines, *_aligned(rows, left=("difference in PER",))])
+
+
+def _bracket(interval: Interval) -> str:
+    return NONE if interval.low is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
+    """Lines with columns of one width each, those headed by `left` to the left; a column of nothing is left out."""
+    columns = [cells for cells in zip(*rows, strict=True) if set(cells[1:]) != {NONE}]
+    padded = []
+    for cells in columns:
+        width = max(map(len, cells))
+        padded.append([cell.ljust(width) if cells[0] in left else cell.rjust(width) for cell in cells])
+    return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]

@@ -1,0 +1,103 @@
+"""The audio of a data directory's utterances, by way of wav.scp and segments, which are read line by line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asrkit.audio import Channel, audio_info, is_pipe, load_entry
+from asrkit.errors import location, raise_if_any
+from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.scp import split_fields
+from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
+from asrkit.io.tables import LazyTable
+from asrkit.parallel import map_ordered
+from asrkit.types import Waveform
+
+
+class AudioTable:
+    """Waveforms of utterances by id. Keeps a few tens of bytes an utterance; can be sent to another process."""
+
+    def __init__(
+        self, data_dir: str | Path, sample_rate: int, *, root: str | Path | None = None, channel: Channel = "error"
+    ) -> None:
+        """`root` is where relative paths of wav.scp start; `channel` is `read_audio`'s.
+
+        Raises DataError for tables that are missing or faulty.
+        """
+        self.data_dir = Path(data_dir)
+        self._options = {"sample_rate": sample_rate, "root": root, "channel": channel}
+        self._wav = LazyTable(self.data_dir / "wav.scp")
+        segments = self.data_dir / "segments"
+        self._segments = LazyTable(segments) if segments.is_file() else None
+        self._decoded: ArkReader | None = None
+
+    def check(self, utt_ids: Iterable[str]) -> None:
+        """Raise DataError unless each of `utt_ids` has its lines and all audio is in files; none is decoded."""
+        wav_scp, segments = self.data_dir / "wav.scp", self.data_dir / "segments"
+        listed, path = (self._wav, wav_scp) if self._segments is None else (self._segments, segments)
+        faults = [f"{location(path)}no line for {utt_id}" for utt_id in utt_ids if utt_id not in listed]
+        for utt_id, row in self._segments.rows() if self._segments is not None else ():
+            try:
+                recording, _, _ = _parse_segment(row)
+            except ValueError:
+                faults.append(f"{location(segments)}{utt_id} {row}; expected `recording start end` in seconds")
+                continue
+            if recording not in self._wav:
+                faults.append(f"{location(wav_scp)}no line for recording {recording} of {utt_id}")
+        for recording, entry in self._wav.rows():
+            if is_pipe(entry):
+                faults.append(
+                    f"{location(wav_scp)}{recording} is a pipe; to compute with it, write its audio to a file"
+                )
+            elif not os.path.isfile(os.path.join(self._options["root"] or "", entry)):
+                faults.append(f"{location(wav_scp)}{recording}: {entry}: no such file")
+        raise_if_any(faults)
+
+    def decode_once(self, utt_ids: Sequence[str]) -> None:
+        """Write what takes time to decode to `.audio.ark` in the data directory, if it is not there, and read it there.
+
+        That is all audio but WAV and SPHERE files at the sampling rate wanted. The archive takes 4 bytes a sample.
+        """
+        names = [os.path.join(self._options["root"] or "", entry) for _, entry in self._wav.rows()]
+        if _is_quick(names[0], self._options["sample_rate"]):
+            return
+        ark, scp, stamp = (self.data_dir / f".audio.{ending}" for ending in ("ark", "scp", "stamp"))
+        tables = [path for path in (self._wav.path, self.data_dir / "segments") if path.is_file()]
+        inputs = {"options": self._options, "tables": [file_digest(path) for path in tables]}
+        inputs["audio"] = fingerprint({name: file_signature(name) for name in names})
+        if not is_current(stamp, inputs, [ark, scp]):
+            num_jobs = len(os.sched_getaffinity(0))
+            decoded = map_ordered(self._samples, utt_ids, num_jobs, description=f"decode audio of {self.data_dir}")
+            with ArkWriter(ark, scp) as writer:
+                for utt_id, samples in zip(utt_ids, decoded, strict=True):
+                    writer.write(utt_id, samples)
+            write_stamp(stamp, inputs)
+        self._decoded = ArkReader(scp)
+
+    def _samples(self, utt_id: str) -> np.ndarray:
+        return self[utt_id].samples
+
+    def __getitem__(self, utt_id: str) -> Waveform:
+        """Decode an utterance. Raises KeyError, and AudioError as `load_entry`."""
+        if self._decoded is not None:
+            return Waveform(np.require(self._decoded[utt_id], np.float32, "CA"), self._options["sample_rate"])
+        if self._segments is None:
+            return load_entry(self._wav[utt_id], **self._options)
+        recording, start, end = _parse_segment(self._segments[utt_id])
+        return load_entry(self._wav[recording], start=start, end=end, **self._options)
+
+
+def _is_quick(path: str, sample_rate: int) -> bool:
+    """Whether a file of audio is read about as quickly as it could be from an archive."""
+    with open(path, "rb") as stream:
+        head = stream.read(4)
+    return head in (b"RIFF", b"NIST") and audio_info(path)[1] == sample_rate
+
+
+def _parse_segment(row: str) -> tuple[str, float, float]:
+    recording, start, end = split_fields(row)
+    return recording, float(start), float(end)

@@ -1,0 +1,52 @@
+import pickle
+from pathlib import Path
+
+import pytest
+
+from asrkit.errors import DataError
+from asrkit.formats.data_dir import parse_data_dir, write_data_dir
+from asrkit.formats.phone_times import PhoneTimes
+from asrkit.types import PhoneTime, Utterance
+
+
+def test_times_are_those_that_were_written(tmp_path: Path) -> None:
+    utts = []
+    for number in range(20):
+        names = ["a", "b", "ʃ"][: 1 + number % 3]
+        times = tuple(PhoneTime(name, 0.1 * i + 0.001 * number, 0.1 * i + 0.08) for i, name in enumerate(names))
+        times = () if number == 7 else times
+        utts.append(Utterance(f"utt{number}", "spk", f"/{number}.wav", tuple(names), phone_times=times))
+    write_data_dir(tmp_path / "data", utts, {utt.utt_id: 1.0 for utt in utts})
+    times = pickle.loads(pickle.dumps(PhoneTimes(tmp_path / "data" / "phones.ctm")))
+    expected = parse_data_dir(tmp_path / "data")[0].phone_times
+    assert len(expected) == 19
+    assert dict(times) == expected
+    assert "utt7" not in times
+
+
+def test_tabs_scores_and_lines_ends_of_windows(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"b\t1\t0.5\t0.25\tx\t0.9\r\nb 1 1 0 y\r\na 1 0 1 z")
+    assert dict(PhoneTimes(tmp_path / "c")) == {
+        "b": (PhoneTime("x", 0.5, 0.75), PhoneTime("y", 1.0, 1.0)),
+        "a": (PhoneTime("z", 0.0, 1.0),),
+    }
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file; frame labels need the times of phones"):
+        PhoneTimes(tmp_path / "phones.ctm")
+
+
+def test_an_utterance_in_two_places(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("b 1 0 1 x\nbb 1 0 1 x\nb 1 1 1 x\n")
+    with pytest.raises(DataError, match="lines of b in two places"):
+        PhoneTimes(tmp_path / "c")
+
+
+@pytest.mark.parametrize("line", ["a 1 0.5 x", "a 1 x 1 y", "a 1 -1 1 y", "a 1 nan 1 y", "a 1 0 -1 y", "a 1 0.1 1 y"])
+def test_faulty_lines(tmp_path: Path, line: str) -> None:
+    (tmp_path / "c").write_text(f"a 1 0.2 0.1 x\n{line}\nb 1 0 1 x\n")
+    times = PhoneTimes(tmp_path / "c")
+    assert times["b"] == (PhoneTime("x", 0.0, 1.0),)
+    with pytest.raises(DataError, match="c: a: expected `utt channel start duration phone`, sorted by start, found"):
+        times["a"]

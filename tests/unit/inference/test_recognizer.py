@@ -1,0 +1,261 @@
+"""What a Recognizer takes, from where it is loaded, and by how many threads it can be used."""
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import asrkit
+from asrkit.audio import read_audio
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.decoding.config import DecodingConfig
+from asrkit.errors import AudioError, ModelError
+from asrkit.experiment import make_model, save_experiment, update_decoding
+from asrkit.features.cmvn import accumulate
+from asrkit.features.config import FeatureConfig
+from asrkit.features.mfcc import FeatureExtractor
+from asrkit.inference.export import export_experiment
+from asrkit.inference.find_model import find_model
+from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.recognizer import Recognizer, load_recognizer
+from asrkit.lang.tokens import TokenTable
+from asrkit.models.config import ModelConfig
+from asrkit.types import Waveform
+
+TOKENS = TokenTable(["a", "ʃ", "#", "sil"])
+NOTICE = "exporting the model, which takes some seconds and is done once"
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    """(num_samples,) float64 within -1 and 1: tones that change every 80 ms, in noise."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(16000 * seconds)) / 16000
+    tones = rng.uniform(200, 3000, int(seconds * 12.5) + 1)[(time * 12.5).astype(int)]
+    return 0.3 * np.sin(2 * np.pi * np.cumsum(tones) / 16000) + rng.normal(0, 0.01, len(time))
+
+
+def train(directory: Path, seed: int = 1, **model) -> Path:
+    """An experiment with random weights, large enough that phones come out."""
+    config = ExperimentConfig(
+        model=ModelConfig(**{"num_layers": 1, "hidden_size": 16, **model}),
+        decoding=DecodingConfig(beam=4, lm_weight=0.0),
+    )
+    network = make_model(config, TOKENS)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for head in filter(None, (network.output, network.frame_output)):
+            head.weight.normal_(0, 2)
+    static = FeatureExtractor(FeatureConfig())(Waveform((32768 * sound(5)).astype(np.float32), 16000))
+    directory.mkdir(parents=True, exist_ok=True)
+    save_experiment(directory, config, TOKENS, network, accumulate(static), None)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = train(tmp_path_factory.mktemp("trained") / "exp")
+    export_experiment(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def recognizer(exp: Path) -> Recognizer:
+    return asrkit.load_recognizer(exp)
+
+
+def test_files_arrays_and_waveforms_of_one_sound_give_the_same(recognizer: Recognizer, tmp_path: Path) -> None:
+    samples = np.rint(32767 * sound(1.5)).astype(np.int16)
+    file = tmp_path / "x.wav"
+    soundfile.write(file, samples, 16000)
+    expected = recognizer.transcribe(file)
+    assert expected.utt_id == str(file)
+    assert len(set(expected.phones)) > 2
+    assert len(expected.times) == len(expected.confidences) == len(expected.phones)
+    silence = np.zeros_like(samples)
+    for audio, options in [
+        (str(file), {}),
+        (read_audio(file), {}),
+        (samples, {"sample_rate": 16000}),
+        (samples.astype(np.int32) * 65536, {"sample_rate": 16000}),
+        (samples.astype(np.float32) / 32768, {"sample_rate": 16000}),
+        (samples.astype(np.float64) / 32768, {"sample_rate": 16000}),
+        (samples[:, None], {"sample_rate": 16000}),
+        (np.stack([silence, samples], axis=1), {"sample_rate": 16000, "channel": 1}),
+        (np.stack([samples, samples], axis=1), {"sample_rate": 16000, "channel": "mix"}),
+    ]:
+        found = recognizer.transcribe(audio, "x", **options)
+        assert (found.utt_id, found.phones, found.times) == ("x", expected.phones, expected.times)
+    assert recognizer.transcribe(samples, sample_rate=16000).utt_id == "audio"
+    assert recognizer.transcribe(file, with_times=False).times == ()
+    aligned = recognizer.align(samples, expected.phones, sample_rate=16000)
+    assert aligned.phones == expected.phones
+
+
+@pytest.mark.parametrize(
+    ("audio", "options", "message"),
+    [
+        (np.zeros(16000), {}, "an array with sample_rate None; expected its sampling rate in Hz"),
+        (np.zeros(16000), {"sample_rate": 0}, "an array with sample_rate 0"),
+        (np.zeros((16000, 2)), {"sample_rate": 16000}, "2 channels; expected 1"),
+        (np.zeros((16000, 2)), {"sample_rate": 16000, "channel": 2}, "no channel 2"),
+        (np.zeros(16000, np.uint8), {"sample_rate": 16000}, r"shape \(16000,\) and type uint8; expected"),
+        (np.zeros((2, 3, 4)), {"sample_rate": 16000}, r"shape \(2, 3, 4\)"),
+        (np.zeros(0), {"sample_rate": 16000}, r"shape \(0,\)"),
+        (np.zeros(100), {"sample_rate": 16000}, "100 samples .* expected one frame or more"),
+        (np.full(16000, np.nan), {"sample_rate": 16000}, "NaN or infinite"),
+        ("absent.wav", {}, "absent.wav: no such audio file"),
+    ],
+)
+def test_audio_that_cannot_be_used(recognizer: Recognizer, audio, options: dict, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        recognizer.transcribe(audio, **options)
+
+
+@pytest.mark.parametrize("head", ["ctc", "both"])
+def test_threads_share_a_recognizer(tmp_path: Path, head: str) -> None:
+    directory = train(tmp_path / "exp", head=head)
+    export_experiment(directory)
+    recognizer = load_recognizer(directory)
+    sounds = [sound(0.2 + 0.1 * seed, seed) for seed in range(24)]
+    expected = [load_recognizer(directory).transcribe(samples, sample_rate=16000) for samples in sounds]
+    assert len({found.phones for found in expected}) > 20
+    with ThreadPoolExecutor(8) as executor:
+        for _ in range(3):
+            found = executor.map(lambda samples: recognizer.transcribe(samples, sample_rate=16000), sounds)
+            assert list(found) == expected
+
+
+def test_settings_of_the_search_can_be_others(exp: Path) -> None:
+    assert load_recognizer(exp).decoder.config == DecodingConfig(beam=4, lm_weight=0.0)
+    greedy = DecodingConfig(method="greedy")
+    assert load_recognizer(exp, greedy).decoder.config == Recognizer.load(exp, greedy).decoder.config == greedy
+
+
+def test_an_export_is_made_when_it_is_missing_stale_or_damaged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    directory = train(tmp_path / "exp")
+    exported = directory / "final.onnx"
+
+    def notices() -> int:
+        err = capsys.readouterr().err
+        assert err.count("\n") == err.count(NOTICE)
+        return err.count(NOTICE)
+
+    first = load_recognizer(directory)
+    assert notices() == 1
+    assert exported.is_file()
+    load_recognizer(directory)
+    assert notices() == 0
+    update_decoding(directory, DecodingConfig(beam=9), None)
+    assert load_recognizer(directory).decoder.config.beam == 9
+    assert notices() == 1
+    train(directory, seed=2)
+    samples = sound(2)
+    second = load_recognizer(directory)
+    assert notices() == 1
+    assert first.transcribe(samples, sample_rate=16000).phones != second.transcribe(samples, sample_rate=16000).phones
+    exported.write_bytes(exported.read_bytes()[:1000])
+    load_recognizer(directory)
+    assert notices() == 1
+    assert OnnxModel(exported).tokens == TOKENS
+    (directory / "final.pt").unlink()  # the export alone is enough
+    load_recognizer(directory)
+    assert notices() == 0
+
+
+def test_an_experiment_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    directory = train(tmp_path / "exp")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("asrkit.inference.export.atomic_write", refuse)
+    found = load_recognizer(directory)
+    assert found.transcribe(sound(1), sample_rate=16000).phones
+    assert not (directory / "final.onnx").exists()
+    assert NOTICE in capsys.readouterr().err
+
+
+def test_a_gpu_is_asked_for_in_vain(exp: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ModelError, match=r"device cuda: PyTorch cannot use it .*; leave it at cpu"):
+        load_recognizer(exp, device="cuda")
+    with pytest.raises(ModelError, match="an exported file, which runs on the CPU"):
+        load_recognizer(exp / "final.onnx", device="cuda")
+
+
+def test_the_package_offers_what_recognises() -> None:
+    assert asrkit.load_recognizer is load_recognizer
+    assert asrkit.Recognizer is Recognizer
+    with pytest.raises(AttributeError, match="no attribute 'load_recogniser'"):
+        _ = asrkit.load_recogniser
+
+
+def finished(directory: Path, when: int, name: str = "final.pt") -> Path:
+    """A directory that looks like a finished experiment of time `when`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).touch()
+    os.utime(directory / name, (when, when))
+    return directory
+
+
+def test_a_model_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = finished(tmp_path / "exp", 1)
+    (exp / "small.onnx").touch()
+    assert find_model(exp) == find_model(str(exp)) == find_model(exp / "final.pt") == exp
+    assert find_model(exp / "small.onnx") == exp / "small.onnx"
+    assert find_model(finished(tmp_path / "sent", 1, "final.onnx")) == tmp_path / "sent"
+    monkeypatch.chdir(tmp_path)
+    assert find_model("exp") == Path("exp")
+    with pytest.raises(ModelError, match=r"no such model or experiment directory; made by stage 3"):
+        find_model(tmp_path / "absent")
+    with pytest.raises(ModelError, match=r"absent: no such model or experiment directory"):
+        find_model("./absent")  # a path, not a recipe's name
+    (tmp_path / "begun").mkdir()
+    with pytest.raises(ModelError, match=r"begun/final.pt: not found; training has not finished, run stage 3"):
+        find_model(tmp_path / "begun")
+
+
+def test_a_model_is_found_by_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$ASRKIT_MODELS, then the current directory and those above it, then the installed checkout."""
+    package = tmp_path / "installed/asrkit"
+    package.mkdir(parents=True)
+    monkeypatch.setattr("asrkit.inference.find_model.__file__", str(package / "model_path.py"))
+    monkeypatch.delenv("ASRKIT_MODELS", raising=False)
+    work = tmp_path / "checkout/deep/er"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+
+    with pytest.raises(ModelError) as error:
+        find_model("mini")
+    lines = str(error.value).split("\n")
+    assert lines[0] == "mini: no such model; train one (recipes/mini/run.sh), or give the path of one"
+    assert lines[1] == "mini: looked for in mini"
+    assert f"mini: looked for in {work}/recipes/mini/exp" in lines
+    assert lines[-1] == f"mini: looked for in {tmp_path}/installed/recipes/mini/exp"
+    assert lines.index(f"mini: looked for in {tmp_path}/checkout/recipes/mini/exp") < len(lines) - 1
+
+    installed = finished(tmp_path / "installed/recipes/mini/exp/blstm", 50)
+    assert find_model("mini") == installed
+    old = finished(tmp_path / "checkout/recipes/mini/exp/old", 10)
+    assert find_model("mini") == old
+    (tmp_path / "checkout/recipes/mini/exp/unfinished").mkdir()
+    new = finished(tmp_path / "checkout/recipes/mini/exp/a_new_one", 20)
+    assert find_model("mini") == new
+    monkeypatch.chdir(tmp_path / "checkout/recipes")  # where mini is a directory, but no experiment
+    assert find_model("mini") == new
+    models = tmp_path / "models"
+    monkeypatch.setenv("ASRKIT_MODELS", str(models))
+    assert find_model("mini") == new
+    assert find_model(finished(models / "mini", 1, "final.onnx").name) == models / "mini"
+    (models / "mini.onnx").touch()
+    assert find_model("mini") == models / "mini.onnx"
+    shutil.rmtree(models)
+    assert find_model("mini") == new

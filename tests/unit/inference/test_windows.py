@@ -1,0 +1,288 @@
+"""Recognition in windows beside that of the whole at once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.decoder import Decoder
+from asrkit.decoding.greedy import GreedyStream, greedy_search
+from asrkit.errors import AudioError
+from asrkit.experiment import Experiment, make_model
+from asrkit.features.cmvn import accumulate
+from asrkit.features.config import FeatureConfig
+from asrkit.features.mfcc import FeatureExtractor
+from asrkit.features.pipeline import finish
+from asrkit.inference import windows as longform
+from asrkit.inference.export import export_model
+from asrkit.inference.onnx_model import OnnxModel, Outputs, frame_clock, without_speaker
+from asrkit.inference.windows import StaticFeatures, Windows, recognise
+from asrkit.lang.tokens import TokenTable
+from asrkit.lm.ngram import train_ngram
+from asrkit.models.config import ModelConfig
+from asrkit.types import Hypothesis, Waveform
+from tests.backends import extractor_or_skip
+
+TOKENS = TokenTable(["a", "b", "ʃ", "sil"])
+RATE = 16000
+
+
+def sounds(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise of another colour and loudness every 80 ms."""
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, 1, round(RATE * seconds))
+    place = np.arange(len(samples)) // 1280
+    tone = np.sin(np.cumsum(rng.uniform(0.05, 2.5, place[-1] + 1)[place]))
+    return (3000 * rng.uniform(0.01, 1, place[-1] + 1)[place] * (tone + 0.3 * samples)).astype(np.float32)
+
+
+class ShortSighted:
+    """A model without a network: what it gives for a step depends on that step's features alone, and is peaky."""
+
+    def __init__(self, head: str = "both", cmvn: str = "utterance", **shape: int) -> None:
+        self.features = FeatureConfig(cmvn=cmvn)
+        self.config = ModelConfig(head=head, bidirectional=True, **shape)
+        self.global_cmvn = accumulate(FeatureExtractor(self.features)(Waveform(sounds(2, 9), RATE)))
+        rng = np.random.default_rng(1)
+        self._weights = rng.normal(0, 1.2, (13, len(TOKENS)))
+        self._offset = np.array([3.0, 0, 0, 0, 0])
+        self._frame_weights = rng.normal(0, 1, (13, len(TOKENS) - 1))
+
+    def log_probs(self, static: np.ndarray, stats: np.ndarray) -> np.ndarray:
+        config = replace(self.features, cmvn="global" if self.features.cmvn != "none" else "none", delta_order=0)
+        feats = finish(static, stats, config)[:: self.config.skip]
+        return log_softmax(feats @ self._weights + self._offset)
+
+    def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray) -> Outputs:
+        config = replace(self.features, cmvn="global" if self.features.cmvn != "none" else "none", delta_order=0)
+        return Outputs(np.empty(0), log_softmax(finish(static, stats, config) @ self._frame_weights))
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    return (scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)).astype(np.float32)
+
+
+def onnx_model(bidirectional: bool, head: str, cmvn: str, **shape: int) -> OnnxModel:
+    """A random network whose output is scaled, so that many phones are found."""
+    features = FeatureConfig(cmvn=cmvn)
+    model = ModelConfig(bidirectional=bidirectional, head=head, num_layers=1, hidden_size=16, **shape)
+    config = ExperimentConfig(features=features, model=model)
+    torch.manual_seed(3)
+    network = make_model(config, TOKENS).eval()
+    with torch.no_grad():
+        for layer in filter(None, (network.output, network.frame_output)):
+            layer.weight *= 8
+            layer.bias[0] += 1.0
+    stats = accumulate(FeatureExtractor(features)(Waveform(sounds(2, 9), RATE)))
+    return OnnxModel(export_model(Experiment(config, TOKENS, network, stats, None)))
+
+
+def make_decoder(model: OnnxModel | ShortSighted, **decoding: object) -> Decoder:
+    phones = [["a", "b", "sil", "ʃ"], ["b", "a"], ["ʃ", "ʃ", "a", "sil"]]
+    config = DecodingConfig(**{"beam": 6, "lm_weight": 0.2, "insertion_bonus": 0.3, **decoding})
+    return Decoder(TOKENS, config, train_ngram(phones, 2, TOKENS.phones), frame_clock(model.features, model.config))
+
+
+def run(model, decoder, samples: np.ndarray, windows: Windows, **options: object) -> Hypothesis:
+    blocks = np.array_split(samples, 7)
+    with StaticFeatures(blocks, FeatureExtractor(without_speaker(model.features)), "x") as static:
+        return recognise(model, decoder, static, len(samples) / RATE, "x", windows=windows, **options)
+
+
+def assert_same(found: Hypothesis, expected: Hypothesis, num_phones: int = 30, tolerance: float = 1e-9) -> None:
+    assert found.phones == expected.phones
+    assert len(found.phones) >= num_phones
+    assert found.log_prob == pytest.approx(expected.log_prob, rel=1e-5)
+    assert [time.phone for time in found.times] == list(found.phones)
+    bounds = [[(time.start, time.end) for time in each.times] for each in (found, expected)]
+    np.testing.assert_allclose(*bounds, atol=tolerance)
+    np.testing.assert_allclose(found.confidences, expected.confidences, atol=1e-4)
+    assert found.confidence == pytest.approx(expected.confidence, abs=1e-4)
+
+
+@pytest.mark.parametrize("head", ["ctc", "both", "frames"])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_one_window_is_what_the_decoder_finds(bidirectional, head):
+    model = onnx_model(bidirectional, head, "utterance")
+    decoder, samples = make_decoder(model), sounds(4)
+    static = FeatureExtractor(model.features)(Waveform(samples, RATE))
+    by_frame = None if head == "ctc" else model.outputs_by_frame(static).frame_log_probs
+    feats = finish(static, None, model.features)
+    expected = decoder("x", model.log_probs(static), feats, 4.0, by_frame)
+    assert_same(run(model, decoder, samples, Windows()), expected, num_phones=10)
+    untimed = run(model, decoder, samples, Windows(), with_times=False)
+    assert untimed == decoder("x", model.log_probs(static))
+
+
+@pytest.mark.parametrize("seconds", [0.6, 2.0, 7.77])
+@pytest.mark.parametrize(
+    ("head", "cmvn", "shape"),
+    [
+        ("ctc", "speaker", {}),
+        ("both", "global", {}),
+        ("both", "none", {"stack": 5, "skip": 2}),
+        ("frames", "utterance", {"stack": 1, "skip": 1}),
+        ("ctc", "running", {"stack": 4, "skip": 4}),
+    ],
+)
+def test_a_state_that_is_carried_on_changes_nothing(head, cmvn, shape, seconds):
+    model = onnx_model(False, head, cmvn, **shape)
+    decoder, samples = make_decoder(model), sounds(15)
+    whole = run(model, decoder, samples, Windows(100.0))
+    assert_same(run(model, decoder, samples, Windows(seconds)), whole)
+
+
+@pytest.mark.parametrize("method", ["beam", "greedy"])
+@pytest.mark.parametrize(
+    ("head", "cmvn", "shape"),
+    [("ctc", "utterance", {}), ("both", "global", {"stack": 1, "skip": 1}), ("both", "none", {"stack": 4, "skip": 4})],
+)
+def test_windows_of_a_network_that_sees_no_further_change_nothing(head, cmvn, shape, method):
+    model = ShortSighted(head, cmvn, **shape)
+    decoder, samples = make_decoder(model, method=method), sounds(20)
+    whole = run(model, decoder, samples, Windows(100.0))
+    for length, context in ((0.5, 0.3), (3.0, 1.0), (9.99, 0.05)):
+        assert_same(run(model, decoder, samples, Windows(length, context)), whole)
+
+
+def test_context_makes_windows_of_a_bidirectional_network_alike():
+    model = onnx_model(True, "both", "utterance")
+    with StaticFeatures([sounds(12)], FeatureExtractor(model.features), "x") as static:
+        outputs = {
+            (length, context): list(
+                longform._outputs(model, static, static.stats, True, Windows(length, context), 0.01)
+            )
+            for length, context in ((20.0, 0.0), (2.0, 0.03), (2.0, 3.0))
+        }
+    whole, near, far = ([np.concatenate(head) for head in zip(*windows, strict=True)] for windows in outputs.values())
+    for head in range(2):
+        assert whole[head].shape == near[head].shape == far[head].shape
+        errors = [np.abs(np.exp(found[head]) - np.exp(whole[head])).max() for found in (near, far)]
+        assert errors[1] < 1e-3 < 0.05 < errors[0]
+
+
+def test_what_is_aligned_at_a_time_does_not_grow(monkeypatch):
+    sizes = []
+
+    def aligned(log_probs, ids, **options):
+        sizes.append((len(log_probs), len(ids)))
+        return longform_align(log_probs, ids, **options)
+
+    longform_align = longform.forced_align
+    monkeypatch.setattr(longform, "forced_align", aligned)
+    monkeypatch.setattr(longform, "_SETTLE", 2.0)
+    model = ShortSighted("ctc")
+    decoder = make_decoder(model)
+    found = run(model, decoder, sounds(90), Windows(3.0, 0.1))
+    assert len(found.times) == len(found.phones) > 250
+    assert len(sizes) > 15
+    assert max(num_steps for num_steps, _ in sizes) < 500  # of 3000: a window, what is not settled, and 16 phones
+    assert max(num_phones for _, num_phones in sizes) < len(found.phones) / 3
+
+
+def test_a_long_gap_is_not_held(monkeypatch):
+    """What is held stays bounded when nothing is said, and phones before and after have their times."""
+    held = []
+
+    class Timer(longform.PhoneTimer):
+        def accept(self, outputs):
+            super().accept(outputs)
+            held.append(len(self._log_probs))
+
+    monkeypatch.setattr(longform, "PhoneTimer", Timer)
+    monkeypatch.setattr(longform, "_SETTLE", 1.0)
+    model = ShortSighted("both")
+
+    decoder, samples = make_decoder(model), sounds(100)
+    outputs = longform._outputs
+
+    def with_a_gap(*args):
+        """Blanks alone from 5 to 95 s."""
+        step = 0
+        for found in outputs(*args):
+            steps = np.arange(step, step + len(found.log_probs))
+            step += len(steps)
+            gap = (steps >= 500 / 3) & (steps < 9500 / 3)
+            found.log_probs[gap] = np.log([0.9996, *[0.0001] * 4])
+            yield found
+
+    monkeypatch.setattr(longform, "_outputs", with_a_gap)
+    whole = run(model, decoder, samples, Windows(5.0, 0.1))
+    most = max(held)
+    held.clear()
+    monkeypatch.setattr(longform, "_LONGEST_GAP", 8.0)
+    found = run(model, decoder, samples, Windows(5.0, 0.1))
+    assert most > 80 / 0.03
+    assert max(held) < 20 / 0.03
+    assert found.phones == whole.phones
+    middles = [[(time.start + time.end) / 2 for time in each.times] for each in (found, whole)]
+    assert len(middles[0]) > 20
+    np.testing.assert_allclose(*middles, atol=0.2)
+    assert not any(6 < middle < 94 for middle in middles[0])
+    np.testing.assert_allclose(found.confidences, whole.confidences, atol=0.1)
+
+
+def test_alternatives_are_ranked_and_begin_with_the_result():
+    model = ShortSighted("ctc")
+    decoder, samples = make_decoder(model), sounds(2)
+    found = run(model, decoder, samples, Windows(), num_best=4)
+    static = FeatureExtractor(model.features)(Waveform(samples, RATE))
+    expected = decoder.search(model.log_probs(static, accumulate(static)), 4)
+    assert found.alternatives[0].phones == found.phones
+    assert [other.phones for other in found.alternatives] == [TOKENS.decode(result.tokens) for result in expected]
+    assert [other.score for other in found.alternatives] == [result.score for result in expected]
+    assert [other.log_prob for other in found.alternatives] == [result.ctc_log_prob for result in expected]
+    parts = run(model, decoder, samples, Windows(0.5, 0.1), num_best=4)
+    assert [other.phones for other in parts.alternatives] == [other.phones for other in found.alternatives]
+    assert run(model, decoder, samples, Windows()).alternatives == ()
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy", "torchaudio"])
+@pytest.mark.parametrize("in_memory", [2**22, 1000])
+def test_features_are_those_of_the_whole(monkeypatch, backend, in_memory):
+    monkeypatch.setattr(longform, "_IN_MEMORY", in_memory)
+    extractor = extractor_or_skip(FeatureConfig(backend=backend))
+    samples = sounds(3)
+    expected = extractor(Waveform(samples, RATE), "x")
+    cuts = np.sort(np.random.default_rng(0).integers(0, len(samples), 9))
+    with StaticFeatures(np.split(samples, cuts), extractor, "x") as static:
+        assert static.num_frames == len(expected)
+        np.testing.assert_array_equal(static.read(0, 10**9), expected)
+        np.testing.assert_array_equal(static.read(-5, 17), expected[:17])
+        np.testing.assert_array_equal(static.read(100, 103), expected[100:103])
+        np.testing.assert_allclose(static.stats, accumulate(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 399])
+def test_less_than_a_frame_is_refused(num_samples):
+    extractor = FeatureExtractor(FeatureConfig())
+    with pytest.raises(AudioError, match=rf"x: {num_samples} samples .* expected one frame or more"):
+        StaticFeatures([np.zeros(num_samples, np.float32)], extractor, "x")
+
+
+@pytest.mark.parametrize("num_samples", [400, 560, 16000])
+def test_silence_is_recognised_without_a_fault(num_samples):
+    for model in (onnx_model(True, "both", "utterance"), onnx_model(False, "ctc", "running")):
+        found = run(model, make_decoder(model), np.zeros(num_samples, np.float32), Windows())
+        assert np.isfinite(found.log_prob)
+        assert len(found.times) == len(found.phones)
+
+
+def test_greedy_search_in_pieces():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        log_probs = log_softmax(rng.normal(0, 1, (12, 3)))
+        cuts = np.sort(rng.integers(0, 13, 4))
+        penalty = float(rng.choice([0.0, 0.8]))
+        stream, found = GreedyStream(penalty), ()
+        for piece in np.split(log_probs, cuts):
+            stream.advance(piece)
+            if rng.random() < 0.5:
+                found += stream.commit()
+        (last,) = stream.finish(3)
+        ids, log_prob = greedy_search(log_probs, penalty)
+        assert [*found, *last.tokens] == ids
+        assert last.score == last.ctc_log_prob == pytest.approx(log_prob)
