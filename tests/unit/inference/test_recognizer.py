@@ -225,9 +225,9 @@ def test_a_model_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_model_is_found_by_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$ASRKIT_MODELS, then the current directory and those above it, then the installed checkout."""
-    package = tmp_path / "installed/asrkit"
+    package = tmp_path / "installed/asrkit/inference"
     package.mkdir(parents=True)
-    monkeypatch.setattr("asrkit.inference.find_model.__file__", str(package / "model_path.py"))
+    monkeypatch.setattr("asrkit.inference.find_model.__file__", str(package / "find_model.py"))
     monkeypatch.delenv("ASRKIT_MODELS", raising=False)
     work = tmp_path / "checkout/deep/er"
     work.mkdir(parents=True)
