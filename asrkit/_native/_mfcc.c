@@ -47,7 +47,7 @@ typedef struct {
     Py_ssize_t dim;
     const float *mean, *scale; /* (dim) */
     int order, window;
-} Finish;
+} Full;
 
 static void *allocate(Py_ssize_t num_floats) {
     size_t bytes = ((size_t)num_floats * sizeof(float) / 64 + 1) * 64;
@@ -158,7 +158,7 @@ static void delete_plan(PyObject *capsule) { free_plan(PyCapsule_GetPointer(caps
 PyDoc_STRVAR(
     plan_doc,
     "plan(shift, fft_size, rest, remove_mean, energy, log_energy_floor, window, filters, dct) -> plan\n\n"
-    "Settings and tables for `static` and `finished`. rest: 1 - pre-emphasis; energy: 0 none, 1 of the windowed\n"
+    "Settings and tables for `static` and `full`. rest: 1 - pre-emphasis; energy: 0 none, 1 of the windowed\n"
     "frame, 2 of the frame before pre-emphasis; window (length,), filters (num_bins, fft_size / 2) and dct\n"
     "(num_ceps, num_bins) or None for log mel energies, all float32.");
 
@@ -258,7 +258,7 @@ no_out:
 }
 
 /* Kaldi's CMVN statistics (2, D + 1) to what is subtracted, then multiplied, as NumPy works it out. */
-static void normalisation(const double *stats, Py_ssize_t dim, bool norm_vars, float *mean, float *scale) {
+static void normalization(const double *stats, Py_ssize_t dim, bool norm_vars, float *mean, float *scale) {
     const double count = stats[dim];
     for (Py_ssize_t d = 0; d < dim; d++) {
         double centre = stats[d] / count, variance = stats[dim + 1 + d] / count - centre * centre;
@@ -267,7 +267,7 @@ static void normalisation(const double *stats, Py_ssize_t dim, bool norm_vars, f
     }
 }
 
-static bool is_sound_finish(const Finish *task, Py_ssize_t out_dim) {
+static bool is_sound_full(const Full *task, Py_ssize_t out_dim) {
     if (task->order < 0 || task->order > 1000 || task->window < 1 || task->window > MAX_SIZE / 1001 ||
         task->dim < 1 || task->dim > MAX_SIZE / 1001 || out_dim != task->dim * (task->order + 1)) {
         PyErr_SetString(PyExc_ValueError, "deltas: sizes that do not go together");
@@ -276,18 +276,18 @@ static bool is_sound_finish(const Finish *task, Py_ssize_t out_dim) {
     return true;
 }
 
-PyDoc_STRVAR(finish_doc,
-             "finish(feats, stats, norm_vars, order, window, out)\n\n"
+PyDoc_STRVAR(full_features_doc,
+             "full_features(feats, stats, norm_vars, order, window, out)\n\n"
              "CMVN by stats (2, D + 1) float64, or none for None, then deltas: fills out (T, D * (order + 1)) from\n"
              "feats (T, D), both float32.");
 
-static PyObject *finish(PyObject *Py_UNUSED(module), PyObject *args) {
+static PyObject *compute_full_features(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *feats_array, *stats_array, *out_array, *result = NULL;
     Py_buffer feats, stats = {0}, out;
-    Finish task = {0};
+    Full task = {0};
     int norm_vars;
     float *norm = NULL;
-    if (!PyArg_ParseTuple(args, "OOpiiO:finish", &feats_array, &stats_array, &norm_vars, &task.order, &task.window,
+    if (!PyArg_ParseTuple(args, "OOpiiO:full_features", &feats_array, &stats_array, &norm_vars, &task.order, &task.window,
                           &out_array))
         return NULL;
     if (get_array(feats_array, &feats, "f", 2, false, "feats") < 0) return NULL;
@@ -295,10 +295,10 @@ static PyObject *finish(PyObject *Py_UNUSED(module), PyObject *args) {
     if (stats_array != Py_None && get_array(stats_array, &stats, "d", 2, false, "stats") < 0) goto no_stats;
 
     task.dim = feats.shape[1];
-    if (!is_sound_finish(&task, out.shape[1])) goto done;
+    if (!is_sound_full(&task, out.shape[1])) goto done;
     if (out.shape[0] != feats.shape[0] ||
         (stats_array != Py_None && (stats.shape[0] != 2 || stats.shape[1] != task.dim + 1))) {
-        PyErr_SetString(PyExc_ValueError, "finish: arrays of other sizes");
+        PyErr_SetString(PyExc_ValueError, "full_features: arrays of other sizes");
         goto done;
     }
     if (stats_array != Py_None) {
@@ -307,13 +307,13 @@ static PyObject *finish(PyObject *Py_UNUSED(module), PyObject *args) {
             PyErr_NoMemory();
             goto done;
         }
-        normalisation(stats.buf, task.dim, norm_vars, norm, norm + task.dim);
+        normalization(stats.buf, task.dim, norm_vars, norm, norm + task.dim);
         task.mean = norm;
         task.scale = norm + task.dim;
     }
     bool is_done;
     Py_BEGIN_ALLOW_THREADS;
-    is_done = PICK(finish_frames)(&task, feats.buf, feats.shape[0], out.buf);
+    is_done = PICK(full_feature_frames)(&task, feats.buf, feats.shape[0], out.buf);
     Py_END_ALLOW_THREADS;
     free(norm);
     result = is_done ? Py_NewRef(Py_None) : PyErr_NoMemory();
@@ -351,7 +351,7 @@ no_stats:
 }
 
 /* Static features, CMVN and deltas in one go; `stats` NULL: those of these frames. 1, 0: not finite, -1: no memory. */
-static int finished_frames(const Plan *plan, const Audio *audio, Py_ssize_t num_frames, Finish *task, bool normalise,
+static int full_frames(const Plan *plan, const Audio *audio, Py_ssize_t num_frames, Full *task, bool normalize,
                            bool norm_vars, const double *stats, float *out) {
     const Py_ssize_t dim = plan->dim;
     float *feats = allocate(num_frames * dim), *norm = malloc(2 * dim * sizeof(float));
@@ -360,16 +360,16 @@ static int finished_frames(const Plan *plan, const Audio *audio, Py_ssize_t num_
     if (feats != NULL && norm != NULL && own_stats != NULL)
         status = PICK(static_frames)(plan, audio, num_frames, feats);
     if (status == 1) {
-        if (normalise && stats == NULL) {
+        if (normalize && stats == NULL) {
             PICK(add_up)(feats, num_frames, dim, own_stats);
             stats = own_stats;
         }
-        if (normalise) {
-            normalisation(stats, dim, norm_vars, norm, norm + dim);
+        if (normalize) {
+            normalization(stats, dim, norm_vars, norm, norm + dim);
             task->mean = norm;
             task->scale = norm + dim;
         }
-        if (!PICK(finish_frames)(task, feats, num_frames, out)) status = -1;
+        if (!PICK(full_feature_frames)(task, feats, num_frames, out)) status = -1;
     }
     free(feats);
     free(norm);
@@ -377,18 +377,18 @@ static int finished_frames(const Plan *plan, const Audio *audio, Py_ssize_t num_
     return status;
 }
 
-PyDoc_STRVAR(finished_doc,
-             "finished(plan, samples, first, cmvn, norm_vars, stats, order, window, out) -> bool\n\n"
-             "`static` and `finish` in one: fills out (T, D * (order + 1)). cmvn: whether to normalise; stats None:\n"
+PyDoc_STRVAR(full_doc,
+             "full(plan, samples, first, cmvn, norm_vars, stats, order, window, out) -> bool\n\n"
+             "`static` and `full_features` in one: fills out (T, D * (order + 1)). cmvn: whether to normalize; stats None:\n"
              "by the statistics of these frames. False: not all static features are finite.");
 
-static PyObject *compute_finished(PyObject *Py_UNUSED(module), PyObject *args) {
+static PyObject *compute_full(PyObject *Py_UNUSED(module), PyObject *args) {
     PyObject *capsule, *samples_array, *stats_array, *out_array, *result = NULL;
     Py_buffer samples, stats = {0}, out;
     Audio audio;
-    Finish task = {0};
-    int normalise, norm_vars;
-    if (!PyArg_ParseTuple(args, "OOnppOiiO:finished", &capsule, &samples_array, &audio.first, &normalise, &norm_vars,
+    Full task = {0};
+    int normalize, norm_vars;
+    if (!PyArg_ParseTuple(args, "OOnppOiiO:full", &capsule, &samples_array, &audio.first, &normalize, &norm_vars,
                           &stats_array, &task.order, &task.window, &out_array))
         return NULL;
     const Plan *plan = PyCapsule_GetPointer(capsule, PLAN);
@@ -401,11 +401,11 @@ static PyObject *compute_finished(PyObject *Py_UNUSED(module), PyObject *args) {
     audio.num_samples = samples.shape[0];
     task.dim = plan->dim;
     if (stats_array != Py_None && (stats.shape[0] != 2 || stats.shape[1] != plan->dim + 1)) {
-        PyErr_SetString(PyExc_ValueError, "finished: statistics of another size");
-    } else if (is_sound_finish(&task, out.shape[1]) && is_sound(plan, &audio, out.shape[0])) {
+        PyErr_SetString(PyExc_ValueError, "full: statistics of another size");
+    } else if (is_sound_full(&task, out.shape[1]) && is_sound(plan, &audio, out.shape[0])) {
         int status;
         Py_BEGIN_ALLOW_THREADS;
-        status = finished_frames(plan, &audio, out.shape[0], &task, normalise, norm_vars, stats.buf, out.buf);
+        status = full_frames(plan, &audio, out.shape[0], &task, normalize, norm_vars, stats.buf, out.buf);
         Py_END_ALLOW_THREADS;
         result = status < 0 ? PyErr_NoMemory() : PyBool_FromLong(status);
     }
@@ -420,9 +420,9 @@ no_out:
 static PyMethodDef methods[] = {
     {"plan", make_plan, METH_VARARGS, plan_doc},
     {"static", compute_static, METH_VARARGS, static_doc},
-    {"finish", finish, METH_VARARGS, finish_doc},
+    {"full_features", compute_full_features, METH_VARARGS, full_features_doc},
     {"accumulate", accumulate, METH_VARARGS, accumulate_doc},
-    {"finished", compute_finished, METH_VARARGS, finished_doc},
+    {"full", compute_full, METH_VARARGS, full_doc},
     {NULL, NULL, 0, NULL},
 };
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)choose_build}, {0, NULL}};
@@ -802,7 +802,7 @@ static inline __attribute__((always_inline)) void BUILD(slopes)(const float *fea
     }
 }
 
-static bool BUILD(finish_frames)(const Finish *task, const float *feats, Py_ssize_t num_frames, float *out) {
+static bool BUILD(full_feature_frames)(const Full *task, const float *feats, Py_ssize_t num_frames, float *out) {
     const Py_ssize_t dim = task->dim, row = dim * (task->order + 1), reach = (Py_ssize_t)task->order * task->window;
     const Py_ssize_t size = (BLOCK_ROWS + 2 * reach) * dim + LANES;
     float *buffer = allocate(2 * size);

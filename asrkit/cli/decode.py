@@ -17,6 +17,7 @@ from asrkit.config.yaml_config import dump_config
 from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.prefix_beam import BeamResult
 from asrkit.errors import ConfigError, DataError, location, raise_if_any
+from asrkit.features.cmvn import NORMALIZATIONS
 from asrkit.features.pipeline import FeatureLoader, feats_identity
 from asrkit.formats.outputs import write_ctm
 from asrkit.inference.onnx_model import frame_clock
@@ -30,8 +31,6 @@ from asrkit.types import Hypothesis
 if TYPE_CHECKING:
     from asrkit.experiment import Experiment
     from asrkit.inference.torch_model import TorchModel
-
-CMVN = ("speaker", "utterance", "global", "running", "none")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ctm", action="store_true", help="also write times and confidences to DIR/phones.ctm")
     parser.add_argument(
-        "--cmvn", choices=CMVN, help="normalisation in place of the experiment's; `utterance` is what transcribe does"
+        "--cmvn",
+        choices=tuple(NORMALIZATIONS),
+        help="normalisation in place of the experiment's; `utterance` is what transcribe does",
     )
     parser.add_argument("--batch-size", type=positive_int, default=32, metavar="N", help="changes speed alone")
     add_nj(parser)
@@ -149,7 +150,7 @@ def read_log_probs(
     """
     scp = directory / "log_probs.scp"
     stamp = directory / ".log_probs.stamp"
-    if not any(is_current(stamp, log_prob_identity(experiment, data_dir, cmvn), [scp]) for cmvn in CMVN):
+    if not any(is_current(stamp, log_prob_identity(experiment, data_dir, cmvn), [scp]) for cmvn in NORMALIZATIONS):
         fault = "not of this experiment and data as they are now" if scp.exists() else "not found"
         raise DataError(f"{location(scp)}{fault}; made by stage 4 (asrkit decode --data {data_dir} --out {directory})")
     stored = ArkReader(scp)

@@ -65,7 +65,7 @@ class Decoder:
     ) -> Hypothesis:
         """`log_probs` (T', V) -> the best hypothesis, with times and confidences when `feats` (T, D) are given.
 
-        A phone's time is its span as spans.py finds it in the finished features and, if there are any, in
+        A phone's time is its span as spans.py finds it in the full features and, if there are any, in
         `frame_log_probs` (T, V - 1) of a frame-wise head, within the audio's `duration` in seconds; its confidence is
         the calibrated probability that it is right.
         """

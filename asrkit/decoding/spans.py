@@ -65,7 +65,7 @@ class FrameClock:
     ) -> tuple[np.ndarray, np.ndarray]:
         """First frame of each aligned token and the frame after its last, both (U,).
 
-        `feats` (T, D) finished features, `log_probs` (T', V) of the steps or of the frames, which is told by their
+        `feats` (T, D) full features, `log_probs` (T', V) of the steps or of the frames, which is told by their
         number. `silences`: ids of the tokens that may be of any length. `frame_log_probs` (T, V - 1) are those of a
         frame-wise head, whose class p is token p + 1. Neighbours touch, except that pauses which no token stands for
         belong to none.

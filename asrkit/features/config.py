@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from asrkit.errors import ConfigError, raise_if_any
+from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode, Normalization
 from asrkit.features.mel import mel_filters
 from asrkit.features.window import Window, first_start
 
 Kind = Literal["mfcc", "fbank"]
-CmvnMode = Literal["speaker", "utterance", "global", "running", "none"]
 Backend = Literal["auto", "native", "numpy", "torchaudio", "librosa"]
 _NOT_STATIC = ("delta_order", "delta_window", "cmvn", "norm_vars", "backend")
 
@@ -109,8 +109,17 @@ class FeatureConfig:
 
     @property
     def dim(self) -> int:
-        """Dimension of the finished features, with deltas."""
+        """Dimension of the full features, with deltas."""
         return self.num_static * (self.delta_order + 1)
+
+    @property
+    def normalization(self) -> Normalization:
+        """The mode of CMVN that `cmvn` and `norm_vars` name."""
+        return NORMALIZATIONS[self.cmvn](self.norm_vars)
+
+    def with_normalization(self, normalization: Normalization) -> FeatureConfig:
+        """These settings with another mode of CMVN."""
+        return replace(self, cmvn=normalization.name, norm_vars=normalization.norm_vars)
 
     def frame_centres(self, num_frames: int) -> np.ndarray:
         """Times (num_frames,) float64 of the middles of frames, in seconds from the utterance's beginning."""

@@ -18,7 +18,7 @@ def add_deltas(feats: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray
     out = np.empty((num_frames, dim * (order + 1)), np.float32)
     native = kernel("_mfcc")
     if native is not None:
-        native.finish(np.require(feats, np.float32, "CA"), None, False, order, window, out)
+        native.full_features(np.require(feats, np.float32, "CA"), None, False, order, window, out)
         return out
     if num_frames == 0:
         return out

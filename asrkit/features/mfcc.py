@@ -13,7 +13,7 @@ from asrkit.errors import AudioError, ConfigError
 from asrkit.features.cmvn import check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.features.native import NativeBackend
-from asrkit.features.pipeline import finish, needed_stats
+from asrkit.features.pipeline import full_features
 from asrkit.features.reference import NumpyBackend
 from asrkit.features.window import count_frames, first_start
 from asrkit.types import Waveform
@@ -79,15 +79,16 @@ class FeatureExtractor:
             raise not_finite(samples, utt_id)
         return feats
 
-    def finished(self, waveform: Waveform, utt_id: str = "", stats: np.ndarray | None = None) -> np.ndarray:
-        """What a model takes, (T, dim) float32: the bits of `finish(self(waveform, utt_id), stats, config)`, sooner."""
-        if not isinstance(self._backend, NativeBackend) or self.config.cmvn == "running":
-            return finish(self(waveform, utt_id), stats, self.config)
-        stats = needed_stats(stats, self.config)
+    def full(self, waveform: Waveform, utt_id: str = "", stats: np.ndarray | None = None) -> np.ndarray:
+        """What a model takes, (T, dim) float32: `full_features(self(waveform, utt_id), stats, config)`, but sooner."""
+        mode = self.config.normalization
+        if not isinstance(self._backend, NativeBackend) or mode.history:
+            return full_features(self(waveform, utt_id), stats, self.config)
+        stats = mode.needed_stats(stats)
         if stats is not None:
             stats = check_stats(stats, self.num_static)
         samples, num_frames = self._prepare(waveform, utt_id)
-        feats = self._backend.finished(samples, self.first_start, num_frames, stats)
+        feats = self._backend.full(samples, self.first_start, num_frames, stats)
         if feats is None:
             raise not_finite(samples, utt_id)
         return feats

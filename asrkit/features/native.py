@@ -1,4 +1,4 @@
-"""Static and finished features from the compiled kernel asrkit._native._mfcc."""
+"""Static and full features from the compiled kernel asrkit._native._mfcc."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class NativeBackend:
         out = np.empty((num_frames, self.config.num_static), np.float32)
         return out if self._module.static(self._plan, samples, first, out) else None
 
-    def finished(self, samples: np.ndarray, first: int, num_frames: int, stats: np.ndarray | None) -> np.ndarray | None:
+    def full(self, samples: np.ndarray, first: int, num_frames: int, stats: np.ndarray | None) -> np.ndarray | None:
         """Static features, CMVN and deltas (T, dim) in one call; with `stats` None CMVN takes those of these frames."""
         config = self.config
         out = np.empty((num_frames, config.dim), np.float32)
-        options = config.cmvn != "none", config.norm_vars, stats, config.delta_order, config.delta_window
-        return out if self._module.finished(self._plan, samples, first, *options, out) else None
+        options = config.normalization.is_fixed, config.norm_vars, stats, config.delta_order, config.delta_window
+        return out if self._module.full(self._plan, samples, first, *options, out) else None

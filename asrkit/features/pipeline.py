@@ -11,7 +11,7 @@ import numpy as np
 
 from asrkit._native import kernel
 from asrkit.errors import ConfigError, DataError, raise_if_any
-from asrkit.features.cmvn import RunningCmvn, accumulate, apply_cmvn, check_stats
+from asrkit.features.cmvn import accumulate, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.io.ark import ArkReader
@@ -23,42 +23,27 @@ _MADE_BY = "made by stage 1 (asrkit extract)"
 _NO_LINE = -2  # in place of a speaker
 
 
-def finish(static: np.ndarray, stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray:
+def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray:
     """Static features (T, D) to model inputs (T, D * (delta_order + 1)) float32: CMVN, then deltas.
 
-    `stats` are CMVN statistics of the speaker or of the whole corpus, which cmvn "running" begins with; with
-    "utterance" and "none" they are not looked at. Raises ConfigError when they are needed and None, DataError when they
-    do not fit.
+    `stats` (2, D + 1) are the CMVN statistics that the mode of CMVN is given: those of the speaker or of the training
+    set. A mode that is given none does not look at them. Raises ConfigError when they are needed and None, DataError
+    when they do not fit.
     """
-    stats = needed_stats(stats, config)
-    if config.cmvn == "utterance":
-        stats = accumulate(static)
-    elif config.cmvn == "running":
-        static, stats = RunningCmvn(stats, config.norm_vars)(static), None
+    mode = config.normalization
+    stats = mode.needed_stats(stats)
     native = kernel("_mfcc")
-    if native is None:
-        normalised = static if stats is None else apply_cmvn(static, stats, config.norm_vars)
-        return add_deltas(normalised, config.delta_order, config.delta_window)
-    if stats is not None:
-        stats = check_stats(stats, static.shape[1])
+    if native is None or not mode.is_fixed:
+        return add_deltas(mode.normalizer(stats)(static), config.delta_order, config.delta_window)
+    stats = accumulate(static) if stats is None else stats
     out = np.empty((static.shape[0], static.shape[1] * (config.delta_order + 1)), np.float32)
-    static = np.require(static, np.float32, "CA")
-    native.finish(static, stats, config.norm_vars, config.delta_order, config.delta_window, out)
+    static, stats = np.require(static, np.float32, "CA"), check_stats(stats, static.shape[1])
+    native.full_features(static, stats, config.norm_vars, config.delta_order, config.delta_window, out)
     return out
 
 
-def needed_stats(stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray | None:
-    """`stats` where the mode of CMVN takes any from outside, else None. Raises ConfigError when they are missing."""
-    if config.cmvn in ("utterance", "none"):
-        return None
-    if stats is None:
-        whose = "speaker" if config.cmvn == "speaker" else "training set"
-        raise ConfigError(f"features.cmvn: {config.cmvn!r} without statistics; expected those of the {whose}")
-    return stats
-
-
 def pooled_stats(data_dir: str | Path) -> np.ndarray:
-    """CMVN statistics (2, D + 1) over all speakers of a data directory, for cmvn "global" and "running"."""
+    """CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set."""
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
     return sum(np.asarray(stats, np.float64) for stats in ArkReader(path).values())
@@ -75,44 +60,45 @@ def feats_identity(data_dir: Path) -> list[str]:
 
 
 class FeatureLoader(Mapping[str, np.ndarray]):
-    """Finished features of a data directory by utt_id: (T, dim) float32, read from its archives when asked for.
+    """Full features of a data directory by utt_id: (T, dim) float32, read from its archives when asked for.
 
-    `global_stats` are for cmvn "global" and "running": the training set's `pooled_stats`, also when reading another
+    `global_stats`, for modes of CMVN that take them, are the training set's `pooled_stats`, also when reading another
     set. Memory does not grow with the audio's length, and the object can be sent to another process. Raises DataError
     for missing or empty files, for features that asrkit made with other settings (those of other tools do not tell
     theirs), for utterances without a speaker and for speakers without statistics.
 
-    `speakers` (n,): with cmvn "speaker", each utterance's speaker as a number; in the order of `utt_ids`.
+    `speakers` (n,): with CMVN per speaker, each utterance's speaker as a number; in the order of `utt_ids`.
     """
 
     def __init__(self, data_dir: str | Path, config: FeatureConfig, global_stats: np.ndarray | None = None) -> None:
         self.data_dir = Path(data_dir)
         self.config = config
         self._global_stats = global_stats
-        if config.cmvn in ("global", "running") and global_stats is None:
+        mode = config.normalization
+        if mode.takes_global_stats and global_stats is None:
             raise ConfigError(
                 f"features.cmvn: {config.cmvn!r} without statistics; expected the training set's pooled_stats"
             )
-        names = ["feats.scp"] + (["cmvn.scp"] if config.cmvn == "speaker" else [])
+        names = ["feats.scp"] + (["cmvn.scp"] if mode.per_speaker else [])
         _expect_files([self.data_dir / name for name in names])
         self._feats = ArkReader(self.data_dir / "feats.scp")
         if not self._feats:
             raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")
         self.made_with = _read_settings(self.data_dir / "feats.json", config)
         self._cmvn: ArkReader | None = None
-        if config.cmvn == "speaker":
+        if mode.per_speaker:
             self._cmvn = ArkReader(self.data_dir / "cmvn.scp")
-            raise_if_any(self._read_speakers())
+            raise_if_any(self._read_speakers(self._cmvn.keys_by_row))
 
-    def _read_speakers(self) -> list[str]:
-        """Note each utterance's speaker as its row in cmvn.scp; faults are returned."""
+    def _read_speakers(self, with_stats: Keys) -> list[str]:
+        """Note each utterance's speaker as its row in cmvn.scp, whose keys are `with_stats`; faults are returned."""
         self.speakers = np.full(len(self), _NO_LINE, np.int32)
         faults: list[str] = []
         missing: set[str] = set()
         for _, utt_id, spk_id in scan_table(self.data_dir / "utt2spk", faults):
             row = self.utt_ids.find(utt_id)
             if row >= 0:
-                self.speakers[row] = speaker = self._cmvn.keys_by_row.find(spk_id)
+                self.speakers[row] = speaker = with_stats.find(spk_id)
                 if speaker < 0:
                     missing.add(spk_id)
         faults += [
@@ -132,7 +118,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return self._feats.keys_by_row
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
-        return finish(self.static(utt_id), self.stats(utt_id), self.config)
+        return full_features(self.static(utt_id), self.stats(utt_id), self.config)
 
     def static(self, utt_id: str) -> np.ndarray:
         """Static features (T, num_static) of an utterance, as they are stored."""

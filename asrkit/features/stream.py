@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from asrkit.errors import ConfigError
-from asrkit.features.cmvn import RunningCmvn
 from asrkit.features.mfcc import FeatureExtractor, add_dither, not_finite, too_short
-from asrkit.features.pipeline import finish, needed_stats
 
 
 class StaticStream:
@@ -26,14 +22,14 @@ class StaticStream:
         self._samples = np.empty(0, np.float32)  # those still needed; the first of them is number _begin
         self._begin = 0
         self._num_done = 0
-        self._is_finished = False
+        self._has_ended = False
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples (num_samples,), int16 scale; return the frames (t, num_static) they complete.
 
         Raises AudioError for samples that are NaN, infinite or so large that features are.
         """
-        if self._is_finished:
+        if self._has_ended:
             raise ValueError("accept() after finish()")
         config = self.extractor.config
         samples = np.require(samples, np.float32, "CA")
@@ -53,7 +49,7 @@ class StaticStream:
         num_frames = self.extractor.num_frames(num_samples)
         if num_frames == 0:
             raise too_short(self.extractor.config, num_samples, self.utt_id)
-        self._is_finished = True
+        self._has_ended = True
         return self._take(num_frames)
 
     def _take(self, num_ready: int) -> np.ndarray:
@@ -73,45 +69,4 @@ class StaticStream:
         if drop > 0:
             self._samples = self._samples[drop:]
             self._begin += drop
-        return feats
-
-
-class FeatureStream:
-    """Finished features of one utterance, chunk by chunk: a frame comes when its deltas are complete.
-
-    `stats` are CMVN statistics, as for `finish`. Raises ConfigError when there are none and the settings ask for some:
-    those of an utterance are not known before its end.
-    """
-
-    def __init__(self, extractor: FeatureExtractor, utt_id: str = "", stats: np.ndarray | None = None) -> None:
-        if extractor.config.cmvn == "utterance":
-            raise ConfigError("features.cmvn: 'utterance' in a stream, whose end is not known; expected another")
-        self._stats = needed_stats(stats, extractor.config)
-        self._stream = StaticStream(extractor, utt_id)
-        self.config = extractor.config
-        self._running: RunningCmvn | None = None
-        if self.config.cmvn == "running":
-            self._running = RunningCmvn(self._stats, self.config.norm_vars)
-            self._stats, self.config = None, replace(self.config, cmvn="none")
-        self._static = np.empty((0, self.config.num_static), np.float32)  # of which _num_before are done
-        self._num_before = 0
-
-    def accept(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples; return the frames (t, dim) they complete. Raises as StaticStream.accept."""
-        return self._take(self._stream.accept(samples), self.config.delta_order * self.config.delta_window)
-
-    def finish(self) -> np.ndarray:
-        """The audio is over: the frames (t, dim) that are left. Raises as StaticStream.finish."""
-        return self._take(self._stream.finish(), 0)
-
-    def _take(self, static: np.ndarray, num_after: int) -> np.ndarray:
-        """Finish all frames but the last `num_after`, whose deltas need what is to come."""
-        self._static = np.concatenate([self._static, static if self._running is None else self._running(static)])
-        end = len(self._static) - num_after
-        if end <= self._num_before:
-            return np.empty((0, self.config.dim), np.float32)
-        feats = finish(self._static, self._stats, self.config)[self._num_before : end]
-        drop = max(0, end - self.config.delta_order * self.config.delta_window)
-        self._static = self._static[drop:]
-        self._num_before = end - drop
         return feats

@@ -30,6 +30,7 @@ from torch import nn
 
 from asrkit import __version__
 from asrkit.experiment import Experiment, load_experiment
+from asrkit.features.cmvn import VARIANCE_FLOOR
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.onnx_model import FORMAT, OnnxModel, pack_lm
 from asrkit.inference.torch_model import TorchModel
@@ -41,7 +42,6 @@ from asrkit.models.convolution import Conv2dFrontend
 from asrkit.models.tdnn import CONTEXTS
 
 _OPSET, _IR_VERSION = 17, 8  # those of 2022, which every onnxruntime in use reads
-_VARIANCE_FLOOR = 1e-20  # that of features/cmvn.py
 
 Utterance = tuple[np.ndarray, np.ndarray | None]
 
@@ -201,17 +201,18 @@ def _properties(experiment: Experiment, made_from: str | None) -> dict[str, str]
 
 
 def _cmvn(graph: _Graph, static: str, config: FeatureConfig, global_cmvn: np.ndarray) -> str:
-    """Statistics are summed in float64, features normalised in float32, as in features/cmvn.py.
+    """Statistics are summed in float64, features normalized in float32, as in features/cmvn.py.
 
     Running CMVN is left to what feeds the graph, as the windows of a stream begin within an utterance.
     """
-    if config.cmvn in ("running", "none"):
+    mode = config.normalization
+    if not mode.is_fixed:
         return static
     dim = config.num_static
-    default = global_cmvn if config.cmvn == "global" else np.zeros((2, dim + 1))
+    default = global_cmvn if mode.takes_global_stats else np.zeros((2, dim + 1))
     used = graph.input("stats", TensorProto.DOUBLE, [2, dim + 1], np.asarray(default, np.float64))
     count_at = graph.const([dim])
-    if config.cmvn != "global":
+    if not mode.takes_global_stats:
         wide = graph.op("Cast", static, to=TensorProto.DOUBLE)
         sums = graph.op("ReduceSum", wide, graph.const([0]), keepdims=1)
         squares = graph.op("ReduceSumSquare", wide, axes=[0], keepdims=1)
@@ -235,7 +236,7 @@ def _cmvn(graph: _Graph, static: str, config: FeatureConfig, global_cmvn: np.nda
     if not config.norm_vars:
         return centred
     variance = graph.op("Sub", graph.op("Div", squares, count), graph.op("Mul", mean, mean))
-    variance = graph.op("Max", variance, graph.const(_VARIANCE_FLOOR, np.float64))
+    variance = graph.op("Max", variance, graph.const(VARIANCE_FLOOR, np.float64))
     scale = graph.op("Reciprocal", graph.op("Sqrt", variance))
     return graph.op("Mul", centred, graph.op("Cast", scale, to=TensorProto.FLOAT))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.spans import FrameClock
 from asrkit.errors import AsrkitError, ConfigError, ModelError, location
-from asrkit.features.cmvn import RunningCmvn, check_stats
+from asrkit.features.cmvn import Normalizer, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import LmAutomaton
@@ -111,7 +111,7 @@ class OnnxModel:
         `stats` (2, D + 1): CMVN statistics of the speaker or of a longer recording. Without them a model with global
         CMVN takes the training set's, any other the utterance's own. With running CMVN they are not looked at.
         """
-        return self.step(self._normalised(static), stats=stats)[0].log_probs
+        return self.step(self._normalized(static), stats=stats)[0].log_probs
 
     def step(
         self,
@@ -130,7 +130,7 @@ class OnnxModel:
         Args:
             states: those that the call for the steps before returned; None at the beginning.
             stats: as in log_probs; for windows they ought to be given, as a window's own differ. A model with running
-                CMVN takes features that cmvn.RunningCmvn has normalised already.
+                CMVN takes features that cmvn.RunningCmvn has normalized already.
             num_steps: by default as many as reach the window's end, ceil(T / skip).
 
         Returns: what the heads give for these steps, and the states after the last; those of a bidirectional model
@@ -142,7 +142,7 @@ class OnnxModel:
         if static.ndim != 2 or static.shape[1] != dim or not len(static):
             raise ModelError(f"features of shape {static.shape}; the model expects (frames, {dim}), one frame or more")
         feeds = {"static": np.require(static, np.float32, "CA"), **(states or {})}
-        if stats is not None and self.features.cmvn not in ("running", "none"):
+        if stats is not None and self.features.normalization.is_fixed:
             feeds["stats"] = check_stats(stats, dim)
         if first:
             feeds["first"] = np.array(first, np.int64)
@@ -157,15 +157,19 @@ class OnnxModel:
 
         The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
         """
-        static = self._normalised(static)
+        static = self._normalized(static)
         phases = [self.step(static, stats=stats, first=-phase)[0] for phase in range(self.skip)]
         return by_frame(phases, len(static), self.stack)
 
-    def _normalised(self, static: np.ndarray) -> np.ndarray:
+    def _normalized(self, static: np.ndarray) -> np.ndarray:
         """The whole utterance as step takes it."""
-        if self.features.cmvn != "running":
-            return static
-        return RunningCmvn(self.global_cmvn, self.features.norm_vars)(static)
+        normalize = self.input_normalizer()
+        return static if normalize is None else normalize(static)
+
+    def input_normalizer(self) -> Normalizer | None:
+        """What one utterance's static features go through before `step`; None where the graph normalizes them."""
+        mode = self.features.normalization
+        return None if mode.is_fixed else mode.normalizer(self.global_cmvn)
 
 
 class OutputStream:
@@ -184,7 +188,7 @@ class OutputStream:
             raise ConfigError(
                 "model.bidirectional: such a model needs the whole utterance; expected false for a stream"
             )
-        if stats is None and model.features.cmvn in ("speaker", "utterance"):
+        if stats is None and model.features.normalization.needs_whole_utterance:
             raise ConfigError(
                 f"features.cmvn: {model.features.cmvn!r} in a stream, whose end is not known; expected statistics"
             )
@@ -193,13 +197,11 @@ class OutputStream:
         self._begin = 0  # the number of the first of them
         self._num_done = 0  # steps
         self._states: States | None = None
-        self._cmvn = None
-        if model.features.cmvn == "running":
-            self._cmvn = RunningCmvn(model.global_cmvn, model.features.norm_vars)
+        self._normalize = model.input_normalizer()
 
     def accept(self, static: np.ndarray) -> Outputs:
         """Take the next static features (t, D); return what the heads give for the steps they complete."""
-        self._static = np.concatenate([self._static, static if self._cmvn is None else self._cmvn(static)])
+        self._static = np.concatenate([self._static, static if self._normalize is None else self._normalize(static)])
         num_frames = self._begin + len(self._static) - self._model.reach
         return self._advance(max((num_frames + self._phase - self._model.stack) // self._model.skip + 1, 0))
 
@@ -244,11 +246,6 @@ def frame_clock(features: FeatureConfig, config: ModelConfig) -> FrameClock:
         skip=config.skip,
         middle=(config.stack - 1) / 2,
     )
-
-
-def without_speaker(features: FeatureConfig) -> FeatureConfig:
-    """The settings for audio that comes without a speaker: per-speaker CMVN becomes per-utterance CMVN."""
-    return replace(features, cmvn="utterance") if features.cmvn == "speaker" else features
 
 
 def pack_lm(automaton: LmAutomaton) -> str:

@@ -20,9 +20,9 @@ from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.spans import align_frames
 from asrkit.errors import AudioError, DataError, ModelError, location
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import finish
+from asrkit.features.pipeline import full_features
 from asrkit.inference.find_model import find_model
-from asrkit.inference.onnx_model import OnnxModel, frame_clock, without_speaker
+from asrkit.inference.onnx_model import OnnxModel, frame_clock
 from asrkit.inference.windows import StaticFeatures, recognise
 from asrkit.io.stamp import file_digest
 from asrkit.types import Hypothesis, Waveform
@@ -66,7 +66,7 @@ class Recognizer:
     def __init__(self, model: OnnxModel | TorchModel, decoding: DecodingConfig | None = None):
         """`decoding` takes the place of the model's own settings."""
         self.model = model
-        self.features = without_speaker(model.features)
+        self.features = model.features.with_normalization(model.features.normalization.without_speaker)
         self.extractor = FeatureExtractor(self.features)
         clock = frame_clock(self.features, model.config)
         self.decoder = Decoder(model.tokens, decoding or model.decoding, model.lm, clock, calibration=model.calibration)
@@ -75,10 +75,6 @@ class Recognizer:
     def load(cls, model: str | Path, decoding: DecodingConfig | None = None) -> Recognizer:
         """As load_recognizer."""
         return load_recognizer(model, decoding)
-
-    def finished_features(self, waveform: Waveform, utt_id: str) -> np.ndarray:
-        """Audio at the model's rate to finished features (T, D * (delta_order + 1)): CMVN and deltas."""
-        return self._finish(self.extractor(waveform, utt_id))
 
     def transcribe(
         self,
@@ -165,7 +161,7 @@ class Recognizer:
         aligned = replace(
             aligned, starts=aligned.starts[kept], ends=aligned.ends[kept], log_probs=aligned.log_probs[kept]
         )
-        spans = clock.spans(self._finish(static), log_probs, ids, aligned, self.decoder.silences, by_frame)
+        spans = clock.spans(self._full_features(static), log_probs, ids, aligned, self.decoder.silences, by_frame)
         times = clock.phone_times(tokens.decode(ids), *spans, len(static), waveform.duration)
         confidences = tuple(np.exp(aligned.log_probs).tolist())
         return Hypothesis(utt_id, tokens.decode(ids), aligned.score, times, confidences)
@@ -184,8 +180,8 @@ class Recognizer:
             waveform = audio if isinstance(audio, Waveform) else to_waveform(audio, sample_rate, channel, utt_id)
         return utt_id, waveform, self.extractor(resample(waveform, self.features.sample_rate), utt_id)
 
-    def _finish(self, static: np.ndarray) -> np.ndarray:
-        return finish(static, self.model.global_cmvn, self.features)
+    def _full_features(self, static: np.ndarray) -> np.ndarray:
+        return full_features(static, self.model.global_cmvn, self.features)
 
 
 def to_waveform(

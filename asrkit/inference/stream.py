@@ -18,7 +18,6 @@ import soxr
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.decoder import Decoder
 from asrkit.errors import ConfigError
-from asrkit.features.cmvn import RUNNING_WINDOW
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.stream import StaticStream
 from asrkit.inference.onnx_model import OnnxModel, Outputs, OutputStream, frame_clock
@@ -101,7 +100,7 @@ class StreamingRecognizer:
         self._stream = StaticStream(FeatureExtractor(features), utt_id)
         self._outputs = OutputStream(model)
         self._static = _StaticWindow(features.num_static)
-        self._history = model.reach + (RUNNING_WINDOW if features.cmvn == "running" else 0)  # frames, for features
+        self._history = model.reach + features.normalization.history  # frames, for features
         self.num_steps = 0
         self._begin()
 
@@ -225,7 +224,7 @@ def _check(model: OnnxModel) -> None:
             "model.bidirectional: this model reads an utterance from its end, too, and so cannot be used in a stream; "
             "train a unidirectional one (conf/lstm_ctc_streaming.yaml)"
         )
-    if model.features.cmvn in ("speaker", "utterance"):
+    if model.features.normalization.needs_whole_utterance:
         raise ConfigError(
             f"features.cmvn: this model takes statistics of the whole {model.features.cmvn}, which a stream does not "
             "have; train one with cmvn global or running (conf/lstm_ctc_streaming.yaml)"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
 from asrkit.errors import ModelError
 from asrkit.experiment import Experiment
-from asrkit.features.pipeline import finish
-from asrkit.inference.onnx_model import Outputs, by_frame, without_speaker
+from asrkit.features.pipeline import full_features
+from asrkit.inference.onnx_model import Outputs, by_frame
 from asrkit.models.batching import collate
 
 
@@ -35,7 +34,7 @@ class TorchModel:
 
     @torch.inference_mode()
     def batch(self, feats: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Finished features, each (T, D), to log-probabilities, each (T', V) float32. Batch size changes nothing."""
+        """Full features, each (T, D), to log-probabilities, each (T', V) float32. Batch size changes nothing."""
         names = [str(i) for i in range(len(feats))]
         batch = collate(names, dict(zip(names, feats, strict=True)))
         log_probs, lens = self.network(batch.feats.to(self._device), batch.feat_lens.to(self._device))
@@ -43,12 +42,12 @@ class TorchModel:
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
         """As OnnxModel.log_probs."""
-        return self.batch([self._finish(static, stats)])[0]
+        return self.batch([self._full_features(static, stats)])[0]
 
     @torch.inference_mode()
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
         """As OnnxModel.outputs_by_frame."""
-        feats = torch.from_numpy(self._finish(static, stats)).to(self._device)
+        feats = torch.from_numpy(self._full_features(static, stats)).to(self._device)
         phases = torch.arange(self.config.skip, device=self._device)
         lens = torch.full_like(phases, len(feats))
         _, ctc, frames, _ = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
@@ -61,7 +60,10 @@ class TorchModel:
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def _finish(self, static: np.ndarray, stats: np.ndarray | None) -> np.ndarray:
-        if stats is None or self.features.cmvn in ("running", "none"):
-            return finish(static, self.global_cmvn, without_speaker(self.features))
-        return finish(static, stats, replace(self.features, cmvn="global"))  # whosoever's they are
+    def _full_features(self, static: np.ndarray, stats: np.ndarray | None) -> np.ndarray:
+        mode = self.features.normalization
+        if stats is None or not mode.is_fixed:
+            stats, mode = self.global_cmvn, mode.without_speaker
+        else:
+            mode = mode.with_given_stats
+        return full_features(static, stats, self.features.with_normalization(mode))

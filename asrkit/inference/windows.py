@@ -22,10 +22,10 @@ from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.greedy import GreedyStream
 from asrkit.decoding.prefix_beam import StreamingSearch
-from asrkit.features.cmvn import RUNNING_WINDOW, accumulate
+from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import finish
+from asrkit.features.pipeline import full_features
 from asrkit.features.stream import StaticStream
 from asrkit.inference.onnx_model import OnnxModel, Outputs, OutputStream
 from asrkit.types import Alternative, Hypothesis, PhoneTime, Waveform
@@ -110,7 +110,7 @@ def recognise(
 
     With `num_best` the hypothesis has up to so many alternatives, of which a long recording's differ in its last part.
     """
-    stats = static.stats if model.features.cmvn in ("speaker", "utterance") else model.global_cmvn
+    stats = static.stats if model.features.normalization.needs_whole_utterance else model.global_cmvn
     timer = PhoneTimer(decoder, static, stats, model.features, duration, utt_id) if with_times else None
     search = start_search(decoder)
     ids: list[int] = []
@@ -241,8 +241,7 @@ class PhoneTimer:
         self.confidences: list[float] = []
         self._decoder, self._static, self._stats, self._utt_id = decoder, static, stats, utt_id
         # So that the recording's statistics are taken rather than a part's own.
-        is_own = features.cmvn in ("speaker", "utterance")
-        self._features = replace(features, cmvn="global") if is_own else features
+        self._features = features.with_normalization(features.normalization.with_given_stats)
         self.duration = duration
         self.first_step = first_step
         self._ids: list[int] = []  # of the phones within the steps that are held, as far as they are certain
@@ -278,7 +277,7 @@ class PhoneTimer:
         begin = self.first_step * clock.skip
         end = begin + len(log_probs) * clock.skip if frames is None else begin + len(frames)
         starts, ends = clock.spans(
-            self._finished(begin, min(end, total)), log_probs, ids, aligned, decoder.silences, frames
+            self._full_features(begin, min(end, total)), log_probs, ids, aligned, decoder.silences, frames
         )
         new = slice(self._num_timed, num_certain)
         phones = decoder.tokens.decode(ids[new])
@@ -298,12 +297,11 @@ class PhoneTimer:
             self._frames = self._frames[num_steps * self._decoder.clock.skip :].copy()
         self._ids, self._num_timed = self._ids[num_phones:], self._num_timed - num_phones
 
-    def _finished(self, begin: int, end: int) -> np.ndarray:
-        """Finished features of frames `begin` to `end`, deltas as in the whole."""
+    def _full_features(self, begin: int, end: int) -> np.ndarray:
+        """Full features of frames `begin` to `end`, deltas as in the whole."""
         reach = self._features.delta_order * self._features.delta_window
-        history = RUNNING_WINDOW if self._features.cmvn == "running" else 0
-        first = max(begin - reach - history, 0)
-        feats = finish(self._static.read(first, end + reach), self._stats, self._features)
+        first = max(begin - reach - self._features.normalization.history, 0)
+        feats = full_features(self._static.read(first, end + reach), self._stats, self._features)
         return feats[begin - first : end - first]
 
 

@@ -1,7 +1,7 @@
 """Augmentation of training utterances: speed, vocal tract length, noise, masks.
 
 Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013) and noise need features
-computed anew from the audio; masks (SpecAugment, Park et al. 2019) are laid over finished features. What an utterance
+computed anew from the audio; masks (SpecAugment, Park et al. 2019) are laid over full features. What an utterance
 goes through is drawn from the generator that is passed in, and from nothing else.
 
 Legend: T frames, D static features.
@@ -28,7 +28,7 @@ _STATS_FRAMES = 6000  # of a speaker, the longest utterances first: after a minu
 
 
 class Augmenter:
-    """Finished features of augmented utterances, and masks for them.
+    """Full features of augmented utterances, and masks for them.
 
     CMVN by speaker takes the statistics of the speaker's utterances at the same speed and warp, as if they were
     another speaker's; they are computed when first needed and kept. Noise does not enter them. Can be sent to another
@@ -48,7 +48,7 @@ class Augmenter:
             self._warps = tuple(np.linspace(1 - config.vtlp, 1 + config.vtlp, NUM_WARPS).round(6).tolist())
         self._extractors = [FeatureExtractor(feats.config, warp) for warp in self._warps] if audio is not None else []
         self._stats: dict[int, np.ndarray] = {}  # speaker -> (speeds, warps, 2, D): means and variances
-        if feats.config.cmvn == "speaker" and audio is not None:
+        if feats.config.normalization.per_speaker and audio is not None:
             self._num_frames = feats.all_num_frames().values_by_row
             self._by_speaker = np.lexsort((-self._num_frames, feats.speakers)).astype(np.int32)
             self._bounds = np.searchsorted(feats.speakers[self._by_speaker], np.arange(feats.speakers.max() + 2))
@@ -98,7 +98,7 @@ class Augmenter:
             snr_db = rng.uniform(*self.config.noise_snr_db)
             waveform = replace(waveform, samples=add_noise(waveform.samples, self._noise(waveform, rng), snr_db))
         stats = self._speaker_stats(utt_id, speed, warp)
-        return self._extractors[warp].finished(waveform, utt_id, stats), speed
+        return self._extractors[warp].full(waveform, utt_id, stats), speed
 
     def _noise(self, waveform: Waveform, rng: np.random.Generator) -> np.ndarray:
         """Noise of the waveform's length: white, pink, or the babble of other utterances."""
@@ -116,7 +116,7 @@ class Augmenter:
     def _speaker_stats(self, utt_id: str, speed: float, warp: int) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) at a speed and warp; the stored ones where nothing was changed."""
         stored = self._feats.stats(utt_id)
-        if self._feats.config.cmvn != "speaker" or self._warps[warp] == speed == 1.0:
+        if not self._feats.config.normalization.per_speaker or self._warps[warp] == speed == 1.0:
             return stored
         speaker = int(self._feats.speakers[self._feats.utt_ids.row(utt_id)])
         if speaker not in self._stats:
@@ -143,7 +143,8 @@ class Augmenter:
     def mask(self, feats: np.ndarray, rng: np.random.Generator) -> None:
         """Lay masks over features (T, dim) in place: zeros, the mean after CMVN; without CMVN the utterance's mean."""
         config, num_static = self.config, self._feats.config.num_static
-        fill = feats.mean(axis=0) if self._feats.config.cmvn == "none" else np.zeros(feats.shape[1], np.float32)
+        is_centered = self._feats.config.normalization.centers
+        fill = np.zeros(feats.shape[1], np.float32) if is_centered else feats.mean(axis=0)
         left = int(config.time_mask_share * len(feats))
         for _ in range(config.time_masks):
             size = min(int(rng.integers(config.time_mask_frames + 1)), left)

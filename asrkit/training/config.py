@@ -12,7 +12,7 @@ from asrkit.errors import ConfigError, raise_if_any
 class AugmentConfig:
     """What training utterances go through, each drawn anew in every epoch. The default is nothing.
 
-    `speeds` and `vtlp` compute features from the audio again; masks are laid over finished features.
+    `speeds` and `vtlp` compute features from the audio again; masks are laid over full features.
     """
 
     speeds: tuple[float, ...] = ()  # factors of tempo and pitch, one drawn an utterance: 0.9, 1.0, 1.1

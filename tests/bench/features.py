@@ -27,7 +27,7 @@ from asrkit._native import kernel
 from asrkit.audio import load_entry, read_audio
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import finish
+from asrkit.features.pipeline import full_features
 from asrkit.io.scp import read_table, write_table
 from asrkit.types import Waveform
 from tests.bench import interleave, print_versions
@@ -65,7 +65,7 @@ def load_speech(num_utts: int) -> tuple[str, list[np.ndarray]]:
 def our_run(speech: list[np.ndarray]) -> Run:
     extractor = FeatureExtractor(CONFIG)
     waveforms = [Waveform(samples, RATE) for samples in speech]
-    return lambda: [extractor.finished(waveform) for waveform in waveforms]
+    return lambda: [extractor.full(waveform) for waveform in waveforms]
 
 
 def torchaudio_features() -> Callable[[object], object]:
@@ -118,7 +118,7 @@ def kaldi_native_fbank_run(speech: list[np.ndarray]) -> Run:
         computer.accept_waveform(RATE, samples)
         computer.input_finished()
         static = np.stack([computer.get_frame(t) for t in range(computer.num_frames_ready)])
-        return finish(static, None, CONFIG)
+        return full_features(static, None, CONFIG)
 
     return lambda: [one(samples) for samples in speech]
 
@@ -187,8 +187,8 @@ def print_growth(num_rounds: int) -> None:
     for minutes in (1, 10, 100):
         whole = Waveform(np.tile(minute, minutes), RATE)
         parts = [Waveform(part, RATE) for part in np.split(whole.samples, minutes * 10)]
-        alone = cost(lambda whole=whole: extractor.finished(whole))
-        apart = cost(lambda parts=parts: [extractor.finished(part) for part in parts])
+        alone = cost(lambda whole=whole: extractor.full(whole))
+        apart = cost(lambda parts=parts: [extractor.full(part) for part in parts])
         for title, seconds in (("one signal", alone), (f"{len(parts)} utterances", apart)):
             print(f"{minutes} minutes as {title}: {1000 * seconds:.2f} ms, {1000 * seconds / minutes:.3f} a minute")
 
@@ -251,7 +251,7 @@ def main() -> None:
         extractor = FeatureExtractor(CONFIG)
         found = compare(
             "from WAV files",
-            lambda: [extractor.finished(read_audio(path)) for path in paths],
+            lambda: [extractor.full(read_audio(path)) for path in paths],
             {"torchaudio": lambda: torchaudio_files_run(paths)},
             seconds,
             args.rounds,

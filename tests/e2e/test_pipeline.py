@@ -238,10 +238,10 @@ def test_json_has_times_and_confidences(tones):
         assert phone["end"] <= end + 0.15
 
 
-def test_a_file_is_normalised_by_itself(tones):
+def test_a_file_is_normalized_by_itself(tones):
     recognizer = Recognizer.load(tones / "exp")
     feats = FeatureLoader(tones / "data/test", replace(recognizer.features, cmvn="utterance"))["test0-0"]
-    found = recognizer.finished_features(read_audio(tones / "audio/test0-0.wav"), "test0-0")
+    found = recognizer.extractor.full(read_audio(tones / "audio/test0-0.wav"), "test0-0")
     assert (recognizer.model.features.cmvn, recognizer.features.cmvn) == ("speaker", "utterance")
     np.testing.assert_array_equal(found, feats)
 

@@ -15,7 +15,7 @@ from asrkit.errors import AsrkitError, AudioError, ConfigError
 from asrkit.features import cmvn, deltas, pipeline
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import finish
+from asrkit.features.pipeline import full_features
 from asrkit.features.stream import StaticStream
 from asrkit.types import Waveform
 
@@ -114,12 +114,12 @@ def test_a_stream_gives_the_bits_of_the_whole(config: FeatureConfig, sizes: list
 
 @settings(max_examples=60)
 @given(configs(), st.integers(1, 9000), st.integers(0, 2**32))
-def test_finished_features_are_the_steps_in_one(config: FeatureConfig, num_samples: int, seed: int) -> None:
+def test_full_features_are_the_steps_in_one(config: FeatureConfig, num_samples: int, seed: int) -> None:
     extract = FeatureExtractor(config)
     waveform = Waveform(make_samples(num_samples, seed, 1000, 0), config.sample_rate)
     if extract.num_frames(num_samples):
         static = extract(waveform, "utt1")
-        np.testing.assert_array_equal(extract.finished(waveform, "utt1"), finish(static, None, config))
+        np.testing.assert_array_equal(extract.full(waveform, "utt1"), full_features(static, None, config))
 
 
 any_float = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -132,7 +132,7 @@ def test_any_samples_give_finite_features_or_an_error(samples: np.ndarray, snip_
     results = []
     for backend in ("auto", "numpy"):
         try:
-            results.append(with_backend(config, backend).finished(Waveform(samples, 16000), "utt1"))
+            results.append(with_backend(config, backend).full(Waveform(samples, 16000), "utt1"))
         except AsrkitError:
             results.append(None)
     if not np.isfinite(samples[: 560 if snip_edges else None]).all() and len(samples) >= 560:
@@ -173,7 +173,7 @@ def test_cmvn_and_deltas(feats: np.ndarray, order: int, window: int, norm_vars: 
         # Variances near zero magnify the last bit of the statistics.
         stats[1, :-1] += len(feats)
         config = FeatureConfig(cmvn="speaker", norm_vars=norm_vars, delta_order=order, delta_window=window)
-        return stats, plain, cmvn.apply_cmvn(feats, stats, norm_vars), finish(feats, stats, config)
+        return stats, plain, cmvn.apply_cmvn(feats, stats, norm_vars), full_features(feats, stats, config)
 
     ours = steps()
     with numpy_only():
@@ -200,7 +200,7 @@ def test_arrays_of_any_layout(layout: str, num_frames: int) -> None:
         feats = plain[::-1].copy()[::-1]
     np.testing.assert_allclose(cmvn.accumulate(feats), cmvn.accumulate(plain), rtol=1e-12)
     config = FeatureConfig(cmvn="utterance", delta_order=1)
-    np.testing.assert_allclose(finish(feats, None, config), finish(plain, None, config), atol=1e-5)
+    np.testing.assert_allclose(full_features(feats, None, config), full_features(plain, None, config), atol=1e-5)
     samples = np.resize(feats[:, 0], 4000)
     extract = FeatureExtractor(config)
     np.testing.assert_array_equal(
@@ -231,15 +231,15 @@ def good_arguments(name: str) -> list[object]:
     return {
         "plan": plan,
         "static": [native.plan(*plan), samples, 0, feats],
-        "finish": [feats, stats, True, 2, 2, np.ones((5, 39), np.float32)],
+        "full_features": [feats, stats, True, 2, 2, np.ones((5, 39), np.float32)],
         "accumulate": [feats, stats],
-        "finished": [native.plan(*plan), samples, 0, True, True, stats, 2, 2, np.ones((5, 39), np.float32)],
+        "full": [native.plan(*plan), samples, 0, True, True, stats, 2, 2, np.ones((5, 39), np.float32)],
     }[name]
 
 
 @needs_kernel
 @settings(max_examples=400)
-@given(st.sampled_from(["plan", "static", "finish", "accumulate", "finished"]), st.data())
+@given(st.sampled_from(["plan", "static", "full_features", "accumulate", "full"]), st.data())
 def test_wrong_calls_never_crash(name: str, data: st.DataObject) -> None:
     arguments = good_arguments(name)
     getattr(native, name)(*arguments)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from asrkit.errors import DataError
-from asrkit.features.cmvn import RunningCmvn, accumulate, apply_cmvn
+from asrkit.errors import ConfigError, DataError
+from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode, RunningCmvn, accumulate, apply_cmvn
 
 
 @pytest.fixture
@@ -85,3 +85,57 @@ def test_running_statistics_do_not_depend_on_the_pieces(feats: np.ndarray) -> No
         assert len(running._sums) <= 601
     with pytest.raises(DataError, match="shape"):
         RunningCmvn(stats)(feats[:, :2])
+
+
+@pytest.mark.parametrize("norm_vars", [True, False])
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_each_mode_normalizes_by_the_statistics_it_takes(name: CmvnMode, norm_vars: bool, feats: np.ndarray) -> None:
+    given, own = accumulate(feats[:50]), accumulate(feats)
+    expected = {
+        "speaker": apply_cmvn(feats, given, norm_vars),
+        "utterance": apply_cmvn(feats, own, norm_vars),
+        "global": apply_cmvn(feats, given, norm_vars),
+        "running": RunningCmvn(given, norm_vars)(feats),
+        "none": feats,
+    }[name]
+    mode = NORMALIZATIONS[name](norm_vars)
+    np.testing.assert_array_equal(mode.normalizer(given)(feats), expected)
+    assert mode.centers == (np.abs(expected.mean(axis=0)).max() < 3)
+
+
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_statistics_are_asked_for_where_a_mode_is_given_some(name: CmvnMode, feats: np.ndarray) -> None:
+    mode, stats = NORMALIZATIONS[name](), accumulate(feats)
+    owner = {"speaker": "speaker", "global": "training set", "running": "training set"}.get(name)
+    if owner is None:
+        assert mode.needed_stats(stats) is None
+        assert len(mode.normalizer(None)(feats)) == len(feats)
+        return
+    assert mode.needed_stats(stats) is stats
+    for ask in (mode.needed_stats, mode.normalizer):
+        with pytest.raises(ConfigError) as caught:
+            ask(None)
+        assert str(caught.value) == f"features.cmvn: '{name}' without statistics; expected those of the {owner}"
+
+
+@pytest.mark.parametrize("norm_vars", [True, False])
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_modes_in_place_of_others(name: CmvnMode, norm_vars: bool) -> None:
+    mode = NORMALIZATIONS[name](norm_vars)
+    without_speaker, with_given_stats = mode.without_speaker, mode.with_given_stats
+    assert without_speaker.name == {"speaker": "utterance"}.get(name, name)
+    assert with_given_stats.name == {"speaker": "global", "utterance": "global"}.get(name, name)
+    assert {without_speaker.norm_vars, with_given_stats.norm_vars} == {norm_vars}
+
+
+@pytest.mark.parametrize("name", NORMALIZATIONS)
+def test_a_fixed_mode_takes_every_frame_by_itself_and_others_their_history(name: CmvnMode, feats: np.ndarray) -> None:
+    feats = np.concatenate([feats] * 4)
+    mode, stats = NORMALIZATIONS[name](), accumulate(feats[:50])
+    whole = mode.normalizer(stats)(feats)
+    start = len(feats) - 100 - mode.history
+    if mode.history:
+        np.testing.assert_allclose(mode.normalizer(stats)(feats[start:])[-100:], whole[-100:], atol=1e-5)
+        assert np.abs(mode.normalizer(stats)(feats[start + 200 :])[-100:] - whole[-100:]).max() > 1e-2
+    elif not mode.needs_whole_utterance:
+        np.testing.assert_array_equal(mode.normalizer(stats)(feats[start:]), whole[start:])

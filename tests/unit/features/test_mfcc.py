@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from asrkit.errors import AudioError
+from asrkit.features.cmvn import NORMALIZATIONS, accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
+from asrkit.features.pipeline import full_features
 from asrkit.types import Waveform
 
 
@@ -77,3 +79,15 @@ def test_c0_is_the_scaled_sum_of_the_filter_bank() -> None:
     log_mel = FeatureExtractor(FeatureConfig(kind="fbank"))(Waveform(samples, 16000))
     mfcc = FeatureExtractor(FeatureConfig(cepstral_lifter=0.0))(Waveform(samples, 16000))
     np.testing.assert_allclose(mfcc[:, 0], log_mel.sum(axis=1) / np.sqrt(23), atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+@pytest.mark.parametrize("cmvn", NORMALIZATIONS)
+@pytest.mark.parametrize("order, window", [(0, 2), (2, 2), (3, 1), (1, 5)])
+def test_full_features_at_once(backend: str, cmvn: str, order: int, window: int) -> None:
+    config = FeatureConfig(cmvn=cmvn, delta_order=order, delta_window=window, backend=backend)
+    extract = FeatureExtractor(config)
+    waveform = Waveform(noise(16000), 16000)
+    static = extract(waveform)
+    stats = 2 * accumulate(static[:40])
+    np.testing.assert_array_equal(extract.full(waveform, "", stats), full_features(static, stats, config))

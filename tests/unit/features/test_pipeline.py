@@ -9,7 +9,7 @@ from asrkit.errors import ConfigError, DataError
 from asrkit.features.cmvn import accumulate, apply_cmvn
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
-from asrkit.features.pipeline import FeatureLoader, finish, pooled_stats
+from asrkit.features.pipeline import FeatureLoader, full_features, pooled_stats
 from asrkit.io.ark import ArkWriter
 from asrkit.io.scp import write_table
 
@@ -40,7 +40,7 @@ def data_dir(tmp_path: Path) -> Path:
 def test_cmvn_comes_before_deltas() -> None:
     static = STATIC["a-1"]
     stats = accumulate(static)
-    feats = finish(static, stats, CONFIG)
+    feats = full_features(static, stats, CONFIG)
     assert feats.shape == (30, 39)
     assert feats.dtype == np.float32
     np.testing.assert_array_equal(feats[:, :13], apply_cmvn(static, stats))
@@ -57,27 +57,27 @@ def test_the_settings_of_deltas_are_followed(data_dir: Path, order: int, window:
     for _ in range(order):
         expected.append(sum(np.roll(expected[-1], -offset, axis=0) * offset for offset in offsets) / (offsets**2).sum())
     inner = slice(order * window, 30 - order * window)
-    for feats in (finish(STATIC["a-1"], None, config), FeatureLoader(data_dir, config)["a-1"]):
+    for feats in (full_features(STATIC["a-1"], None, config), FeatureLoader(data_dir, config)["a-1"]):
         assert feats.shape == (30, 13 * (order + 1))
         np.testing.assert_allclose(feats[inner], np.hstack(expected)[inner], atol=1e-4)
 
 
 def test_cmvn_of_the_utterance_needs_no_statistics() -> None:
     config = FeatureConfig(cmvn="utterance")
-    expected = finish(STATIC["a-1"], accumulate(STATIC["a-1"]), CONFIG)
-    np.testing.assert_array_equal(finish(STATIC["a-1"], None, config), expected)
-    np.testing.assert_array_equal(finish(STATIC["a-1"], accumulate(STATIC["b-1"]), config), expected)
+    expected = full_features(STATIC["a-1"], accumulate(STATIC["a-1"]), CONFIG)
+    np.testing.assert_array_equal(full_features(STATIC["a-1"], None, config), expected)
+    np.testing.assert_array_equal(full_features(STATIC["a-1"], accumulate(STATIC["b-1"]), config), expected)
 
 
 def test_no_cmvn() -> None:
     config = FeatureConfig(cmvn="none", delta_order=0)
-    np.testing.assert_array_equal(finish(STATIC["a-1"], None, config), STATIC["a-1"])
+    np.testing.assert_array_equal(full_features(STATIC["a-1"], None, config), STATIC["a-1"])
 
 
 @pytest.mark.parametrize("mode", ["speaker", "global"])
 def test_missing_statistics(mode: str) -> None:
     with pytest.raises(ConfigError, match="without statistics"):
-        finish(STATIC["a-1"], None, FeatureConfig(cmvn=mode))
+        full_features(STATIC["a-1"], None, FeatureConfig(cmvn=mode))
 
 
 def test_loader_uses_the_speakers_statistics(data_dir: Path) -> None:
@@ -104,7 +104,7 @@ def test_global_statistics_are_those_given(data_dir: Path) -> None:
     total = pooled_stats(data_dir)
     np.testing.assert_allclose(total, accumulate(np.concatenate(list(STATIC.values()))), rtol=1e-9)
     loader = FeatureLoader(data_dir, config, total)
-    np.testing.assert_array_equal(loader["b-1"], finish(STATIC["b-1"], total, config))
+    np.testing.assert_array_equal(loader["b-1"], full_features(STATIC["b-1"], total, config))
     with pytest.raises(ConfigError, match="training set"):
         FeatureLoader(data_dir, config)
 

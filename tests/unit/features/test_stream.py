@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from asrkit.errors import AudioError, ConfigError
-from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import finish
-from asrkit.features.stream import FeatureStream, StaticStream
+from asrkit.features.stream import StaticStream
 from asrkit.types import Waveform
 
 BACKENDS = ["auto", "numpy"]
@@ -88,32 +86,6 @@ def test_wrong_use() -> None:
     stream.finish()
     with pytest.raises(ValueError, match="after finish"):
         stream.accept(noise(400))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("cmvn", ["global", "running"])
-@pytest.mark.parametrize("order, window", [(0, 2), (2, 2), (3, 1), (1, 5)])
-def test_finished_features_in_chunks(backend: str, cmvn: str, order: int, window: int) -> None:
-    config = FeatureConfig(cmvn=cmvn, delta_order=order, delta_window=window, backend=backend)
-    extract = FeatureExtractor(config)
-    samples = noise(16000)
-    static = extract(Waveform(samples, 16000))
-    stats = accumulate(static)
-    whole = finish(static, stats, config)
-    np.testing.assert_array_equal(extract.finished(Waveform(samples, 16000), "", stats), whole)
-    for size in (100, 480, 7000):
-        stream = FeatureStream(extract, "", stats)
-        chunks = [stream.accept(samples[i : i + size]) for i in range(0, len(samples), size)]
-        assert sum(map(len, chunks)) == len(whole) - order * window  # what deltas look ahead
-        np.testing.assert_array_equal(np.concatenate([*chunks, stream.finish()]), whole)
-
-
-def test_statistics_of_a_stream() -> None:
-    for mode, message in (("utterance", "in a stream, whose end is not known"), ("speaker", "without statistics")):
-        with pytest.raises(ConfigError, match=message):
-            FeatureStream(FeatureExtractor(FeatureConfig(cmvn=mode)))
-    feats = FeatureStream(FeatureExtractor(FeatureConfig(cmvn="none", delta_order=0)))
-    assert feats.accept(noise(4000)).shape == (23, 13)
 
 
 def test_backends_that_take_no_streams() -> None:

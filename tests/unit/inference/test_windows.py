@@ -15,10 +15,10 @@ from asrkit.experiment import Experiment, make_model
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import finish
+from asrkit.features.pipeline import full_features
 from asrkit.inference import windows as longform
 from asrkit.inference.export import export_model
-from asrkit.inference.onnx_model import OnnxModel, Outputs, frame_clock, without_speaker
+from asrkit.inference.onnx_model import OnnxModel, Outputs, frame_clock
 from asrkit.inference.windows import StaticFeatures, Windows, recognise
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
@@ -53,12 +53,12 @@ class ShortSighted:
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray) -> np.ndarray:
         config = replace(self.features, cmvn="global" if self.features.cmvn != "none" else "none", delta_order=0)
-        feats = finish(static, stats, config)[:: self.config.skip]
+        feats = full_features(static, stats, config)[:: self.config.skip]
         return log_softmax(feats @ self._weights + self._offset)
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray) -> Outputs:
         config = replace(self.features, cmvn="global" if self.features.cmvn != "none" else "none", delta_order=0)
-        return Outputs(np.empty(0), log_softmax(finish(static, stats, config) @ self._frame_weights))
+        return Outputs(np.empty(0), log_softmax(full_features(static, stats, config) @ self._frame_weights))
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
@@ -88,7 +88,7 @@ def make_decoder(model: OnnxModel | ShortSighted, **decoding: object) -> Decoder
 
 def run(model, decoder, samples: np.ndarray, windows: Windows, **options: object) -> Hypothesis:
     blocks = np.array_split(samples, 7)
-    with StaticFeatures(blocks, FeatureExtractor(without_speaker(model.features)), "x") as static:
+    with StaticFeatures(blocks, FeatureExtractor(model.features), "x") as static:
         return recognise(model, decoder, static, len(samples) / RATE, "x", windows=windows, **options)
 
 
@@ -110,7 +110,7 @@ def test_one_window_is_what_the_decoder_finds(bidirectional, head):
     decoder, samples = make_decoder(model), sounds(4)
     static = FeatureExtractor(model.features)(Waveform(samples, RATE))
     by_frame = None if head == "ctc" else model.outputs_by_frame(static).frame_log_probs
-    feats = finish(static, None, model.features)
+    feats = full_features(static, None, model.features)
     expected = decoder("x", model.log_probs(static), feats, 4.0, by_frame)
     assert_same(run(model, decoder, samples, Windows()), expected, num_phones=10)
     untimed = run(model, decoder, samples, Windows(), with_times=False)

@@ -16,7 +16,7 @@ from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import FeatureLoader, finish, pooled_stats
+from asrkit.features.pipeline import FeatureLoader, full_features, pooled_stats
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.training.augment import Augmenter, add_noise, change_speed, coloured_noise
@@ -119,7 +119,7 @@ def test_features_and_statistics_by_brute_force(data_dir: Path, cmvn: str, speed
     extract = FeatureExtractor(config, warp)
     static = {utt_id: extract(change_speed(audio_of(data_dir, utt_id), speed)) for utt_id in UTTS}
     speakers = sum(accumulate(static[utt_id]) for utt_id in ("spk2-0", "spk2-1", "spk2-2"))
-    expected = finish(static["spk2-1"], pooled_stats(data_dir) if cmvn == "global" else speakers, config)
+    expected = full_features(static["spk2-1"], pooled_stats(data_dir) if cmvn == "global" else speakers, config)
     np.testing.assert_allclose(feats, expected, atol=1e-4)
     if cmvn == "speaker":
         everything = [made(utt_id, Draws(2, 0))[0] for utt_id in ("spk2-0", "spk2-1", "spk2-2")]
@@ -137,11 +137,11 @@ def test_of_a_speaker_with_much_speech_the_longest_are_measured(
     static = {utt_id: extract(audio_of(data_dir, utt_id)) for utt_id in ("spk1-0", "spk1-1", "spk1-2")}
     longest = accumulate(static["spk1-2"]) + accumulate(static["spk1-1"])  # 78 frames and 68, then 58
     for utt_id, expected in (("all", longest + accumulate(static["spk1-0"])), ("two", longest)):
-        same = np.allclose(feats, finish(static["spk1-0"], expected, FeatureConfig()), atol=1e-4)
+        same = np.allclose(feats, full_features(static["spk1-0"], expected, FeatureConfig()), atol=1e-4)
         assert same == (utt_id == "all")
     monkeypatch.setattr("asrkit.training.augment._STATS_FRAMES", 140)
     feats, _ = augmenter(data_dir, AugmentConfig(vtlp=0.1))("spk1-0", Draws(0, 0))
-    np.testing.assert_allclose(feats, finish(static["spk1-0"], longest, FeatureConfig()), atol=1e-4)
+    np.testing.assert_allclose(feats, full_features(static["spk1-0"], longest, FeatureConfig()), atol=1e-4)
 
 
 @pytest.mark.parametrize("speed", [0.8, 0.9, 1.1, 1.2])

@@ -1,0 +1,104 @@
+"""A choice by name is made in its registry: nowhere else does the package compare the names of such a choice."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import asrkit
+from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
+
+PACKAGE = Path(asrkit.__file__).parent
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The `names` that settings choose by, and the file of the `registry` that turns them into objects.
+
+    `other_meanings`: comparisons, as file and source text, in which a name is another word that looks the same.
+    """
+
+    names: tuple[str, ...]
+    registry: str
+    other_meanings: frozenset[tuple[str, str]] = frozenset()
+
+
+CHOICES = {
+    "CMVN mode": Choice(
+        get_args(CmvnMode), "features/cmvn.py", frozenset({("corpora/own.py", "'speaker' in columns")})
+    ),
+}
+
+
+def compared_strings(node: ast.AST) -> Iterator[str]:
+    """The strings that one syntax node compares something with: by ==, !=, in, not in, or a case of a match."""
+    if isinstance(node, ast.Compare):
+        if all(isinstance(op, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for op in node.ops):
+            operands = [node.left, *node.comparators]
+            yield from (string for operand in operands for string in literal_strings(operand))
+    elif isinstance(node, ast.MatchValue):
+        yield from literal_strings(node.value)
+
+
+def literal_strings(node: ast.expr) -> Iterator[str]:
+    """The strings that an expression consists of: one, or those of a tuple, list, set or dictionary."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.Tuple | ast.List | ast.Set):
+        yield from (string for element in node.elts for string in literal_strings(element))
+    elif isinstance(node, ast.Dict):
+        yield from (string for key in node.keys if key is not None for string in literal_strings(key))
+
+
+def comparison_faults(package_dir: Path, choices: dict[str, Choice]) -> list[str]:
+    """One line for each comparison under `package_dir` with a name of `choices` outside its registry."""
+    faults = []
+    for path in sorted(package_dir.rglob("*.py")):
+        file = path.relative_to(package_dir).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            strings = set(compared_strings(node))
+            for kind, choice in choices.items():
+                is_other = (file, ast.unparse(node)) in choice.other_meanings
+                if file != choice.registry and not is_other and strings.intersection(choice.names):
+                    faults.append(f"{file}:{node.lineno}: compares a {kind}: {ast.unparse(node)}")
+    return faults
+
+
+def test_names_of_choices_are_compared_in_their_registries_alone() -> None:
+    assert comparison_faults(PACKAGE, CHOICES) == []
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
+def test_the_table_of_choices_is_up_to_date(choice: Choice) -> None:
+    assert (PACKAGE / choice.registry).is_file()
+    for file, comparison in choice.other_meanings:
+        nodes = ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8")))
+        assert comparison in {ast.unparse(node) for node in nodes if isinstance(node, ast.Compare | ast.MatchValue)}
+
+
+def test_registries_hold_the_names_of_their_settings() -> None:
+    assert tuple(NORMALIZATIONS) == get_args(CmvnMode)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "config.cmvn == 'speaker'",
+        "'speaker' != config.cmvn",
+        "config.cmvn in ('running', 'speaker')",
+        "config.cmvn not in ['speaker']",
+        "config.cmvn in {'speaker': 1}",
+        "match config.cmvn:\n    case 'running' | 'speaker':\n        pass",
+    ],
+)
+def test_a_comparison_is_found(tmp_path: Path, source: str) -> None:
+    choices = {"mode": Choice(("speaker",), "registry.py", frozenset({("b.py", "'speaker' in columns")}))}
+    (tmp_path / "registry.py").write_text(source, encoding="utf-8")
+    (tmp_path / "b.py").write_text("'speaker' in columns\nmode = 'speaker'\nf(reduction='speaker')", encoding="utf-8")
+    assert comparison_faults(tmp_path, choices) == []
+    (tmp_path / "a.py").write_text(f"pass\n{source}", encoding="utf-8")
+    (fault,) = comparison_faults(tmp_path, choices)
+    assert fault.startswith(("a.py:2: compares a mode", "a.py:3: compares a mode"))
