@@ -1,34 +1,32 @@
 """Audio files of any format to mono waveforms on the int16 scale, which is Kaldi's."""
 
+from asrkit.audio.access import AudioAccess, is_pipe
+from asrkit.audio.endings import AUDIO_ENDINGS, UNREADABLE_AUDIO_ENDINGS
 from asrkit.audio.read import (
-    AUDIO_SUFFIXES,
     END_TOLERANCE,
+    AudioInfo,
     AudioStream,
     Channel,
     audio_duration,
     audio_info,
     check_channel,
-    entry_duration,
-    entry_info,
-    is_pipe,
-    load_entry,
     open_audio,
     read_audio,
-    resample,
 )
+from asrkit.audio.resample import resample
 
 __all__ = [
-    "AUDIO_SUFFIXES",
+    "AUDIO_ENDINGS",
     "END_TOLERANCE",
+    "UNREADABLE_AUDIO_ENDINGS",
+    "AudioAccess",
+    "AudioInfo",
     "AudioStream",
     "Channel",
     "audio_duration",
     "audio_info",
     "check_channel",
-    "entry_duration",
-    "entry_info",
     "is_pipe",
-    "load_entry",
     "open_audio",
     "read_audio",
     "resample",

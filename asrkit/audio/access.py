@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from asrkit.audio.read import Channel, entry_duration, entry_info, is_pipe, load_entry
+from asrkit.audio.read import AudioInfo, Channel, decode, open_file, stream_info
+from asrkit.errors import AudioError
 from asrkit.types import Waveform
 
 
 @dataclass(frozen=True)
 class AudioAccess:
     """Passed whole to whatever reads the audio of a data directory.
+
+    An entry is what a line of wav.scp names: a path, or a Kaldi pipe (`command |`).
 
     Attributes:
         root: where relative paths of wav.scp start and commands run; None is the current directory.
@@ -27,25 +35,64 @@ class AudioAccess:
     def load(
         self, entry: str, *, sample_rate: int | None = None, start: float | None = None, end: float | None = None
     ) -> Waveform:
-        """Decode what a line of wav.scp names; arguments and errors are load_entry's."""
-        return load_entry(
-            entry,
-            root=self.root,
-            allow_pipes=self.allow_pipes,
-            sample_rate=sample_rate,
-            channel=self.channel,
-            start=start,
-            end=end,
-        )
+        """Decode an entry.
 
-    def info(self, entry: str) -> tuple[int, int, int]:
-        """Samples a channel, sampling rate in Hz and number of channels. Raises AudioError as `load`."""
-        return entry_info(entry, root=self.root, allow_pipes=self.allow_pipes)
+        `start` and `end`, in seconds, cut a part out before the rate is changed to `sample_rate` (Hz). An `end` up to
+        END_TOLERANCE past the recording is taken as its end.
 
-    def duration(self, entry: str) -> float:
-        """Length in seconds. Raises AudioError as `load`."""
-        return entry_duration(entry, root=self.root, allow_pipes=self.allow_pipes)
+        Raises:
+            AudioError: as `read_audio`; a pipe without `allow_pipes`; a command that fails; a part that is empty or
+                lies outside the recording.
+        """
+        with self._open(entry) as (stream, name):
+            return decode(stream, name, sample_rate, self.channel, start, end)
+
+    def info(self, entry: str) -> AudioInfo:
+        """Length, sampling rate and number of channels of an entry. Raises AudioError as `load`."""
+        with self._open(entry) as (stream, name):
+            return stream_info(stream, name)
+
+    def may_read(self, entry: str) -> bool:
+        """Whether the entry is a file, or a pipe that may be run."""
+        return self.allow_pipes or not is_pipe(entry)
 
     def path(self, entry: str) -> str:
-        """The file that an entry names, or the pipe as it is."""
+        """The file that an entry names; a pipe as it is."""
         return entry if is_pipe(entry) else os.path.join(self.root or "", entry)
+
+    @contextlib.contextmanager
+    def _open(self, entry: str) -> Iterator[tuple[BinaryIO, str]]:
+        """The entry's content as a file, and its name in messages."""
+        entry = entry.strip()
+        if is_pipe(entry):
+            with self._run_pipe(entry) as stream:
+                yield stream, entry
+            return
+        path = self.path(entry)
+        with open_file(path) as stream:
+            yield stream, path
+
+    @contextlib.contextmanager
+    def _run_pipe(self, entry: str) -> Iterator[BinaryIO]:
+        """Run a command and give its output as a file."""
+        if not self.allow_pipes:
+            raise AudioError(f"{entry}: a pipe, which is run only with --allow-pipes; give it if you trust this data")
+        if not entry.endswith("|"):
+            raise AudioError(f"{entry}: an output pipe; expected a path or `command |`")
+        with tempfile.TemporaryFile(buffering=0) as output:
+            done = subprocess.run(
+                entry[:-1], shell=True, cwd=self.root, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE
+            )
+            if done.returncode != 0:
+                said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+                raise AudioError(f"{entry}: the command failed with status {done.returncode}{said and f' ({said})'}")
+            if os.fstat(output.fileno()).st_size == 0:
+                raise AudioError(f"{entry}: the command printed nothing; expected audio")
+            output.seek(0)
+            with open(output.fileno(), "rb", closefd=False) as stream:
+                yield stream
+
+
+def is_pipe(entry: str) -> bool:
+    """Whether an entry of wav.scp is a command whose output is the audio, or would be taken for one by Kaldi."""
+    return entry.rstrip().endswith("|") or entry.lstrip().startswith("|")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from asrkit.audio import load_entry, read_audio
+from asrkit.audio import AudioAccess, read_audio
 from asrkit.cli.options import add_audio_options, add_channel, add_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError, DataError
@@ -80,11 +80,11 @@ def _jobs(args: argparse.Namespace) -> list[_Job]:
     if args.data is not None:
         if args.files:
             raise ConfigError(f"{args.files[0]}: with --data the audio is that of the data directory; leave it out")
-        data = load_data_dir(args.data, root=args.audio_root, allow_pipes=args.allow_pipes)
-        options = {"root": args.audio_root, "allow_pipes": args.allow_pipes, "channel": args.channel}
+        audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
+        data = load_data_dir(args.data, audio)
         jobs = []
         for utt in data.utterances():
-            load = partial(load_entry, utt.audio, start=utt.start, end=utt.end, **options)
+            load = partial(audio.load, utt.audio, start=utt.start, end=utt.end)
             jobs.append(_Job(utt.utt_id, utt.utt_id, utt.phones, load))
         return jobs
     if not args.files:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from asrkit.audio import AudioAccess
 from asrkit.cli.options import add_audio_options, add_channel, add_config, add_force, add_nj
 from asrkit.errors import AsrkitError, raise_if_any
 
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     features = load_config(args.config, ExperimentConfig, args.overrides).features
     if args.backend is not None:
         features = replace(features, backend=args.backend)
+    audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
     faults: list[str] = []
     for data_dir in args.data_dirs:
         try:
@@ -43,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
                 data_dir,
                 features,
                 num_jobs=args.nj,
-                root=args.audio_root,
-                allow_pipes=args.allow_pipes,
-                channel=args.channel,
+                audio=audio,
                 force=args.force,
             )
         except AsrkitError as error:

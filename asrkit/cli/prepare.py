@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from asrkit.audio import entry_duration
+from asrkit.audio import AudioAccess
 from asrkit.cli.options import add_force, add_nj
 from asrkit.corpora import farsdat, mini, own, speechocean762, timit
 from asrkit.corpora.common import Corpus
@@ -258,7 +258,7 @@ def _durations(sets: Mapping[str, list[Utterance]]) -> dict[str, float]:
     faults = []
     for entry in {utt.audio: None for utts in sets.values() for utt in utts}:
         try:
-            recordings[entry] = entry_duration(entry)
+            recordings[entry] = AudioAccess().info(entry).duration
         except AudioError as error:
             faults.append(str(error))
     raise_if_any(faults, AudioError)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from asrkit.audio import AUDIO_SUFFIXES, open_audio
+from asrkit.audio import AUDIO_ENDINGS, open_audio
 from asrkit.cli.options import add_channel, add_model, add_nj, positive_int
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
@@ -148,9 +148,9 @@ def _of_path(path: str) -> list[Input]:
     found = []
     for parent, directories, names in os.walk(path):
         directories.sort()
-        found += [Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in AUDIO_SUFFIXES]
+        found += [Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in AUDIO_ENDINGS]
     if not found:
-        endings = " ".join(sorted(AUDIO_SUFFIXES))
+        endings = " ".join(sorted(AUDIO_ENDINGS))
         return [Input(path, "", f"{location(path)}a directory without audio; expected files that end in {endings}")]
     print(f"{path}: {len(found)} audio file{'s' * (len(found) != 1)}", file=sys.stderr, flush=True)
     return [Input(str(file), file.relative_to(path).with_suffix("").as_posix()) for file in found]

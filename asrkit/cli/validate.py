@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from asrkit.audio import AudioAccess
 from asrkit.cli.options import add_audio_options, add_channel
 from asrkit.lang.tokens import TokenTable
-from asrkit.stages.validation import inspect_data_dir
+from asrkit.stages.validation import validate
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if path is None and (args.data_dir.absolute().parent / "tokens.txt").exists():
         path = args.data_dir.absolute().parent / "tokens.txt"
     tokens = None if path is None else TokenTable.read(path)
-    found = inspect_data_dir(
-        args.data_dir, tokens=tokens, root=args.audio_root, allow_pipes=args.allow_pipes, channel=args.channel
-    )
+    found = validate(args.data_dir, tokens=tokens, audio=AudioAccess(args.audio_root, args.allow_pipes, args.channel))
     for fault in found.faults:
         print(fault)
     num_phones = sum(len(phones) for phones in found.data.text.values())

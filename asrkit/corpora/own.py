@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from asrkit.audio import END_TOLERANCE, audio_info
+from asrkit.audio import AUDIO_ENDINGS, END_TOLERANCE, UNREADABLE_AUDIO_ENDINGS, audio_info
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.speaker_split import hold_out, is_list
 from asrkit.corpora.table import SET_NAMES, Row, base_of, read_table
@@ -25,13 +25,7 @@ from asrkit.types import PhoneTime, Utterance
 LABEL_KINDS = ("TextGrid", "phn", "lab", "ctm")
 _MANY_PHONES = 200  # no language has as many; a narrow transcription may
 
-# Endings of files that are meant to be audio, whether they can be read or not; the content tells the format.
-_AUDIO = frozenset(
-    (
-        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".sph", ".nist"),
-        *(".w64", ".rf64", ".caf", ".m4a", ".aac", ".wma"),
-    )
-)
+_AUDIO = AUDIO_ENDINGS | UNREADABLE_AUDIO_ENDINGS
 _LABEL_OF_ENDING = {f".{kind}".lower(): kind for kind in LABEL_KINDS}
 _TABLES = (".csv", ".tsv")
 

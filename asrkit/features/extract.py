@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.audio import Channel, is_pipe, load_entry
+from asrkit.audio import AudioAccess, is_pipe
 from asrkit.errors import AsrkitError, DataError, raise_if_any
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
@@ -61,22 +61,8 @@ class _Job:
 class _Extract:
     """Makes the archive of a job; runs in worker processes. What is wrong with its audio is returned, a line each."""
 
-    def __init__(
-        self,
-        data_dir: Path,
-        config: FeatureConfig,
-        root: Path | None = None,
-        allow_pipes: bool = False,
-        channel: Channel = "error",
-    ) -> None:
-        self.data_dir = data_dir
-        self.config = config
-        self.options = {
-            "root": root,
-            "allow_pipes": allow_pipes,
-            "sample_rate": config.sample_rate,
-            "channel": channel,
-        }
+    def __init__(self, data_dir: Path, config: FeatureConfig, audio: AudioAccess) -> None:
+        self.data_dir, self.config, self.audio = data_dir, config, audio
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
@@ -117,7 +103,9 @@ class _Extract:
 
     def _load(self, source: _Source) -> Waveform | str:
         try:
-            return load_entry(source.audio, start=source.start, end=source.end, **self.options)
+            return self.audio.load(
+                source.audio, sample_rate=self.config.sample_rate, start=source.start, end=source.end
+            )
         except AsrkitError as error:
             return _one_line(error, source)
 
@@ -146,30 +134,27 @@ def extract_data_dir(
     config: FeatureConfig,
     *,
     num_jobs: int,
-    root: str | Path | None = None,
-    allow_pipes: bool = False,
-    channel: Channel = "error",
+    audio: AudioAccess = AudioAccess(),
     force: bool = False,
 ) -> bool:
     """Write the features of all utterances of `data_dir` into it; return False when they were up to date already.
 
     Writes feats.N.ark, feats.scp, feats.json (the settings), cmvn.ark, cmvn.scp (statistics by speaker) and
     utt2num_frames, the same bytes for any `num_jobs`. feats.scp appears last, and only when no utterance failed; a
-    later call goes on with the archives that are not done. Reads wav.scp, utt2spk and segments (if there); relative
-    audio paths start at `root` (default: the current directory). Audio of another sampling rate is resampled;
-    `channel` is `read_audio`'s. Memory does not grow with the amount of audio.
+    later call goes on with the archives that are not done. Reads wav.scp, utt2spk and segments (if there), and the
+    audio by way of `audio`; that of another sampling rate is resampled. Memory does not grow with the amount of audio.
 
     Raises:
         DataError: faults of those tables, every utterance whose audio cannot be used, a line for each; or files that
             cannot be written.
         ConfigError: the backend cannot be loaded, or lacks a setting.
     """
-    data_dir, root = Path(data_dir), None if root is None else Path(root)
+    data_dir = Path(data_dir)
     extractor = FeatureExtractor(config)
-    sources = _read_sources(data_dir, allow_pipes)
+    sources = _read_sources(data_dir, audio)
     settings = {"data_dir": os.path.abspath(data_dir), "backend": extractor.backend, **config.static_settings()}
-    settings["channel"] = channel
-    jobs = _divide(sources, settings, root)
+    settings["channel"] = audio.channel
+    jobs = _divide(sources, settings, audio)
     tables = [data_dir / name for name in ("wav.scp", "utt2spk", "segments")]
     inputs = {
         "jobs": [job.inputs for job in jobs],
@@ -185,7 +170,7 @@ def extract_data_dir(
         todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
         _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
         isolate = extractor.backend != "native"  # a matrix product's last digits depend on the number of threads
-        extract = _Extract(data_dir, replace(config, backend=extractor.backend), root, allow_pipes, channel)
+        extract = _Extract(data_dir, replace(config, backend=extractor.backend), audio)
         description = f"extract {data_dir}, archives"
         results = map_ordered(extract, todo, num_jobs, description=description, chunk_size=1, isolate=isolate)
         faults = [fault for job_faults in results for fault in job_faults]
@@ -193,8 +178,9 @@ def extract_data_dir(
             kept = f"{len(faults)} of {len(sources)} utterances failed; no feats.scp was written"
             faults.append(f"{data_dir}: {kept} (finished archives are kept for the next try)")
         raise_if_any(faults)
-        audio = {"channel": channel, "audio_root": None if root is None else os.path.abspath(root)}
-        _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()})
+        root = None if audio.root is None else os.path.abspath(audio.root)
+        access = {"channel": audio.channel, "audio_root": root}
+        _join(data_dir, jobs, {"backend": extractor.backend, **access, **config.static_settings()})
         write_stamp(data_dir / _STAMP, inputs)
         shutil.rmtree(data_dir / _JOBS)
     except OSError as error:
@@ -202,7 +188,7 @@ def extract_data_dir(
     return True
 
 
-def _divide(sources: list[_Source], settings: dict[str, object], root: Path | None) -> list[_Job]:
+def _divide(sources: list[_Source], settings: dict[str, object], access: AudioAccess) -> list[_Job]:
     """Jobs of about equal numbers of utterances, in order; their number depends on that of the utterances alone."""
     num_jobs = min(_MAX_ARCHIVES, -(-len(sources) // _UTTS_PER_ARCHIVE))
     bounds = [len(sources) * number // num_jobs for number in range(num_jobs + 1)]
@@ -212,7 +198,7 @@ def _divide(sources: list[_Source], settings: dict[str, object], root: Path | No
         for source in sources[begin:end]:
             audio = source.audio
             if not is_pipe(audio):
-                path = os.path.abspath(os.path.join(root or "", audio))
+                path = os.path.abspath(access.path(audio))
                 audio = f"{path} {file_signature(path)}"
             digest.update(f"{astuple(source)} {audio}\n".encode())
         jobs.append(_Job(number, tuple(sources[begin:end]), digest.hexdigest()))
@@ -262,7 +248,7 @@ def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object]) -> None
     write_table(data_dir / "feats.scp", feats)
 
 
-def _read_sources(data_dir: Path, allow_pipes: bool) -> list[_Source]:
+def _read_sources(data_dir: Path, audio: AudioAccess) -> list[_Source]:
     """The utterances of a data directory, sorted. Raises DataError with all faults of wav.scp, utt2spk and segments."""
     missing = [name for name in ("wav.scp", "utt2spk") if not (data_dir / name).is_file()]
     raise_if_any([f"{data_dir / name}: not found; made by stage 0 (asrkit prepare)" for name in missing])
@@ -283,7 +269,7 @@ def _read_sources(data_dir: Path, allow_pipes: bool) -> list[_Source]:
                 continue
         if recording not in wav:
             faults.append(f"{data_dir / 'wav.scp'}: no line for recording {recording} of {utt}")
-        elif is_pipe(wav[recording]) and not allow_pipes:
+        elif not audio.may_read(wav[recording]):
             faults.append(f"{data_dir / 'wav.scp'}: {recording} is a pipe; give --allow-pipes if you trust this data")
         else:
             sources.append(_Source(utt, utt2spk.get(utt, ""), wav[recording], start, end))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asrkit.audio import is_pipe
+from asrkit.audio import AudioAccess, is_pipe
 from asrkit.errors import DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_dir
 from asrkit.io.scp import scan_lines, scan_table, split_fields, write_table
@@ -60,23 +60,21 @@ class DataDir:
 LineNumbers = dict[str, dict[str, int]]
 
 
-def load_data_dir(path: str | Path, *, root: str | Path | None = None, allow_pipes: bool = False) -> DataDir:
+def load_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> DataDir:
     """Read a data directory; wav.scp, text and utt2spk must be there, the rest may be.
 
-    `root` is where relative paths of wav.scp start (default: the current directory). No audio is opened.
+    `audio` says where relative paths of wav.scp start and whether pipes are admitted. No audio is opened.
 
     Raises:
         DataError: every fault of every file, and every utterance, recording or speaker that is in one file
             and not in another; a line for each.
     """
-    data, _, faults = parse_data_dir(path, root=root, allow_pipes=allow_pipes)
+    data, _, faults = parse_data_dir(path, audio)
     raise_if_any(faults)
     return data
 
 
-def parse_data_dir(
-    path: str | Path, *, root: str | Path | None = None, allow_pipes: bool = False
-) -> tuple[DataDir, LineNumbers, list[str]]:
+def parse_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> tuple[DataDir, LineNumbers, list[str]]:
     """As `load_data_dir`, but gives what could be read, the line numbers and the faults instead of raising."""
     path = Path(path)
     if not path.is_dir():
@@ -109,11 +107,10 @@ def parse_data_dir(
     spk2utt = table("spk2utt")
     spk2gender = table("spk2gender")
 
-    base = os.path.abspath(root or "")
     for rec, entry in wav.items():
         if not is_pipe(entry):
-            wav[rec] = os.path.join(base, entry) if entry else ""
-        elif not allow_pipes:
+            wav[rec] = os.path.join(os.path.abspath(audio.path("")), entry) if entry else ""
+        elif not audio.allow_pipes:
             faults.append(
                 f"{where('wav.scp', rec)}{rec} is a pipe; give --allow-pipes to run it, if you trust this data"
             )

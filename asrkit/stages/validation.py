@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from asrkit.audio import END_TOLERANCE, Channel, check_channel, entry_info, is_pipe
+from asrkit.audio import END_TOLERANCE, AudioAccess, check_channel
 from asrkit.errors import AudioError, DataError, location
 from asrkit.formats.data_dir import DataDir, LineNumbers, parse_data_dir
 from asrkit.io.ark import ArkReader
@@ -24,42 +25,22 @@ class Inspection:
     faults: list[str]
 
 
-def validate_data_dir(
-    path: str | Path,
-    *,
-    tokens: TokenTable | None = None,
-    root: str | Path | None = None,
-    allow_pipes: bool = False,
-    channel: Channel = "error",
-) -> list[str]:
-    """Every fault of a data directory, as `file:line: ...`; an empty list when there is none."""
-    return inspect_data_dir(path, tokens=tokens, root=root, allow_pipes=allow_pipes, channel=channel).faults
-
-
-def inspect_data_dir(
-    path: str | Path,
-    *,
-    tokens: TokenTable | None = None,
-    root: str | Path | None = None,
-    allow_pipes: bool = False,
-    channel: Channel = "error",
-) -> Inspection:
+def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: AudioAccess = AudioAccess()) -> Inspection:
     """Check everything that can be checked without decoding audio (pipes excepted) and count what is there.
 
     Args:
+        path: the data directory.
         tokens: the phones that may occur; None admits all.
-        root: where relative paths of wav.scp start (default: the current directory).
-        allow_pipes: run the commands in wav.scp.
-        channel: which channel is to be read, as in `asrkit.audio.read_audio`; audio without it is a fault.
+        audio: how to reach the audio; audio without the channel that it names is a fault.
     """
-    data, lines, faults = parse_data_dir(path, root=root, allow_pipes=allow_pipes)
+    data, lines, faults = parse_data_dir(path, audio)
     for name, keys in (("feats.scp", data.utt2spk.keys()), ("cmvn.scp", data.spk2utt().keys())):
         if (data.path / name).exists():
             faults += _archive_faults(data.path / name, keys, lines)
     faults += _unsorted(data, lines)
     if tokens is not None:
         faults += _unknown_phones(data, tokens, lines)
-    durations, audio_faults = _durations(data, lines, root, allow_pipes, channel)
+    durations, audio_faults = _durations(data, lines, audio)
     faults += audio_faults
     faults += _wrong_times(data, durations, lines)
     return Inspection(data, sum(durations.values()), faults)
@@ -89,7 +70,7 @@ def _unknown_phones(data: DataDir, tokens: TokenTable, lines: LineNumbers) -> li
     return faults
 
 
-def _archive_faults(scp: Path, keys: set[str], lines: LineNumbers) -> list[str]:
+def _archive_faults(scp: Path, keys: Collection[str], lines: LineNumbers) -> list[str]:
     """Faults of feats.scp or cmvn.scp, which should hold `keys`; notes its line numbers in `lines`."""
     faults: list[str] = []
     rows = {key: line for line, key, _ in scan_table(scp, faults)}
@@ -110,18 +91,16 @@ def _archive_faults(scp: Path, keys: set[str], lines: LineNumbers) -> list[str]:
     return faults
 
 
-def _durations(
-    data: DataDir, lines: LineNumbers, root: str | Path | None, allow_pipes: bool, channel: Channel
-) -> tuple[dict[str, float], list[str]]:
+def _durations(data: DataDir, lines: LineNumbers, audio: AudioAccess) -> tuple[dict[str, float], list[str]]:
     """Seconds of each utterance whose audio can be opened and holds it, and the faults of the audio."""
     faults: list[str] = []
     recordings: dict[str, float] = {}
     for rec, entry in data.wav.items():
-        if entry and (allow_pipes or not is_pipe(entry)):
+        if entry and audio.may_read(entry):
             try:
-                num_samples, sample_rate, num_channels = entry_info(entry, root=root, allow_pipes=allow_pipes)
-                recordings[rec] = num_samples / sample_rate
-                check_channel(num_channels, channel, entry)
+                info = audio.info(entry)
+                recordings[rec] = info.duration
+                check_channel(info.num_channels, audio.channel, entry)
             except AudioError as error:
                 faults.append(f"{location(data.path / 'wav.scp', lines['wav.scp'][rec])}{rec}: {error}")
     if not lines.get("segments"):

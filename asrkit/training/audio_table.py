@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.audio import Channel, audio_info, is_pipe, load_entry
+from asrkit.audio import AudioAccess, audio_info, is_pipe
 from asrkit.errors import location, raise_if_any
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.scp import split_fields
@@ -21,15 +21,10 @@ from asrkit.types import Waveform
 class AudioTable:
     """Waveforms of utterances by id. Keeps a few tens of bytes an utterance; can be sent to another process."""
 
-    def __init__(
-        self, data_dir: str | Path, sample_rate: int, *, root: str | Path | None = None, channel: Channel = "error"
-    ) -> None:
-        """`root` is where relative paths of wav.scp start; `channel` is `read_audio`'s.
-
-        Raises DataError for tables that are missing or faulty.
-        """
+    def __init__(self, data_dir: str | Path, sample_rate: int, audio: AudioAccess = AudioAccess()) -> None:
+        """`sample_rate` in Hz is that of the waveforms. Raises DataError for tables that are missing or faulty."""
         self.data_dir = Path(data_dir)
-        self._options = {"sample_rate": sample_rate, "root": root, "channel": channel}
+        self._sample_rate, self._audio = sample_rate, audio
         self._wav = LazyTable(self.data_dir / "wav.scp")
         segments = self.data_dir / "segments"
         self._segments = LazyTable(segments) if segments.is_file() else None
@@ -53,7 +48,7 @@ class AudioTable:
                 faults.append(
                     f"{location(wav_scp)}{recording} is a pipe; to compute with it, write its audio to a file"
                 )
-            elif not os.path.isfile(os.path.join(self._options["root"] or "", entry)):
+            elif not os.path.isfile(self._audio.path(entry)):
                 faults.append(f"{location(wav_scp)}{recording}: {entry}: no such file")
         raise_if_any(faults)
 
@@ -62,13 +57,16 @@ class AudioTable:
 
         That is all audio but WAV and SPHERE files at the sampling rate wanted. The archive takes 4 bytes a sample.
         """
-        names = [os.path.join(self._options["root"] or "", entry) for _, entry in self._wav.rows()]
-        if _is_quick(names[0], self._options["sample_rate"]):
+        names = [self._audio.path(entry) for _, entry in self._wav.rows()]
+        if _is_quick(names[0], self._sample_rate):
             return
         ark, scp, stamp = (self.data_dir / f".audio.{ending}" for ending in ("ark", "scp", "stamp"))
         tables = [path for path in (self._wav.path, self.data_dir / "segments") if path.is_file()]
-        inputs = {"options": self._options, "tables": [file_digest(path) for path in tables]}
-        inputs["audio"] = fingerprint({name: file_signature(name) for name in names})
+        inputs = {
+            "options": {"sample_rate": self._sample_rate, "root": self._audio.root, "channel": self._audio.channel},
+            "tables": [file_digest(path) for path in tables],
+            "audio": fingerprint({name: file_signature(name) for name in names}),
+        }
         if not is_current(stamp, inputs, [ark, scp]):
             num_jobs = len(os.sched_getaffinity(0))
             decoded = map_ordered(self._samples, utt_ids, num_jobs, description=f"decode audio of {self.data_dir}")
@@ -82,13 +80,13 @@ class AudioTable:
         return self[utt_id].samples
 
     def __getitem__(self, utt_id: str) -> Waveform:
-        """Decode an utterance. Raises KeyError, and AudioError as `load_entry`."""
+        """Decode an utterance. Raises KeyError, and AudioError as `AudioAccess.load`."""
         if self._decoded is not None:
-            return Waveform(np.require(self._decoded[utt_id], np.float32, "CA"), self._options["sample_rate"])
+            return Waveform(np.require(self._decoded[utt_id], np.float32, "CA"), self._sample_rate)
         if self._segments is None:
-            return load_entry(self._wav[utt_id], **self._options)
+            return self._audio.load(self._wav[utt_id], sample_rate=self._sample_rate)
         recording, start, end = _parse_segment(self._segments[utt_id])
-        return load_entry(self._wav[recording], start=start, end=end, **self._options)
+        return self._audio.load(self._wav[recording], sample_rate=self._sample_rate, start=start, end=end)
 
 
 def _is_quick(path: str, sample_rate: int) -> bool:

@@ -10,10 +10,12 @@ Legend: T frames, D static features.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import soxr
 
+from asrkit.audio import AudioAccess
 from asrkit.errors import DataError
 from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
@@ -67,8 +69,9 @@ class Augmenter:
                 f"{feats.data_dir / 'feats.json'}: not found; training.augment computes features anew and has to know "
                 "how these were made: make them with asrkit extract, or leave speeds, vtlp and noise_prob out"
             )
-        options = {"root": feats.made_with.get("audio_root"), "channel": feats.made_with.get("channel", "error")}
-        audio = AudioTable(feats.data_dir, feats.config.sample_rate, **options)
+        root = feats.made_with.get("audio_root")
+        access = AudioAccess(root and Path(root), channel=feats.made_with.get("channel", "error"))
+        audio = AudioTable(feats.data_dir, feats.config.sample_rate, access)
         audio.check(feats.utt_ids)
         audio.decode_once(feats.utt_ids)
         return cls(config, feats, audio)

@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 from asrkit._native import kernel
-from asrkit.audio import load_entry, read_audio
+from asrkit.audio import AudioAccess, read_audio
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
@@ -58,7 +58,7 @@ def load_speech(num_utts: int) -> tuple[str, list[np.ndarray]]:
         return "generated", [make_speech(rng.uniform(1.5, 7), seed) for seed in range(num_utts)]
     entries = sorted(read_table(corpus / "train" / "wav.scp").items())
     chosen = [entries[i * len(entries) // num_utts][1] for i in range(min(num_utts, len(entries)))]
-    samples = [load_entry(entry, root=corpus, sample_rate=RATE).samples for entry in chosen]
+    samples = [AudioAccess(corpus).load(entry, sample_rate=RATE).samples for entry in chosen]
     return "speechocean762", [np.round(utt).astype(np.float32) for utt in samples]
 
 

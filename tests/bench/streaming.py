@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.audio import load_entry
+from asrkit.audio import AudioAccess
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
 from asrkit.errors import DataError, raise_if_any
@@ -105,7 +105,7 @@ def load_data(directory: Path, num_utts: int, silences: frozenset[str]) -> tuple
     raise_if_any(faults, DataError)
     chosen = sorted(entries)[:: max(len(entries) // num_utts, 1)][:num_utts]
     onsets = [next(label.start for label in labels[utt] if label.phone not in silences) for utt in chosen]
-    return [load_entry(entries[utt], sample_rate=RATE).samples for utt in chosen], onsets
+    return [AudioAccess().load(entries[utt], sample_rate=RATE).samples for utt in chosen], onsets
 
 
 def main() -> None:

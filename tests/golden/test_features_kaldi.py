@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asrkit.audio import load_entry, resample
+from asrkit.audio import AudioAccess, resample
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mel import mel_filters
 from asrkit.features.mfcc import FeatureExtractor
@@ -174,7 +174,7 @@ def speech() -> dict[int, list[Waveform]]:
         pytest.skip(f"{corpus}: not found; set ASRKIT_SHARED to the directory that holds data/speechocean762")
     lines = sorted((corpus / "train" / "wav.scp").read_text(encoding="utf-8").split("\n"))
     entries = [line.split()[1] for line in lines if line][::40][:30]
-    waveforms = [load_entry(entry, root=corpus) for entry in entries]
+    waveforms = [AudioAccess(corpus).load(entry) for entry in entries]
     return {rate: [resample(waveform, rate) for waveform in waveforms] for rate in (8000, 11025, 16000)}
 
 

@@ -11,7 +11,8 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asrkit.audio import read as audio
+from asrkit.audio import AudioAccess, Channel, read
+from asrkit.audio.wav import plain_wav
 from asrkit.errors import AudioError
 
 
@@ -33,9 +34,9 @@ wavs = st.builds(
 )
 
 
-def outcome(path: Path, **options: object) -> np.ndarray | str:
+def outcome(path: Path, channel: Channel, **part: float) -> np.ndarray | str:
     try:
-        waveform = audio.load_entry(str(path), **options)
+        waveform = AudioAccess(channel=channel).load(str(path), **part)
     except AudioError as error:
         return str(error)
     assert waveform.samples.dtype == np.float32
@@ -52,7 +53,7 @@ def outcome(path: Path, **options: object) -> np.ndarray | str:
     st.sampled_from([{}, {"start": 0.001}, {"start": 0.0005, "end": 0.002}]),
 )
 def test_the_same_as_the_long_way(
-    tmp_path: Path, content: bytes, damage: list[tuple[int, int]], cut: int, channel: object, part: dict
+    tmp_path: Path, content: bytes, damage: list[tuple[int, int]], cut: int, channel: Channel, part: dict
 ) -> None:
     damaged = bytearray(content)
     for place, value in damage:
@@ -60,9 +61,9 @@ def test_the_same_as_the_long_way(
             damaged[place] = value
     path = tmp_path / "a.wav"
     path.write_bytes(damaged[: len(damaged) - (cut if cut > 40 else 0)] or b"\0")
-    with mock.patch.object(audio, "_plain_wav", return_value=None):
-        expected = outcome(path, channel=channel, **part)
-    found = outcome(path, channel=channel, **part)
+    with mock.patch.object(read, "plain_wav", return_value=None):
+        expected = outcome(path, channel, **part)
+    found = outcome(path, channel, **part)
     if isinstance(expected, str):
         assert found == expected
     else:
@@ -78,11 +79,11 @@ def test_it_is_taken(num_channels: int, tmp_path: Path) -> None:
         soundfile.write(stream, samples, 16000, subtype, format="WAV")
         size = len(stream.getvalue())
         stream.seek(0)
-        assert (audio._plain_wav(stream, "a.wav", size) is not None) == quick
+        assert (plain_wav(stream, "a.wav", size) is not None) == quick
     path = tmp_path / "a.wav"
     path.write_bytes(make_wav(50, num_channels, [], b"after"))
     with open(path, "rb") as stream:
-        source = audio._plain_wav(stream, "a.wav", path.stat().st_size)
+        source = plain_wav(stream, "a.wav", path.stat().st_size)
         expected, _ = soundfile.read(path, dtype="int16", always_2d=True)
         np.testing.assert_array_equal(source.read(0, 50), expected)
         np.testing.assert_array_equal(source.read(7, 20), expected[7:20])

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.audio import audio_duration, entry_duration, load_entry, open_audio, read_audio
-from asrkit.audio import read as audio
+from asrkit.audio import AudioAccess, audio_duration, open_audio, read_audio, sndfile, source
 from asrkit.errors import AudioError
 
 RATE = 16000
@@ -219,7 +218,7 @@ def test_header_promises_more(tmp_path, container, subtype, frame_bytes):
         expected = f"the header promises 1000 samples, the file holds {1000 - missing}"
         assert expected in error_of(read_audio, tmp_path / "cut", channel="mix")
         assert expected in error_of(audio_duration, tmp_path / "cut")
-        assert expected in error_of(load_entry, str(tmp_path / "cut"), channel=0, start=0.0, end=0.0001)
+        assert expected in error_of(AudioAccess(channel=0).load, str(tmp_path / "cut"), start=0.0, end=0.0001)
     # A part of a frame is not a frame.
     (tmp_path / "cut").write_bytes(content[:-1])
     assert "promises 1000 samples, the file holds 999" in error_of(read_audio, tmp_path / "cut", channel="mix")
@@ -384,7 +383,7 @@ def test_segments_are_slices(tmp_path, container, subtype):
     whole = read_audio(tmp_path / "x").samples
     assert len(whole) == 32000
     for start, end in ((0.0, 0.5), (0.7, 1.3), (1.9999, 2.0), (0.123456, 1.000031), (None, 0.25), (1.5, None)):
-        found = load_entry("x", root=tmp_path, start=start, end=end)
+        found = AudioAccess(tmp_path).load("x", start=start, end=end)
         first, last = round((start or 0) * RATE), 32000 if end is None else round(end * RATE)
         np.testing.assert_array_equal(found.samples, whole[first:last])
 
@@ -392,48 +391,49 @@ def test_segments_are_slices(tmp_path, container, subtype):
 def test_segments_outside(tmp_path):
     soundfile.write(tmp_path / "x.wav", noise(32000), RATE)
     entry = str(tmp_path / "x.wav")
-    assert len(load_entry(entry, start=1.0, end=2.01).samples) == 16000  # rounding: to the end
-    assert "ends past the audio, which has 2.000 s" in error_of(load_entry, entry, start=1.0, end=2.02)
-    assert "ends past the audio" in error_of(load_entry, entry, start=2.0, end=2.005)
+    assert len(AudioAccess().load(entry, start=1.0, end=2.01).samples) == 16000  # rounding: to the end
+    assert "ends past the audio, which has 2.000 s" in error_of(AudioAccess().load, entry, start=1.0, end=2.02)
+    assert "ends past the audio" in error_of(AudioAccess().load, entry, start=2.0, end=2.005)
     for start, end in ((1.0, 1.0), (1.2, 1.1), (-0.1, 1.0), (float("nan"), 1.0), (0.5, float("inf"))):
-        assert "expected 0 <= start < end" in error_of(load_entry, entry, start=start, end=end)
-    assert "holds no sample" in error_of(load_entry, entry, start=1.0, end=1.00001)
+        assert "expected 0 <= start < end" in error_of(AudioAccess().load, entry, start=start, end=end)
+    assert "holds no sample" in error_of(AudioAccess().load, entry, start=1.0, end=1.00001)
 
 
 def test_segments_are_cut_before_the_rate_changes(tmp_path):
     soundfile.write(tmp_path / "x.wav", noise(44100), 44100)
-    found = load_entry("x.wav", root=tmp_path, start=0.25, end=0.75, sample_rate=RATE)
+    found = AudioAccess(tmp_path).load("x.wav", start=0.25, end=0.75, sample_rate=RATE)
     assert (len(found.samples), found.sample_rate) == (8000, RATE)
 
 
 def test_pipes_need_leave(tmp_path):
     entry = f"touch {tmp_path}/ran; cat x.wav |"
-    for function in (load_entry, entry_duration):
+    for function in (AudioAccess().load, AudioAccess().info):
         assert "--allow-pipes" in error_of(function, entry)
         assert "--allow-pipes" in error_of(function, f"| touch {tmp_path}/ran")
     assert not (tmp_path / "ran").exists()
 
 
 def test_pipes(tmp_path):
+    access = AudioAccess(tmp_path, allow_pipes=True)
     soundfile.write(tmp_path / "x.wav", noise(), RATE)
     whole = read_audio(tmp_path / "x.wav").samples
-    found = load_entry("cat x.wav | cat |", root=tmp_path, allow_pipes=True)
+    found = access.load("cat x.wav | cat |")
     np.testing.assert_array_equal(found.samples, whole)
-    part = load_entry(" cat x.wav |", root=tmp_path, allow_pipes=True, start=0.1, end=0.2)
+    part = access.load(" cat x.wav |", start=0.1, end=0.2)
     np.testing.assert_array_equal(part.samples, whole[1600:3200])
-    assert entry_duration("cat x.wav |", root=tmp_path, allow_pipes=True) == 4001 / RATE
+    assert access.info("cat x.wav |").duration == 4001 / RATE
     (tmp_path / "x.sph").write_bytes(sphere(np.arange(50, dtype="<i2").tobytes()))
-    assert load_entry("cat x.sph |", root=tmp_path, allow_pipes=True).samples.tolist() == list(range(50))
+    assert access.load("cat x.sph |").samples.tolist() == list(range(50))
 
 
 def test_pipes_that_fail(tmp_path):
-    message = error_of(load_entry, "echo one >&2; echo no such thing >&2; exit 3 |", allow_pipes=True)
+    message = error_of(AudioAccess(allow_pipes=True).load, "echo one >&2; echo no such thing >&2; exit 3 |")
     assert message.endswith("the command failed with status 3 (no such thing)")
-    assert "printed nothing" in error_of(load_entry, "true |", allow_pipes=True)
-    assert "not audio" in error_of(load_entry, "echo hello |", allow_pipes=True)
-    assert "output pipe" in error_of(load_entry, "| cat", allow_pipes=True)
+    assert "printed nothing" in error_of(AudioAccess(allow_pipes=True).load, "true |")
+    assert "not audio" in error_of(AudioAccess(allow_pipes=True).load, "echo hello |")
+    assert "output pipe" in error_of(AudioAccess(allow_pipes=True).load, "| cat")
     soundfile.write(tmp_path / "x.wav", noise(), RATE)
-    assert "promises 4001 samples" in error_of(load_entry, f"head -c 444 {tmp_path}/x.wav |", allow_pipes=True)
+    assert "promises 4001 samples" in error_of(AudioAccess(allow_pipes=True).load, f"head -c 444 {tmp_path}/x.wav |")
 
 
 def test_flac_without_a_length(tmp_path):
@@ -447,7 +447,7 @@ def test_flac_without_a_length(tmp_path):
     (tmp_path / "x.flac").write_bytes(content)
     np.testing.assert_array_equal(read_audio(tmp_path / "x.flac").samples, whole)
     assert audio_duration(tmp_path / "x.flac") == 5000 / RATE
-    part = load_entry("x.flac", root=tmp_path, start=0.1, end=0.2).samples
+    part = AudioAccess(tmp_path).load("x.flac", start=0.1, end=0.2).samples
     np.testing.assert_array_equal(part, whole[1600:3200])
 
 
@@ -503,7 +503,8 @@ CODINGS = [
 @pytest.mark.parametrize(("container", "subtype"), CODINGS, ids="-".join)
 @pytest.mark.parametrize(("channels", "channel"), [(1, "error"), (2, 1), (2, "mix")])
 def test_blocks_are_those_of_the_whole(tmp_path, monkeypatch, container, subtype, channels, channel):
-    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1000)
+    for module in (sndfile, source):
+        monkeypatch.setattr(module, "BLOCK_FRAMES", 1000)
     path, rate = tmp_path / "x", 24000
     soundfile.write(path, noise(7001, channels), rate, format=container, subtype=subtype)
     for sample_rate in (None, rate, 16000, 44100):
@@ -536,7 +537,8 @@ def test_audio_from_a_pipe(tmp_path):
 
 
 def test_a_long_flac_stream_without_a_length_is_not_held_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1000)
+    for module in (sndfile, source):
+        monkeypatch.setattr(module, "BLOCK_FRAMES", 1000)
     soundfile.write(tmp_path / "x.flac", noise(7001), RATE)
     content = bytearray((tmp_path / "x.flac").read_bytes())
     content[21] &= 0xF0  # the number of samples, 36 bits
@@ -550,7 +552,8 @@ def test_a_long_flac_stream_without_a_length_is_not_held_in_memory(tmp_path, mon
 
 
 def test_faults_in_the_middle_are_found_when_they_are_reached(tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "_BLOCK_FRAMES", 1000)
+    for module in (sndfile, source):
+        monkeypatch.setattr(module, "BLOCK_FRAMES", 1000)
     samples = noise(5000)
     samples[4200] = np.nan
     soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")

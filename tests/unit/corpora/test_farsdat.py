@@ -16,7 +16,7 @@ from asrkit.corpora import farsdat
 from asrkit.errors import ConfigError, DataError
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.lang.tokens import TokenTable
-from asrkit.stages.validation import validate_data_dir
+from asrkit.stages.validation import validate
 from asrkit.types import Utterance
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -124,7 +124,7 @@ def test_a_tree_in_any_case_at_either_rate_becomes_data_directories(tmp_path, ca
     assert len(tokens) == 31
     found, num_phones = {}, {}
     for name in ("train", "dev", "test"):
-        assert validate_data_dir(data / name, tokens=tokens) == []
+        assert validate(data / name, tokens=tokens).faults == []
         utts = load_data_dir(data / name).utterances()
         found |= {utt.utt_id: utt for utt in utts}
         num_phones[name] = sum(len(utt.phones) for utt in utts)
@@ -443,4 +443,4 @@ def test_the_random_split_is_prepared_on_request(tmp_path, capsys):
     counts = {row[0]: int(row[2]) for row in (line.split() for line in out.splitlines()[1:])}
     assert counts == {"train": 17, "dev": 2, "test": 5}
     for name in counts:
-        assert validate_data_dir(data / name, tokens=TokenTable.read(data / "tokens.txt")) == []
+        assert validate(data / name, tokens=TokenTable.read(data / "tokens.txt")).faults == []

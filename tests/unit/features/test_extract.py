@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.audio import read_audio
+from asrkit.audio import AudioAccess, read_audio
 from asrkit.cli.main import main
 from asrkit.errors import DataError
 from asrkit.features import extract as extract_module
@@ -128,7 +128,7 @@ def test_archives_hold_about_the_same_number_in_order(data_dir: Path) -> None:
 def test_number_of_archives_follows_from_the_number_of_utterances() -> None:
     def number_of(utterances: int) -> int:
         source = extract_module._Source("u", "s", "none.wav", None, None)
-        return len(extract_module._divide([source] * utterances, {}, None))
+        return len(extract_module._divide([source] * utterances, {}, AudioAccess()))
 
     assert [number_of(n) for n in (1, 50, 51, 500, 3200, 3201, 20000)] == [1, 1, 2, 10, 64, 64, 64]
 
@@ -162,7 +162,7 @@ def test_a_killed_extraction_goes_on_with_what_is_not_done(data_dir: Path) -> No
         assert (data_dir / name).stat().st_mtime_ns == time
     after_kill = contents(data_dir)
     assert not (data_dir / ".feats.jobs").exists()
-    extract_data_dir(data_dir, CONFIG, num_jobs=2, allow_pipes=True, force=True)
+    extract_data_dir(data_dir, CONFIG, num_jobs=2, audio=AudioAccess(allow_pipes=True), force=True)
     assert contents(data_dir) == after_kill
 
 
@@ -305,7 +305,7 @@ def test_workers_stay_light() -> None:
     import torch  # noqa: F401  (loaded here, it must not be loaded there)
 
     with make_executor(2) as executor:
-        assert executor.submit(heavy_modules, _Extract(Path(), CONFIG)).result() == []
+        assert executor.submit(heavy_modules, _Extract(Path(), CONFIG, AudioAccess())).result() == []
 
 
 def test_command(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 """Data directories: what is written is read back, foreign ones are read, and every fault is named at once."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+from asrkit.audio import AudioAccess
 from asrkit.errors import DataError
 from asrkit.formats.data_dir import load_data_dir, write_data_dir
 from asrkit.types import PhoneTime, Utterance
@@ -56,7 +58,7 @@ def test_files(tmp_path):
 
 def test_round_trip(tmp_path):
     write_data_dir(tmp_path / "d", whole_recordings(), DURATIONS)
-    data = load_data_dir(tmp_path / "d", allow_pipes=True)
+    data = load_data_dir(tmp_path / "d", AudioAccess(allow_pipes=True))
     found = data.utterances()
     for utt, expected in zip(found, sorted(whole_recordings(), key=lambda utt: utt.utt_id), strict=True):
         for field in ("utt_id", "spk_id", "audio", "phones", "rec_id", "start", "end", "sex"):
@@ -100,7 +102,7 @@ def test_foreign_directory(tmp_path):
         text="u1\tA  B\tC\nu2\tD\n",
         utt2spk="u2\ts\nu1 s\n",
     )
-    found = load_data_dir(folder, root="/root/of/audio").utterances()
+    found = load_data_dir(folder, AudioAccess(Path("/root/of/audio"))).utterances()
     assert [utt.audio for utt in found] == ["/abs/u1.wav", "/root/of/audio/sub/u2.wav"]
     assert [utt.phones for utt in found] == [("A", "B", "C"), ("D",)]
     assert load_data_dir(folder).wav["u2"] == os.path.abspath("sub/u2.wav")
@@ -157,7 +159,7 @@ def test_missing_files(tmp_path):
 def test_pipes_are_faults_unless_allowed(tmp_path):
     folder = write(tmp_path / "d", wav_scp="u cat x |\n", text="u A\n", utt2spk="u s\n")
     assert "wav.scp:1: u is a pipe; give --allow-pipes" in faults_of(load_data_dir, folder)[0]
-    assert load_data_dir(folder, allow_pipes=True).wav == {"u": "cat x |"}
+    assert load_data_dir(folder, AudioAccess(allow_pipes=True)).wav == {"u": "cat x |"}
 
 
 def test_every_fault_at_once(tmp_path):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from asrkit.audio import AudioAccess
 from asrkit.cli.main import main
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.io.ark import ArkWriter
 from asrkit.lang.tokens import TokenTable
-from asrkit.stages.validation import validate_data_dir
+from asrkit.stages.validation import validate
 from asrkit.types import PhoneTime, Utterance
 
 RATE = 8000
@@ -51,7 +52,8 @@ def change(path, old, new):
 
 def faults_of(folder, **kwargs):
     tokens = TokenTable.read(folder.parent / "tokens.txt")
-    return [fault.removeprefix(f"{folder}/") for fault in validate_data_dir(folder, tokens=tokens, **kwargs)]
+    faults = validate(folder, tokens=tokens, audio=AudioAccess(**kwargs)).faults
+    return [fault.removeprefix(f"{folder}/") for fault in faults]
 
 
 def test_good_directory(data, capsys):

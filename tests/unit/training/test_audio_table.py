@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.audio import load_entry, read_audio
+from asrkit.audio import AudioAccess, read_audio
 from asrkit.errors import AudioError, DataError
 from asrkit.io.scp import write_table
 from asrkit.training.audio_table import AudioTable
@@ -30,9 +30,10 @@ def test_segments_a_channel_another_rate_and_relative_paths(tmp_path: Path) -> N
     write_audio(tmp_path / "rec.wav", 2.0, 1, 8000, channels=2)
     write_table(tmp_path / "wav.scp", {"rec": "rec.wav"})
     write_table(tmp_path / "segments", {"a": "rec 0.25 0.75", "b": "rec 1.5 2.0"})
-    table = AudioTable(tmp_path, 16000, root=tmp_path, channel=1)
+    access = AudioAccess(tmp_path, channel=1)
+    table = AudioTable(tmp_path, 16000, access)
     table.check(["a", "b"])
-    expected = load_entry("rec.wav", root=tmp_path, channel=1, sample_rate=16000, start=0.25, end=0.75)
+    expected = access.load("rec.wav", sample_rate=16000, start=0.25, end=0.75)
     np.testing.assert_array_equal(table["a"].samples, expected.samples)
     assert len(table["b"].samples) == 8000
 

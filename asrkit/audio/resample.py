@@ -1,0 +1,28 @@
+"""Audio at another sampling rate, by soxr at its quality HQ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import soxr
+
+from asrkit.types import Waveform
+
+_QUALITY = "HQ"
+
+
+def resample(waveform: Waveform, sample_rate: int) -> Waveform:
+    """The waveform at another rate in Hz, or itself when it has that rate."""
+    if waveform.sample_rate == sample_rate:
+        return waveform
+    samples = soxr.resample(waveform.samples, waveform.sample_rate, sample_rate, quality=_QUALITY)
+    return Waveform(np.ascontiguousarray(samples, np.float32), sample_rate)
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+    """What `resample` gives, to the bit, of samples (num_samples,) float32 that come block after block."""
+    resampler = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=_QUALITY)
+    for samples in blocks:
+        yield resampler.resample_chunk(samples)
+    yield resampler.resample_chunk(np.empty(0, np.float32), last=True)

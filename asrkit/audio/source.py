@@ -1,0 +1,44 @@
+"""What the readers of every audio format give: an open file from which frames are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from asrkit.errors import AudioError
+
+BLOCK_FRAMES = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open audio file.
+
+    Attributes:
+        num_frames, sample_rate (Hz), num_channels: what its header says.
+        read: gives frames `start` to `stop` as (frames, channels) float32 on the int16 scale.
+        decode: gives all frames in blocks, for formats whose `read` cannot be called often; None for all others.
+    """
+
+    num_frames: int
+    sample_rate: int
+    num_channels: int
+    read: Callable[[int, int], np.ndarray]
+    decode: Callable[[], Iterable[np.ndarray]] | None = None
+
+    def blocks(self) -> Iterable[np.ndarray]:
+        """All frames in order, in blocks (frames, channels)."""
+        if self.decode is not None:
+            return self.decode()
+        starts = range(0, self.num_frames, BLOCK_FRAMES)
+        return (self.read(start, min(start + BLOCK_FRAMES, self.num_frames)) for start in starts)
+
+
+def no_samples(name: str) -> AudioError:
+    return AudioError(f"{name}: no samples in it; expected audio")
+
+
+def too_short(name: str, promised: int, held: int) -> AudioError:
+    return AudioError(f"{name}: the header promises {promised} samples, the file holds {held}; get the whole file")

@@ -1,0 +1,128 @@
+"""NIST SPHERE, after NIST's description: a text header of `name -type value` lines, then the samples, interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from asrkit.audio.source import Source, too_short
+from asrkit.errors import AudioError
+
+
+def is_sphere(head: bytes) -> bool:
+    """Whether a file that begins with `head` (7 bytes or more) is SPHERE."""
+    return head.startswith(b"NIST_1A")
+
+
+@dataclass(frozen=True, slots=True)
+class _Coding:
+    """How samples are written.
+
+    `width`: bytes of a sample. `byte_order`: NIST's mark, 01 or 0123 for the least significant byte first. `table`: the
+    values of the 256 codes of mu-law or A-law; None for PCM.
+    """
+
+    width: int
+    byte_order: str
+    table: np.ndarray | None
+
+    def decode(self, raw: bytes) -> np.ndarray:
+        """(num_samples,) float32 on the int16 scale."""
+        codes = np.frombuffer(raw, np.uint8).reshape(-1, self.width)
+        if self.table is not None:
+            return self.table[codes[:, 0]]
+        # Into the upper bytes of an int32, so that one scale serves every width.
+        wide = np.zeros((len(codes), 4), np.uint8)
+        wide[:, 4 - self.width :] = codes if self.byte_order.startswith("0") else codes[:, ::-1]
+        return wide.view("<i4")[:, 0].astype(np.float32) / np.float32(65536)
+
+
+def sphere_source(stream: BinaryIO, name: str, size: int) -> Source:
+    """Open a SPHERE file of `size` bytes. Raises AudioError for what is not read, and for a file that is cut off."""
+    fields, header_bytes = _read_fields(stream, name)
+    sample_rate, num_channels = _number(fields, name, "sample_rate"), _number(fields, name, "channel_count", 1)
+    coding = _read_coding(fields, name)
+    frame_bytes = coding.width * num_channels
+    held = max(size - header_bytes, 0) // frame_bytes
+    num_frames = _number(fields, name, "sample_count", held)
+    if num_frames > held:
+        raise too_short(name, num_frames, held)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        stream.seek(header_bytes + start * frame_bytes)
+        return coding.decode(stream.read((stop - start) * frame_bytes)).reshape(-1, num_channels)
+
+    return Source(num_frames, sample_rate, num_channels, read)
+
+
+def _read_fields(stream: BinaryIO, name: str) -> tuple[dict[str, str], int]:
+    """The header as name -> value, and its size in bytes."""
+    try:
+        lines = stream.read(16).split(b"\n")
+        header_bytes = int(lines[1])
+        stream.seek(0)
+        text = stream.read(header_bytes).decode("latin-1")
+    except (ValueError, IndexError):
+        raise AudioError(f"{name}: a SPHERE header without its size in the second line") from None
+    body, end, _ = text.partition("end_head")
+    if not end:
+        raise AudioError(f"{name}: the SPHERE header has no `end_head` within its {header_bytes} bytes")
+    fields = {}
+    for line in body.split("\n")[2:]:
+        parts = line.split(None, 2)
+        if len(parts) == 3 and not line.startswith(";"):
+            fields[parts[0]] = parts[2].strip()
+    return fields, header_bytes
+
+
+def _number(fields: Mapping[str, str], name: str, key: str, default: int | None = None) -> int:
+    try:
+        value = default if default is not None and key not in fields else int(fields[key])
+    except (KeyError, ValueError):
+        raise AudioError(f"{name}: SPHERE header: {key} is {fields.get(key, 'missing')}; expected a number") from None
+    if value < 1 and key != "sample_count":
+        raise AudioError(f"{name}: SPHERE header: {key} is {value}; expected a positive number")
+    return value
+
+
+def _read_coding(fields: Mapping[str, str], name: str) -> _Coding:
+    coding = fields.get("sample_coding", "pcm").lower()
+    for packer in ("shorten", "wavpack", "shortpack"):
+        if packer in coding:
+            raise AudioError(f"{name}: SPHERE compressed with {packer}, which is not read; expand it first (sph2pipe)")
+    if coding not in _TABLES:
+        raise AudioError(f"{name}: SPHERE sample_coding {coding}; expected pcm, ulaw or alaw")
+    table = _TABLES[coding]
+    width = _number(fields, name, "sample_n_bytes", None if table is None else 1)
+    byte_order = fields.get("sample_byte_format", "")
+    if width > 4 or (table is not None and width != 1):
+        raise AudioError(f"{name}: SPHERE samples of {width} bytes ({coding}); expected 1 to 4, or 1 for ulaw and alaw")
+    little = "0123"[:width]
+    big = little[::-1]
+    # The two-byte marks stand for the order of wider samples too (libsndfile writes them so).
+    if width > 1 and byte_order not in (little, big, "01", "10"):
+        raise AudioError(f"{name}: SPHERE sample_byte_format {byte_order or 'missing'}; expected {little} or {big}")
+    return _Coding(width, byte_order, table)
+
+
+def _mu_law_table() -> np.ndarray:
+    """(256,) float32: the 14-bit values of ITU-T G.711 mu-law, on the 16-bit scale."""
+    codes = ~np.arange(256, dtype=np.int32) & 255
+    magnitudes = (((codes & 15) << 3) + 132 << (codes >> 4 & 7)) - 132
+    return np.where(codes & 128, -magnitudes, magnitudes).astype(np.float32)
+
+
+def _a_law_table() -> np.ndarray:
+    """(256,) float32: the 13-bit values of ITU-T G.711 A-law, on the 16-bit scale."""
+    codes = np.arange(256, dtype=np.int32) ^ 0x55
+    exponents = codes >> 4 & 7
+    steps = ((codes & 15) << 4) + 8
+    magnitudes = np.where(exponents > 0, steps + 256 << np.maximum(exponents - 1, 0), steps)
+    return np.where(codes & 128, magnitudes, -magnitudes).astype(np.float32)
+
+
+_MU_LAW = _mu_law_table()
+_TABLES = {"pcm": None, "ulaw": _MU_LAW, "mu-law": _MU_LAW, "alaw": _a_law_table()}
