@@ -16,7 +16,7 @@ from asrkit.errors import AsrkitError, ConfigError, DataError
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.outputs import Result
 from asrkit.io.scp import split_fields
-from asrkit.scoring.per import read_transcripts
+from asrkit.scoring.transcripts import read_transcripts
 from asrkit.types import Waveform
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkit.cli.decode import read_log_probs
-from asrkit.cli.options import add_force, add_nj
-from asrkit.cli.score import add_protocol, read_references
+from asrkit.cli.options import add_force, add_nj, add_protocol
 from asrkit.config.yaml_config import load_config
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tune import StoredSet
@@ -20,8 +19,8 @@ from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
 from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
 from asrkit.reporting.calibration import Bin
-from asrkit.scoring.per import read_transcripts
 from asrkit.scoring.protocols import PROTOCOLS
+from asrkit.scoring.transcripts import read_references, read_transcripts
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
-from asrkit.errors import raise_if_any
-from asrkit.formats.labels import read_ctm
-from asrkit.io.atomic import atomic_write
+from asrkit.io.atomic import write_json
 from asrkit.reporting.text import format_table
-from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors, compare_times
-from asrkit.types import PhoneTime
+from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors
+from asrkit.stages.scoring import compare_boundaries
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    ref = args.ref / "phones.ctm" if args.ref.is_dir() else args.ref
-    result = compare_times(_read(ref), _read(args.hyp), ref_name=str(ref), hyp_name=str(args.hyp))
+    result = compare_boundaries(args.ref, args.hyp)
     if args.json:
-        with atomic_write(args.json) as stream:
-            json.dump(result.to_dict(), stream, ensure_ascii=False, indent=1)
-            stream.write("\n")
+        write_json(args.json, result.to_dict())
     if args.by_phone:
         print("\n".join(_by_phone(result)))
     if result.num_missing:
@@ -39,13 +33,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"phones right: {result.num_right} of {result.num_phones}{overlap}")
     print(result.line())
     return 0
-
-
-def _read(path: Path) -> dict[str, list[PhoneTime]]:
-    faults: list[str] = []
-    labels = read_ctm(path, faults)
-    raise_if_any(faults)
-    return {utt: [PhoneTime(label.phone, label.start, label.end) for label in rows] for utt, rows in labels.items()}
 
 
 def _by_phone(result: BoundaryResult) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrkit.cli.score import add_protocol, add_utt2spk, read_references, read_utt2spk
-from asrkit.scoring.per import read_transcripts
+from asrkit.cli.options import add_protocol, add_utt2spk
 from asrkit.scoring.protocols import PROTOCOLS
-from asrkit.scoring.significance import compare, pool_speakers
+from asrkit.stages.scoring import compare
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,21 +19,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    refs = read_references(args.ref)
-    utt2spk = read_utt2spk(args.utt2spk, refs, args.ref)
-    protocol = PROTOCOLS[args.protocol]
-    result_a, result_b = (
-        protocol.score(refs, read_transcripts(path), ref_name=str(args.ref), hyp_name=str(path))
-        for path in (args.hyp_a, args.hyp_b)
-    )
-    units = {"utterances": (result_a.per_utt, result_b.per_utt)}
-    if utt2spk is not None:
-        units["speakers"] = (pool_speakers(result_a.per_utt, utt2spk), pool_speakers(result_b.per_utt, utt2spk))
-    print(protocol.describe(result_a))
-    print(f"A: {result_a.line()} {args.hyp_a}")
-    print(f"B: {result_b.line()} {args.hyp_b}")
-    print(f"A - B: {result_a.per - result_b.per:.2f}")
-    for unit, (per_a, per_b) in units.items():
-        comparison = compare([*per_a.values()], [*per_b.values()])
+    systems = compare(args.ref, args.hyp_a, args.hyp_b, protocol=PROTOCOLS[args.protocol], utt2spk=args.utt2spk)
+    print(systems.protocol.describe(systems.a))
+    print(f"A: {systems.a.line()} {args.hyp_a}")
+    print(f"B: {systems.b.line()} {args.hyp_b}")
+    print(f"A - B: {systems.a.per - systems.b.per:.2f}")
+    for unit, comparison in systems.by_unit.items():
         print(f"{comparison.interval.text(unit)}; probability that A is better: {comparison.prob_a_better:.4f}")
     return 0

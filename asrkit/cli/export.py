@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asrkit.cli.score import read_references
 from asrkit.errors import ConfigError, ModelError, location
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.inference.find_model import find_model
 from asrkit.io.atomic import atomic_write
 from asrkit.parallel import track
 from asrkit.scoring.per import PerResult, score
+from asrkit.scoring.transcripts import read_references
 
 if TYPE_CHECKING:
     from asrkit.inference.export import Utterance

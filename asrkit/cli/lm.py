@@ -7,12 +7,8 @@ import math
 from pathlib import Path
 
 from asrkit.cli.options import add_force, positive_int
-from asrkit.errors import ConfigError, location, raise_if_any
-from asrkit.io.stamp import file_digest, is_current, write_stamp
-from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import train_ngram, write_arpa
 from asrkit.lm.smoothing import EPSILONS, SMOOTHINGS
-from asrkit.scoring.per import read_transcripts
+from asrkit.stages.lm_training import LmConfig, train_lm
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,48 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.epsilon and args.smoothing != "laplace":
-        raise ConfigError(f"--epsilon has no meaning for --smoothing {args.smoothing}; give --smoothing laplace")
-    text, dev_text = args.data_dir / "text", args.dev and args.dev / "text"
-    files = [file for file in (text, args.tokens, dev_text) if file]
-    raise_if_any(
-        [f"{location(file)}not found; made by stage 0 (asrkit prepare)" for file in files if not file.exists()]
-    )
-    stamp = args.out.with_name(f".{args.out.name}.stamp")
-    epsilons = args.epsilon or EPSILONS
-    inputs = {
-        "text": file_digest(text),
-        "tokens": file_digest(args.tokens),
-        "dev": file_digest(dev_text) if dev_text else None,
-        "order": args.order,
-        "smoothing": args.smoothing,
-        "epsilons": list(epsilons) if args.smoothing == "laplace" else None,
-    }
-    if not args.force and is_current(stamp, inputs, [args.out]):
-        print(f"{args.out}: up to date")
-        return 0
-    phones, transcripts = TokenTable.read(args.tokens).phones, read_transcripts(text)
-    faults = []
-    for utt, transcript in transcripts.items():
-        unknown = sorted(set(transcript) - set(phones))
-        if unknown:
-            faults.append(f"{location(text)}{utt}: phones not in {args.tokens}: {' '.join(unknown)}")
-        elif not transcript:
-            faults.append(f"{location(text)}{utt}: empty transcript; give its phones or remove it")
-    raise_if_any(faults)
-    held_out = read_transcripts(dev_text).values() if dev_text else ()
-    lm = train_ngram(transcripts.values(), args.order, phones, args.smoothing, epsilons)
-    sizes = ", ".join(f"{len(ngrams)} {n}-grams" for n, ngrams in enumerate(lm.ngrams, 1))
-    report = [f"{args.out}: {sizes}; perplexity of its own text {lm.perplexity(transcripts.values()):.2f}"]
-    if dev_text:
-        num_phones, num_unknown = sum(map(len, held_out)), sum(phone not in phones for t in held_out for phone in t)
-        report.append(
-            f"{dev_text}: perplexity {lm.perplexity(held_out):.2f}; "
-            f"{num_unknown} of {num_phones} phones outside the vocabulary"
-        )
-    write_arpa(lm, args.out)
-    write_stamp(stamp, inputs)
-    print("\n".join(report))
+    config = LmConfig(args.order, args.smoothing, args.epsilon)
+    result = train_lm(args.data_dir, args.tokens, args.out, config, dev=args.dev, force=args.force)
+    print(*result.lines(), sep="\n")
     return 0
 
 

@@ -42,15 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"asrkit {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((argument for argument in argv if not argument.startswith("-")), None)
-    module = None
     for verb, (module_name, summary) in VERBS.items():
         verb_parser = verbs.add_parser(verb, help=summary, description=summary, allow_abbrev=False)
         if verb == chosen:
             module = importlib.import_module(module_name)
             module.configure(verb_parser)
+            verb_parser.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     try:
-        status = module.run(args)
+        status: int = args.run(args)
         sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
         return status
     except AsrkitError as error:

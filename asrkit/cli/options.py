@@ -7,6 +7,8 @@ import math
 import os
 from pathlib import Path
 
+from asrkit.scoring.protocols import AS_IS, PROTOCOLS
+
 
 def positive_int(text: str) -> int:
     """argparse type: a whole number of at least 1."""
@@ -64,6 +66,20 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         metavar="SECTION.SETTING=VALUE",
         help="a setting in place of the configuration's, such as training.seed=2; as often as there are settings",
     )
+
+
+def add_protocol(parser: argparse.ArgumentParser, *others: str) -> None:
+    """The option --protocol; `others` are choices besides the protocols' names."""
+    parser.add_argument(
+        "--protocol",
+        choices=[*PROTOCOLS, *others],
+        default=AS_IS.name,
+        help="folding and treatment of silence, see docs/scoring.md (default: %(default)s, nothing is folded)",
+    )
+
+
+def add_utt2spk(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers, for an interval over speakers too")
 
 
 def add_audio_options(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # PyTorch takes seconds to load, and this module needs it.
-    from asrkit.reporting.table import read_systems, render_differences, render_table
+    from asrkit.stages.tables import tabulate
 
-    systems = read_systems(args.dirs)
-    print(render_table(systems))
-    if differences := render_differences(systems):
-        print("\n" + differences)
+    print(tabulate(args.dirs).text())
     return 0

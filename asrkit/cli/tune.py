@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from asrkit.cli.decode import read_log_probs
-from asrkit.cli.options import add_force, add_nj
-from asrkit.cli.score import add_protocol, read_references, read_utt2spk
+from asrkit.cli.options import add_force, add_nj, add_protocol
 from asrkit.config.yaml_config import to_dict
 from asrkit.decoding.confidence import Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
@@ -36,6 +35,7 @@ from asrkit.reporting.analysis import phone_reliability
 from asrkit.scoring.per import pool
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.scoring.significance import compare, pool_speakers
+from asrkit.scoring.transcripts import read_references, read_utt2spk
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

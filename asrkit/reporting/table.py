@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 
 from asrkit.config.yaml_config import to_dict
-from asrkit.errors import DataError, location, raise_if_any
+from asrkit.errors import DataError
 from asrkit.experiment import Experiment, load_experiment
+from asrkit.findings import Findings
 from asrkit.io.stamp import fingerprint
 from asrkit.models.config import ModelConfig
 from asrkit.scoring.significance import Comparison, Interval, compare_errors, rate_interval
 
 SETS = ("dev", "test")
 NONE = "-"
-# Settings that two systems of a finding differ in, and how each is told.
+# Settings that two systems of a finding differ in, and how each is put in words.
 ASPECTS = {
     "model.bidirectional": lambda model: "bidirectional" if model.bidirectional else "unidirectional",
     "model.num_layers": lambda model: f"{model.num_layers} layer{'s' if model.num_layers > 1 else ''}",
@@ -95,12 +96,12 @@ class System:
     @cached_property
     def speakers(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Set -> errors averaged over runs and reference tokens, (num_speakers,) each, in the order of their names."""
-        found = {}
+        by_set = {}
         for name in SETS:
             refs = self.runs[0].scored[name].refs
             errors = [[run.scored[name].errors[speaker] for speaker in sorted(refs)] for run in self.runs]
-            found[name] = np.mean(errors, axis=0), np.array([refs[speaker] for speaker in sorted(refs)], float)
-        return found
+            by_set[name] = np.mean(errors, axis=0), np.array([refs[speaker] for speaker in sorted(refs)], float)
+        return by_set
 
     def interval(self, name: str) -> Interval:
         """The 95 % interval over speakers of the mean PER on a set."""
@@ -120,27 +121,32 @@ def read_systems(directories: Sequence[Path]) -> list[System]:
         DataError: a report is missing or no report, not all were counted over the same references in the same way, or
             an experiment is there twice; a line each.
     """
-    faults: list[str] = []
-    runs = [run for directory in directories if (run := _read_run(directory, faults)) is not None]
-    raise_if_any(faults)
+    findings = Findings()
+    runs = [run for directory in directories if (run := _read_run(directory, findings)) is not None]
+    findings.raise_errors()
     if any(not _alike(run, runs[0]) for run in runs):
-        faults += [f"{run.name}: counted over {_over(run)}; expected the same of all rows" for run in runs]
+        for run in runs:
+            findings.error(f"{run.name}: counted over {_over(run)}; expected the same of all rows")
     systems: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in runs:
         of_system = systems[fingerprint(run.settings)]
         if run.seed in of_system:
             twin = of_system[run.seed].name
-            faults.append(f"{run.name}: its settings, data and seed are those of {twin}; leave one out")
+            findings.error(f"{run.name}: its settings, data and seed are those of {twin}; leave one out")
         of_system[run.seed] = run
-    raise_if_any(faults)
+    findings.raise_errors()
     return [System(tuple(of_system.values())) for of_system in systems.values()]
 
 
-def _read_run(directory: Path, faults: list[str]) -> Run | None:
+def _read_run(directory: Path, findings: Findings) -> Run | None:
     experiment = load_experiment(directory)
-    scored = {name: _read_report(directory / f"decode_{name}" / "report.json", faults) for name in SETS}
-    cpu_seconds = _last_cpu_seconds(directory / "history.csv", faults)
-    if None in scored.values():
+    scored = {}
+    for name in SETS:
+        result = _read_report(directory / f"decode_{name}" / "report.json", findings)
+        if result is not None:
+            scored[name] = result
+    cpu_seconds = _last_cpu_seconds(directory / "history.csv", findings)
+    if len(scored) < len(SETS):
         return None
     return Run(
         name=directory.resolve().name,
@@ -164,32 +170,30 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     return {**settings, "data": [data, *experiment.tokens.phones]}
 
 
-def _read_report(path: Path, faults: list[str]) -> Scored | None:
+def _read_report(path: Path, findings: Findings) -> Scored | None:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         refs = {row["spk"]: int(row["num_ref"]) for row in report["speakers"]}
         errors = {row["spk"]: int(row["num_errors"]) for row in report["speakers"]}
         what = f"{report['ref']}, {sum(refs.values())} reference tokens, protocol {report['protocol']}"
     except FileNotFoundError:
-        faults.append(f"{location(path)}not found; made by stage 5 (asrkit report)")
+        findings.error("not found; made by stage 5 (asrkit report)", path)
         return None
     except (OSError, ValueError, LookupError, TypeError):
-        faults.append(f"{location(path)}no report of asrkit; make it again (asrkit report --force)")
+        findings.error("no report of asrkit; make it again (asrkit report --force)", path)
         return None
     if not sum(refs.values()):
-        faults.append(
-            f"{location(path)}no reference tokens, so no rate; score data with phones in its text (asrkit report)"
-        )
+        findings.error("no reference tokens, so no rate; score data with phones in its text (asrkit report)", path)
         return None
     return Scored(what, refs, errors)
 
 
-def _last_cpu_seconds(path: Path, faults: list[str]) -> float:
+def _last_cpu_seconds(path: Path, findings: Findings) -> float:
     try:
         with open(path, encoding="utf-8", newline="") as stream:
             return float(list(csv.DictReader(stream))[-1]["cpu_seconds"])
     except (OSError, LookupError, ValueError):
-        faults.append(f"{location(path)}no history of training with cpu_seconds in it; made by stage 3 (asrkit train)")
+        findings.error("no history of training with cpu_seconds in it; made by stage 3 (asrkit train)", path)
         return 0.0
 
 
@@ -210,7 +214,7 @@ def find_pairs(systems: Sequence[System]) -> list[tuple[str, System, System]]:
     more layers first, the cell that comes first in the table first.
     """
     pairs = []
-    for setting, tell in ASPECTS.items():
+    for setting, describe in ASPECTS.items():
         for pair in combinations(systems, 2):
             if _differing(*pair) != {setting}:
                 continue
@@ -222,8 +226,8 @@ def find_pairs(systems: Sequence[System]) -> list[tuple[str, System, System]]:
                 for other in systems
             ):
                 continue
-            alike = [tell_other(a.model) for other, tell_other in ASPECTS.items() if other != setting]
-            what = f"{tell(a.model)} - {tell(b.model)} ({', '.join(alike)}, {a.model.hidden_size} blocks)"
+            alike = [describe_other(a.model) for other, describe_other in ASPECTS.items() if other != setting]
+            what = f"{describe(a.model)} - {describe(b.model)} ({', '.join(alike)}, {a.model.hidden_size} blocks)"
             pairs.append((what, a, b))
     return pairs
 
@@ -267,12 +271,12 @@ def render_differences(systems: Sequence[System]) -> str:
     for what, a, b in find_pairs(systems):
         rows.append([what])
         for name in SETS:
-            found = a.minus(b, name)
-            low, high = found.interval.low, found.interval.high
+            comparison = a.minus(b, name)
+            low, high = comparison.interval.low, comparison.interval.high
             not_zero = NONE if low is None or high is None else "yes" if low > 0 or high < 0 else "no"
             pairs = list(product(a.pers(name), b.pers(name)))
             lower = f"{sum(per_a < per_b for per_a, per_b in pairs)} of {len(pairs)}"
-            rows[-1] += [f"{found.difference:+.2f}", _bracket(found.interval), not_zero, lower]
+            rows[-1] += [f"{comparison.difference:+.2f}", _bracket(comparison.interval), not_zero, lower]
     if len(rows) == 1:
         return ""
     lines = [

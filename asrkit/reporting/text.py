@@ -32,13 +32,13 @@ def build_report(
     for spk in utts_of:
         spks_of[spk2gender.get(spk, "unknown")].append(spk)
     per_spk = pool_speakers(result.per_utt, utt2spk)
-    found = intervals(result.per_utt, utt2spk)
+    by_unit = intervals(result.per_utt, utt2spk)
     return {
         "line": result.line(),
-        "intro": [protocol.describe(result), *(interval.text(unit) for unit, interval in found.items())],
+        "intro": [protocol.describe(result), *(interval.text(unit) for unit, interval in by_unit.items())],
         "protocol": protocol.name,
         "total": result.to_dict(),
-        "intervals": to_json(found),
+        "intervals": to_json(by_unit),
         "scored": _scored(result, len(per_spk)),
         "sexes": [
             {
@@ -85,16 +85,16 @@ def _badness(counts: Counts) -> tuple[float, int]:
 
 def _scored(result: PerResult, num_spks: int) -> dict[str, Any]:
     """What the rate was counted over: a PER means nothing without it."""
-    found = silences({symbol for pair in result.pair_counts for symbol in pair if symbol is not None})
+    silent = silences({symbol for pair in result.pair_counts for symbol in pair if symbol is not None})
     refs = [[ref for ref, _ in pairs if ref is not None] for pairs in result.pairs.values()]
     return {
         "num_spks": num_spks,
         "num_utts": len(result.per_utt),
         "num_utts_correct": sum(counts.num_errors == 0 for counts in result.per_utt.values()),
         "num_symbols": len({phone for ref in refs for phone in ref}),
-        "silences": sorted(found),
-        "num_silence_ref": sum(phone in found for ref in refs for phone in ref),
-        "num_silence_neighbours": sum(a in found and b in found for ref in refs for a, b in pairwise(ref)),
+        "silences": sorted(silent),
+        "num_silence_ref": sum(phone in silent for ref in refs for phone in ref),
+        "num_silence_neighbours": sum(a in silent and b in silent for ref in refs for a, b in pairwise(ref)),
     }
 
 
@@ -102,7 +102,9 @@ def _phones(result: PerResult) -> list[dict[str, Any]]:
     """Errors by phone: substitutions and deletions of the reference's phone, insertions of the hypothesis's."""
     table: dict[str, Counter[str]] = defaultdict(Counter)
     for (ref, hyp), count in result.pair_counts.items():
-        table[hyp if ref is None else ref][pair_kind((ref, hyp), result.optional)] += count
+        phone = hyp if ref is None else ref
+        assert phone is not None  # a pair has a phone on one side at least
+        table[phone][pair_kind((ref, hyp), result.optional)] += count
     rows = []
     for phone, kinds in table.items():
         row = {"phone": phone, **kind_counts(kinds).to_dict()}

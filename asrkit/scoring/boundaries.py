@@ -18,7 +18,7 @@ TOLERANCES_MS = (10, 20, 50)
 
 @dataclass(frozen=True)
 class Errors:
-    """Signed distances (n,) in seconds, found minus true: positive when found late."""
+    """Signed distances (n,) in seconds, hypothesis minus reference: positive when it is late."""
 
     seconds: np.ndarray
 
@@ -69,13 +69,13 @@ class BoundaryResult:
     num_missing: int
 
     def line(self) -> str:
-        found = self.boundaries
-        if not len(found.seconds):
+        errors = self.boundaries
+        if not len(errors.seconds):
             return f"boundaries: no two neighbours are right [ 0 of {self.num_boundaries} ]"
-        shares = ", ".join(f"{found.share_within(ms):.1f} % within {ms} ms" for ms in TOLERANCES_MS)
+        shares = ", ".join(f"{errors.share_within(ms):.1f} % within {ms} ms" for ms in TOLERANCES_MS)
         return (
-            f"boundaries {shares}; mean {found.mean_abs_ms:.1f} ms, median {found.median_abs_ms:.1f} ms "
-            f"[ {len(found.seconds)} of {self.num_boundaries} ]"
+            f"boundaries {shares}; mean {errors.mean_abs_ms:.1f} ms, median {errors.median_abs_ms:.1f} ms "
+            f"[ {len(errors.seconds)} of {self.num_boundaries} ]"
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -125,7 +125,7 @@ def compare_times(
         num_right=len(overlaps),
         num_boundaries=sum(max(len(ref) - 1, 0) for ref in refs.values()),
         boundaries=Errors(np.array(errors)),
-        starts={phone: Errors(np.array(found)) for phone, found in sorted(into.items())},
+        starts={phone: Errors(np.array(of_phone)) for phone, of_phone in sorted(into.items())},
         overlap=_mean(np.array(overlaps)),
         num_missing=sum(not hyps.get(utt) for utt in refs),
     )
@@ -135,13 +135,13 @@ def _right_pairs(ref: Sequence[str], hyp: Sequence[str]) -> list[tuple[int, int]
     """Positions of the phones that an alignment pairs as the same."""
     if list(ref) == list(hyp):
         return [(i, i) for i in range(len(ref))]
-    found, i, j = [], 0, 0
+    positions, i, j = [], 0, 0
     for left, right in align(ref, hyp):
         if left is not None and left == right:
-            found.append((i, j))
+            positions.append((i, j))
         i += left is not None
         j += right is not None
-    return found
+    return positions
 
 
 def _boundary(left: PhoneTime, right: PhoneTime) -> float:

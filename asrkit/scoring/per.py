@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asrkit.errors import raise_if_any
-from asrkit.io.scp import read_table, split_fields
 from asrkit.scoring.align import Pair, align
 
 if TYPE_CHECKING:
@@ -150,14 +148,17 @@ def score(
         pairs = {utt: tuple(align(ref, hyps[utt], optional)) for utt, ref in refs.items()}
         counts = count_pairs((pair for aligned in pairs.values() for pair in aligned), optional)
         return PerResult(**vars(counts), pairs=pairs, optional=optional)
+    if not refs:
+        return PerResult()
     import jiwer  # here, because recognition needs this module but does not score
 
-    # jiwer's default transforms would strip and split the symbols again, and refuse empty sequences.
-    output = jiwer.process_words(
-        [list(ref) for ref in refs.values()],
-        [list(hyps[utt]) for utt in refs],
-        reference_transform=_as_is,
-        hypothesis_transform=_as_is,
+    # jiwer would strip and split sentences of symbols; as one character each they stay as they are.
+    characters = _characters(refs.values(), hyps.values())
+    output = jiwer.process_characters(
+        ["".join(map(characters.__getitem__, ref)) for ref in refs.values()],
+        ["".join(map(characters.__getitem__, hyps[utt])) for utt in refs],
+        reference_transform=jiwer.ReduceToListOfListOfChars(),
+        hypothesis_transform=jiwer.ReduceToListOfListOfChars(),
     )
     pairs = {
         utt: tuple(_pairs(ref, hyps[utt], chunks))
@@ -167,8 +168,10 @@ def score(
     return PerResult(num_ref, output.insertions, output.deletions, output.substitutions, pairs=pairs)
 
 
-def _as_is(sentences: list[list[str]]) -> list[list[str]]:
-    return sentences
+def _characters(*sides: Iterable[Sequence[str]]) -> dict[str, str]:
+    """A character for each symbol of the transcripts, from a plane of Unicode in which none is a blank."""
+    symbols = dict.fromkeys(phone for side in sides for phones in side for phone in phones)
+    return {symbol: chr(0x10000 + number) for number, symbol in enumerate(symbols)}
 
 
 def _pairs(ref: Sequence[str], hyp: Sequence[str], chunks: Sequence[jiwer.AlignmentChunk]) -> Iterable[Pair]:
@@ -181,12 +184,3 @@ def _pairs(ref: Sequence[str], hyp: Sequence[str], chunks: Sequence[jiwer.Alignm
             yield from ((phone, None) for phone in refs)
         else:
             yield from zip(refs, hyps, strict=True)
-
-
-def read_transcripts(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Read `utt_id phone phone ...` lines; an id alone is an empty transcript.
-
-    Raises:
-        DataError: the file is missing, or lines are empty, repeated or not UTF-8; a line of the message for each.
-    """
-    return {utt: tuple(split_fields(row)) for utt, row in read_table(path, empty_ok=True).items()}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from asrkit.errors import location, raise_if_any
+from asrkit.findings import Findings
 from asrkit.lang.phone_map import TIMIT_TO_39, PhoneMap
 from asrkit.scoring.per import PerResult, score
 
@@ -61,16 +61,17 @@ class Protocol:
         Raises:
             DataError: symbols that cannot be folded, utterances without hypothesis or without reference, all at once.
         """
-        faults = []
+        findings = Findings()
         if self.phone_map is not None:
             for name, transcripts in ((ref_name, refs), (hyp_name, hyps)):
                 unknown = self.phone_map.unknown(phone for phones in transcripts.values() for phone in phones)
                 if unknown:
-                    faults.append(
-                        f"{location(name)}not among {self.phone_map.name}, which protocol {self.name} folds: "
-                        f"{' '.join(unknown)}; score other symbols with protocol {AS_IS.name}"
+                    findings.error(
+                        f"not among {self.phone_map.name}, which protocol {self.name} folds: {' '.join(unknown)}; "
+                        f"score other symbols with protocol {AS_IS.name}",
+                        name,
                     )
-        raise_if_any(faults)
+        findings.raise_errors()
         return score(
             {utt: self.prepare(phones) for utt, phones in refs.items()},
             {utt: self.prepare(phones) for utt, phones in hyps.items()},
@@ -89,8 +90,8 @@ class Protocol:
         elif self.phone_map is not None:
             silence = "silence scored"
         else:
-            found = sorted(silences(symbols))
-            silence = f"silence scored ({' '.join(found)})" if found else "silence scored (no such symbol)"
+            names = sorted(silences(symbols))
+            silence = f"silence scored ({' '.join(names)})" if names else "silence scored (no such symbol)"
         parts = [f"symbols {self.folding}" if self.phone_map is None else f"folded to {self.folding}", silence]
         if self.silence != "removed":
             parts.append(f"adjacent silences {'merged' if self.merge_silence else 'kept'}")

@@ -2,7 +2,7 @@
 
 A PER is a ratio of sums over units (utterances or speakers) that are drawn anew with replacement (Bisani and Ney,
 "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004). The interval is the
-bootstrap-t (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5) with the ratio's linearised
+bootstrap-t (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5) with the ratio's linearized
 standard error: percentiles of the drawn rates alone are too narrow for the 10 to 30 speakers of a test set.
 """
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from asrkit.scoring.per import Counts, pool
 
@@ -80,9 +80,7 @@ def pool_speakers(per_utt: Mapping[str, Counts], utt2spk: Mapping[str, str]) -> 
     return {spk: pool(counts) for spk, counts in counts_of.items()}
 
 
-def rate_interval(
-    errors: Sequence[float], refs: Sequence[float], *, num_samples: int | None = None, seed: int = SEED
-) -> Interval:
+def rate_interval(errors: ArrayLike, refs: ArrayLike, *, num_samples: int | None = None, seed: int = SEED) -> Interval:
     """The 95 % interval of 100 * sum(errors) / sum(refs), units being drawn anew; one entry of each per unit.
 
     None is given for fewer than 8 units, nor when too few of them differ from the others (as when one alone has
@@ -101,14 +99,15 @@ def compare(
 
     `counts_a` and `counts_b` are of the same units in the same order, with the same reference tokens.
     """
-    errors = ([counts.num_errors for counts in system] for system in (counts_a, counts_b))
-    return compare_errors(*errors, [counts.num_ref for counts in counts_a], num_samples=num_samples, seed=seed)
+    errors_a, errors_b = ([counts.num_errors for counts in system] for system in (counts_a, counts_b))
+    refs = [counts.num_ref for counts in counts_a]
+    return compare_errors(errors_a, errors_b, refs, num_samples=num_samples, seed=seed)
 
 
 def compare_errors(
-    errors_a: Sequence[float],
-    errors_b: Sequence[float],
-    refs: Sequence[float],
+    errors_a: ArrayLike,
+    errors_b: ArrayLike,
+    refs: ArrayLike,
     *,
     num_samples: int | None = None,
     seed: int = SEED,
@@ -139,8 +138,8 @@ def _bootstrap(errors: np.ndarray, refs: np.ndarray, num_samples: int | None, se
     ratios, drawn_errors = _ratio_and_error(sums)
     moved = ratios - ratio
     with np.errstate(divide="ignore", invalid="ignore"):
-        studentised = np.where(moved == 0, 0.0, moved / drawn_errors)
-    lower, upper = np.quantile(studentised, [0.025, 0.975], method="inverted_cdf")
+        studentized = np.where(moved == 0, 0.0, moved / drawn_errors)
+    lower, upper = np.quantile(studentized, [0.025, 0.975], method="inverted_cdf")
     low, high = 100.0 * (ratio - upper * error), 100.0 * (ratio - lower * error)
     if num_units < MIN_UNITS or error == 0.0 or not np.isfinite([low, high]).all():
         return Interval(None, None, num_units, num_samples, seed), prob_fewer
@@ -161,7 +160,7 @@ def _draw_sums(moments: np.ndarray, num_samples: int, rng: np.random.Generator) 
 
 
 def _ratio_and_error(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ratio and its standard error, linearised, from sums over units of e, r, e * e, e * r and r * r (columns).
+    """Ratio and its standard error, linearized, from sums over units of e, r, e * e, e * r and r * r (columns).
 
     The factor for the number of units is left out: it is the same in every sample, and the interval divides by it.
     """
@@ -173,5 +172,5 @@ def _ratio_and_error(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ratios, np.sqrt(squares) / r
 
 
-def to_json(found: Mapping[str, Interval]) -> dict[str, Any]:
-    return {unit: interval.to_dict() for unit, interval in found.items()}
+def to_json(by_unit: Mapping[str, Interval]) -> dict[str, dict[str, float | int | None]]:
+    return {unit: interval.to_dict() for unit, interval in by_unit.items()}

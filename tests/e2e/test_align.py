@@ -13,7 +13,7 @@ from asrkit.errors import DataError
 from asrkit.formats.labels import read_ctm, read_lab, read_phn, textgrid_labels
 from asrkit.inference.recognizer import Recognizer
 from asrkit.scoring.boundaries import compare_times
-from asrkit.scoring.per import read_transcripts
+from asrkit.scoring.transcripts import read_transcripts
 from asrkit.types import PhoneTime, Waveform
 
 from .conftest import run_asrkit, train_args

@@ -13,7 +13,8 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.stamp import file_digest
-from asrkit.scoring.per import read_transcripts, score
+from asrkit.scoring.per import score
+from asrkit.scoring.transcripts import read_transcripts
 
 from .conftest import run_asrkit
 

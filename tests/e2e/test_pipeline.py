@@ -19,7 +19,8 @@ from asrkit.experiment import load_experiment
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.inference.recognizer import Recognizer
 from asrkit.io.ark import ArkReader
-from asrkit.scoring.per import read_transcripts, score
+from asrkit.scoring.per import score
+from asrkit.scoring.transcripts import read_transcripts
 from asrkit.types import Waveform
 
 from .conftest import run_asrkit, train_args

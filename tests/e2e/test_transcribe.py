@@ -23,7 +23,8 @@ from asrkit.cli.main import main
 from asrkit.cli.transcribe import find_inputs
 from asrkit.decoding.config import DecodingConfig
 from asrkit.inference.recognizer import load_recognizer
-from asrkit.scoring.per import read_transcripts, score
+from asrkit.scoring.per import score
+from asrkit.scoring.transcripts import read_transcripts
 
 KEYS = [f"test{spk}-{number}" for spk in range(3) for number in range(7)]
 

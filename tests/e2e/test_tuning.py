@@ -13,7 +13,8 @@ from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.experiment import load_experiment, update_decoding
 from asrkit.inference.recognizer import Recognizer
-from asrkit.scoring.per import read_transcripts, score
+from asrkit.scoring.per import score
+from asrkit.scoring.transcripts import read_transcripts
 
 from .conftest import run_asrkit, train_args
 

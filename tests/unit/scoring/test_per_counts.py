@@ -4,7 +4,8 @@ import pytest
 
 from asrkit.errors import DataError
 from asrkit.scoring.align import align
-from asrkit.scoring.per import Counts, PerResult, pool, read_transcripts, score
+from asrkit.scoring.per import Counts, PerResult, pool, score
+from asrkit.scoring.transcripts import read_transcripts
 
 
 def test_counts_and_line():

@@ -1,0 +1,33 @@
+"""Transcripts and speakers as scoring reads them: Kaldi tables by utterance id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from asrkit.errors import DataError, location, raise_if_any
+from asrkit.io.scp import read_table, split_fields
+
+
+def read_transcripts(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Read `utt_id phone phone ...` lines; an id alone is an empty transcript.
+
+    Raises:
+        DataError: the file is missing, or lines are empty, repeated or not UTF-8; a line of the message for each.
+    """
+    return {utt: tuple(split_fields(row)) for utt, row in read_table(path, empty_ok=True).items()}
+
+
+def read_references(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Read transcripts to score against. Raises DataError as read_transcripts, and when they hold no phone at all."""
+    refs = read_transcripts(path)
+    if not any(refs.values()):
+        raise DataError(f"{location(path)}no phones in it; expected `utt_id phone phone ...` lines")
+    return refs
+
+
+def read_utt2spk(path: str | Path, utts: Iterable[str], ref: str | Path) -> dict[str, str]:
+    """Read the speaker of each utterance. Raises DataError that names those of `utts`, from `ref`, without one."""
+    utt2spk = read_table(path)
+    raise_if_any([f"{location(path)}utterance {utt} of {ref} has no speaker" for utt in utts if utt not in utt2spk])
+    return utt2spk

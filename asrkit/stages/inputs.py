@@ -1,0 +1,20 @@
+"""The steps of a recipe by name, and a check that what a step needs is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from asrkit.errors import location, raise_if_any
+
+PREPARE = "stage 0 (asrkit prepare)"
+EXTRACT = "stage 1 (asrkit extract)"
+TRAIN_LM = "stage 2 (asrkit train-lm)"
+TRAIN = "stage 3 (asrkit train)"
+DECODE = "stage 4 (asrkit decode)"
+REPORT = "stage 5 (asrkit report)"
+
+
+def expect_files(made_by: Mapping[Path, str]) -> None:
+    """Raise DataError with a line for each file that is missing, which says what step makes it."""
+    raise_if_any([f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()])

@@ -1,0 +1,141 @@
+"""Training of a phone n-gram language model on a data directory's transcripts."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrkit.errors import ConfigError
+from asrkit.findings import Findings
+from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.lang.tokens import TokenTable
+from asrkit.lm.ngram import train_ngram, write_arpa
+from asrkit.lm.smoothing import EPSILONS
+from asrkit.scoring.transcripts import read_transcripts
+from asrkit.stages.inputs import PREPARE, expect_files
+
+
+@dataclass(frozen=True)
+class LmConfig:
+    """What a language model is like.
+
+    Attributes:
+        order: of its longest n-grams.
+        smoothing: how seen n-grams share with unseen ones, one of lm.smoothing.SMOOTHINGS.
+        epsilons: those of "laplace" smoothing, from unigrams on; the last also holds for higher orders. None: EPSILONS.
+    """
+
+    order: int = 3
+    smoothing: str = "kneser_ney"
+    epsilons: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.epsilons and self.smoothing != "laplace":
+            raise ConfigError(f"--epsilon has no meaning for --smoothing {self.smoothing}; give --smoothing laplace")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the model makes of another text: its perplexity, and how many of its phones it does not know."""
+
+    path: Path
+    perplexity: float
+    num_phones: int
+    num_unknown: int
+
+
+@dataclass(frozen=True)
+class LmTraining:
+    """A language model on disk.
+
+    Attributes:
+        path: its ARPA file.
+        num_ngrams: how many n-grams it has, from unigrams on; empty when the file was up to date.
+        perplexity: of the text it was trained on; None when the file was up to date.
+        dev: what it makes of the dev set's text, where one was given.
+    """
+
+    path: Path
+    num_ngrams: Sequence[int] = ()
+    perplexity: float | None = None
+    dev: HeldOut | None = None
+
+    def lines(self) -> list[str]:
+        """What there is to tell of it."""
+        if self.perplexity is None:
+            return [f"{self.path}: up to date"]
+        sizes = ", ".join(f"{count} {order}-grams" for order, count in enumerate(self.num_ngrams, 1))
+        lines = [f"{self.path}: {sizes}; perplexity of its own text {self.perplexity:.2f}"]
+        if self.dev:
+            lines.append(
+                f"{self.dev.path}: perplexity {self.dev.perplexity:.2f}; "
+                f"{self.dev.num_unknown} of {self.dev.num_phones} phones outside the vocabulary"
+            )
+        return lines
+
+
+def train_lm(
+    data_dir: Path,
+    tokens: Path,
+    out: Path,
+    config: LmConfig = LmConfig(),
+    *,
+    dev: Path | None = None,
+    force: bool = False,
+) -> LmTraining:
+    """Train a language model on `data_dir`/text and write it to `out` in ARPA format, unless that is up to date.
+
+    Args:
+        tokens: the token table, which is the model's vocabulary.
+        dev: a data directory on whose `text` the model's perplexity is measured.
+        force: train even when `out` is up to date.
+
+    Raises:
+        DataError: a file is missing or faulty, a transcript is empty or has phones that are not in the token table.
+    """
+    text, dev_text = data_dir / "text", None if dev is None else dev / "text"
+    expect_files({file: PREPARE for file in (text, tokens, dev_text) if file})
+    stamp = out.with_name(f".{out.name}.stamp")
+    epsilons = config.epsilons or EPSILONS
+    inputs = {
+        "text": file_digest(text),
+        "tokens": file_digest(tokens),
+        "dev": file_digest(dev_text) if dev_text else None,
+        "order": config.order,
+        "smoothing": config.smoothing,
+        "epsilons": list(epsilons) if config.smoothing == "laplace" else None,
+    }
+    if not force and is_current(stamp, inputs, [out]):
+        return LmTraining(out)
+    phones, transcripts = TokenTable.read(tokens).phones, read_transcripts(text)
+    _check_transcripts(transcripts, phones, text, tokens)
+    held_out = None if dev_text is None else read_transcripts(dev_text)
+    lm = train_ngram(transcripts.values(), config.order, phones, config.smoothing, epsilons)
+    perplexity = lm.perplexity(transcripts.values())
+    on_dev = None
+    if dev_text is not None and held_out is not None:
+        on_dev = HeldOut(dev_text, lm.perplexity(held_out.values()), *_count(held_out.values(), phones))
+    write_arpa(lm, out)
+    write_stamp(stamp, inputs)
+    return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev)
+
+
+def _check_transcripts(
+    transcripts: Mapping[str, Sequence[str]], phones: Sequence[str], text: Path, tokens: Path
+) -> None:
+    findings = Findings()
+    known = set(phones)
+    for utt, transcript in transcripts.items():
+        unknown = sorted(set(transcript) - known)
+        if unknown:
+            findings.error(f"{utt}: phones not in {tokens}: {' '.join(unknown)}", text)
+        elif not transcript:
+            findings.error(f"{utt}: empty transcript; give its phones or remove it", text)
+    findings.raise_errors()
+
+
+def _count(transcripts: Iterable[Sequence[str]], known: Container[str]) -> tuple[int, int]:
+    """How many phones there are, and how many of them are not known."""
+    phones = [phone for transcript in transcripts for phone in transcript]
+    return len(phones), sum(phone not in known for phone in phones)

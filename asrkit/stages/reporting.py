@@ -1,0 +1,74 @@
+"""The report on a decoded data directory: its phone error rate, and where its errors are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrkit.formats.data_dir import load_data_dir
+from asrkit.io.atomic import atomic_write, write_json
+from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.reporting.text import build_report, render_text
+from asrkit.scoring.protocols import AS_IS, Protocol
+from asrkit.scoring.transcripts import read_transcripts
+from asrkit.stages.inputs import DECODE, expect_files
+
+_TABLES = ("wav.scp", "text", "utt2spk", "spk2utt", "spk2gender")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report as it is on disk.
+
+    Attributes:
+        text_file, json_file: the report to read, and all its figures.
+        lines: what it says in short: what was counted, how sure the rate is, and, last, the rate itself.
+        is_new: whether it was made now; else the one that was there is up to date.
+    """
+
+    text_file: Path
+    json_file: Path
+    lines: Sequence[str]
+    is_new: bool
+
+
+def report(ref: Path, hyp: Path, out: Path, *, protocol: Protocol = AS_IS, force: bool = False) -> Report:
+    """Report the errors of hypotheses in `out`/report.txt and `out`/report.json, unless they are up to date.
+
+    Args:
+        ref: the data directory that was decoded.
+        hyp: the hypotheses, `utt_id phone phone ...` lines.
+        protocol: folding of symbols and treatment of silence, one of PROTOCOLS.
+        force: make the report even when it is up to date.
+
+    Raises:
+        DataError: the data directory or the hypotheses are missing or faulty, or do not fit each other.
+    """
+    expect_files({hyp: DECODE})
+    text_file, json_file, stamp = (out / name for name in ("report.txt", "report.json", ".report.stamp"))
+    files = [hyp, *(ref / name for name in _TABLES)]
+    inputs = {str(file): file_digest(file) for file in files if file.is_file()} | {"protocol": protocol.name}
+    if not force and is_current(stamp, inputs, [text_file, json_file]):
+        lines = _lines_made_before(json_file)
+        if lines is not None:
+            return Report(text_file, json_file, lines, is_new=False)
+    data = load_data_dir(ref, allow_pipes=True)  # it opens no audio, so no pipe is run
+    result = protocol.score(data.text, read_transcripts(hyp), ref_name=str(ref / "text"), hyp_name=str(hyp))
+    figures = {"ref": str(ref), "hyp": str(hyp), **build_report(result, data.utt2spk, data.spk2gender, protocol)}
+    with atomic_write(text_file) as stream:
+        stream.write(f"{hyp} against {ref}\n" + render_text(figures))
+    write_json(json_file, figures)
+    write_stamp(stamp, inputs)
+    return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True)
+
+
+def _lines_made_before(json_file: Path) -> list[str] | None:
+    """What a report that is up to date says in short; None when someone has damaged its file."""
+    try:
+        figures = json.loads(json_file.read_text(encoding="utf-8"))
+        lines = [*figures["intro"], figures["line"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return lines if all(isinstance(line, str) for line in lines) else None

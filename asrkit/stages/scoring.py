@@ -1,0 +1,137 @@
+"""Scoring of transcripts and of phone times: the phone error rate, its interval, and how two systems differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrkit.findings import Findings
+from asrkit.formats.labels import read_ctm
+from asrkit.scoring.boundaries import BoundaryResult, compare_times
+from asrkit.scoring.per import PerResult
+from asrkit.scoring.protocols import AS_IS, Protocol
+from asrkit.scoring.significance import Comparison, Interval, intervals, pool_speakers, to_json
+from asrkit.scoring.significance import compare as compare_counts
+from asrkit.scoring.transcripts import read_references, read_transcripts, read_utt2spk
+from asrkit.types import PhoneTime
+
+
+@dataclass(frozen=True)
+class Score:
+    """A phone error rate, and what belongs to it.
+
+    Attributes:
+        protocol: how the transcripts were treated before errors were counted.
+        result: the counts (`result.per` in percent) and the alignment of each utterance.
+        intervals: 95 % intervals of the rate, over "utterances" and, where speakers are known, over "speakers".
+    """
+
+    protocol: Protocol
+    result: PerResult
+    intervals: Mapping[str, Interval]
+
+    @property
+    def per(self) -> float:
+        """The phone error rate in percent."""
+        return self.result.per
+
+    def lines(self) -> list[str]:
+        """What the rate was counted over, how sure it is, and, last, the rate itself."""
+        sure = [interval.text(unit) for unit, interval in self.intervals.items()]
+        return [self.protocol.describe(self.result), *sure, self.result.line()]
+
+    def to_dict(self) -> dict[str, object]:
+        """All figures, in all and by utterance, as JSON's own types."""
+        return {
+            "protocol": self.protocol.name,
+            "description": self.protocol.describe(self.result),
+            **self.result.to_dict(),
+            "num_utts": len(self.result.per_utt),
+            "intervals": to_json(self.intervals),
+            "utts": {utt: counts.to_dict() for utt, counts in self.result.per_utt.items()},
+        }
+
+
+@dataclass(frozen=True)
+class SystemComparison:
+    """Two systems, A and B, on the same references.
+
+    Attributes:
+        protocol: how the transcripts were treated before errors were counted.
+        a, b: each system's counts.
+        by_unit: by what is drawn anew ("utterances", "speakers"), the difference A - B and how sure it is.
+    """
+
+    protocol: Protocol
+    a: PerResult
+    b: PerResult
+    by_unit: Mapping[str, Comparison]
+
+
+def score(ref: Path, hyp: Path, *, protocol: Protocol = AS_IS, utt2spk: Path | None = None) -> Score:
+    """Score a file of transcripts (`utt_id phone phone ...` lines) against a file of references.
+
+    Args:
+        protocol: folding of symbols and treatment of silence, one of PROTOCOLS.
+        utt2spk: a table of speakers, for an interval over speakers, too.
+
+    Raises:
+        DataError: a file is missing or faulty, utterances are in one of the files only, an utterance has no speaker,
+            or symbols are there that the protocol does not fold.
+    """
+    return score_by_protocols(ref, hyp, [protocol], utt2spk=utt2spk)[0]
+
+
+def score_by_protocols(
+    ref: Path, hyp: Path, protocols: Sequence[Protocol], *, utt2spk: Path | None = None
+) -> list[Score]:
+    """Score under each of several protocols. Arguments and errors are those of score."""
+    refs, hyps = read_references(ref), read_transcripts(hyp)
+    speakers = None if utt2spk is None else read_utt2spk(utt2spk, refs, ref)
+    results = [protocol.score(refs, hyps, ref_name=str(ref), hyp_name=str(hyp)) for protocol in protocols]
+    return [
+        Score(protocol, result, intervals(result.per_utt, speakers))
+        for protocol, result in zip(protocols, results, strict=True)
+    ]
+
+
+def compare(
+    ref: Path, hyp_a: Path, hyp_b: Path, *, protocol: Protocol = AS_IS, utt2spk: Path | None = None
+) -> SystemComparison:
+    """Compare two systems by the paired bootstrap, over utterances and, with `utt2spk`, over speakers.
+
+    Raises:
+        DataError: as score, for either system.
+    """
+    refs = read_references(ref)
+    speakers = None if utt2spk is None else read_utt2spk(utt2spk, refs, ref)
+    a, b = (protocol.score(refs, read_transcripts(hyp), ref_name=str(ref), hyp_name=str(hyp)) for hyp in (hyp_a, hyp_b))
+    units = {"utterances": (a.per_utt, b.per_utt)}
+    if speakers is not None:
+        units["speakers"] = (pool_speakers(a.per_utt, speakers), pool_speakers(b.per_utt, speakers))
+    by_unit = {
+        unit: compare_counts([*counts_a.values()], [*counts_b.values()]) for unit, (counts_a, counts_b) in units.items()
+    }
+    return SystemComparison(protocol, a, b, by_unit)
+
+
+def compare_boundaries(ref: Path, hyp: Path) -> BoundaryResult:
+    """Compare the phone times of a CTM file with the true ones.
+
+    Args:
+        ref: true times: a CTM file, or a data directory that has a phones.ctm.
+        hyp: the CTM file of decoded or aligned phones.
+
+    Raises:
+        DataError: a file is missing or faulty, or `hyp` has utterances that `ref` lacks.
+    """
+    ref = ref / "phones.ctm" if ref.is_dir() else ref
+    return compare_times(_read_times(ref), _read_times(hyp), ref_name=str(ref), hyp_name=str(hyp))
+
+
+def _read_times(path: Path) -> dict[str, list[PhoneTime]]:
+    findings = Findings()
+    labels = read_ctm(path, findings.errors)
+    findings.raise_errors()
+    return {utt: [PhoneTime(label.phone, label.start, label.end) for label in row] for utt, row in labels.items()}

@@ -1,0 +1,31 @@
+"""Several experiments side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asrkit.reporting.table import System, read_systems, render_differences, render_table
+
+
+@dataclass(frozen=True)
+class SystemTable:
+    """Systems (experiments that differ in the seed alone are one) with their costs and phone error rates."""
+
+    systems: Sequence[System]
+
+    def text(self) -> str:
+        """The table, and below it what pairs of systems that differ in one setting differ by."""
+        parts = [render_table(self.systems), render_differences(self.systems)]
+        return "\n\n".join(part for part in parts if part)
+
+
+def tabulate(experiments: Sequence[Path]) -> SystemTable:
+    """Tabulate experiment directories that have reports in decode_dev and decode_test.
+
+    Raises:
+        ModelError: a directory is no trained experiment.
+        DataError: a report is missing or no report, or the experiments were not scored alike; a line each.
+    """
+    return SystemTable(read_systems(experiments))
