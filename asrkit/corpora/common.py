@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from asrkit.types import Utterance
 
+SET_NAMES = ("train", "dev", "test")
+
 
 @dataclass(frozen=True)
 class Corpus:

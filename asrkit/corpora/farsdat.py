@@ -20,6 +20,7 @@ from asrkit.audio import audio_info
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.persian import PHONES, SILENCE
 from asrkit.errors import AudioError, ConfigError, DataError, location, raise_if_any
+from asrkit.findings import Findings
 from asrkit.lang.ipa import FARSDAT
 from asrkit.types import Utterance
 
@@ -83,55 +84,61 @@ def to_phones(symbols: Iterable[str]) -> tuple[str, ...]:
     return tuple(FOLDING.get(phone, phone) for phone in stops)
 
 
-def read_corpus(
-    corpus_dir: str | Path,
-    *,
-    split: Split = DEFAULT_SPLIT,
-    random_split: bool = False,
-    speaker_lists: str | Path | None = None,
-    published_sentences: bool = False,
-    seed: int = DEFAULT_SEED,
-) -> Corpus:
-    """The utterances of train, dev and test, with ids SPEAKER_SESSION_SENTENCE.
+@dataclass(frozen=True)
+class FarsdatOptions:
+    """How FarsDat is divided into train, dev and test.
 
-    Args:
-        corpus_dir: holds CD1 and CD2, or one of them. Names may be in any case.
+    Attributes:
         split: one of the textbook's. Whole speakers are held out, or utterances with `random_split`; of a part of the
             corpus as large a share as of the whole. dev is taken from the train part in the same way.
         speaker_lists: a directory of train_spk.list, dev_spk.list and test_spk.list, in place of `split`. Sentences
             that are read in dev or test are left out of train.
         published_sentences: with `speaker_lists`, keep of dev and test only the sentences that the public recipe does.
         seed: of the choice of speakers or utterances; `speaker_lists` leaves none.
+    """
+
+    split: Split = DEFAULT_SPLIT
+    random_split: bool = False
+    speaker_lists: Path | None = None
+    published_sentences: bool = False
+    seed: int = DEFAULT_SEED
+
+    def check(self) -> None:
+        """Raise ConfigError, a line each, for options that do not go together."""
+        findings = Findings()
+        if self.split not in SPLITS:
+            findings.error(f"split {self.split}: expected one of {', '.join(SPLITS)}")
+        if self.random_split and self.speaker_lists is not None:
+            findings.error("speaker lists leave nothing to draw by utterances; choose one of the two")
+        if self.published_sentences and self.speaker_lists is None:
+            findings.error("published sentences go with speaker lists (--speaker-lists); give those, too")
+        findings.raise_errors(ConfigError)
+
+
+def read_corpus(corpus_dir: str | Path, options: FarsdatOptions = FarsdatOptions()) -> Corpus:
+    """The utterances of train, dev and test, with ids SPEAKER_SESSION_SENTENCE.
+
+    `corpus_dir` holds CD1 and CD2, or one of them. Names may be in any case.
 
     Raises:
         DataError: every fault of every file, a line each.
         ConfigError: options that do not go together.
     """
     corpus_dir = Path(corpus_dir)
-    _check_options(split, random_split, speaker_lists, published_sentences)
+    options.check()
     utts, warnings, notes = read_utterances(corpus_dir)
-    if speaker_lists is None:
-        sets, more_notes = split_textbook(utts, split, random_split=random_split, seed=seed)
+    if options.speaker_lists is None:
+        sets, more_notes = split_textbook(utts, options.split, random_split=options.random_split, seed=options.seed)
     else:
-        lists = read_speaker_lists(speaker_lists)
-        sets, more_warnings, more_notes = split_by_lists(utts, lists, published_sentences=published_sentences)
+        lists = read_speaker_lists(options.speaker_lists)
+        sets, more_warnings, more_notes = split_by_lists(utts, lists, published_sentences=options.published_sentences)
         warnings = [*warnings, *more_warnings]
     if not sets.get("train"):
-        remedy = "; keep fewer of them with --sentences published" if speaker_lists and not published_sentences else ""
+        fewer = options.speaker_lists is not None and not options.published_sentences
+        remedy = "; keep fewer of them with --sentences published" if fewer else ""
         raise DataError(f"{location(corpus_dir)}no utterance is left to train on; {' '.join(more_notes)}{remedy}")
     durations = {utt.utt_id: utt.end - utt.start for utt in utts}
     return Corpus(PHONES, {name: kept for name, kept in sets.items() if kept}, durations, warnings, notes + more_notes)
-
-
-def _check_options(split: str, random_split: bool, speaker_lists: str | Path | None, published_sentences: bool) -> None:
-    faults = []
-    if split not in SPLITS:
-        faults.append(f"split {split}: expected one of {', '.join(SPLITS)}")
-    if random_split and speaker_lists is not None:
-        faults.append("speaker lists leave nothing to draw by utterances; choose one of the two")
-    if published_sentences and speaker_lists is None:
-        faults.append("published sentences go with speaker lists (--speaker-lists); give those, too")
-    raise_if_any(faults, ConfigError)
 
 
 # Reading

@@ -11,13 +11,13 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asrkit.audio import AUDIO_ENDINGS, END_TOLERANCE, UNREADABLE_AUDIO_ENDINGS, audio_info
-from asrkit.corpora.common import Corpus
+from asrkit.corpora.common import SET_NAMES, Corpus
 from asrkit.corpora.speaker_split import hold_out, is_list
-from asrkit.corpora.table import SET_NAMES, Row, base_of, read_table
+from asrkit.corpora.table import Row, base_of, read_table
 from asrkit.errors import AudioError, ConfigError, location, raise_if_any
 from asrkit.formats.labels import Label, read_ctm, read_lab, read_phn, symbol_fault, textgrid_labels
 from asrkit.types import PhoneTime, Utterance
@@ -30,32 +30,39 @@ _LABEL_OF_ENDING = {f".{kind}".lower(): kind for kind in LABEL_KINDS}
 _TABLES = (".csv", ".tsv")
 
 
+@dataclass(frozen=True)
+class OwnOptions:
+    """How to read a corpus of one's own.
+
+    Attributes:
+        table: the table of utterances; None takes the only .csv or .tsv file in the corpus, if there is one. Without
+            a column `phones` in it, or without a table, the phones come from label files.
+        labels: the kind of label files, one of LABEL_KINDS; None takes the only kind that is there.
+        tier, silence: see `labels.textgrid_labels`.
+        speaker: a regular expression that is searched in the audio's path below the corpus; its first group is the
+            speaker. For corpora without a column `speaker`.
+        dev_speakers, test_speakers: who is held out where no column says so: a share of the speakers (0.1 or 10%), a
+            file of speakers, or speakers separated by commas. None is a share of speaker_split.DEFAULT_SHARE.
+        partial: leave out audio without labels and labels without audio, with a warning, instead of refusing.
+    """
+
+    table: Path | None = None
+    labels: str | None = None
+    tier: str | None = None
+    silence: str | None = None
+    speaker: str | None = None
+    dev_speakers: str | None = None
+    test_speakers: str | None = None
+    partial: bool = False
+
+
 def read_corpus(
-    corpus_dir: str | Path,
-    *,
-    table: str | Path | None = None,
-    labels: str | None = None,
-    tier: str | None = None,
-    silence: str | None = None,
-    speaker: str | None = None,
-    dev_speakers: str | None = None,
-    test_speakers: str | None = None,
-    partial: bool = False,
-    exclude: str | Path | None = None,
+    corpus_dir: str | Path, options: OwnOptions = OwnOptions(), *, exclude: str | Path | None = None
 ) -> Corpus:
     """Read a directory of audio and its labels.
 
     Args:
         corpus_dir: all audio and label files below it are taken.
-        table: the table of utterances; None takes the only .csv or .tsv file in `corpus_dir`, if there is one. Without
-            a column `phones` in it, or without a table, the phones come from label files.
-        labels: the kind of label files, one of LABEL_KINDS; None takes the only kind that is there.
-        tier, silence: see `labels.textgrid_labels`.
-        speaker: a regular expression that is searched in the audio's path below `corpus_dir`; its first group is the
-            speaker. For corpora without a column `speaker`.
-        dev_speakers, test_speakers: who is held out where no column says so: a share of the speakers (0.1 or 10%), a
-            file of speakers, or speakers separated by commas. None is a share of speaker_split.DEFAULT_SHARE.
-        partial: leave out audio without labels and labels without audio, with a warning, instead of refusing.
         exclude: a directory below `corpus_dir` that is none of it.
 
     Raises:
@@ -63,6 +70,9 @@ def read_corpus(
         ConfigError: options that do not fit each other or the corpus.
     """
     corpus_dir = Path(corpus_dir)
+    table, labels, tier, silence = options.table, options.labels, options.tier, options.silence
+    speaker, dev_speakers, test_speakers = options.speaker, options.dev_speakers, options.test_speakers
+    partial = options.partial
     faults: list[str] = []
     warnings: list[str] = []
     notes: list[str] = []

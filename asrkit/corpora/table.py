@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.audio import is_pipe
+from asrkit.corpora.common import SET_NAMES
 from asrkit.errors import location
 from asrkit.formats.labels import read_text, symbol_fault
 from asrkit.io.scp import split_fields
 
 COLUMNS = ("audio", "phones", "utt", "speaker", "sex", "set", "start", "end")
-SET_NAMES = ("train", "dev", "test")
 
 # Other people's names of the columns and sets.
 _MEANT_COLUMN = {

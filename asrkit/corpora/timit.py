@@ -21,6 +21,8 @@ from asrkit.types import PhoneTime, Utterance
 
 LABEL_RATE = 16000  # Hz, of the sample indices in .PHN files, whatever the audio has
 TEST_SETS = ("core", "full")
+DEFAULT_TEST_SET = "core"
+DEFAULT_NUM_PHONES = 48
 # Number of phones -> symbols, and the map to them (None: as they are transcribed).
 INVENTORIES: dict[int, tuple[tuple[str, ...], PhoneMap | None]] = {
     61: (TIMIT_61, None),
@@ -88,7 +90,9 @@ class _Tree:
     speaker_tables: list[str] = field(default_factory=list)
 
 
-def read_corpus(corpus_dir: str | Path, *, num_phones: int = 48, test: str = "core") -> Corpus:
+def read_corpus(
+    corpus_dir: str | Path, *, num_phones: int = DEFAULT_NUM_PHONES, test: str = DEFAULT_TEST_SET
+) -> Corpus:
     """Read a copy of TIMIT into train, dev and test, of which those without an utterance are left out.
 
     train has the utterances of the TRAIN tree, dev and test those of the standard speakers of the TEST tree, all

@@ -136,7 +136,7 @@ def test_an_interrupted_run_leaves_no_token_table_and_is_repeated(corpus, tmp_pa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("asrkit.cli.prepare.write_data_dir", interrupted)
+        patch.setattr("asrkit.stages.preparation.write_data_dir", interrupted)
         assert prepare("speechocean762", corpus, data, "--force") == 130
     assert not (data / "tokens.txt").exists()
     assert prepare("speechocean762", corpus, data) == 0

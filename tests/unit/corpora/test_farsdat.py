@@ -426,9 +426,9 @@ def test_faults_of_speaker_lists_are_listed_together(tmp_path, capsys):
 def test_options_that_do_not_go_together_are_refused(tmp_path, capsys):
     corpus = make_tree(tmp_path / "c")
     with pytest.raises(ConfigError, match="choose one of the two"):
-        farsdat.read_corpus(corpus, random_split=True, speaker_lists=tmp_path)
+        farsdat.read_corpus(corpus, farsdat.FarsdatOptions(random_split=True, speaker_lists=tmp_path))
     with pytest.raises(ConfigError, match="--speaker-lists"):
-        farsdat.read_corpus(corpus, published_sentences=True)
+        farsdat.read_corpus(corpus, farsdat.FarsdatOptions(published_sentences=True))
     with pytest.raises(SystemExit) as stopped:
         prepare(corpus, tmp_path / "data", "--split", "textbook-80-20", "--speaker-lists", tmp_path)
     assert stopped.value.code == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.corpora.own import read_corpus
+from asrkit.corpora.own import OwnOptions, read_corpus
 from asrkit.errors import ConfigError, DataError
 from asrkit.types import PhoneTime
 
@@ -59,7 +59,7 @@ def all_utts(found):
 
 def faults_of(corpus, error=DataError, **options):
     with pytest.raises(error) as caught:
-        read_corpus(corpus, **options)
+        read_corpus(corpus, OwnOptions(**options))
     return [fault.replace(f"{corpus}/", "") for fault in str(caught.value).split("\n")]
 
 
@@ -112,7 +112,7 @@ def test_label_files_beside_the_audio_or_in_a_tree_of_their_own(corpus, kind):
             write(corpus / f"s{spk}/u{number}.{kind.upper() if number else kind}", LABELS[kind])
     phones = ("a",) if kind == "TextGrid" else ("sil", "a")
     times = (PhoneTime("sil", 0.0, 0.25), PhoneTime("a", 0.25, 0.5))[-len(phones) :]
-    found = read_corpus(corpus, speaker="^([^/]+)/")
+    found = read_corpus(corpus, OwnOptions(speaker="^([^/]+)/"))
     assert {(utt.phones, utt.phone_times) for utt in all_utts(found).values()} == {(phones, times)}
     assert len(all_utts(found)) == 30
     assert [note for note in found.notes if ".lab" in note] == (
@@ -140,14 +140,16 @@ def test_one_ctm_for_all(corpus):
 def test_empty_intervals_become_the_silence_that_is_named(corpus):
     for path in list(corpus.rglob("*.wav")):
         write(path.with_suffix(".TextGrid"), ONE_PHONE)
-    assert {utt.phones for utt in all_utts(read_corpus(corpus, silence="sil")).values()} == {("sil", "a", "sil")}
+    assert {utt.phones for utt in all_utts(read_corpus(corpus, OwnOptions(silence="sil"))).values()} == {
+        ("sil", "a", "sil")
+    }
 
 
 def test_a_table_of_speakers_with_label_files(corpus):
     table_of(corpus, "speaker", lambda spk, n: f"anna{spk}")
     for path in list(corpus.rglob("*.wav")):
         write(path.with_suffix(".phn"), LABELS["phn"])
-    found = read_corpus(corpus, dev_speakers="anna3", test_speakers="anna4,anna5")
+    found = read_corpus(corpus, OwnOptions(dev_speakers="anna3", test_speakers="anna4,anna5"))
     assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 21, "dev": 3, "test": 6}
 
 
@@ -165,28 +167,28 @@ def speakers(found):
 
 def test_splits_are_by_speaker_and_depend_on_nothing_but_the_names(corpus):
     table = table_of(corpus, "phones,speaker", lambda spk, n: f"a,s{spk}")
-    found = speakers(read_corpus(corpus, dev_speakers="20%", test_speakers="0.3"))
+    found = speakers(read_corpus(corpus, OwnOptions(dev_speakers="20%", test_speakers="0.3")))
     assert {name: len(spks) for name, spks in found.items()} == {"train": 5, "dev": 2, "test": 3}
     assert set.union(*found.values()) == {f"s{spk}" for spk in range(10)}
-    assert speakers(read_corpus(corpus, dev_speakers="20%", test_speakers="0.3")) == found
+    assert speakers(read_corpus(corpus, OwnOptions(dev_speakers="20%", test_speakers="0.3"))) == found
     header, *rows = table.read_text().splitlines()
     table.write_text("\n".join([header, *reversed(rows)]) + "\n")
-    assert speakers(read_corpus(corpus, dev_speakers="20%", test_speakers="0.3")) == found
-    assert speakers(read_corpus(corpus, dev_speakers="0.4", test_speakers="0.3"))["test"] == found["test"]
+    assert speakers(read_corpus(corpus, OwnOptions(dev_speakers="20%", test_speakers="0.3"))) == found
+    assert speakers(read_corpus(corpus, OwnOptions(dev_speakers="0.4", test_speakers="0.3")))["test"] == found["test"]
     listed = write(corpus.parent / "who", "s7\ns2\n")
-    lists = speakers(read_corpus(corpus, dev_speakers=str(listed), test_speakers="0.1"))
+    lists = speakers(read_corpus(corpus, OwnOptions(dev_speakers=str(listed), test_speakers="0.1")))
     assert lists["dev"] == {"s7", "s2"} and len(lists["test"]) == 1 and not lists["test"] & lists["dev"]
 
 
 def test_sets_that_the_column_does_not_name_are_split_off_train(corpus):
     table_of(corpus, "phones,speaker,set", lambda spk, n: f"a,s{spk},{'test' if spk in (4, 5) else 'Train'}")
-    found = read_corpus(corpus, dev_speakers=".25")
+    found = read_corpus(corpus, OwnOptions(dev_speakers=".25"))
     assert speakers(found)["test"] == {"s4", "s5"}
     assert len(speakers(found)["dev"]) == 2 and len(speakers(found)["train"]) == 6
     assert faults_of(corpus, ConfigError, test_speakers="s1") == [
         "--test-speakers: the column set gives test already; leave out one of them"
     ]
-    found = read_corpus(corpus, dev_speakers="0")
+    found = read_corpus(corpus, OwnOptions(dev_speakers="0"))
     assert set(found.sets) == {"train", "test"}
     assert "no dev set; the recipes need one" in found.warnings
 
@@ -240,7 +242,7 @@ def test_audio_that_the_table_does_not_name(corpus):
         "s3/more.opus.ogg: not in ",
     ]
     edit(table, 3, "s0/u0.wav,", "s0/u1.wav,a")
-    found = read_corpus(corpus, partial=True)
+    found = read_corpus(corpus, OwnOptions(partial=True))
     assert len(all_utts(found)) == 30
     assert [line.replace(f"{corpus}/", "") for line in found.warnings] == [
         "left out: 1 recordings or label files without the other, or not in the table",
@@ -306,7 +308,7 @@ def test_partial_leaves_out_what_has_no_counterpart_and_says_so(corpus):
         write(path.with_suffix(".phn"), LABELS["phn"])
     (corpus / "s0/u0.phn").unlink()
     (corpus / "s0/u1.wav").unlink()
-    found = read_corpus(corpus, partial=True)
+    found = read_corpus(corpus, OwnOptions(partial=True))
     assert len(all_utts(found)) == 28
     assert [line.replace(f"{corpus}/", "") for line in found.warnings[1:3]] == [
         "s0/u1.phn: no audio for the labels of s0/u1",

@@ -1,0 +1,250 @@
+"""Stage 0: a corpus to the data directories train, dev and test, and the token table beside them.
+
+One function for each corpus. All write by the same rules: nothing is written when the corpus has a fault, nothing is
+written again when nothing has changed, and what another tool made is never replaced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asrkit.audio import AudioAccess
+from asrkit.corpora import farsdat, mini, own, speechocean762, timit
+from asrkit.corpora.common import SET_NAMES, Corpus
+from asrkit.corpora.farsdat import FarsdatOptions
+from asrkit.corpora.own import OwnOptions
+from asrkit.errors import AudioError
+from asrkit.findings import Findings
+from asrkit.formats.data_dir import write_data_dir
+from asrkit.io.atomic import atomic_write
+from asrkit.io.stamp import file_signature, is_current, write_stamp
+from asrkit.lang.tokens import TokenTable
+from asrkit.types import Utterance
+
+_STAMP = ".prepare.stamp"
+
+Report = Callable[[Corpus], None]
+
+
+@dataclass(frozen=True)
+class SetCounts:
+    """What one data directory holds."""
+
+    num_speakers: int
+    num_utterances: int
+    num_seconds: float
+    num_phones: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What became of a corpus.
+
+    Attributes:
+        up_to_date: nothing had changed, and nothing was written.
+        counts: of each set that was written, by its name.
+        warnings: the corpus can be used, but is not what it should be; a line each.
+        notes: what was found and chosen, a line each.
+    """
+
+    up_to_date: bool
+    counts: Mapping[str, SetCounts] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def prepare_mini(
+    corpus_dir: str | Path,
+    data_dir: str | Path,
+    *,
+    seed: int = mini.DEFAULT_SEED,
+    num_jobs: int = 1,
+    force: bool = False,
+    report: Report | None = None,
+) -> Preparation:
+    """Synthesize the mini corpus in `corpus_dir`, unless it is there, and write data directories below `data_dir`.
+
+    Args:
+        seed: what the corpus is made from.
+        num_jobs: processes that synthesize.
+        force: make and write anew what is up to date.
+        report: gets the corpus, with its warnings and notes, before anything is written.
+
+    Raises:
+        DataError: espeakng-loader is missing or did not say what was asked; `corpus_dir` or `data_dir` holds what this
+            function did not make.
+        AudioError: audio that cannot be read, a line each.
+    """
+
+    def read() -> Corpus:
+        made = mini.make_corpus(corpus_dir, seed=seed, num_jobs=num_jobs, force=force)
+        notes = ["made; synthetic, so error rates on it say nothing about FarsDat"] if made else []
+        return Corpus(mini.PHONES, mini.read_corpus(corpus_dir), notes=notes)
+
+    return _prepare(read, data_dir, force, report)
+
+
+def prepare_speechocean762(
+    corpus_dir: str | Path, data_dir: str | Path, *, force: bool = False, report: Report | None = None
+) -> Preparation:
+    """Write the data directories of speechocean762. `force`, `report` and errors are as for `prepare_timit`."""
+
+    def read() -> Corpus:
+        sets = speechocean762.read_corpus(corpus_dir)
+        return Corpus(speechocean762.PHONES, sets, warnings=speechocean762.count_notes(sets))
+
+    return _prepare(read, data_dir, force, report)
+
+
+def prepare_timit(
+    corpus_dir: str | Path,
+    data_dir: str | Path,
+    *,
+    num_phones: int = timit.DEFAULT_NUM_PHONES,
+    test: str = timit.DEFAULT_TEST_SET,
+    force: bool = False,
+    report: Report | None = None,
+) -> Preparation:
+    """Write the data directories of TIMIT.
+
+    Args:
+        num_phones, test: as in `timit.read_corpus`.
+        force: write anew what is up to date.
+        report: gets the corpus, with its warnings and notes, before anything is written.
+
+    Raises:
+        DataError: every fault of the corpus, a line each; or `data_dir` holds what this function did not make.
+        AudioError: audio that cannot be read, a line each.
+    """
+    return _prepare(lambda: timit.read_corpus(corpus_dir, num_phones=num_phones, test=test), data_dir, force, report)
+
+
+def prepare_farsdat(
+    corpus_dir: str | Path,
+    data_dir: str | Path,
+    options: FarsdatOptions = FarsdatOptions(),
+    *,
+    force: bool = False,
+    report: Report | None = None,
+) -> Preparation:
+    """Write the data directories of FarsDat. `force`, `report` and errors are as for `prepare_timit`.
+
+    Raises also ConfigError for options that do not go together.
+    """
+    return _prepare(lambda: farsdat.read_corpus(corpus_dir, options), data_dir, force, report)
+
+
+def prepare_own(
+    corpus_dir: str | Path,
+    data_dir: str | Path,
+    options: OwnOptions = OwnOptions(),
+    *,
+    force: bool = False,
+    report: Report | None = None,
+) -> Preparation:
+    """Write the data directories of one's own corpus. `force`, `report` and errors are as for `prepare_timit`.
+
+    `data_dir` is no part of the corpus when it lies in `corpus_dir`. Raises also ConfigError for options that do not
+    fit each other or the corpus.
+    """
+    return _prepare(lambda: own.read_corpus(corpus_dir, options, exclude=data_dir), data_dir, force, report)
+
+
+def _prepare(read: Callable[[], Corpus], data_dir: str | Path, force: bool, report: Report | None) -> Preparation:
+    data_dir = Path(data_dir)
+    _refuse_foreign(data_dir)  # before reading, which may mean making a corpus
+    corpus = read()
+    if report is not None:
+        report(corpus)
+    counts = _write_corpus(corpus, data_dir, force)
+    return Preparation(counts is None, counts or {}, tuple(corpus.warnings), tuple(corpus.notes))
+
+
+def _refuse_foreign(data_dir: Path) -> None:
+    """Raise DataError, a line each, for sets and a token table in `data_dir` that were not written here."""
+    if (data_dir / _STAMP).exists():
+        return
+    findings = Findings()
+    for output in (*(data_dir / name for name in SET_NAMES), data_dir / "tokens.txt"):
+        if output.exists():
+            findings.error(
+                "asrkit prepare did not make this, and would replace it; give another --data, or begin after this step",
+                output,
+            )
+    findings.raise_errors()
+
+
+def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetCounts] | None:
+    """Write a data directory for each set and the token table; None when they are up to date.
+
+    What is there is replaced.
+
+    Raises:
+        AudioError: files that cannot be read, a line each; nothing is written then.
+        DataError: as `write_data_dir`; or `data_dir` has a set that the corpus does not give.
+    """
+    stamp, tokens = data_dir / _STAMP, data_dir / "tokens.txt"
+    inputs = _inputs(corpus)
+    if not force and is_current(stamp, inputs, [tokens, *(data_dir / name / "text" for name in corpus.sets)]):
+        return None
+    findings = Findings()
+    for name in SET_NAMES:
+        if name not in corpus.sets and (data_dir / name).exists():
+            findings.error(
+                f"is there, but this copy of the corpus gives no {name}; remove it or change --data", data_dir / name
+            )
+    findings.raise_errors()
+    durations = _durations(corpus.sets) if corpus.durations is None else corpus.durations
+    # From here on the stamp says only whose directory this is, and later stages miss the token table.
+    with atomic_write(stamp) as stream:
+        stream.write("unfinished\n")
+    tokens.unlink(missing_ok=True)
+    for name, utts in corpus.sets.items():
+        write_data_dir(data_dir / name, utts, durations)
+    TokenTable(corpus.phones).write(tokens)
+    write_stamp(stamp, inputs)
+    return {name: _count(utts, durations) for name, utts in corpus.sets.items()}
+
+
+def _inputs(corpus: Corpus) -> dict[str, Any]:
+    """All that the data directories depend on."""
+    audio = sorted({utt.audio for utts in corpus.sets.values() for utt in utts})
+    return {
+        "tokens": corpus.phones,
+        "sets": {name: [dataclasses.astuple(utt) for utt in utts] for name, utts in corpus.sets.items()},
+        "audio": [file_signature(path) for path in audio],
+    }
+
+
+def _count(utts: Iterable[Utterance], durations: Mapping[str, float]) -> SetCounts:
+    utts = list(utts)
+    return SetCounts(
+        num_speakers=len({utt.spk_id for utt in utts}),
+        num_utterances=len(utts),
+        num_seconds=sum(durations[utt.utt_id] for utt in utts),
+        num_phones=sum(len(utt.phones) for utt in utts),
+    )
+
+
+def _durations(sets: Mapping[str, Iterable[Utterance]]) -> dict[str, float]:
+    """Seconds of each utterance, from its segment where it has one, else from its audio's header.
+
+    Raises AudioError naming every file that cannot be read.
+    """
+    access, recordings, findings = AudioAccess(), dict[str, float](), Findings()
+    all_utts = [utt for utts in sets.values() for utt in utts]
+    for entry in dict.fromkeys(utt.audio for utt in all_utts):
+        try:
+            recordings[entry] = access.info(entry).duration
+        except AudioError as error:
+            findings.error(str(error))
+    findings.raise_errors(AudioError)
+    durations = {}
+    for utt in all_utts:
+        length = recordings[utt.audio]
+        durations[utt.utt_id] = (length if utt.end is None else min(utt.end, length)) - (utt.start or 0.0)
+    return durations
