@@ -69,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
     global_cmvn = pooled_stats(args.train)
 
     model = make_model(config, tokens)
-    by_frames = config.model.head != "ctc"
+    by_frames = config.model.heads.has_frames
     train_set = TrainingSet.open(
         args.train, config.features, global_cmvn, tokens, config.training.augment, with_frame_labels=by_frames
     )
     dev_set = TrainingSet.open(args.dev, config.features, global_cmvn, tokens, with_frame_labels=by_frames)
     excluded = {}
-    if config.model.head != "frames":
+    if config.model.heads.has_ctc:
         train_set, excluded = split_infeasible(train_set, model)
     args.dir.mkdir(parents=True, exist_ok=True)
     if not checkpoint.exists():  # else train() refuses another run's before anything of it is touched
@@ -106,7 +106,7 @@ def _expect_inputs(args: argparse.Namespace, config: ExperimentConfig) -> None:
     if args.lm:
         made_by[args.lm] = "stage 2 (asrkit train-lm)"
     faults = [f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()]
-    if config.model.head != "ctc":
+    if config.model.heads.has_frames:
         faults += [
             f"{location(path)}not found; model.head {config.model.head} learns from phone times; give "
             "data that has them, or "
@@ -119,7 +119,7 @@ def _expect_inputs(args: argparse.Namespace, config: ExperimentConfig) -> None:
 
 def _identity(args: argparse.Namespace, config: ExperimentConfig) -> dict[str, Any]:
     """All that the trained weights depend on, but for threads and device, which only warn when they change."""
-    names = ["text", "utt2spk"] if config.model.head == "ctc" else ["text", "utt2spk", "phones.ctm"]
+    names = ["text", "utt2spk", *(["phones.ctm"] if config.model.heads.has_frames else [])]
     files = [args.tokens, *(data_dir / name for data_dir in (args.train, args.dev) for name in names)]
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
     for name in ("num_threads", "device", "checkpoint_minutes"):

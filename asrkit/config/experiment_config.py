@@ -21,9 +21,9 @@ class ExperimentConfig:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
     def __post_init__(self) -> None:
-        head, faults = self.model.head, []
-        if self.training.pretrain_epochs and head != "both":
+        head, heads, faults = self.model.head, self.model.heads, []
+        if self.training.pretrain_epochs and not (heads.has_ctc and heads.has_frames):
             faults.append(f"training.pretrain_epochs is for model.head both, found head {head}")
-        if self.training.num_views > 1 and head == "frames":
-            faults.append("training.num_views 2 is for heads ctc and both, found head frames; leave it out")
+        if self.training.num_views > 1 and not heads.has_ctc:
+            faults.append(f"training.num_views 2 is for heads ctc and both, found head {head}; leave it out")
         raise_if_any(faults, ConfigError)

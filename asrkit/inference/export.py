@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,16 @@ from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.cells.elman import ElmanLayer
+from asrkit.models.cells.gru import GruLayer
+from asrkit.models.cells.jordan import JordanLayer
+from asrkit.models.cells.layer import RecurrentLayer
+from asrkit.models.cells.lstm import LstmLayer
+from asrkit.models.cells.peephole_lstm import PeepholeLstmLayer
 from asrkit.models.config import ModelConfig
-from asrkit.models.convolution import Conv2dFrontend
-from asrkit.models.tdnn import CONTEXTS
+from asrkit.models.frontends.conv2d import Conv2dFrontEnd
+from asrkit.models.frontends.none import NoFrontEnd
+from asrkit.models.frontends.tdnn import CONTEXTS
 
 _OPSET, _IR_VERSION = 17, 8  # those of 2022, which every onnxruntime in use reads
 
@@ -261,9 +269,9 @@ def _deltas(graph: _Graph, feats: str, config: FeatureConfig) -> str:
 def _frontend(graph: _Graph, feats: str, model: AcousticModel) -> str:
     """(T, D) -> (T, frame size)."""
     frontend = model.frontend
-    if frontend is None:
+    if isinstance(frontend, NoFrontEnd):
         return feats
-    if isinstance(frontend, Conv2dFrontend):
+    if isinstance(frontend, Conv2dFrontEnd):
         maps = graph.op("Reshape", feats, graph.const([0, frontend.feat_channels, -1]))
         maps = graph.op("Unsqueeze", graph.op("Transpose", maps, perm=[1, 0, 2]), graph.const([0]))
         for layer in (frontend.first, frontend.second):
@@ -282,7 +290,7 @@ def _frontend(graph: _Graph, feats: str, model: AcousticModel) -> str:
 
 
 def _stack(graph: _Graph, feats: str, config: ModelConfig) -> str:
-    """(T, frame size) -> (T', stack * frame size), as models/frontend.py does it."""
+    """(T, frame size) -> (T', stack * frame size), as models/stacking.py does it."""
     stack, skip = config.stack, config.skip
     first = graph.input("first", TensorProto.INT64, [], np.array(0, np.int64))
     asked = graph.input("num_steps", TensorProto.INT64, [], np.array(-1, np.int64))
@@ -312,124 +320,141 @@ def _linear(graph: _Graph, values: str, layer: nn.Linear) -> str:
 
 def _recurrent_stack(graph: _Graph, steps: str, model: AcousticModel) -> str:
     """(T', step size) -> (T', output size), as models/recurrent.py does it. Dropout is left out."""
-    config = model.config
-    size = _weights(model.stack.layers[0], "weight_ih_l0").shape[1]
+    size = model.frontend.output_size * model.config.stack
     for number, (layer, norm) in enumerate(zip(model.stack.layers, model.stack.norms, strict=True)):
         if model.feedback is not None and number > 0:
             found = graph.op("Softmax", _linear(graph, steps, model.output), axis=1)
             steps = graph.op("Add", steps, _linear(graph, found, model.feedback))
-        if config.cell == "jordan" or config.projection_size is not None:
-            outputs = _looped(graph, steps, layer, number, config)
-        else:
-            outputs = _recurrent(graph, steps, layer, number, config)
+        outputs = _recurrent_layer(graph, steps, layer, number)
         if isinstance(norm, nn.LayerNorm):
             outputs = _layer_norm(graph, outputs, norm)
-        steps = graph.op("Add", steps, outputs) if config.residual and size == layer.output_size else outputs
+        steps = graph.op("Add", steps, outputs) if model.stack.residual and size == layer.output_size else outputs
         size = layer.output_size
     return steps
 
 
-def _weights(layer: nn.Module, name: str) -> torch.Tensor:
-    return getattr(layer.rnn if hasattr(layer, "rnn") else layer, name)
+@dataclass(frozen=True)
+class _Operator:
+    """One of ONNX's recurrent operators: which of PyTorch's gates come first, second... in it, and its attributes."""
+
+    kind: str
+    gates: tuple[int, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def _suffixes(config: ModelConfig) -> tuple[str, ...]:
-    return ("_l0", "_l0_reverse") if config.bidirectional else ("_l0",)
+def _recurrent_layer(graph: _Graph, steps: str, layer: RecurrentLayer, number: int) -> str:
+    """The outputs (T', output size) of a layer: by ONNX's own operator where there is one, else by a loop."""
+    match layer:
+        case LstmLayer(is_projected=True):
+            return _looped(graph, steps, layer, number, _projected_lstm_step)
+        case JordanLayer():
+            return _looped(graph, steps, layer, number, partial(_jordan_step, layer.nonlinearity.capitalize()))
+        case LstmLayer() | PeepholeLstmLayer():
+            operator = _Operator("LSTM", (0, 3, 1, 2))  # input, output, forget, cell
+        case GruLayer():
+            operator = _Operator("GRU", (1, 0, 2), {"linear_before_reset": 1})  # update, reset, new
+        case ElmanLayer():
+            activations = [layer.nonlinearity.capitalize()] * len(layer.suffixes)
+            operator = _Operator("RNN", (0,), {"activations": activations})
+        case _:
+            raise TypeError(f"a layer that cannot be exported: {type(layer).__name__}")
+    return _recurrent(graph, steps, layer, number, operator)
 
 
-_GATES = {"lstm": (0, 3, 1, 2), "peephole_lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "elman": (0,)}  # in ONNX's order
-
-
-def _recurrent(graph: _Graph, steps: str, layer: nn.Module, number: int, config: ModelConfig) -> str:
+def _recurrent(graph: _Graph, steps: str, layer: RecurrentLayer, number: int, operator: _Operator) -> str:
     """One of ONNX's own cells, both directions in one operator."""
-    size, order, suffixes = config.hidden_size, _GATES[config.cell], _suffixes(config)
+    size, is_peephole = layer.state_sizes["hidden"], isinstance(layer, PeepholeLstmLayer)
 
     def gates(name: str) -> list[torch.Tensor]:
-        return [torch.cat([_weights(layer, name + s).split(size)[gate] for gate in order]) for s in suffixes]
+        return [torch.cat([weights.split(size)[gate] for gate in operator.gates]) for weights in layer.weights(name)]
 
     weight_ih, weight_hh, bias = gates("weight_ih"), gates("weight_hh"), gates("bias_ih")
-    other = [torch.zeros_like(row) for row in bias] if config.cell == "peephole_lstm" else gates("bias_hh")
+    other = [torch.zeros_like(row) for row in bias] if is_peephole else gates("bias_hh")
     biases = [torch.cat(pair) for pair in zip(bias, other, strict=True)]
     inputs = [
         graph.op("Unsqueeze", steps, graph.const([1])),
         *(graph.const(torch.stack(w)) for w in (weight_ih, weight_hh, biases)),
         "",
     ]
-    names = ["hidden", "cell"] if "lstm" in config.cell else ["hidden"]
-    if not config.bidirectional:
-        inputs += [graph.state(number, name, [1, 1, size]) for name in names]
-    elif config.cell == "peephole_lstm":
+    if not layer.bidirectional:
+        inputs += [graph.state(number, name, [1, 1, size]) for name in layer.state_sizes]
+    elif is_peephole:
         inputs += ["", ""]
-    if config.cell == "peephole_lstm":  # input, forget, output -> input, output, forget
-        inputs.append(
-            graph.const(torch.stack([_weights(layer, "weight_ch" + s)[[0, 2, 1]].flatten() for s in suffixes]))
-        )
-    kind = {"gru": "GRU", "elman": "RNN"}.get(config.cell, "LSTM")
-    attributes: dict[str, Any] = {
-        "hidden_size": size,
-        "direction": "bidirectional" if config.bidirectional else "forward",
-    }
-    if config.cell == "gru":
-        attributes["linear_before_reset"] = 1
-    if config.cell == "elman":
-        attributes["activations"] = [config.nonlinearity.capitalize()] * len(suffixes)
-    outputs, *states = graph.ops(kind, 1 + len(names), *inputs, **attributes)  # (T', directions, 1, H)
-    if not config.bidirectional:
-        for name, state in zip(names, states, strict=True):
+    if is_peephole:  # input, forget, output -> input, output, forget
+        peepholes = [weights[[0, 2, 1]].flatten() for weights in layer.weights("weight_ch")]
+        inputs.append(graph.const(torch.stack(peepholes)))
+    direction = "bidirectional" if layer.bidirectional else "forward"
+    attributes = {"hidden_size": size, "direction": direction, **operator.attributes}
+    num_outputs = 1 + len(layer.state_sizes)
+    outputs, *states = graph.ops(operator.kind, num_outputs, *inputs, **attributes)  # (T', directions, 1, H)
+    if not layer.bidirectional:
+        for name, state in zip(layer.state_sizes, states, strict=True):
             graph.output(state, f"state.{number}.{name}.next", [1, 1, size])
     return graph.op("Reshape", outputs, graph.const([-1, layer.output_size]))
 
 
-def _looped(graph: _Graph, steps: str, layer: nn.Module, number: int, config: ModelConfig) -> str:
-    """A cell that ONNX lacks, as a loop over the steps; the product of the input is one for all of them."""
-    size = config.hidden_size
-    output_size = config.projection_size or size
-    found = []
-    for direction, suffix in enumerate(_suffixes(config)):
+Weights = Callable[[str], torch.Tensor]  # of one direction, by name
+Step = Callable[[_Graph, _Graph, Weights, dict[str, str]], dict[str, str]]
 
-        def weights(name: str, suffix: str = suffix) -> torch.Tensor:
-            return _weights(layer, name + suffix)
 
-        bias = weights("bias_ih") if config.cell == "jordan" else weights("bias_ih") + weights("bias_hh")
-        drive = graph.op("MatMul", steps, graph.const(weights("weight_ih").T))
-        drive = graph.op("Add", drive, graph.const(bias))
-        shapes = {"hidden": output_size} if config.cell == "jordan" else {"hidden": output_size, "cell": size}
+def _looped(graph: _Graph, steps: str, layer: RecurrentLayer, number: int, step: Step) -> str:
+    """A cell that ONNX lacks, as a loop over the steps; the product of the input is one for all of them.
+
+    `step` writes the nodes of one step: from the graph, the loop's body, the weights, the names of the sums and of the
+    states before it, to the names of the states after it.
+    """
+    outputs = []
+    for direction, suffix in enumerate(layer.suffixes):
+
+        def weights(name: str, direction: int = direction) -> torch.Tensor:
+            return layer.weights(name)[direction]
+
+        bias = weights("bias_ih") if isinstance(layer, JordanLayer) else weights("bias_ih") + weights("bias_hh")
+        input_sums = graph.op("MatMul", steps, graph.const(weights("weight_ih").T))
+        input_sums = graph.op("Add", input_sums, graph.const(bias))
         recurrent = graph.const(weights("weight_hh").T)
         body = _Graph(f"layer{number}{suffix}.")
-        hidden = body.input(body.prefix + "hidden", TensorProto.FLOAT, [output_size])
-        cell = body.input(body.prefix + "cell", TensorProto.FLOAT, [size]) if "cell" in shapes else ""
+        before = {
+            name: body.input(body.prefix + name, TensorProto.FLOAT, [size]) for name, size in layer.state_sizes.items()
+        }
         frame = body.input(body.prefix + "frame", TensorProto.FLOAT, [len(bias)])
-        sums = body.op("Add", body.op("MatMul", hidden, recurrent), frame)
-        if config.cell == "jordan":
-            activation = config.nonlinearity.capitalize()
-            out = graph.const(weights("weight_ho").T), graph.const(weights("bias_ho"))
-            product = body.op("MatMul", body.op(activation, sums), out[0])
-            body.output(body.op(activation, body.op("Add", product, out[1])), body.prefix + "hidden.next", [size])
+        sums = body.op("Add", body.op("MatMul", before["hidden"], recurrent), frame)
+        after = step(graph, body, weights, {"sums": sums, **before})
+        for name, size in layer.state_sizes.items():
+            body.output(after[name], f"{body.prefix}{name}.next", [size])
+        body.output(body.prefix + "hidden.next", body.prefix + "output", [layer.state_sizes["hidden"]])
+        if layer.bidirectional:
+            initial = [graph.const(np.zeros(size), np.float32) for size in layer.state_sizes.values()]
         else:
-            enter, forget, new, leave = body.ops("Split", 4, sums, axis=0)
-            kept = body.op("Mul", body.op("Sigmoid", forget), cell)
-            cell = body.op("Add", kept, body.op("Mul", body.op("Sigmoid", enter), body.op("Tanh", new)))
-            hidden = body.op("Mul", body.op("Sigmoid", leave), body.op("Tanh", cell))
-            hidden = body.op("MatMul", hidden, graph.const(weights("weight_hr").T))
-            body.output(hidden, body.prefix + "hidden.next", [output_size])
-            body.output(cell, body.prefix + "cell.next", [size])
-        body.output(body.prefix + "hidden.next", body.prefix + "output", [output_size])
-        if config.bidirectional:
-            before = [graph.const(np.zeros(n), np.float32) for n in shapes.values()]
-        else:
-            before = [graph.state(number, name, [n]) for name, n in shapes.items()]
-        *after, outputs = graph.ops(
+            initial = [graph.state(number, name, [size]) for name, size in layer.state_sizes.items()]
+        *states, found = graph.ops(
             "Scan",
-            len(shapes) + 1,
-            *before,
-            drive,
+            len(layer.state_sizes) + 1,
+            *initial,
+            input_sums,
             body=helper.make_graph(body.nodes, body.prefix + "step", body.inputs, body.outputs, body.initialisers),
             num_scan_inputs=1,
             scan_input_directions=[direction],
             scan_output_directions=[direction],
         )
-        found.append(outputs)
-        if not config.bidirectional:
-            for (name, n), state in zip(shapes.items(), after, strict=True):
-                graph.output(state, f"state.{number}.{name}.next", [n])
-    return found[0] if len(found) == 1 else graph.op("Concat", *found, axis=1)
+        outputs.append(found)
+        if not layer.bidirectional:
+            for (name, size), state in zip(layer.state_sizes.items(), states, strict=True):
+                graph.output(state, f"state.{number}.{name}.next", [size])
+    return outputs[0] if len(outputs) == 1 else graph.op("Concat", *outputs, axis=1)
+
+
+def _jordan_step(
+    activation: str, graph: _Graph, body: _Graph, weights: Weights, values: dict[str, str]
+) -> dict[str, str]:
+    out = graph.const(weights("weight_ho").T), graph.const(weights("bias_ho"))
+    product = body.op("MatMul", body.op(activation, values["sums"]), out[0])
+    return {"hidden": body.op(activation, body.op("Add", product, out[1]))}
+
+
+def _projected_lstm_step(graph: _Graph, body: _Graph, weights: Weights, values: dict[str, str]) -> dict[str, str]:
+    input_gate, forget_gate, cell_gate, output_gate = body.ops("Split", 4, values["sums"], axis=0)
+    kept = body.op("Mul", body.op("Sigmoid", forget_gate), values["cell"])
+    cell = body.op("Add", kept, body.op("Mul", body.op("Sigmoid", input_gate), body.op("Tanh", cell_gate)))
+    hidden = body.op("Mul", body.op("Sigmoid", output_gate), body.op("Tanh", cell))
+    return {"hidden": body.op("MatMul", hidden, graph.const(weights("weight_hr").T)), "cell": cell}

@@ -23,12 +23,10 @@ from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import LmAutomaton
 from asrkit.models.config import ModelConfig
+from asrkit.models.frontends import FRONT_ENDS
 
 FORMAT = 1
 States = Mapping[str, np.ndarray]  # of each recurrent layer, by the graph's names
-
-# Frames before and after one that its output depends on, beyond what the deltas look at.
-_FRONTEND_REACH = {"none": 0, "conv2d": 2, "tdnn": 6}
 
 
 class Outputs(NamedTuple):
@@ -99,7 +97,7 @@ class OnnxModel:
         self.made_from: str | None = meta["made_from"]
         self.lm = _unpack_lm(properties["lm"], self.tokens.phones) if "lm" in properties else None
         self.bidirectional, self.stack, self.skip = self.config.bidirectional, self.config.stack, self.config.skip
-        self.reach = self.features.delta_order * self.features.delta_window + _FRONTEND_REACH[self.config.frontend]
+        self.reach = self.features.delta_order * self.features.delta_window + FRONT_ENDS[self.config.frontend].reach
         self._outputs = [found.name for found in self._session.get_outputs()]
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -213,7 +211,7 @@ class OutputStream:
         model = self._model
         if num_ready <= self._num_done:
             classes = len(model.tokens)
-            frames = None if model.config.head == "ctc" else np.empty((0, classes - 1), np.float32)
+            frames = np.empty((0, classes - 1), np.float32) if model.config.heads.has_frames else None
             return Outputs(np.empty((0, classes), np.float32), frames)
         first = self._num_done * model.skip - self._phase - self._begin
         outputs, self._states = model.step(self._static, self._states, self._stats, first, num_ready - self._num_done)

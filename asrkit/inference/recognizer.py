@@ -152,10 +152,10 @@ class Recognizer:
         optional = () if optional_silence is None else tokens.encode([optional_silence])
         fine = len(static) * len(ids) <= _MAX_FINE_CELLS
         log_probs, by_frame = self.model.outputs_by_frame(static) if fine else (self.model.log_probs(static), None)
-        if self.model.config.head == "frames":
-            aligned = align_frames(log_probs[:, 1:], ids, optional, utt_id)
-        else:
+        if self.model.config.heads.has_ctc:
             aligned = forced_align(log_probs, ids, optional=optional, utt_id=utt_id)
+        else:
+            aligned = align_frames(log_probs[:, 1:], ids, optional, utt_id)
         kept = aligned.starts < aligned.ends
         ids = ids[kept]
         aligned = replace(

@@ -50,10 +50,11 @@ class TorchModel:
         feats = torch.from_numpy(self._full_features(static, stats)).to(self._device)
         phases = torch.arange(self.config.skip, device=self._device)
         lens = torch.full_like(phases, len(feats))
-        _, ctc, frames, _ = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
-        if ctc is None:
-            ctc = torch.nn.functional.pad(frames, (1, 0), value=-torch.inf)
-        heads = [[None] * len(phases) if head is None else head.cpu().numpy() for head in (ctc, frames)]
+        output = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
+        heads = [
+            [None] * len(phases) if head is None else head.cpu().numpy()
+            for head in (output.log_probs, output.frame_log_probs)
+        ]
         return by_frame([Outputs(*outputs) for outputs in zip(*heads, strict=True)], len(feats), self.config.stack)
 
     @property

@@ -114,7 +114,7 @@ def recognise(
     timer = PhoneTimer(decoder, static, stats, model.features, duration, utt_id) if with_times else None
     search = start_search(decoder)
     ids: list[int] = []
-    by_frame = with_times and model.config.head != "ctc"
+    by_frame = with_times and model.config.heads.has_frames
     for number, outputs in enumerate(_outputs(model, static, stats, by_frame, windows, decoder.clock.shift)):
         if number:
             committed = search.commit()

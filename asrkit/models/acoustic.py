@@ -6,16 +6,18 @@ Legend: N utterances, T frames, D feature dim, T' steps, V output classes: blank
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
-from asrkit.models.convolution import Conv2dFrontend
-from asrkit.models.frontend import num_steps, stack_frames, step_frames
-from asrkit.models.recurrent import RecurrentStack, initialise
-from asrkit.models.tdnn import TdnnFrontend
+from asrkit.models.frontends import FRONT_ENDS
+from asrkit.models.frontends.front_end import FrontEnd
+from asrkit.models.inits import INITS
+from asrkit.models.recurrent import RecurrentStack
+from asrkit.models.stacking import num_steps, stack_frames, step_frames
 
 
 class ModelOutput(NamedTuple):
@@ -25,6 +27,14 @@ class ModelOutput(NamedTuple):
     ctc_log_probs: Tensor | None  # (N, T', V)
     frame_log_probs: Tensor | None  # (N, T', V - 1): class p is token p + 1
     lower_log_probs: Sequence[Tensor] = ()  # with self-conditioning, in training: CTC's (N, T', V) on the layers below
+
+    @property
+    def log_probs(self) -> Tensor:
+        """What decoding takes, (N, T', V): CTC's, or those of the frames with a blank of probability 0."""
+        if self.ctc_log_probs is not None:
+            return self.ctc_log_probs
+        assert self.frame_log_probs is not None, "a model has one of the heads at least"
+        return with_impossible_blank(self.frame_log_probs)
 
 
 class AcousticModel(nn.Module):
@@ -42,43 +52,36 @@ class AcousticModel(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.frontend = None
-        if config.frontend == "conv2d":
-            self.frontend = Conv2dFrontend(feat_dim, feat_channels, config.conv_channels)
-        elif config.frontend == "tdnn":
-            self.frontend = TdnnFrontend(feat_dim, config.tdnn_size)
-        frame_size = self.frontend.output_size if self.frontend else feat_dim
-        self.stack = RecurrentStack(frame_size * config.stack, config)
-        size = self.stack.output_size
-        self.output = nn.Linear(size, num_tokens) if config.head != "frames" else None
-        self.frame_output = nn.Linear(size, num_tokens - 1) if config.head != "ctc" else None
+        self.frontend: FrontEnd = FRONT_ENDS[config.frontend].load()(feat_dim, feat_channels, config)
+        self.stack = RecurrentStack(self.frontend.output_size * config.stack, config)
+        size, heads = self.stack.output_size, config.heads
+        self.output = nn.Linear(size, num_tokens) if heads.has_ctc else None
+        self.frame_output = nn.Linear(size, num_tokens - 1) if heads.has_frames else None
         self.feedback = nn.Linear(num_tokens, size) if config.self_conditioning else None
-        initialise(self, config.init, config.init_range)
+        INITS[config.init].load()(self, config)
 
     def forward(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`feats` (N, T, D), `feat_lens` (N,) -> `log_probs` (N, T', V), `log_prob_lens` (N,), for decoding.
 
-        Those of CTC; of a model without that head those of the frames, with a blank of probability 0. `offsets` is
-        stack_frames'.
+        `offsets` is stack_frames'.
         """
-        lens, ctc, frames, _ = self.outputs(feats, feat_lens, offsets)
-        return (nn.functional.pad(frames, (1, 0), value=-torch.inf) if ctc is None else ctc), lens
+        output = self.outputs(feats, feat_lens, offsets)
+        return output.log_probs, output.log_prob_lens
 
     def outputs(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> ModelOutput:
         """Like forward() for what training needs: the log-probabilities of each head."""
-        if self.frontend is not None:
-            frames = torch.arange(feats.shape[1], device=feats.device)
-            feats = self.frontend(feats, frames >= feat_lens[:, None])
+        frames = torch.arange(feats.shape[1], device=feats.device)
+        feats = self.frontend(feats, frames >= feat_lens[:, None])
         steps, step_lens = stack_frames(feats, feat_lens, self.config.stack, self.config.skip, offsets)
-        *lower, hidden = self.stack(steps, step_lens, self.feedback and self._feed_back)
-        heads = (self.output, self.frame_output)
-        log_probs = [head and torch.log_softmax(head(hidden), dim=2) for head in heads]
-        if not self.training:
-            lower = []
-        return ModelOutput(step_lens, *log_probs, [torch.log_softmax(self.output(layer), dim=2) for layer in lower])
-
-    def _feed_back(self, hidden: Tensor) -> Tensor:
-        return self.feedback(torch.softmax(self.output(hidden), dim=-1))
+        feed_back = None
+        if self.output is not None and self.feedback is not None:
+            feed_back = partial(_feed_back, self.output, self.feedback)
+        *lower, hidden = self.stack(steps, step_lens, feed_back)
+        ctc = None if self.output is None else _log_probs(self.output, hidden)
+        by_frame = None if self.frame_output is None else _log_probs(self.frame_output, hidden)
+        if self.output is None or not self.training:
+            return ModelOutput(step_lens, ctc, by_frame)
+        return ModelOutput(step_lens, ctc, by_frame, [_log_probs(self.output, layer) for layer in lower])
 
     def num_steps(self, num_frames: int) -> int:
         """T' for an utterance of `num_frames` frames."""
@@ -89,3 +92,16 @@ class AcousticModel(nn.Module):
         frames = step_frames(feat_lens, labels.shape[1], self.config.stack, self.config.skip, offsets)
         valid = torch.arange(frames.shape[1], device=labels.device) < num_steps(feat_lens, self.config.skip)[:, None]
         return torch.where(valid, labels.gather(1, frames), -1)
+
+
+def with_impossible_blank(frame_log_probs: Tensor) -> Tensor:
+    """Log-probabilities of phones alone (..., V - 1) as those of CTC (..., V), whose blank has a probability of 0."""
+    return nn.functional.pad(frame_log_probs, (1, 0), value=-torch.inf)
+
+
+def _log_probs(head: nn.Linear, hidden: Tensor) -> Tensor:
+    return torch.log_softmax(head(hidden), dim=2)
+
+
+def _feed_back(output: nn.Linear, feedback: nn.Linear, hidden: Tensor) -> Tensor:
+    return feedback(torch.softmax(output(hidden), dim=-1))

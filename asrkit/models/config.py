@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from asrkit.errors import ConfigError, raise_if_any
+from asrkit.models.cells import CELLS, CellName
+from asrkit.models.choice import names_with
+from asrkit.models.frontends import FrontEndName
+from asrkit.models.heads import HEADS, HeadName, Heads
+from asrkit.models.inits import INITS, InitName
 
 # Far above what anyone trains; beyond them the weights or a step's input fit no memory.
 _MAX_SIZES = {"num_layers": 100, "hidden_size": 8192, "stack": 100, "conv_channels": 1024, "tdnn_size": 8192}
@@ -15,7 +20,7 @@ _MAX_SIZES = {"num_layers": 100, "hidden_size": 8192, "stack": 100, "conv_channe
 class ModelConfig:
     """Shape of the acoustic model: front end, recurrent layers, heads."""
 
-    cell: Literal["lstm", "peephole_lstm", "gru", "elman", "jordan"] = "lstm"
+    cell: CellName = "lstm"
     bidirectional: bool = True
     num_layers: int = 3
     hidden_size: int = 128  # memory blocks, or hidden units, a direction
@@ -24,15 +29,15 @@ class ModelConfig:
     residual: bool = False  # add a layer's input to its output where the two have one size
     dropout: float = 0.3  # after every layer, so also before the output
     layer_norm: bool = True
-    frontend: Literal["none", "conv2d", "tdnn"] = "none"  # layers over frames, before stacking
+    frontend: FrontEndName = "none"  # layers over frames, before stacking
     conv_channels: int = 32  # conv2d only
     tdnn_size: int = 256  # tdnn only
     stack: int = 3  # frames joined into one step
     skip: int = 3  # frames from one step to the next
-    init: Literal["uniform", "orthogonal"] = "uniform"
+    init: InitName = "uniform"
     init_range: float | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)
     self_conditioning: bool = False  # what CTC finds after a layer is told to the next, and trained there too
-    head: Literal["ctc", "frames", "both"] = "ctc"  # outputs: CTC, a phone for every step, or one of each
+    head: HeadName = "ctc"  # outputs: CTC, a phone for every step, or one of each
 
     def __post_init__(self) -> None:
         sizes = ["num_layers", "hidden_size", "stack", "skip", "conv_channels", "tdnn_size"]
@@ -49,20 +54,29 @@ class ModelConfig:
         if self.skip > self.stack >= 1:
             faults.append(f"model.skip ({self.skip}) above stack ({self.stack}) would leave frames unread; raise stack")
         if self.projection_size is not None:
-            if self.cell != "lstm":
-                faults.append(f"model.projection_size is for cell lstm, found cell {self.cell}; leave it out")
+            if self.cell not in (takers := names_with(CELLS, "projection_size")):
+                names = " and ".join(takers)
+                faults.append(f"model.projection_size is for cell {names}, found cell {self.cell}; leave it out")
             if not 1 <= self.projection_size < self.hidden_size:
                 faults.append(
                     f"model.projection_size must be at least 1 and below hidden_size ({self.hidden_size}), "
                     f"found {self.projection_size}"
                 )
-        if self.nonlinearity == "relu" and self.cell not in ("elman", "jordan"):
-            faults.append(f"model.nonlinearity relu is for cells elman and jordan, found cell {self.cell}")
-        if self.self_conditioning and self.head == "frames":
-            faults.append("model.self_conditioning is for heads ctc and both, found head frames; leave it out")
+        is_default = self.nonlinearity == ModelConfig.nonlinearity
+        if not is_default and self.cell not in (takers := names_with(CELLS, "nonlinearity")):
+            names = " and ".join(takers)
+            faults.append(f"model.nonlinearity {self.nonlinearity} is for cells {names}, found cell {self.cell}")
+        if self.self_conditioning and not self.heads.has_ctc:
+            faults.append(f"model.self_conditioning is for heads ctc and both, found head {self.head}; leave it out")
         if self.init_range is not None:
-            if self.init != "uniform":
-                faults.append(f"model.init_range is for init uniform, found init {self.init}; leave one out")
+            if self.init not in (takers := names_with(INITS, "init_range")):
+                names = " and ".join(takers)
+                faults.append(f"model.init_range is for init {names}, found init {self.init}; leave one out")
             if self.init_range <= 0:
                 faults.append(f"model.init_range must be above 0, found {self.init_range}")
         raise_if_any(faults, ConfigError)
+
+    @property
+    def heads(self) -> Heads:
+        """The heads that `head` stands for."""
+        return HEADS[self.head]

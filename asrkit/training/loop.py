@@ -182,7 +182,7 @@ def evaluate(model: nn.Module, data: TrainingSet, tokens: TokenTable, on_frames:
     """
     model.eval()
     device = next(model.parameters()).device
-    on_frames = on_frames or model.config.head == "frames"
+    on_frames = on_frames or not model.config.heads.has_ctc
     loss, refs, hyps = LossSum(), {}, {}
     for utt_ids in data.batches(32):
         batch = _to_device(data.load(utt_ids), device)
@@ -212,9 +212,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _frame_weight(state: TrainingState) -> float:
-    if state.model.config.head == "both" and state.phase > 0:
-        return state.config.frame_weight
-    return float(state.model.config.head != "ctc")
+    return state.model.config.heads.frame_weight(state.config.frame_weight, is_pretraining=state.phase == 0)
 
 
 def _offsets(model: Any, batch: Batch, config: TrainingConfig, rng: np.random.Generator) -> Tensor | None:

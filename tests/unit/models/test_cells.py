@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from asrkit.models.cells.layer import reversal_index
 from asrkit.models.config import ModelConfig
 from asrkit.models.recurrent import RecurrentStack, make_layer
-from asrkit.models.stepped import reversal_index
 
 CELLS = {
     "lstm": {},

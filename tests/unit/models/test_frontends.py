@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from asrkit.models.convolution import Conv2dFrontend
-from asrkit.models.frontend import num_steps, stack_frames
-from asrkit.models.tdnn import TdnnFrontend
+from asrkit.models.config import ModelConfig
+from asrkit.models.frontends import FRONT_ENDS
+from asrkit.models.frontends.conv2d import Conv2dFrontEnd
+from asrkit.models.frontends.tdnn import TdnnFrontEnd
+from asrkit.models.stacking import num_steps, stack_frames
 
 NO_PADDING = torch.zeros(1, 8, dtype=torch.bool)
 
@@ -29,7 +31,7 @@ def convolve(maps, layer):
 @pytest.mark.parametrize(("dim", "channels"), [(15, 3), (8, 1), (9, 1), (26, 2)])
 def test_conv2d_equals_its_sums(dim, channels):
     torch.manual_seed(1)
-    frontend = Conv2dFrontend(dim, channels, 4)
+    frontend = Conv2dFrontEnd(dim, channels, ModelConfig(conv_channels=4))
     feats = torch.randn(1, 8, dim)
     # A feature vector is static features, then deltas, ...: each of them is a channel.
     maps = feats[0].double().numpy().reshape(8, channels, dim // channels).transpose(1, 0, 2)
@@ -42,7 +44,7 @@ def test_conv2d_equals_its_sums(dim, channels):
 
 def test_tdnn_equals_its_sums():
     torch.manual_seed(2)
-    frontend = TdnnFrontend(5, 6)
+    frontend = TdnnFrontEnd(5, 1, ModelConfig(tdnn_size=6))
     feats = torch.randn(1, 8, 5)
     frames = feats[0].double().numpy()
     for layer, context in zip(frontend.layers, [(-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3)], strict=True):
@@ -58,6 +60,18 @@ def test_tdnn_equals_its_sums():
         centred = active - active.mean(1, keepdims=True)
         frames = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(frontend(feats, NO_PADDING)[0].detach().numpy(), frames, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FRONT_ENDS)
+def test_the_reach_is_how_far_a_frame_makes_a_difference(name):
+    torch.manual_seed(3)
+    layers = FRONT_ENDS[name].load()(6, 1, ModelConfig(conv_channels=4, tdnn_size=8))
+    feats = torch.randn(1, 31, 6)
+    other = feats.clone()
+    other[0, 15] += 1.0
+    padding = torch.zeros(1, 31, dtype=torch.bool)
+    changed = (layers(feats, padding) != layers(other, padding))[0].any(dim=1).nonzero().flatten()
+    assert (15 - int(changed[0]), int(changed[-1]) - 15) == (FRONT_ENDS[name].reach, FRONT_ENDS[name].reach)
 
 
 def test_stacking_repeats_the_edges():

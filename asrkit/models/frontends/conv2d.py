@@ -5,27 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asrkit.models.config import ModelConfig
+from asrkit.models.frontends.front_end import FrontEnd
 
-class Conv2dFrontend(nn.Module):
+
+class Conv2dFrontEnd(FrontEnd):
     """Two layers of 3 x 3 filters and ReLU, each of which halves the frequencies and keeps the frames.
 
     Static features and each order of deltas are channels of the input, so that a filter sees them at one place. It is
     meant for log mel energies: neighbours among cepstral coefficients have no such meaning.
     """
 
-    def __init__(self, feat_dim: int, feat_channels: int, size: int):
-        """`feat_channels`: equal parts of a feature vector that become channels; `size`: channels of each layer."""
-        super().__init__()
+    def __init__(self, feat_dim: int, feat_channels: int, config: ModelConfig):
+        """`feat_channels`: equal parts of a feature vector that become channels."""
+        size = config.conv_channels  # of each layer
+        super().__init__(size * ((feat_dim // feat_channels + 3) // 4))
         self.feat_channels = feat_channels
         self.first = nn.Conv2d(feat_channels, size, 3, stride=(1, 2), padding=1)
         self.second = nn.Conv2d(size, size, 3, stride=(1, 2), padding=1)
-        self.output_size = size * ((feat_dim // feat_channels + 3) // 4)
 
     def forward(self, feats: Tensor, padding: Tensor) -> Tensor:
-        """`feats` (N, T, D), `padding` (N, T), true where frames are not valid -> (N, T, output_size).
-
-        Padding is set to 0 before each layer, as is what lies before the first frame and beyond the last.
-        """
         # oneDNN's convolutions keep some MB for every shape that they have met, so lengths are rounded up to a few.
         num_frames, extra = feats.shape[1], -feats.shape[1] % 32
         feats = nn.functional.pad(feats, (0, 0, 0, extra))

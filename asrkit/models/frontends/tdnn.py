@@ -5,29 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from asrkit.models.config import ModelConfig
+from asrkit.models.frontends.front_end import FrontEnd
+
 CONTEXTS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3))  # frames that each layer joins
 
 
-class TdnnFrontend(nn.Module):
+class TdnnFrontEnd(FrontEnd):
     """Three layers over neighbouring frames, each with ReLU and layer normalisation of a frame: six frames each way.
 
     Each is a product of joined frames rather than a convolution: as fast on a CPU, where oneDNN's convolutions also
     keep memory for every length that they have met.
     """
 
-    def __init__(self, feat_dim: int, size: int):
-        """`size`: units of each layer."""
-        super().__init__()
+    def __init__(self, feat_dim: int, feat_channels: int, config: ModelConfig):
+        size = config.tdnn_size  # units of each layer
+        super().__init__(size)
         sizes = (feat_dim, size, size)
         self.layers = nn.ModuleList(nn.Linear(len(c) * dim, size) for c, dim in zip(CONTEXTS, sizes, strict=True))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in CONTEXTS)
-        self.output_size = size
 
     def forward(self, feats: Tensor, padding: Tensor) -> Tensor:
-        """`feats` (N, T, D), `padding` (N, T), true where frames are not valid -> (N, T, output_size).
-
-        Padding is set to 0 before each layer, as is what lies before the first frame and beyond the last.
-        """
         num_frames = feats.shape[1]
         for context, layer, norm in zip(CONTEXTS, self.layers, self.norms, strict=True):
             reach = context[-1]

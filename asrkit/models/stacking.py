@@ -1,15 +1,19 @@
-"""What a network does to features before its first recurrent layer: frame stacking and skipping.
+"""Frame stacking and skipping: what makes the steps of the recurrent layers out of frames.
 
 Legend: N utterances, T frames, D feature dim, T' = ceil(T / skip) steps.
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
+Count = TypeVar("Count", int, Tensor)
 
-def num_steps(num_frames: int | Tensor, skip: int) -> int | Tensor:
+
+def num_steps(num_frames: Count, skip: int) -> Count:
     """Steps that `num_frames` frames give: ceil(num_frames / skip)."""
     return (num_frames + skip - 1) // skip
 

@@ -1,0 +1,41 @@
+"""The Jordan network (Jordan 1986): what is fed back is the layer's output, not its hidden state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from asrkit.models.cells.stepped_layer import SteppedLayer
+from asrkit.models.config import ModelConfig
+
+
+class JordanLayer(SteppedLayer):
+    """h_t = f(W x_t + U y_{t-1} + b), y_t = f(V h_t + c), y_0 = 0; the layer's output is y, of H units like h.
+
+    f is tanh or relu. W is `weight_ih_l0`, b `bias_ih_l0`, U `weight_hh_l0`, V `weight_ho_l0`, c `bias_ho_l0`. Jordan's
+    state units may also decay on themselves; here, as in textbooks, they hold the last output.
+    """
+
+    def __init__(self, input_size: int, config: ModelConfig):
+        size = config.hidden_size
+        shapes = {
+            "weight_ih": (size, input_size),
+            "bias_ih": (size,),
+            "weight_hh": (size, size),
+            "weight_ho": (size, size),
+            "bias_ho": (size,),
+        }
+        super().__init__({"hidden": size}, config, shapes)
+        self.nonlinearity = config.nonlinearity
+
+    def run(self, input_sums: Sequence[Tensor]) -> list[Tensor]:
+        activate = getattr(torch, self.nonlinearity)
+        feedback, out, bias = self.transposed("weight_hh"), self.transposed("weight_ho"), self.vectors("bias_ho")
+        output, outputs = torch.zeros_like(input_sums[0]), []
+        for input_sum in input_sums:
+            hidden = activate(torch.baddbmm(input_sum, output, feedback))
+            output = activate(torch.baddbmm(bias, hidden, out))
+            outputs.append(output)
+        return outputs

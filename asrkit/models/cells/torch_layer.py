@@ -1,0 +1,75 @@
+"""Recurrent layers whose cells PyTorch computes.
+
+Legend: N utterances, T frames, F frames of all utterances together, D input dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from asrkit.models.cells.layer import RecurrentLayer, take_frames
+from asrkit.models.config import ModelConfig
+
+
+class TorchLayer(RecurrentLayer):
+    """A layer of one of PyTorch's own cells. `rnn` holds the weights of both directions.
+
+    On padded input each direction is one call of PyTorch's kernel, and the backward direction runs forward over each
+    utterance reversed by its own length. That keeps padding out of valid frames, which `nn.LSTM(bidirectional=True)`
+    on padded input does not, and is many times faster on a CPU than packed sequences, which cuDNN wants on a GPU.
+    """
+
+    def __init__(self, rnn: nn.RNNBase, state_sizes: dict[str, int]):
+        """`rnn`: of one layer."""
+        super().__init__(state_sizes, rnn.bidirectional)
+        self.rnn = rnn
+
+    @property
+    def kernel(self) -> Callable[..., tuple[Tensor, ...]]:
+        """PyTorch's function for the cell; the outputs are the first that it returns."""
+        raise NotImplementedError
+
+    @property
+    def weight_owner(self) -> nn.Module:
+        return self.rnn
+
+    def forward(self, inputs: Tensor, reverse: Tensor) -> Tensor:
+        ahead = self._run(inputs, 0)
+        if not self.bidirectional:
+            return ahead
+        back = self._run(take_frames(inputs, reverse), 1)
+        return torch.cat([ahead, take_frames(back, reverse)], dim=2)
+
+    def forward_packed(self, packed: PackedSequence) -> Tensor:
+        """Packed frames (F, D) -> (F, output_size), both directions in one call."""
+        return self.rnn(packed)[0].data
+
+    def _run(self, inputs: Tensor, direction: int) -> Tensor:
+        states = [inputs.new_zeros(1, len(inputs), size) for size in self.state_sizes.values()]
+        outputs, *_ = self.kernel(
+            inputs,
+            states if len(states) > 1 else states[0],
+            self.rnn.all_weights[direction],
+            has_biases=True,
+            num_layers=1,
+            dropout=0.0,
+            train=self.training,
+            bidirectional=False,
+            batch_first=True,
+        )
+        return outputs
+
+
+def rnn_options(input_size: int, config: ModelConfig) -> dict[str, Any]:
+    """What nn.RNN, nn.LSTM and nn.GRU are made with."""
+    return {
+        "input_size": input_size,
+        "hidden_size": config.hidden_size,
+        "batch_first": True,
+        "bidirectional": config.bidirectional,
+    }
