@@ -1,20 +1,54 @@
-"""asrkit: phoneme recognition with recurrent networks and CTC."""
+"""asrkit: phoneme recognition with recurrent networks and CTC.
+
+All that a program needs is here by one name each: functions for the steps of a recipe, the types that they take and
+give, and `load_recognizer` for a trained model. A name is loaded when it is first used, so `import asrkit` takes no
+time.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asrkit.inference.recognizer import Recognizer, load_recognizer
+    from asrkit.audio.access import AudioAccess as AudioAccess
+    from asrkit.config.experiment_config import ExperimentConfig as ExperimentConfig
+    from asrkit.config.experiment_config import load_config as load_config
+    from asrkit.inference.recognizer import Recognizer as Recognizer
+    from asrkit.inference.recognizer import load_recognizer as load_recognizer
+    from asrkit.scoring.protocols import PROTOCOLS as PROTOCOLS
+    from asrkit.stages.lm_training import LmConfig as LmConfig
+    from asrkit.stages.lm_training import train_lm as train_lm
+    from asrkit.stages.reporting import report as report
+    from asrkit.stages.scoring import compare as compare
+    from asrkit.stages.scoring import compare_boundaries as compare_boundaries
+    from asrkit.stages.scoring import score as score
+    from asrkit.stages.tables import tabulate as tabulate
+    from asrkit.stages.validation import validate as validate
 
 __version__ = "0.1.0"
-__all__ = ["Recognizer", "__version__", "load_recognizer"]
+
+# Module -> the public names in it: the imports above, when the program runs.
+_NAMES = {
+    "asrkit.audio.access": ["AudioAccess"],
+    "asrkit.config.experiment_config": ["ExperimentConfig", "load_config"],
+    "asrkit.inference.recognizer": ["Recognizer", "load_recognizer"],
+    "asrkit.scoring.protocols": ["PROTOCOLS"],
+    "asrkit.stages.lm_training": ["LmConfig", "train_lm"],
+    "asrkit.stages.reporting": ["report"],
+    "asrkit.stages.scoring": ["compare", "compare_boundaries", "score"],
+    "asrkit.stages.tables": ["tabulate"],
+    "asrkit.stages.validation": ["validate"],
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_MODULE_OF)
 
 
-def __getattr__(name: str) -> Any:
-    """Load what recognises only when it is asked for, so that `import asrkit` takes no time."""
-    if name not in ("Recognizer", "load_recognizer"):
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from asrkit.inference import recognizer
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
-    return getattr(recognizer, name)
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from asrkit.config import yaml_config
 from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.features.config import FeatureConfig
@@ -27,3 +30,14 @@ class ExperimentConfig:
         if self.training.num_views > 1 and not heads.has_ctc:
             faults.append(f"training.num_views 2 is for heads ctc and both, found head {head}; leave it out")
         raise_if_any(faults, ConfigError)
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The configuration in a YAML file, or without a file the defaults.
+
+    Each of `overrides` is a `SECTION.SETTING=VALUE` (such as "training.seed=2") in place of the file's.
+
+    Raises:
+        ConfigError: a line for each fault (unknown or repeated key, wrong type, impossible value), with its place.
+    """
+    return yaml_config.load_config(path, ExperimentConfig, overrides)

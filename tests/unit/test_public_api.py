@@ -1,0 +1,55 @@
+"""What `import asrkit` offers: its names, that type checkers see them as they are, and that none gets lost."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import asrkit
+
+# Imports every module of asrkit, those given first, and then looks at each public name.
+USE_ALL = """
+import importlib, inspect, pkgutil, sys
+import asrkit
+modules = [module.name for module in pkgutil.walk_packages(asrkit.__path__, "asrkit.")]
+modules = [name for name in modules if name != "asrkit.__main__" and not name.startswith("asrkit._native.")]
+assert len(modules) > 50
+before = [getattr(asrkit, name) for name in asrkit.__all__] if sys.argv[1] == "names first" else None
+for name in sorted(modules, reverse=sys.argv[1] == "reverse"):
+    importlib.import_module(name)
+after = [getattr(asrkit, name) for name in asrkit.__all__]
+assert before is None or all(a is b for a, b in zip(before, after, strict=True))
+print(*(name for name, value in zip(asrkit.__all__, after, strict=True) if inspect.ismodule(value)))
+print(*(name for name, value in zip(asrkit.__all__, after, strict=True) if callable(value)))
+"""
+
+
+def test_dir_shows_the_public_names_alone() -> None:
+    assert dir(asrkit) == sorted([*asrkit.__all__, "__version__"])
+    assert {"load_recognizer", "Recognizer", "train_lm", "score", "compare", "report", "tabulate"} <= {*asrkit.__all__}
+
+
+@pytest.mark.parametrize("order", ["names first", "forward", "reverse"])
+def test_a_name_stays_what_it_is_whatever_was_imported(order: str) -> None:
+    done = subprocess.run([sys.executable, "-c", USE_ALL, order], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    modules, functions = done.stdout.splitlines()
+    assert modules == ""
+    assert {*asrkit.__all__} - {*functions.split()} == {"PROTOCOLS"}
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """The imports for type checkers are those that are done when a name is used."""
+    tree = ast.parse(Path(asrkit.__file__).read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    checked = {
+        alias.asname: node.module for node in imports if node.module.startswith("asrkit.") for alias in node.names
+    }
+    assert checked == asrkit._MODULE_OF
+
+
+def test_a_name_that_is_not_there_is_refused() -> None:
+    with pytest.raises(AttributeError, match=r"module 'asrkit' has no attribute 'scorer'"):
+        _ = asrkit.scorer
