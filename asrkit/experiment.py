@@ -30,7 +30,7 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ModelError, location
 from asrkit.io.stamp import fingerprint
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import NgramLM, parse_arpa
+from asrkit.lm.ngram import LmAutomaton, NgramLM, parse_arpa
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
 
@@ -45,6 +45,11 @@ class Experiment:
     global_cmvn: np.ndarray  # (2, D + 1) Kaldi statistics of the training set
     lm: NgramLM | None
     calibration: Calibration | None = None
+
+    @property
+    def lm_automaton(self) -> LmAutomaton | None:
+        """The language model as searches take it."""
+        return None if self.lm is None else self.lm.automaton
 
 
 def make_model(config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:

@@ -12,6 +12,7 @@ from asrkit.cli.decode import read_log_probs
 from asrkit.cli.options import add_force, add_nj, add_protocol
 from asrkit.config.yaml_config import load_config
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.methods import SEARCHES
 from asrkit.decoding.tune import StoredSet
 from asrkit.errors import ConfigError, DataError, location, raise_if_any
 from asrkit.io.atomic import atomic_write
@@ -54,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{text}: up to date", text.read_text(encoding="utf-8"), sep="\n", end="")
         return 0
     config = load_config(settings, DecodingConfig)
-    if config.method != "beam":
-        raise ConfigError(f"{location(settings)}greedy search; expected beam search, whose errors are analysed")
+    if not SEARCHES[config.method].sums_paths:
+        raise ConfigError(
+            f"{location(settings)}{config.method} search; expected beam search, whose errors are analysed"
+        )
 
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if refs.keys() != hyps.keys():
         raise DataError(f"{location(hyp)}other utterances than {args.ref / 'text'} has; decode it again")
     log_probs = read_log_probs(experiment, args.ref, log_prob_dir, refs)
-    data = StoredSet(log_probs, refs, experiment.tokens, experiment.lm, PROTOCOLS[args.protocol], args.nj)
+    data = StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, PROTOCOLS[args.protocol], args.nj)
     labellings = [tuple(experiment.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
     wider = list(track(wider_points(data, config), "wider beams"))
     analysis = build_analysis(data, config, labellings, wider, experiment.calibration)

@@ -15,7 +15,8 @@ import numpy as np
 from asrkit.cli.options import add_force, add_nj, finite_float, positive_int
 from asrkit.config.yaml_config import dump_config
 from asrkit.decoding.decoder import Decoder
-from asrkit.decoding.prefix_beam import BeamResult
+from asrkit.decoding.methods import SEARCHES
+from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, DataError, location, raise_if_any
 from asrkit.features.cmvn import NORMALIZATIONS
 from asrkit.features.pipeline import FeatureLoader, feats_identity
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="directory of log_probs.ark and .scp, which are written unless they are up to date (default: --out)",
     )
-    parser.add_argument("--method", choices=("greedy", "beam"), help="search (default: the experiment's)")
+    parser.add_argument("--method", choices=list(SEARCHES), help="search (default: the experiment's)")
     parser.add_argument("--beam", type=positive_int, metavar="N", help="beam in place of the experiment's")
     parser.add_argument("--lm-weight", type=finite_float, metavar="X", help="weight of the language model, likewise")
     parser.add_argument("--insertion-bonus", type=finite_float, metavar="X", help="nats for every phone, likewise")
@@ -81,15 +82,20 @@ def run(args: argparse.Namespace) -> int:
     from asrkit.inference.torch_model import TorchModel
 
     experiment = load_experiment(args.dir)
+    features, model = experiment.config.features, experiment.config.model
+    if args.cmvn:
+        features = replace(features, cmvn=args.cmvn)
     names = ("method", "beam", "lm_weight", "insertion_bonus", "blank_penalty")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = replace(experiment.config.decoding, **given)
-    if (args.nbest or 1) > (config.beam if config.method == "beam" else 1):
+    decoder = Decoder(
+        experiment.tokens, config, experiment.lm_automaton, frame_clock(features, model), experiment.calibration
+    )
+    if (args.nbest or 1) > decoder.search.max_results:
         raise ConfigError(f"--nbest {args.nbest}: {config.method} search keeps fewer; give --method beam --beam N")
-    others = {"greedy": {"beam", "lm_weight", "insertion_bonus"}, "beam": {"blank_penalty"}}[config.method]
-    if unused := given.keys() & others:
+    if unused := given.keys() - decoder.search.settings - {"method"}:
         options = " ".join(f"--{name.replace('_', '-')}" for name in names if name in unused)
-        other = "beam" if config.method == "greedy" else "greedy"
+        other = next(name for name, search in SEARCHES.items() if unused & search.settings)
         raise ConfigError(
             f"{options}: {config.method} search has no such setting; leave it out or give --method {other}"
         )
@@ -97,11 +103,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--lm-weight {args.lm_weight:g}: {args.dir} has no language model; give it one (train --lm)")
     for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
         old.unlink(missing_ok=True)
-    features, model = experiment.config.features, experiment.config.model
-    if args.cmvn:
-        features = replace(features, cmvn=args.cmvn)
-    clock = frame_clock(features, model)
-    decoder = Decoder(experiment.tokens, config, experiment.lm, clock, experiment.calibration)
     feats = FeatureLoader(args.data, features, experiment.global_cmvn)
     log_prob_inputs = log_prob_identity(experiment, args.data, args.cmvn)
     log_prob_stamp = log_prob_dir / ".log_probs.stamp"
@@ -182,7 +183,7 @@ class _SearchStored:
     num_best: int
 
     def __call__(self, utt_id: str) -> list[BeamResult]:
-        return self.decoder.search(self.stored[utt_id], self.num_best)
+        return self.decoder.search.decode(self.stored[utt_id], self.num_best)
 
 
 @dataclass(frozen=True)

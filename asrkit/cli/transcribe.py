@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         decoding = replace(decoding, lm_weight=0.0) if args.no_lm else decoding
         decoding = replace(decoding, method="beam", beam=args.beam) if args.beam else decoding
         recognizer = Recognizer(recognizer.model, decoding)
-    if args.nbest > (decoding.beam if decoding.method == "beam" else 1):
+    if args.nbest > recognizer.decoder.search.max_results:
         raise ConfigError(f"--nbest {args.nbest}: the {decoding.method} search keeps fewer; give --beam {args.nbest}")
     phones = recognizer.decoder.tokens.phones
     quiet = frozenset(silences(phones))

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     utt2spk = read_utt2spk(args.ref / "utt2spk", refs, args.ref / "text")
     log_probs = read_log_probs(experiment, args.ref, args.decode_dir, refs)
     protocol = PROTOCOLS[args.protocol]
-    dev = StoredSet(log_probs, refs, experiment.tokens, experiment.lm, protocol, args.nj)
+    dev = StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, protocol, args.nj)
     start = experiment.config.decoding
     points = list(track(search_settings(dev, start), "tuning weight and bonus"))
     trials = list(track(search_beam(dev, best_point(points).config), "tuning beam"))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from asrkit.decoding.forced_align import AlignedTokens
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.decoding.scorer import TokenScorer
+from asrkit.lm.ngram import LmTable
 from asrkit.scoring.per import score
 from asrkit.scoring.protocols import Protocol
 
@@ -35,45 +36,19 @@ class Calibration:
         return _logistic(evidence @ [self.odds_weight, self.mean_weight] + self.offset)
 
 
-def phone_evidence(
-    log_probs: np.ndarray,
-    aligned: AlignedTokens,
-    tokens: Sequence[int],
-    *,
-    lm: LmAutomaton | None = None,
-    lm_weight: float = 0.0,
-    insertion_bonus: float = 0.0,
-) -> np.ndarray:
+def phone_evidence(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
     """(U, 2) what speaks for each token: its phone_log_odds, and the logit of its mean posterior.
 
-    The mean is the geometric one over the frames of the token, `aligned.log_probs`. The other arguments are those of
-    phone_log_odds.
+    The mean is the geometric one over the frames of the token, `aligned.log_probs`.
     """
-    odds = phone_log_odds(
-        log_probs,
-        tokens,
-        aligned.starts,
-        aligned.ends,
-        lm=lm,
-        lm_weight=lm_weight,
-        insertion_bonus=insertion_bonus,
-    )
+    odds = phone_log_odds(log_probs, aligned, scorer)
     mean = np.minimum(aligned.log_probs, 0.0)  # rounding can leave a log probability above 0
     with np.errstate(divide="ignore"):
         logit = mean - np.log(-np.expm1(mean))
     return np.stack([odds, np.clip(logit, -MAX_LOG_ODDS, MAX_LOG_ODDS)], axis=1)
 
 
-def phone_log_odds(
-    log_probs: np.ndarray,
-    tokens: Sequence[int],
-    starts: np.ndarray,
-    ends: np.ndarray,
-    *,
-    lm: LmAutomaton | None = None,
-    lm_weight: float = 0.0,
-    insertion_bonus: float = 0.0,
-) -> np.ndarray:
+def phone_log_odds(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
     """(U,) for each token: log of its probability over that of all other tokens, or none, in its place.
 
     The place of a token reaches from the end of the token before it to the start of the one after it, so the
@@ -82,56 +57,71 @@ def phone_log_odds(
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
-        tokens: (U,) the labelling.
-        starts, ends: (U,) its frames, as forced_align gives them.
+        aligned: the labelling and its frames, as forced_align gives them.
+        scorer: that of the search.
     """
-    tokens = np.asarray(tokens, dtype=np.int64)
+    tokens = aligned.tokens
     if not len(tokens):
         return np.zeros(0)
-    scores = _in_place(log_probs, tokens, np.append(0, ends[:-1]), np.append(starts[1:], len(log_probs)))
-    scores[:, 1:] += insertion_bonus
-    if lm is not None and lm.table is not None:
-        scores += lm_weight * _lm_in_place(lm, tokens)
-    rows = np.arange(len(tokens))
-    own = scores[rows, tokens]
-    scores[rows, tokens] = -np.inf
+    starts, ends = np.append(0, aligned.ends[:-1]), np.append(aligned.starts[1:], len(log_probs))
+    scores = _scores_in_place(log_probs, tokens, starts, ends)
+    scores[:, 1:] += scorer.insertion_bonus
+    if scorer.lm is not None and scorer.lm.table is not None:
+        scores += scorer.lm_weight * _lm_scores_in_place(scorer.lm.table, tokens)
+    each = np.arange(len(tokens))
+    own = scores[each, tokens]
+    scores[each, tokens] = -np.inf
     others = np.logaddexp.reduce(scores, axis=1)
     return np.clip(own - others, -MAX_LOG_ODDS, MAX_LOG_ODDS)
 
 
-def _in_place(log_probs: np.ndarray, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _scores_in_place(log_probs: np.ndarray, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """(U, V) log probability of frames starts[u] to ends[u] with each class alone in them, column 0: none."""
     # Long places first, so that those still going on are always the first rows.
     order = np.argsort(starts - ends, kind="stable")
     starts, lens = starts[order], (ends - starts)[order]
     before, after = np.append(0, tokens[:-1])[order], np.append(tokens[1:], 0)[order]
-    shape = len(tokens), log_probs.shape[1]
-    blank = np.zeros((len(tokens), 1))  # paths that are still in the blank before the token
-    in_token, past = np.full(shape, -np.inf), np.full(shape, -np.inf)
+    paths = _PathsInPlace(before, log_probs.shape[1])
     for t in range(lens.max()):
-        n = int(np.searchsorted(-lens, -t))
-        frames = log_probs[starts[:n] + t].astype(np.float64)
-        past[:n] = np.logaddexp(past[:n], in_token[:n]) + frames[:, :1]
-        enter = np.broadcast_to(blank[:n], frames.shape)
-        if t == 0:  # right after an equal token it would be the same token
-            enter = np.where(np.arange(shape[1]) == before[:n, None], -np.inf, enter)
-        in_token[:n] = np.logaddexp(in_token[:n], enter) + frames
-        blank[:n] += frames[:, :1]
-    in_token[np.arange(len(tokens)), after] = -np.inf
-    result = np.empty(shape)
-    result[order] = np.logaddexp(in_token, past)
-    result[order, 0] = blank[:, 0]
+        num_open = int(np.searchsorted(-lens, -t))
+        paths.advance(log_probs[starts[:num_open] + t].astype(np.float64), is_first=t == 0)
+    paths.in_token[np.arange(len(tokens)), after] = -np.inf  # right before an equal token it would be the same token
+    result = np.empty(paths.in_token.shape)
+    result[order] = np.logaddexp(paths.in_token, paths.past)
+    result[order, 0] = paths.in_blank[:, 0]
     return result
 
 
-def _lm_in_place(lm: LmAutomaton, tokens: np.ndarray) -> np.ndarray:
+class _PathsInPlace:
+    """Log probability of the paths through U places so far: blanks, then each class in turn, then blanks.
+
+    `in_blank` (U, 1): still in the blanks before the class. `in_token` (U, V): in the class. `past` (U, V): in the
+    blanks after it. `before` (U,) are the tokens before the places, 0 for none.
+    """
+
+    def __init__(self, before: np.ndarray, num_classes: int) -> None:
+        self._before = before
+        self.in_blank = np.zeros((len(before), 1))
+        self.in_token, self.past = (np.full((len(before), num_classes), -np.inf) for _ in range(2))
+
+    def advance(self, frames: np.ndarray, is_first: bool) -> None:
+        """Take the next frame of the first n places, (n, V)."""
+        n, num_classes = frames.shape
+        self.past[:n] = np.logaddexp(self.past[:n], self.in_token[:n]) + frames[:, :1]
+        enter = np.broadcast_to(self.in_blank[:n], frames.shape)
+        if is_first:  # right after an equal token it would be the same token
+            enter = np.where(np.arange(num_classes) == self._before[:n, None], -np.inf, enter)
+        self.in_token[:n] = np.logaddexp(self.in_token[:n], enter) + frames
+        self.in_blank[:n] += frames[:, :1]
+
+
+def _lm_scores_in_place(table: LmTable, tokens: np.ndarray) -> np.ndarray:
     """(U, V) natural-log LM probability of each class in place of each token, and of the tokens whose context it is."""
-    table = lm.table
     contexts = np.empty(len(tokens), dtype=np.int64)
-    context = lm.start
-    for u, token in enumerate(tokens):
+    context = table.start
+    for u, token in enumerate(tokens.tolist()):
         contexts[u] = context
-        context = table.next_context[context, token]
+        context = int(table.next_context[context, token])
     result, reached = table.log_probs[contexts], table.next_context[contexts].astype(np.int64)
     result[:, 0], reached[:, 0] = 0.0, contexts
     # The rest differs until the context is the same whatever stood in the place.
@@ -162,11 +152,11 @@ def right_phones(
         return list(phones if protocol.phone_map is None else protocol.phone_map.fold(phones))
 
     result = score({utt: fold(ref) for utt, ref in refs.items()}, {utt: fold(hyps[utt]) for utt in refs})
-    found = {}
+    right = {}
     for utt, pairs in result.pairs.items():
         outcomes = iter([float(ref == hyp) for ref, hyp in pairs if hyp is not None])
-        found[utt] = np.array([next(outcomes) if fold([phone]) else np.nan for phone in hyps[utt]])
-    return found
+        right[utt] = np.array([next(outcomes) if fold([phone]) else np.nan for phone in hyps[utt]])
+    return right
 
 
 def fit_calibration(evidence: np.ndarray, right: np.ndarray) -> Calibration:
@@ -189,9 +179,9 @@ def fit_calibration(evidence: np.ndarray, right: np.ndarray) -> Calibration:
 
     weights = np.zeros(3)
     for _ in range(100):
-        found = _logistic(inputs @ weights)
-        gradient = inputs.T @ (found - targets) + penalty * weights
-        hessian = (inputs.T * (found * (1 - found))) @ inputs + penalty * np.eye(3)
+        fitted = _logistic(inputs @ weights)
+        gradient = inputs.T @ (fitted - targets) + penalty * weights
+        hessian = (inputs.T * (fitted * (1 - fitted))) @ inputs + penalty * np.eye(3)
         step = np.linalg.solve(hessian, gradient)
         while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-9:
             step /= 2

@@ -5,18 +5,16 @@ Legend: T' steps of the network, V output classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from asrkit.decoding.confidence import Calibration, phone_evidence
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.forced_align import AlignedTokens, forced_align
-from asrkit.decoding.greedy import greedy_search
-from asrkit.decoding.prefix_beam import BeamResult, prefix_beam_search
+from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.methods import make_search
+from asrkit.decoding.search import BeamResult
 from asrkit.decoding.spans import FrameClock
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import NgramLM
+from asrkit.lm.ngram import LmAutomaton
 from asrkit.scoring.protocols import silences
 from asrkit.types import Hypothesis
 
@@ -28,32 +26,16 @@ class Decoder:
         self,
         tokens: TokenTable,
         config: DecodingConfig,
-        lm: NgramLM | None,
+        lm: LmAutomaton | None,
         clock: FrameClock | None = None,
         calibration: Calibration | None = None,
     ):
         """Times need a `clock`. Without a `calibration` confidences are the odds of phone_log_odds as they are."""
         self.tokens = tokens
-        self.config = config
-        self.lm = lm if config.lm_weight and config.method == "beam" else None
+        self.search = make_search(config, lm)
         self.clock = clock
         self.silences = frozenset(tokens.encode(sorted(silences(tokens.phones))))
         self.calibration = calibration or Calibration()
-
-    def search(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """`log_probs` (T, V) -> the best labellings, best first: at most as many as the beam keeps."""
-        if self.config.method == "greedy":
-            ids, log_prob = greedy_search(log_probs, self.config.blank_penalty)
-            return [BeamResult(tuple(ids), log_prob, log_prob, 0.0)]
-        return prefix_beam_search(
-            log_probs,
-            beam=self.config.beam,
-            beam_threshold=self.config.beam_threshold,
-            lm=self.lm,
-            lm_weight=self.config.lm_weight,
-            insertion_bonus=self.config.insertion_bonus,
-            num_best=num_best,
-        )
 
     def __call__(
         self,
@@ -69,7 +51,7 @@ class Decoder:
         `frame_log_probs` (T, V - 1) of a frame-wise head, within the audio's `duration` in seconds; its confidence is
         the calibrated probability that it is right.
         """
-        best = self.search(log_probs)[0]
+        best = self.search.decode(log_probs)[0]
         if feats is None:
             return Hypothesis(utt_id, self.tokens.decode(best.tokens), best.ctc_log_prob)
         return self.timed(utt_id, best, log_probs, feats, duration, frame_log_probs)
@@ -86,20 +68,8 @@ class Decoder:
         """What the search found in `log_probs`, with times and confidences."""
         phones = self.tokens.decode(best.tokens)
         aligned = forced_align(log_probs, best.tokens, utt_id=utt_id)
-        spans = self.clock.spans(feats, log_probs, best.tokens, aligned, self.silences, frame_log_probs)
+        spans = self.clock.spans(feats, log_probs, aligned, self.silences, frame_log_probs)
         times = self.clock.phone_times(phones, *spans, len(feats), duration)
-        confidences = self.calibration(self.evidence(log_probs, best.tokens, aligned))
+        confidences = self.calibration(phone_evidence(log_probs, aligned, self.search.scorer))
         mean = float(confidences.mean()) if len(confidences) else 0.0
         return Hypothesis(utt_id, phones, best.ctc_log_prob, times, tuple(confidences.tolist()), mean)
-
-    def evidence(self, log_probs: np.ndarray, ids: Sequence[int], aligned: AlignedTokens) -> np.ndarray:
-        """(U, 2) what the confidences of aligned tokens `ids` are made from, under the settings of the search."""
-        searched = self.config.method == "beam"
-        return phone_evidence(
-            log_probs,
-            aligned,
-            ids,
-            lm=None if self.lm is None else self.lm.automaton,
-            lm_weight=self.config.lm_weight,
-            insertion_bonus=self.config.insertion_bonus if searched else 0.0,
-        )

@@ -1,6 +1,6 @@
 """CTC forced alignment: the most probable path of a known labelling, by Viterbi over its blanks and tokens.
 
-Tokens may be optional, such as silence between words, and a star stands for speech that the labelling leaves out.
+Tokens may be optional, such as silence between words.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asrkit._native import kernel
-from asrkit.errors import ConfigError, DataError
-
-STAR = -1
+from asrkit.errors import DataError
 
 _MAX_OPTIONAL_RUN = 62  # a step is stored in a byte
 _MAX_CELLS = 2**30  # frames times tokens: so many bytes the way back takes
@@ -25,23 +23,29 @@ _MAX_LOG_PROB = 1e30  # so that no sum overflows
 class AlignedTokens:
     """Where each of U tokens lies on the best path; frames that belong to no token are blank.
 
-    `starts`, `ends` (U,): first frame and the frame after the last. `log_probs` (U,): mean natural-log probability
-    of the token in its frames. `score`: natural-log probability of the whole path. An optional token that the path
-    passes over has start = end = the end of the token before it (0 for the first), and NaN in `log_probs`.
+    `tokens` (U,): their ids. `starts`, `ends` (U,): first frame and the frame after the last. `log_probs` (U,): mean
+    natural-log probability of the token in its frames. `score`: natural-log probability of the whole path. An optional
+    token that the path passes over has start = end = the end of the token before it (0 for the first), and NaN in
+    `log_probs`.
     """
 
+    tokens: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
     log_probs: np.ndarray
     score: float
 
+    def without_passed_over(self) -> AlignedTokens:
+        """Only the tokens that the path goes through."""
+        kept = self.starts < self.ends
+        return AlignedTokens(self.tokens[kept], self.starts[kept], self.ends[kept], self.log_probs[kept], self.score)
+
 
 def forced_align(
     log_probs: np.ndarray,
-    tokens: Sequence[int],
+    tokens: Sequence[int] | np.ndarray,
     *,
     optional: Collection[int] = (),
-    star_penalty: float = 1.0,
     utt_id: str = "",
 ) -> AlignedTokens:
     """Align `tokens` with the frames.
@@ -51,26 +55,24 @@ def forced_align(
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
-        tokens: (U,) ids from 1 to V - 1, and STAR, which is like a class of its own that is in each frame as likely
-            as the likeliest class, blank included, times exp(-star_penalty).
-        optional: token ids (and STAR) that the path may leave out wherever they stand; 62 in a row at most.
-        star_penalty: nats for each frame of a star, 0 or more: how much better than the tokens' it has to fit.
+        tokens: (U,) ids from 1 to V - 1.
+        optional: token ids that the path may leave out wherever they stand; 62 in a row at most.
         utt_id: named by the errors.
 
     Raises:
         DataError: too few frames (CTC needs one per token and one between equal neighbours), an id outside the
             classes, NaN in log_probs, or no path with a probability above 0.
-        ConfigError: a negative or infinite star_penalty.
     """
-    log_probs, tokens, is_optional = _checked(log_probs, tokens, optional, star_penalty, utt_id)
+    log_probs, ids = _checked_frames(log_probs, utt_id), _checked_ids(tokens, utt_id)
+    is_optional = _checked_sizes(log_probs, ids, optional, utt_id)
     native = kernel("_align")
     viterbi = _viterbi if native is None else native.viterbi
-    spans, sums = np.empty((2, len(tokens)), np.int64), np.empty(len(tokens))
-    score = viterbi(log_probs, tokens, is_optional, spans, sums)
+    spans, sums = np.empty((2, len(ids)), np.int64), np.empty(len(ids))
+    score = viterbi(log_probs, ids, is_optional, spans, sums)
     if math.isnan(score):
         raise DataError(_message(utt_id, "log_probs hold NaN or infinity"))
     if score == -math.inf:
-        required = tokens[is_optional == 0]
+        required = ids[is_optional == 0]
         needed = len(required) + int(np.count_nonzero(required[1:] == required[:-1]))
         fault = "no path has a probability above 0"
         if len(log_probs) < needed:
@@ -82,8 +84,8 @@ def forced_align(
         ends = np.maximum.accumulate(np.maximum(ends, 0))
         starts[passed_over] = ends[passed_over]
         sums[passed_over] = np.nan
-        return AlignedTokens(starts, ends, sums / np.where(passed_over, 1, ends - starts), score)
-    return AlignedTokens(starts, ends, sums / (ends - starts), score)
+        return AlignedTokens(ids, starts, ends, sums / np.where(passed_over, 1, ends - starts), score)
+    return AlignedTokens(ids, starts, ends, sums / (ends - starts), score)
 
 
 def _viterbi(
@@ -152,47 +154,44 @@ def _viterbi(
     return score
 
 
-def _checked(
-    log_probs: np.ndarray, tokens: Sequence[int], optional: Collection[int], star_penalty: float, utt_id: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log_probs, with the star's class added if there are stars; tokens, and which are optional."""
-    log_probs, tokens = np.asarray(log_probs), np.asarray(tokens)
+def _checked_frames(log_probs: np.ndarray, utt_id: str) -> np.ndarray:
+    """log_probs (T, V) as the kernel takes them: float32 or float64, contiguous."""
+    log_probs = np.asarray(log_probs)
     if log_probs.ndim != 2 or log_probs.dtype.kind not in "fiu" or log_probs.shape[1] == 0:
         fault = f"log_probs are {log_probs.dtype} of shape {log_probs.shape}; expected numbers, (frames, classes)"
         raise DataError(_message(utt_id, fault))
-    if not (log_probs.flags.c_contiguous and log_probs.flags.aligned and log_probs.dtype in (np.float32, np.float64)):
-        dtype = np.float32 if log_probs.dtype == np.float32 else np.float64
-        log_probs = np.require(log_probs, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+    dtype = np.float32 if log_probs.dtype == np.float32 else np.float64
+    return np.require(log_probs, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _checked_ids(tokens: Sequence[int] | np.ndarray, utt_id: str) -> np.ndarray:
+    """tokens as (U,) int64."""
+    ids = np.asarray(tokens)
+    if ids.size == 0:
+        ids = np.zeros(0, dtype=np.int64)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise DataError(_message(utt_id, f"tokens are {ids.dtype} of shape {ids.shape}; expected a sequence of ids"))
+    return ids.astype(np.int64)
+
+
+def _checked_sizes(log_probs: np.ndarray, ids: np.ndarray, optional: Collection[int], utt_id: str) -> np.ndarray:
+    """(U,) uint8: which tokens are optional. Raises DataError for ids and sizes that cannot be aligned."""
     num_frames, num_classes = log_probs.shape
-    if tokens.size == 0:
-        tokens = np.zeros(0, dtype=np.int64)
-    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-        fault = f"tokens are {tokens.dtype} of shape {tokens.shape}; expected a sequence of ids"
-        raise DataError(_message(utt_id, fault))
-    lowest, highest = (tokens.min(), tokens.max()) if len(tokens) else (1, 1)
-    has_stars = lowest == STAR
-    if has_stars:
-        if not 0 <= star_penalty < _MAX_LOG_PROB:
-            raise ConfigError(_message(utt_id, f"star_penalty {star_penalty}; expected 0 or more, and finite"))
-        lowest = tokens[tokens != STAR].min(initial=1)
+    lowest, highest = (ids.min(), ids.max()) if len(ids) else (1, 1)
     if not (lowest >= 1 and highest < num_classes):
         raise DataError(_message(utt_id, f"token ids {lowest} to {highest}; expected 1 to {num_classes - 1}"))
-    tokens = tokens.astype(np.int64)
-    is_optional = np.zeros(len(tokens), dtype=np.uint8)
+    is_optional = np.zeros(len(ids), dtype=np.uint8)
     if len(optional):
-        is_optional[:] = np.isin(tokens, list(optional))
+        is_optional[:] = np.isin(ids, list(optional))
         ends_of_runs = np.flatnonzero(np.diff(is_optional, prepend=0, append=0))
         longest = np.diff(ends_of_runs)[::2].max(initial=0)
         if longest > _MAX_OPTIONAL_RUN:
             fault = f"{longest} optional tokens in a row; expected {_MAX_OPTIONAL_RUN} at most"
             raise DataError(_message(utt_id, fault))
-    if num_frames * len(tokens) > _MAX_CELLS:
-        fault = f"{num_frames} frames times {len(tokens)} tokens; expected {_MAX_CELLS} at most; align shorter pieces"
+    if num_frames * len(ids) > _MAX_CELLS:
+        fault = f"{num_frames} frames times {len(ids)} tokens; expected {_MAX_CELLS} at most; align shorter pieces"
         raise DataError(_message(utt_id, fault))
-    if has_stars:
-        star = log_probs.max(axis=1, keepdims=True) - log_probs.dtype.type(star_penalty)
-        log_probs, tokens[tokens == STAR] = np.hstack([log_probs, star]), num_classes
-    return log_probs, tokens, is_optional
+    return is_optional
 
 
 def _message(utt_id: str, fault: str) -> str:

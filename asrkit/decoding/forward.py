@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.decoding.scorer import TokenScorer
 
 
 def ctc_log_probs(log_probs: np.ndarray, labellings: Sequence[Sequence[int]]) -> np.ndarray:
@@ -39,22 +39,7 @@ def ctc_log_probs(log_probs: np.ndarray, labellings: Sequence[Sequence[int]]) ->
     return np.logaddexp(padded[rows, 2 * lens + 2], padded[rows, 2 * lens + 1])
 
 
-def total_scores(
-    log_probs: np.ndarray,
-    labellings: Sequence[Sequence[int]],
-    *,
-    lm: LmAutomaton | None = None,
-    lm_weight: float = 0.0,
-    insertion_bonus: float = 0.0,
-) -> np.ndarray:
-    """(n,) what the beam search maximises, exactly: CTC + lm_weight * LM, </s> included, + insertion_bonus * length."""
-    scores = ctc_log_probs(log_probs, labellings)
-    for index, labelling in enumerate(labellings):
-        scores[index] += insertion_bonus * len(labelling)
-        if lm is not None:
-            context = lm.start
-            for token in labelling:
-                context, log_prob = lm.step(context, token)
-                scores[index] += lm_weight * log_prob
-            scores[index] += lm_weight * float(lm.end[context])
-    return scores
+def total_scores(log_probs: np.ndarray, labellings: Sequence[Sequence[int]], scorer: TokenScorer) -> np.ndarray:
+    """(n,) what the beam search maximises, exactly: CTC summed over all alignments, and what `scorer` adds."""
+    ctc = ctc_log_probs(log_probs, labellings).tolist()
+    return np.array([scorer.total(*pair) for pair in zip(ctc, labellings, strict=True)])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
 
-from asrkit.decoding.prefix_beam import BeamResult
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.search import BeamResult
+from asrkit.lm.ngram import LmAutomaton
 
 
 def greedy_search(log_probs: np.ndarray, blank_penalty: float = 0.0) -> tuple[list[int], float]:
@@ -34,8 +40,32 @@ def _best_path(log_probs: np.ndarray, blank_penalty: float) -> np.ndarray:
     return path
 
 
+class GreedySearch:
+    """greedy_search as a search.Search. It uses no language model."""
+
+    settings: ClassVar[frozenset[str]] = frozenset({"blank_penalty"})
+    sums_paths: ClassVar[bool] = False
+    scorer = TokenScorer()
+    max_results = 1
+
+    def __init__(self, config: DecodingConfig, lm: LmAutomaton | None = None) -> None:
+        self._blank_penalty = config.blank_penalty
+
+    def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
+        tokens, log_prob = greedy_search(log_probs, self._blank_penalty)
+        return [BeamResult(tuple(tokens), log_prob, log_prob, 0.0)]
+
+    def decode_all(
+        self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
+    ) -> list[list[BeamResult]]:
+        return [self.decode(log_probs) for log_probs in utterances]
+
+    def stream(self, settle_after: int | None = None) -> GreedyStream:
+        return GreedyStream(self._blank_penalty)
+
+
 class GreedyStream:
-    """greedy_search of an utterance whose frames come in pieces: used as prefix_beam.StreamingSearch."""
+    """greedy_search of an utterance whose frames come in pieces, as a search.SearchStream."""
 
     def __init__(self, blank_penalty: float = 0.0) -> None:
         self._blank_penalty = blank_penalty
@@ -44,17 +74,15 @@ class GreedyStream:
         self._log_prob = 0.0
 
     def advance(self, log_probs: np.ndarray) -> None:
-        """Take the next frames (t, V)."""
         if not len(log_probs):
             return
         ids, log_prob = greedy_search(log_probs, self._blank_penalty)
         before = self._last_class
-        first, self._last_class = _best_path(log_probs[[0, -1]], self._blank_penalty)
+        first, self._last_class = _best_path(log_probs[[0, -1]], self._blank_penalty).tolist()
         self._ids += ids[1:] if first and first == before else ids
         self._log_prob += log_prob
 
     def best(self, num_best: int = 1) -> list[BeamResult]:
-        """What was found so far: one result, whose tokens are those not committed."""
         return [BeamResult(tuple(self._ids), self._log_prob, self._log_prob, 0.0)]
 
     finish = best

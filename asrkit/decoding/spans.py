@@ -12,7 +12,8 @@ Legend: T frames, D feature dim, U tokens, V output classes.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,7 +59,6 @@ class FrameClock:
         self,
         feats: np.ndarray,
         log_probs: np.ndarray,
-        tokens: Sequence[int],
         aligned: AlignedTokens,
         silences: Collection[int],
         frame_log_probs: np.ndarray | None = None,
@@ -71,68 +71,82 @@ class FrameClock:
         belong to none.
         """
         skip, middle = (1, 0.0) if len(log_probs) == len(feats) else (self.skip, self.middle)
-        peaks = peak_frames(log_probs, tokens, aligned, len(feats), skip, middle)
-        is_silence = np.isin(tokens, list(silences))
-        reach, edge = (max(round(seconds / self.shift), 1) for seconds in (_REACH_S, _EDGE_S))
-        classes = None if frame_log_probs is None else np.asarray(tokens) - 1
-        return split_between(feats, peaks, is_silence, reach, edge, classes, frame_log_probs)
+        frames = peak_frames(log_probs, aligned, len(feats), skip, middle)
+        peaks = Peaks(frames, aligned.tokens, np.isin(aligned.tokens, list(silences)))
+        return split_between(feats, peaks, Reach.in_frames(self.shift), frame_log_probs)
 
 
-def peak_frames(
-    log_probs: np.ndarray, tokens: Sequence[int], aligned: AlignedTokens, num_frames: int, skip: int, middle: float
-) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """The middles of U tokens: `frames` (U,), rising; `tokens` (U,) their ids; `is_silence` (U,)."""
+
+    frames: np.ndarray
+    tokens: np.ndarray
+    is_silence: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """In frames: how `far` from its peak a phone other than silence may reach; how near to the `edge` its peak may be
+    without leaving room for anything else there.
+    """
+
+    far: int
+    edge: int
+
+    @classmethod
+    def in_frames(cls, shift: float) -> Reach:
+        """The usual reach, of frames every `shift` seconds."""
+        return cls(*(max(round(seconds / shift), 1) for seconds in (_REACH_S, _EDGE_S)))
+
+
+def peak_frames(log_probs: np.ndarray, aligned: AlignedTokens, num_frames: int, skip: int, middle: float) -> np.ndarray:
     """The middle of each token's peak, (U,) frames, each after the one before: its posterior's centre of mass.
 
     Steps of its path count, and one more on either side that is no other token's.
     """
-    num_tokens = len(tokens)
+    num_tokens = len(aligned.tokens)
     firsts = np.maximum(aligned.starts - 1, np.append(0, aligned.ends[:-1]))
     lasts = np.minimum(aligned.ends + 1, np.append(aligned.starts[1:], len(log_probs)))
-    centres = np.empty(num_tokens)
-    for u, (token, first, last) in enumerate(zip(tokens, firsts, lasts, strict=True)):
+    centers = np.empty(num_tokens)
+    for u, (token, first, last) in enumerate(zip(aligned.tokens, firsts, lasts, strict=True)):
         scores = log_probs[first:last, token].astype(np.float64)
         weights = np.exp(scores - scores.max())
-        centres[u] = first + weights @ np.arange(last - first) / weights.sum()
+        centers[u] = first + weights @ np.arange(last - first) / weights.sum()
     order = np.arange(num_tokens)
-    frames = np.rint(middle + skip * centres).astype(np.int64)
+    frames = np.rint(middle + skip * centers).astype(np.int64)
     rising = np.maximum.accumulate(np.maximum(frames - order, 0)) + order
     return np.minimum(rising, num_frames - num_tokens + order)
 
 
 def split_between(
-    feats: np.ndarray,
-    peaks: np.ndarray,
-    is_silence: np.ndarray,
-    reach: int,
-    edge: int,
-    classes: np.ndarray | None = None,
-    frame_log_probs: np.ndarray | None = None,
+    feats: np.ndarray, peaks: Peaks, reach: Reach, frame_log_probs: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends (U,) in frames of tokens whose middles are `peaks`; see FrameClock.spans.
+    """Starts and ends (U,) in frames of tokens with these peaks; see FrameClock.spans.
 
-    A token other than silence reaches at most `reach` frames from its peak where that is not next to another token's
-    reach, and up to the audio's edge when its peak is less than `edge` frames away. `classes` (U,) are the tokens' in
-    the `frame_log_probs` of a frame-wise head.
+    A token other than silence reaches at most `reach.far` frames from its peak where that is not next to another
+    token's reach, and up to the audio's edge when its peak is less than `reach.edge` frames away.
     """
-    num_frames, num_tokens = len(feats), len(peaks)
+    num_frames, num_tokens = len(feats), len(peaks.frames)
     starts, ends = np.zeros(num_tokens, np.int64), np.full(num_tokens, num_frames, np.int64)
     if num_tokens == 0:
         return starts, ends
-    first, last = int(peaks[0]), int(peaks[-1])
-    if not is_silence[0] and first >= edge:
-        starts[0] = change_point(feats, max(first - reach, 0), first)
-    if not is_silence[-1] and num_frames - 1 - last >= edge:
-        ends[-1] = change_point(feats, last, min(last + reach, num_frames - 1))
-    for u in range(num_tokens - 1):
-        left, right = int(peaks[u]), int(peaks[u + 1])
-        if is_silence[u] or is_silence[u + 1] or right - left <= 2 * reach:
+    frames, is_silence = peaks.frames.tolist(), peaks.is_silence
+    first, last = frames[0], frames[-1]
+    if not is_silence[0] and first >= reach.edge:
+        starts[0] = change_point(feats, max(first - reach.far, 0), first)
+    if not is_silence[-1] and num_frames - 1 - last >= reach.edge:
+        ends[-1] = change_point(feats, last, min(last + reach.far, num_frames - 1))
+    for u, (left, right) in enumerate(pairwise(frames)):
+        if is_silence[u] or is_silence[u + 1] or right - left <= 2 * reach.far:
             ratios = None
             if frame_log_probs is not None:
                 between = frame_log_probs[left : right + 1]
-                ratios = between[:, classes[u]] - between[:, classes[u + 1]]
+                ratios = between[:, peaks.tokens[u] - 1] - between[:, peaks.tokens[u + 1] - 1]
             ends[u] = starts[u + 1] = change_point(feats, left, right, ratios)
         else:
-            ends[u], starts[u + 1] = change_point(feats, left, left + reach), change_point(feats, right - reach, right)
+            ends[u] = change_point(feats, left, left + reach.far)
+            starts[u + 1] = change_point(feats, right - reach.far, right)
     return starts, ends
 
 
@@ -154,7 +168,7 @@ def change_point(feats: np.ndarray, first: int, last: int, ratios: np.ndarray | 
 
 
 def align_frames(
-    log_probs: np.ndarray, tokens: Sequence[int], optional: Collection[int] = (), utt_id: str = ""
+    log_probs: np.ndarray, tokens: Sequence[int] | np.ndarray, optional: Collection[int] = (), utt_id: str = ""
 ) -> AlignedTokens:
     """Spans of tokens by the log-probabilities (T, V - 1) of a frame-wise head: Viterbi without blanks.
 
@@ -162,9 +176,10 @@ def align_frames(
     """
     # Each token has two classes, which take turns, so that equal neighbours need no blank between them. Optional
     # tokens take the first: other tokens must take turns whether they are there or not.
-    tokens = np.asarray(tokens, dtype=np.int64)
-    required = ~np.isin(tokens, list(optional))
+    ids = np.asarray(tokens, dtype=np.int64)
+    required = ~np.isin(ids, list(optional))
     turn = np.where(required, np.cumsum(required) % 2, 0)
     num_frames, num_phones = log_probs.shape
     doubled = np.hstack([np.full((num_frames, 1), -np.inf, log_probs.dtype), log_probs, log_probs])
-    return forced_align(doubled, tokens + num_phones * turn, optional=optional, utt_id=utt_id)
+    aligned = forced_align(doubled, ids + num_phones * turn, optional=optional, utt_id=utt_id)
+    return replace(aligned, tokens=ids)

@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from asrkit.decoding.confidence import right_phones
+from asrkit.decoding.confidence import phone_evidence, right_phones
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
-from asrkit.decoding.search_errors import Labelling, ScorePair, compare_scores, search_all
+from asrkit.decoding.methods import make_search
+from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.search_errors import Labelling, ScorePair, compare_scores
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import NgramLM
+from asrkit.lm.ngram import LmAutomaton
 from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import Protocol
 
@@ -77,7 +78,7 @@ class StoredSet:
         log_probs: Mapping[str, np.ndarray],
         refs: Mapping[str, Sequence[str]],
         tokens: TokenTable,
-        lm: NgramLM | None,
+        lm: LmAutomaton | None,
         protocol: Protocol,
         num_threads: int,
     ):
@@ -92,7 +93,9 @@ class StoredSet:
         self._counts: dict[tuple[str, Labelling], Counts] = {}
 
     def search(self, config: DecodingConfig) -> list[Labelling]:
-        return search_all(self.log_probs, config, self.lm, self.num_threads)
+        """The best labelling of each utterance."""
+        results = make_search(config, self.lm).decode_all(self.log_probs, self.num_threads)
+        return [best.tokens for best, *_ in results]
 
     def count(self, hyps: Sequence[Labelling]) -> tuple[Counts, ...]:
         """Errors of each utterance. Each labelling is scored once, however often it is found."""
@@ -110,12 +113,12 @@ class StoredSet:
 
     def compare_with_references(self, point: Point, hyps: Sequence[Labelling]) -> list[ScorePair]:
         """Of each utterance with an error: the exact scores of its hypothesis, of `point`, and of its reference."""
-        pairs = compare_scores(self.log_probs, hyps, self.ref_labellings, point.config, self.lm)
+        pairs = compare_scores(self.log_probs, hyps, self.ref_labellings, self._scorer(point.config))
         return [pair for pair in pairs if point.counts[pair.index].num_errors]
 
     def gain(self, config: DecodingConfig, hyps: Sequence[Labelling], others: Sequence[Labelling]) -> Gain:
         """What a search that found `others` adds to one that found `hyps`, scored as in `config`."""
-        pairs = compare_scores(self.log_probs, hyps, others, config, self.lm)
+        pairs = compare_scores(self.log_probs, hyps, others, self._scorer(config))
         better = {str(pair.index): pair.index for pair in pairs if pair.second_is_better}
         phones = [
             {name: self.tokens.decode(labellings[index]) for name, index in better.items()}
@@ -126,13 +129,16 @@ class StoredSet:
 
     def evidence(self, config: DecodingConfig, hyps: Sequence[Labelling]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """For each utterance of U phones: (U, 2) what their confidences are made from, and right_phones (U,)."""
-        decoder = Decoder(self.tokens, config, self.lm)
+        scorer = self._scorer(config)
         evidence = [
-            decoder.evidence(log_probs, hyp, forced_align(log_probs, hyp))
+            phone_evidence(log_probs, forced_align(log_probs, hyp), scorer)
             for log_probs, hyp in zip(self.log_probs, hyps, strict=True)
         ]
         phones = {utt_id: self.tokens.decode(hyp) for utt_id, hyp in zip(self.refs, hyps, strict=True)}
         return evidence, [*right_phones(self.refs, phones, self.protocol).values()]
+
+    def _scorer(self, config: DecodingConfig) -> TokenScorer:
+        return make_search(config, self.lm).scorer
 
 
 def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +34,6 @@ class Outputs(NamedTuple):
 
     log_probs: np.ndarray  # (T', V) float32; of a model without CTC those of the frames, with a blank of probability 0
     frame_log_probs: np.ndarray | None  # (T', V - 1) float32: class p is token p + 1
-
-
-@dataclass(frozen=True)
-class CompiledLM:
-    """A phone language model as decoders use it."""
-
-    phones: tuple[str, ...]
-    automaton: LmAutomaton
 
 
 class OnnxModel:
@@ -95,7 +87,7 @@ class OnnxModel:
         self.tokens = TokenTable(meta["phones"])
         self.global_cmvn = np.array(meta["global_cmvn"])
         self.made_from: str | None = meta["made_from"]
-        self.lm = _unpack_lm(properties["lm"], self.tokens.phones) if "lm" in properties else None
+        self.lm = _unpack_lm(properties["lm"]) if "lm" in properties else None
         self.bidirectional, self.stack, self.skip = self.config.bidirectional, self.config.stack, self.config.skip
         self.reach = self.features.delta_order * self.features.delta_window + FRONT_ENDS[self.config.frontend].reach
         self._outputs = [found.name for found in self._session.get_outputs()]
@@ -257,9 +249,9 @@ def pack_lm(automaton: LmAutomaton) -> str:
     return json.dumps(fields)
 
 
-def _unpack_lm(text: str, phones: tuple[str, ...]) -> CompiledLM:
+def _unpack_lm(text: str) -> LmAutomaton:
     fields: dict[str, Any] = {
         name: np.frombuffer(base64.b64decode(value[1]), value[0]) if isinstance(value, list) else value
         for name, value in json.loads(text).items()
     }
-    return CompiledLM(phones, LmAutomaton(**fields))
+    return LmAutomaton(**fields)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -156,15 +155,12 @@ class Recognizer:
             aligned = forced_align(log_probs, ids, optional=optional, utt_id=utt_id)
         else:
             aligned = align_frames(log_probs[:, 1:], ids, optional, utt_id)
-        kept = aligned.starts < aligned.ends
-        ids = ids[kept]
-        aligned = replace(
-            aligned, starts=aligned.starts[kept], ends=aligned.ends[kept], log_probs=aligned.log_probs[kept]
-        )
-        spans = clock.spans(self._full_features(static), log_probs, ids, aligned, self.decoder.silences, by_frame)
-        times = clock.phone_times(tokens.decode(ids), *spans, len(static), waveform.duration)
+        aligned = aligned.without_passed_over()
+        spans = clock.spans(self._full_features(static), log_probs, aligned, self.decoder.silences, by_frame)
+        phones = tokens.decode(aligned.tokens)
+        times = clock.phone_times(phones, *spans, len(static), waveform.duration)
         confidences = tuple(np.exp(aligned.log_probs).tolist())
-        return Hypothesis(utt_id, tokens.decode(ids), aligned.score, times, confidences)
+        return Hypothesis(utt_id, phones, aligned.score, times, confidences)
 
     def _load(
         self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None

@@ -24,7 +24,7 @@ class TorchModel:
         """Raises ModelError for a device that PyTorch cannot use."""
         config = experiment.config
         self.features, self.config, self.decoding = config.features, config.model, config.decoding
-        self.tokens, self.lm, self.calibration = experiment.tokens, experiment.lm, experiment.calibration
+        self.tokens, self.lm, self.calibration = experiment.tokens, experiment.lm_automaton, experiment.calibration
         self.global_cmvn = experiment.global_cmvn
         try:
             self.network = experiment.model.to(device)

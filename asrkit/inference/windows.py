@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asrkit.decoding.confidence import phone_evidence
 from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
-from asrkit.decoding.greedy import GreedyStream
-from asrkit.decoding.prefix_beam import StreamingSearch
+from asrkit.decoding.search import SearchStream
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from asrkit.inference.torch_model import TorchModel
 
 _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
-_SETTLE = 10.0  # seconds: what is twice as old cannot change any more (prefix_beam.StreamingSearch)
+_SETTLE = 10.0  # seconds: what is twice as old cannot change any more (prefix_beam.BeamStream)
 _LONGEST_GAP = 300.0  # seconds to which the next phone's time may go back
 _CONTEXT_TOKENS = 16  # to either side of a phone, for its time and confidence: more than any language model looks at
 
@@ -140,19 +140,9 @@ def recognise(
     return replace(found, times=tuple(timer.times), confidences=confidences, confidence=mean)
 
 
-def start_search(decoder: Decoder) -> StreamingSearch | GreedyStream:
+def start_search(decoder: Decoder) -> SearchStream:
     """The search that `decoder` is set to, for frames that come in pieces."""
-    config = decoder.config
-    if config.method == "greedy":
-        return GreedyStream(config.blank_penalty)
-    return StreamingSearch(
-        beam=config.beam,
-        beam_threshold=config.beam_threshold,
-        lm=decoder.lm,
-        lm_weight=config.lm_weight,
-        insertion_bonus=config.insertion_bonus,
-        settle_after=max(round(_SETTLE / (decoder.clock.shift * decoder.clock.skip)), 1),
-    )
+    return decoder.search.stream(max(round(_SETTLE / (decoder.clock.shift * decoder.clock.skip)), 1))
 
 
 def _outputs(
@@ -276,13 +266,12 @@ class PhoneTimer:
         aligned = forced_align(log_probs, ids, utt_id=self._utt_id)
         begin = self.first_step * clock.skip
         end = begin + len(log_probs) * clock.skip if frames is None else begin + len(frames)
-        starts, ends = clock.spans(
-            self._full_features(begin, min(end, total)), log_probs, ids, aligned, decoder.silences, frames
-        )
+        feats = self._full_features(begin, min(end, total))
+        starts, ends = clock.spans(feats, log_probs, aligned, decoder.silences, frames)
         new = slice(self._num_timed, num_certain)
         phones = decoder.tokens.decode(ids[new])
         self.times += clock.phone_times(phones, begin + starts[new], begin + ends[new], total, self.duration)
-        evidence = decoder.evidence(log_probs, ids, aligned)[new]
+        evidence = phone_evidence(log_probs, aligned, decoder.search.scorer)[new]
         self.confidences += decoder.calibration(evidence).tolist()
         self._num_timed = num_certain
         drop = num_certain - _CONTEXT_TOKENS

@@ -22,7 +22,8 @@ import numpy as np
 
 import asrkit
 from asrkit._native import kernel
-from asrkit.decoding.prefix_beam import prefix_beam_search, prefix_beam_search_batch
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.prefix_beam import BeamSearch
 from asrkit.lm.ngram import LN10, NgramLM, train_ngram, write_arpa
 from asrkit.scoring.per import score
 
@@ -88,10 +89,16 @@ def make_task(num_utts: int, seed: int = 1) -> tuple[NgramLM, list[list[int]], l
     return lm, [[p + 1 for p in phones] for phones in refs], posteriors
 
 
+def make_search(lm: NgramLM | None, beam: int, bonus: float = 0.0) -> BeamSearch:
+    config = DecodingConfig(beam=beam, lm_weight=LM_WEIGHT, insertion_bonus=bonus)
+    return BeamSearch(config, None if lm is None else lm.automaton)
+
+
 def ours(lm: NgramLM | None, beam: int, bonus: float = 0.0) -> Decode:
+    search = make_search(lm, beam, bonus)
+
     def decode(log_probs: np.ndarray) -> list[int]:
-        best = prefix_beam_search(log_probs, beam=beam, lm=lm, lm_weight=LM_WEIGHT, insertion_bonus=bonus)
-        return list(best[0].tokens)
+        return list(search.decode(log_probs)[0].tokens)
 
     return decode
 
@@ -234,7 +241,7 @@ def show_growth(beam: int) -> None:
         batch = (posteriors * (num_utts // 8))[:num_utts]
         for num_threads in (1, 2):
             began = time.perf_counter()
-            prefix_beam_search_batch(batch, num_threads=num_threads, beam=beam, lm=lm, lm_weight=LM_WEIGHT)
+            make_search(lm, beam).decode_all(batch, num_threads)
             took = (time.perf_counter() - began) / num_utts
             print(f"batch of {num_utts}, {num_threads} threads: {took * 1e3:.2f} ms an utterance (wall clock)")
 

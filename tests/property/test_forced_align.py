@@ -11,10 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from asrkit._native import kernel
 from asrkit.decoding import forced_align as module
-from asrkit.decoding.forced_align import STAR, forced_align
+from asrkit.decoding.forced_align import forced_align
 from asrkit.errors import AsrkitError, DataError
-
-STAR_PENALTY = 0.75
 
 
 def collapse(path):
@@ -37,33 +35,26 @@ def best_of_all_paths(log_probs, labellings):
     num_tokens=st.integers(0, 5),
     with_ties=st.booleans(),
     with_optional=st.booleans(),
-    with_star=st.booleans(),
 )
-def test_equals_the_best_of_all_paths(seed, num_frames, num_classes, num_tokens, with_ties, with_optional, with_star):
+def test_equals_the_best_of_all_paths(seed, num_frames, num_classes, num_tokens, with_ties, with_optional):
     rng = np.random.default_rng(seed)
     log_probs = -rng.integers(0, 3, size=(num_frames, num_classes)).astype(float)
     if not with_ties:
         log_probs -= rng.random(log_probs.shape)
-    tokens = rng.integers(1, num_classes + with_star, size=num_tokens).tolist()
-    optional = {int(token) for token in rng.integers(1, num_classes + with_star, size=2)} if with_optional else set()
+    tokens = rng.integers(1, num_classes, size=num_tokens).tolist()
+    optional = {int(token) for token in rng.integers(1, num_classes, size=2)} if with_optional else set()
 
-    # A star is one more class; optional tokens are there or not, wherever they stand.
-    star = num_classes
-    columns = np.hstack([log_probs, log_probs.max(axis=1, keepdims=True) - STAR_PENALTY])
+    # Optional tokens are there or not, wherever they stand.
     choices = [[(token,), ()] if token in optional else [(token,)] for token in tokens]
     labellings = [list(itertools.chain(*choice)) for choice in itertools.product(*choices)]
-    best = best_of_all_paths(columns, labellings)
+    best = best_of_all_paths(log_probs, labellings)
 
-    def name(ids):
-        return [STAR if token == star else token for token in ids]
-
-    arguments = {"optional": name(optional), "star_penalty": STAR_PENALTY}
     if best == -math.inf:
         with pytest.raises(DataError, match="need at least"):
-            forced_align(log_probs, name(tokens), **arguments)
+            forced_align(log_probs, tokens, optional=optional)
         return
 
-    found = forced_align(log_probs, name(tokens), **arguments)
+    found = forced_align(log_probs, tokens, optional=optional)
 
     assert found.score == pytest.approx(best, abs=1e-9)
     path = np.zeros(num_frames, dtype=int)
@@ -75,11 +66,11 @@ def test_equals_the_best_of_all_paths(seed, num_frames, num_classes, num_tokens,
             assert start == last_end
             assert math.isnan(mean)
         else:
-            assert mean == pytest.approx(columns[start:end, token].mean(), abs=1e-9)
+            assert mean == pytest.approx(log_probs[start:end, token].mean(), abs=1e-9)
         path[start:end] = token
         last_end = end
     assert collapse(path) == [token for token, s, e in zip(tokens, found.starts, found.ends, strict=True) if s < e]
-    assert columns[np.arange(num_frames), path].sum() == pytest.approx(best, abs=1e-9)
+    assert log_probs[np.arange(num_frames), path].sum() == pytest.approx(best, abs=1e-9)
 
 
 @settings(max_examples=150)
@@ -137,14 +128,13 @@ NUMBERS = st.one_of(
         hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, max_dims=2, max_side=4)),
     ),
     optional=st.sets(st.integers(-1, 4)),
-    star_penalty=st.sampled_from([0.0, 1.0, 1e30, math.nan, math.inf, -1.0]),
     flip=st.booleans(),
 )
-def test_anything_is_aligned_or_refused(log_probs, tokens, optional, star_penalty, flip):
+def test_anything_is_aligned_or_refused(log_probs, tokens, optional, flip):
     if flip:
         log_probs = log_probs.T[::-1] if log_probs.ndim else log_probs  # not contiguous
     try:
-        found = forced_align(log_probs, tokens, optional=optional, star_penalty=star_penalty, utt_id="utt1")
+        found = forced_align(log_probs, tokens, optional=optional, utt_id="utt1")
     except AsrkitError as error:
         assert str(error).startswith("utt1: ")
         assert "\n" not in str(error)

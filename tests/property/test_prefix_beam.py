@@ -14,17 +14,14 @@ from hypothesis import strategies as st
 
 from asrkit._native import kernel
 from asrkit.decoding import prefix_beam
-from asrkit.decoding.prefix_beam import (
-    BeamResult,
-    ReferenceSearch,
-    SearchSettings,
-    StreamingSearch,
-    native_search,
-    prefix_beam_search,
-)
+from asrkit.decoding.prefix_beam import native_beam
+from asrkit.decoding.reference_beam import BeamSettings, ReferenceBeam
+from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.search import BeamResult
 from asrkit.errors import AsrkitError
 from asrkit.lm import ngram
 from asrkit.lm.ngram import NgramLM, train_ngram
+from tests.searches import beam_search, prefix_beam_search
 
 needs_kernel = pytest.mark.skipif(kernel("_beam") is None, reason="there is no compiled kernel")
 each_implementation = pytest.mark.parametrize(
@@ -184,13 +181,13 @@ def wild_lm(rng, num_phones, order):
 
 
 def search_reference(log_probs, settings, num_best):
-    search = ReferenceSearch(log_probs.shape[1], settings)
+    search = ReferenceBeam(log_probs.shape[1], settings)
     assert search.advance(log_probs) == -1
     return [BeamResult(*result) for result in search.best(num_best, True)]
 
 
 def search_native(log_probs, settings, num_best):
-    search = native_search(kernel("_beam"), log_probs.shape[1], settings)
+    search = native_beam(kernel("_beam"), log_probs.shape[1], settings)
     assert search.advance(log_probs) == -1
     return [BeamResult(*result) for result in search.best(num_best, True)]
 
@@ -226,7 +223,7 @@ def test_the_kernel_equals_its_reference(
     rng = np.random.default_rng(seed)
     log_probs = wild_log_probs(rng, num_frames, num_classes, scale, what)
     lm = wild_lm(rng, num_classes - 1, order).automaton if order and num_classes > 1 else None
-    search_settings = SearchSettings(beam, threshold, lm, lm_weight, bonus)
+    search_settings = BeamSettings(beam, threshold, TokenScorer(lm, lm_weight, bonus))
     with mock.patch.object(ngram, "MAX_TABLE", max_table):
         found = search_native(log_probs, search_settings, beam + 1)
         assert_same(found, search_reference(log_probs, search_settings, beam + 1))
@@ -243,7 +240,7 @@ def test_the_kernel_equals_its_reference_on_long_peaky_input(seed, num_frames, o
     logits[np.arange(num_frames), np.where(is_token, rng.integers(12, size=num_frames), 0)] += 18.0
     log_probs = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
     lm = random_lm(rng, 11, order).automaton if order else None
-    search_settings = SearchSettings(20, math.inf, lm, 0.6, 0.7)
+    search_settings = BeamSettings(20, math.inf, TokenScorer(lm, 0.6, 0.7))
     found = search_native(log_probs, search_settings, 20)
     assert_same(found, search_reference(log_probs, search_settings, 20))
 
@@ -272,7 +269,7 @@ def test_pieces_give_the_bits_of_the_whole(
     native = kernel("_beam") if implementation == "native" else None
     with mock.patch.object(ngram, "MAX_TABLE", max_table), mock.patch.object(prefix_beam, "kernel", lambda _: native):
         expected = prefix_beam_search(log_probs, num_best=beam, **options)
-        search, committed = StreamingSearch(**options), ()
+        search, committed = beam_search(**options).stream(), ()
         for piece in np.split(log_probs, np.sort(rng.integers(0, num_frames + 1, size=rng.integers(0, 12)))):
             search.advance(piece)
             if rng.random() < 0.5:
@@ -338,7 +335,7 @@ def test_settled_pieces_give_the_same_however_they_are_cut(
     with mock.patch.object(prefix_beam, "kernel", lambda _: native):
         found = []
         for num_cuts, commits in ((0, 0.0), (10, 0.0), (10, 0.5)):
-            search, committed = StreamingSearch(settle_after=settle_after, **options), ()
+            search, committed = beam_search(**options).stream(settle_after), ()
             for piece in np.split(log_probs, np.sort(rng.integers(0, num_frames + 1, size=num_cuts))):
                 search.advance(piece)
                 if rng.random() < commits:

@@ -15,6 +15,7 @@ from asrkit.decoding.confidence import (
     right_phones,
 )
 from asrkit.decoding.forced_align import AlignedTokens, forced_align
+from asrkit.decoding.scorer import TokenScorer
 from asrkit.lm import ngram
 from asrkit.lm.ngram import train_ngram
 from asrkit.scoring.protocols import PROTOCOLS
@@ -63,15 +64,7 @@ def test_odds_equal_enumeration(order, seed):
     log_probs = random_log_probs(rng, len(tokens) + 4)
     lm = train_ngram(SENTENCES, order, PHONES) if order else None
     aligned = forced_align(log_probs, tokens)
-    found = phone_log_odds(
-        log_probs,
-        tokens,
-        aligned.starts,
-        aligned.ends,
-        lm=lm and lm.automaton,
-        lm_weight=0.8,
-        insertion_bonus=0.6,
-    )
+    found = phone_log_odds(log_probs, aligned, TokenScorer(lm and lm.automaton, 0.8, 0.6))
     expected = enumerated_odds(log_probs, tokens, aligned.starts, aligned.ends, lm, 0.8, 0.6)
     assert found == pytest.approx(expected)
 
@@ -79,10 +72,10 @@ def test_odds_equal_enumeration(order, seed):
 def test_a_model_too_large_for_a_table_is_left_out(monkeypatch):
     log_probs = random_log_probs(np.random.default_rng(5), 8)
     aligned = forced_align(log_probs, [1, 2, 3])
-    places = log_probs, [1, 2, 3], aligned.starts, aligned.ends
     monkeypatch.setattr(ngram, "MAX_TABLE", 1)
     lm = train_ngram(SENTENCES, 3, PHONES).automaton
-    assert phone_log_odds(*places, lm=lm, lm_weight=1.0).tolist() == phone_log_odds(*places).tolist()
+    found = phone_log_odds(log_probs, aligned, TokenScorer(lm, 1.0))
+    assert found.tolist() == phone_log_odds(log_probs, aligned, TokenScorer()).tolist()
 
 
 def test_certainty_is_a_finite_number():
@@ -90,17 +83,17 @@ def test_certainty_is_a_finite_number():
     with np.errstate(divide="ignore"):
         impossible = np.log([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     for frames in (log_probs, impossible):
-        evidence = phone_evidence(frames, forced_align(frames, [1]), [1])
+        evidence = phone_evidence(frames, forced_align(frames, [1]), TokenScorer())
         assert evidence.tolist() == [[MAX_LOG_ODDS, MAX_LOG_ODDS]]
         assert 0.999 < Calibration()(evidence)[0] <= 1.0
-    assert phone_evidence(log_probs, forced_align(log_probs, []), []).shape == (0, 2)
+    assert phone_evidence(log_probs, forced_align(log_probs, []), TokenScorer()).shape == (0, 2)
 
 
 def test_the_mean_posterior_is_the_second_piece_of_evidence():
     log_probs = np.log([[0.1, 0.8, 0.1], [0.3, 0.5, 0.2], [0.9, 0.05, 0.05]])
-    aligned = AlignedTokens(np.array([0]), np.array([2]), np.log([0.8 * 0.5]) / 2, 0.0)
+    aligned = AlignedTokens(np.array([1]), np.array([0]), np.array([2]), np.log([0.8 * 0.5]) / 2, 0.0)
     mean = math.sqrt(0.8 * 0.5)
-    assert phone_evidence(log_probs, aligned, [1])[0, 1] == pytest.approx(math.log(mean / (1 - mean)))
+    assert phone_evidence(log_probs, aligned, TokenScorer())[0, 1] == pytest.approx(math.log(mean / (1 - mean)))
 
 
 def test_without_calibration_the_confidence_is_the_probability_of_the_odds():

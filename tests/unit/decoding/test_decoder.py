@@ -7,6 +7,7 @@ from asrkit.decoding.confidence import Calibration, phone_evidence
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.spans import FrameClock
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
@@ -21,7 +22,7 @@ def make_decoder(calibration=None, **settings):
     lm = train_ngram([("a", "a")] * 20, 2, TOKENS.phones)
     config = DecodingConfig(**{"insertion_bonus": 0.0, "lm_weight": 0.0, **settings})
     clock = FrameClock(shift=0.01, start=0.0075, skip=3, middle=1.0)
-    return Decoder(TOKENS, config, lm, clock, calibration)
+    return Decoder(TOKENS, config, lm.automaton, clock, calibration)
 
 
 def decode(**settings):
@@ -49,9 +50,8 @@ def test_times_are_those_of_the_sounds():
     assert decode().confidence is None
 
 
-def make_evidence(phones, **settings):
-    ids = TOKENS.encode(phones)
-    return phone_evidence(LOG_PROBS, forced_align(LOG_PROBS, ids), ids, **settings)
+def make_evidence(phones, scorer):
+    return phone_evidence(LOG_PROBS, forced_align(LOG_PROBS, TOKENS.encode(phones)), scorer)
 
 
 def test_confidences_are_those_of_the_evidence_under_the_settings_of_the_search():
@@ -60,12 +60,13 @@ def test_confidences_are_those_of_the_evidence_under_the_settings_of_the_search(
         calibration = Calibration(0.7, 0.2, -0.3)
         decoder = make_decoder(calibration, **settings)
         found = decoder("utt", LOG_PROBS, feats)
-        searched = {"lm": decoder.lm and decoder.lm.automaton, "lm_weight": 0.5, "insertion_bonus": 1.0}
-        evidence = make_evidence(found.phones, **(searched if "insertion_bonus" in settings else {}))
+        lm = train_ngram([("a", "a")] * 20, 2, TOKENS.phones).automaton
+        searched = TokenScorer(lm, 0.5, 1.0) if "insertion_bonus" in settings else TokenScorer()
+        evidence = make_evidence(found.phones, searched)
         assert found.confidences == pytest.approx(tuple(calibration(evidence)))
         assert found.confidence == pytest.approx(np.mean(found.confidences))
     raw = make_decoder()("utt", LOG_PROBS, feats)
-    assert raw.confidences == pytest.approx(tuple(Calibration()(make_evidence(("a", "b")))))
+    assert raw.confidences == pytest.approx(tuple(Calibration()(make_evidence(("a", "b"), TokenScorer()))))
 
 
 def test_nothing_found_is_nothing_to_trust():
@@ -76,8 +77,8 @@ def test_nothing_found_is_nothing_to_trust():
 
 def test_the_n_best_begin_with_the_best_and_end_with_the_beam():
     decoder = make_decoder(beam=5)
-    found = decoder.search(LOG_PROBS, 100)
+    found = decoder.search.decode(LOG_PROBS, 100)
     assert len(found) == 5
     assert found[0].tokens == tuple(TOKENS.encode(decode(beam=5).phones))
     assert [result.score for result in found] == sorted((result.score for result in found), reverse=True)
-    assert len(make_decoder(method="greedy").search(LOG_PROBS, 3)) == 1
+    assert len(make_decoder(method="greedy").search.decode(LOG_PROBS, 3)) == 1

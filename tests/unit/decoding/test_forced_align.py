@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from asrkit.decoding.forced_align import STAR, forced_align
+from asrkit.decoding.forced_align import forced_align
 from asrkit.errors import AsrkitError, DataError
 
 
@@ -64,6 +64,13 @@ def test_silence_between_words_may_be_passed_over():
     assert found.score == pytest.approx(6 * math.log(0.7))
     assert np.isnan(found.log_probs).tolist() == [True, False, False, False, True, False, True]
     assert found.log_probs[[1, 2, 3, 5]] == pytest.approx(np.full(4, math.log(0.7)))
+    kept = found.without_passed_over()
+    assert (kept.tokens.tolist(), kept.starts.tolist(), kept.ends.tolist()) == (
+        [1, 3, 2, 1],
+        [0, 1, 3, 4],
+        [1, 3, 4, 5],
+    )
+    assert (kept.score, kept.log_probs.tolist()) == (found.score, found.log_probs[[1, 2, 3, 5]].tolist())
 
 
 def test_equal_tokens_around_a_silence_that_is_passed_over_need_a_blank():
@@ -80,45 +87,31 @@ def test_all_tokens_may_be_optional():
     assert forced_align(np.zeros((0, 3)), [1, 2], optional=[1, 2]).score == 0.0
 
 
-def test_a_star_takes_what_the_tokens_do_not_explain():
-    log_probs = log_probs_of([1, 2, 3, 0, 2, 1])
-    found = forced_align(log_probs, [1, STAR, 1], star_penalty=0.5)
-    assert (found.starts.tolist(), found.ends.tolist()) == ([0, 1, 5], [1, 5, 6])
-    assert found.score == pytest.approx(6 * math.log(0.7) - 4 * 0.5)
-    assert found.log_probs[1] == pytest.approx(math.log(0.7) - 0.5)
-    # Costing more than the tokens' misfit, it takes the one frame that it must; optional, it takes none.
-    dear = forced_align(log_probs, [1, STAR, 2, 3, 2, 1], star_penalty=9.0)
-    assert dear.ends[1] - dear.starts[1] == 1
-    assert forced_align(log_probs, [1, STAR, 2, 3, 2, 1], optional={STAR}).score == pytest.approx(6 * math.log(0.7))
-
-
 @pytest.mark.parametrize(
-    ("log_probs", "tokens", "options", "message"),
+    ("log_probs", "tokens", "message"),
     [
-        (log_probs_of([2, 2]), [2, 2], {}, "2 tokens need at least 3 frames; there are 2"),
-        (log_probs_of([0, 1]), [1, 4], {}, "token ids 1 to 4; expected 1 to 3"),
-        (log_probs_of([0, 1]), [2**80], {}, "tokens are object of shape (1,); expected a sequence of ids"),
-        (log_probs_of([0, 1]), [1.0], {}, "tokens are float64 of shape (1,); expected a sequence of ids"),
-        (log_probs_of([0, 1]), [[1]], {}, "tokens are int64 of shape (1, 1); expected a sequence of ids"),
-        (np.full((3, 2), -np.inf), [1], {}, "no path has a probability above 0"),
-        (np.full((3, 2), np.nan), [1], {}, "log_probs hold NaN or infinity"),
-        (np.full((3, 2), np.inf), [1], {}, "log_probs hold NaN or infinity"),
-        (np.zeros(3), [1], {}, "log_probs are float64 of shape (3,); expected numbers, (frames, classes)"),
-        (np.zeros((3, 0)), [], {}, "log_probs are float64 of shape (3, 0); expected numbers, (frames, classes)"),
-        (np.zeros((3, 2), "U1"), [1], {}, "log_probs are <U1 of shape (3, 2); expected numbers, (frames, classes)"),
+        (log_probs_of([2, 2]), [2, 2], "2 tokens need at least 3 frames; there are 2"),
+        (log_probs_of([0, 1]), [1, 4], "token ids 1 to 4; expected 1 to 3"),
+        (log_probs_of([0, 1]), [2**80], "tokens are object of shape (1,); expected a sequence of ids"),
+        (log_probs_of([0, 1]), [1.0], "tokens are float64 of shape (1,); expected a sequence of ids"),
+        (log_probs_of([0, 1]), [[1]], "tokens are int64 of shape (1, 1); expected a sequence of ids"),
+        (np.full((3, 2), -np.inf), [1], "no path has a probability above 0"),
+        (np.full((3, 2), np.nan), [1], "log_probs hold NaN or infinity"),
+        (np.full((3, 2), np.inf), [1], "log_probs hold NaN or infinity"),
+        (np.zeros(3), [1], "log_probs are float64 of shape (3,); expected numbers, (frames, classes)"),
+        (np.zeros((3, 0)), [], "log_probs are float64 of shape (3, 0); expected numbers, (frames, classes)"),
+        (np.zeros((3, 2), "U1"), [1], "log_probs are <U1 of shape (3, 2); expected numbers, (frames, classes)"),
         (
             np.zeros((2**16, 2)),
             [1] * 2**15,
-            {},
             "65536 frames times 32768 tokens; expected 1073741824 at most; align shorter pieces",
         ),
-        (np.zeros((3, 3)), [-2, 2], {}, "token ids -2 to 2; expected 1 to 2"),
-        (np.zeros((3, 2)), [STAR], {"star_penalty": -1.0}, "star_penalty -1.0; expected 0 or more, and finite"),
+        (np.zeros((3, 3)), [-2, 2], "token ids -2 to 2; expected 1 to 2"),
     ],
 )
-def test_errors_name_the_utterance(log_probs, tokens, options, message):
+def test_errors_name_the_utterance(log_probs, tokens, message):
     with pytest.raises(AsrkitError) as caught:
-        forced_align(log_probs, tokens, utt_id="spk1_utt7", **options)
+        forced_align(log_probs, tokens, utt_id="spk1_utt7")
     assert str(caught.value) == f"spk1_utt7: alignment: {message}"
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from asrkit.decoding.forward import ctc_log_probs, total_scores
-from asrkit.decoding.prefix_beam import prefix_beam_search
+from asrkit.decoding.scorer import TokenScorer
 from asrkit.lm.ngram import train_ngram
+from tests.searches import prefix_beam_search
 
 
 def random_log_probs(rng, num_frames, num_classes):
@@ -59,13 +60,7 @@ def test_total_scores_are_what_a_full_beam_finds(order):
     log_probs = random_log_probs(np.random.default_rng(order), 5, 4)
     lm = train_ngram([("a", "b"), ("b", "b", "c")], order, ("a", "b", "c")) if order else None
     found = prefix_beam_search(log_probs, beam=1000, num_best=1000, lm=lm, lm_weight=0.7, insertion_bonus=0.4)
-    scores = total_scores(
-        log_probs,
-        [result.tokens for result in found],
-        lm=lm and lm.automaton,
-        lm_weight=0.7,
-        insertion_bonus=0.4,
-    )
+    scores = total_scores(log_probs, [result.tokens for result in found], TokenScorer(lm and lm.automaton, 0.7, 0.4))
     assert len(found) == len(enumerate_paths(log_probs))
     assert scores == pytest.approx([result.score for result in found])
     assert found[0].score == pytest.approx(scores.max())

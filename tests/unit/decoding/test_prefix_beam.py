@@ -7,20 +7,15 @@ import pytest
 
 from asrkit._native import kernel
 from asrkit.decoding import prefix_beam
-from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.greedy import greedy_search
-from asrkit.decoding.prefix_beam import (
-    BeamResult,
-    ReferenceSearch,
-    SearchSettings,
-    StreamingSearch,
-    native_search,
-    prefix_beam_search,
-    prefix_beam_search_batch,
-)
+from asrkit.decoding.prefix_beam import native_beam
+from asrkit.decoding.reference_beam import BeamSettings, ReferenceBeam
+from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lm import ngram
 from asrkit.lm.ngram import train_ngram
+from tests.searches import beam_search, prefix_beam_search, prefix_beam_search_batch
 
 # Each frame's best class is the blank, yet the labelling (1,) has more probability in all: 0.64 against 0.36.
 SPREAD = np.log(np.array([[0.6, 0.4], [0.6, 0.4]]))
@@ -180,17 +175,6 @@ def test_a_bad_utterance_of_a_batch_is_named():
         prefix_beam_search_batch(utts, num_threads=0)
 
 
-def test_times_are_those_of_the_best_path():
-    (utt,) = random_utterances(1)
-    found = prefix_beam_search(utt, num_best=3, with_times=True)
-    for result in found:
-        aligned = forced_align(utt, result.tokens)
-        assert result.alignment.starts.tolist() == aligned.starts.tolist()
-        assert result.alignment.ends.tolist() == aligned.ends.tolist()
-        assert len(result.alignment.starts) == len(result.tokens)
-    assert prefix_beam_search(utt)[0].alignment is None
-
-
 @pytest.mark.parametrize("order", [1, 3, 6])
 def test_a_model_too_large_for_a_table_gives_the_same(order, monkeypatch):
     rng = np.random.default_rng(order)
@@ -217,7 +201,7 @@ def test_many_contexts_fit_into_the_memory_for_a_few(monkeypatch):
     assert len(lm.automaton.end) > 7000
     log_probs = np.log(rng.dirichlet(np.full(21, 1.0), size=120))
     (found,) = prefix_beam_search(log_probs, beam=400, lm=lm, lm_weight=0.5)
-    reference = ReferenceSearch(21, SearchSettings(400, math.inf, lm.automaton, 0.5, 0.0))
+    reference = ReferenceBeam(21, BeamSettings(400, math.inf, TokenScorer(lm.automaton, 0.5)))
     assert reference.advance(log_probs) == -1
     ((tokens, score, _, _),) = reference.best(1, True)
     assert found.tokens == tokens
@@ -262,13 +246,13 @@ def test_refuses_what_it_cannot_decode():
         prefix_beam_search(np.full((1, 2), -np.inf))
     with pytest.raises(ModelError, match=r"shape \(2,\)"):
         prefix_beam_search(SPREAD[0])
-    with pytest.raises(ConfigError, match="beam 0"):
+    with pytest.raises(ConfigError, match="beam must be at least 1, found 0"):
         prefix_beam_search(SPREAD, beam=0)
     with pytest.raises(ModelError, match="frame 1 of log_probs"):
         prefix_beam_search(np.array([[0.0, -1.0], [1e200, 0.0]]))
     with pytest.raises(ModelError, match="type complex128"):
         prefix_beam_search(SPREAD.astype(np.complex128))
-    with pytest.raises(ConfigError, match="beam_threshold -1"):
+    with pytest.raises(ConfigError, match="beam_threshold must not be negative, found -1"):
         prefix_beam_search(SPREAD, beam_threshold=-1)
     with pytest.raises(ConfigError, match="beam_threshold nan"):
         prefix_beam_search(SPREAD, beam_threshold=math.nan)
@@ -316,7 +300,7 @@ def test_the_kernel_keeps_the_arrays_that_it_reads_and_one_thread_at_a_time(impl
     if implementation == "reference":
         pytest.skip("about the compiled kernel alone")
     lm = train_ngram([["a", "b"]], 3, ["a", "b"]).automaton
-    search = native_search(kernel("_beam"), 3, SearchSettings(9, math.inf, lm, 0.4, 0.0))
+    search = native_beam(kernel("_beam"), 3, BeamSettings(9, math.inf, TokenScorer(lm, 0.4)))
     del lm
     gc.collect()
     frames = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=20000))
@@ -336,7 +320,7 @@ def test_the_kernel_keeps_the_arrays_that_it_reads_and_one_thread_at_a_time(impl
 
 def test_a_stream_says_what_is_certain():
     frames = np.log(np.array([[0.05, 0.9, 0.05], [0.9, 0.05, 0.05], [0.05, 0.05, 0.9], [0.9, 0.05, 0.05]]))
-    search = StreamingSearch(beam=2)
+    search = beam_search(beam=2).stream()
     assert (search.commit(), search.best()[0].tokens) == ((), ())
     found = []
     for frame in np.repeat(frames, 5, axis=0):
@@ -354,23 +338,23 @@ def test_memory_does_not_grow_with_the_stream(implementation):
     lm = train_ngram([["a", "b", "c"], ["d", "a", "e"]], 3, ["a", "b", "c", "d", "e"])
     rng = np.random.default_rng(2)
     options = {"beam": 8, "lm": lm, "lm_weight": 0.4, "insertion_bonus": 1.0}
-    committing, keeping = StreamingSearch(settle_after=50, **options), StreamingSearch(**options)
+    committing, keeping = beam_search(**options).stream(settle_after=50), beam_search(**options).stream()
     num_committed, num_pieces = 0, 120 if implementation == "native" else 4
     for _ in range(num_pieces):
         frames = np.log(rng.dirichlet(np.full(6, 0.05), size=1000) + 1e-12)
         committing.advance(frames)
         keeping.advance(frames)
         num_committed += len(committing.commit())
-        assert committing._search.num_nodes <= 4096
+        assert committing._beam.num_nodes <= 4096
         kept = keeping.best()[0]
-        assert len(kept.tokens) <= keeping._search.num_nodes <= 4 * len(kept.tokens) + 4096
+        assert len(kept.tokens) <= keeping._beam.num_nodes <= 4 * len(kept.tokens) + 4096
         assert len(committing.best()[0].tokens) < 200
     assert num_committed + len(committing.best()[0].tokens) == pytest.approx(len(kept.tokens), rel=0.01)
 
 
 def test_what_a_stream_refuses():
     lm = train_ngram([["a"]], 2, ["a", "b"])
-    search = StreamingSearch()
+    search = beam_search().stream()
     with pytest.raises(ModelError, match=r"shape \(2,\)"):
         search.advance(SPREAD[0])
     search.advance(SPREAD)
@@ -381,10 +365,10 @@ def test_what_a_stream_refuses():
     with pytest.raises(ConfigError, match="num_best 0"):
         search.best(0)
     with pytest.raises(ModelError, match="2 classes, but the language model is for 2 tokens and the blank"):
-        StreamingSearch(lm=lm, lm_weight=1.0).advance(SPREAD)
-    with pytest.raises(ConfigError, match="beam 0"):
-        StreamingSearch(beam=0)
+        beam_search(lm=lm, lm_weight=1.0).stream().advance(SPREAD)
+    with pytest.raises(ConfigError, match="beam must be at least 1, found 0"):
+        beam_search(beam=0).stream()
     with pytest.raises(ConfigError, match="settle_after 0"):
-        StreamingSearch(settle_after=0)
-    (empty,) = StreamingSearch(lm=lm, lm_weight=2.0).finish()
+        beam_search().stream(settle_after=0)
+    (empty,) = beam_search(lm=lm, lm_weight=2.0).stream().finish()
     assert (empty.tokens, empty.score) == ((), pytest.approx(2.0 * lm.score([])))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asrkit.decoding.forced_align import forced_align
-from asrkit.decoding.spans import FrameClock, align_frames, change_point, peak_frames, split_between
+from asrkit.decoding.spans import FrameClock, Peaks, Reach, align_frames, change_point, peak_frames, split_between
 from asrkit.types import PhoneTime
 
 CLOCK = FrameClock(shift=0.01, start=0.0075, skip=3, middle=1.0)
@@ -36,8 +36,8 @@ def test_a_frame_wise_head_has_a_say_in_the_change_point():
         assert change_point(feats, 0, 19, ratios / 1000) == 10
     log_probs = np.log(np.full((20, 3), 1e-30))
     log_probs[:3, 2] = log_probs[3:, 0] = 0.0  # class 2, that of token 3, and then class 0
-    peaks, silent = np.array([1, 18]), np.zeros(2, bool)
-    _, ends = split_between(feats, peaks, silent, 30, 6, np.array([2, 0]), log_probs)
+    peaks = Peaks(np.array([1, 18]), np.array([3, 1]), np.zeros(2, bool))
+    _, ends = split_between(feats, peaks, Reach(30, 6), log_probs)
     assert ends.tolist() == [3, 20]
 
 
@@ -50,8 +50,9 @@ def noisy(*lengths: int) -> np.ndarray:
 
 
 def spans(feats, peaks, silent=(), reach=30, edge=6):
-    is_silence = np.isin(np.arange(len(peaks)), list(silent))
-    return [found.tolist() for found in split_between(feats, np.array(peaks), is_silence, reach, edge)]
+    order = np.arange(len(peaks))
+    peaks = Peaks(np.array(peaks), order + 1, np.isin(order, list(silent)))
+    return [found.tolist() for found in split_between(feats, peaks, Reach(reach, edge))]
 
 
 def test_boundaries_are_where_the_sound_changes():
@@ -88,8 +89,8 @@ def make_log_probs(path: str, classes: str, sure: float = 0.9) -> np.ndarray:
 def test_peaks_are_in_the_middle_of_what_the_path_emits():
     log_probs = make_log_probs("--aaa---b-", "-ab")
     aligned = forced_align(log_probs, [1, 2])
-    assert peak_frames(log_probs, [1, 2], aligned, 10, 1, 0.0).tolist() == [3, 8]
-    assert peak_frames(log_probs, [1, 2], aligned, 29, 3, 1.0).tolist() == [10, 25]
+    assert peak_frames(log_probs, aligned, 10, 1, 0.0).tolist() == [3, 8]
+    assert peak_frames(log_probs, aligned, 29, 3, 1.0).tolist() == [10, 25]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -99,11 +100,11 @@ def test_peaks_rise_and_leave_each_phone_a_frame(seed):
     tokens = rng.integers(1, 5, 6)
     num_frames = int(rng.integers(34, 37))
     aligned = forced_align(log_probs, tokens)
-    peaks = peak_frames(log_probs, tokens, aligned, num_frames, 3, 1.0)
+    peaks = peak_frames(log_probs, aligned, num_frames, 3, 1.0)
     assert peaks[0] >= 0
     assert (np.diff(peaks) > 0).all()
     assert peaks[-1] < num_frames
-    starts, ends = CLOCK.spans(rng.normal(size=(num_frames, 2)), log_probs, tokens, aligned, {1})
+    starts, ends = CLOCK.spans(rng.normal(size=(num_frames, 2)), log_probs, aligned, {1})
     assert (starts < ends).all()
     assert (ends[:-1] <= starts[1:]).all()
 

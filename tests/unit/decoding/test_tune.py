@@ -40,7 +40,7 @@ def noisy_set(seed, num_utts=12, noise=1.7, with_lm=True):
         logits[np.arange(len(frames)), frames] += 2.5
         refs[f"u{number}"] = TOKENS.decode(ref)
         log_probs[f"u{number}"] = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    lm = train_ngram(refs.values(), 2, TOKENS.phones) if with_lm else None
+    lm = train_ngram(refs.values(), 2, TOKENS.phones).automaton if with_lm else None
     return StoredSet(log_probs, refs, TOKENS, lm, PROTOCOLS["as-is"], 2)
 
 

@@ -9,7 +9,7 @@ import torch
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.prefix_beam import prefix_beam_search
+from asrkit.decoding.methods import make_search
 from asrkit.experiment import Experiment, make_model
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
@@ -161,10 +161,10 @@ def test_all_that_decoding_needs_is_in_the_file() -> None:
     assert (found.stack, found.skip, found.bidirectional, found.reach) == (4, 2, False, 4 + 6)
     np.testing.assert_array_equal(found.global_cmvn, experiment.global_cmvn)
     for name, value in vars(lm.automaton).items():
-        assert np.array_equal(getattr(found.lm.automaton, name), value), name
+        assert np.array_equal(getattr(found.lm, name), value), name
     log_probs = found.log_probs(static_of(features))
-    with_lm = {"lm_weight": 0.7, "num_best": 5}
-    assert prefix_beam_search(log_probs, lm=found.lm, **with_lm) == prefix_beam_search(log_probs, lm=lm, **with_lm)
+    searches = [make_search(found.decoding, each) for each in (found.lm, lm.automaton)]
+    assert searches[0].decode(log_probs, 5) == searches[1].decode(log_probs, 5)
     assert OnnxModel(export_model(replace(experiment, lm=None, calibration=None))).lm is None
 
 

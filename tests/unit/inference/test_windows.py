@@ -83,7 +83,8 @@ def onnx_model(bidirectional: bool, head: str, cmvn: str, **shape: int) -> OnnxM
 def make_decoder(model: OnnxModel | ShortSighted, **decoding: object) -> Decoder:
     phones = [["a", "b", "sil", "ʃ"], ["b", "a"], ["ʃ", "ʃ", "a", "sil"]]
     config = DecodingConfig(**{"beam": 6, "lm_weight": 0.2, "insertion_bonus": 0.3, **decoding})
-    return Decoder(TOKENS, config, train_ngram(phones, 2, TOKENS.phones), frame_clock(model.features, model.config))
+    lm = train_ngram(phones, 2, TOKENS.phones).automaton
+    return Decoder(TOKENS, config, lm, frame_clock(model.features, model.config))
 
 
 def run(model, decoder, samples: np.ndarray, windows: Windows, **options: object) -> Hypothesis:
@@ -230,7 +231,7 @@ def test_alternatives_are_ranked_and_begin_with_the_result():
     decoder, samples = make_decoder(model), sounds(2)
     found = run(model, decoder, samples, Windows(), num_best=4)
     static = FeatureExtractor(model.features)(Waveform(samples, RATE))
-    expected = decoder.search(model.log_probs(static, accumulate(static)), 4)
+    expected = decoder.search.decode(model.log_probs(static, accumulate(static)), 4)
     assert found.alternatives[0].phones == found.phones
     assert [other.phones for other in found.alternatives] == [TOKENS.decode(result.tokens) for result in expected]
     assert [other.score for other in found.alternatives] == [result.score for result in expected]

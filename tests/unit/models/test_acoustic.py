@@ -8,11 +8,11 @@ import torch
 
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.greedy import greedy_search
-from asrkit.decoding.prefix_beam import prefix_beam_search
 from asrkit.errors import ConfigError
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
 from asrkit.models.stacking import stack_frames
+from tests.searches import prefix_beam_search
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 

@@ -1,0 +1,87 @@
+"""What every search offers. decoding/methods.py makes the one that a DecodingConfig names.
+
+Legend: T frames, V classes: class 0 is the blank, class i + 1 is the phone with token id i + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from asrkit.decoding.scorer import TokenScorer
+
+
+@dataclass(frozen=True, slots=True)
+class BeamResult:
+    """One labelling: `score` = ctc_log_prob + lm_weight * lm_log_prob + insertion_bonus * len(tokens), natural logs.
+
+    `ctc_log_prob` sums over the paths that stayed in the beam; greedy search has one path. `lm_log_prob` includes
+    </s>; 0 without a model.
+    """
+
+    tokens: tuple[int, ...]
+    score: float
+    ctc_log_prob: float
+    lm_log_prob: float
+
+
+class SearchStream(Protocol):
+    """The search of one utterance whose frames come in pieces; the result does not depend on how they are cut."""
+
+    def advance(self, log_probs: np.ndarray) -> None:
+        """Take the next frames (t, V). Raises ModelError as Search.decode."""
+
+    def best(self, num_best: int = 1) -> list[BeamResult]:
+        """The best labellings of the frames so far, best first; their `tokens` leave out what was committed.
+
+        The numbers are of the whole labelling, without </s>: it may go on.
+        """
+
+    def finish(self, num_best: int = 1) -> list[BeamResult]:
+        """As best, if the utterance ends here: with </s>. The search may go on nevertheless."""
+
+    def commit(self) -> tuple[int, ...]:
+        """Hand over the tokens with which all labellings that are left begin, and which nothing can change any more.
+
+        Each is handed over once; later results begin after them.
+        """
+
+
+class Search(Protocol):
+    """A search with its settings, for any number of utterances and threads."""
+
+    settings: ClassVar[frozenset[str]]  # of a DecodingConfig: those that this search looks at
+    sums_paths: ClassVar[bool]  # it looks for the labelling with the highest total score, summed over all its paths
+
+    @property
+    def scorer(self) -> TokenScorer:
+        """What counts besides CTC."""
+
+    @property
+    def max_results(self) -> int:
+        """How many labellings it can find, at most."""
+
+    def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
+        """The best labellings of one utterance, best first: at most `num_best` and max_results.
+
+        `log_probs` (T, V) are natural-log class probabilities. Raises ModelError for log_probs that are not (T, V) or
+        have a frame with NaN or without any possible class, and for a language model with another number of tokens.
+        """
+
+    def decode_all(
+        self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
+    ) -> list[list[BeamResult]]:
+        """What decode finds in each utterance (T, V), in their order. The number of threads changes no result.
+
+        Raises ConfigError for num_threads below 1, ModelError as decode: it names the first bad utterance.
+        """
+
+    def stream(self, settle_after: int | None = None) -> SearchStream:
+        """The search of one utterance whose frames come in pieces.
+
+        With `settle_after` (frames) results settle: once twice as many frames have come, alternatives older than that
+        are dropped now and then. Then memory does not grow if `commit` is called now and then.
+        """
