@@ -7,12 +7,14 @@ from typing import Literal
 
 from asrkit.errors import ConfigError, raise_if_any
 
+SearchMethod = Literal["greedy", "beam"]
+
 
 @dataclass(frozen=True)
 class DecodingConfig:
     """How log-probabilities become phones."""
 
-    method: Literal["greedy", "beam"] = "beam"
+    method: SearchMethod = "beam"
     beam: int = 16  # prefixes kept a frame
     beam_threshold: float | None = None  # drop prefixes this many nats below the best, too
     lm_weight: float = 0.3  # beam only: of the phone language model's natural-log probability; 0 leaves it out

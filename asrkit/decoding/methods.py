@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.config import DecodingConfig, SearchMethod
 from asrkit.decoding.greedy import GreedySearch
 from asrkit.decoding.prefix_beam import BeamSearch
 from asrkit.decoding.search import Search
 from asrkit.lm.ngram import LmAutomaton
 
-SEARCHES: dict[str, type[GreedySearch] | type[BeamSearch]] = {"greedy": GreedySearch, "beam": BeamSearch}
+SEARCHES: dict[SearchMethod, type[GreedySearch] | type[BeamSearch]] = {"greedy": GreedySearch, "beam": BeamSearch}
 
 
 def make_search(config: DecodingConfig, lm: LmAutomaton | None) -> Search:

@@ -58,8 +58,8 @@ class Recognizer:
     """A trained model, ready to recognise. Any number of threads can use one object at the same time.
 
     `model`: the network, with its settings and tokens. `features`: settings of the features, whose CMVN is per
-    utterance where the model was trained with per-speaker CMVN, as audio comes without a speaker. `extractor`,
-    `decoder`: what computes static features, and finds phones in log-probabilities.
+    utterance where the model was trained with per-speaker CMVN, as audio comes without a speaker. `decoding`: settings
+    of the search. `extractor`, `decoder`: what computes static features, and finds phones in log-probabilities.
     """
 
     def __init__(self, model: OnnxModel | TorchModel, decoding: DecodingConfig | None = None):
@@ -68,7 +68,8 @@ class Recognizer:
         self.features = model.features.with_normalization(model.features.normalization.without_speaker)
         self.extractor = FeatureExtractor(self.features)
         clock = frame_clock(self.features, model.config)
-        self.decoder = Decoder(model.tokens, decoding or model.decoding, model.lm, clock, calibration=model.calibration)
+        self.decoding = decoding or model.decoding
+        self.decoder = Decoder(model.tokens, self.decoding, model.lm, clock, calibration=model.calibration)
 
     @classmethod
     def load(cls, model: str | Path, decoding: DecodingConfig | None = None) -> Recognizer:

@@ -9,6 +9,8 @@ from typing import get_args
 import pytest
 
 import asrkit
+from asrkit.decoding.config import SearchMethod
+from asrkit.decoding.methods import SEARCHES
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
 
 PACKAGE = Path(asrkit.__file__).parent
@@ -30,6 +32,7 @@ CHOICES = {
     "CMVN mode": Choice(
         get_args(CmvnMode), "features/cmvn.py", frozenset({("corpora/own.py", "'speaker' in columns")})
     ),
+    "search method": Choice(get_args(SearchMethod), "decoding/methods.py"),
 }
 
 
@@ -81,6 +84,7 @@ def test_the_table_of_choices_is_up_to_date(choice: Choice) -> None:
 
 def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(NORMALIZATIONS) == get_args(CmvnMode)
+    assert tuple(SEARCHES) == get_args(SearchMethod)
 
 
 @pytest.mark.parametrize(

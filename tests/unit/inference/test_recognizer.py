@@ -131,9 +131,9 @@ def test_threads_share_a_recognizer(tmp_path: Path, head: str) -> None:
 
 
 def test_settings_of_the_search_can_be_others(exp: Path) -> None:
-    assert load_recognizer(exp).decoder.config == DecodingConfig(beam=4, lm_weight=0.0)
+    assert load_recognizer(exp).decoding == DecodingConfig(beam=4, lm_weight=0.0)
     greedy = DecodingConfig(method="greedy")
-    assert load_recognizer(exp, greedy).decoder.config == Recognizer.load(exp, greedy).decoder.config == greedy
+    assert load_recognizer(exp, greedy).decoding == Recognizer.load(exp, greedy).decoding == greedy
 
 
 def test_an_export_is_made_when_it_is_missing_stale_or_damaged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -151,7 +151,7 @@ def test_an_export_is_made_when_it_is_missing_stale_or_damaged(tmp_path: Path, c
     load_recognizer(directory)
     assert notices() == 0
     update_decoding(directory, DecodingConfig(beam=9), None)
-    assert load_recognizer(directory).decoder.config.beam == 9
+    assert load_recognizer(directory).decoding.beam == 9
     assert notices() == 1
     train(directory, seed=2)
     samples = sound(2)
