@@ -14,17 +14,37 @@ if TYPE_CHECKING:
     from asrkit.audio.access import AudioAccess as AudioAccess
     from asrkit.config.experiment_config import ExperimentConfig as ExperimentConfig
     from asrkit.config.experiment_config import load_config as load_config
+    from asrkit.corpora.farsdat import FarsdatOptions as FarsdatOptions
+    from asrkit.corpora.own import OwnOptions as OwnOptions
+    from asrkit.errors import AsrkitError as AsrkitError
     from asrkit.inference.recognizer import Recognizer as Recognizer
     from asrkit.inference.recognizer import load_recognizer as load_recognizer
+    from asrkit.scoring.boundaries import BoundaryResult as BoundaryResult
     from asrkit.scoring.protocols import PROTOCOLS as PROTOCOLS
+    from asrkit.scoring.protocols import Protocol as Protocol
     from asrkit.stages.lm_training import LmConfig as LmConfig
+    from asrkit.stages.lm_training import LmTraining as LmTraining
     from asrkit.stages.lm_training import train_lm as train_lm
+    from asrkit.stages.preparation import Preparation as Preparation
+    from asrkit.stages.preparation import prepare_farsdat as prepare_farsdat
+    from asrkit.stages.preparation import prepare_mini as prepare_mini
+    from asrkit.stages.preparation import prepare_own as prepare_own
+    from asrkit.stages.preparation import prepare_speechocean762 as prepare_speechocean762
+    from asrkit.stages.preparation import prepare_timit as prepare_timit
+    from asrkit.stages.reporting import Report as Report
     from asrkit.stages.reporting import report as report
+    from asrkit.stages.scoring import Score as Score
+    from asrkit.stages.scoring import SystemComparison as SystemComparison
     from asrkit.stages.scoring import compare as compare
     from asrkit.stages.scoring import compare_boundaries as compare_boundaries
     from asrkit.stages.scoring import score as score
+    from asrkit.stages.tables import SystemTable as SystemTable
     from asrkit.stages.tables import tabulate as tabulate
+    from asrkit.stages.validation import Inspection as Inspection
     from asrkit.stages.validation import validate as validate
+    from asrkit.types import Hypothesis as Hypothesis
+    from asrkit.types import PhoneTime as PhoneTime
+    from asrkit.types import Waveform as Waveform
 
 __version__ = "0.1.0"
 
@@ -32,13 +52,26 @@ __version__ = "0.1.0"
 _NAMES = {
     "asrkit.audio.access": ["AudioAccess"],
     "asrkit.config.experiment_config": ["ExperimentConfig", "load_config"],
+    "asrkit.corpora.farsdat": ["FarsdatOptions"],
+    "asrkit.corpora.own": ["OwnOptions"],
+    "asrkit.errors": ["AsrkitError"],
     "asrkit.inference.recognizer": ["Recognizer", "load_recognizer"],
-    "asrkit.scoring.protocols": ["PROTOCOLS"],
-    "asrkit.stages.lm_training": ["LmConfig", "train_lm"],
-    "asrkit.stages.reporting": ["report"],
-    "asrkit.stages.scoring": ["compare", "compare_boundaries", "score"],
-    "asrkit.stages.tables": ["tabulate"],
-    "asrkit.stages.validation": ["validate"],
+    "asrkit.scoring.boundaries": ["BoundaryResult"],
+    "asrkit.scoring.protocols": ["PROTOCOLS", "Protocol"],
+    "asrkit.stages.lm_training": ["LmConfig", "LmTraining", "train_lm"],
+    "asrkit.stages.preparation": [
+        "Preparation",
+        "prepare_farsdat",
+        "prepare_mini",
+        "prepare_own",
+        "prepare_speechocean762",
+        "prepare_timit",
+    ],
+    "asrkit.stages.reporting": ["Report", "report"],
+    "asrkit.stages.scoring": ["Score", "SystemComparison", "compare", "compare_boundaries", "score"],
+    "asrkit.stages.tables": ["SystemTable", "tabulate"],
+    "asrkit.stages.validation": ["Inspection", "validate"],
+    "asrkit.types": ["Hypothesis", "PhoneTime", "Waveform"],
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULE_OF)

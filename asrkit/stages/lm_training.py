@@ -76,12 +76,12 @@ class LmTraining:
 
 
 def train_lm(
-    data_dir: Path,
-    tokens: Path,
-    out: Path,
+    data_dir: str | Path,
+    tokens: str | Path,
+    out: str | Path,
     config: LmConfig = LmConfig(),
     *,
-    dev: Path | None = None,
+    dev: str | Path | None = None,
     force: bool = False,
 ) -> LmTraining:
     """Train a language model on `data_dir`/text and write it to `out` in ARPA format, unless that is up to date.
@@ -94,7 +94,8 @@ def train_lm(
     Raises:
         DataError: a file is missing or faulty, a transcript is empty or has phones that are not in the token table.
     """
-    text, dev_text = data_dir / "text", None if dev is None else dev / "text"
+    tokens, out = Path(tokens), Path(out)
+    text, dev_text = Path(data_dir) / "text", None if dev is None else Path(dev) / "text"
     expect_files({file: PREPARE for file in (text, tokens, dev_text) if file})
     stamp = out.with_name(f".{out.name}.stamp")
     epsilons = config.epsilons or EPSILONS

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asrkit.audio import AudioAccess
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.io.atomic import atomic_write, write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
@@ -34,7 +35,9 @@ class Report:
     is_new: bool
 
 
-def report(ref: Path, hyp: Path, out: Path, *, protocol: Protocol = AS_IS, force: bool = False) -> Report:
+def report(
+    ref: str | Path, hyp: str | Path, out: str | Path, *, protocol: Protocol = AS_IS, force: bool = False
+) -> Report:
     """Report the errors of hypotheses in `out`/report.txt and `out`/report.json, unless they are up to date.
 
     Args:
@@ -46,6 +49,7 @@ def report(ref: Path, hyp: Path, out: Path, *, protocol: Protocol = AS_IS, force
     Raises:
         DataError: the data directory or the hypotheses are missing or faulty, or do not fit each other.
     """
+    ref, hyp, out = Path(ref), Path(hyp), Path(out)
     expect_files({hyp: DECODE})
     text_file, json_file, stamp = (out / name for name in ("report.txt", "report.json", ".report.stamp"))
     files = [hyp, *(ref / name for name in _TABLES)]
@@ -54,7 +58,7 @@ def report(ref: Path, hyp: Path, out: Path, *, protocol: Protocol = AS_IS, force
         lines = _lines_made_before(json_file)
         if lines is not None:
             return Report(text_file, json_file, lines, is_new=False)
-    data = load_data_dir(ref, allow_pipes=True)  # it opens no audio, so no pipe is run
+    data = load_data_dir(ref, AudioAccess(allow_pipes=True))  # it opens no audio, so no pipe is run
     result = protocol.score(data.text, read_transcripts(hyp), ref_name=str(ref / "text"), hyp_name=str(hyp))
     figures = {"ref": str(ref), "hyp": str(hyp), **build_report(result, data.utt2spk, data.spk2gender, protocol)}
     with atomic_write(text_file) as stream:

@@ -69,7 +69,7 @@ class SystemComparison:
     by_unit: Mapping[str, Comparison]
 
 
-def score(ref: Path, hyp: Path, *, protocol: Protocol = AS_IS, utt2spk: Path | None = None) -> Score:
+def score(ref: str | Path, hyp: str | Path, *, protocol: Protocol = AS_IS, utt2spk: str | Path | None = None) -> Score:
     """Score a file of transcripts (`utt_id phone phone ...` lines) against a file of references.
 
     Args:
@@ -84,7 +84,7 @@ def score(ref: Path, hyp: Path, *, protocol: Protocol = AS_IS, utt2spk: Path | N
 
 
 def score_by_protocols(
-    ref: Path, hyp: Path, protocols: Sequence[Protocol], *, utt2spk: Path | None = None
+    ref: str | Path, hyp: str | Path, protocols: Sequence[Protocol], *, utt2spk: str | Path | None = None
 ) -> list[Score]:
     """Score under each of several protocols. Arguments and errors are those of score."""
     refs, hyps = read_references(ref), read_transcripts(hyp)
@@ -97,7 +97,12 @@ def score_by_protocols(
 
 
 def compare(
-    ref: Path, hyp_a: Path, hyp_b: Path, *, protocol: Protocol = AS_IS, utt2spk: Path | None = None
+    ref: str | Path,
+    hyp_a: str | Path,
+    hyp_b: str | Path,
+    *,
+    protocol: Protocol = AS_IS,
+    utt2spk: str | Path | None = None,
 ) -> SystemComparison:
     """Compare two systems by the paired bootstrap, over utterances and, with `utt2spk`, over speakers.
 
@@ -116,7 +121,7 @@ def compare(
     return SystemComparison(protocol, a, b, by_unit)
 
 
-def compare_boundaries(ref: Path, hyp: Path) -> BoundaryResult:
+def compare_boundaries(ref: str | Path, hyp: str | Path) -> BoundaryResult:
     """Compare the phone times of a CTM file with the true ones.
 
     Args:
@@ -126,11 +131,11 @@ def compare_boundaries(ref: Path, hyp: Path) -> BoundaryResult:
     Raises:
         DataError: a file is missing or faulty, or `hyp` has utterances that `ref` lacks.
     """
-    ref = ref / "phones.ctm" if ref.is_dir() else ref
+    ref = Path(ref) / "phones.ctm" if Path(ref).is_dir() else ref
     return compare_times(_read_times(ref), _read_times(hyp), ref_name=str(ref), hyp_name=str(hyp))
 
 
-def _read_times(path: Path) -> dict[str, list[PhoneTime]]:
+def _read_times(path: str | Path) -> dict[str, list[PhoneTime]]:
     findings = Findings()
     labels = read_ctm(path, findings.errors)
     findings.raise_errors()

@@ -21,11 +21,11 @@ class SystemTable:
         return "\n\n".join(part for part in parts if part)
 
 
-def tabulate(experiments: Sequence[Path]) -> SystemTable:
+def tabulate(experiments: Sequence[str | Path]) -> SystemTable:
     """Tabulate experiment directories that have reports in decode_dev and decode_test.
 
     Raises:
         ModelError: a directory is no trained experiment.
         DataError: a report is missing or no report, or the experiments were not scored alike; a line each.
     """
-    return SystemTable(read_systems(experiments))
+    return SystemTable(read_systems([Path(directory) for directory in experiments]))
