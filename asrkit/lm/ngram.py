@@ -7,7 +7,6 @@ the end, and a symbol outside the vocabulary counts as `<unk>`.
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,17 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.errors import DataError, location, raise_if_any
-from asrkit.io.atomic import atomic_write
+from asrkit.errors import DataError, location
+from asrkit.formats import arpa
+from asrkit.formats.arpa import BOS, EOS, UNK, Ngram, read_arpa_text
 from asrkit.lm.smoothing import EPSILONS, count_ngrams, estimate
 
-BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 LN10 = math.log(10.0)
 NEVER = -99.0  # log10 probability that ARPA files give to <s>, which is never predicted
 UNK_MISSING = -100.0  # log10 probability that KenLM gives to <unk> when the file has none
 MAX_TABLE = 2**22  # entries of a dense table: 84 MB with what a decoder adds
-
-Ngram = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -281,20 +278,8 @@ def train_ngram(
 
 
 def write_arpa(lm: NgramLM, path: str | Path) -> None:
-    """Write the ARPA format (`log10-probability TAB n-gram TAB log10-back-off`), atomically.
-
-    Numbers are written in full, so that `read_arpa` gives the very same model.
-    """
-    with atomic_write(path) as stream:
-        stream.write("\\data\\\n")
-        for n, ngrams in enumerate(lm.ngrams, 1):
-            stream.write(f"ngram {n}={len(ngrams)}\n")
-        for n, ngrams in enumerate(lm.ngrams, 1):
-            stream.write(f"\n\\{n}-grams:\n")
-            for ngram, (log10_prob, backoff) in ngrams.items():
-                tail = f"\t{backoff!r}" if n < lm.order else ""
-                stream.write(f"{log10_prob!r}\t{' '.join(ngram)}{tail}\n")
-        stream.write("\n\\end\\\n")
+    """Write an ARPA file, atomically. Numbers are written in full, so that `read_arpa` gives the very same model."""
+    arpa.write_arpa(lm.ngrams, path)
 
 
 def read_arpa(path: str | Path, phones: Sequence[str]) -> NgramLM:
@@ -302,96 +287,19 @@ def read_arpa(path: str | Path, phones: Sequence[str]) -> NgramLM:
     return parse_arpa(read_arpa_text(path), phones, str(path))
 
 
-def read_arpa_text(path: str | Path) -> str:
-    """The content of an ARPA file, unchecked. Raises DataError when it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{location(path)}cannot be read: {error.strerror}; made by stage 2 (asrkit train-lm)"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
 def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
     """The model of an ARPA file's text, for the token table whose phones, in order, are `phones`.
 
-    The text may hold more symbols than that; they are never hypothesised. A missing <unk> gets the tiny
+    The text may hold more symbols than that; they are never hypothesized. A missing <unk> gets the tiny
     probability that KenLM gives it. `path` names it in messages.
 
     Raises:
-        DataError: one line per fault: malformed line, wrong counts, an n-gram whose own context is not there, a
-            phone without a unigram.
+        DataError: one line per fault: as `arpa.parse_arpa`, or a phone without a unigram.
     """
-    faults: list[str] = []
-    declared: dict[int, int] = {}
-    ngrams: list[dict[Ngram, tuple[float, float]]] = []
-    section = ""
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.strip(" \t\r")
-        if line == "\\data\\" and not section:
-            section = "data"
-        elif not section or not line:
-            continue  # text before \data\ is a comment
-        elif line == "\\end\\":
-            section = "end"
-            break
-        elif line[0] == "\\" and (match := re.fullmatch(r"\\(\d+)-grams:", line)):
-            ngrams.append({})
-            section = match[1]
-            if int(section) != len(ngrams) or int(section) not in declared:
-                faults.append(f"{location(path, number)}section {line} is out of order or not declared under \\data\\")
-                break
-        elif section == "data":
-            if match := re.fullmatch(r"ngram (\d+)[ \t]*=[ \t]*(\d+)", line):
-                declared[int(match[1])] = int(match[2])
-            else:
-                faults.append(f"{location(path, number)}expected `ngram ORDER=COUNT`, found {line!r}")
-        elif isinstance(entry := _parse_entry(line, ngrams, last=len(ngrams) == max(declared)), str):
-            faults.append(f"{location(path, number)}{entry}")
-        else:
-            ngrams[-1][entry[0]] = entry[1]
-    if section != "end" and not faults:
-        faults.append(
-            f"{location(path)}\\end\\ is missing after \\data\\ and the n-grams; the file is cut short or not ARPA"
-        )
-    if not faults:
-        for n in sorted(set(declared) | set(range(1, len(ngrams) + 1))):
-            found = len(ngrams[n - 1]) if n <= len(ngrams) else 0
-            if found != declared.get(n, 0):
-                faults.append(f"{location(path)}{found} {n}-grams; \\data\\ declares {declared.get(n, 0)}")
-    if not faults:
-        unigrams = ngrams[0] if ngrams else {}
-        unigrams.setdefault((UNK,), (UNK_MISSING, 0.0))
-        missing = [symbol for symbol in (BOS, EOS, *phones) if (symbol,) not in unigrams]
-        if missing:
-            faults.append(f"{location(path)}no unigrams for {' '.join(missing)}; train it with the same token table")
-    raise_if_any(faults)
+    ngrams = arpa.parse_arpa(text, path)
+    unigrams = ngrams[0] if ngrams else {}
+    unigrams.setdefault((UNK,), (UNK_MISSING, 0.0))
+    missing = [symbol for symbol in (BOS, EOS, *phones) if (symbol,) not in unigrams]
+    if missing:
+        raise DataError(f"{location(path)}no unigrams for {' '.join(missing)}; train it with the same token table")
     return NgramLM(tuple(phones), tuple(ngrams))
-
-
-def _parse_entry(
-    line: str, ngrams: Sequence[Mapping[Ngram, tuple[float, float]]], last: bool
-) -> tuple[Ngram, tuple[float, float]] | str:
-    """One n-gram line of the section `ngrams[-1]`, or what is wrong with it."""
-    n = len(ngrams)
-    fields = [field for field in line.replace("\t", " ").split(" ") if field]
-    if len(fields) not in ((n + 1,) if last else (n + 1, n + 2)):
-        return f"expected a log10 probability, {n} symbols{'' if last else ' and a back-off weight'}, found {line!r}"
-    ngram = tuple(UNK if symbol == "<UNK>" else symbol for symbol in fields[1 : n + 1])
-    try:
-        log10_prob, backoff = float(fields[0]), float(fields[n + 1]) if len(fields) == n + 2 else 0.0
-    except ValueError:
-        return f"expected numbers around the n-gram, found {line!r}"
-    if not (math.isfinite(log10_prob) and log10_prob <= 0.0 and math.isfinite(backoff)):
-        return f"expected a finite log10 probability of at most 0 and a finite back-off weight, found {line!r}"
-    if ngram in ngrams[-1]:
-        return f"n-gram given twice: {' '.join(ngram)}"
-    if EOS in ngram[:-1] or BOS in ngram[1:]:
-        return f"{EOS} can only end an n-gram and {BOS} only begin one, found {line!r}"
-    if n > 1:
-        absent = [part for part in (ngram[:-1], ngram[-1:]) if part not in ngrams[len(part) - 1]]
-        if absent:
-            return f"n-gram {' '.join(ngram)}: {' '.join(absent[0])} is not among the {len(absent[0])}-grams"
-    return ngram, (log10_prob, backoff)

@@ -1,0 +1,160 @@
+"""ARPA files of back-off n-gram models: `log10-probability TAB n-gram TAB log10-back-off` a line, by order."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
+from asrkit.io.atomic import atomic_write
+
+BOS, EOS, UNK = "<s>", "</s>", "<unk>"
+
+Ngram = tuple[str, ...]
+NgramTable = Mapping[Ngram, tuple[float, float]]  # n-gram -> log10 probability and log10 back-off weight
+
+
+def write_arpa(tables: Sequence[NgramTable], path: str | Path) -> None:
+    """Write n-grams, those of one order a table, atomically.
+
+    Numbers are written in full, so that `parse_arpa` gives the very same tables.
+    """
+    with atomic_write(path) as stream:
+        stream.write("\\data\\\n")
+        for n, ngrams in enumerate(tables, 1):
+            stream.write(f"ngram {n}={len(ngrams)}\n")
+        for n, ngrams in enumerate(tables, 1):
+            stream.write(f"\n\\{n}-grams:\n")
+            for ngram, (log10_prob, backoff) in ngrams.items():
+                tail = f"\t{backoff!r}" if n < len(tables) else ""
+                stream.write(f"{log10_prob!r}\t{' '.join(ngram)}{tail}\n")
+        stream.write("\n\\end\\\n")
+
+
+def read_arpa_text(path: str | Path) -> str:
+    """The content of an ARPA file, unchecked. Raises DataError when it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{location(path)}cannot be read: {error.strerror}; made by stage 2 (asrkit train-lm)"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def parse_arpa(text: str, path: str | Path) -> list[dict[Ngram, tuple[float, float]]]:
+    """The tables of an ARPA file's text, by order; `path` names it in messages.
+
+    <UNK> is read as <unk>. A back-off weight that is left out is 0.
+
+    Raises:
+        DataError: one line per fault: malformed line, wrong counts, an n-gram whose own context is not there.
+    """
+    parser = _Parser(path)
+    parser.parse(text)
+    parser.findings.raise_errors()
+    return parser.tables
+
+
+class _Parser:
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self.findings = Findings()
+        self.tables: list[dict[Ngram, tuple[float, float]]] = []
+        self._declared: dict[int, int] = {}  # order -> number of n-grams
+        self._is_last = False  # whether the section is that of the highest order
+
+    def parse(self, text: str) -> None:
+        lines = ((number, line.strip(" \t\r")) for number, line in enumerate(text.split("\n"), 1))
+        for _, line in lines:
+            if line == "\\data\\":  # the text before it is a comment
+                break
+        is_whole = self._parse_lines(lines)
+        if not is_whole and not self.findings.errors:
+            self.findings.error(
+                "\\end\\ is missing after \\data\\ and the n-grams; the file is cut short or not ARPA", self.path
+            )
+        if not self.findings.errors:
+            self._check_counts()
+
+    def _parse_lines(self, lines: Iterator[tuple[int, str]]) -> bool:
+        """The lines below \\data\\; whether \\end\\ was among them."""
+        for number, line in lines:
+            if not line:
+                continue
+            if line == "\\end\\":
+                return True
+            if line[0] == "\\" and (match := re.fullmatch(r"\\(\d+)-grams:", line)):
+                self.tables.append({})
+                order = int(match[1])
+                self._is_last = order == max(self._declared, default=0)
+                if order != len(self.tables) or order not in self._declared:
+                    self.findings.error(
+                        f"section {line} is out of order or not declared under \\data\\", self.path, number
+                    )
+                    return False
+            elif not self.tables:
+                self._parse_count(line, number)
+            else:
+                self._parse_entry(line, number)
+        return False
+
+    def _parse_count(self, line: str, number: int) -> None:
+        if match := re.fullmatch(r"ngram (\d+)[ \t]*=[ \t]*(\d+)", line):
+            self._declared[int(match[1])] = int(match[2])
+        else:
+            self.findings.error(f"expected `ngram ORDER=COUNT`, found {line!r}", self.path, number)
+
+    def _parse_entry(self, line: str, number: int) -> None:
+        try:
+            ngram, numbers = _read_entry(line, len(self.tables), self._is_last)
+            self._check_ngram(ngram, line)
+        except _BadEntryError as error:
+            self.findings.error(str(error), self.path, number)
+        else:
+            self.tables[-1][ngram] = numbers
+
+    def _check_ngram(self, ngram: Ngram, line: str) -> None:
+        """Raise _BadEntryError when an n-gram cannot follow those before it."""
+        if ngram in self.tables[-1]:
+            raise _BadEntryError(f"n-gram given twice: {' '.join(ngram)}")
+        if EOS in ngram[:-1] or BOS in ngram[1:]:
+            raise _BadEntryError(f"{EOS} can only end an n-gram and {BOS} only begin one, found {line!r}")
+        if len(ngram) > 1:
+            for part in (ngram[:-1], ngram[-1:]):
+                if part not in self.tables[len(part) - 1]:
+                    raise _BadEntryError(
+                        f"n-gram {' '.join(ngram)}: {' '.join(part)} is not among the {len(part)}-grams"
+                    )
+
+    def _check_counts(self) -> None:
+        for n in sorted(set(self._declared) | set(range(1, len(self.tables) + 1))):
+            count = len(self.tables[n - 1]) if n <= len(self.tables) else 0
+            if count != self._declared.get(n, 0):
+                self.findings.error(f"{count} {n}-grams; \\data\\ declares {self._declared.get(n, 0)}", self.path)
+
+
+class _BadEntryError(Exception):
+    """What is wrong with the line of an n-gram."""
+
+
+def _read_entry(line: str, order: int, is_last: bool) -> tuple[Ngram, tuple[float, float]]:
+    """The n-gram and the numbers of a line of the section `order`."""
+    fields = [field for field in line.replace("\t", " ").split(" ") if field]
+    if len(fields) not in ((order + 1,) if is_last else (order + 1, order + 2)):
+        backoff_too = "" if is_last else " and a back-off weight"
+        raise _BadEntryError(f"expected a log10 probability, {order} symbols{backoff_too}, found {line!r}")
+    ngram = tuple(UNK if symbol == "<UNK>" else symbol for symbol in fields[1 : order + 1])
+    try:
+        log10_prob, backoff = float(fields[0]), float(fields[order + 1]) if len(fields) == order + 2 else 0.0
+    except ValueError:
+        raise _BadEntryError(f"expected numbers around the n-gram, found {line!r}") from None
+    if not (math.isfinite(log10_prob) and log10_prob <= 0.0 and math.isfinite(backoff)):
+        raise _BadEntryError(
+            f"expected a finite log10 probability of at most 0 and a finite back-off weight, found {line!r}"
+        )
+    return ngram, (log10_prob, backoff)
