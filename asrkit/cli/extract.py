@@ -10,6 +10,7 @@ from pathlib import Path
 from asrkit.audio import AudioAccess
 from asrkit.cli.options import add_audio_options, add_channel, add_config, add_force, add_nj
 from asrkit.errors import AsrkitError, raise_if_any
+from asrkit.features.backends import BACKENDS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument(
         "--backend",
-        choices=("native", "numpy", "torchaudio", "librosa"),
+        choices=tuple(BACKENDS),
         help="what computes the features (default: the configuration's; native when it is built, else numpy)",
     )
     add_nj(parser)

@@ -29,7 +29,7 @@ def accumulate(feats: np.ndarray) -> np.ndarray:
     stats = np.zeros((2, dim + 1))
     native = kernel("_mfcc")
     if native is not None and feats.dtype == np.float32:
-        native.accumulate(np.require(feats, None, "CA"), stats)
+        native.accumulate(np.require(feats, None, ("C", "A")), stats)
         return stats
     feats = np.asarray(feats, np.float64)
     stats[0, :dim] = feats.sum(axis=0)
@@ -47,7 +47,7 @@ def apply_cmvn(feats: np.ndarray, stats: np.ndarray, norm_vars: bool = True) -> 
     native = kernel("_mfcc")
     if native is not None:
         out = np.empty(feats.shape, np.float32)
-        native.full_features(np.require(feats, np.float32, "CA"), stats, norm_vars, 0, 1, out)
+        native.full_features(np.require(feats, np.float32, ("C", "A")), stats, norm_vars, 0, 1, out)
         return out
     dim = feats.shape[1]
     mean = stats[0, :dim] / stats[0, dim]
@@ -103,7 +103,7 @@ def check_stats(stats: np.ndarray, dim: int) -> np.ndarray:
     count = stats[0, dim]
     if not (count >= 1.0 and np.isfinite(stats).all()):
         raise DataError(f"CMVN statistics of {count:g} frames; expected one frame or more and finite sums")
-    return np.require(stats, np.float64, "CA")
+    return np.require(stats, np.float64, ("C", "A"))
 
 
 @dataclass(frozen=True)

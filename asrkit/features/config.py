@@ -8,12 +8,13 @@ from typing import Literal, get_args
 import numpy as np
 
 from asrkit.errors import ConfigError, raise_if_any
+from asrkit.features.backends import BACKENDS, BackendChoice, backend_class
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode, Normalization
+from asrkit.features.framing import Framing
 from asrkit.features.mel import mel_filters
-from asrkit.features.window import Window, first_start
+from asrkit.features.window import Window
 
 Kind = Literal["mfcc", "fbank"]
-Backend = Literal["auto", "native", "numpy", "torchaudio", "librosa"]
 _NOT_STATIC = ("delta_order", "delta_window", "cmvn", "norm_vars", "backend")
 
 
@@ -42,7 +43,7 @@ class FeatureConfig:
     delta_window: int = 2
     cmvn: CmvnMode = "speaker"
     norm_vars: bool = True
-    backend: Backend = "auto"  # what computes static features; auto: native when it is built, else numpy
+    backend: BackendChoice = "auto"  # what computes static features; auto: native when it is built, else numpy
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -51,10 +52,11 @@ class FeatureConfig:
             if not good:
                 faults.append(f"features.{name}: {getattr(self, name)!r}; expected {expected}")
 
+        backends = ("auto", *BACKENDS)
         expect("kind", self.kind in get_args(Kind), f"one of {', '.join(get_args(Kind))}")
         expect("window", self.window in get_args(Window), f"one of {', '.join(get_args(Window))}")
         expect("cmvn", self.cmvn in get_args(CmvnMode), f"one of {', '.join(get_args(CmvnMode))}")
-        expect("backend", self.backend in get_args(Backend), f"one of {', '.join(get_args(Backend))}")
+        expect("backend", self.backend in backends, f"one of {', '.join(backends)}")
         expect("sample_rate", 1000 <= self.sample_rate <= 1_000_000, "a sampling rate in Hz, such as 16000")
         expect("frame_length_ms", 0.0 < self.frame_length_ms <= 1000.0, "milliseconds, above 0 and at most 1000")
         expect("frame_shift_ms", 0.0 < self.frame_shift_ms <= 1000.0, "milliseconds, above 0 and at most 1000")
@@ -121,13 +123,18 @@ class FeatureConfig:
         """These settings with another mode of CMVN."""
         return replace(self, cmvn=normalization.name, norm_vars=normalization.norm_vars)
 
-    def frame_centres(self, num_frames: int) -> np.ndarray:
-        """Times (num_frames,) float64 of the middles of frames, in seconds from the utterance's beginning."""
-        if self.backend == "librosa":
-            first = self.fft_size / 2 if self.snip_edges else 0.0
-        else:
-            first = first_start(self.frame_length, self.frame_shift, self.snip_edges) + self.frame_length / 2
-        return (first + np.arange(num_frames) * self.frame_shift) / self.sample_rate
+    @property
+    def framing(self) -> Framing:
+        """Where the frames of a signal are."""
+        framing_class = backend_class(self.backend).framing_class
+        return framing_class(self.frame_length, self.frame_shift, self.fft_size, self.snip_edges, self.sample_rate)
+
+    def with_streaming_backend(self) -> FeatureConfig:
+        """These settings with a backend that takes streams, where one gives the same features; else themselves."""
+        backend, default = backend_class(self.backend), backend_class("auto")
+        if not backend.takes_streams and backend.definition == default.definition:
+            return replace(self, backend="auto")
+        return self
 
     def static_settings(self) -> dict[str, object]:
         """The settings that define stored features: all but those of CMVN and deltas, and whose definitions they are.
@@ -135,7 +142,7 @@ class FeatureConfig:
         The backends other than librosa follow Kaldi's definitions; their results differ by rounding alone.
         """
         settings = {name: value for name, value in asdict(self).items() if name not in _NOT_STATIC}
-        return {"definition": "librosa" if self.backend == "librosa" else "kaldi", **settings}
+        return {"definition": backend_class(self.backend).definition, **settings}
 
 
 def _to_samples(sample_rate: int, milliseconds: float) -> int:

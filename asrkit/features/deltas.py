@@ -18,7 +18,7 @@ def add_deltas(feats: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray
     out = np.empty((num_frames, dim * (order + 1)), np.float32)
     native = kernel("_mfcc")
     if native is not None:
-        native.full_features(np.require(feats, np.float32, "CA"), None, False, order, window, out)
+        native.full_features(np.require(feats, np.float32, ("C", "A")), None, False, order, window, out)
         return out
     if num_frames == 0:
         return out
@@ -27,11 +27,11 @@ def add_deltas(feats: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray
     current = np.asarray(feats, np.float32)[np.arange(-reach, num_frames + reach).clip(0, num_frames - 1)]
     norm = 2 * sum(step * step for step in range(1, window + 1))
     for degree in range(1, order + 1):
-        centre, end = window, len(current) - window
-        slope = np.zeros((end - centre, dim), np.float32)
+        center, end = window, len(current) - window
+        slope = np.zeros((end - center, dim), np.float32)
         for step in range(1, window + 1):
             slope += np.float32(step / norm) * (
-                current[centre + step : end + step] - current[centre - step : end - step]
+                current[center + step : end + step] - current[center - step : end - step]
             )
         current = slope
         reach -= window

@@ -169,7 +169,7 @@ def extract_data_dir(
             (data_dir / name).unlink(missing_ok=True)
         todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
         _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
-        isolate = extractor.backend != "native"  # a matrix product's last digits depend on the number of threads
+        isolate = extractor.varies_with_threads
         extract = _Extract(data_dir, replace(config, backend=extractor.backend), audio)
         description = f"extract {data_dir}, archives"
         results = map_ordered(extract, todo, num_jobs, description=description, chunk_size=1, isolate=isolate)

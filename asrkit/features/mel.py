@@ -46,10 +46,10 @@ def mel_filters(
     edges = np.linspace(hz_to_mel(low_hz), hz_to_mel(high_hz), num_bins + 2)
     if warp != 1.0:
         edges = hz_to_mel(warp_hz(mel_to_hz(edges), warp, sample_rate, low_hz, high_hz))
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    left, center, right = edges[:-2], edges[1:-1], edges[2:]
     mel = hz_to_mel(np.arange(fft_size // 2) * (sample_rate / fft_size))[:, None]
-    rising = (mel - left) / (centre - left)
-    falling = (right - mel) / (right - centre)
+    rising = (mel - left) / (center - left)
+    falling = (right - mel) / (right - center)
     return np.maximum(0.0, np.minimum(rising, falling))
 
 

@@ -37,7 +37,7 @@ def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureC
         return add_deltas(mode.normalizer(stats)(static), config.delta_order, config.delta_window)
     stats = accumulate(static) if stats is None else stats
     out = np.empty((static.shape[0], static.shape[1] * (config.delta_order + 1)), np.float32)
-    static, stats = np.require(static, np.float32, "CA"), check_stats(stats, static.shape[1])
+    static, stats = np.require(static, np.float32, ("C", "A")), check_stats(stats, static.shape[1])
     native.full_features(static, stats, config.norm_vars, config.delta_order, config.delta_window, out)
     return out
 
@@ -46,7 +46,7 @@ def pooled_stats(data_dir: str | Path) -> np.ndarray:
     """CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set."""
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
-    return sum(np.asarray(stats, np.float64) for stats in ArkReader(path).values())
+    return sum((np.asarray(stats, np.float64) for stats in ArkReader(path).values()), start=np.zeros(()))
 
 
 def feats_identity(data_dir: Path) -> list[str]:

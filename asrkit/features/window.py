@@ -29,22 +29,6 @@ def window_function(name: Window, length: int) -> np.ndarray:
     raise ValueError(f"unknown window {name!r}")
 
 
-def count_frames(num_samples: int, frame_length: int, frame_shift: int, snip_edges: bool) -> int:
-    """Number of frames of `num_samples` samples; lengths in samples.
-
-    With `snip_edges` every frame lies inside the signal; without it there is one frame per shift, rounded
-    to nearest, and the number does not depend on the frame length.
-    """
-    if not snip_edges:
-        return (num_samples + frame_shift // 2) // frame_shift
-    return 0 if num_samples < frame_length else 1 + (num_samples - frame_length) // frame_shift
-
-
-def first_start(frame_length: int, frame_shift: int, snip_edges: bool) -> int:
-    """The sample at which frame 0 starts: without `snip_edges` frames are centred on the middle of each shift."""
-    return 0 if snip_edges else frame_shift // 2 - frame_length // 2
-
-
 def mirrored(samples: np.ndarray, begin: int, end: int) -> np.ndarray:
     """Samples `begin` to `end` of a signal that is continued by its mirror image at both ends; a view if inside."""
     num_samples = len(samples)

@@ -227,12 +227,10 @@ def by_frame(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outputs:
 
 def frame_clock(features: FeatureConfig, config: ModelConfig) -> FrameClock:
     """When the frames of a model are."""
-    # Whole numbers of samples, as the frames have them.
-    shift, length = (n / features.sample_rate for n in (features.frame_shift, features.frame_length))
+    framing = features.framing
     return FrameClock(
-        shift,
-        # With snip_edges the first frame begins at 0 and its middle, not its start, is what it stands for.
-        start=(length - shift) / 2 if features.snip_edges else 0.0,
+        framing.shift_seconds,
+        start=framing.first_stretch_start,
         skip=config.skip,
         middle=(config.stack - 1) / 2,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
@@ -73,9 +73,7 @@ class StreamingRecognizer:
         _check(model)
         if endpoint is not None and not 0.0 < endpoint < math.inf:
             raise ConfigError(f"endpoint {endpoint} s; expected seconds of silence, above 0")
-        features = model.features
-        if features.backend == "torchaudio":  # the same features, but not in chunks
-            features = replace(features, backend="auto")
+        features = model.features.with_streaming_backend()
         self._model, self._features, self._utt_id = model, features, utt_id
         clock = frame_clock(features, model.config)
         self._decoder = Decoder(

@@ -86,7 +86,7 @@ class StaticFeatures:
 
 
 def _static_blocks(blocks: Iterable[np.ndarray], extractor: FeatureExtractor, name: str) -> Iterator[np.ndarray]:
-    if extractor.backend not in ("native", "numpy"):  # these take no streams
+    if not extractor.takes_streams:
         yield extractor(Waveform(np.concatenate(list(blocks)), extractor.config.sample_rate), name)
         return
     stream = StaticStream(extractor, name)

@@ -93,7 +93,7 @@ class TrainingSet:
 
 
 class FrameLabels(Mapping[str, np.ndarray]):
-    """The phone at the centre of each frame, as token id (T,) int64; -1 in gaps and for phones without a token."""
+    """The phone at the center of each frame, as token id (T,) int64; -1 in gaps and for phones without a token."""
 
     def __init__(
         self, times: PhoneTimes, tokens: TokenTable, config: FeatureConfig, num_frames: Mapping[str, int]
@@ -107,11 +107,11 @@ class FrameLabels(Mapping[str, np.ndarray]):
     def at_speed(self, utt_id: str, num_frames: int, speed: float = 1.0) -> np.ndarray:
         """Labels (num_frames,) of the utterance played `speed` times as fast."""
         times = self._times.get(utt_id, ())
-        centres = self._config.frame_centres(num_frames) * speed
-        last = np.searchsorted([time.start for time in times], centres, "right") - 1  # the last phone to have begun
+        centers = self._config.framing.centers(num_frames) * speed
+        last = np.searchsorted([time.start for time in times], centers, "right") - 1  # the last phone to have begun
         ids = np.array([*(self._ids.get(time.phone, -1) for time in times), -1])
         ends = np.array([*(time.end for time in times), -np.inf])
-        return np.where(centres < ends[last], ids[last], -1)
+        return np.where(centers < ends[last], ids[last], -1)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._num_frames)

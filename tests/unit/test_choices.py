@@ -11,6 +11,8 @@ import pytest
 import asrkit
 from asrkit.decoding.config import SearchMethod
 from asrkit.decoding.methods import SEARCHES
+from asrkit.features.backends import BACKENDS, BackendChoice
+from asrkit.features.backends.interface import BackendName
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
 
 PACKAGE = Path(asrkit.__file__).parent
@@ -33,6 +35,7 @@ CHOICES = {
         get_args(CmvnMode), "features/cmvn.py", frozenset({("corpora/own.py", "'speaker' in columns")})
     ),
     "search method": Choice(get_args(SearchMethod), "decoding/methods.py"),
+    "feature backend": Choice(get_args(BackendChoice), "features/backends/__init__.py"),
 }
 
 
@@ -85,6 +88,7 @@ def test_the_table_of_choices_is_up_to_date(choice: Choice) -> None:
 def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(NORMALIZATIONS) == get_args(CmvnMode)
     assert tuple(SEARCHES) == get_args(SearchMethod)
+    assert tuple(BACKENDS) == get_args(BackendName)
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,11 @@ def test_stored_features_do_not_depend_on_cmvn_and_deltas() -> None:
 
 
 @pytest.mark.parametrize("snip_edges", [True, False])
-def test_the_centre_of_a_frame_is_where_an_impulse_shows_most(snip_edges: bool) -> None:
+def test_the_center_of_a_frame_is_where_an_impulse_shows_most(snip_edges: bool) -> None:
     config = FeatureConfig(
         kind="fbank", snip_edges=snip_edges, preemphasis=0.0, remove_dc_offset=False, backend="numpy"
     )
     for frame in (5, 20):
         samples = np.zeros(8000, np.float32)
-        samples[round(config.frame_centres(30)[frame] * 16000)] = 1e4
+        samples[round(config.framing.centers(30)[frame] * 16000)] = 1e4
         assert FeatureExtractor(config)(Waveform(samples, 16000)).sum(axis=1).argmax() == frame

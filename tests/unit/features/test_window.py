@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from asrkit.features.window import count_frames, first_start, frame_view, mirrored, window_function
+from asrkit.features.window import frame_view, mirrored, window_function
 
 
 @pytest.mark.parametrize("name, theirs", [("hanning", "hann"), ("hamming", "hamming"), ("blackman", "blackman")])
@@ -18,20 +18,6 @@ def test_kaldis_own_windows() -> None:
     np.testing.assert_array_equal(window_function("rectangular", 5), np.ones(5))
 
 
-@pytest.mark.parametrize("num_samples, snipped, rounded", [(0, 0, 0), (4, 0, 0), (5, 1, 1), (9, 1, 1), (15, 2, 2)])
-def test_count_frames(num_samples: int, snipped: int, rounded: int) -> None:
-    length, shift = 5, 10
-    assert count_frames(num_samples, length, shift, snip_edges=True) == snipped
-    assert count_frames(num_samples, length, shift, snip_edges=False) == rounded
-
-
-@pytest.mark.parametrize("length, shift", [(25, 10), (10, 10), (7, 13), (551, 220)])
-def test_snipped_frames_are_those_that_fit(length: int, shift: int) -> None:
-    for num_samples in range(3 * length):
-        fitting = len(range(0, num_samples - length + 1, shift))
-        assert count_frames(num_samples, length, shift, snip_edges=True) == fitting
-
-
 def test_edges_are_mirrored() -> None:
     samples = np.arange(6.0)
     # Frames of 5 around samples 1, 3 and 5: the first begins one before the signal, the last ends two after it.
@@ -43,12 +29,6 @@ def test_edges_are_mirrored() -> None:
 
 def test_reflection_longer_than_the_signal_bounces_back() -> None:
     np.testing.assert_array_equal(mirrored(np.array([1.0, 2.0, 3.0]), -4, 7), [3, 3, 2, 1, 1, 2, 3, 3, 2, 1, 1])
-
-
-@pytest.mark.parametrize("length, shift, start", [(5, 2, -1), (400, 160, -120), (551, 220, -165), (100, 300, 100)])
-def test_frames_are_centred_on_the_middle_of_each_shift(length: int, shift: int, start: int) -> None:
-    assert first_start(length, shift, snip_edges=False) == start
-    assert first_start(length, shift, snip_edges=True) == 0
 
 
 def test_frame_view() -> None:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from asrkit.features.config import FeatureConfig
-from asrkit.features.reference import log_energy_floor, static_tables
+from asrkit._native import kernel
+from asrkit.errors import ConfigError
+from asrkit.features.backends.interface import BackendName, FullBackend
+from asrkit.features.backends.reference import log_energy_floor, static_tables
+
+if TYPE_CHECKING:
+    from asrkit.features.config import FeatureConfig
 
 
-class NativeBackend:
+class NativeBackend(FullBackend):
     """The kernel with its tables. Its results are those of NumpyBackend, but for rounding."""
 
-    def __init__(self, config: FeatureConfig, module: ModuleType, warp: float = 1.0) -> None:
+    name: ClassVar[BackendName] = "native"
+    takes_streams = True
+    warps = True
+    varies_with_threads = False
+
+    def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
+        module = kernel("_mfcc")
+        if module is None:
+            raise ConfigError(
+                "features.backend: native, but the compiled kernel is not there; provide a C compiler and Python's "
+                "headers and install asrkit again with pip (and leave ASRKIT_NO_NATIVE unset), or choose numpy"
+            )
         self.config = config
         self._module = module
         window, filters, dct = static_tables(config, warp)
@@ -31,12 +47,10 @@ class NativeBackend:
         )
 
     def static(self, samples: np.ndarray, first: int, num_frames: int, row: int = 0) -> np.ndarray | None:
-        """As NumpyBackend.static; a frame's bits never depend on `row`."""
         out = np.empty((num_frames, self.config.num_static), np.float32)
         return out if self._module.static(self._plan, samples, first, out) else None
 
     def full(self, samples: np.ndarray, first: int, num_frames: int, stats: np.ndarray | None) -> np.ndarray | None:
-        """Static features, CMVN and deltas (T, dim) in one call; with `stats` None CMVN takes those of these frames."""
         config = self.config
         out = np.empty((num_frames, config.dim), np.float32)
         options = config.normalization.is_fixed, config.norm_vars, stats, config.delta_order, config.delta_window

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 import numpy as np
 
 from asrkit.errors import ConfigError, raise_if_any
-from asrkit.features.config import FeatureConfig
+from asrkit.features.backends.interface import BackendName, FeatureBackend
+from asrkit.features.framing import LibrosaFraming
 from asrkit.features.window import window_function
+
+if TYPE_CHECKING:
+    from asrkit.features.config import FeatureConfig
 
 # Names of librosa's own windows, which are periodic; the others are given to it as numbers.
 _WINDOWS = {"hanning": "hann", "hamming": "hamming", "blackman": "blackman", "rectangular": "boxcar"}
 
 
-class LibrosaBackend:
+class LibrosaBackend(FeatureBackend):
     """librosa.feature.mfcc, or power_to_db of librosa.feature.melspectrogram for the filter bank.
 
-    Samples are scaled to -1 to 1. Without snip_edges frames are centred (librosa's `center`). Raises ConfigError
+    Samples are scaled to -1 to 1. Without snip_edges frames are centered (librosa's `center`). Raises ConfigError
     without librosa, and for settings that librosa has no counterpart of.
     """
 
-    def __init__(self, config: FeatureConfig) -> None:
+    name: ClassVar[BackendName] = "librosa"
+    definition = "librosa"
+    framing_class = LibrosaFraming
+
+    def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
         try:
             import librosa
         except ImportError as error:
@@ -38,7 +48,7 @@ class LibrosaBackend:
         self.config = config
         self._librosa = librosa
         window = _WINDOWS.get(config.window)
-        self._options = {
+        self._options: dict[str, Any] = {
             "sr": config.sample_rate,
             "n_fft": config.fft_size,
             "win_length": config.frame_length,
@@ -50,15 +60,7 @@ class LibrosaBackend:
             "fmax": config.top_hz,
         }
 
-    def num_frames(self, num_samples: int) -> int:
-        """Number of frames: librosa's are as long as the FFT, the window in their middle."""
-        config = self.config
-        if not config.snip_edges:
-            return 0 if num_samples == 0 else 1 + num_samples // config.frame_shift
-        return 0 if num_samples < config.fft_size else 1 + (num_samples - config.fft_size) // config.frame_shift
-
-    def static(self, samples: np.ndarray, first: int, num_frames: int) -> np.ndarray | None:
-        """Features (T, num_static) float32; None when not all are finite."""
+    def static(self, samples: np.ndarray, first: int, num_frames: int, row: int = 0) -> np.ndarray | None:
         config, librosa = self.config, self._librosa
         if not np.isfinite(samples).all():
             return None

@@ -5,12 +5,17 @@ T frames. Frames are worked on in blocks small enough to stay in the processor's
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 import numpy as np
 
 from asrkit.errors import ConfigError
-from asrkit.features.config import FeatureConfig
+from asrkit.features.backends.interface import BackendName, FeatureBackend
 from asrkit.features.mel import dct_matrix, lifter_coefficients, mel_filters
 from asrkit.features.window import frame_view, mirrored, window_function
+
+if TYPE_CHECKING:
+    from asrkit.features.config import FeatureConfig
 
 _BLOCK = 128
 _EPSILON = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
@@ -41,8 +46,12 @@ def log_energy_floor(config: FeatureConfig) -> float:
     return float(np.log(config.energy_floor)) if config.energy_floor > 0.0 else -np.inf
 
 
-class NumpyBackend:
+class NumpyBackend(FeatureBackend):
     """Kaldi's compute-mfcc-feats and compute-fbank-feats."""
+
+    name: ClassVar[BackendName] = "numpy"
+    takes_streams = True
+    warps = True
 
     def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
         self.config = config
@@ -55,17 +64,12 @@ class NumpyBackend:
         self._dct = None if dct is None else dct.T.astype(np.float32)
 
     def static(self, samples: np.ndarray, first: int, num_frames: int, row: int = 0) -> np.ndarray | None:
-        """Features (T, num_static) float32 of the frames that start at `first`, `first` + shift ...; T is `num_frames`.
-
-        `samples` (n,) float32 go on as their mirror image at both ends. `row` is the first frame's number in the whole
-        utterance: the same frame then stands in the same row of a block, and gets the same bits from a matrix product.
-        None when not all are finite.
-        """
+        # By `row` the same frame stands in the same row of a block, and gets the same bits from a matrix product.
         length, shift = len(self._window), self._shift
         samples = mirrored(samples, first, first + (num_frames - 1) * shift + length)
         feats = np.empty((num_frames, self.config.num_static), np.float32)
         windowed = np.zeros((_BLOCK, self._fft_size), np.float32)
-        spectrum = np.empty((_BLOCK, self._fft_size // 2 + 1), np.complex64)
+        spectrum: np.ndarray = np.empty((_BLOCK, self._fft_size // 2 + 1), np.complex64)
         power = np.zeros(spectrum.shape, np.float32)
         log_mel = np.zeros((_BLOCK, self._filters.shape[1]), np.float32)
         done = 0
@@ -98,11 +102,11 @@ class NumpyBackend:
         # has no predecessor there and is put right below. A difference plus `rest` of the predecessor rounds far less
         # than subtracting 0.97 of it.
         rest = np.float32(1.0 - config.preemphasis)
-        emphasised = np.empty_like(samples)
-        emphasised[0] = 0.0
-        np.subtract(samples[1:], samples[:-1], out=emphasised[1:])
-        emphasised[1:] += rest * samples[:-1]
-        frames = frame_view(emphasised, num_frames, length, self._shift)
+        emphasized = np.empty_like(samples)
+        emphasized[0] = 0.0
+        np.subtract(samples[1:], samples[:-1], out=emphasized[1:])
+        emphasized[1:] += rest * samples[:-1]
+        frames = frame_view(emphasized, num_frames, length, self._shift)
         if config.remove_dc_offset:
             means = np.einsum("ij->i", raw)[:, None] / np.float32(length)
         else:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from asrkit.errors import ConfigError
-from asrkit.features.config import FeatureConfig
-from asrkit.features.window import first_start, mirrored
+from asrkit.features.backends.interface import BackendName, FeatureBackend
+from asrkit.features.window import mirrored
+
+if TYPE_CHECKING:
+    import torch
+
+    from asrkit.features.config import FeatureConfig
 
 
-class TorchaudioBackend:
+class TorchaudioBackend(FeatureBackend):
     """Kaldi's definitions as torchaudio has them: all but the window "sine". Raises ConfigError without torchaudio.
 
     torchaudio takes one signal a call. Utterances are therefore laid one behind the other, each beginning at a multiple
     of the frame shift, and the frames that reach from one into the next are dropped.
     """
 
+    name: ClassVar[BackendName] = "torchaudio"
     batch_size = 64
 
-    def __init__(self, config: FeatureConfig) -> None:
+    def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
         try:
             import torch
             from torchaudio.compliance import kaldi
@@ -38,7 +45,7 @@ class TorchaudioBackend:
         self._compute = kaldi.mfcc if config.kind == "mfcc" else kaldi.fbank
         # Half a sample more, lest its own rounding down loses one.
         to_ms = 1000 / config.sample_rate
-        self._options = {
+        self._options: dict[str, Any] = {
             "sample_frequency": float(config.sample_rate),
             "frame_length": (config.frame_length + 0.5) * to_ms,
             "frame_shift": (config.frame_shift + 0.5) * to_ms,
@@ -56,15 +63,11 @@ class TorchaudioBackend:
         if config.kind == "mfcc":
             self._options |= {"num_ceps": config.num_ceps, "cepstral_lifter": config.cepstral_lifter}
 
-    def static(self, samples: np.ndarray, first: int, num_frames: int) -> np.ndarray | None:
-        """As NumpyBackend.static."""
-        feats = self._frames(self._piece(samples, first, num_frames)).cpu().numpy()
-        return feats if np.isfinite(feats).all() else None
+    def static(self, samples: np.ndarray, first: int, num_frames: int, row: int = 0) -> np.ndarray | None:
+        return _finite(self._frames(self._piece(samples, first, num_frames)).cpu().numpy())
 
-    def static_batch(self, utterances: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
-        """Features of utterances given as samples and number of frames; they need not be finite."""
-        config, shift = self.config, self.config.frame_shift
-        first = first_start(config.frame_length, shift, config.snip_edges)
+    def static_batch(self, utterances: Sequence[tuple[np.ndarray, int]], first: int) -> list[np.ndarray | None]:
+        shift = self.config.frame_shift
         pieces, starts, end = [], [], 0
         for samples, num_frames in utterances:
             piece = self._piece(samples, first, num_frames)
@@ -74,15 +77,20 @@ class TorchaudioBackend:
             end += len(piece) + padding
         rows = self._frames(np.concatenate(pieces)).cpu().numpy()
         return [
-            rows[start : start + num_frames].copy() for start, (_, num_frames) in zip(starts, utterances, strict=True)
+            _finite(rows[start : start + num_frames].copy())
+            for start, (_, num_frames) in zip(starts, utterances, strict=True)
         ]
 
     def _piece(self, samples: np.ndarray, first: int, num_frames: int) -> np.ndarray:
         last = first + (num_frames - 1) * self.config.frame_shift + self.config.frame_length
         return mirrored(samples, first, last)
 
-    def _frames(self, samples: np.ndarray) -> object:
+    def _frames(self, samples: np.ndarray) -> torch.Tensor:
         torch = self._torch
         with torch.inference_mode():
             signal = torch.tensor(samples, device=self.device)  # a copy: ours may be read-only
             return self._compute(signal[None], **self._options)
+
+
+def _finite(feats: np.ndarray) -> np.ndarray | None:
+    return feats if np.isfinite(feats).all() else None
