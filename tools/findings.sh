@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # run.sh and this file share their variables
 # "The textbook's findings": networks that differ in direction, depth and cell, each trained with several seeds, in a
-# table with their differences. Sourced after recipe.sh by the recipes that have this stage.
+# table with their differences: the body of this stage.
 
 findings_networks="lstm 1 uni
 lstm 1 bi
@@ -21,9 +21,7 @@ findings() {
       dirs+=("$exp/${network// /_}.$seed")
     done
   done <<<"$findings_networks"
-  # Up to date, unless --config has other frames.
-  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$root/conf/findings.yaml" --nj "$nj" \
-    ${extract_options[@]+"${extract_options[@]}"}
+  config=$root/conf/findings.yaml force='' extract
   export -f findings_run
   # xargs rather than background jobs, which an interrupt would leave running.
   printf '%s\n' "${runs[@]}" | xargs -n 4 -P "$((nj < 2 ? 1 : 2))" \
@@ -39,8 +37,8 @@ findings_run() {
   exec 3>&1 4>&2 >>"$dir/findings.log" 2>&1
   trap '[ $? = 0 ] || echo "$0: error: ${dir##*/} did not finish; see the end of $dir/findings.log, then run the stage again" >&4' EXIT
   asrkit train --config "$root/conf/findings.yaml" --set model.cell="$5" --set model.num_layers="$6" \
-    --set model.bidirectional="$([ "$7" = uni ] && echo false || echo true)" --set training.seed="$8" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \
-    --dir "$dir" --resume ${force:+--force}
+    --set model.bidirectional="$([ "$7" = uni ] && echo false || echo true)" --set training.seed="$8" \
+    --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --dir "$dir" --resume ${force:+--force}
   for set in dev test; do
     asrkit decode --method greedy --dir "$dir" --data "$data/$set" --out "$dir/decode_$set" --nj 1 ${force:+--force}
     asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" ${force:+--force}

@@ -1,10 +1,20 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # run.sh and this file share their variables
-# What every recipe's run.sh shares: its options, the set-up of .venv, and stage(). Sourced after path.sh and
-# cmd.sh; run.sh sets the defaults $corpus, $data and $config, then calls `recipe_options "$@"`. Options of its own,
-# for stage 0, it names in $corpus_options, lines of `name VALUE help`; those given are in "${prepare_options[@]}", and
-# those that all recipes have for stage 1 in "${extract_options[@]}".
-# Stages after $stop_stage, up to $last_stage, run only when --stage or --stop-stage names them.
+# shellcheck shell=bash disable=SC2034 # run.sh, stages.sh and this file share their variables
+# What every recipe's run.sh starts with: where things are, its options, the set-up of .venv, and stage(). run.sh sets
+# $config, and $corpus or $corpus_source, which says what --corpus asks for; then it calls `recipe_options "$@"` and
+# lists its stages, whose bodies are the functions of stages.sh, or its own. Options of its own, for stage 0, it names in
+# $corpus_options, lines of `name VALUE help`; those given are in "${prepare_options[@]}", and those that all recipes
+# have for stage 1 in "${extract_options[@]}". Stages after $stop_stage, up to $last_stage, run only when --stage or
+# --stop-stage names them.
 
+recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PATH="$root/.venv/bin:$PATH"
+. "$root/tools/stages.sh"
+. "$root/tools/findings.sh"
+
+corpus=
+data=$recipe/data
+nj=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) # jobs are processes of this machine, one per core
 first_stage=0
 stop_stage=6
 last_stage=6
@@ -13,6 +23,8 @@ force=
 torch_index=
 only_help=
 corpus_options=
+protocol=
+phone_times=
 prepare_options=()
 channel=
 audio_root=
@@ -99,7 +111,7 @@ recipe_options() {
   "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}
 }
 
-# Print the options; the stage() calls that follow add the stages.
+# Print the options; the calls of stage() that follow add the stages.
 recipe_help() {
   cat <<EOF
 Usage: $0 [options]
@@ -126,14 +138,14 @@ EOF
   printf '\nStages:\n'
 }
 
-# Announce stage NUMBER with its DESCRIPTION; false when it is not to be run.
+# Stage NUMBER with its DESCRIPTION: announce it and run the command that follows, if it is one of those to be run.
 stage() {
   if [ -n "$only_help" ]; then
     printf '  %d  %s\n' "$1" "$2"
-    return 1
+  elif (($1 >= first_stage && $1 <= stop_stage)); then
+    printf '== stage %d: %s ==\n' "$1" "$2"
+    "${@:3}"
   fi
-  (($1 >= first_stage && $1 <= stop_stage)) || return 1
-  printf '== stage %d: %s ==\n' "$1" "$2"
 }
 
 # Put the first audio file of the data directory $1 that holds one utterance into $audio, or its first file when all

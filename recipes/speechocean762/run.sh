@@ -1,57 +1,18 @@
 #!/usr/bin/env bash
 # English read aloud by Mandarin speakers, adults and children (speechocean762): to a phone error rate.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../../tools/recipe.sh"
 
-recipe=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$recipe/path.sh"
-. "$recipe/cmd.sh"
-. "$recipe/../../tools/recipe.sh"
-. "$recipe/../../tools/findings.sh"
-
-corpus=
 corpus_source="the unpacked speechocean762, from OpenSLR (resource 101)"
-data=$recipe/data
 config=$root/conf/blstm_ctc.yaml
 last_stage=7 # a plain run ends before it, for it trains 21 networks
 recipe_options "$@"
 
-if stage 0 "prepare data and tokens"; then
-  asrkit prepare speechocean762 --corpus "$corpus" --data "$data" --nj "$nj" ${force:+--force}
-fi
-
-if stage 1 "features and CMVN"; then
-  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$config" --nj "$nj" \
-    ${extract_options[@]+"${extract_options[@]}"} ${force:+--force}
-fi
-
-if stage 2 "phone language model (5-gram)"; then
-  asrkit train-lm "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --order 5 --out "$data/lm.arpa" \
-    ${force:+--force}
-fi
-
-if stage 3 "train"; then
-  asrkit train --config "$config" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \
-    --lm "$data/lm.arpa" --dir "$dir" --resume ${force:+--force}
-fi
-
-if stage 4 "tune and decode"; then
-  asrkit decode --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" ${force:+--force}
-  asrkit tune --dir "$dir" --ref "$data/dev" --decode-dir "$dir/decode_dev" --nj "$nj" ${force:+--force}
-  asrkit decode --dir "$dir" --data "$data/dev" --out "$dir/decode_dev" --nj "$nj" # as tuned
-  asrkit decode --dir "$dir" --data "$data/test" --out "$dir/decode_test" --nj "$nj" ${force:+--force}
-fi
-
-if stage 5 "score, report and analyse"; then
-  for set in dev test; do
-    asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" ${force:+--force}
-    asrkit analyse --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" --nj "$nj" ${force:+--force}
-  done
-fi
-
-if stage 6 "transcribe one test file" && first_audio "$data/test"; then
-  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
-fi
-
-if stage 7 "the textbook's findings in a table"; then
-  findings
-fi
+stage 0 "prepare data and tokens" prepare speechocean762
+stage 1 "features and CMVN" extract
+stage 2 "phone language model (5-gram)" train_lm 5
+stage 3 "train" train
+stage 4 "tune and decode" tune_and_decode
+stage 5 "score, report and analyse" report
+stage 6 "transcribe one test file" transcribe
+stage 7 "the textbook's findings in a table" findings

@@ -166,7 +166,8 @@ def test_a_copy_of_the_template_is_a_recipe(tmp_path):
         (tmp_path / program).parent.mkdir(parents=True)
         (tmp_path / program).write_text(f"#!/bin/sh\n{text}")
         (tmp_path / program).chmod(0o755)
-    shutil.copy(ROOT / "tools/recipe.sh", tmp_path / "tools")
+    for name in ("recipe.sh", "stages.sh", "findings.sh"):
+        shutil.copy(ROOT / "tools" / name, tmp_path / "tools")
     labels = make_corpus(tmp_path / "speech")
     write_table(tmp_path / "speech", labels)
     command = ["recipes/mine/run.sh", "--corpus", "speech", "--stop-stage", "1"]

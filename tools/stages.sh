@@ -1,0 +1,78 @@
+# shellcheck shell=bash disable=SC2154 # run.sh, recipe.sh and this file share their variables
+# The bodies of the stages that recipes have in common, one function a stage. They read $data, $config and $dir. What a
+# recipe may set besides: $protocol, by which PERs are scored, and $phone_times, not empty when data directories may
+# hold the true times of phones (phones.ctm).
+
+# Stage 0: read the corpus with `asrkit prepare NAME`.
+prepare() {
+  asrkit prepare "$1" --corpus "$corpus" --data "$data" --nj "$nj" \
+    ${prepare_options[@]+"${prepare_options[@]}"} ${force:+--force}
+}
+
+# Stage 1. What has features already is up to date, unless $config has other frames.
+extract() {
+  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$config" --nj "$nj" \
+    ${extract_options[@]+"${extract_options[@]}"} ${force:+--force}
+}
+
+# Stage 2: an n-gram model of ORDER.
+train_lm() {
+  asrkit train-lm "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --order "$1" --out "$data/lm.arpa" \
+    ${force:+--force}
+}
+
+# Stage 3.
+train() {
+  asrkit train --config "$config" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \
+    --lm "$data/lm.arpa" --dir "$dir" --resume ${force:+--force}
+}
+
+# Stage 4. After tuning, dev is decoded again only if the settings have changed.
+tune_and_decode() {
+  decode dev ${force:+--force}
+  asrkit tune --dir "$dir" --ref "$data/dev" --decode-dir "$dir/decode_dev" ${protocol:+--protocol "$protocol"} \
+    --nj "$nj" ${force:+--force}
+  decode dev
+  decode test ${force:+--force}
+}
+
+# Decode SET, with further options of `asrkit decode`.
+decode() {
+  asrkit decode ${phone_times:+--ctm} --dir "$dir" --data "$data/$1" --out "$dir/decode_$1" --nj "$nj" "${@:2}"
+}
+
+# Stage 5.
+report() {
+  local set
+  for set in dev test; do
+    asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" \
+      ${protocol:+--protocol "$protocol"} ${force:+--force}
+    asrkit analyse --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" \
+      ${protocol:+--protocol "$protocol"} --nj "$nj" ${force:+--force}
+    boundaries "$set" "$dir/decode_$set/phones.ctm"
+  done
+}
+
+# Compare the phone times in the file CTM with the true ones of SET, where they are known.
+boundaries() {
+  [ -z "$phone_times" ] || [ ! -f "$data/$1/phones.ctm" ] || asrkit boundaries --ref "$data/$1" --hyp "$2"
+}
+
+# Stage 6; left out when no test file can be transcribed.
+transcribe() {
+  ! first_audio "$data/test" || transcribe_audio
+}
+
+# Stage 6 where phones have times; `first_audio` comes first, for without a file all of it is left out.
+align_and_transcribe() {
+  first_audio "$data/test" || return 0
+  mkdir -p "$dir" # so that it is asrkit that says when there is no experiment
+  asrkit align --model "$dir" --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
+    >"$dir/aligned_test.ctm"
+  boundaries test "$dir/aligned_test.ctm"
+  transcribe_audio
+}
+
+transcribe_audio() {
+  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
+}
