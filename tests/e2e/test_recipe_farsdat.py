@@ -13,6 +13,7 @@ from farsdat_tree import make_tree
 ROOT = Path(__file__).parents[2]
 FEATURES = "features: {frame_length_ms: 16, frame_shift_ms: 8}\n"
 SMALL = "model: {num_layers: 1, hidden_size: 24, dropout: 0.1}\n"
+OPTIONS = ("--corpus", "corpus", "--split", "textbook-80-20")
 TRAINING = "training: {num_epochs: %d, batch_size: 4, max_lr: 0.02, input_noise: 0.2}\n"
 
 
@@ -37,9 +38,14 @@ def run_recipe(workplace, *options):
     )
 
 
-def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace):
-    options = ("--corpus", "corpus", "--split", "textbook-80-20")
-    done = run_recipe(workplace, *options)
+@pytest.fixture(scope="module")
+def first_run(workplace):
+    """Stages 0 to 6."""
+    return run_recipe(workplace, *OPTIONS)
+
+
+def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace, first_run):
+    done = first_run
     assert [int(n) for n in re.findall(r"^== stage (\d):", done.stdout, re.MULTILINE)] == list(range(7))
     assert "24 recordings (24 at 44100 Hz, as their headers say), 72 utterances" in done.stderr
     assert (
@@ -62,14 +68,15 @@ def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace):
     assert re.search(r"/wave/s1\d+\.wav$", path)
     assert set(phones) <= {token.split()[0] for token in tokens[1:]}
 
-    again = run_recipe(workplace, *options)
+    again = run_recipe(workplace, *OPTIONS)
     assert re.findall(r"^%PER.*$", again.stdout, re.MULTILINE) == pers
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
     assert "training is up to date" in again.stderr
 
 
+@pytest.mark.usefixtures("first_run")
 def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
-    """A copy of the recipe with smaller networks, on the data of the test above."""
+    """A copy of the recipe with smaller networks, on the data of the first run."""
     for folder in ("tools", "recipes/farsdat"):
         (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.sh"):

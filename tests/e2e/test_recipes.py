@@ -69,13 +69,22 @@ def run_recipe(workplace, *options):
     return subprocess.run(command, cwd=workplace, capture_output=True, text=True)
 
 
-def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace):
-    early = run_recipe(workplace, "--stage", "1")
+@pytest.fixture(scope="module")
+def first_run(workplace):
+    """Stages 0 to 6."""
+    done = run_recipe(workplace, "--corpus", "corpus")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_stage_without_data_names_the_stage_that_makes_them(workplace):
+    early = run_recipe(workplace, "--stage", "1", "--data", "none")
     assert early.returncode == 1
     assert "made by stage 0 (asrkit prepare)" in early.stderr
 
-    done = run_recipe(workplace, "--corpus", "corpus")
-    assert done.returncode == 0, done.stderr
+
+def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace, first_run):
+    done = first_run
     assert [int(n) for n in re.findall(r"^== stage (\d):", done.stdout, re.MULTILINE)] == list(range(7))
     pers = re.findall(r"^%PER \d+\.\d\d \[ \d+ / \d+, \d+ ins, \d+ del, \d+ sub \]$", done.stdout, re.MULTILINE)
     assert len(pers) == 2
@@ -94,8 +103,9 @@ def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace):
     assert [path.name for path, time in before.items() if path.stat().st_mtime_ns != time] == []
 
 
+@pytest.mark.usefixtures("first_run")
 def test_the_findings_are_a_table_of_means_over_seeds(workplace, tmp_path):
-    """A copy of the recipe with one small network, on the data of the test above."""
+    """A copy of the recipe with one small network, on the data of the first run."""
     for folder in ("tools", "recipes/speechocean762"):
         (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.sh"):
