@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from asrkit.corpora.farsdat import FarsdatOptions as FarsdatOptions
     from asrkit.corpora.own import OwnOptions as OwnOptions
     from asrkit.errors import AsrkitError as AsrkitError
+    from asrkit.features.config import FeatureConfig as FeatureConfig
+    from asrkit.features.mfcc import FeatureExtractor as FeatureExtractor
     from asrkit.inference.recognizer import Recognizer as Recognizer
     from asrkit.inference.recognizer import load_recognizer as load_recognizer
     from asrkit.scoring.boundaries import BoundaryResult as BoundaryResult
     from asrkit.scoring.protocols import PROTOCOLS as PROTOCOLS
     from asrkit.scoring.protocols import Protocol as Protocol
+    from asrkit.stages.extraction import Extraction as Extraction
+    from asrkit.stages.extraction import extract as extract
     from asrkit.stages.lm_training import LmConfig as LmConfig
     from asrkit.stages.lm_training import LmTraining as LmTraining
     from asrkit.stages.lm_training import train_lm as train_lm
@@ -55,9 +59,12 @@ _NAMES = {
     "asrkit.corpora.farsdat": ["FarsdatOptions"],
     "asrkit.corpora.own": ["OwnOptions"],
     "asrkit.errors": ["AsrkitError"],
+    "asrkit.features.config": ["FeatureConfig"],
+    "asrkit.features.mfcc": ["FeatureExtractor"],
     "asrkit.inference.recognizer": ["Recognizer", "load_recognizer"],
     "asrkit.scoring.boundaries": ["BoundaryResult"],
     "asrkit.scoring.protocols": ["PROTOCOLS", "Protocol"],
+    "asrkit.stages.extraction": ["Extraction", "extract"],
     "asrkit.stages.lm_training": ["LmConfig", "LmTraining", "train_lm"],
     "asrkit.stages.preparation": [
         "Preparation",

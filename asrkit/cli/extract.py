@@ -9,7 +9,6 @@ from pathlib import Path
 
 from asrkit.audio import AudioAccess
 from asrkit.cli.options import add_audio_options, add_channel, add_config, add_force, add_nj
-from asrkit.errors import AsrkitError, raise_if_any
 from asrkit.features.backends import BACKENDS
 
 
@@ -32,27 +31,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from asrkit.config.experiment_config import ExperimentConfig
     from asrkit.config.yaml_config import load_config
-    from asrkit.features.extract import extract_data_dir
+    from asrkit.stages.extraction import extract
 
     # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
     features = load_config(args.config, ExperimentConfig, args.overrides).features
     if args.backend is not None:
         features = replace(features, backend=args.backend)
-    audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
-    faults: list[str] = []
-    for data_dir in args.data_dirs:
-        try:
-            made = extract_data_dir(
-                data_dir,
-                features,
-                num_jobs=args.nj,
-                audio=audio,
-                force=args.force,
-            )
-        except AsrkitError as error:
-            faults.append(str(error))
-            continue
-        if not made:
-            print(f"{data_dir}: features are up to date", file=sys.stderr)
-    raise_if_any(faults, AsrkitError)
+    access = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
+    extract(args.data_dirs, features, access=access, num_jobs=args.nj, force=args.force, report=_report)
     return 0
+
+
+def _report(data_dir: Path, is_new: bool) -> None:
+    if not is_new:
+        print(f"{data_dir}: features are up to date", file=sys.stderr)

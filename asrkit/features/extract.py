@@ -110,19 +110,28 @@ class _Extract:
             return _one_line(error, source)
 
     def _compute(self, batch: tuple[_Source, ...], waveforms: list[Waveform | str]) -> list[np.ndarray | str]:
-        good = [index for index, waveform in enumerate(waveforms) if isinstance(waveform, Waveform)]
-        results: list[np.ndarray | str | Waveform] = list(waveforms)
+        """Features, or what is wrong; of `waveforms` that could not be loaded that is known already."""
+        loaded = [
+            (source, waveform)
+            for source, waveform in zip(batch, waveforms, strict=True)
+            if isinstance(waveform, Waveform)
+        ]
+        results = iter(self._compute_loaded(loaded))
+        return [waveform if isinstance(waveform, str) else next(results) for waveform in waveforms]
+
+    def _compute_loaded(self, loaded: list[tuple[_Source, Waveform]]) -> list[np.ndarray | str]:
         try:
-            all_feats = self.extractor.batch([waveforms[i] for i in good], [batch[i].utt_id for i in good])
-            for index, feats in zip(good, all_feats, strict=True):
-                results[index] = feats
+            return [
+                *self.extractor.batch([waveform for _, waveform in loaded], [source.utt_id for source, _ in loaded])
+            ]
         except AsrkitError:  # one by one, to find out which
-            for index in good:
-                try:
-                    results[index] = self.extractor(waveforms[index], batch[index].utt_id)
-                except AsrkitError as error:
-                    results[index] = _one_line(error, batch[index])
-        return results
+            return [self._compute_one(source, waveform) for source, waveform in loaded]
+
+    def _compute_one(self, source: _Source, waveform: Waveform) -> np.ndarray | str:
+        try:
+            return self.extractor(waveform, source.utt_id)
+        except AsrkitError as error:
+            return _one_line(error, source)
 
 
 def _one_line(error: AsrkitError, source: _Source) -> str:
