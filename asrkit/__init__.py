@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asrkit.audio import read_audio as read_audio
     from asrkit.audio.access import AudioAccess as AudioAccess
     from asrkit.config.experiment_config import ExperimentConfig as ExperimentConfig
     from asrkit.config.experiment_config import load_config as load_config
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 
 # Module -> the public names in it: the imports above, when the program runs.
 _NAMES = {
+    "asrkit.audio": ["read_audio"],
     "asrkit.audio.access": ["AudioAccess"],
     "asrkit.config.experiment_config": ["ExperimentConfig", "load_config"],
     "asrkit.corpora.farsdat": ["FarsdatOptions"],
