@@ -31,6 +31,7 @@ from asrkit.features.pipeline import full_features
 from asrkit.io.scp import read_table, write_table
 from asrkit.types import Waveform
 from tests.bench import interleave, print_versions
+from tests.shared import SHARED
 
 CONFIG = FeatureConfig(cmvn="utterance")
 RATE = CONFIG.sample_rate
@@ -51,8 +52,7 @@ def make_speech(seconds: float, seed: int) -> np.ndarray:
 
 def load_speech(num_utts: int) -> tuple[str, list[np.ndarray]]:
     """A description, and utterances (num_samples,) float32 on the int16 scale."""
-    shared = Path(os.environ.get("ASRKIT_SHARED") or Path(__file__).parents[2] / "../shared")
-    corpus = shared / "data" / "speechocean762"
+    corpus = SHARED / "data" / "speechocean762"
     if not (corpus / "train" / "wav.scp").is_file():
         rng = np.random.default_rng(0)
         return "generated", [make_speech(rng.uniform(1.5, 7), seed) for seed in range(num_utts)]

@@ -2,13 +2,11 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from farsdat_tree import make_tree
+from tests.farsdat_tree import make_tree
 
 ROOT = Path(__file__).parents[2]
 FEATURES = "features: {frame_length_ms: 16, frame_shift_ms: 8}\n"

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from asrkit.lang.tokens import TokenTable
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from timit_tree import LAYOUTS, NLTK, files_of, make_tree
+from tests.timit_tree import LAYOUTS, NLTK, files_of, make_tree
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,8 +1,5 @@
 """Static features against kaldi-native-fbank (Kaldi's C++ code) and against Kaldi's definitions in double precision."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,6 +9,7 @@ from asrkit.features.mel import mel_filters
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.types import Waveform
 from tests.backends import extractor_or_skip
+from tests.shared import shared_or_skip
 
 knf = pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed")
 
@@ -168,10 +166,7 @@ def test_static_features(settings: dict, backend: str) -> None:
 @pytest.fixture(scope="module")
 def speech() -> dict[int, list[Waveform]]:
     """Recorded speech by sampling rate. Its energy lies far apart over frequency: single precision shows there."""
-    shared = Path(os.environ.get("ASRKIT_SHARED") or Path(__file__).parents[2] / "../shared")
-    corpus = shared / "data" / "speechocean762"
-    if not corpus.is_dir():
-        pytest.skip(f"{corpus}: not found; set ASRKIT_SHARED to the directory that holds data/speechocean762")
+    corpus = shared_or_skip("data/speechocean762")
     lines = sorted((corpus / "train" / "wav.scp").read_text(encoding="utf-8").split("\n"))
     entries = [line.split()[1] for line in lines if line][::40][:30]
     waveforms = [AudioAccess(corpus).load(entry) for entry in entries]

@@ -3,7 +3,6 @@
 import io
 import os
 import struct
-from pathlib import Path
 
 import kaldi_native_io
 import numpy as np
@@ -12,6 +11,7 @@ import soundfile
 
 from asrkit.audio import AudioAccess, audio_duration, open_audio, read_audio, sndfile, source
 from asrkit.errors import AudioError
+from tests.shared import shared_or_skip
 
 RATE = 16000
 
@@ -468,10 +468,8 @@ def test_long_files_are_decoded_as_in_one_go(tmp_path, container, subtype):
 
 def test_opus_of_a_corpus():
     """Opus is coded at 48 kHz; the files' last granule gives their length independently of libsndfile."""
-    shared = Path(os.environ.get("ASRKIT_SHARED", Path(__file__).parents[3] / "../shared"))
-    files = sorted((shared / "data/speechocean762/WAVE").glob("SPEAKER00*/*.opus"))[:40]
-    if not files:
-        pytest.skip(f"no speechocean762 below {shared}: set ASRKIT_SHARED")
+    files = sorted(shared_or_skip("data/speechocean762/WAVE").glob("SPEAKER00*/*.opus"))[:40]
+    assert files
     for path in files:
         content = path.read_bytes()
         granule = struct.unpack_from("<q", content, content.rindex(b"OggS") + 6)[0]

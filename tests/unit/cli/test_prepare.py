@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +13,7 @@ from asrkit.corpora import mini, speechocean762
 from asrkit.lang.phone_map import TIMIT_48, TIMIT_61
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages.validation import validate
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from timit_tree import LAYOUTS, NLTK, files_of, make_tree
+from tests.timit_tree import LAYOUTS, NLTK, files_of, make_tree
 
 
 @pytest.fixture

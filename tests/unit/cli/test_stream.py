@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,7 @@ from asrkit.cli.stream import paced, raw_samples
 from asrkit.errors import AudioError
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.stream import StreamingRecognizer
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from loud_model import RATE, loud_model, loud_speech
+from tests.loud_model import RATE, loud_model, loud_speech
 
 PAUSE = np.zeros(RATE // 2, np.float32)
 SAMPLES = np.concatenate([PAUSE, loud_speech(), PAUSE, PAUSE, loud_speech(), PAUSE])

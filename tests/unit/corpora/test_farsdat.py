@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +16,9 @@ from asrkit.formats.data_dir import load_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages.validation import validate
 from asrkit.types import Utterance
+from tests.farsdat_tree import PHONES_OF, SENTENCES, make_tree
+from tests.shared import shared_or_skip
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from farsdat_tree import PHONES_OF, SENTENCES, make_tree
-
-SHARED = Path(os.environ.get("ASRKIT_SHARED") or Path(__file__).parents[3] / "../shared")
 DOCS = Path(__file__).parents[3] / "docs" / "farsdat.md"
 
 # Closure, release, and the phoneme that the two are in the end.
@@ -386,10 +382,7 @@ def test_the_published_sentences_are_the_eight_smallest_numbers_of_speakers_from
 
 @pytest.mark.parametrize("published", [False, True])
 def test_the_public_lists_divide_304_speakers_into_224_50_and_30(published):
-    directory = SHARED / "data" / "farsdat"
-    if not directory.is_dir():
-        pytest.skip("no speaker lists beside the project; ASRKIT_SHARED names where they are")
-    lists = farsdat.read_speaker_lists(directory)
+    lists = farsdat.read_speaker_lists(shared_or_skip("data/farsdat"))
     assert {name: len(speakers) for name, speakers in lists.items()} == {"train": 224, "dev": 50, "test": 30}
     assert set.union(*lists.values()) == set(range(1, 305))
     # Sentences of one's own, but for the two that everybody reads.

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 
 from asrkit.corpora import speechocean762
 from asrkit.errors import DataError
+from tests.shared import shared_or_skip
 
 TEXT = {"GOOD MORNING": ("G_B UH1_I D_E", "M_B AO0_I R_I N_I IH0_I NG_E"), "A": ("AH0_S",)}
-SHARED = Path(os.environ.get("ASRKIT_SHARED") or Path(__file__).parents[3] / "../shared")
 
 
 def make_part(root, part, speakers, ending=".WAV"):
@@ -134,10 +131,7 @@ def test_a_directory_without_the_corpus_is_one_plain_fault(tmp_path):
 
 
 def test_the_copy_has_the_known_counts():
-    copy = SHARED / "data" / "speechocean762"
-    if not copy.is_dir():
-        pytest.skip("no copy of speechocean762 beside the project; ASRKIT_SHARED names where one is")
-    sets = speechocean762.read_corpus(copy)
+    sets = speechocean762.read_corpus(shared_or_skip("data/speechocean762"))
     counts = {name: (len({utt.spk_id for utt in utts}), len(utts)) for name, utts in sets.items()}
     assert counts["train"] == (112, 2240) and counts["dev"] == (13, 260)
     assert counts["test"] in ((25, 500), (125, 2500))

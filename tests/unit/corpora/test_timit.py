@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ import pytest
 from asrkit.corpora.timit import CORE_TEST_SPEAKERS, DEV_SPEAKERS, read_corpus
 from asrkit.errors import DataError
 from asrkit.types import PhoneTime
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from timit_tree import (
+from tests.shared import shared_or_skip
+from tests.timit_tree import (
     LAYOUTS,
     NLTK,
     SENTENCES,
@@ -131,10 +129,12 @@ def test_speaker_lists():
     assert not set(CORE_TEST_SPEAKERS) & set(DEV_SPEAKERS)
     # Two men and a woman from each of eight dialect regions.
     assert sum(spk.startswith("m") for spk in CORE_TEST_SPEAKERS) == 16
-    facts = Path(__file__).parents[3] / "../shared/docs/corpora.md"
-    if facts.exists():
-        words = set(re.findall(r"\b[mf][a-z]{3}\d\b", facts.read_text().partition("## FarsDat")[0]))
-        assert words >= {*CORE_TEST_SPEAKERS, *DEV_SPEAKERS}
+
+
+def test_the_speaker_lists_are_those_of_the_facts_about_the_corpus():
+    facts = shared_or_skip("docs/corpora.md").read_text()
+    words = set(re.findall(r"\b[mf][a-z]{3}\d\b", facts.partition("## FarsDat")[0]))
+    assert words >= {*CORE_TEST_SPEAKERS, *DEV_SPEAKERS}
 
 
 def test_a_complete_copy_has_the_standard_counts_and_a_partial_one_says_what_is_missing(tmp_path):

@@ -1,9 +1,7 @@
 """Streams against transcribe, which sees the whole: networks with random weights, whose outputs are made to vary."""
 
 import itertools
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,9 +23,7 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
 from asrkit.models.config import ModelConfig
 from asrkit.types import Waveform
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from loud_model import loud_model, loud_speech
+from tests.loud_model import loud_model, loud_speech
 
 RATE = 16000
 PHONES = ["sil", "a", "e", "o", "s"]

@@ -1,8 +1,5 @@
 """TIMIT's foldings against the given table, and by properties that a wrong entry breaks."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from asrkit.errors import DataError
@@ -16,6 +13,7 @@ from asrkit.lang.phone_map import (
     TIMIT_TO_39,
     PhoneMap,
 )
+from tests.shared import shared_or_skip
 
 
 def test_sizes():
@@ -56,10 +54,7 @@ def test_unknown_symbols_are_all_named():
 
 
 def test_agrees_with_the_given_table():
-    shared = Path(os.environ.get("ASRKIT_SHARED") or Path(__file__).parents[3] / "../shared")
-    path = shared / "data" / "timit" / "phones-61-48-39.tsv"
-    if not path.is_file():
-        pytest.skip(f"{path}: not found; set ASRKIT_SHARED to the directory that holds data/timit")
+    path = shared_or_skip("data/timit/phones-61-48-39.tsv")
     rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     rows = [[None if phone == "-" else phone for phone in row] for row in rows]
     assert {finest: middle for finest, middle, _ in rows} == dict(TIMIT_61_TO_48.table)

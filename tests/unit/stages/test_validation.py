@@ -1,9 +1,7 @@
 """`asrkit validate`: a good directory passes, and each kind of fault is found with its file and line, all at once."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from asrkit.io.ark import ArkWriter
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages.validation import validate
 from asrkit.types import PhoneTime, Utterance
+from tests.shared import shared_or_skip
 
 RATE = 8000
 
@@ -269,9 +268,6 @@ def test_loads_no_torch(data):
 
 @pytest.mark.parametrize(("part", "num_utts", "num_speakers"), [("train", 2500, 125), ("test", 500, 25)])
 def test_speechocean762_as_downloaded(part, num_utts, num_speakers, capsys):
-    shared = Path(os.environ.get("ASRKIT_SHARED", Path(__file__).parents[3] / "../shared"))
-    corpus = shared / "data/speechocean762"
-    if not corpus.is_dir():
-        pytest.skip(f"no speechocean762 below {shared}: set ASRKIT_SHARED")
+    corpus = shared_or_skip("data/speechocean762")
     assert main(["validate", str(corpus / part), "--audio-root", str(corpus)]) == 0
     assert f": {num_utts} utterances, {num_speakers} speakers, " in capsys.readouterr().out
