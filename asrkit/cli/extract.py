@@ -29,12 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from asrkit.config.experiment_config import ExperimentConfig
-    from asrkit.config.yaml_config import load_config
+    from asrkit.config.experiment_config import load_config
     from asrkit.stages.extraction import extract
 
     # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
-    features = load_config(args.config, ExperimentConfig, args.overrides).features
+    features = load_config(args.config, args.overrides).features
     if args.backend is not None:
         features = replace(features, backend=args.backend)
     access = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
