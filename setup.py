@@ -1,5 +1,7 @@
 """The optional C extension modules; everything else about the package stands in setup.cfg."""
 
+from glob import glob
+
 from setuptools import Extension, setup
 
 # Results must not depend on the compiler's taste: multiplications and additions are fused only in the feature
@@ -17,7 +19,7 @@ setup(
         Extension(
             f"asrkit._native.{name}",
             [f"asrkit/_native/{name}.c"],
-            depends=["asrkit/_native/common.h", "asrkit/_native/builds.h"],
+            depends=sorted(glob("asrkit/_native/*.h")),
             extra_compile_args=[*FLAGS, *flags],
             optional=True,
         )

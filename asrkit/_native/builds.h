@@ -1,28 +1,28 @@
 /* Compiles a kernel's loops for a baseline CPU and for AVX2, and chooses when the module is loaded.
  *
- * The file of the kernel NAME has its loops at the end and includes itself through this file:
+ * The kernel NAME has its loops in a file of their own, NAME_loops.h, and includes it through this file:
  *
- *     #ifndef BUILD
  *     #include "common.h"
  *     ... types and tables that the loops use ...
- *     #define KERNEL_FILE "NAME.c"
+ *     #define KERNEL_LOOPS "NAME_loops.h"
  *     #include "builds.h"
  *     ... the module's functions, which call PICK(search)(...), and its Py_mod_exec slot choose_build ...
- *     #else
- *     static void BUILD(search)(...) { ... the loops; the helpers they call are all named BUILD(x) too ... }
- *     #endif
+ *
+ * In NAME_loops.h, which has no include guard, all that has a name is called BUILD(x), helpers too:
+ *
+ *     static void BUILD(search)(...) { ... }
  *
  * BUILD(search) is search_baseline in the first pass, compiled for the CPUs that the compiler targets by itself, and
  * search_avx2 in the second, x86 only, compiled with AVX2 and FMA. The same vector code serves NEON and SSE: GCC and
  * Clang split vectors that are wider than the machine's. GCC does so function by function before it inlines any,
- * so that every function that handles vectors belongs in the part that is compiled twice.
+ * so that every function that handles vectors belongs in the loops' file.
  */
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
 #define BUILD(name) JOIN(name, _baseline)
 #define VECTOR_BYTES 16
-#include KERNEL_FILE
+#include KERNEL_LOOPS
 #undef BUILD
 #undef VECTOR_BYTES
 
@@ -35,7 +35,7 @@
 #endif
 #define BUILD(name) JOIN(name, _avx2)
 #define VECTOR_BYTES 32
-#include KERNEL_FILE
+#include KERNEL_LOOPS
 #undef BUILD
 #undef VECTOR_BYTES
 #if defined(__clang__)

@@ -11,15 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Vectors of 32 bytes. The `u` types have no alignment: dereference pointers to them to load and store. */
+/* Vectors of 32 bytes. The `u` type has no alignment: dereference pointers to it to load and store. */
 typedef float f32x8 __attribute__((vector_size(32)));
-typedef double f64x4 __attribute__((vector_size(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
-typedef int64_t i64x4 __attribute__((vector_size(32)));
 typedef float f32x8u __attribute__((vector_size(32), aligned(4), may_alias));
-typedef double f64x4u __attribute__((vector_size(32), aligned(8), may_alias));
-typedef int32_t i32x8u __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int64_t i64x4u __attribute__((vector_size(32), aligned(8), may_alias));
 
 /* Fill `view` with the C-contiguous array `object` of `ndim` dimensions, whose elements are of one of the struct
  * codes `kinds` ("f" float32, "d" float64, "q" int64, "i" int32, "B" uint8). Release it after success (0) only. */
@@ -35,6 +30,32 @@ static int get_array(PyObject *object, Py_buffer *view, const char *kinds, int n
                  view->ndim, format, ndim, kinds);
     PyBuffer_Release(view);
     return -1;
+}
+
+/* An array that a function takes: first what it has to be, as for get_array, then what it is. */
+typedef struct {
+    const char *name, *kinds;
+    int ndim;
+    bool is_written, may_be_none;
+    Py_buffer view; /* its `buf` is NULL for None */
+} Array;
+
+static inline bool is_given(const Array *array) { return array->view.obj != NULL; }
+
+/* To be called for every array once PyArg_ParseTuple has succeeded. */
+static inline void release_array(Array *array) { PyBuffer_Release(&array->view); /* nothing for None */ }
+
+/* A converter for PyArg_ParseTuple's O&, to an Array whose first members are set. Where a later argument is wrong,
+ * PyArg_ParseTuple calls it again, with NULL, to release the array. */
+static inline int take_array(PyObject *object, void *address) {
+    Array *array = address;
+    if (object == NULL) {
+        release_array(array);
+        return 1;
+    }
+    if (object == Py_None && array->may_be_none) return 1;
+    if (get_array(object, &array->view, array->kinds, array->ndim, array->is_written, array->name) < 0) return 0;
+    return Py_CLEANUP_SUPPORTED;
 }
 
 #endif
