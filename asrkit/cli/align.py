@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from asrkit.inference.recognizer import load_recognizer  # takes some tenths of a second
 
     recognizer = load_recognizer(args.model)
-    known = recognizer.decoder.tokens
+    known = recognizer.tokens
     if args.optional_silence is not None and args.optional_silence not in known:
         raise ConfigError(
             f"--optional-silence {args.optional_silence}: the model does not have it; it has {' '.join(known.phones)}"

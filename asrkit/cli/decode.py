@@ -14,14 +14,16 @@ import numpy as np
 
 from asrkit.cli.options import add_force, add_nj, finite_float, positive_int
 from asrkit.config.yaml_config import dump_config
-from asrkit.decoding.decoder import Decoder
-from asrkit.decoding.methods import SEARCHES
-from asrkit.decoding.search import BeamResult
+from asrkit.decoding.methods import SEARCHES, make_search
+from asrkit.decoding.search import BeamResult, Search
 from asrkit.errors import ConfigError, DataError, location, raise_if_any
 from asrkit.features.cmvn import NORMALIZATIONS
 from asrkit.features.pipeline import FeatureLoader, feats_identity
 from asrkit.formats.outputs import write_ctm
-from asrkit.inference.onnx_model import frame_clock
+from asrkit.inference.frame_clock import frame_clock
+from asrkit.inference.hypothesis import add_times, make_hypothesis
+from asrkit.inference.model import Outputs
+from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import write_table
@@ -88,14 +90,12 @@ def run(args: argparse.Namespace) -> int:
     names = ("method", "beam", "lm_weight", "insertion_bonus", "blank_penalty")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = replace(experiment.config.decoding, **given)
-    decoder = Decoder(
-        experiment.tokens, config, experiment.lm_automaton, frame_clock(features, model), experiment.calibration
-    )
-    if (args.nbest or 1) > decoder.search.max_results:
+    search = make_search(config, experiment.lm_automaton)
+    if (args.nbest or 1) > search.max_results:
         raise ConfigError(f"--nbest {args.nbest}: {config.method} search keeps fewer; give --method beam --beam N")
-    if unused := given.keys() - decoder.search.settings - {"method"}:
+    if unused := given.keys() - search.settings - {"method"}:
         options = " ".join(f"--{name.replace('_', '-')}" for name in names if name in unused)
-        other = next(name for name, search in SEARCHES.items() if unused & search.settings)
+        other = next(name for name, method in SEARCHES.items() if unused & method.settings)
         raise ConfigError(
             f"{options}: {config.method} search has no such setting; leave it out or give --method {other}"
         )
@@ -112,15 +112,16 @@ def run(args: argparse.Namespace) -> int:
         write_stamp(log_prob_stamp, log_prob_inputs)
 
     stored = ArkReader(log_prob_dir / "log_probs.scp")
-    search = _SearchStored(decoder, stored, args.nbest or 1)
-    found = dict(zip(stored, map_ordered(search, list(stored), args.nj, description="decoding"), strict=True))
-    decode = decoder.tokens.decode
+    search_stored = _SearchStored(search, stored, args.nbest or 1)
+    found = dict(zip(stored, map_ordered(search_stored, list(stored), args.nj, description="decoding"), strict=True))
+    decode = experiment.tokens.decode
     if args.nbest:
         with atomic_write(nbest) as stream:
             for utt_id, results in found.items():
                 stream.writelines(_nbest_lines(utt_id, results, decode))
     if args.ctm:
-        times = _TimeFound(decoder, stored, feats, {utt_id: results[0] for utt_id, results in found.items()})
+        timer = PhoneTimer(experiment.tokens, frame_clock(features, model), search.scorer, experiment.calibration)
+        times = _TimeFound(timer, stored, feats, {utt_id: results[0] for utt_id, results in found.items()})
         write_ctm(ctm, map_ordered(times, list(stored), args.nj, description="times"))
     dump_config(config, args.out / "decoding.yaml")
     write_table(hyp, {utt_id: " ".join(decode(results[0].tokens)) for utt_id, results in found.items()})
@@ -176,27 +177,31 @@ def _write_log_probs(model: TorchModel, feats: FeatureLoader, out: Path, batch_s
 
 @dataclass(frozen=True)
 class _SearchStored:
-    """A decoder with the archive it reads from, for worker processes."""
+    """A search with the archive it reads from, for worker processes."""
 
-    decoder: Decoder
+    search: Search
     stored: ArkReader
     num_best: int
 
     def __call__(self, utt_id: str) -> list[BeamResult]:
-        return self.decoder.search.decode(self.stored[utt_id], self.num_best)
+        return self.search.decode(self.stored[utt_id], self.num_best)
 
 
 @dataclass(frozen=True)
 class _TimeFound:
     """The same, with features and what was found, for times and confidences."""
 
-    decoder: Decoder
+    timer: PhoneTimer
     stored: ArkReader
     feats: Mapping[str, np.ndarray]
     found: Mapping[str, BeamResult]
 
     def __call__(self, utt_id: str) -> Hypothesis:
-        return self.decoder.timed(utt_id, self.found[utt_id], self.stored[utt_id], self.feats[utt_id])
+        best, feats = self.found[utt_id], self.feats[utt_id]
+        outputs = Outputs(self.stored[utt_id], None)
+        timed = self.timer.time(outputs, feats, best.tokens, Stretch(utt_id, len(feats)))
+        hypothesis = make_hypothesis(utt_id, self.timer.tokens, [best])
+        return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
 
 def _nbest_lines(utt_id: str, results: list[BeamResult], decode: Callable[..., tuple[str, ...]]) -> Iterator[str]:

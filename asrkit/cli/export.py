@@ -105,10 +105,11 @@ def _stored(feats: FeatureLoader, description: str | None = None) -> Iterator[Ut
 def _score(model: OnnxModel, feats: FeatureLoader, data_dir: Path, name: str) -> PerResult:
     from asrkit.inference.recognizer import Recognizer
 
-    decoder = Recognizer(model).decoder
+    search = Recognizer(model).search
     refs = read_references(data_dir / "text")
     log_probs = (model.log_probs(*utterance) for utterance in _stored(feats, f"decoding, {name}"))
-    hyps = {utt_id: decoder(utt_id, found).phones for utt_id, found in zip(feats, log_probs, strict=True)}
+    best = (search.decode(each)[0].tokens for each in log_probs)
+    hyps = {utt_id: model.tokens.decode(tokens) for utt_id, tokens in zip(feats, best, strict=True)}
     return score(refs, hyps, ref_name=str(data_dir / "text"), hyp_name="what was recognised")
 
 

@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     if args.realtime and not is_file:
         raise ConfigError("--realtime: is for files; standard input and microphones have their own pace")
 
-    from asrkit.inference.recognizer import load_recognizer  # takes some tenths of a second
+    from asrkit.inference.recognizer import load_model  # takes some tenths of a second
     from asrkit.inference.stream import StreamingRecognizer
 
-    model = load_recognizer(args.model).model
+    model = load_model(args.model)
     if is_file:
         with open_audio(args.input, channel=args.channel) as audio:
             stream = StreamingRecognizer(

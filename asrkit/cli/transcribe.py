@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
         decoding = replace(decoding, lm_weight=0.0) if args.no_lm else decoding
         decoding = replace(decoding, method="beam", beam=args.beam) if args.beam else decoding
         recognizer = Recognizer(recognizer.model, decoding)
-    if args.nbest > recognizer.decoder.search.max_results:
+    if args.nbest > recognizer.search.max_results:
         raise ConfigError(f"--nbest {args.nbest}: the {decoding.method} search keeps fewer; give --beam {args.nbest}")
-    phones = recognizer.decoder.tokens.phones
+    phones = recognizer.tokens.phones
     quiet = frozenset(silences(phones))
     ipa = ipa_table(set(phones) - quiet) if args.ipa else {}
 

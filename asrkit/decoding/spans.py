@@ -18,62 +18,10 @@ from itertools import pairwise
 import numpy as np
 
 from asrkit.decoding.forced_align import AlignedTokens, forced_align
-from asrkit.types import PhoneTime
 
 _REACH_S = 0.3  # how far from the middle of its peak a phone other than silence may reach
 _EDGE_S = 0.06  # a peak so near to the audio's edge leaves no room for anything else there
 _CHANGE_WEIGHT = 12.0  # nats of a frame-wise head that weigh as much as the features' variance in one frame
-
-
-@dataclass(frozen=True)
-class FrameClock:
-    """When the frames are, and which of them the network's steps stand for.
-
-    Frame t stands for the `shift` seconds from `start + t * shift` on; step k for frame `middle + k * skip`.
-    """
-
-    shift: float
-    start: float
-    skip: int
-    middle: float
-
-    def phone_times(
-        self,
-        phones: Sequence[str],
-        starts: np.ndarray,
-        ends: np.ndarray,
-        num_frames: int,
-        duration: float | None = None,
-    ) -> tuple[PhoneTime, ...]:
-        """Spans in frames as seconds; the first and the last frame's share goes to the edge of the audio.
-
-        Without a `duration` the audio is as long as the frames need.
-        """
-        duration = num_frames * self.shift + 2 * self.start if duration is None else duration
-        bounds = np.clip(self.start + self.shift * np.stack([starts, ends]), 0.0, duration)
-        bounds[0][starts == 0] = 0.0
-        bounds[1][ends == num_frames] = duration
-        return tuple(PhoneTime(*row) for row in zip(phones, *bounds.tolist(), strict=True))
-
-    def spans(
-        self,
-        feats: np.ndarray,
-        log_probs: np.ndarray,
-        aligned: AlignedTokens,
-        silences: Collection[int],
-        frame_log_probs: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """First frame of each aligned token and the frame after its last, both (U,).
-
-        `feats` (T, D) full features, `log_probs` (T', V) of the steps or of the frames, which is told by their
-        number. `silences`: ids of the tokens that may be of any length. `frame_log_probs` (T, V - 1) are those of a
-        frame-wise head, whose class p is token p + 1. Neighbours touch, except that pauses which no token stands for
-        belong to none.
-        """
-        skip, middle = (1, 0.0) if len(log_probs) == len(feats) else (self.skip, self.middle)
-        frames = peak_frames(log_probs, aligned, len(feats), skip, middle)
-        peaks = Peaks(frames, aligned.tokens, np.isin(aligned.tokens, list(silences)))
-        return split_between(feats, peaks, Reach.in_frames(self.shift), frame_log_probs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +70,7 @@ def peak_frames(log_probs: np.ndarray, aligned: AlignedTokens, num_frames: int, 
 def split_between(
     feats: np.ndarray, peaks: Peaks, reach: Reach, frame_log_probs: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends (U,) in frames of tokens with these peaks; see FrameClock.spans.
+    """Starts and ends (U,) in frames of tokens with these peaks; see inference/phone_timer.py.
 
     A token other than silence reaches at most `reach.far` frames from its peak where that is not next to another
     token's reach, and up to the audio's edge when its peak is less than `reach.edge` frames away.

@@ -1,4 +1,4 @@
-"""Exported models (asrkit/export.py) on onnxruntime: log-probabilities and all that decoding needs, without PyTorch.
+"""Exported models (export.py) on onnxruntime: log-probabilities and all that decoding needs, without PyTorch.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -7,33 +7,29 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.spans import FrameClock
 from asrkit.errors import AsrkitError, ConfigError, ModelError, location
 from asrkit.features.cmvn import Normalizer, check_stats
 from asrkit.features.config import FeatureConfig
+from asrkit.inference.model import Outputs, join_phases
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import LmAutomaton
 from asrkit.models.config import ModelConfig
 from asrkit.models.frontends import FRONT_ENDS
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 FORMAT = 1
 States = Mapping[str, np.ndarray]  # of each recurrent layer, by the graph's names
-
-
-class Outputs(NamedTuple):
-    """What the heads give for some steps. `frame_log_probs` is None for a model without a frame-wise head."""
-
-    log_probs: np.ndarray  # (T', V) float32; of a model without CTC those of the frames, with a blank of probability 0
-    frame_log_probs: np.ndarray | None  # (T', V - 1) float32: class p is token p + 1
 
 
 class OnnxModel:
@@ -51,27 +47,9 @@ class OnnxModel:
         Raises:
             ModelError: it is missing, damaged, of another version or not made by `asrkit export`.
         """
-        import onnxruntime  # here, so that those who need only the settings do not wait for it
-
         self._source, self._num_threads = source, num_threads
         name = "model" if isinstance(source, bytes) else str(source)
-        if not isinstance(source, bytes) and not Path(source).is_file():
-            raise ModelError(f"{location(name)}no such file; made by asrkit export")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # every utterance is of another length
-        options.log_severity_level = 4
-        try:
-            content = source if isinstance(source, bytes) else str(source)
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            properties = self._session.get_modelmeta().custom_metadata_map
-        except Exception as error:  # onnxruntime has a dozen, without a common base
-            reason = str(error).split("\n")[0]
-            raise ModelError(
-                f"{location(name)}not a model that onnxruntime can load ({reason}); export it again"
-            ) from None
+        self._session, properties = _open_session(source, num_threads, name)
         if "asrkit" not in properties:
             raise ModelError(f"{location(name)}no asrkit metadata; expected a file made by asrkit export")
         meta = json.loads(properties["asrkit"])
@@ -90,17 +68,13 @@ class OnnxModel:
         self.lm = _unpack_lm(properties["lm"]) if "lm" in properties else None
         self.bidirectional, self.stack, self.skip = self.config.bidirectional, self.config.stack, self.config.skip
         self.reach = self.features.delta_order * self.features.delta_window + FRONT_ENDS[self.config.frontend].reach
-        self._outputs = [found.name for found in self._session.get_outputs()]
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def __reduce__(self) -> tuple[object, ...]:
         return OnnxModel, (self._source, self._num_threads)
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
-        """Static features (T, D) of an utterance to log-probabilities (T', V) float32.
-
-        `stats` (2, D + 1): CMVN statistics of the speaker or of a longer recording. Without them a model with global
-        CMVN takes the training set's, any other the utterance's own. With running CMVN they are not looked at.
-        """
+        """As model.Model."""
         return self.step(self._normalized(static), stats=stats)[0].log_probs
 
     def step(
@@ -131,7 +105,7 @@ class OnnxModel:
         dim = self.features.num_static
         if static.ndim != 2 or static.shape[1] != dim or not len(static):
             raise ModelError(f"features of shape {static.shape}; the model expects (frames, {dim}), one frame or more")
-        feeds = {"static": np.require(static, np.float32, "CA"), **(states or {})}
+        feeds = {"static": np.require(static, np.float32, ["C", "A"]), **(states or {})}
         if stats is not None and self.features.normalization.is_fixed:
             feeds["stats"] = check_stats(stats, dim)
         if first:
@@ -143,13 +117,10 @@ class OnnxModel:
         return outputs, {name.removesuffix(".next"): state for name, state in found.items()}
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
-        """What the heads give for every frame, T in place of T': that of the step whose middle the frame is.
-
-        The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
-        """
+        """As model.Model."""
         static = self._normalized(static)
         phases = [self.step(static, stats=stats, first=-phase)[0] for phase in range(self.skip)]
-        return by_frame(phases, len(static), self.stack)
+        return join_phases(phases, len(static), self.stack)
 
     def _normalized(self, static: np.ndarray) -> np.ndarray:
         """The whole utterance as step takes it."""
@@ -160,6 +131,29 @@ class OnnxModel:
         """What one utterance's static features go through before `step`; None where the graph normalizes them."""
         mode = self.features.normalization
         return None if mode.is_fixed else mode.normalizer(self.global_cmvn)
+
+
+def _open_session(
+    source: str | Path | bytes, num_threads: int, name: str
+) -> tuple[onnxruntime.InferenceSession, Mapping[str, str]]:
+    """A session of onnxruntime and the file's metadata. Raises ModelError, naming `name`, for what it cannot load."""
+    import onnxruntime  # here, so that those who need only the settings do not wait for it
+
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise ModelError(f"{location(name)}no such file; made by asrkit export")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = False  # every utterance is of another length
+    options.log_severity_level = 4
+    try:
+        content = source if isinstance(source, bytes) else str(source)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return session, session.get_modelmeta().custom_metadata_map
+    except Exception as error:  # onnxruntime has a dozen, without a common base
+        reason = str(error).split("\n")[0]
+        raise ModelError(f"{location(name)}not a model that onnxruntime can load ({reason}); export it again") from None
 
 
 class OutputStream:
@@ -215,31 +209,10 @@ class OutputStream:
         return outputs
 
 
-def by_frame(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outputs:
-    """The outputs of each phase of frame skipping, T' steps each, to those of every frame, T in place of T'."""
-    skip = len(phases)
-    # In phase p, which begins p frames early, step k has its middle in frame middle + k * skip - p.
-    frames = np.arange(num_frames) - (stack - 1) // 2
-    steps = ((frames + skip - 1) // skip).clip(0, len(phases[0].log_probs) - 1)
-    heads = [None if head[0] is None else np.stack(head)[(-frames) % skip, steps] for head in zip(*phases, strict=True)]
-    return Outputs(*heads)
-
-
-def frame_clock(features: FeatureConfig, config: ModelConfig) -> FrameClock:
-    """When the frames of a model are."""
-    framing = features.framing
-    return FrameClock(
-        framing.shift_seconds,
-        start=framing.first_stretch_start,
-        skip=config.skip,
-        middle=(config.stack - 1) / 2,
-    )
-
-
 def pack_lm(automaton: LmAutomaton) -> str:
     """The arrays of a language model as text, which loads in milliseconds."""
     fields = {
-        name: [value.dtype.str, base64.b64encode(np.ascontiguousarray(value)).decode()]
+        name: [value.dtype.str, base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()]
         if isinstance(value, np.ndarray)
         else value
         for name, value in asdict(automaton).items()

@@ -6,7 +6,8 @@ Legend: T frames, D static features.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,15 +15,20 @@ import numpy as np
 
 from asrkit.audio import AudioStream, Channel, check_channel, open_audio, read_audio, resample
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.methods import make_search
 from asrkit.decoding.spans import align_frames
 from asrkit.errors import AudioError, DataError, ModelError, location
+from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
 from asrkit.inference.find_model import find_model
-from asrkit.inference.onnx_model import OnnxModel, frame_clock
-from asrkit.inference.windows import StaticFeatures, recognise
+from asrkit.inference.hypothesis import add_times, make_hypothesis
+from asrkit.inference.model import Model, Outputs
+from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.phone_time_stream import SETTLE
+from asrkit.inference.phone_timer import PhoneTimer, Stretch
+from asrkit.inference.windows import StaticFeatures, WindowedRecognizer
 from asrkit.io.stamp import file_digest
 from asrkit.types import Hypothesis, Waveform
 
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 Audio = str | Path | AudioStream | Waveform | np.ndarray
 
+SHORT = 1.5 * SETTLE  # seconds: in a recording of up to so many the search settles nothing, so it is done at once
 _MAX_FINE_CELLS = 2**28  # frames times phones up to which align looks at every frame
 
 
@@ -42,7 +49,7 @@ def load_recognizer(
 
     Args:
         model: an experiment directory, a file that `asrkit export` wrote, or the name of a recipe whose run left a
-            model (see model_path.find_model).
+            model (see find_model.find_model).
         decoding: in place of the search settings that the model was tuned to.
         device: "cuda" runs the network with PyTorch on a GPU, and needs an experiment directory.
         num_threads: how many the network uses within one utterance.
@@ -50,8 +57,14 @@ def load_recognizer(
     Raises:
         ModelError: there is no such model, it is not finished or damaged, or no GPU can be used.
     """
-    path = find_model(model)
-    return Recognizer(_open(path, num_threads) if device == "cpu" else _open_torch(path, device), decoding)
+    if device == "cpu":
+        return Recognizer(load_model(model, num_threads), decoding)
+    return Recognizer(_open_torch(find_model(model), device), decoding)
+
+
+def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
+    """A trained model on onnxruntime; arguments and errors are load_recognizer's."""
+    return _open(find_model(model), num_threads)
 
 
 class Recognizer:
@@ -59,17 +72,19 @@ class Recognizer:
 
     `model`: the network, with its settings and tokens. `features`: settings of the features, whose CMVN is per
     utterance where the model was trained with per-speaker CMVN, as audio comes without a speaker. `decoding`: settings
-    of the search. `extractor`, `decoder`: what computes static features, and finds phones in log-probabilities.
+    of the search. `extractor` computes static features, `search` finds phones in log-probabilities, and `timer` their
+    times.
     """
 
-    def __init__(self, model: OnnxModel | TorchModel, decoding: DecodingConfig | None = None):
+    def __init__(self, model: Model, decoding: DecodingConfig | None = None):
         """`decoding` takes the place of the model's own settings."""
         self.model = model
         self.features = model.features.with_normalization(model.features.normalization.without_speaker)
         self.extractor = FeatureExtractor(self.features)
-        clock = frame_clock(self.features, model.config)
+        self.tokens = model.tokens
         self.decoding = decoding or model.decoding
-        self.decoder = Decoder(model.tokens, self.decoding, model.lm, clock, calibration=model.calibration)
+        self.search = make_search(self.decoding, model.lm)
+        self.timer = PhoneTimer.for_model(model, self.search.scorer)
 
     @classmethod
     def load(cls, model: str | Path, decoding: DecodingConfig | None = None) -> Recognizer:
@@ -88,7 +103,7 @@ class Recognizer:
     ) -> Hypothesis:
         """Recognise one recording, with times and confidences unless they are not wanted.
 
-        Memory does not grow with the length of a file or AudioStream, but for the phones that are found (longform.py).
+        Memory does not grow with the length of a file or AudioStream, but for the phones that are found (windows.py).
 
         Args:
             audio: a file that read_audio can decode, an AudioStream, a Waveform, or samples (num_samples,) or
@@ -105,15 +120,36 @@ class Recognizer:
         if isinstance(audio, (str, Path)):
             with open_audio(audio, channel=channel) as stream:
                 return self.transcribe(stream, utt_id or str(audio), with_times=with_times, num_best=num_best)
-        utt_id = utt_id or getattr(audio, "name", "audio")
+        utt_id = utt_id or (audio.name if isinstance(audio, AudioStream) else "audio")
         if isinstance(audio, np.ndarray):
             audio = to_waveform(audio, sample_rate, channel, utt_id)
         rate = self.features.sample_rate
-        blocks = [resample(audio, rate).samples] if isinstance(audio, Waveform) else audio.blocks(rate)
-        with StaticFeatures(blocks, self.extractor, utt_id) as static:
-            return recognise(
-                self.model, self.decoder, static, audio.duration, utt_id, with_times=with_times, num_best=num_best
-            )
+        blocks = iter([resample(audio, rate).samples]) if isinstance(audio, Waveform) else audio.blocks(rate)
+        first, is_all = _read_ahead(blocks, round(SHORT * rate))
+        if is_all:
+            waveform = Waveform(np.concatenate(first), rate)
+            return self._transcribe_short(waveform, utt_id, audio.duration, with_times, num_best)
+        recognizer = WindowedRecognizer(self.model, self.search, self.timer)
+        with StaticFeatures(chain(first, blocks), self.extractor, utt_id) as static:
+            return recognizer.recognize(static, utt_id, audio.duration, with_times=with_times, num_best=num_best)
+
+    def _transcribe_short(
+        self, waveform: Waveform, utt_id: str, duration: float, with_times: bool, num_best: int
+    ) -> Hypothesis:
+        """Recognize all at once audio at the model's rate, whose original lasts `duration` seconds."""
+        static = self.extractor(waveform, utt_id)
+        stats = accumulate(static) if self.features.normalization.needs_whole_utterance else self.model.global_cmvn
+        log_probs = self.model.log_probs(static, stats)
+        results = self.search.decode(log_probs, max(num_best, 1))
+        hypothesis = make_hypothesis(utt_id, self.tokens, results, num_best)
+        if not with_times:
+            return hypothesis
+        frames = None
+        if self.model.config.heads.has_frames:
+            frames = self.model.outputs_by_frame(static, stats).frame_log_probs
+        stretch = Stretch(utt_id, len(static), duration)
+        timed = self.timer.time(Outputs(log_probs, frames), self._full_features(static), results[0].tokens, stretch)
+        return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
     def align(
         self,
@@ -141,27 +177,25 @@ class Recognizer:
             DataError: symbols that the model does not have, or more phones than there is room for.
         """
         utt_id, waveform, static = self._load(audio, utt_id, channel, sample_rate)
-        tokens, clock = self.decoder.tokens, self.decoder.clock
         if optional_silence is not None:
             phones = with_optional(phones, optional_silence)
-        unknown = sorted(set(phones) - set(tokens.phones))
+        unknown = sorted(set(phones) - set(self.tokens.phones))
         if unknown:
-            known = " ".join(tokens.phones)
+            known = " ".join(self.tokens.phones)
             raise DataError(f"{utt_id}: phones that the model does not have: {' '.join(unknown)}; it has {known}")
-        ids = np.array(tokens.encode(phones), dtype=np.int64)
-        optional = () if optional_silence is None else tokens.encode([optional_silence])
+        ids = np.array(self.tokens.encode(phones), dtype=np.int64)
+        optional = () if optional_silence is None else self.tokens.encode([optional_silence])
         fine = len(static) * len(ids) <= _MAX_FINE_CELLS
-        log_probs, by_frame = self.model.outputs_by_frame(static) if fine else (self.model.log_probs(static), None)
+        outputs = self.model.outputs_by_frame(static) if fine else Outputs(self.model.log_probs(static), None)
         if self.model.config.heads.has_ctc:
-            aligned = forced_align(log_probs, ids, optional=optional, utt_id=utt_id)
+            aligned = forced_align(outputs.log_probs, ids, optional=optional, utt_id=utt_id)
         else:
-            aligned = align_frames(log_probs[:, 1:], ids, optional, utt_id)
+            aligned = align_frames(outputs.log_probs[:, 1:], ids, optional, utt_id)
         aligned = aligned.without_passed_over()
-        spans = clock.spans(self._full_features(static), log_probs, aligned, self.decoder.silences, by_frame)
-        phones = tokens.decode(aligned.tokens)
-        times = clock.phone_times(phones, *spans, len(static), waveform.duration)
+        stretch = Stretch(utt_id, len(static), waveform.duration)
+        times = self.timer.times(outputs, self._full_features(static), aligned, stretch)
         confidences = tuple(np.exp(aligned.log_probs).tolist())
-        return Hypothesis(utt_id, phones, aligned.score, times, confidences)
+        return Hypothesis(utt_id, self.tokens.decode(aligned.tokens), aligned.score, times, confidences)
 
     def _load(
         self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None
@@ -207,10 +241,21 @@ def to_waveform(
 
 def with_optional(phones: Sequence[str], silence: str) -> tuple[str, ...]:
     """`phones` with one silence at either end and between any two, in place of those that were there."""
-    found = [silence]
+    result = [silence]
     for phone in phones:
-        found += () if phone == silence else (phone, silence)
-    return tuple(found)
+        result += () if phone == silence else (phone, silence)
+    return tuple(result)
+
+
+def _read_ahead(blocks: Iterator[np.ndarray], most: int) -> tuple[list[np.ndarray], bool]:
+    """The first blocks, up to the one that brings more than `most` samples; whether there are no more."""
+    taken, num_samples = [], 0
+    for block in blocks:
+        taken.append(block)
+        num_samples += len(block)
+        if num_samples > most:
+            return taken, False
+    return taken, True
 
 
 def _open(path: Path, num_threads: int) -> OnnxModel:

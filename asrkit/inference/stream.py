@@ -1,4 +1,4 @@
-"""Recognition of audio while it is being spoken, with unidirectional models; what is found is what longform.py finds.
+"""Recognition of audio while it is being spoken, with unidirectional models; what is found is what windows.py finds.
 
 Features, network and search go on from chunk to chunk, so that each step is computed once, as soon as the audio that it
 looks at is there. Results do not depend on the sizes of the chunks.
@@ -16,12 +16,14 @@ import numpy as np
 import soxr
 
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.decoder import Decoder
+from asrkit.decoding.methods import make_search
 from asrkit.errors import ConfigError
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.stream import StaticStream
-from asrkit.inference.onnx_model import OnnxModel, Outputs, OutputStream, frame_clock
-from asrkit.inference.windows import PhoneTimer, start_search
+from asrkit.inference.model import Outputs
+from asrkit.inference.onnx_model import OnnxModel, OutputStream
+from asrkit.inference.phone_time_stream import FullFeatures, PhoneTimeStream, settle_steps
+from asrkit.inference.phone_timer import PhoneTimer
 from asrkit.types import PhoneTime
 
 _COMMIT_S = 10.0  # how often phones that are certain become final, in seconds
@@ -75,19 +77,11 @@ class StreamingRecognizer:
             raise ConfigError(f"endpoint {endpoint} s; expected seconds of silence, above 0")
         features = model.features.with_streaming_backend()
         self._model, self._features, self._utt_id = model, features, utt_id
-        clock = frame_clock(features, model.config)
-        self._decoder = Decoder(
-            model.tokens, decoding or model.decoding, model.lm, clock, calibration=model.calibration
-        )
-        self.silences = frozenset(model.tokens.decode(sorted(self._decoder.silences)))
-        self._quiet = {0, *self._decoder.silences}  # classes: the blank, too
-        self.step = clock.shift * model.skip
-        self.look_ahead = {
-            "window": features.frame_length / 2 / features.sample_rate,
-            "stacking": (model.stack - 1) / 2 * clock.shift,
-            "deltas": features.delta_order * features.delta_window * clock.shift,
-            "front end": (model.reach - features.delta_order * features.delta_window) * clock.shift,
-        }
+        self._searches = make_search(decoding or model.decoding, model.lm)
+        self._timer = PhoneTimer.for_model(model, self._searches.scorer)
+        self.silences = frozenset(model.tokens.decode(sorted(self._timer.silences)))
+        self._quiet = {0, *self._timer.silences}  # classes: the blank, too
+        self.step, self.look_ahead = self._timer.clock.step, _look_ahead(model, self._timer.clock.shift)
         self._commit_steps = max(round(_COMMIT_S / self.step), 1)
         self._endpoint_steps = None if endpoint is None else max(math.ceil(endpoint / self.step), 1)
 
@@ -131,10 +125,9 @@ class StreamingRecognizer:
 
     def _begin(self) -> None:
         """Search anew from the next step on."""
-        self._search = start_search(self._decoder)
-        self._timer = PhoneTimer(
-            self._decoder, self._static, self._model.global_cmvn, self._features, math.inf, self._utt_id, self.num_steps
-        )
+        self._search = self._searches.stream(settle_steps(self._timer.clock))
+        features = FullFeatures(self._static, self._model.global_cmvn, self._features)
+        self._phone_times = PhoneTimeStream(self._timer, features, self._utt_id, math.inf, self.num_steps)
         self._pieces: list[np.ndarray] = []  # log-probabilities that the timer does not have yet
         self._num_quiet = 0  # steps without speech at the end
         self._partial: Sequence[int] = ()
@@ -157,16 +150,16 @@ class StreamingRecognizer:
                 self._begin()
             elif self.num_steps % self._commit_steps == 0:
                 results += self._make_final(self._search.commit(), self._search.best()[0].tokens)
-        self._static.drop(self._timer.first_step * self._model.skip - self._history)
+        self._static.drop(self._phone_times.first_step * self._model.skip - self._history)
         if is_end:
-            self._timer.duration = self._num_samples / self._features.sample_rate
+            self._phone_times.duration = self._num_samples / self._features.sample_rate
             return results + self._close()
         if is_quiet:
-            found = (*self._timer.pending, *self._search.best()[0].tokens)
-            if found != self._partial:
-                self._partial = found
+            tokens = (*self._phone_times.pending, *self._search.best()[0].tokens)
+            if tokens != self._partial:
+                self._partial = tokens
                 end = self._num_samples / self._features.sample_rate
-                results.append(StreamResult(self._decoder.tokens.decode(found), end))
+                results.append(StreamResult(self._model.tokens.decode(tokens), end))
         return results
 
     def _close(self) -> list[StreamResult]:
@@ -177,14 +170,14 @@ class StreamingRecognizer:
         return results
 
     def _make_final(self, committed: Sequence[int], rest: Sequence[int], is_end: bool = False) -> list[StreamResult]:
-        timer = self._timer
+        phone_times = self._phone_times
         if self._pieces:
-            timer.accept(Outputs(np.concatenate(self._pieces), None))
+            phone_times.accept(Outputs(np.concatenate(self._pieces), None))
             self._pieces = []
-        timer.time(committed, rest, is_end)
-        times, confidences = tuple(timer.times), tuple(timer.confidences)
-        timer.times.clear()
-        timer.confidences.clear()
+        phone_times.time(committed, rest, is_end)
+        times, confidences = tuple(phone_times.times), tuple(phone_times.confidences)
+        phone_times.times.clear()
+        phone_times.confidences.clear()
         if not times:
             return []
         phones = tuple(time.phone for time in times)
@@ -192,7 +185,7 @@ class StreamingRecognizer:
 
 
 class _StaticWindow:
-    """The last static features (T, D) of a stream; read as longform.StaticFeatures."""
+    """The last static features (T, D) of a stream; a StaticSource."""
 
     def __init__(self, dim: int) -> None:
         self._frames = np.empty((0, dim), np.float32)
@@ -213,6 +206,18 @@ class _StaticWindow:
         if end > self._begin:
             self._frames = self._frames[end - self._begin :]
             self._begin = end
+
+
+def _look_ahead(model: OnnxModel, shift: float) -> dict[str, float]:
+    """By part, the seconds of audio that are waited for after the middle of a step; frames come every `shift`."""
+    features = model.features
+    delta_reach = features.delta_order * features.delta_window
+    return {
+        "window": features.frame_length / 2 / features.sample_rate,
+        "stacking": (model.stack - 1) / 2 * shift,
+        "deltas": delta_reach * shift,
+        "front end": (model.reach - delta_reach) * shift,
+    }
 
 
 def _check(model: OnnxModel) -> None:

@@ -10,15 +10,12 @@ import torch
 from asrkit.errors import ModelError
 from asrkit.experiment import Experiment
 from asrkit.features.pipeline import full_features
-from asrkit.inference.onnx_model import Outputs, by_frame
+from asrkit.inference.model import Outputs, join_phases
 from asrkit.models.batching import collate
 
 
 class TorchModel:
-    """A trained experiment's network in PyTorch, with what recognizer.Recognizer asks of a runtime.OnnxModel.
-
-    For GPUs, and for many utterances at a time.
-    """
+    """A trained experiment's network in PyTorch as a model.Model, for GPUs and for many utterances at a time."""
 
     def __init__(self, experiment: Experiment, device: str = "cpu") -> None:
         """Raises ModelError for a device that PyTorch cannot use."""
@@ -41,21 +38,20 @@ class TorchModel:
         return [utt[:length].cpu().numpy() for utt, length in zip(log_probs, lens.tolist(), strict=True)]
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
-        """As OnnxModel.log_probs."""
+        """As model.Model."""
         return self.batch([self._full_features(static, stats)])[0]
 
     @torch.inference_mode()
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
-        """As OnnxModel.outputs_by_frame."""
+        """As model.Model."""
         feats = torch.from_numpy(self._full_features(static, stats)).to(self._device)
         phases = torch.arange(self.config.skip, device=self._device)
         lens = torch.full_like(phases, len(feats))
         output = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
-        heads = [
-            [None] * len(phases) if head is None else head.cpu().numpy()
-            for head in (output.log_probs, output.frame_log_probs)
-        ]
-        return by_frame([Outputs(*outputs) for outputs in zip(*heads, strict=True)], len(feats), self.config.stack)
+        log_probs = output.log_probs.cpu().numpy()
+        frames = [None] * len(phases) if output.frame_log_probs is None else output.frame_log_probs.cpu().numpy()
+        outputs = [Outputs(*heads) for heads in zip(log_probs, frames, strict=True)]
+        return join_phases(outputs, len(feats), self.config.stack)
 
     @property
     def _device(self) -> torch.device:

@@ -22,8 +22,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from asrkit.inference.hypothesis import make_hypothesis
 from asrkit.inference.recognizer import Recognizer, load_recognizer
-from asrkit.inference.windows import StaticFeatures, Windows, recognise
+from asrkit.inference.windows import StaticFeatures, WindowedRecognizer, Windows
 from asrkit.scoring.per import score
 from asrkit.types import Hypothesis
 from tests.bench import print_versions
@@ -76,14 +77,16 @@ def compare_windows(recognizer: Recognizer, samples: np.ndarray) -> dict[str, fl
     shares = {}
     with StaticFeatures([samples], recognizer.extractor, "speech") as static:
         duration = len(samples) / RATE
-        arguments = recognizer.model, recognizer.decoder, static, duration, "speech"
-        whole = recognise(*arguments, windows=Windows(duration + 1, 0))
-        plain = recognizer.decoder("speech", recognizer.model.log_probs(static.read(0, static.num_frames)))
+        parts = recognizer.model, recognizer.search, recognizer.timer
+        whole = WindowedRecognizer(*parts, Windows(duration + 1, 0)).recognize(static, "speech", duration)
+        results = recognizer.search.decode(recognizer.model.log_probs(static.read(0, static.num_frames)))
+        plain = make_hypothesis("speech", recognizer.tokens, results)
         print(f"{duration:.0f} s, {len(whole.phones)} phones; equal to a search that never settles: ", end="")
         shares["unsettled"] = equal_share(plain, whole)
         print(f"{shares['unsettled']:.3f} %")
         for length, context in WINDOWS:
-            found = recognise(*arguments, windows=Windows(length, context))
+            windowed = WindowedRecognizer(*parts, Windows(length, context))
+            found = windowed.recognize(static, "speech", duration)
             shares[f"{length:g}/{context:g}"] = share = equal_share(whole, found)
             line = f"windows of {length:g} s with {context:g} s of context: {share:.3f} % of phones equal"
             if found.phones == whole.phones:

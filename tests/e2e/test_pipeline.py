@@ -77,13 +77,13 @@ def test_new_decoding_settings_and_language_models_reach_a_trained_experiment(to
     config = tmp_path / "config.yaml"
     config.write_text((tones / "config.yaml").read_text().replace("beam: 8", "beam: 3"))
     arguments = [config if argument == tones / "config.yaml" else argument for argument in train_args(tones, exp)]
-    assert Recognizer.load(exp).decoder.lm is not None
+    assert Recognizer.load(exp).search.scorer.lm is not None
     run_asrkit(*arguments)
-    assert Recognizer.load(exp).decoder.config.beam == 3
-    assert Recognizer.load(exp).decoder.lm is not None
+    assert Recognizer.load(exp).decoding.beam == 3
+    assert Recognizer.load(exp).search.scorer.lm is not None
     at_lm = arguments.index("--lm")
     run_asrkit(*arguments[:at_lm], *arguments[at_lm + 2 :])
-    assert Recognizer.load(exp).decoder.lm is None
+    assert Recognizer.load(exp).search.scorer.lm is None
     assert all(value.equal(weights[name]) for name, value in load_experiment(exp).model.state_dict().items())
 
 

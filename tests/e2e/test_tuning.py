@@ -39,12 +39,12 @@ def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
     exp, printed = tuned
     found = json.loads((exp / "tune/tune.json").read_text())
     recognizer = Recognizer.load(exp)
-    config = recognizer.decoder.config
+    config = recognizer.decoding
     assert to_dict(config) == found["winner"]
     assert load_config(exp / "config.yaml", ExperimentConfig).decoding == config
     assert load_config(exp / "decode_dev/decoding.yaml", DecodingConfig) == config
     assert load_experiment(exp).lm is not None
-    assert recognizer.decoder.calibration != Calibration()
+    assert recognizer.model.calibration not in (None, Calibration())
     refs, hyps = read_transcripts(tones / "data/dev/text"), read_transcripts(exp / "decode_dev/hyp")
     assert score(refs, hyps).per == pytest.approx(found["total"]["per"])
     with open(exp / "tune/surface.csv", newline="") as stream:
@@ -79,10 +79,10 @@ def test_another_decoding_section_undoes_tuning_and_tuning_sees_it(tones, tuned,
     config.write_text((tones / "config.yaml").read_text().replace("beam: 8", "beam: 3"))
     arguments = [config if argument == tones / "config.yaml" else argument for argument in train_args(tones, exp)]
     run_asrkit(*arguments)
-    assert Recognizer.load(exp).decoder.config.beam == 3
-    assert Recognizer.load(exp).decoder.calibration == Calibration()
+    assert Recognizer.load(exp).decoding.beam == 3
+    assert Recognizer.load(exp).model.calibration is None
     assert "up to date" not in run_asrkit(*tune_args(tones, exp)).stdout
-    assert Recognizer.load(exp).decoder.config == Recognizer.load(tuned[0]).decoder.config
+    assert Recognizer.load(exp).decoding == Recognizer.load(tuned[0]).decoding
 
 
 def test_log_probabilities_are_kept_while_weights_and_features_are(tones, tuned, tmp_path):
@@ -121,7 +121,7 @@ def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
     assert {row["utt"]: tuple(row["phones"]) for row in rows if row["rank"] == 1} == hyps
     assert [row["rank"] for row in rows] == [1, 2, 3, 4] * len(hyps)
     recognizer = Recognizer.load(exp)
-    config, lm = recognizer.decoder.config, recognizer.decoder.lm
+    config, lm = recognizer.decoding, load_experiment(exp).lm
     for row in rows:
         assert row["lm_log_prob"] == pytest.approx(lm.score(row["phones"]) if config.lm_weight else 0.0, abs=1e-5)
         parts = row["ctc_log_prob"] + config.lm_weight * row["lm_log_prob"]

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from asrkit.decoding.forced_align import forced_align
-from asrkit.decoding.spans import FrameClock, Peaks, Reach, align_frames, change_point, peak_frames, split_between
-from asrkit.types import PhoneTime
-
-CLOCK = FrameClock(shift=0.01, start=0.0075, skip=3, middle=1.0)
+from asrkit.decoding.spans import Peaks, Reach, align_frames, change_point, peak_frames, split_between
 
 
 def spread(segment: np.ndarray) -> float:
@@ -104,18 +101,11 @@ def test_peaks_rise_and_leave_each_phone_a_frame(seed):
     assert peaks[0] >= 0
     assert (np.diff(peaks) > 0).all()
     assert peaks[-1] < num_frames
-    starts, ends = CLOCK.spans(rng.normal(size=(num_frames, 2)), log_probs, aligned, {1})
+    starts, ends = split_between(
+        rng.normal(size=(num_frames, 2)), Peaks(peaks, tokens, tokens == 1), Reach.in_frames(0.01)
+    )
     assert (starts < ends).all()
     assert (ends[:-1] <= starts[1:]).all()
-
-
-def test_frames_become_seconds_and_the_edges_the_audios():
-    times = CLOCK.phone_times("ab", np.array([0, 10]), np.array([10, 20]), 20, 0.22)
-    middle = pytest.approx(0.1075)
-    assert times == (PhoneTime("a", 0.0, middle), PhoneTime("b", middle, 0.22))
-    inner = CLOCK.phone_times("a", np.array([1]), np.array([19]), 20)
-    assert inner == (PhoneTime("a", pytest.approx(0.0175), pytest.approx(0.1975)),)
-    assert CLOCK.phone_times("a", np.array([0]), np.array([20]), 20)[0].end == pytest.approx(0.215)
 
 
 def test_a_frame_wise_head_gives_spans_that_touch():

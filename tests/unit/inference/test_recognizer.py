@@ -19,6 +19,7 @@ from asrkit.experiment import make_model, save_experiment, update_decoding
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
+from asrkit.inference import recognizer as recognizer_module
 from asrkit.inference.export import export_experiment
 from asrkit.inference.find_model import find_model
 from asrkit.inference.onnx_model import OnnxModel
@@ -128,6 +129,29 @@ def test_threads_share_a_recognizer(tmp_path: Path, head: str) -> None:
         for _ in range(3):
             found = executor.map(lambda samples: recognizer.transcribe(samples, sample_rate=16000), sounds)
             assert list(found) == expected
+
+
+@pytest.mark.parametrize(("head", "bidirectional"), [("ctc", True), ("both", True), ("frames", False)])
+def test_what_is_short_is_recognized_at_once_as_in_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, bidirectional: bool
+) -> None:
+    directory = train(tmp_path / "exp", head=head, bidirectional=bidirectional)
+    export_experiment(directory)
+    recognizer, made = load_recognizer(directory), []
+    static_features = recognizer_module.StaticFeatures
+    monkeypatch.setattr(recognizer_module, "StaticFeatures", lambda *args: made.append(args) or static_features(*args))
+    sounds = [sound(seconds, 7) for seconds in (0.5, 4.0)]
+    for options in ({}, {"with_times": False}, {"num_best": 3}):
+        at_once = [recognizer.transcribe(samples, sample_rate=16000, **options) for samples in sounds]
+        assert made == []
+        with monkeypatch.context() as patch:
+            patch.setattr(recognizer_module, "SHORT", 0.2)
+            assert [recognizer.transcribe(samples, sample_rate=16000, **options) for samples in sounds] == at_once
+        assert len(made) == len(sounds)
+        made.clear()
+    assert len(at_once[1].phones) > 5
+    recognizer.transcribe(sound(recognizer_module.SHORT + 0.1), sample_rate=16000)
+    assert len(made) == 1
 
 
 def test_settings_of_the_search_can_be_others(exp: Path) -> None:

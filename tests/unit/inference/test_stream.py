@@ -206,7 +206,7 @@ def test_memory_does_not_grow_where_pauses_end_utterances():
 
 def test_memory_is_bounded_while_somebody_speaks(model, monkeypatch):
     monkeypatch.setattr(streaming, "_COMMIT_S", 0.5)
-    monkeypatch.setattr("asrkit.inference.windows._SETTLE", 1.0)
+    monkeypatch.setattr("asrkit.inference.phone_time_stream.SETTLE", 1.0)
     recognizer = StreamingRecognizer(model)
     sizes = []
     for number in range(20):

@@ -8,18 +8,22 @@ import torch
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.greedy import GreedyStream, greedy_search
+from asrkit.decoding.methods import make_search
 from asrkit.errors import AudioError
 from asrkit.experiment import Experiment, make_model
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
-from asrkit.inference import windows as longform
+from asrkit.inference import phone_time_stream, phone_timer
+from asrkit.inference import windows as windows_module
 from asrkit.inference.export import export_model
-from asrkit.inference.onnx_model import OnnxModel, Outputs, frame_clock
-from asrkit.inference.windows import StaticFeatures, Windows, recognise
+from asrkit.inference.hypothesis import add_times, make_hypothesis
+from asrkit.inference.model import Model, Outputs
+from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.phone_timer import PhoneTimer, Stretch
+from asrkit.inference.windows import StaticFeatures, WindowedRecognizer, Windows
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
 from asrkit.models.config import ModelConfig
@@ -45,6 +49,7 @@ class ShortSighted:
     def __init__(self, head: str = "both", cmvn: str = "utterance", **shape: int) -> None:
         self.features = FeatureConfig(cmvn=cmvn)
         self.config = ModelConfig(head=head, bidirectional=True, **shape)
+        self.decoding, self.tokens, self.lm, self.calibration = DecodingConfig(), TOKENS, None, None
         self.global_cmvn = accumulate(FeatureExtractor(self.features)(Waveform(sounds(2, 9), RATE)))
         rng = np.random.default_rng(1)
         self._weights = rng.normal(0, 1.2, (13, len(TOKENS)))
@@ -80,17 +85,30 @@ def onnx_model(bidirectional: bool, head: str, cmvn: str, **shape: int) -> OnnxM
     return OnnxModel(export_model(Experiment(config, TOKENS, network, stats, None)))
 
 
-def make_decoder(model: OnnxModel | ShortSighted, **decoding: object) -> Decoder:
-    phones = [["a", "b", "sil", "ʃ"], ["b", "a"], ["ʃ", "ʃ", "a", "sil"]]
-    config = DecodingConfig(**{"beam": 6, "lm_weight": 0.2, "insertion_bonus": 0.3, **decoding})
-    lm = train_ngram(phones, 2, TOKENS.phones).automaton
-    return Decoder(TOKENS, config, lm, frame_clock(model.features, model.config))
+class Decoder:
+    """A search, and the timer of what it finds in the model's outputs."""
+
+    def __init__(self, model: Model, **decoding: object) -> None:
+        phones = [["a", "b", "sil", "ʃ"], ["b", "a"], ["ʃ", "ʃ", "a", "sil"]]
+        config = DecodingConfig(**{"beam": 6, "lm_weight": 0.2, "insertion_bonus": 0.3, **decoding})
+        self.search = make_search(config, train_ngram(phones, 2, TOKENS.phones).automaton)
+        self.timer = PhoneTimer.for_model(model, self.search.scorer)
+
+    def whole(self, outputs: Outputs, feats: np.ndarray | None = None, duration: float = 4.0) -> Hypothesis:
+        """What is found in an utterance at once, with times where there are features."""
+        results = self.search.decode(outputs.log_probs)
+        hypothesis = make_hypothesis("x", TOKENS, results)
+        if feats is None:
+            return hypothesis
+        timed = self.timer.time(outputs, feats, results[0].tokens, Stretch("x", len(feats), duration))
+        return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
 
 def run(model, decoder, samples: np.ndarray, windows: Windows, **options: object) -> Hypothesis:
     blocks = np.array_split(samples, 7)
+    recognizer = WindowedRecognizer(model, decoder.search, decoder.timer, windows)
     with StaticFeatures(blocks, FeatureExtractor(model.features), "x") as static:
-        return recognise(model, decoder, static, len(samples) / RATE, "x", windows=windows, **options)
+        return recognizer.recognize(static, "x", len(samples) / RATE, **options)
 
 
 def assert_same(found: Hypothesis, expected: Hypothesis, num_phones: int = 30, tolerance: float = 1e-9) -> None:
@@ -108,14 +126,14 @@ def assert_same(found: Hypothesis, expected: Hypothesis, num_phones: int = 30, t
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_one_window_is_what_the_decoder_finds(bidirectional, head):
     model = onnx_model(bidirectional, head, "utterance")
-    decoder, samples = make_decoder(model), sounds(4)
+    decoder, samples = Decoder(model), sounds(4)
     static = FeatureExtractor(model.features)(Waveform(samples, RATE))
     by_frame = None if head == "ctc" else model.outputs_by_frame(static).frame_log_probs
     feats = full_features(static, None, model.features)
-    expected = decoder("x", model.log_probs(static), feats, 4.0, by_frame)
+    expected = decoder.whole(Outputs(model.log_probs(static), by_frame), feats)
     assert_same(run(model, decoder, samples, Windows()), expected, num_phones=10)
     untimed = run(model, decoder, samples, Windows(), with_times=False)
-    assert untimed == decoder("x", model.log_probs(static))
+    assert untimed == decoder.whole(Outputs(model.log_probs(static), None))
 
 
 @pytest.mark.parametrize("seconds", [0.6, 2.0, 7.77])
@@ -131,7 +149,7 @@ def test_one_window_is_what_the_decoder_finds(bidirectional, head):
 )
 def test_a_state_that_is_carried_on_changes_nothing(head, cmvn, shape, seconds):
     model = onnx_model(False, head, cmvn, **shape)
-    decoder, samples = make_decoder(model), sounds(15)
+    decoder, samples = Decoder(model), sounds(15)
     whole = run(model, decoder, samples, Windows(100.0))
     assert_same(run(model, decoder, samples, Windows(seconds)), whole)
 
@@ -143,7 +161,7 @@ def test_a_state_that_is_carried_on_changes_nothing(head, cmvn, shape, seconds):
 )
 def test_windows_of_a_network_that_sees_no_further_change_nothing(head, cmvn, shape, method):
     model = ShortSighted(head, cmvn, **shape)
-    decoder, samples = make_decoder(model, method=method), sounds(20)
+    decoder, samples = Decoder(model, method=method), sounds(20)
     whole = run(model, decoder, samples, Windows(100.0))
     for length, context in ((0.5, 0.3), (3.0, 1.0), (9.99, 0.05)):
         assert_same(run(model, decoder, samples, Windows(length, context)), whole)
@@ -151,11 +169,15 @@ def test_windows_of_a_network_that_sees_no_further_change_nothing(head, cmvn, sh
 
 def test_context_makes_windows_of_a_bidirectional_network_alike():
     model = onnx_model(True, "both", "utterance")
+    decoder = Decoder(model)
+
+    def outputs_with(windows: Windows) -> list[Outputs]:
+        recognizer = WindowedRecognizer(model, decoder.search, decoder.timer, windows)
+        return list(recognizer.outputs(static, static.stats, True))
+
     with StaticFeatures([sounds(12)], FeatureExtractor(model.features), "x") as static:
         outputs = {
-            (length, context): list(
-                longform._outputs(model, static, static.stats, True, Windows(length, context), 0.01)
-            )
+            (length, context): outputs_with(Windows(length, context))
             for length, context in ((20.0, 0.0), (2.0, 0.03), (2.0, 3.0))
         }
     whole, near, far = ([np.concatenate(head) for head in zip(*windows, strict=True)] for windows in outputs.values())
@@ -172,11 +194,11 @@ def test_what_is_aligned_at_a_time_does_not_grow(monkeypatch):
         sizes.append((len(log_probs), len(ids)))
         return longform_align(log_probs, ids, **options)
 
-    longform_align = longform.forced_align
-    monkeypatch.setattr(longform, "forced_align", aligned)
-    monkeypatch.setattr(longform, "_SETTLE", 2.0)
+    longform_align = phone_timer.forced_align
+    monkeypatch.setattr(phone_timer, "forced_align", aligned)
+    monkeypatch.setattr(phone_time_stream, "SETTLE", 2.0)
     model = ShortSighted("ctc")
-    decoder = make_decoder(model)
+    decoder = Decoder(model)
     found = run(model, decoder, sounds(90), Windows(3.0, 0.1))
     assert len(found.times) == len(found.phones) > 250
     assert len(sizes) > 15
@@ -188,17 +210,17 @@ def test_a_long_gap_is_not_held(monkeypatch):
     """What is held stays bounded when nothing is said, and phones before and after have their times."""
     held = []
 
-    class Timer(longform.PhoneTimer):
+    class Timer(phone_time_stream.PhoneTimeStream):
         def accept(self, outputs):
             super().accept(outputs)
-            held.append(len(self._log_probs))
+            held.append(self.num_held)
 
-    monkeypatch.setattr(longform, "PhoneTimer", Timer)
-    monkeypatch.setattr(longform, "_SETTLE", 1.0)
+    monkeypatch.setattr(windows_module, "PhoneTimeStream", Timer)
+    monkeypatch.setattr(phone_time_stream, "SETTLE", 1.0)
     model = ShortSighted("both")
 
-    decoder, samples = make_decoder(model), sounds(100)
-    outputs = longform._outputs
+    decoder, samples = Decoder(model), sounds(100)
+    outputs = WindowedRecognizer.outputs
 
     def with_a_gap(*args):
         """Blanks alone from 5 to 95 s."""
@@ -210,11 +232,11 @@ def test_a_long_gap_is_not_held(monkeypatch):
             found.log_probs[gap] = np.log([0.9996, *[0.0001] * 4])
             yield found
 
-    monkeypatch.setattr(longform, "_outputs", with_a_gap)
+    monkeypatch.setattr(WindowedRecognizer, "outputs", with_a_gap)
     whole = run(model, decoder, samples, Windows(5.0, 0.1))
     most = max(held)
     held.clear()
-    monkeypatch.setattr(longform, "_LONGEST_GAP", 8.0)
+    monkeypatch.setattr(phone_time_stream, "_LONGEST_GAP", 8.0)
     found = run(model, decoder, samples, Windows(5.0, 0.1))
     assert most > 80 / 0.03
     assert max(held) < 20 / 0.03
@@ -228,7 +250,7 @@ def test_a_long_gap_is_not_held(monkeypatch):
 
 def test_alternatives_are_ranked_and_begin_with_the_result():
     model = ShortSighted("ctc")
-    decoder, samples = make_decoder(model), sounds(2)
+    decoder, samples = Decoder(model), sounds(2)
     found = run(model, decoder, samples, Windows(), num_best=4)
     static = FeatureExtractor(model.features)(Waveform(samples, RATE))
     expected = decoder.search.decode(model.log_probs(static, accumulate(static)), 4)
@@ -244,7 +266,7 @@ def test_alternatives_are_ranked_and_begin_with_the_result():
 @pytest.mark.parametrize("backend", ["native", "numpy", "torchaudio"])
 @pytest.mark.parametrize("in_memory", [2**22, 1000])
 def test_features_are_those_of_the_whole(monkeypatch, backend, in_memory):
-    monkeypatch.setattr(longform, "_IN_MEMORY", in_memory)
+    monkeypatch.setattr(windows_module, "_IN_MEMORY", in_memory)
     extractor = extractor_or_skip(FeatureConfig(backend=backend))
     samples = sounds(3)
     expected = extractor(Waveform(samples, RATE), "x")
@@ -267,7 +289,7 @@ def test_less_than_a_frame_is_refused(num_samples):
 @pytest.mark.parametrize("num_samples", [400, 560, 16000])
 def test_silence_is_recognised_without_a_fault(num_samples):
     for model in (onnx_model(True, "both", "utterance"), onnx_model(False, "ctc", "running")):
-        found = run(model, make_decoder(model), np.zeros(num_samples, np.float32), Windows())
+        found = run(model, Decoder(model), np.zeros(num_samples, np.float32), Windows())
         assert np.isfinite(found.log_prob)
         assert len(found.times) == len(found.phones)
 

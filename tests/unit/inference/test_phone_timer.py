@@ -1,32 +1,50 @@
-"""Settings reach the search, and frames become seconds."""
+"""Settings reach the search, frames become seconds, and confidences are those of the search's settings."""
 
 import numpy as np
 import pytest
 
 from asrkit.decoding.confidence import Calibration, phone_evidence
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.decoder import Decoder
 from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.methods import make_search
 from asrkit.decoding.scorer import TokenScorer
-from asrkit.decoding.spans import FrameClock
+from asrkit.inference.frame_clock import FrameClock
+from asrkit.inference.hypothesis import add_times, make_hypothesis
+from asrkit.inference.model import Outputs
+from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
-from asrkit.types import PhoneTime
+from asrkit.types import Hypothesis, PhoneTime
 
 TOKENS = TokenTable(["a", "b"])
 # "a", then "b" hardly more probable than "a".
 LOG_PROBS = np.log([[0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.2, 0.39, 0.41], [0.8, 0.1, 0.1]])
 
 
-def make_decoder(calibration=None, **settings):
-    lm = train_ngram([("a", "a")] * 20, 2, TOKENS.phones)
-    config = DecodingConfig(**{"insertion_bonus": 0.0, "lm_weight": 0.0, **settings})
-    clock = FrameClock(shift=0.01, start=0.0075, skip=3, middle=1.0)
-    return Decoder(TOKENS, config, lm.automaton, clock, calibration)
+CLOCK = FrameClock(shift=0.01, start=0.0075, skip=3, middle=1.0)
+
+
+class Decoder:
+    """A search with these settings, and the timer of what it finds."""
+
+    def __init__(self, calibration=None, **settings):
+        lm = train_ngram([("a", "a")] * 20, 2, TOKENS.phones)
+        config = DecodingConfig(**{"insertion_bonus": 0.0, "lm_weight": 0.0, **settings})
+        self.search = make_search(config, lm.automaton)
+        self.timer = PhoneTimer(TOKENS, CLOCK, self.search.scorer, calibration)
+
+    def __call__(self, log_probs, feats=None, duration=None) -> Hypothesis:
+        results = self.search.decode(log_probs)
+        hypothesis = make_hypothesis("utt", TOKENS, results)
+        if feats is None:
+            return hypothesis
+        stretch = Stretch("utt", len(feats), duration)
+        timed = self.timer.time(Outputs(log_probs, None), feats, results[0].tokens, stretch)
+        return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
 
 def decode(**settings):
-    return make_decoder(**settings)("utt", LOG_PROBS)
+    return Decoder(**settings)(LOG_PROBS)
 
 
 def test_the_language_model_counts_as_much_as_it_weighs():
@@ -43,7 +61,7 @@ def test_the_bonus_makes_hypotheses_longer():
 def test_times_are_those_of_the_sounds():
     # Frames 0 to 4 sound alike, and so do 5 to 11; the peaks are in steps 0 and 2, that is in frames 1 and 7.
     feats = np.repeat([[0.0], [1.0]], [5, 7], axis=0)
-    found = make_decoder()("utt", LOG_PROBS, feats, duration=0.13)
+    found = Decoder()(LOG_PROBS, feats, duration=0.13)
     assert found.times == (PhoneTime("a", 0.0, 0.0575), PhoneTime("b", 0.0575, 0.13))
     assert 0 < found.confidences[1] < found.confidences[0] < 1
     assert decode().times == decode().confidences == ()
@@ -58,27 +76,36 @@ def test_confidences_are_those_of_the_evidence_under_the_settings_of_the_search(
     feats = np.repeat(np.eye(4), 3, axis=0)
     for settings in ({}, {"lm_weight": 0.5, "insertion_bonus": 1.0}, {"method": "greedy", "lm_weight": 0.5}):
         calibration = Calibration(0.7, 0.2, -0.3)
-        decoder = make_decoder(calibration, **settings)
-        found = decoder("utt", LOG_PROBS, feats)
+        decoder = Decoder(calibration, **settings)
+        found = decoder(LOG_PROBS, feats)
         lm = train_ngram([("a", "a")] * 20, 2, TOKENS.phones).automaton
         searched = TokenScorer(lm, 0.5, 1.0) if "insertion_bonus" in settings else TokenScorer()
         evidence = make_evidence(found.phones, searched)
         assert found.confidences == pytest.approx(tuple(calibration(evidence)))
         assert found.confidence == pytest.approx(np.mean(found.confidences))
-    raw = make_decoder()("utt", LOG_PROBS, feats)
+    raw = Decoder()(LOG_PROBS, feats)
     assert raw.confidences == pytest.approx(tuple(Calibration()(make_evidence(("a", "b"), TokenScorer()))))
 
 
 def test_nothing_found_is_nothing_to_trust():
     blanks = np.log(np.tile([0.98, 0.01, 0.01], (4, 1)))
-    found = make_decoder()("utt", blanks, np.zeros((12, 2)))
+    found = Decoder()(blanks, np.zeros((12, 2)))
     assert (found.phones, found.times, found.confidences, found.confidence) == ((), (), (), 0.0)
 
 
 def test_the_n_best_begin_with_the_best_and_end_with_the_beam():
-    decoder = make_decoder(beam=5)
+    decoder = Decoder(beam=5)
     found = decoder.search.decode(LOG_PROBS, 100)
     assert len(found) == 5
     assert found[0].tokens == tuple(TOKENS.encode(decode(beam=5).phones))
     assert [result.score for result in found] == sorted((result.score for result in found), reverse=True)
-    assert len(make_decoder(method="greedy").search.decode(LOG_PROBS, 3)) == 1
+    assert len(Decoder(method="greedy").search.decode(LOG_PROBS, 3)) == 1
+
+
+def test_frames_become_seconds_and_the_edges_the_audios():
+    times = CLOCK.phone_times("ab", np.array([0, 10]), np.array([10, 20]), 20, 0.22)
+    middle = pytest.approx(0.1075)
+    assert times == (PhoneTime("a", 0.0, middle), PhoneTime("b", middle, 0.22))
+    inner = CLOCK.phone_times("a", np.array([1]), np.array([19]), 20)
+    assert inner == (PhoneTime("a", pytest.approx(0.0175), pytest.approx(0.1975)),)
+    assert CLOCK.phone_times("a", np.array([0]), np.array([20]), 20)[0].end == pytest.approx(0.215)

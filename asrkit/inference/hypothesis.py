@@ -1,0 +1,30 @@
+"""What a search found, as a Hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from asrkit.decoding.search import BeamResult
+from asrkit.lang.tokens import TokenTable
+from asrkit.types import Alternative, Hypothesis, PhoneTime
+
+
+def make_hypothesis(
+    utt_id: str, tokens: TokenTable, results: Sequence[BeamResult], num_alternatives: int = 0
+) -> Hypothesis:
+    """The best of one result or more, without times; the first `num_alternatives` of them are its alternatives."""
+    alternatives = tuple(
+        Alternative(tokens.decode(result.tokens), result.score, result.ctc_log_prob)
+        for result in results[:num_alternatives]
+    )
+    best = results[0]
+    return Hypothesis(utt_id, tokens.decode(best.tokens), best.ctc_log_prob, alternatives=alternatives)
+
+
+def add_times(hypothesis: Hypothesis, times: tuple[PhoneTime, ...], confidences: tuple[float, ...]) -> Hypothesis:
+    """The hypothesis with the times and confidences of its phones."""
+    mean = float(np.mean(confidences)) if confidences else 0.0
+    return replace(hypothesis, times=times, confidences=confidences, confidence=mean)

@@ -1,0 +1,73 @@
+"""What recognition asks of a model: onnx_model.OnnxModel and torch_model.TorchModel have it.
+
+Legend: T frames, D static features, T' steps of the network, V output classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from asrkit.decoding.confidence import Calibration
+from asrkit.decoding.config import DecodingConfig
+from asrkit.features.config import FeatureConfig
+from asrkit.lang.tokens import TokenTable
+from asrkit.lm.ngram import LmAutomaton
+from asrkit.models.config import ModelConfig
+
+
+class Outputs(NamedTuple):
+    """What the heads give for some steps. `frame_log_probs` is None for a model without a frame-wise head."""
+
+    log_probs: np.ndarray  # (T', V) float32; of a model without CTC those of the frames, with a blank of probability 0
+    frame_log_probs: np.ndarray | None  # (T', V - 1) float32: class p is token p + 1
+
+
+class Model(Protocol):
+    """A trained network with all that recognition needs.
+
+    `features`, `config`, `decoding`: settings of the features, the network and the search. `tokens`, `lm` (None without
+    one), `calibration` (None before tuning): what decoding needs. `global_cmvn` (2, D + 1): statistics of the training
+    set.
+    """
+
+    features: FeatureConfig
+    config: ModelConfig
+    decoding: DecodingConfig
+    tokens: TokenTable
+    lm: LmAutomaton | None
+    calibration: Calibration | None
+    global_cmvn: np.ndarray
+
+    def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
+        """Static features (T, D) of an utterance to log-probabilities (T', V) float32.
+
+        `stats` (2, D + 1): CMVN statistics of the speaker or of a longer recording. Without them a model with global
+        CMVN takes the training set's, any other the utterance's own. With running CMVN they are not looked at.
+        """
+
+    def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
+        """What the heads give for every frame, T in place of T': that of the step whose middle the frame is.
+
+        The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
+        """
+
+
+def join_phases(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outputs:
+    """The outputs of each phase of frame skipping, T' steps each, to those of every frame, T in place of T'."""
+    phase_of, step_of = steps_of_frames(np.arange(num_frames), len(phases), stack)
+    step_of = step_of.clip(0, len(phases[0].log_probs) - 1)
+    log_probs = np.stack([outputs.log_probs for outputs in phases])[phase_of, step_of]
+    frame_heads = [outputs.frame_log_probs for outputs in phases if outputs.frame_log_probs is not None]
+    return Outputs(log_probs, np.stack(frame_heads)[phase_of, step_of] if frame_heads else None)
+
+
+def steps_of_frames(frames: np.ndarray, skip: int, stack: int) -> tuple[np.ndarray, np.ndarray]:
+    """The phase of frame skipping that has a step whose middle is the frame, and the number of that step.
+
+    In phase p, which begins p frames early, step k has its middle in frame (stack - 1) // 2 + k * skip - p.
+    """
+    from_middle = frames - (stack - 1) // 2
+    return (-from_middle) % skip, (from_middle + skip - 1) // skip
