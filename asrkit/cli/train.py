@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asrkit.cli.export import export_trained
 from asrkit.cli.options import add_config, add_force
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import dump_config, load_config, to_dict
@@ -18,6 +17,7 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, fingerprint, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
+from asrkit.stages.exporting import export_trained
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     dump_config(config, args.dir / "config.yaml")
     tokens.write(args.dir / "tokens.txt")
     save_experiment(args.dir, config, tokens, model, global_cmvn, lm_text)
-    export_trained(args.dir, args.dev)
+    exported = export_trained(args.dir, args.dev)
+    print(f"{exported.path}: {exported.comparison.line()}", file=sys.stderr)
     write_stamp(decoding_stamp, decoding_identity)
     write_stamp(stamp, identity)
     cpu_seconds = result.history[-1].cpu_seconds

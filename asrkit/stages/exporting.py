@@ -1,0 +1,178 @@
+"""The export of a trained experiment as one ONNX file, compared with PyTorch; on request with 8-bit weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asrkit.errors import ConfigError, ModelError, location
+from asrkit.features.pipeline import FeatureLoader
+from asrkit.inference.find_model import find_model
+from asrkit.io.atomic import atomic_write
+from asrkit.parallel import track
+from asrkit.scoring.per import PerResult, score
+from asrkit.scoring.transcripts import read_references
+
+if TYPE_CHECKING:
+    from asrkit.experiment import Experiment
+    from asrkit.inference.export import Utterance
+    from asrkit.inference.onnx_model import OnnxModel
+
+TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
+_NUM_COMPARED = 20  # utterances after training
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an export is from PyTorch.
+
+    Attributes:
+        difference: the largest between two log-probabilities.
+        where: what they were computed on.
+    """
+
+    difference: float
+    where: str
+
+    def line(self) -> str:
+        return f"log-probabilities differ from PyTorch's by {self.difference:.1e} at most, on {self.where}"
+
+
+@dataclass(frozen=True)
+class Int8Cost:
+    """What 8-bit weights cost: the scores with them and without, and the sizes of the files in bytes."""
+
+    after: PerResult
+    before: PerResult
+    size_after: int
+    size_before: int
+
+    def lines(self) -> list[str]:
+        cost = self.after.per - self.before.per
+        sizes = f"{megabytes(self.size_after)} in place of {megabytes(self.size_before)}"
+        return [
+            f"int8: {self.after.line()}",
+            f"float32: {self.before.line()}",
+            f"8-bit weights cost {cost:+.2f} % PER; the file has {sizes}",
+        ]
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported model on disk.
+
+    Attributes:
+        path: the file, of `size` bytes.
+        comparison: how far its model with float weights is from PyTorch.
+        int8: what 8-bit weights cost, where they were asked for.
+    """
+
+    path: Path
+    size: int
+    comparison: Comparison
+    int8: Int8Cost | None = None
+
+    def lines(self) -> list[str]:
+        """What was measured."""
+        return [self.comparison.line(), *(self.int8.lines() if self.int8 else [])]
+
+
+def export(
+    experiment: str | Path, *, out: str | Path | None = None, ref: str | Path | None = None, int8: bool = False
+) -> Export:
+    """Write a trained model as one ONNX file that runs without PyTorch.
+
+    Args:
+        experiment: its directory, or the name of a recipe that has one.
+        out: the file to write; by default final.onnx in the directory, or final.int8.onnx.
+        ref: a data directory with features, on all of which the export is compared with PyTorch, and 8-bit weights are
+            judged by their phone error rate. Without it features are made up.
+        int8: 8-bit weights: a smaller file, faster; they need `ref`.
+
+    Raises:
+        ConfigError: int8 without ref.
+        ModelError: there is no such experiment, or the export differs from it.
+        DataError: the data directory is faulty.
+    """
+    if int8 and ref is None:
+        raise ConfigError("--int8 changes what is recognised; give --ref DATA (a dev set) to measure by how much")
+
+    # PyTorch takes seconds to load.
+    import torch
+
+    from asrkit.inference.export import export_model, int8_model, load_for_export, made_up_utterances
+    from asrkit.inference.onnx_model import OnnxModel
+
+    torch.set_num_threads(1)  # one utterance at a time has too little in it for more
+    directory = find_model(experiment)
+    if directory.is_file():
+        raise ModelError(
+            f"{location(directory)}an exported file; expected the experiment directory that it was made from"
+        )
+    trained, digest = load_for_export(directory)
+    content = export_model(trained, digest)
+    exact = OnnxModel(content)
+    feats = None if ref is None else FeatureLoader(ref, trained.config.features, trained.global_cmvn)
+    if feats is None:
+        where = "made-up features; give --ref DATA to compare on real audio"
+        comparison = _compare(trained, exact, made_up_utterances(trained), where)
+    else:
+        comparison = _compare(trained, exact, _stored(feats, "comparing"), f"{len(feats)} utterances of {ref}")
+    if not comparison.difference < TOLERANCE:
+        raise ModelError(
+            f"{location(directory)}the export's log-probabilities differ by {comparison.difference:.1e}, "
+            f"on {comparison.where}"
+        )
+    path, cost = Path(out or directory / ("final.int8.onnx" if int8 else "final.onnx")), None
+    if int8 and feats is not None:
+        small = int8_model(content)
+        after, before = _score(OnnxModel(small), feats, "int8"), _score(exact, feats, "float32")
+        cost = Int8Cost(after, before, len(small), len(content))
+        content = small
+    with atomic_write(path, "wb") as stream:
+        stream.write(content)
+    return Export(path, len(content), comparison, cost)
+
+
+def export_trained(directory: Path, dev: Path) -> Export:
+    """Write the `final.onnx` of an experiment, compared with PyTorch on some utterances of `dev`."""
+    from asrkit.inference.export import export_experiment, load_for_export
+    from asrkit.inference.onnx_model import OnnxModel
+
+    trained, _ = load_for_export(directory)
+    path = export_experiment(directory)
+    feats = FeatureLoader(dev, trained.config.features, trained.global_cmvn)
+    utterances = list(islice(_stored(feats), _NUM_COMPARED))
+    where = f"{len(utterances)} utterances of {dev}"
+    return Export(path, path.stat().st_size, _compare(trained, OnnxModel(path), iter(utterances), where))
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes, to be read."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def _compare(trained: Experiment, exported: OnnxModel, utterances: Iterator[Utterance], where: str) -> Comparison:
+    from asrkit.inference.export import max_difference
+
+    return Comparison(max_difference(trained, exported, utterances), where)
+
+
+def _stored(feats: FeatureLoader, description: str | None = None) -> Iterator[Utterance]:
+    """The static features and CMVN statistics of a data directory's utterances."""
+    for utt_id in feats if description is None else track(list(feats), description):
+        yield feats.static(utt_id), feats.stats(utt_id)
+
+
+def _score(model: OnnxModel, feats: FeatureLoader, name: str) -> PerResult:
+    from asrkit.inference.recognizer import Recognizer
+
+    search, text = Recognizer(model).search, feats.data_dir / "text"
+    refs = read_references(text)
+    log_probs = (model.log_probs(*utterance) for utterance in _stored(feats, f"decoding, {name}"))
+    best = (search.decode(each)[0].tokens for each in log_probs)
+    hyps = {utt_id: model.tokens.decode(tokens) for utt_id, tokens in zip(feats, best, strict=True)}
+    return score(refs, hyps, ref_name=str(text), hyp_name="what was recognised")
