@@ -14,9 +14,9 @@ from asrkit.cli.options import add_audio_options, add_channel, add_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError, DataError
 from asrkit.formats.data_dir import load_data_dir
-from asrkit.formats.outputs import Result
+from asrkit.formats.results import Result
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.scp import split_fields
-from asrkit.scoring.transcripts import read_transcripts
 from asrkit.types import Waveform
 
 

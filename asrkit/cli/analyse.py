@@ -15,13 +15,14 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.methods import SEARCHES
 from asrkit.decoding.tune import StoredSet
 from asrkit.errors import ConfigError, DataError, location, raise_if_any
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
 from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
 from asrkit.reporting.calibration import Bin
 from asrkit.scoring.protocols import PROTOCOLS
-from asrkit.scoring.transcripts import read_references, read_transcripts
+from asrkit.scoring.transcripts import read_references
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

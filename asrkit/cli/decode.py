@@ -19,7 +19,7 @@ from asrkit.decoding.search import BeamResult, Search
 from asrkit.errors import ConfigError, DataError, location, raise_if_any
 from asrkit.features.cmvn import NORMALIZATIONS
 from asrkit.features.pipeline import FeatureLoader, feats_identity
-from asrkit.formats.outputs import write_ctm
+from asrkit.formats.ctm import write_ctm
 from asrkit.inference.frame_clock import frame_clock
 from asrkit.inference.hypothesis import add_times, make_hypothesis
 from asrkit.inference.model import Outputs

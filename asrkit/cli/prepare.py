@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from asrkit.cli.options import add_force, add_nj
-from asrkit.corpora import farsdat, mini, own, timit
+from asrkit.corpora import farsdat, mini, timit
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.farsdat import FarsdatOptions
+from asrkit.corpora.label_files import LABEL_READERS
 from asrkit.corpora.own import OwnOptions
 from asrkit.corpora.speaker_split import DEFAULT_SHARE
 from asrkit.stages import preparation
@@ -118,7 +119,7 @@ def _own_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--labels",
-        choices=own.LABEL_KINDS,
+        choices=[*LABEL_READERS],
         help="kind of label files, where there are several (default: what is there)",
     )
     parser.add_argument("--tier", metavar="NAME", help="tier of the TextGrids that holds the phones")

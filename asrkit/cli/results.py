@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrkit.errors import DataError, raise_if_any
-from asrkit.formats.outputs import FORMATS, Result
+from asrkit.formats.results import FORMATS, Result
 from asrkit.io.atomic import atomic_write
 
 
@@ -42,7 +42,7 @@ class ResultWriter:
                 elif key in owners:
                     file = directory / f"{key}{self.format.suffix}"
                     faults.append(f"{name}: {file} is {owners[key]}'s, too; rename one or treat them one by one")
-            if format_name == "ctm":
+            if self.format.has_keys:
                 if key.split() != [key]:
                     faults.append(f"{name}: the name {key!r} holds a blank, which CTM has no place for; rename it")
                 elif directory is None and key in owners:

@@ -16,7 +16,7 @@ from asrkit.audio import AUDIO_ENDINGS, open_audio
 from asrkit.cli.options import add_channel, add_model, add_nj, positive_int
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
-from asrkit.formats.outputs import FORMATS, Result
+from asrkit.formats.results import FORMATS, Result
 from asrkit.lang.ipa import ipa_table
 from asrkit.parallel import make_thread_executor, track
 from asrkit.types import Hypothesis

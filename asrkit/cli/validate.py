@@ -29,14 +29,16 @@ def run(args: argparse.Namespace) -> int:
     if path is None and (args.data_dir.absolute().parent / "tokens.txt").exists():
         path = args.data_dir.absolute().parent / "tokens.txt"
     tokens = None if path is None else TokenTable.read(path)
-    found = validate(args.data_dir, tokens=tokens, audio=AudioAccess(args.audio_root, args.allow_pipes, args.channel))
-    for fault in found.faults:
-        print(fault)
-    num_phones = sum(len(phones) for phones in found.data.text.values())
-    num_speakers = len(set(found.data.utt2spk.values()))
+    audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
+    inspection = validate(args.data_dir, tokens=tokens, audio=audio)
+    data, errors = inspection.data, inspection.findings.errors
+    for error in errors:
+        print(error)
+    num_phones = sum(len(phones) for phones in data.text.values())
+    num_speakers = len(set(data.utt2spk.values()))
     print(
-        f"{args.data_dir}: {len(found.data.utt2spk)} utterances, {num_speakers} speakers, "
-        f"{found.num_seconds / 3600:.2f} h, {num_phones} phones, "
-        f"{'tokens not checked' if tokens is None else f'tokens from {path}'}; {len(found.faults)} faults"
+        f"{args.data_dir}: {len(data.utt2spk)} utterances, {num_speakers} speakers, "
+        f"{inspection.num_seconds / 3600:.2f} h, {num_phones} phones, "
+        f"{'tokens not checked' if tokens is None else f'tokens from {path}'}; {len(errors)} faults"
     )
-    return 1 if found.faults else 0
+    return 1 if errors else 0

@@ -1,7 +1,7 @@
 """espeak-ng through ctypes: phonemes to speech with the sample at which each phone starts.
 
 The library comes with the wheel `espeakng-loader` (GPL-3, optional, loaded at run time). It is not thread-safe, and
-what it says depends on what it said before, so each call of `synthesise` runs in a process of its own.
+what it says depends on what it said before, so each call of `synthesize` runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import asrkit
 from asrkit.errors import AsrkitError, DataError
@@ -62,7 +64,7 @@ def variant_names() -> list[str]:
     return sorted(path.name for path in (_data_path() / "voices" / "!v").iterdir())
 
 
-def synthesise(language: str, variant: str, prompts: Sequence[Prompt]) -> list[Speech]:
+def synthesize(language: str, variant: str, prompts: Sequence[Prompt]) -> list[Speech]:
     """Say `prompts` one after the other with the voice `language+variant`, in a fresh process.
 
     The result depends on the arguments and the library alone: it is the same bits every time.
@@ -96,7 +98,7 @@ def synthesise(language: str, variant: str, prompts: Sequence[Prompt]) -> list[S
     return speeches
 
 
-def _loader():
+def _loader() -> ModuleType:
     try:
         import espeakng_loader
     except ImportError:
@@ -142,7 +144,7 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, c
 
 
 def _say(voice: str, prompts: Sequence[Prompt]) -> list[Speech]:
-    """`synthesise` in this process, which must not have used the library before."""
+    """`synthesize` in this process, which must not have used the library before."""
     library = _library()
     data_path = str(_data_path())
     rate = library.espeak_Initialize(
@@ -155,7 +157,7 @@ def _say(voice: str, prompts: Sequence[Prompt]) -> list[Speech]:
     events: list[tuple[str, int]] = []
 
     @_SynthCallback
-    def collect(pcm, num_samples, event):
+    def collect(pcm: int | None, num_samples: int, event: Any) -> int:  # ctypes' pointer to _Event
         if pcm and num_samples > 0:
             samples.extend(ctypes.string_at(pcm, 2 * num_samples))
         index = 0
@@ -185,7 +187,7 @@ def _say(voice: str, prompts: Sequence[Prompt]) -> list[Speech]:
 
 
 def _serve() -> int:
-    """Answer one request of `synthesise`: JSON on stdin; a line of JSON and then the samples on stdout."""
+    """Answer one request of `synthesize`: JSON on stdin; a line of JSON and then the samples on stdout."""
     request = json.load(sys.stdin)
     try:
         speeches = _say(request["voice"], [Prompt(**prompt) for prompt in request["prompts"]])

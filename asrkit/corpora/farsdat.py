@@ -12,14 +12,14 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from asrkit.audio import audio_info
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.persian import PHONES, SILENCE
-from asrkit.errors import AudioError, ConfigError, DataError, location, raise_if_any
+from asrkit.errors import AudioError, ConfigError, DataError, location
 from asrkit.findings import Findings
 from asrkit.lang.ipa import FARSDAT
 from asrkit.types import Utterance
@@ -51,11 +51,13 @@ _DEV_SPEAKERS, _DEV_UTTERANCES = 15, 382  # out of the train part, for either sp
 _PUBLISHED = {"train": 3994, "dev": 475, "test": 287}  # utterances, in the public recipe's results
 _PUBLIC_TRAIN_SENTENCES = frozenset(range(1, 405)) - {400}
 
+_LEAST_USED_SHARE = 0.6  # of a recording, before its last sentence's end; a smaller one is suspicious
 _HEADER_BYTES = 44  # of a WAV file; whether offsets count it is not known
 _RECORDING = re.compile(r"s([12])([0-9]+)\.(snt|wav)")
 _PHONEME_FILE = re.compile(r"ph([12])([0-9]+)\.([0-9]+)")
 
 Recording = tuple[int, int]  # speaker, session
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,99 +128,119 @@ def read_corpus(corpus_dir: str | Path, options: FarsdatOptions = FarsdatOptions
     """
     corpus_dir = Path(corpus_dir)
     options.check()
-    utts, warnings, notes = read_utterances(corpus_dir)
+    utts, findings = read_utterances(corpus_dir)
     if options.speaker_lists is None:
-        sets, more_notes = split_textbook(utts, options.split, random_split=options.random_split, seed=options.seed)
+        sets, split = split_textbook(utts, options.split, random_split=options.random_split, seed=options.seed)
     else:
         lists = read_speaker_lists(options.speaker_lists)
-        sets, more_warnings, more_notes = split_by_lists(utts, lists, published_sentences=options.published_sentences)
-        warnings = [*warnings, *more_warnings]
+        sets, split = split_by_lists(utts, lists, published_sentences=options.published_sentences)
     if not sets.get("train"):
         fewer = options.speaker_lists is not None and not options.published_sentences
         remedy = "; keep fewer of them with --sentences published" if fewer else ""
-        raise DataError(f"{location(corpus_dir)}no utterance is left to train on; {' '.join(more_notes)}{remedy}")
-    durations = {utt.utt_id: utt.end - utt.start for utt in utts}
-    return Corpus(PHONES, {name: kept for name, kept in sets.items() if kept}, durations, warnings, notes + more_notes)
+        raise DataError(f"{location(corpus_dir)}no utterance is left to train on; {' '.join(split.notes)}{remedy}")
+    findings.extend(split)
+    durations = {utt.utt_id: utt.end - utt.start for utt in utts if utt.end is not None and utt.start is not None}
+    kept = {name: members for name, members in sets.items() if members}
+    return Corpus(PHONES, kept, durations, findings.warnings, findings.notes)
 
 
 # Reading
 
 
-def read_utterances(corpus_dir: str | Path) -> tuple[list[Utterance], list[str], list[str]]:
-    """All utterances sorted by id, warnings about what is missing, and notes on what was found.
+@dataclass
+class _Reading:
+    """What was read so far.
+
+    Attributes:
+        rates: how many recordings have each sampling rate.
+        used_shares: of each recording, the share before its last sentence's end.
+    """
+
+    sexes: Mapping[int, str]
+    findings: Findings
+    utts: list[Utterance] = field(default_factory=list)
+    rates: Counter[int] = field(default_factory=Counter)
+    used_shares: list[float] = field(default_factory=list)
+
+
+def read_utterances(corpus_dir: str | Path) -> tuple[list[Utterance], Findings]:
+    """All utterances sorted by id, with warnings about what is missing and notes on what was found.
 
     Raises DataError with every fault, a line each.
     """
     corpus_dir = Path(corpus_dir)
-    faults: list[str] = []
-    warnings: list[str] = []
-    files = _find_files(corpus_dir, faults, warnings)
-    sexes = _read_sexes(files.speaker_tables, faults, warnings)
-    utts: list[Utterance] = []
-    rates: Counter[int] = Counter()
-    used_shares = []
+    findings = Findings()
+    files = _find_files(corpus_dir, findings)
+    reading = _Reading(_read_sexes(files.speaker_tables, findings), findings)
     recordings = sorted({*files.waves, *files.sentences, *files.phonemes})
     for recording in recordings:
-        wave, table, phoneme_files = _complete(files, recording, faults)
-        if table is None:
-            continue
-        num_faults = len(faults)
-        segments = _read_segments(table, faults)
-        whole = len(faults) == num_faults
-        transcripts = _read_transcripts(table, segments, phoneme_files, recording, whole, faults)
-        if wave is None:
-            continue
-        try:
-            num_samples, rate, num_channels = audio_info(wave)
-        except AudioError as error:
-            faults.append(str(error))
-            continue
-        if num_channels != 1:
-            faults.append(
-                f"{location(wave)}{num_channels} channels; expected 1, for SENTENCE counts bytes of one channel"
-            )
-            continue
-        rates[rate] += 1
-        spk_id, rec_id = f"{recording[0]:03d}", f"{recording[0]:03d}_{recording[1]}"
-        for sentence, (line, first, last) in segments.items():
-            if last > 2 * num_samples + _HEADER_BYTES:
-                faults.append(
-                    f"{location(table, line)}sentence {sentence} ends at byte {last}, past the audio: {wave} has "
-                    f"{2 * num_samples} bytes of samples"
-                )
-            elif sentence in transcripts:
-                utts.append(
-                    Utterance(
-                        utt_id=f"{rec_id}_{sentence:03d}",
-                        spk_id=spk_id,
-                        audio=os.path.abspath(wave),
-                        phones=transcripts[sentence],
-                        rec_id=rec_id,
-                        start=first / (2 * rate),
-                        end=min(last, 2 * num_samples) / (2 * rate),
-                        sex=sexes.get(recording[0]),
-                    )
-                )
-        if segments:
-            used_shares.append(max(last for _, _, last in segments.values()) / (2 * num_samples))
+        _read_recording(files, recording, reading)
     if not recordings:
-        faults.append(f"{location(corpus_dir)}no recordings in wave of CD1 and CD2; expected FarsDat (ELRA-S0112)")
-    raise_if_any(faults)
-    warnings += _missing(utts, recordings)
+        findings.error("no recordings in wave of CD1 and CD2; expected FarsDat (ELRA-S0112)", corpus_dir)
+    findings.raise_errors()
+    utts = sorted(reading.utts, key=lambda utt: utt.utt_id)
+    _warn_of_missing(reading.utts, recordings, findings)
     if nameless := sorted({utt.spk_id for utt in utts if utt.sex is None}):
-        warnings.append(f"Speaker.txt gives no sex for speakers {' '.join(nameless)}; they are left out of spk2gender")
-    used_shares.sort()
-    if used_shares and used_shares[len(used_shares) // 2] < 0.6:
-        warnings.append(
+        findings.warn(f"Speaker.txt gives no sex for speakers {' '.join(nameless)}; they are left out of spk2gender")
+    used_shares = sorted(reading.used_shares)
+    if used_shares and used_shares[len(used_shares) // 2] < _LEAST_USED_SHARE:
+        findings.warn(
             f"the sentences end {used_shares[len(used_shares) // 2]:.0%} into their recordings, by half of them; "
             "perhaps SENTENCE counts at another rate than the WAV headers give: listen to an utterance"
         )
-    found = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(rates.items()))
-    notes = [f"{sum(rates.values())} recordings ({found}, as their headers say), {len(utts)} utterances"]
-    return sorted(utts, key=lambda utt: utt.utt_id), warnings, notes
+    rates = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(reading.rates.items()))
+    findings.note(f"{reading.rates.total()} recordings ({rates}, as their headers say), {len(utts)} utterances")
+    return utts, findings
 
 
-def _find_files(corpus_dir: Path, faults: list[str], warnings: list[str]) -> _Files:
+def _read_recording(files: _Files, recording: Recording, reading: _Reading) -> None:
+    """Add the utterances of one recording."""
+    findings = reading.findings
+    wave, table, phoneme_files = _complete(files, recording, findings)
+    if table is None:
+        return
+    num_errors = len(findings.errors)
+    segments = _read_segments(table, findings)
+    is_whole = len(findings.errors) == num_errors
+    transcripts = _read_transcripts(table, segments, phoneme_files, recording, is_whole, findings)
+    if wave is None:
+        return
+    try:
+        num_samples, rate, num_channels = audio_info(wave)
+    except AudioError as error:
+        findings.error(str(error))
+        return
+    if num_channels != 1:
+        findings.error(f"{num_channels} channels; expected 1, for SENTENCE counts bytes of one channel", wave)
+        return
+    reading.rates[rate] += 1
+    spk_id, rec_id = f"{recording[0]:03d}", f"{recording[0]:03d}_{recording[1]}"
+    for sentence, (line, first, last) in segments.items():
+        if last > 2 * num_samples + _HEADER_BYTES:
+            findings.error(
+                f"sentence {sentence} ends at byte {last}, past the audio: {wave} has {2 * num_samples} bytes of "
+                "samples",
+                table,
+                line,
+            )
+        elif sentence in transcripts:
+            reading.utts.append(
+                Utterance(
+                    utt_id=f"{rec_id}_{sentence:03d}",
+                    spk_id=spk_id,
+                    audio=os.path.abspath(wave),
+                    phones=transcripts[sentence],
+                    rec_id=rec_id,
+                    start=first / (2 * rate),
+                    end=min(last, 2 * num_samples) / (2 * rate),
+                    sex=reading.sexes.get(recording[0]),
+                )
+            )
+    if segments:
+        reading.used_shares.append(max(last for _, _, last in segments.values()) / (2 * num_samples))
+
+
+def _find_files(corpus_dir: Path, findings: Findings) -> _Files:
     files = _Files({}, {}, defaultdict(dict), [])
     discs = {name: _named(corpus_dir, name) for name in ("CD1", "CD2")}
     if not any(discs.values()):
@@ -226,27 +248,27 @@ def _find_files(corpus_dir: Path, faults: list[str], warnings: list[str]) -> _Fi
     others: list[Path] = []
     for name, directories in discs.items():
         if not directories:
-            warnings.append(f"no directory {name}")
+            findings.warn(f"no directory {name}")
         for disc in directories:
             for part, place in (("wave", files.waves), ("SENTENCE", files.sentences)):
-                for path in _walk(disc, part, warnings):
+                for path in _walk(disc, part, findings):
                     match = _RECORDING.fullmatch(path.name.lower())
                     if match and (match[3] == "wav") == (part == "wave"):
-                        _place(place, (int(match[2]), int(match[1])), path, faults)
+                        _place(place, (int(match[2]), int(match[1])), path, findings)
                     else:
                         others.append(path)
-            for path in _walk(disc, "PHONEME", warnings):
+            for path in _walk(disc, "PHONEME", findings):
                 if match := _PHONEME_FILE.fullmatch(path.name.lower()):
-                    _place(files.phonemes[int(match[2]), int(match[1])], int(match[3]), path, faults)
+                    _place(files.phonemes[int(match[2]), int(match[1])], int(match[3]), path, findings)
                 else:
                     others.append(path)
-            tables = [path for path in _walk(disc, "Information", warnings) if path.name.lower() == "speaker.txt"]
+            tables = [path for path in _walk(disc, "Information", findings) if path.name.lower() == "speaker.txt"]
             if not tables:
-                warnings.append(f"{location(disc)}no Information/Speaker.txt")
+                findings.warn("no Information/Speaker.txt", disc)
             files.speaker_tables.extend(tables)
     if others:
         more = f" and {len(others) - 1} others" if len(others) > 1 else ""
-        warnings.append(f"not used, by their names: {others[0]}{more}")
+        findings.warn(f"not used, by their names: {others[0]}{more}")
     return files
 
 
@@ -261,22 +283,22 @@ def _named(directory: Path, name: str) -> list[Path]:
     return [entry for entry in entries if entry.name.lower() == name.lower() and entry.is_dir()]
 
 
-def _walk(disc: Path, part: str, warnings: list[str]) -> list[Path]:
+def _walk(disc: Path, part: str, findings: Findings) -> list[Path]:
     """All files below the directory `part`, sorted."""
     directories = _named(disc, part)
     if not directories:
-        warnings.append(f"{location(disc)}no directory {part}")
+        findings.warn(f"no directory {part}", disc)
     return sorted(path for directory in directories for path in directory.rglob("*") if path.is_file())
 
 
-def _place(places: dict, key: object, path: Path, faults: list[str]) -> None:
+def _place(places: dict[Key, Path], key: Key, path: Path, findings: Findings) -> None:
     first = places.setdefault(key, path)
     if first is not path:
-        faults.append(f"{location(path)}a second time, {first} is the same by its name; remove one of them")
+        findings.error(f"a second time, {first} is the same by its name; remove one of them", path)
 
 
 def _complete(
-    files: _Files, recording: Recording, faults: list[str]
+    files: _Files, recording: Recording, findings: Findings
 ) -> tuple[Path | None, Path | None, Mapping[int, Path]]:
     """The three parts of a recording. A part that is missing while another is there is a fault."""
     wave, table = files.waves.get(recording), files.sentences.get(recording)
@@ -284,45 +306,39 @@ def _complete(
     name = f"S{recording[1]}{recording[0]:03d}"
     if wave is None:
         there = table or min(phoneme_files.values())
-        faults.append(f"{location(there)}no audio {name}.WAV in wave; copy it, or remove what else there is of it")
+        findings.error(f"no audio {name}.WAV in wave; copy it, or remove what else there is of it", there)
     elif table is None:
-        faults.append(f"{location(wave)}no {name}.SNT in SENTENCE says where its sentences are")
+        findings.error(f"no {name}.SNT in SENTENCE says where its sentences are", wave)
     return wave, table, phoneme_files
 
 
-def _read_lines(path: Path, faults: list[str]) -> list[tuple[int, str]]:
+def _read_lines(path: Path, findings: Findings) -> list[tuple[int, str]]:
     """Lines with anything in them, numbered. Bytes are taken as characters; DOS's line and file ends may be there."""
     try:
         text = path.read_bytes().decode("latin-1")
     except OSError as error:
-        faults.append(f"{location(path)}cannot be read ({error.strerror})")
+        findings.error(f"cannot be read ({error.strerror})", path)
         return []
     lines = ((number, line.rstrip("\r\x1a\x00")) for number, line in enumerate(text.split("\n"), 1))
     return [(number, line) for number, line in lines if line.strip(" \t")]
 
 
-def _read_segments(table: Path, faults: list[str]) -> dict[int, tuple[int, int, int]]:
+def _read_segments(table: Path, findings: Findings) -> dict[int, tuple[int, int, int]]:
     """Number of the sentence -> line in the table, first and last byte of its samples."""
     segments: dict[int, tuple[int, int, int]] = {}
-    lines = _read_lines(table, faults)
+    lines = _read_lines(table, findings)
     if not lines:
-        faults.append(f"{location(table)}empty; expected `sentence start end` a line")
+        findings.error("empty; expected `sentence start end` a line", table)
     for line, text in lines:
         try:
             sentence, first, last = (int(field) for field in text.split()[:3])
         except ValueError:
-            faults.append(
-                f"{location(table, line)}expected `sentence start end` in whole numbers, found {text.strip()!r}"
-            )
+            findings.error(f"expected `sentence start end` in whole numbers, found {text.strip()!r}", table, line)
             continue
         if not 0 <= first < last:
-            faults.append(
-                f"{location(table, line)}sentence {sentence}: bytes {first} to {last}; expected 0 <= start < end"
-            )
+            findings.error(f"sentence {sentence}: bytes {first} to {last}; expected 0 <= start < end", table, line)
         elif sentence in segments:
-            faults.append(
-                f"{location(table, line)}sentence {sentence} a second time (first in line {segments[sentence][0]})"
-            )
+            findings.error(f"sentence {sentence} a second time (first in line {segments[sentence][0]})", table, line)
         else:
             segments[sentence] = (line, first, last)
     return segments
@@ -333,85 +349,78 @@ def _read_transcripts(
     segments: Mapping[int, tuple[int, int, int]],
     phoneme_files: Mapping[int, Path],
     recording: Recording,
-    whole: bool,
-    faults: list[str],
+    is_whole: bool,
+    findings: Findings,
 ) -> dict[int, tuple[str, ...]]:
-    """Number of the sentence -> phones. Of a table that is not `whole`, sentences may be missing without a fault."""
+    """Number of the sentence -> phones. Unless the table `is_whole`, sentences may be missing without an error."""
     transcripts = {}
     for sentence, (line, _, _) in segments.items():
         if sentence not in phoneme_files:
             name = f"PH{recording[1]}{recording[0]:03d}.{sentence}"
-            faults.append(f"{location(table, line)}sentence {sentence}: no {name} in PHONEME")
+            findings.error(f"sentence {sentence}: no {name} in PHONEME", table, line)
     for sentence, path in sorted(phoneme_files.items()):
-        phones = _read_phones(path, faults)
+        phones = _read_phones(path, findings)
         transcripts[sentence] = phones
-        if whole and sentence not in segments:
-            faults.append(f"{location(path)}no line for sentence {sentence} in {table}")
+        if is_whole and sentence not in segments:
+            findings.error(f"no line for sentence {sentence} in {table}", path)
     return transcripts
 
 
-def _read_phones(path: Path, faults: list[str]) -> tuple[str, ...]:
-    lines = _read_lines(path, faults)
+def _read_phones(path: Path, findings: Findings) -> tuple[str, ...]:
+    lines = _read_lines(path, findings)
     unknown = [(line, text[0]) for line, text in lines if text[0] not in SYMBOLS]
     if not lines:
-        faults.append(f"{location(path)}no phones in it")
+        findings.error("no phones in it", path)
     elif len(unknown) > max(1, len(lines) // 2):
         found = " ".join(sorted({repr(symbol) for _, symbol in unknown}))
-        faults.append(
-            f"{location(path)}{len(unknown)} of {len(lines)} lines begin with an unknown symbol "
-            f"({found}); expected one of "
-            f"FarsDat's as the first character; the first line is {lines[0][1][:40]!r}"
+        findings.error(
+            f"{len(unknown)} of {len(lines)} lines begin with an unknown symbol "
+            f"({found}); expected one of FarsDat's as the first character; the first line is {lines[0][1][:40]!r}",
+            path,
         )
     else:
-        faults += [
-            f"{location(path, line)}unknown symbol {symbol!r} as the first character" for line, symbol in unknown
-        ]
+        for line, symbol in unknown:
+            findings.error(f"unknown symbol {symbol!r} as the first character", path, line)
     return to_phones(text[0] for _, text in lines)
 
 
-def _read_sexes(tables: Sequence[Path], faults: list[str], warnings: list[str]) -> dict[int, str]:
+def _read_sexes(tables: Sequence[Path], findings: Findings) -> dict[int, str]:
     """Speaker -> m or f. Both discs may list a speaker, if they agree."""
     sexes: dict[int, tuple[str, str]] = {}  # with the line that says so
     for path in tables:
         first_lines: dict[int, int] = {}
-        for line, text in _read_lines(path, faults):
+        for line, text in _read_lines(path, findings):
             fields = text.split()
             if "Code" in text:
                 continue
             if len(fields) < 3 or not fields[0].isdecimal() or fields[2][0].lower() not in "mf":
-                warnings.append(
-                    f"{location(path, line)}expected a speaker's number and, third, M or F, found {text.strip()!r}"
-                )
+                findings.warn(f"expected a speaker's number and, third, M or F, found {text.strip()!r}", path, line)
                 continue
             speaker, sex = int(fields[0]), fields[2][0].lower()
             before = sexes.setdefault(speaker, (sex, f"{path}:{line}"))
             if first_lines.setdefault(speaker, line) != line:
-                faults.append(
-                    f"{location(path, line)}speaker {speaker} a second time (first in line {first_lines[speaker]})"
-                )
+                findings.error(f"speaker {speaker} a second time (first in line {first_lines[speaker]})", path, line)
             elif before[0] != sex:
-                faults.append(f"{location(path, line)}speaker {speaker} is {sex}, but {before[0]} in {before[1]}")
+                findings.error(f"speaker {speaker} is {sex}, but {before[0]} in {before[1]}", path, line)
     return {speaker: sex for speaker, (sex, _) in sexes.items()}
 
 
-def _missing(utts: Sequence[Utterance], recordings: Sequence[Recording]) -> list[str]:
-    """What a copy lacks of the corpus's 304 speakers, two sessions each and 6080 utterances."""
-    warnings = []
+def _warn_of_missing(utts: Sequence[Utterance], recordings: Sequence[Recording], findings: Findings) -> None:
+    """Say what a copy lacks of the corpus's 304 speakers, two sessions each and 6080 utterances."""
     speakers = {speaker for speaker, _ in recordings}
     if len(utts) != NUM_UTTERANCES or len(speakers) != NUM_SPEAKERS:
-        warnings.append(
+        findings.warn(
             f"{len(speakers)} speakers and {len(utts)} utterances; the whole corpus has {NUM_SPEAKERS} and "
             f"{NUM_UTTERANCES}"
         )
     if absent := set(range(1, NUM_SPEAKERS + 1)) - speakers:
-        warnings.append(f"missing speakers: {_ranges(absent)}")
+        findings.warn(f"missing speakers: {_ranges(absent)}")
     if single := [f"{s:03d} ({3 - session})" for s, session in recordings if (s, 3 - session) not in recordings]:
-        warnings.append(f"speakers with a missing session: {' '.join(single)}")
+        findings.warn(f"speakers with a missing session: {' '.join(single)}")
     counts = Counter(utt.spk_id for utt in utts)
     few = [f"{spk} ({count})" for spk, count in sorted(counts.items()) if count != _UTTERANCES_PER_SPEAKER]
     if few:
-        warnings.append(f"speakers without exactly {_UTTERANCES_PER_SPEAKER} utterances: {' '.join(few)}")
-    return warnings
+        findings.warn(f"speakers without exactly {_UTTERANCES_PER_SPEAKER} utterances: {' '.join(few)}")
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -432,8 +441,8 @@ Sets = dict[str, list[Utterance]]
 
 def split_textbook(
     utts: Sequence[Utterance], split: Split, *, random_split: bool = False, seed: int = DEFAULT_SEED
-) -> tuple[Sets, list[str]]:
-    """train, dev and test by whole speakers, or by utterances with `random_split`; and notes on it.
+) -> tuple[Sets, Findings]:
+    """train, dev and test by whole speakers, or by utterances with `random_split`; and a note on it.
 
     A speaker's or utterance's place in the order of choice depends on its id and the seed alone.
 
@@ -460,11 +469,12 @@ def split_textbook(
         sets[set_of[getattr(utt, key)]].append(utt)
     manner = "random utterances, so every set has the same speakers" if random_split else "whole speakers"
     part = len(sets["train"]) + len(sets["dev"])
-    notes = [
+    findings = Findings()
+    findings.note(
         f"split {split} by {manner}, seed {seed}: {part} utterances to train on ({len(sets['dev'])} of them dev), "
         f"{len(sets['test'])} to test on"
-    ]
-    return sets, notes
+    )
+    return sets, findings
 
 
 def read_speaker_lists(directory: str | Path) -> dict[str, set[int]]:
@@ -472,32 +482,32 @@ def read_speaker_lists(directory: str | Path) -> dict[str, set[int]]:
 
     Raises DataError: a file is missing, a line is no number, a speaker is listed twice; a line each.
     """
-    faults: list[str] = []
+    findings = Findings()
     lists: dict[str, set[int]] = {}
     places: dict[int, str] = {}
     for name in ("train", "dev", "test"):
         path = Path(directory) / f"{name}_spk.list"
         lists[name] = set()
-        lines = _read_lines(path, faults)
+        lines = _read_lines(path, findings)
         if not lines and path.is_file():
-            faults.append(f"{location(path)}empty; expected a speaker's number a line")
+            findings.error("empty; expected a speaker's number a line", path)
         for line, text in lines:
             number = text.strip()
             if not (number.isascii() and number.isdecimal()):
-                faults.append(f"{location(path, line)}expected a speaker's number, found {number!r}")
+                findings.error(f"expected a speaker's number, found {number!r}", path, line)
                 continue
             speaker, place = int(number), f"{path}:{line}"
             if places.setdefault(speaker, place) != place:
-                faults.append(f"{location(path, line)}speaker {number} a second time (first in {places[speaker]})")
+                findings.error(f"speaker {number} a second time (first in {places[speaker]})", path, line)
             lists[name].add(speaker)
-    raise_if_any(faults)
+    findings.raise_errors()
     return lists
 
 
 def split_by_lists(
     utts: Sequence[Utterance], lists: Mapping[str, set[int]], *, published_sentences: bool = False
-) -> tuple[Sets, list[str], list[str]]:
-    """train, dev and test by speaker lists, with warnings and notes; no sentence of dev or test is in train.
+) -> tuple[Sets, Findings]:
+    """train, dev and test by speaker lists, with warnings and a note; no sentence of dev or test is in train.
 
     With `published_sentences` dev and test hold the sentences that the public recipe chooses (Kaldi,
     egs/farsdat/s5/local/farsdat_data_prep.sh): those among the eight smallest of the sentence numbers, and the own
@@ -512,24 +522,24 @@ def split_by_lists(
     held_out = {_sentence(utt) for name in ("dev", "test") for utt in sets[name]}
     num_candidates = len(sets["train"])
     sets["train"] = [utt for utt in sets["train"] if _sentence(utt) not in held_out]
-    warnings = []
-    listed = set().union(*lists.values())
+    findings = Findings()
+    listed = set[int]().union(*lists.values())
     there = {int(utt.spk_id) for utt in utts}
     if absent := listed - there:
-        warnings.append(f"speakers that are listed, but not there: {_ranges(absent)}")
+        findings.warn(f"speakers that are listed, but not there: {_ranges(absent)}")
     if unlisted := there - listed:
-        warnings.append(f"speakers that are in no list, and so in no set: {_ranges(unlisted)}")
+        findings.warn(f"speakers that are in no list, and so in no set: {_ranges(unlisted)}")
     counts = {name: len(kept) for name, kept in sets.items()}
     if published_sentences and counts != _PUBLISHED:
-        warnings.append(
+        findings.warn(
             f"utterances in train, dev, test: {', '.join(map(str, counts.values()))}; published: "
             f"{', '.join(map(str, _PUBLISHED.values()))}"
         )
-    notes = [
+    findings.note(
         f"split by speaker lists{', published sentences' if published_sentences else ''}: {len(held_out)} sentences of "
         f"dev and test kept out of train, {num_candidates - counts['train']} of its {num_candidates} utterances"
-    ]
-    return sets, warnings, notes
+    )
+    return sets, findings
 
 
 def _sentence(utt: Utterance) -> int:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import soundfile
@@ -18,7 +20,9 @@ import soxr
 
 from asrkit.corpora import espeak, persian
 from asrkit.corpora.persian import PHONES, SILENCE, VOWELS, Word
-from asrkit.errors import DataError, location, raise_if_any
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
+from asrkit.formats.ctm import format_line, parse_line
 from asrkit.io.atomic import atomic_dir, atomic_write
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import map_ordered
@@ -99,7 +103,7 @@ def rng_of(seed: int, *names: object) -> np.random.Generator:
 
 def plan_speakers(seed: int) -> list[Speaker]:
     """All speakers and what they read. No sentence is in two sets, no variant either."""
-    speakers = []
+    speakers: list[Speaker] = []
     taken: set[Word] = set()
     first_sentence = 1
     for set_name, plan in PLAN.items():
@@ -154,11 +158,12 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
     speakers = plan_speakers(seed)
     with atomic_dir(corpus_dir) as new:
         record = functools.partial(_record_speaker, new / "wav", seed)
-        ctm, faults = [], []
-        for lines, speaker_faults in map_ordered(record, speakers, num_jobs, description="speakers", chunk_size=1):
+        ctm: list[str] = []
+        findings = Findings()
+        for lines, of_speaker in map_ordered(record, speakers, num_jobs, description="speakers", chunk_size=1):
             ctm += lines
-            faults += speaker_faults
-        raise_if_any(faults)
+            findings.extend(of_speaker)
+        findings.raise_errors()
         with atomic_write(new / "phones.ctm") as stream:
             stream.writelines(ctm)
         with atomic_write(new / "speakers.tsv") as stream:
@@ -182,7 +187,7 @@ _COLUMNS = (
 )
 
 
-def _write_speakers(stream, speakers: list[Speaker], version: str) -> None:
+def _write_speakers(stream: TextIO, speakers: list[Speaker], version: str) -> None:
     stream.write("\t".join((*_COLUMNS, "espeak_version")) + "\n")
     for speaker in speakers:
         stream.write("\t".join(str(value) for value in (*(getattr(speaker, c) for c in _COLUMNS), version)) + "\n")
@@ -195,28 +200,26 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
         DataError: the corpus is not there, or a line of it is not what `make_corpus` writes.
     """
     corpus_dir = Path(corpus_dir)
-    faults: list[str] = []
+    findings = Findings()
     speakers: dict[str, tuple[str, str]] = {}
     for number, fields in _read_rows(corpus_dir / "speakers.tsv", "\t"):
         if number == 1:
             continue
         if len(fields) < 3 or fields[1] not in PLAN or fields[2] not in ("m", "f"):
-            faults.append(f"{location(corpus_dir / 'speakers.tsv', number)}expected a speaker, its set and m or f")
+            findings.error("expected a speaker, its set and m or f", corpus_dir / "speakers.tsv", number)
         else:
             speakers[fields[0]] = (fields[1], fields[2])
     times: dict[str, list[PhoneTime]] = {}
     ctm = corpus_dir / "phones.ctm"
     for number, fields in _read_rows(ctm, " "):
-        try:
-            utt_id, _, start, duration, phone = fields
-            time = PhoneTime(phone, float(start), float(start) + float(duration))
-        except ValueError:
-            faults.append(f"{location(ctm, number)}expected `utt 1 start duration phone`, found {' '.join(fields)}")
+        line = parse_line(fields)
+        if line is None:
+            findings.error(f"expected `utt 1 start duration phone`, found {' '.join(fields)}", ctm, number)
             continue
-        if phone not in PHONES or utt_id.split("_")[0] not in speakers:
-            faults.append(f"{location(ctm, number)}unknown phone or speaker: {utt_id} {phone}")
-        times.setdefault(utt_id, []).append(time)
-    raise_if_any(faults)
+        if line.phone not in PHONES or line.key.split("_")[0] not in speakers:
+            findings.error(f"unknown phone or speaker: {line.key} {line.phone}", ctm, number)
+        times.setdefault(line.key, []).append(PhoneTime(line.phone, line.start, line.end))
+    findings.raise_errors()
     sets: dict[str, list[Utterance]] = {name: [] for name in PLAN}
     for utt_id, phone_times in sorted(times.items()):
         spk_id = utt_id.split("_")[0]
@@ -234,7 +237,7 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
     return sets
 
 
-def _read_rows(path: Path, separator: str):
+def _read_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -243,22 +246,23 @@ def _read_rows(path: Path, separator: str):
         yield number, line.split(separator)
 
 
-def _record_speaker(wav_dir: Path, seed: int, speaker: Speaker) -> tuple[list[str], list[str]]:
-    """Write a speaker's files. Returns the lines of phones.ctm, and the faults."""
+def _record_speaker(wav_dir: Path, seed: int, speaker: Speaker) -> tuple[list[str], Findings]:
+    """Write a speaker's files. Returns the lines of phones.ctm, and what espeak-ng did not say as asked."""
     asked = []
     prompts = []
     for utt_id, words in speaker.sentences:
         pause_after = _pause_after(rng_of(seed, "pause", utt_id), len(words))
         asked.append(_asked_phones(words, pause_after))
         prompts.append(espeak.Prompt(to_mnemonics(words, pause_after), speaker.rate, speaker.pitch, speaker.range))
-    speeches = espeak.synthesise("fa", speaker.variant, prompts)
+    speeches = espeak.synthesize("fa", speaker.variant, prompts)
     room = _room(speaker.reverb_s, rng_of(seed, "room", speaker.spk_id))
     (wav_dir / speaker.spk_id).mkdir(parents=True)
-    lines, faults = [], []
+    lines: list[str] = []
+    findings = Findings()
     for (utt_id, _), phones, prompt, speech in zip(speaker.sentences, asked, prompts, speeches, strict=True):
         said, starts = phone_starts(speech, speaker.rate)
         if said != phones:
-            faults.append(
+            findings.error(
                 f"{utt_id}: espeak-ng's voice {speaker.variant} said {' '.join(said)}; asked for {' '.join(phones)} "
                 f"as {prompt.phonemes}; another version of espeakng-loader may do better"
             )
@@ -267,8 +271,8 @@ def _record_speaker(wav_dir: Path, seed: int, speaker: Speaker) -> tuple[list[st
         pcm, bounds = _record(samples, starts, said, speaker, room, rng_of(seed, "recording", utt_id))
         soundfile.write(wav_dir / speaker.spk_id / f"{utt_id}.wav", pcm, SAMPLE_RATE, subtype="PCM_16")
         for phone, start, end in zip((SILENCE, *said), bounds, bounds[1:], strict=False):
-            lines.append(f"{utt_id} 1 {start:.6f} {end - start:.6f} {phone}\n")
-    return lines, faults
+            lines.append(format_line(utt_id, f"{start:.6f}", f"{end - start:.6f}", phone))
+    return lines, findings
 
 
 def _pause_after(rng: np.random.Generator, num_words: int) -> int:

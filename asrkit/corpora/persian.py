@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 SILENCE = "sil"
@@ -13,6 +15,7 @@ CONSONANTS = (
 PHONES = (*VOWELS, *CONSONANTS, SILENCE)  # the 30 classes that FarsDat is scored on
 
 Word = tuple[str, ...]
+Item = TypeVar("Item")
 
 # The lexicon is easier on the eye with letters for three phonemes: ch, the j of "jam", and the glottal stop.
 _LETTERS = {"c": ",", "j": "'", "?": "]"}
@@ -68,7 +71,7 @@ def make_sentences(count: int, rng: np.random.Generator, taken: set[Word]) -> li
 
     Half are of real words in Persian order, a fifth of invented words, the rest of both.
     """
-    sentences = []
+    sentences: list[list[Word]] = []
     while len(sentences) < count:
         kind = rng.random()
         if kind < 0.2:
@@ -84,7 +87,7 @@ def make_sentences(count: int, rng: np.random.Generator, taken: set[Word]) -> li
     return sentences
 
 
-def _choose(items: tuple, rng: np.random.Generator):
+def _choose(items: tuple[Item, ...], rng: np.random.Generator) -> Item:
     return items[rng.integers(len(items))]
 
 

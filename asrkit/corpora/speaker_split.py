@@ -8,8 +8,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from asrkit.errors import ConfigError, location, raise_if_any
-from asrkit.formats.labels import read_text
+from asrkit.errors import ConfigError, location
+from asrkit.findings import Findings
+from asrkit.io.text import read_text
 
 DEFAULT_SHARE = 0.1  # of the speakers, for dev and for test each
 
@@ -28,22 +29,22 @@ def hold_out(speakers: set[str], wanted: Mapping[str, str | None], *, known: set
     """
     free = set(speakers)
     held_out: dict[str, set[str]] = {}
-    faults: list[str] = []
+    findings = Findings()
     for name in sorted(wanted, key=lambda name: not is_list(wanted[name])):
         if is_list(wanted[name]):
-            chosen = _listed(name, wanted[name] or "", free, known, faults)
+            chosen = _listed(name, wanted[name] or "", free, known, findings)
         else:
             share = _share(wanted[name])
             number = max(1, round(share * len(speakers))) if share else 0
             chosen = set(sorted(free, key=_draw)[:number])
         held_out[name] = chosen
         free -= chosen
-    if not free and not faults:
-        faults.append(
+    if not free and not findings.errors:
+        findings.error(
             f"{len(speakers)} speakers for train and {' and '.join(wanted)}: none is left for train; hold out fewer, "
             "or say in a column set what goes where"
         )
-    raise_if_any(faults, ConfigError)
+    findings.raise_errors(ConfigError)
     return held_out
 
 
@@ -70,17 +71,17 @@ def _draw(spk_id: str) -> bytes:
     return hashlib.sha256(spk_id.encode()).digest()
 
 
-def _listed(name: str, text: str, free: set[str], known: set[str], faults: list[str]) -> set[str]:
+def _listed(name: str, text: str, free: set[str], known: set[str], findings: Findings) -> set[str]:
     listed = text.split(",")
     where = f"--{name}-speakers: "
     if os.path.isfile(text):
-        content = read_text(text, faults) or ""
+        content = read_text(text, findings) or ""
         listed, where = content.split("\n"), location(text)
     chosen = {spk for entry in listed if (spk := entry.strip())}
     if not chosen:
-        faults.append(f"{where}no speakers; expected a share such as 0.1, a file, or speakers separated by commas")
+        findings.error(f"{where}no speakers; expected a share such as 0.1, a file, or speakers separated by commas")
     for spk in sorted(chosen - free):
         near = difflib.get_close_matches(spk, sorted(known), 1)
         hint = f"; did you mean {near[0]!r}?" if near else "; expected a share such as 0.1, a file, or speakers"
-        faults.append(f"{where}{spk}: {'already in another set' if spk in known else f'no such speaker{hint}'}")
+        findings.error(f"{where}{spk}: {'already in another set' if spk in known else f'no such speaker{hint}'}")
     return chosen & free

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from asrkit.errors import DataError, location, raise_if_any
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
 from asrkit.io.scp import scan_table, split_fields
 from asrkit.types import Utterance
 
@@ -39,17 +40,17 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
             label is unknown; a line for each.
     """
     corpus_dir = Path(corpus_dir)
-    faults: list[str] = []
+    findings = Findings()
     if not (corpus_dir / "train").is_dir():
         raise DataError(
             f"{location(corpus_dir)}no train directory in it; expected speechocean762 unpacked (OpenSLR 101)"
         )
-    words = _read_phones(corpus_dir / "resource" / "text-phone", faults)
-    parts = {name: _read_part(corpus_dir, name, words, faults) for name in ("train", "test")}
+    words = _read_phones(corpus_dir / "resource" / "text-phone", findings)
+    parts = {name: _read_part(corpus_dir, name, words, findings) for name in ("train", "test")}
     in_both = ({utt.spk_id for utt in parts["train"]} & {utt.spk_id for utt in parts["test"]}) - {""}
     if in_both:
-        faults.append(f"{location(corpus_dir)}speakers both in train and in test: {' '.join(sorted(in_both))}")
-    raise_if_any(faults)
+        findings.error(f"speakers both in train and in test: {' '.join(sorted(in_both))}", corpus_dir)
+    findings.raise_errors()
     dev_speakers = set(sorted({utt.spk_id for utt in parts["train"]})[::_DEV_STRIDE])
     return {
         "train": [utt for utt in parts["train"] if utt.spk_id not in dev_speakers],
@@ -71,33 +72,31 @@ def count_notes(sets: Mapping[str, list[Utterance]]) -> list[str]:
     return notes
 
 
-def _read_phones(path: Path, faults: list[str]) -> dict[str, dict[int, tuple[str, ...]]]:
+def _read_phones(path: Path, findings: Findings) -> dict[str, dict[int, tuple[str, ...]]]:
     """text-phone as utt_id -> index of the word -> its phones. A word with a fault is there all the same."""
     words: dict[str, dict[int, tuple[str, ...]]] = {}
-    for line, key, value in scan_table(path, faults):
+    for line, key, value in scan_table(path, findings):
         utt_id, _, index = key.rpartition(".")
         if not utt_id or not index.isdecimal():
-            faults.append(f"{location(path, line)}expected `utterance.wordindex phones`, found {key}")
+            findings.error(f"expected `utterance.wordindex phones`, found {key}", path, line)
             continue
         labels = split_fields(value)
         found = [_LABEL.fullmatch(label) for label in labels]
         unknown = [label for label, match in zip(labels, found, strict=True) if match is None or match[1] not in PHONES]
         if unknown:
-            faults.append(
-                f"{location(path, line)}{key}: unknown symbol {' '.join(unknown)}; expected ARPAbet such as AH0_B"
-            )
+            findings.error(f"{key}: unknown symbol {' '.join(unknown)}; expected ARPAbet such as AH0_B", path, line)
         words.setdefault(utt_id, {})[int(index)] = tuple(match[1] for match in found if match)
     return words
 
 
 def _read_part(
-    corpus_dir: Path, name: str, words: Mapping[str, Mapping[int, tuple[str, ...]]], faults: list[str]
+    corpus_dir: Path, name: str, words: Mapping[str, Mapping[int, tuple[str, ...]]], findings: Findings
 ) -> list[Utterance]:
     directory = corpus_dir / name
     tables: dict[str, dict[str, str]] = {}
     lines: dict[str, dict[str, int]] = {}
     for table in ("wav.scp", "text", "utt2spk", "spk2gender"):
-        rows = list(scan_table(directory / table, faults))
+        rows = list(scan_table(directory / table, findings))
         tables[table] = {key: value for _, key, value in rows}
         lines[table] = {key: line for line, key, _ in rows}
 
@@ -108,23 +107,23 @@ def _read_part(
     for table in ("wav.scp", "text"):
         if tables[table] and utt2spk:
             for utt_id in sorted(utt2spk.keys() - tables[table].keys()):
-                faults.append(f"{where('utt2spk', utt_id)}{utt_id} is not in {table}")
+                findings.error(f"{where('utt2spk', utt_id)}{utt_id} is not in {table}")
             for utt_id in sorted(tables[table].keys() - utt2spk.keys()):
-                faults.append(f"{where(table, utt_id)}{utt_id} is not in utt2spk")
+                findings.error(f"{where(table, utt_id)}{utt_id} is not in utt2spk")
     for spk_id, sex in tables["spk2gender"].items():
         if sex not in ("m", "f"):
-            faults.append(f"{where('spk2gender', spk_id)}speaker {spk_id}: expected m or f, found {sex}")
+            findings.error(f"{where('spk2gender', spk_id)}speaker {spk_id}: expected m or f, found {sex}")
     utts = []
     for utt_id, entry in tables["wav.scp"].items():
         audio = os.path.abspath(corpus_dir / entry)
         if not os.path.isfile(audio):
-            faults.append(f"{where('wav.scp', utt_id)}{utt_id}: no audio file {audio}; unpack the whole corpus")
+            findings.error(f"{where('wav.scp', utt_id)}{utt_id}: no audio file {audio}; unpack the whole corpus")
         of_words = words.get(utt_id, {})
         num_words = len(split_fields(tables["text"].get(utt_id, "")))
         if words and utt_id in lines["text"] and sorted(of_words) != list(range(num_words)):
             missing = sorted(set(range(num_words)) - of_words.keys())
             what = f"no phones for word {' '.join(map(str, missing))}" if missing else "more words"
-            faults.append(f"{where('text', utt_id)}{utt_id}: {what} in resource/text-phone; get the whole corpus")
+            findings.error(f"{where('text', utt_id)}{utt_id}: {what} in resource/text-phone; get the whole corpus")
         phones = sum((of_words[index] for index in sorted(of_words)), ())
         spk_id = utt2spk.get(utt_id, "")
         utts.append(Utterance(utt_id, spk_id, audio, phones, sex=tables["spk2gender"].get(spk_id)))
@@ -132,7 +131,7 @@ def _read_part(
     utts.sort(key=lambda utt: utt.utt_id)
     for before, utt in itertools.pairwise(utts):
         if utt.spk_id < before.spk_id and utt.utt_id in utt2spk and before.utt_id in utt2spk:
-            faults.append(
+            findings.error(
                 f"{where('utt2spk', utt.utt_id)}{utt.utt_id} of speaker {utt.spk_id} comes after {before.utt_id} of "
                 f"{before.spk_id}; expected utterance ids that sort as their speakers do"
             )

@@ -7,15 +7,17 @@ import difflib
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from asrkit.audio import is_pipe
 from asrkit.corpora.common import SET_NAMES
 from asrkit.errors import location
-from asrkit.formats.labels import read_text, symbol_fault
+from asrkit.findings import Findings
+from asrkit.formats.label import symbol_fault
 from asrkit.io.scp import split_fields
+from asrkit.io.text import read_text
 
 COLUMNS = ("audio", "phones", "utt", "speaker", "sex", "set", "start", "end")
 
@@ -52,115 +54,117 @@ class Row:
     end: float | None = None
 
 
-def read_table(
-    table: Path, corpus_dir: Path, faults: list[str], missing: list[str]
-) -> tuple[list[Row], set[str], set[str] | None]:
-    """Rows of the table, its columns, and all audio that it names, None when that cannot be told.
+@dataclass
+class Table:
+    """What a table of utterances holds.
 
-    Audio that is not there goes to `missing`, other faults to `faults`.
+    Attributes:
+        columns: their names.
+        named: real paths of all audio in it, None when that cannot be told.
+        missing: a line for each row whose audio is not there.
     """
-    text = read_text(table, faults)
+
+    rows: list[Row] = field(default_factory=list)
+    columns: frozenset[str] = frozenset()
+    named: set[str] | None = None
+    missing: list[str] = field(default_factory=list)
+
+
+def read_table(path: Path, corpus_dir: Path, findings: Findings) -> Table:
+    """Read a table of utterances; rows with an error are left out."""
+    text = read_text(path, findings)
     if text is None:
-        return [], set(), None
-    lines = text.split("\n")
-    ending = table.suffix.lower()
-    is_tsv = ending == ".tsv" or (ending != ".csv" and "\t" in lines[0])
-    delimiter = "\t" if is_tsv else ";" if ";" in lines[0] and "," not in lines[0] else ","
+        return Table()
+    table = Table(named=set())
     header: list[str] = []
-    rows: list[Row] = []
-    named: set[str] | None = set()
+    for number, cells in _read_cells(path, text.split("\n"), findings):
+        where = location(path, number)
+        if cells is None:
+            table.named = None
+        elif not header:
+            header = [cell.lower() for cell in cells]
+            num_errors = len(findings.errors)
+            _check_header(header, where, findings)
+            if len(findings.errors) > num_errors:
+                return Table()
+        elif len(cells) != len(header) and any(cells):
+            findings.error(f"{where}{len(cells)} fields; the header has {len(header)}: {', '.join(header)}")
+            table.named = None
+        elif any(cells):
+            _add_row(table, dict(zip(header, cells, strict=True)), where, corpus_dir, findings)
+    if not table.rows and not findings.errors and not table.missing:
+        findings.error("no utterances; expected a header and a row for each", path)
+    table.columns = frozenset(header)
+    return table
+
+
+def _read_cells(path: Path, lines: Sequence[str], findings: Findings) -> Iterator[tuple[int, list[str] | None]]:
+    """Each line's number and cells, without blanks around them; None for a line that is no row."""
+    ending = path.suffix.lower()
+    is_tsv = ending == ".tsv" or (ending != ".csv" and "\t" in lines[0])
+    delimiter = ";" if ";" in lines[0] and "," not in lines[0] else ","
     for number, line in enumerate(lines, 1):
-        where = location(table, number)
         try:
             # In a TSV file every character stands for itself: X-SAMPA is full of quotes.
             cells = line.split("\t") if is_tsv else next(csv.reader([line], delimiter=delimiter, strict=True), [])
         except csv.Error as error:
-            faults.append(f"{where}not a row of CSV ({error}); double the quotes inside a quoted field")
-            named = None
-            continue
-        cells = [cell.strip() for cell in cells]
-        if not header:
-            header = [cell.lower() for cell in cells]
-            header_faults = _header_faults(header, where)
-            if header_faults:
-                faults += header_faults
-                return [], set(), None
-            continue
-        if not any(cells):
-            continue
-        if len(cells) != len(header):
-            faults.append(f"{where}{len(cells)} fields; the header has {len(header)}: {', '.join(header)}")
-            named = None
-            continue
-        fields = dict(zip(header, cells, strict=True))
-        if named is not None:
-            named.add(os.path.realpath(corpus_dir / fields["audio"]))
-        row = _parse_row(fields, where, corpus_dir, faults)
-        if row is None:
-            continue
-        if row.audio.is_file():
-            rows.append(row)
+            findings.error(f"not a row of CSV ({error}); double the quotes inside a quoted field", path, number)
+            yield number, None
         else:
-            missing.append(f"{where}no audio file {row.audio}")
-    if not rows and not faults and not missing:
-        faults.append(f"{location(table)}no utterances; expected a header and a row for each")
-    return rows, set(header), named
+            yield number, [cell.strip() for cell in cells]
 
 
-def _header_faults(header: Sequence[str], where: str) -> list[str]:
-    faults = []
+def _check_header(header: Sequence[str], where: str, findings: Findings) -> None:
     for name in header:
         if name not in COLUMNS:
             near = [_MEANT_COLUMN[name]] if name in _MEANT_COLUMN else difflib.get_close_matches(name, COLUMNS, 1)
             hint = f"did you mean {near[0]!r}?" if near else "remove it;"
-            faults.append(f"{where}unknown column {name!r}; {hint} known are {', '.join(COLUMNS)}")
-    faults += [f"{where}column {name!r} is given {n} times" for name, n in Counter(header).items() if n > 1]
+            findings.error(f"{where}unknown column {name!r}; {hint} known are {', '.join(COLUMNS)}")
+    for name, times in Counter(header).items():
+        if times > 1:
+            findings.error(f"{where}column {name!r} is given {times} times")
     if "audio" not in header:
-        faults.append(f"{where}no column audio; expected a header such as `audio,phones,speaker,set`")
+        findings.error(f"{where}no column audio; expected a header such as `audio,phones,speaker,set`")
     if ("start" in header) != ("end" in header):
-        faults.append(f"{where}columns start and end need each other")
-    return faults
+        findings.error(f"{where}columns start and end need each other")
 
 
-def _parse_row(cells: Mapping[str, str], where: str, corpus_dir: Path, faults: list[str]) -> Row | None:
-    num_faults = len(faults)
+def _add_row(table: Table, cells: Mapping[str, str], where: str, corpus_dir: Path, findings: Findings) -> None:
+    if table.named is not None:
+        table.named.add(os.path.realpath(corpus_dir / cells["audio"]))
+    row = _parse_row(cells, where, corpus_dir, findings)
+    if row is not None and row.audio.is_file():
+        table.rows.append(row)
+    elif row is not None:
+        table.missing.append(f"{where}no audio file {row.audio}")
+
+
+def _parse_row(cells: Mapping[str, str], where: str, corpus_dir: Path, findings: Findings) -> Row | None:
+    num_errors = len(findings.errors)
     if not cells["audio"]:
-        faults.append(f"{where}no audio; expected its path below {corpus_dir}")
+        findings.error(f"{where}no audio; expected its path below {corpus_dir}")
     elif is_pipe(cells["audio"]):
-        faults.append(f"{where}{cells['audio']}: a pipe; expected an audio file")
+        findings.error(f"{where}{cells['audio']}: a pipe; expected an audio file")
     phones = tuple(split_fields(cells.get("phones", "")))
     if "phones" in cells:
         if not phones:
-            faults.append(f"{where}no phones; give those of {cells['audio']} or remove the row")
-        faults += [f"{where}{fault}" for fault in map(symbol_fault, dict.fromkeys(phones)) if fault]
+            findings.error(f"{where}no phones; give those of {cells['audio']} or remove the row")
+        findings.errors += [f"{where}{fault}" for fault in map(symbol_fault, dict.fromkeys(phones)) if fault]
     for name in ("utt", "speaker"):
         if name in cells and not cells[name]:
-            faults.append(f"{where}no {name}; fill the whole column or remove it")
+            findings.error(f"{where}no {name}; fill the whole column or remove it")
         elif cells.get(name, "x").split() != [cells.get(name, "x")]:
-            faults.append(f"{where}{name} {cells[name]!r} holds white space; write it without")
+            findings.error(f"{where}{name} {cells[name]!r} holds white space; write it without")
     sex = cells.get("sex", "").lower()
     if sex not in _SEXES:
-        faults.append(f"{where}sex {cells['sex']!r}; expected m, f or nothing")
+        findings.error(f"{where}sex {cells['sex']!r}; expected m, f or nothing")
     set_name = cells.get("set", "").lower()
     if "set" in cells and set_name not in SET_NAMES:
         near = [_MEANT_SET[set_name]] if set_name in _MEANT_SET else difflib.get_close_matches(set_name, SET_NAMES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        faults.append(f"{where}set {cells['set']!r}; expected train, dev or test{hint}")
-    times: list[float | None] = []
-    for name in ("start", "end"):
-        try:
-            times.append(float(cells[name]) if cells.get(name) else None)
-        except ValueError:
-            times.append(math.nan)
-    start, end = times
-    if start is not None or end is not None:
-        begin = 0.0 if start is None else start
-        if not 0 <= begin < (math.inf if end is None else end) or end == math.inf:
-            faults.append(
-                f"{where}start {cells['start'] or 'none'}, end {cells['end'] or 'none'}; expected seconds, with "
-                "0 <= start < end"
-            )
-    if len(faults) > num_faults:
+        findings.error(f"{where}set {cells['set']!r}; expected train, dev or test{hint}")
+    start, end = _parse_times(cells, where, findings)
+    if len(findings.errors) > num_errors:
         return None
     audio = corpus_dir / cells["audio"]
     return Row(
@@ -175,6 +179,24 @@ def _parse_row(cells: Mapping[str, str], where: str, corpus_dir: Path, faults: l
         start=start,
         end=end,
     )
+
+
+def _parse_times(cells: Mapping[str, str], where: str, findings: Findings) -> tuple[float | None, float | None]:
+    times: list[float | None] = []
+    for name in ("start", "end"):
+        try:
+            times.append(float(cells[name]) if cells.get(name) else None)
+        except ValueError:
+            times.append(math.nan)
+    start, end = times
+    if start is not None or end is not None:
+        begin = 0.0 if start is None else start
+        if not 0 <= begin < (math.inf if end is None else end) or end == math.inf:
+            findings.error(
+                f"{where}start {cells['start'] or 'none'}, end {cells['end'] or 'none'}; expected seconds, with "
+                "0 <= start < end"
+            )
+    return start, end
 
 
 def base_of(path: Path, corpus_dir: Path) -> str:

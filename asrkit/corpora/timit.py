@@ -14,7 +14,9 @@ from pathlib import Path
 
 from asrkit.audio import END_TOLERANCE, audio_duration
 from asrkit.corpora.common import Corpus
-from asrkit.errors import AudioError, DataError, location, raise_if_any
+from asrkit.errors import AudioError, DataError, location
+from asrkit.findings import Findings
+from asrkit.formats.phn import parse_line
 from asrkit.io.scp import split_fields
 from asrkit.lang.phone_map import TIMIT_39, TIMIT_48, TIMIT_61, TIMIT_61_TO_39, TIMIT_61_TO_48, PhoneMap
 from asrkit.types import PhoneTime, Utterance
@@ -82,6 +84,10 @@ class _Recorded:
     duration: float
 
 
+_Part = dict[str, dict[str, _Recorded]]  # speaker -> sentence -> what its files hold
+_Selected = tuple[str, str, _Recorded]  # speaker, sentence, what its files hold
+
+
 @dataclass
 class _Tree:
     """The files of a copy: (part "train" or "test", speaker, directory) -> sentence -> kind of file -> path."""
@@ -111,46 +117,68 @@ def read_corpus(
     """
     phones, phone_map = INVENTORIES[num_phones]
     corpus_dir = Path(corpus_dir)
-    faults: list[str] = []
-    warnings: list[str] = []
+    findings = Findings()
     if not corpus_dir.is_dir():
         raise DataError(f"{location(corpus_dir)}no such directory; expected a copy of TIMIT")
-    tree = _find_files(corpus_dir, faults)
-    if not tree.directories and not faults:
+    tree = _find_files(corpus_dir, findings)
+    if not tree.directories and not findings.errors:
         raise DataError(
             f"{location(corpus_dir)}no TIMIT in it; expected files such as TRAIN/DR1/FCJF0/SA1.WAV, or "
-            "dr1-fvmh0/sa1.wav of "
-            "NLTK's sample"
+            "dr1-fvmh0/sa1.wav of NLTK's sample"
         )
-    found: dict[str, dict[str, dict[str, _Recorded]]] = {"train": {}, "test": {}}
+    parts = _read_parts(tree, findings)
+    findings.raise_errors()
+    is_full = test == "full"
+    selected = {
+        "train": _select(parts["train"], parts["train"]),
+        "dev": _select(parts["test"], DEV_SPEAKERS),
+        "test": _select(parts["test"], parts["test"] if is_full else CORE_TEST_SPEAKERS, with_sa=is_full),
+    }
+    _warn_of_differences(selected, tree, test, findings)
+    sets = {
+        name: [_utterance(spk, sentence, recorded, phone_map) for spk, sentence, recorded in utts]
+        for name, utts in selected.items()
+        if utts
+    }
+    durations = {
+        f"{spk}-{name}": recorded.duration
+        for part in parts.values()
+        for spk, read in part.items()
+        for name, recorded in read.items()
+    }
+    return Corpus(phones, sets, durations, tuple(findings.warnings))
+
+
+def _read_parts(tree: _Tree, findings: Findings) -> dict[str, _Part]:
+    """What the files of the parts "train" and "test" hold."""
+    parts: dict[str, _Part] = {"train": {}, "test": {}}
     homes: dict[str, str] = {}
     for (part, spk, directory), sentences in sorted(tree.directories.items(), key=lambda item: item[0][2]):
         home = homes.setdefault(spk, directory)
         if home != directory:
-            faults.append(f"{location(directory)}speaker {spk} is in {home} already; remove one of the two")
+            findings.error(f"speaker {spk} is in {home} already; remove one of the two", directory)
         if part == "train" and (spk in DEV_SPEAKERS or spk in CORE_TEST_SPEAKERS):
-            faults.append(
-                f"{location(directory)}{spk} is a speaker of the standard dev or test set; expected it under TEST"
-            )
-        read = {name: _read_utterance(directory, name, files, faults, warnings) for name, files in sentences.items()}
+            findings.error(f"{spk} is a speaker of the standard dev or test set; expected it under TEST", directory)
+        read = {name: _read_utterance(name, files, findings) for name, files in sentences.items()}
         if home == directory:
-            found[part][spk] = {name: recorded for name, recorded in read.items() if recorded is not None}
-    raise_if_any(faults)
+            parts[part][spk] = {name: recorded for name, recorded in read.items() if recorded is not None}
+    return parts
 
-    def select(part: str, spks: Iterable[str], with_sa: bool = False) -> list[tuple[str, str, _Recorded]]:
-        return [
-            (spk, name, recorded)
-            for spk in sorted(spks)
-            for name, recorded in sorted(found[part].get(spk, {}).items())
-            if with_sa or not name.startswith("sa")
-        ]
 
-    test_spks = CORE_TEST_SPEAKERS if test == "core" else found["test"]
-    selected = {
-        "train": select("train", found["train"]),
-        "dev": select("test", DEV_SPEAKERS),
-        "test": select("test", test_spks, with_sa=test == "full"),
-    }
+def _select(part: _Part, spks: Iterable[str], with_sa: bool = False) -> list[_Selected]:
+    """The utterances of `spks`, sorted; the SA sentences among them only on demand."""
+    return [
+        (spk, name, recorded)
+        for spk in sorted(spks)
+        for name, recorded in sorted(part.get(spk, {}).items())
+        if with_sa or not name.startswith("sa")
+    ]
+
+
+def _warn_of_differences(
+    selected: Mapping[str, Sequence[_Selected]], tree: _Tree, test: str, findings: Findings
+) -> None:
+    """Say what is not as in the published corpus."""
     table = _read_speaker_tables(tree.speaker_tables)
     in_tree = {use: [spk for spk, its in table.items() if its == use] for use in ("trn", "tst")}
     wanted = {
@@ -159,36 +187,24 @@ def read_corpus(
         "test": CORE_TEST_SPEAKERS if test == "core" else in_tree["tst"],
     }
     for name, standard in (("train", _TRAIN), ("dev", _DEV), ("test", _TEST[test])):
-        warnings += _compare(name, selected[name], standard, wanted[name])
+        findings.warnings += _compare(name, selected[name], standard, wanted[name])
     if test == "full" and selected["dev"] and selected["test"]:
-        warnings.append(
+        findings.warn(
             "test: the full test set holds the dev speakers too, and the SA sentences; report figures on it as such"
         )
     spks = sorted({spk for utts in selected.values() for spk, _, _ in utts})
     if not tree.speaker_tables:
-        warnings.append("no SPKRINFO.TXT; the sex of each speaker is taken from the speaker's id all the same")
+        findings.warn("no SPKRINFO.TXT; the sex of each speaker is taken from the speaker's id all the same")
     elif unlisted := [spk for spk in spks if spk not in table]:
-        warnings.append(
+        findings.warn(
             f"{_count(len(unlisted), 'speaker')} not in {tree.speaker_tables[0]}: {_some(unlisted)}; the sex is taken "
             "from the id"
         )
-    sets = {
-        name: [_utterance(spk, sentence, recorded, phone_map) for spk, sentence, recorded in utts]
-        for name, utts in selected.items()
-        if utts
-    }
-    durations = {
-        f"{spk}-{name}": recorded.duration
-        for part in found.values()
-        for spk, read in part.items()
-        for name, recorded in read.items()
-    }
-    return Corpus(phones, sets, durations, tuple(warnings))
 
 
-def _find_files(corpus_dir: Path, faults: list[str]) -> _Tree:
+def _find_files(corpus_dir: Path, findings: Findings) -> _Tree:
     tree = _Tree()
-    for directory, names in _walk(os.path.abspath(corpus_dir), faults):
+    for directory, names in _walk(os.path.abspath(corpus_dir), findings):
         tree.speaker_tables += [os.path.join(directory, name) for name in names if name.lower() == "spkrinfo.txt"]
         matched = [(name, match) for name in names if (match := _FILE.fullmatch(name.lower()))]
         if not matched:
@@ -205,10 +221,11 @@ def _find_files(corpus_dir: Path, faults: list[str]) -> _Tree:
         ):
             place = (above[0], above[2])
         else:
-            faults.append(
-                f"{location(directory)}holds {matched[0][0]}, but is no speaker's directory; expected "
+            findings.error(
+                f"holds {matched[0][0]}, but is no speaker's directory; expected "
                 "TRAIN/DR1/FCJF0, or "
-                "dr1-fvmh0 as in NLTK's sample"
+                "dr1-fvmh0 as in NLTK's sample",
+                directory,
             )
             continue
         sentences = tree.directories.setdefault((*place, directory), {})
@@ -217,12 +234,12 @@ def _find_files(corpus_dir: Path, faults: list[str]) -> _Tree:
     return tree
 
 
-def _walk(top: str, faults: list[str]) -> Iterator[tuple[str, list[str]]]:
+def _walk(top: str, findings: Findings) -> Iterator[tuple[str, list[str]]]:
     """Directories with the names of their files, sorted; links are followed, each directory comes once."""
     seen = set()
 
     def note(error: OSError) -> None:
-        faults.append(f"{location(error.filename)}cannot be read ({error.strerror})")
+        findings.error(f"cannot be read ({error.strerror})", error.filename)
 
     for directory, subdirs, names in os.walk(top, onerror=note, followlinks=True):
         status = os.stat(directory)
@@ -234,77 +251,85 @@ def _walk(top: str, faults: list[str]) -> Iterator[tuple[str, list[str]]]:
         yield directory, sorted(names)
 
 
-def _read_utterance(
-    directory: str, sentence: str, files: Mapping[str, str], faults: list[str], warnings: list[str]
-) -> _Recorded | None:
+def _read_utterance(sentence: str, files: Mapping[str, str], findings: Findings) -> _Recorded | None:
     """What the files of one sentence hold; None when they do not belong together."""
     audio = files.get("wav", files.get("wav.wav"))
     labels = files.get("phn")
-    if labels is None:
-        faults.append(f"{location(audio)}no {sentence}.phn beside it; get the whole utterance or remove it")
-    if audio is None:
-        faults.append(f"{location(labels)}no {sentence}.wav beside it; get the whole utterance or remove it")
+    if labels is None and audio is not None:
+        findings.error(f"no {sentence}.phn beside it; get the whole utterance or remove it", audio)
+    if audio is None and labels is not None:
+        findings.error(f"no {sentence}.wav beside it; get the whole utterance or remove it", labels)
     duration = None
     if audio is not None:
         try:
             duration = audio_duration(audio)
         except AudioError as error:
-            faults.append(str(error))
+            findings.error(str(error))
     if labels is None:
         return None
-    times = _read_labels(labels, duration, faults, warnings)
+    times = _read_labels(labels, duration, findings)
     return None if audio is None or duration is None else _Recorded(audio, times, duration)
 
 
-def _read_labels(path: str, duration: float | None, faults: list[str], warnings: list[str]) -> list[PhoneTime]:
+def _read_labels(path: str, duration: float | None, findings: Findings) -> list[PhoneTime]:
     """The labels of a .PHN file in seconds; `duration` is the audio's, where it could be read."""
-    num_faults = len(faults)
+    num_errors = len(findings.errors)
     try:
         text = Path(path).read_bytes().decode("utf-8", "replace")
     except OSError as error:
-        faults.append(f"{location(path)}cannot be read ({error.strerror})")
+        findings.error(f"cannot be read ({error.strerror})", path)
         return []
     times: list[PhoneTime] = []
-    last_end = 0
-    past_end = False
+    order = _OrderCheck(path, duration, findings)
     for line, row in enumerate(text.split("\n"), 1):
         fields = split_fields(row)
-        if not fields:
+        label = parse_line(fields)
+        if label is None:
+            if fields:
+                findings.error(f"expected `start end phone` in samples, found {' '.join(fields)}", path, line)
             continue
-        if len(fields) != 3 or not (_is_index(fields[0]) and _is_index(fields[1])):
-            faults.append(f"{location(path, line)}expected `start end phone` in samples, found {' '.join(fields)}")
-            continue
-        start, end, phone = int(fields[0]), int(fields[1]), fields[2].lower()
+        phone = label.phone.lower()
         if phone not in TIMIT_61_TO_48.table:
-            faults.append(f"{location(path, line)}unknown symbol {fields[2]}; expected one of TIMIT's 61")
-        overrun = duration is not None and end / LABEL_RATE > duration + END_TOLERANCE
-        if end < start:
-            faults.append(f"{location(path, line)}{phone} ends at {end}, before its start {start}")
-        elif start < last_end:
-            faults.append(
-                f"{location(path, line)}{phone} starts at {start}, before {last_end}, where the labels "
-                "above end; expected "
-                "labels in order without overlap"
-            )
-        elif not overrun:  # the labels after a wrong one are held against those before it
-            last_end = end
-            if start == end:
-                warnings.append(f"{location(path, line)}{phone} has no length ({start} to {end}); kept")
-        if overrun and not past_end:
-            past_end = True
-            faults.append(
-                f"{location(path, line)}{phone} ends at sample {end}, past the end of the audio, which has "
-                f"{round(duration * LABEL_RATE)}"
-            )
-        limit = end / LABEL_RATE if duration is None else duration
-        times.append(PhoneTime(phone, min(start / LABEL_RATE, limit), min(end / LABEL_RATE, limit)))
-    if len(faults) == num_faults and all(time.phone == "q" for time in times):
-        faults.append(f"{location(path)}no labels in it; expected `start end phone` a line")
+            findings.error(f"unknown symbol {label.phone}; expected one of TIMIT's 61", path, line)
+        order.check(line, label.start, label.end, phone)
+        limit = label.end / LABEL_RATE if duration is None else duration
+        times.append(PhoneTime(phone, min(label.start / LABEL_RATE, limit), min(label.end / LABEL_RATE, limit)))
+    if len(findings.errors) == num_errors and all(time.phone == "q" for time in times):
+        findings.error("no labels in it; expected `start end phone` a line", path)
     return times
 
 
-def _is_index(field: str) -> bool:
-    return field.isascii() and field.isdigit()
+class _OrderCheck:
+    """Checks that the labels of a file come in order, do not overlap and end within the audio."""
+
+    def __init__(self, path: str, duration: float | None, findings: Findings) -> None:
+        self.path, self.duration, self.findings = path, duration, findings
+        self._last_end = 0
+        self._is_past_end = False
+
+    def check(self, line: int, start: int, end: int, phone: str) -> None:
+        """The next label, in samples, and the line that gives it."""
+        duration = self.duration
+        overrun = duration is not None and end / LABEL_RATE > duration + END_TOLERANCE
+        if end < start:
+            self.findings.error(f"{phone} ends at {end}, before its start {start}", self.path, line)
+        elif start < self._last_end:
+            self.findings.error(
+                f"{phone} starts at {start}, before {self._last_end}, where the labels above end; expected labels in "
+                "order without overlap",
+                self.path,
+                line,
+            )
+        elif not overrun:  # the labels after a wrong one are held against those before it
+            self._last_end = end
+            if start == end:
+                self.findings.warn(f"{phone} has no length ({start} to {end}); kept", self.path, line)
+        if duration is not None and overrun and not self._is_past_end:
+            self._is_past_end = True
+            length = round(duration * LABEL_RATE)
+            self.findings.error(
+                f"{phone} ends at sample {end}, past the end of the audio, which has {length}", self.path, line
+            )
 
 
 def _read_speaker_tables(paths: Sequence[str]) -> dict[str, str]:
@@ -319,9 +344,7 @@ def _read_speaker_tables(paths: Sequence[str]) -> dict[str, str]:
     return table
 
 
-def _compare(
-    name: str, utts: Sequence[tuple[str, str, _Recorded]], standard: _Standard, wanted: Iterable[str]
-) -> list[str]:
+def _compare(name: str, utts: Sequence[_Selected], standard: _Standard, wanted: Iterable[str]) -> list[str]:
     """Warnings about a set that is not the standard one; `wanted`: the speakers that are known to belong to it."""
     counts: dict[str, int] = {}
     for spk, _, _ in utts:

@@ -14,6 +14,7 @@ from asrkit.errors import ConfigError, DataError, raise_if_any
 from asrkit.features.cmvn import accumulate, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
+from asrkit.findings import Findings
 from asrkit.io.ark import ArkReader
 from asrkit.io.scp import scan_table
 from asrkit.io.stamp import file_digest, file_signature
@@ -88,29 +89,25 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         self._cmvn: ArkReader | None = None
         if mode.per_speaker:
             self._cmvn = ArkReader(self.data_dir / "cmvn.scp")
-            raise_if_any(self._read_speakers(self._cmvn.keys_by_row))
+            self._read_speakers(self._cmvn.keys_by_row)
 
-    def _read_speakers(self, with_stats: Keys) -> list[str]:
-        """Note each utterance's speaker as its row in cmvn.scp, whose keys are `with_stats`; faults are returned."""
+    def _read_speakers(self, with_stats: Keys) -> None:
+        """Note each utterance's speaker as its row in cmvn.scp, whose keys are `with_stats`. Raises DataError."""
         self.speakers = np.full(len(self), _NO_LINE, np.int32)
-        faults: list[str] = []
+        findings = Findings()
         missing: set[str] = set()
-        for _, utt_id, spk_id in scan_table(self.data_dir / "utt2spk", faults):
+        for _, utt_id, spk_id in scan_table(self.data_dir / "utt2spk", findings):
             row = self.utt_ids.find(utt_id)
             if row >= 0:
                 self.speakers[row] = speaker = with_stats.find(spk_id)
                 if speaker < 0:
                     missing.add(spk_id)
-        faults += [
-            f"{self.data_dir / 'utt2spk'}: no line for {self.utt_ids[row]}, which feats.scp has; repeat stage 1 "
-            "(asrkit extract)"
-            for row in np.flatnonzero(self.speakers == _NO_LINE).tolist()
-        ]
-        faults += [
-            f"{self.data_dir / 'cmvn.scp'}: no line for speaker {spk}; repeat stage 1 (asrkit extract)"
-            for spk in sorted(missing)
-        ]
-        return faults
+        again = "repeat stage 1 (asrkit extract)"
+        for row in np.flatnonzero(self.speakers == _NO_LINE).tolist():
+            findings.error(f"no line for {self.utt_ids[row]}, which feats.scp has; {again}", self.data_dir / "utt2spk")
+        for spk in sorted(missing):
+            findings.error(f"no line for speaker {spk}; {again}", self.data_dir / "cmvn.scp")
+        findings.raise_errors()
 
     @property
     def utt_ids(self) -> Keys:
@@ -154,7 +151,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         counts = np.full(len(self), -1, np.int32)
         noted = self.data_dir / "utt2num_frames"
         if self.made_with is not None and noted.is_file():
-            for _, utt_id, value in scan_table(noted, []):
+            for _, utt_id, value in scan_table(noted, Findings()):
                 row = self.utt_ids.find(utt_id)
                 if row >= 0 and value.isascii() and value.isdigit():
                     counts[row] = int(value)

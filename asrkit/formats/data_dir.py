@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from asrkit.audio import AudioAccess, is_pipe
-from asrkit.errors import DataError, location, raise_if_any
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
+from asrkit.formats.ctm import format_phone_times, read_phone_times
+from asrkit.formats.seconds import format_seconds, parse_time
+from asrkit.formats.segments import Segment, format_segment, parse_segment
+from asrkit.formats.transcripts import write_transcripts
 from asrkit.io.atomic import atomic_dir
-from asrkit.io.scp import scan_lines, scan_table, split_fields, write_table
+from asrkit.io.scp import scan_table, split_fields, write_table
 from asrkit.types import PhoneTime, Utterance
 
 
@@ -20,13 +24,16 @@ class DataDir:
     """The content of a data directory. Times are in seconds; tables that are not there are empty."""
 
     path: Path
-    wav: dict[str, str]  # rec_id (utt_id where there are no segments) -> absolute path or `command |`
-    text: dict[str, tuple[str, ...]]  # utt_id -> phones
-    utt2spk: dict[str, str]
-    segments: dict[str, tuple[str, float, float]]  # utt_id -> (rec_id, start, end)
-    spk2gender: dict[str, str]  # "m" or "f"
-    utt2dur: dict[str, float]
-    phone_times: dict[str, tuple[PhoneTime, ...]]  # times count from the beginning of the utterance
+    wav: dict[str, str] = field(
+        default_factory=dict
+    )  # rec_id (utt_id without segments) -> absolute path or `command |`
+    text: dict[str, tuple[str, ...]] = field(default_factory=dict)  # utt_id -> phones
+    utt2spk: dict[str, str] = field(default_factory=dict)
+    segments: dict[str, Segment] = field(default_factory=dict)  # utt_id -> its part of a recording
+    spk2gender: dict[str, str] = field(default_factory=dict)  # "m" or "f"
+    utt2dur: dict[str, float] = field(default_factory=dict)
+    # Times count from the beginning of the utterance.
+    phone_times: dict[str, tuple[PhoneTime, ...]] = field(default_factory=dict)
 
     def spk2utt(self) -> dict[str, list[str]]:
         """Utterances of each speaker, both sorted."""
@@ -37,10 +44,10 @@ class DataDir:
 
     def utterances(self) -> list[Utterance]:
         """All utterances, sorted by utt_id."""
-        found = []
+        utts = []
         for utt in sorted(self.utt2spk):
             rec_id, start, end = self.segments.get(utt, (None, None, None))
-            found.append(
+            utts.append(
                 Utterance(
                     utt_id=utt,
                     spk_id=self.utt2spk[utt],
@@ -53,11 +60,24 @@ class DataDir:
                     phone_times=self.phone_times.get(utt, ()),
                 )
             )
-        return found
+        return utts
 
 
-# File name -> key -> its line number. For phones.ctm: the first line of each utterance.
-LineNumbers = dict[str, dict[str, int]]
+@dataclass(frozen=True)
+class ParsedDataDir:
+    """What could be read of a data directory, and what is wrong with it.
+
+    Attributes:
+        lines: file name -> key -> number of its line; for phones.ctm the first line of each utterance.
+    """
+
+    data: DataDir
+    lines: dict[str, dict[str, int]] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+
+    def error(self, name: str, key: str, message: str) -> None:
+        """Add an error about the line of `key` in the file `name`."""
+        self.findings.error(message, self.data.path / name, self.lines[name][key])
 
 
 def load_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> DataDir:
@@ -69,188 +89,167 @@ def load_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> DataD
         DataError: every fault of every file, and every utterance, recording or speaker that is in one file
             and not in another; a line for each.
     """
-    data, _, faults = parse_data_dir(path, audio)
-    raise_if_any(faults)
-    return data
+    parsed = parse_data_dir(path, audio)
+    parsed.findings.raise_errors()
+    return parsed.data
 
 
-def parse_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> tuple[DataDir, LineNumbers, list[str]]:
-    """As `load_data_dir`, but gives what could be read, the line numbers and the faults instead of raising."""
+def parse_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> ParsedDataDir:
+    """As `load_data_dir`, but gives what could be read, with what is wrong, instead of raising."""
     path = Path(path)
     if not path.is_dir():
-        found = "not a directory" if path.exists() else "no such directory"
-        empty = DataDir(path, {}, {}, {}, {}, {}, {}, {})
-        return empty, {}, [f"{location(path)}{found}; a data directory is made by stage 0 (asrkit prepare)"]
-    faults: list[str] = []
-    lines: LineNumbers = {}
+        parsed = ParsedDataDir(DataDir(path))
+        problem = "not a directory" if path.exists() else "no such directory"
+        parsed.findings.error(f"{problem}; a data directory is made by stage 0 (asrkit prepare)", path)
+        return parsed
+    return _Reader(path, audio).read()
 
-    def table(name: str, required: bool = False) -> dict[str, str]:
-        lines[name] = {}
+
+class _Reader:
+    """Reads one table after the other into `parsed`, and compares them at the end."""
+
+    def __init__(self, path: Path, audio: AudioAccess) -> None:
+        self.path, self.audio = path, audio
+        self.parsed = ParsedDataDir(DataDir(path))
+        self.data, self.lines, self.findings = self.parsed.data, self.parsed.lines, self.parsed.findings
+
+    def read(self) -> ParsedDataDir:
+        wav, text, utt2spk = (self._table(name, required=True) for name in ("wav.scp", "text", "utt2spk"))
+        spk2utt, spk2gender = self._table("spk2utt"), self._table("spk2gender")
+        self._take_wav(wav)
+        self.data.text.update((utt, tuple(split_fields(row))) for utt, row in text.items())
+        self._take_utt2spk(utt2spk)
+        self._take_spk2gender(spk2gender)
+        self._take_segments(self._table("segments"))
+        self._take_utt2dur(self._table("utt2dur"))
+        self._take_phone_times()
+        self._compare_utterances()
+        if self.lines["utt2spk"]:
+            self._check_speakers()
+        if self.lines["spk2utt"]:
+            self._check_spk2utt({spk: split_fields(row) for spk, row in spk2utt.items()})
+        return self.parsed
+
+    def _table(self, name: str, required: bool = False) -> dict[str, str]:
+        self.lines[name] = {}
         rows: dict[str, str] = {}
-        num_faults = len(faults)
-        if required or (path / name).exists():
-            for line, key, value in scan_table(path / name, faults, empty_ok=name == "text"):
+        num_errors = len(self.findings.errors)
+        if required or (self.path / name).exists():
+            is_text = name == "text"
+            for line, key, value in scan_table(self.path / name, self.findings, empty_ok=is_text):
                 rows[key] = value
-                lines[name][key] = line
-                if name == "text" and not value:
-                    faults.append(f"{location(path / name, line)}{key}: empty transcript; give its phones or remove it")
-            if required and not rows and len(faults) == num_faults:
-                faults.append(f"{location(path / name)}empty; expected a line for each utterance")
+                self.lines[name][key] = line
+                if is_text and not value:
+                    self.parsed.error(name, key, f"{key}: empty transcript; give its phones or remove it")
+            if required and not rows and len(self.findings.errors) == num_errors:
+                self.findings.error("empty; expected a line for each utterance", self.path / name)
         return rows
 
-    def where(name: str, key: str) -> str:
-        return location(path / name, lines[name][key])
+    def _take_wav(self, rows: Mapping[str, str]) -> None:
+        base = os.path.abspath(self.audio.path(""))
+        for rec, entry in rows.items():
+            self.data.wav[rec] = entry
+            if not is_pipe(entry):
+                self.data.wav[rec] = os.path.join(base, entry) if entry else ""
+            elif not self.audio.allow_pipes:
+                self.parsed.error(
+                    "wav.scp", rec, f"{rec} is a pipe; give --allow-pipes to run it, if you trust this data"
+                )
 
-    wav = table("wav.scp", required=True)
-    text = table("text", required=True)
-    utt2spk = table("utt2spk", required=True)
-    spk2utt = table("spk2utt")
-    spk2gender = table("spk2gender")
+    def _take_utt2spk(self, rows: Mapping[str, str]) -> None:
+        self.data.utt2spk.update(rows)
+        for utt, spk in rows.items():
+            if len(split_fields(spk)) > 1:
+                self.parsed.error("utt2spk", utt, f"expected `utt spk`, found {utt} {spk}")
 
-    for rec, entry in wav.items():
-        if not is_pipe(entry):
-            wav[rec] = os.path.join(os.path.abspath(audio.path("")), entry) if entry else ""
-        elif not audio.allow_pipes:
-            faults.append(
-                f"{where('wav.scp', rec)}{rec} is a pipe; give --allow-pipes to run it, if you trust this data"
-            )
+    def _take_spk2gender(self, rows: Mapping[str, str]) -> None:
+        self.data.spk2gender.update(rows)
+        for spk, sex in rows.items():
+            if sex and sex not in ("m", "f"):
+                self.parsed.error("spk2gender", spk, f"speaker {spk}: expected m or f, found {sex}")
 
-    for utt, spk in utt2spk.items():
-        if len(split_fields(spk)) > 1:
-            faults.append(f"{where('utt2spk', utt)}expected `utt spk`, found {utt} {spk}")
-    for spk, sex in spk2gender.items():
-        if sex and sex not in ("m", "f"):
-            faults.append(f"{where('spk2gender', spk)}speaker {spk}: expected m or f, found {sex}")
+    def _take_segments(self, rows: Mapping[str, str]) -> None:
+        for utt, row in rows.items():
+            segment = parse_segment(row)
+            if segment is None:
+                self.parsed.error("segments", utt, f"expected `utt recording start end` in seconds, found {utt} {row}")
+            elif segment.start >= segment.end:
+                _, start, end = split_fields(row)
+                self.parsed.error("segments", utt, f"{utt}: start {start} is not before end {end}")
+            else:
+                self.data.segments[utt] = segment
 
-    segments: dict[str, tuple[str, float, float]] = {}
-    for utt, row in table("segments").items():
-        fields = split_fields(row)
-        times = [_seconds(field) for field in fields[1:]]
-        if len(fields) != 3 or None in times:
-            faults.append(f"{where('segments', utt)}expected `utt recording start end` in seconds, found {utt} {row}")
-        elif times[0] >= times[1]:
-            faults.append(f"{where('segments', utt)}{utt}: start {fields[1]} is not before end {fields[2]}")
-        else:
-            segments[utt] = (fields[0], times[0], times[1])
+    def _take_utt2dur(self, rows: Mapping[str, str]) -> None:
+        for utt, row in rows.items():
+            duration = parse_time(row)
+            if duration:
+                self.data.utt2dur[utt] = duration
+            elif row:
+                self.parsed.error("utt2dur", utt, f"{utt}: expected a length in seconds, found {row}")
 
-    utt2dur: dict[str, float] = {}
-    for utt, row in table("utt2dur").items():
-        duration = _seconds(row)
-        if duration:
-            utt2dur[utt] = duration
-        elif row:
-            faults.append(f"{where('utt2dur', utt)}{utt}: expected a length in seconds, found {row}")
+    def _take_phone_times(self) -> None:
+        path = self.path / "phones.ctm"
+        times, self.lines["phones.ctm"] = read_phone_times(path, self.findings) if path.exists() else ({}, {})
+        self.data.phone_times.update(times)
 
-    lines["phones.ctm"] = {}
-    phone_times = _read_ctm(path / "phones.ctm", lines["phones.ctm"], faults)
+    def _compare_utterances(self) -> None:
+        """Note keys that only one of two tables has.
 
-    # Keys are compared as the files have them, so that a fault inside a line is not reported again as a lost key;
-    # a file that is missing or empty was reported above.
-    if utts := lines["utt2spk"]:
+        Keys are compared as the files have them, so that a fault inside a line is not reported again as a lost key;
+        a file that is missing or empty was reported before.
+        """
+        lines = self.lines
+        if not (utts := lines["utt2spk"]):
+            return
         if lines["text"]:
-            faults += _unmatched(path, "text", lines["text"], "utt2spk", utts)
+            self._compare("text", lines["text"], "utt2spk", utts)
         if lines["segments"] and lines["wav.scp"]:
-            faults += _unmatched(path, "segments", lines["segments"], "utt2spk", utts)
-            used = {rec: lines["segments"][utt] for utt, (rec, _, _) in reversed(segments.items())}
-            if len(segments) == len(lines["segments"]):
-                faults += _unmatched(path, "wav.scp", lines["wav.scp"], "segments", used, "recording")
+            self._compare("segments", lines["segments"], "utt2spk", utts)
+            used = {segment.recording: lines["segments"][utt] for utt, segment in reversed(self.data.segments.items())}
+            if len(self.data.segments) == len(lines["segments"]):
+                self._compare("wav.scp", lines["wav.scp"], "segments", used, "recording")
         elif lines["wav.scp"]:
-            faults += _unmatched(path, "wav.scp", lines["wav.scp"], "utt2spk", utts)
+            self._compare("wav.scp", lines["wav.scp"], "utt2spk", utts)
         if lines["utt2dur"]:
-            faults += _unmatched(path, "utt2dur", lines["utt2dur"], "utt2spk", utts)
-        for utt, line in lines["phones.ctm"].items():
+            self._compare("utt2dur", lines["utt2dur"], "utt2spk", utts)
+        for utt in lines["phones.ctm"]:
             if utt not in utts:
-                faults.append(f"{location(path / 'phones.ctm', line)}utterance {utt} is not in utt2spk")
-        speakers = set(utt2spk.values())
-        for spk in spk2gender:
+                self.parsed.error("phones.ctm", utt, f"utterance {utt} is not in utt2spk")
+
+    def _compare(
+        self, name: str, keys: Mapping[str, int], other: str, others: Mapping[str, int], noun: str = "utterance"
+    ) -> None:
+        """Errors for keys (key -> line number) that only one of two files holds."""
+        for key, line in keys.items():
+            if key not in others:
+                self.findings.error(f"{noun} {key} is not in {other}", self.path / name, line)
+        for key, line in others.items():
+            if key not in keys:
+                self.findings.error(f"{noun} {key} is not in {name}", self.path / other, line)
+
+    def _check_speakers(self) -> None:
+        speakers = set(self.data.utt2spk.values())
+        for spk in self.data.spk2gender:
             if spk not in speakers:
-                faults.append(f"{where('spk2gender', spk)}speaker {spk} is not in utt2spk")
+                self.parsed.error("spk2gender", spk, f"speaker {spk} is not in utt2spk")
 
-    data = DataDir(
-        path,
-        wav,
-        {utt: tuple(split_fields(value)) for utt, value in text.items()},
-        utt2spk,
-        segments,
-        spk2gender,
-        utt2dur,
-        phone_times,
-    )
-    if lines["spk2utt"]:
-        faults += _spk2utt_faults(data, {spk: split_fields(row) for spk, row in spk2utt.items()}, lines)
-    return data, lines, faults
-
-
-def _seconds(field: str) -> float | None:
-    """A time that is finite and not negative, else None."""
-    try:
-        value = float(field)
-    except ValueError:
-        return None
-    return value if 0 <= value < math.inf else None
-
-
-def _unmatched(
-    path: Path, name: str, keys: Mapping[str, int], other: str, others: Mapping[str, int], noun: str = "utterance"
-) -> list[str]:
-    """Faults for keys (key -> line number) that only one of two files holds."""
-    faults = [
-        f"{location(path / name, line)}{noun} {key} is not in {other}"
-        for key, line in keys.items()
-        if key not in others
-    ]
-    faults += [
-        f"{location(path / other, line)}{noun} {key} is not in {name}"
-        for key, line in others.items()
-        if key not in keys
-    ]
-    return faults
-
-
-def _spk2utt_faults(data: DataDir, listed: Mapping[str, list[str]], lines: LineNumbers) -> list[str]:
-    expected = data.spk2utt()
-    faults = []
-    for spk, utts in listed.items():
-        if spk not in expected:
-            faults.append(f"{location(data.path / 'spk2utt', lines['spk2utt'][spk])}speaker {spk} is not in utt2spk")
-            continue
-        difference = sorted(set(utts) ^ set(expected[spk])) or [utt for utt in set(utts) if utts.count(utt) > 1]
-        if difference:
-            faults.append(
-                f"{location(data.path / 'spk2utt', lines['spk2utt'][spk])}speaker {spk} disagrees with utt2spk about "
-                f"{' '.join(sorted(difference))}; make spk2utt again from utt2spk"
-            )
-    missing = sorted(expected.keys() - listed.keys())
-    if missing:
-        faults.append(f"{location(data.path / 'spk2utt')}speakers of utt2spk are missing: {' '.join(missing)}")
-    return faults
-
-
-def _read_ctm(path: Path, first_lines: dict[str, int], faults: list[str]) -> dict[str, tuple[PhoneTime, ...]]:
-    """phones.ctm as utt -> phones in the file's order; `first_lines` gets the line on which each utterance starts."""
-    times: dict[str, list[PhoneTime]] = {}
-    if not path.exists():
-        return {}
-    current = ""
-    for line, utt, row in scan_lines(path, faults):
-        fields = split_fields(row)
-        start, duration = (_seconds(field) for field in fields[1:3]) if len(fields) in (4, 5) else (None, None)
-        if utt != current and utt in first_lines:
-            faults.append(f"{location(path, line)}{utt} again after {current}; sort by utterance and start")
-        current = utt
-        first_lines.setdefault(utt, line)
-        if start is None or duration is None:
-            faults.append(
-                f"{location(path, line)}expected `utt channel start duration phone` in seconds, found {utt} {row}"
-            )
-            continue
-        phones = times.setdefault(utt, [])
-        if phones and start < phones[-1].start:
-            faults.append(
-                f"{location(path, line)}{utt}: start {fields[1]} is before the line above; sort by utterance and start"
-            )
-        phones.append(PhoneTime(fields[3], start, start + duration))
-    return {utt: tuple(phones) for utt, phones in times.items()}
+    def _check_spk2utt(self, listed: Mapping[str, list[str]]) -> None:
+        expected = self.data.spk2utt()
+        for spk, utts in listed.items():
+            if spk not in expected:
+                self.parsed.error("spk2utt", spk, f"speaker {spk} is not in utt2spk")
+                continue
+            difference = sorted(set(utts) ^ set(expected[spk])) or [utt for utt in set(utts) if utts.count(utt) > 1]
+            if difference:
+                self.parsed.error(
+                    "spk2utt",
+                    spk,
+                    f"speaker {spk} disagrees with utt2spk about {' '.join(sorted(difference))}; make spk2utt again "
+                    "from utt2spk",
+                )
+        missing = sorted(expected.keys() - listed.keys())
+        if missing:
+            self.findings.error(f"speakers of utt2spk are missing: {' '.join(missing)}", self.path / "spk2utt")
 
 
 def write_data_dir(path: str | Path, utterances: Iterable[Utterance], durations: Mapping[str, float]) -> None:
@@ -267,70 +266,80 @@ def write_data_dir(path: str | Path, utterances: Iterable[Utterance], durations:
     """
     path = Path(path)
     utts = sorted(utterances, key=lambda utt: utt.utt_id)
-    faults = [] if utts else [f"{location(path)}no utterances to write"]
-    wav: dict[str, str] = {}
-    sexes: dict[str, str] = {}
-    for before, utt in zip([None, *utts], utts, strict=False):
-        prefix = f"{location(path)}utterance {utt.utt_id}: "
-        if before is not None and before.utt_id == utt.utt_id:
-            faults.append(f"{prefix}given twice")
-        if not utt.phones:
-            faults.append(f"{prefix}empty transcript")
-        if not durations.get(utt.utt_id, 0) > 0:
-            faults.append(f"{prefix}length {durations.get(utt.utt_id)}; expected seconds")
-        symbols = (*utt.phones, *(time.phone for time in utt.phone_times), utt.utt_id, utt.spk_id, utt.recording_id)
-        if any(split_fields(symbol) != [symbol] for symbol in symbols):
-            faults.append(f"{prefix}ids and phones must not be empty or hold blanks")
-        if utt.end is not None and utt.end <= (utt.start or 0):
-            faults.append(f"{prefix}segment {utt.start} to {utt.end}; expected start < end")
-        if utt.phone_times:
-            times = utt.phone_times
-            if tuple(time.phone for time in times) != utt.phones:
-                faults.append(
-                    f"{prefix}the {len(times)} phones with times are not the {len(utt.phones)} of the transcript"
-                )
-            starts = [time.start for time in times]
-            if starts != sorted(starts) or any(time.end < time.start for time in times):
-                faults.append(f"{prefix}phone times go back")
-        if utt.sex not in (None, "m", "f"):
-            faults.append(f"{prefix}sex {utt.sex}; expected m or f")
-        audio = utt.audio if is_pipe(utt.audio) else os.path.abspath(utt.audio)
-        if wav.setdefault(utt.recording_id, audio) != audio:
-            faults.append(f"{prefix}recording {utt.recording_id} is {audio} and {wav[utt.recording_id]}")
-        if utt.sex is not None and sexes.setdefault(utt.spk_id, utt.sex) != utt.sex:
-            faults.append(f"{prefix}speaker {utt.spk_id} is both {utt.sex} and {sexes[utt.spk_id]}")
-    raise_if_any(faults)
-    with_segments = any(utt.start is not None or utt.end is not None or utt.recording_id != utt.utt_id for utt in utts)
-    spk2utt: dict[str, list[str]] = {}
-    for utt in utts:
-        spk2utt.setdefault(utt.spk_id, []).append(utt.utt_id)
+    _check_utterances(path, utts, durations)
     try:
         with atomic_dir(path) as new:
-            write_table(new / "wav.scp", wav)
-            write_table(new / "text", {utt.utt_id: " ".join(utt.phones) for utt in utts})
-            write_table(new / "utt2spk", {utt.utt_id: utt.spk_id for utt in utts})
-            write_table(new / "spk2utt", {spk: " ".join(ids) for spk, ids in spk2utt.items()})
-            write_table(new / "utt2dur", {utt.utt_id: _format(durations[utt.utt_id]) for utt in utts})
-            if sexes:
-                write_table(new / "spk2gender", sexes)
-            if with_segments:
-                rows = {}
-                for utt in utts:
-                    start = 0.0 if utt.start is None else utt.start
-                    end = start + durations[utt.utt_id] if utt.end is None else utt.end
-                    rows[utt.utt_id] = f"{utt.recording_id} {_format(start)} {_format(end)}"
-                write_table(new / "segments", rows)
-            if any(utt.phone_times for utt in utts):
-                with open(new / "phones.ctm", "w", encoding="utf-8", newline="\n") as stream:
-                    for utt in utts:
-                        for time in utt.phone_times:
-                            duration = _format(round(time.end, 6) - round(time.start, 6))
-                            stream.write(f"{utt.utt_id} 1 {_format(time.start)} {duration} {time.phone}\n")
+            _write_tables(new, utts, durations)
     except OSError as error:
         raise DataError(f"{location(path)}cannot be written ({error.strerror})") from None
 
 
-def _format(seconds: float) -> str:
-    """Microseconds, which give a sample's index back at any rate in use; milliseconds where they suffice."""
-    text = f"{seconds:.6f}"
-    return text[:-3] if text.endswith("000") else text
+def _check_utterances(path: Path, utts: Sequence[Utterance], durations: Mapping[str, float]) -> None:
+    findings = Findings()
+    if not utts:
+        findings.error("no utterances to write", path)
+    sources: dict[str, str] = {}
+    sexes: dict[str, str] = {}
+    last_id = None
+    for utt in utts:
+        faults: list[str] = ["given twice"] if utt.utt_id == last_id else []
+        faults += _utterance_faults(utt, durations.get(utt.utt_id))
+        audio = _absolute(utt.audio)
+        if sources.setdefault(utt.recording_id, audio) != audio:
+            faults.append(f"recording {utt.recording_id} is {audio} and {sources[utt.recording_id]}")
+        if utt.sex is not None and sexes.setdefault(utt.spk_id, utt.sex) != utt.sex:
+            faults.append(f"speaker {utt.spk_id} is both {utt.sex} and {sexes[utt.spk_id]}")
+        for fault in faults:
+            findings.error(f"utterance {utt.utt_id}: {fault}", path)
+        last_id = utt.utt_id
+    findings.raise_errors()
+
+
+def _utterance_faults(utt: Utterance, duration: float | None) -> Iterator[str]:
+    """What is wrong with an utterance by itself."""
+    if not utt.phones:
+        yield "empty transcript"
+    if duration is None or not duration > 0:
+        yield f"length {duration}; expected seconds"
+    symbols = (*utt.phones, *(time.phone for time in utt.phone_times), utt.utt_id, utt.spk_id, utt.recording_id)
+    if any(split_fields(symbol) != [symbol] for symbol in symbols):
+        yield "ids and phones must not be empty or hold blanks"
+    if utt.end is not None and utt.end <= (utt.start or 0):
+        yield f"segment {utt.start} to {utt.end}; expected start < end"
+    if times := utt.phone_times:
+        if tuple(time.phone for time in times) != utt.phones:
+            yield f"the {len(times)} phones with times are not the {len(utt.phones)} of the transcript"
+        starts = [time.start for time in times]
+        if starts != sorted(starts) or any(time.end < time.start for time in times):
+            yield "phone times go back"
+    if utt.sex not in (None, "m", "f"):
+        yield f"sex {utt.sex}; expected m or f"
+
+
+def _write_tables(directory: Path, utts: Sequence[Utterance], durations: Mapping[str, float]) -> None:
+    spk2utt: dict[str, list[str]] = {}
+    for utt in utts:
+        spk2utt.setdefault(utt.spk_id, []).append(utt.utt_id)
+    write_table(directory / "wav.scp", {utt.recording_id: _absolute(utt.audio) for utt in utts})
+    write_transcripts(directory / "text", {utt.utt_id: utt.phones for utt in utts})
+    write_table(directory / "utt2spk", {utt.utt_id: utt.spk_id for utt in utts})
+    write_table(directory / "spk2utt", {spk: " ".join(ids) for spk, ids in spk2utt.items()})
+    write_table(directory / "utt2dur", {utt.utt_id: format_seconds(durations[utt.utt_id]) for utt in utts})
+    sexes = {utt.spk_id: utt.sex for utt in utts if utt.sex is not None}
+    if sexes:
+        write_table(directory / "spk2gender", sexes)
+    if any(utt.start is not None or utt.end is not None or utt.recording_id != utt.utt_id for utt in utts):
+        segments = {utt.utt_id: _segment(utt, durations[utt.utt_id]) for utt in utts}
+        write_table(directory / "segments", {utt: format_segment(segment) for utt, segment in segments.items()})
+    if any(utt.phone_times for utt in utts):
+        with open(directory / "phones.ctm", "w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(format_phone_times(utt.utt_id, utt.phone_times) for utt in utts)
+
+
+def _segment(utt: Utterance, duration: float) -> Segment:
+    start = 0.0 if utt.start is None else utt.start
+    return Segment(utt.recording_id, start, start + duration if utt.end is None else utt.end)
+
+
+def _absolute(audio: str) -> str:
+    return audio if is_pipe(audio) else os.path.abspath(audio)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.errors import DataError, location, raise_if_any
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import scan_table, write_table
 from asrkit.io.tables import Keys
@@ -95,24 +96,22 @@ class ArkReader(Mapping[str, np.ndarray]):
         self.scp_path = Path(scp_path)
         self._arks, self._offsets = array("i"), array("q")
         numbers: dict[str, int] = {}
-        faults: list[str] = []
-        self.keys_by_row = Keys(self._scan(numbers, faults))
-        raise_if_any(faults)
+        findings = Findings()
+        self.keys_by_row = Keys(self._scan(numbers, findings))
+        findings.raise_errors()
         self._paths = [os.path.join(root or "", path) for path in numbers]
         self._maps: dict[int, mmap.mmap] = {}
 
-    def _scan(self, numbers: dict[str, int], faults: list[str]) -> Iterator[str]:
+    def _scan(self, numbers: dict[str, int], findings: Findings) -> Iterator[str]:
         """The keys, while archives get their numbers and rows their places."""
-        for line, key, value in scan_table(self.scp_path, faults):
+        for line, key, value in scan_table(self.scp_path, findings):
             if value.endswith("|") or value.startswith("|"):
-                faults.append(
-                    f"{location(self.scp_path, line)}{key} is read from a pipe; write its features to an "
-                    "archive instead"
+                findings.error(
+                    f"{key} is read from a pipe; write its features to an archive instead", self.scp_path, line
                 )
             elif value.endswith("]"):
-                faults.append(
-                    f"{location(self.scp_path, line)}{key} takes a range of rows or columns ({value}), "
-                    "which is not supported"
+                findings.error(
+                    f"{key} takes a range of rows or columns ({value}), which is not supported", self.scp_path, line
                 )
             path, _, offset = value.rpartition(":")
             if not (path and offset.isascii() and offset.isdigit()):

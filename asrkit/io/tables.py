@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asrkit.errors import DataError, location, raise_if_any
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
 from asrkit.io.scp import scan_table, split_row
 
 
@@ -127,10 +128,10 @@ class LazyTable(Mapping[str, str]):
     def __init__(self, path: str | Path) -> None:
         """Raises DataError as `read_table`."""
         self.path = Path(path)
-        faults: list[str] = []
-        self.keys_by_row = Keys(key for _, key, _ in scan_table(path, faults))
-        raise_if_any(faults)
-        self._offsets = array("q")  # without faults every line is a row
+        findings = Findings()
+        self.keys_by_row = Keys(key for _, key, _ in scan_table(path, findings))
+        findings.raise_errors()
+        self._offsets = array("q")  # without errors every line is a row
         offset = 0
         with open(path, "rb") as stream:
             for line in stream:
@@ -154,7 +155,7 @@ class LazyTable(Mapping[str, str]):
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """All keys with their values, in the file's order; quicker than one by one."""
-        return ((key, value) for _, key, value in scan_table(self.path, []))
+        return ((key, value) for _, key, value in scan_table(self.path, Findings()))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys_by_row)

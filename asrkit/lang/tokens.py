@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError, location, raise_if_any
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 
 BLANK = "<blk>"  # always id 0
@@ -21,15 +22,15 @@ class TokenTable:
             DataError: a symbol is repeated, empty, contains white space or is the blank's.
         """
         self.symbols: tuple[str, ...] = (BLANK, *phones)
-        faults = []
+        findings = Findings()
         for symbol in self.symbols[1:]:
             if not symbol or symbol.split() != [symbol]:
-                faults.append(f"token {symbol!r}: a symbol must be non-empty and hold no white space")
+                findings.error(f"token {symbol!r}: a symbol must be non-empty and hold no white space")
         self.ids: dict[str, int] = {symbol: index for index, symbol in enumerate(self.symbols)}
         if len(self.ids) != len(self.symbols):
             repeated = sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1})
-            faults.append(f"tokens given twice: {' '.join(repeated)} ({BLANK} is reserved for CTC's blank)")
-        raise_if_any(faults)
+            findings.error(f"tokens given twice: {' '.join(repeated)} ({BLANK} is reserved for CTC's blank)")
+        findings.raise_errors()
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -76,14 +77,15 @@ class TokenTable:
             raise DataError(f"{location(path)}no such token table") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
-        symbols, faults = [], []
+        symbols: list[str] = []
+        findings = Findings()
         for number, line in enumerate(lines):
             fields = line.split()
             if len(fields) != 2 or fields[1] != str(number):
-                faults.append(f"{location(path, number + 1)}expected `symbol {number}`, found {line!r}")
+                findings.error(f"expected `symbol {number}`, found {line!r}", path, number + 1)
             else:
                 symbols.append(fields[0])
-        if not faults and symbols[:1] != [BLANK]:
-            faults.append(f"{location(path, 1)}expected `{BLANK} 0` first, found {lines[:1]}")
-        raise_if_any(faults)
+        if not findings.errors and symbols[:1] != [BLANK]:
+            findings.error(f"expected `{BLANK} 0` first, found {lines[:1]}", path, 1)
+        findings.raise_errors()
         return cls(symbols[1:])

@@ -6,16 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asrkit.errors import DataError, location, raise_if_any
-from asrkit.io.scp import read_table, split_fields
-
-
-def read_transcripts(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Read `utt_id phone phone ...` lines; an id alone is an empty transcript.
-
-    Raises:
-        DataError: the file is missing, or lines are empty, repeated or not UTF-8; a line of the message for each.
-    """
-    return {utt: tuple(split_fields(row)) for utt, row in read_table(path, empty_ok=True).items()}
+from asrkit.formats.transcripts import read_transcripts
+from asrkit.io.scp import read_table
 
 
 def read_references(path: str | Path) -> dict[str, tuple[str, ...]]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from asrkit.errors import ConfigError
 from asrkit.findings import Findings
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram, write_arpa
 from asrkit.lm.smoothing import EPSILONS
-from asrkit.scoring.transcripts import read_transcripts
 from asrkit.stages.inputs import PREPARE, expect_files
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from asrkit.audio import AudioAccess
 from asrkit.formats.data_dir import load_data_dir
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write, write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.protocols import AS_IS, Protocol
-from asrkit.scoring.transcripts import read_transcripts
 from asrkit.stages.inputs import DECODE, expect_files
 
 _TABLES = ("wav.scp", "text", "utt2spk", "spk2utt", "spk2gender")

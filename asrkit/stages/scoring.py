@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.findings import Findings
-from asrkit.formats.labels import read_ctm
+from asrkit.formats.ctm import read_ctm
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.scoring.boundaries import BoundaryResult, compare_times
 from asrkit.scoring.per import PerResult
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.significance import Comparison, Interval, intervals, pool_speakers, to_json
 from asrkit.scoring.significance import compare as compare_counts
-from asrkit.scoring.transcripts import read_references, read_transcripts, read_utt2spk
+from asrkit.scoring.transcripts import read_references, read_utt2spk
 from asrkit.types import PhoneTime
 
 
@@ -137,6 +138,6 @@ def compare_boundaries(ref: str | Path, hyp: str | Path) -> BoundaryResult:
 
 def _read_times(path: str | Path) -> dict[str, list[PhoneTime]]:
     findings = Findings()
-    labels = read_ctm(path, findings.errors)
+    labels = read_ctm(path, findings)
     findings.raise_errors()
-    return {utt: [PhoneTime(label.phone, label.start, label.end) for label in row] for utt, row in labels.items()}
+    return {utt: [label.time for label in row if label.time is not None] for utt, row in labels.items()}

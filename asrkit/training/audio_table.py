@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from asrkit.audio import AudioAccess, audio_info, is_pipe
-from asrkit.errors import location, raise_if_any
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
+from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkReader, ArkWriter
-from asrkit.io.scp import split_fields
 from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
 from asrkit.io.tables import LazyTable
 from asrkit.parallel import map_ordered
@@ -34,23 +35,22 @@ class AudioTable:
         """Raise DataError unless each of `utt_ids` has its lines and all audio is in files; none is decoded."""
         wav_scp, segments = self.data_dir / "wav.scp", self.data_dir / "segments"
         listed, path = (self._wav, wav_scp) if self._segments is None else (self._segments, segments)
-        faults = [f"{location(path)}no line for {utt_id}" for utt_id in utt_ids if utt_id not in listed]
+        findings = Findings()
+        for utt_id in utt_ids:
+            if utt_id not in listed:
+                findings.error(f"no line for {utt_id}", path)
         for utt_id, row in self._segments.rows() if self._segments is not None else ():
-            try:
-                recording, _, _ = _parse_segment(row)
-            except ValueError:
-                faults.append(f"{location(segments)}{utt_id} {row}; expected `recording start end` in seconds")
-                continue
-            if recording not in self._wav:
-                faults.append(f"{location(wav_scp)}no line for recording {recording} of {utt_id}")
+            segment = parse_segment(row)
+            if segment is None:
+                findings.error(f"{utt_id} {row}; expected `recording start end` in seconds", segments)
+            elif segment.recording not in self._wav:
+                findings.error(f"no line for recording {segment.recording} of {utt_id}", wav_scp)
         for recording, entry in self._wav.rows():
             if is_pipe(entry):
-                faults.append(
-                    f"{location(wav_scp)}{recording} is a pipe; to compute with it, write its audio to a file"
-                )
+                findings.error(f"{recording} is a pipe; to compute with it, write its audio to a file", wav_scp)
             elif not os.path.isfile(self._audio.path(entry)):
-                faults.append(f"{location(wav_scp)}{recording}: {entry}: no such file")
-        raise_if_any(faults)
+                findings.error(f"{recording}: {entry}: no such file", wav_scp)
+        findings.raise_errors()
 
     def decode_once(self, utt_ids: Sequence[str]) -> None:
         """Write what takes time to decode to `.audio.ark` in the data directory, if it is not there, and read it there.
@@ -85,7 +85,10 @@ class AudioTable:
             return Waveform(np.require(self._decoded[utt_id], np.float32, "CA"), self._sample_rate)
         if self._segments is None:
             return self._audio.load(self._wav[utt_id], sample_rate=self._sample_rate)
-        recording, start, end = _parse_segment(self._segments[utt_id])
+        segment = parse_segment(self._segments[utt_id])
+        if segment is None:
+            raise DataError(f"{location(self._segments.path)}{utt_id}: expected `recording start end` in seconds")
+        recording, start, end = segment
         return self._audio.load(self._wav[recording], sample_rate=self._sample_rate, start=start, end=end)
 
 
@@ -94,8 +97,3 @@ def _is_quick(path: str, sample_rate: int) -> bool:
     with open(path, "rb") as stream:
         head = stream.read(4)
     return head in (b"RIFF", b"NIST") and audio_info(path)[1] == sample_rate
-
-
-def _parse_segment(row: str) -> tuple[str, float, float]:
-    recording, start, end = split_fields(row)
-    return recording, float(start), float(end)

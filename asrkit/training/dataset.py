@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from asrkit.errors import location, raise_if_any
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader
-from asrkit.formats.phone_times import PhoneTimes
+from asrkit.findings import Findings
+from asrkit.formats.ctm import PhoneTimes
 from asrkit.io.scp import scan_table, split_fields
 from asrkit.io.tables import Keys, Numbers
 from asrkit.lang.tokens import TokenTable
@@ -168,27 +168,25 @@ def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
     id_of = _ids_of_phones(tokens)
     ids = array("B" if len(tokens) <= 256 else "H" if len(tokens) <= 65536 else "I")
     starts, counts = np.zeros(len(utt_ids), np.int64), np.full(len(utt_ids), -1, np.int32)
-    faults: list[str] = []
-    foreign: list[str] = []
-    for _, utt_id, phones in scan_table(text, faults, empty_ok=True):
+    findings, foreign = Findings(), Findings()
+    for _, utt_id, phones in scan_table(text, findings, empty_ok=True):
         row = utt_ids.find(utt_id)
         if row < 0:
-            foreign.append(f"{location(text)}no features for {utt_id}; repeat stage 1 (asrkit extract)")
+            foreign.error(f"no features for {utt_id}; repeat stage 1 (asrkit extract)", text)
             continue
         starts[row], counts[row] = len(ids), 0
         if not phones:
-            faults.append(f"{location(text)}{utt_id}: empty transcript; give its phones or remove it")
+            findings.error(f"{utt_id}: empty transcript; give its phones or remove it", text)
         try:
             ids.extend([id_of[phone] for phone in split_fields(phones)])
         except KeyError:
             unknown = " ".join(sorted({phone for phone in split_fields(phones) if phone not in tokens}))
-            faults.append(f"{text}: {utt_id}: phones not in the token table: {unknown}")
+            findings.error(f"{utt_id}: phones not in the token table: {unknown}", text)
         counts[row] = len(ids) - starts[row]
-    faults += [
-        f"{location(text)}no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)"
-        for row in np.flatnonzero(counts < 0).tolist()
-    ]
-    raise_if_any(faults + foreign)
+    for row in np.flatnonzero(counts < 0).tolist():
+        findings.error(f"no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)", text)
+    findings.extend(foreign)
+    findings.raise_errors()
     return _TokenIds(utt_ids, ids, starts, counts)
 
 

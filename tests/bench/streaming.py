@@ -25,8 +25,9 @@ import numpy as np
 from asrkit.audio import AudioAccess
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
-from asrkit.errors import DataError, raise_if_any
-from asrkit.formats.labels import read_ctm
+from asrkit.errors import DataError
+from asrkit.findings import Findings
+from asrkit.formats.ctm import read_ctm
 from asrkit.inference.recognizer import Recognizer, load_recognizer
 from asrkit.inference.stream import StreamingRecognizer
 from asrkit.io.scp import read_table
@@ -100,9 +101,9 @@ def first_phone_seconds(recognizer: Recognizer, samples: np.ndarray, onset: floa
 def load_data(directory: Path, num_utts: int, silences: frozenset[str]) -> tuple[list[np.ndarray], list[float]]:
     """Utterances of a data directory, and when the first phone of each that is no silence begins."""
     entries = read_table(directory / "wav.scp")
-    faults: list[str] = []
-    labels = read_ctm(directory / "phones.ctm", faults)
-    raise_if_any(faults, DataError)
+    findings = Findings()
+    labels = read_ctm(directory / "phones.ctm", findings)
+    findings.raise_errors(DataError)
     chosen = sorted(entries)[:: max(len(entries) // num_utts, 1)][:num_utts]
     onsets = [next(label.start for label in labels[utt] if label.phone not in silences) for utt in chosen]
     return [AudioAccess().load(entries[utt], sample_rate=RATE).samples for utt in chosen], onsets

@@ -10,10 +10,14 @@ import soundfile
 
 from asrkit.cli.main import main
 from asrkit.errors import DataError
-from asrkit.formats.labels import read_ctm, read_lab, read_phn, textgrid_labels
+from asrkit.findings import Findings
+from asrkit.formats.ctm import read_ctm
+from asrkit.formats.lab import read_lab
+from asrkit.formats.phn import read_phn
+from asrkit.formats.textgrid import read_textgrid_labels
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.recognizer import Recognizer
 from asrkit.scoring.boundaries import compare_times
-from asrkit.scoring.transcripts import read_transcripts
 from asrkit.types import PhoneTime, Waveform
 
 from .conftest import run_asrkit, train_args
@@ -118,7 +122,7 @@ def test_every_format_has_the_same_times(tones, tmp_path, capsys, verb):
         expected[row["file"]] = row["phones"]
     for name in ("text", "json", "ctm", "textgrid", "phn", "lab"):
         assert asrkit(capsys, *base, "--format", name, "--out", tmp_path / "out") == ([], [])
-    faults = []
+    findings = Findings()
     for file in files:
         stem, out = file.stem, tmp_path / "out"
         phones = expected[str(file)]
@@ -126,17 +130,17 @@ def test_every_format_has_the_same_times(tones, tmp_path, capsys, verb):
         assert (out / f"{stem}.txt").read_text().split() == [str(file), *(phone["phone"] for phone in phones)]
         assert json.loads((out / f"{stem}.json").read_text())["phones"] == phones
         found = {
-            "ctm": read_ctm(out / f"{stem}.ctm", faults)[stem],
-            "textgrid": textgrid_labels(out / f"{stem}.TextGrid", "phones", None, faults),
-            "phn": read_phn(out / f"{stem}.phn", own_rate, faults),
-            "lab": read_lab(out / f"{stem}.lab", faults)[0],
+            "ctm": read_ctm(out / f"{stem}.ctm", findings)[stem],
+            "textgrid": read_textgrid_labels(out / f"{stem}.TextGrid", "phones", None, findings),
+            "phn": read_phn(out / f"{stem}.phn", own_rate, findings),
+            "lab": read_lab(out / f"{stem}.lab", findings)[0],
         }
         for labels in found.values():
             assert [label.phone for label in labels] == [phone["phone"] for phone in phones]
             np.testing.assert_allclose([label.start for label in labels], [p["start"] for p in phones], atol=1e-4)
             np.testing.assert_allclose([label.end for label in labels], [p["end"] for p in phones], atol=1e-4)
             assert labels[-1].end <= duration + 1e-6
-    assert faults == []
+    assert findings == Findings()
     streamed, _ = asrkit(capsys, *base, "--format", "ctm")
     assert "\n".join(streamed) + "\n" == "".join((tmp_path / f"out/{f.stem}.ctm").read_text() for f in files)
 

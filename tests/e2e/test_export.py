@@ -10,11 +10,11 @@ from asrkit.audio import read_audio
 from asrkit.cli.main import main
 from asrkit.experiment import load_experiment
 from asrkit.features.mfcc import FeatureExtractor
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.stamp import file_digest
 from asrkit.scoring.per import score
-from asrkit.scoring.transcripts import read_transcripts
 
 from .conftest import run_asrkit
 

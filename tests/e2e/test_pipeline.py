@@ -17,10 +17,10 @@ import soundfile
 from asrkit.audio import read_audio
 from asrkit.experiment import load_experiment
 from asrkit.features.pipeline import FeatureLoader
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.recognizer import Recognizer
 from asrkit.io.ark import ArkReader
 from asrkit.scoring.per import score
-from asrkit.scoring.transcripts import read_transcripts
 from asrkit.types import Waveform
 
 from .conftest import run_asrkit, train_args

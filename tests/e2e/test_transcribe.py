@@ -22,9 +22,9 @@ from asrkit.audio import read_audio
 from asrkit.cli.main import main
 from asrkit.cli.transcribe import find_inputs
 from asrkit.decoding.config import DecodingConfig
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.recognizer import load_recognizer
 from asrkit.scoring.per import score
-from asrkit.scoring.transcripts import read_transcripts
 
 KEYS = [f"test{spk}-{number}" for spk in range(3) for number in range(7)]
 

@@ -12,9 +12,9 @@ from asrkit.config.yaml_config import load_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.experiment import load_experiment, update_decoding
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.recognizer import Recognizer
 from asrkit.scoring.per import score
-from asrkit.scoring.transcripts import read_transcripts
 
 from .conftest import run_asrkit, train_args
 

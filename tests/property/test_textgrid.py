@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asrkit.formats.labels import read_textgrid
+from asrkit.findings import Findings
+from asrkit.formats.textgrid import read_textgrid
 
 textgrid = pytest.importorskip("praatio.textgrid", reason="praatio, of the extra test, is not installed")
 
@@ -28,7 +29,7 @@ def test_any_labels_come_back(tmp_path_factory, labels, form, encoding):
     path = tmp_path_factory.mktemp("grid") / "a.TextGrid"
     written.save(str(path), form, includeBlankSpaces=False)
     path.write_bytes(path.read_bytes().decode("utf-8").encode(encoding))
-    faults = []
-    (tier,) = read_textgrid(path, faults)
-    assert faults == []
+    findings = Findings()
+    (tier,) = read_textgrid(path, findings)
+    assert findings == Findings()
     assert [(label.start, label.end, label.phone) for label in tier.labels] == intervals

@@ -12,9 +12,9 @@ import soundfile
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
 from asrkit.formats.data_dir import write_data_dir
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.per import score
-from asrkit.scoring.transcripts import read_transcripts
 from asrkit.types import Utterance
 
 

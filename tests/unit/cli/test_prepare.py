@@ -59,7 +59,7 @@ def test_speechocean762_to_data_directories(corpus, tmp_path, capsys):
     tokens = TokenTable.read(data / "tokens.txt")
     assert tokens.phones == speechocean762.PHONES
     for name in ("train", "dev", "test"):
-        assert validate(data / name, tokens=tokens).faults == []
+        assert validate(data / name, tokens=tokens).findings.errors == []
     assert (data / "train" / "utt2dur").read_text().split("\n")[0] == "000020001 0.100"
     assert (data / "dev" / "wav.scp").read_text().split("\n")[1].endswith("/corpus/WAVE/SPEAKER0011/000110001.WAV")
 
@@ -162,7 +162,7 @@ def test_mini_is_made_where_there_is_none(tmp_path, capsys, monkeypatch):
     tokens = TokenTable.read(data / "tokens.txt")
     assert len(tokens) == 31
     for name in ("train", "dev", "test"):
-        assert validate(data / name, tokens=tokens).faults == []
+        assert validate(data / name, tokens=tokens).findings.errors == []
         assert (data / name / "phones.ctm").exists()
     assert prepare("mini", tmp_path / "corpus", data, "--nj", "1") == 0
     assert capsys.readouterr().out == f"{data}: up to date\n"
@@ -187,7 +187,7 @@ def test_timit_to_data_directories(name, tmp_path, capsys):
     tokens = TokenTable.read(data / "tokens.txt")
     assert tokens.phones == TIMIT_48
     for set_name in ("train", "dev", "test"):
-        assert validate(data / set_name, tokens=tokens).faults == []
+        assert validate(data / set_name, tokens=tokens).findings.errors == []
     assert (data / "train" / "spk2gender").read_text() == "fcjf0 f\nmdac0 m\n"
     labels = files_of(layout, root, "train", "fcjf0", "si1027")["phn"].read_text().split()
     utt, channel, start, duration, phone = (data / "train" / "phones.ctm").read_text().split("\n")[1].split()

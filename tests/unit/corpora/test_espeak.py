@@ -26,12 +26,12 @@ def test_a_missing_library_is_named_with_its_remedy(monkeypatch):
 def test_an_unknown_variant_is_refused():
     # The library itself would take the plain voice in its place.
     with pytest.raises(DataError, match="no voice variant 'nobody'"):
-        espeak.synthesise("fa", "nobody", [espeak.Prompt("s|'A", 175, 50, 50)])
+        espeak.synthesize("fa", "nobody", [espeak.Prompt("s|'A", 175, 50, 50)])
 
 
 @pytest.mark.usefixtures("_loader")
 def test_phones_come_as_asked_with_rising_starts():
-    (speech,) = espeak.synthesise("fa", "m1", [espeak.Prompt("k|e|t|'|A|b tS|'A|t|S", 175, 50, 50)])
+    (speech,) = espeak.synthesize("fa", "m1", [espeak.Prompt("k|e|t|'|A|b tS|'A|t|S", 175, 50, 50)])
     names = [name.strip("'") for name, _ in speech.events]
     assert names == ["k", "e", "t", "A", "b", "tS", "A", "t", "S", "_:", "_"]
     starts = [sample for _, sample in speech.events]
@@ -43,6 +43,6 @@ def test_phones_come_as_asked_with_rising_starts():
 def test_a_breathy_voice_is_the_same_at_another_second():
     # The library seeds the noise of breath by the time of day unless told otherwise.
     prompts = [espeak.Prompt("s|a|l|'A|m", 175, 50, 50)] * 2
-    first = espeak.synthesise("fa", "victor", prompts)
+    first = espeak.synthesize("fa", "victor", prompts)
     time.sleep(1.1)
-    assert espeak.synthesise("fa", "victor", prompts) == first
+    assert espeak.synthesize("fa", "victor", prompts) == first

@@ -120,7 +120,7 @@ def test_a_tree_in_any_case_at_either_rate_becomes_data_directories(tmp_path, ca
     assert len(tokens) == 31
     found, num_phones = {}, {}
     for name in ("train", "dev", "test"):
-        assert validate(data / name, tokens=tokens).faults == []
+        assert validate(data / name, tokens=tokens).findings.errors == []
         utts = load_data_dir(data / name).utterances()
         found |= {utt.utt_id: utt for utt in utts}
         num_phones[name] = sum(len(utt.phones) for utt in utts)
@@ -146,7 +146,7 @@ def test_segments_cut_the_bytes_that_the_table_names(tmp_path):
     samples = np.arange(44100, dtype=np.int16)
     soundfile.write(corpus / "CD1/wave/S1007.WAV", samples, 44100)
     (corpus / "CD1/SENTENCE/S1007.SNT").write_text("20 8820 17640\n21 44100 88200\n")
-    utts, _, _ = farsdat.read_utterances(corpus)
+    utts, _ = farsdat.read_utterances(corpus)
     segments = {utt.utt_id: (utt.start, utt.end) for utt in utts}
     assert segments["007_1_020"] == (0.1, 0.2)  # bytes 8820 to 17640 are samples 4410 to 8820
     assert segments["007_1_021"] == (0.5, 1.0)
@@ -156,7 +156,7 @@ def test_offsets_that_count_the_header_end_with_the_audio(tmp_path):
     corpus = make_tree(tmp_path / "c", speakers=(7,))
     soundfile.write(corpus / "CD1/wave/S1007.WAV", np.zeros(22050, np.int16), 22050)
     (corpus / "CD1/SENTENCE/S1007.SNT").write_text("20 44 20000\n21 20000 44144\n")
-    utts, _, _ = farsdat.read_utterances(corpus)
+    utts, _ = farsdat.read_utterances(corpus)
     assert {utt.utt_id: utt.end for utt in utts}["007_1_021"] == 1.0
     (corpus / "CD1/SENTENCE/S1007.SNT").write_text("20 44 20000\n21 20000 44146\n")
     with pytest.raises(DataError, match=r"S1007.SNT:2: sentence 21 ends at byte 44146, past the audio"):
@@ -169,7 +169,7 @@ def test_offsets_of_another_rate_are_suspected(tmp_path):
         wave = corpus / f"CD1/wave/S{session}007.WAV"
         samples, rate = soundfile.read(wave, dtype="int16")
         soundfile.write(wave, np.repeat(samples, 2), 2 * rate)
-    assert [w for w in farsdat.read_utterances(corpus)[1] if "another rate" in w]
+    assert [w for w in farsdat.read_utterances(corpus)[1].warnings if "another rate" in w]
 
 
 def test_short_numbers_nested_directories_and_unix_lines_are_read(tmp_path):
@@ -179,7 +179,7 @@ def test_short_numbers_nested_directories_and_unix_lines_are_read(tmp_path):
         path.rename(path.with_name(path.name.replace("007", "7")))
     (corpus / "CD1/PHONEME/more").mkdir()
     (corpus / "CD1/PHONEME/PH17.20").rename(corpus / "CD1/PHONEME/more/PH17.20")
-    utts, _, _ = farsdat.read_utterances(corpus)
+    utts, _ = farsdat.read_utterances(corpus)
     assert [utt.utt_id for utt in utts] == ["007_1_020", "007_1_021", "007_2_040", "007_2_041"]
     assert {utt.sex for utt in utts} == {"m"}
 
@@ -220,8 +220,8 @@ def test_the_whole_corpus_gives_no_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(farsdat, "NUM_SPEAKERS", 3)
     monkeypatch.setattr(farsdat, "NUM_UTTERANCES", 60)
     corpus = make_tree(tmp_path / "c", (1, 2, 3), num_sentences=10, phone_seconds=0.002)
-    utts, warnings, _ = farsdat.read_utterances(corpus)
-    assert len(utts) == 60 and warnings == []
+    utts, findings = farsdat.read_utterances(corpus)
+    assert len(utts) == 60 and findings.warnings == []
 
 
 # Damage
@@ -304,24 +304,24 @@ def spks(utts):
 @pytest.mark.parametrize(("split", "num_test"), [("textbook-95-5", 15), ("textbook-80-20", 61)])
 def test_whole_speakers_are_held_out(split, num_test):
     utts = whole_corpus()
-    sets, notes = farsdat.split_textbook(utts, split)
+    sets, findings = farsdat.split_textbook(utts, split)
     speakers = {name: spks(kept) for name, kept in sets.items()}
     assert len(speakers["test"]) == num_test and len(speakers["dev"]) == 15
     assert sum(map(len, speakers.values())) == 304 == len(set.union(*speakers.values()))
     assert sorted(utt.utt_id for kept in sets.values() for utt in kept) == sorted(utt.utt_id for utt in utts)
-    assert f"{20 * num_test} to test on" in notes[0] and "whole speakers" in notes[0]
+    assert f"{20 * num_test} to test on" in findings.notes[0] and "whole speakers" in findings.notes[0]
     assert farsdat.split_textbook(utts, split)[0] == sets
     assert spks(farsdat.split_textbook(utts, split, seed=2)[0]["test"]) != speakers["test"]
 
 
 @pytest.mark.parametrize(("split", "train", "test"), [("textbook-95-5", 5698, 382), ("textbook-80-20", 4864, 1216)])
 def test_the_random_split_has_the_source_s_counts(split, train, test):
-    sets, notes = farsdat.split_textbook(whole_corpus(), split, random_split=True)
+    sets, findings = farsdat.split_textbook(whole_corpus(), split, random_split=True)
     assert len(sets["train"]) + len(sets["dev"]) == train and len(sets["test"]) == test
     assert len(sets["dev"]) == 382
     assert len({utt.utt_id for kept in sets.values() for utt in kept}) == 6080
     assert spks(sets["test"]) & spks(sets["train"])
-    assert f"{train} utterances to train on (382 of them dev), {test} to test on" in notes[0]
+    assert f"{train} utterances to train on (382 of them dev), {test} to test on" in findings.notes[0]
 
 
 def test_a_part_of_the_corpus_is_split_in_proportion():
@@ -371,13 +371,13 @@ def test_the_published_sentences_are_the_eight_smallest_numbers_of_speakers_from
         for number in read
     ]
     lists = {"train": {1}, "dev": {150, 50}, "test": {300}}
-    sets, warnings, _ = farsdat.split_by_lists(utts, lists, published_sentences=True)
+    sets, findings = farsdat.split_by_lists(utts, lists, published_sentences=True)
     kept = {name: [utt.utt_id for utt in of_set] for name, of_set in sets.items()}
     assert kept["dev"] == [*(f"150_1_00{number}" for number in range(1, 7)), "150_1_150", "050_1_005"]
     # 300 itself is smaller than all that the speaker reads, and no sentence of it.
     assert kept["test"] == []
     assert kept["train"] == ["001_1_007", "001_1_160", "001_1_200", "001_1_305"]
-    assert warnings == ["utterances in train, dev, test: 4, 8, 0; published: 3994, 475, 287"]
+    assert findings.warnings == ["utterances in train, dev, test: 4, 8, 0; published: 3994, 475, 287"]
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -387,7 +387,7 @@ def test_the_public_lists_divide_304_speakers_into_224_50_and_30(published):
     assert set.union(*lists.values()) == set(range(1, 305))
     # Sentences of one's own, but for the two that everybody reads.
     utts = whole_corpus(lambda speaker: [(1, 1), (2, 2), *((1, 3 + 18 * speaker + index) for index in range(18))])
-    sets, _, _ = farsdat.split_by_lists(utts, lists, published_sentences=False)
+    sets, _ = farsdat.split_by_lists(utts, lists, published_sentences=False)
     assert {name: len(kept) for name, kept in sets.items()} == {"train": 224 * 18, "dev": 1000, "test": 600}
 
 
@@ -436,4 +436,4 @@ def test_the_random_split_is_prepared_on_request(tmp_path, capsys):
     counts = {row[0]: int(row[2]) for row in (line.split() for line in out.splitlines()[1:])}
     assert counts == {"train": 17, "dev": 2, "test": 5}
     for name in counts:
-        assert validate(data / name, tokens=TokenTable.read(data / "tokens.txt")).faults == []
+        assert validate(data / name, tokens=TokenTable.read(data / "tokens.txt")).findings.errors == []

@@ -151,8 +151,8 @@ def test_spoken_phones_sound_as_their_labels_say(tmp_path, variant):
         reverb_s=0.0,
         sentences=(("s001_001", words),),
     )
-    lines, faults = mini._record_speaker(tmp_path, 1, speaker)
-    assert faults == []
+    lines, findings = mini._record_speaker(tmp_path, 1, speaker)
+    assert findings.errors == []
     samples, rate = soundfile.read(tmp_path / "s001" / "s001_001.wav")
     spans = [(fields[4], float(fields[2]), float(fields[3])) for fields in map(str.split, lines)]
     assert [phone for phone, _, _ in spans if phone != "sil"] == list(sum(words, ()))

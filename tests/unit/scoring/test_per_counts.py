@@ -3,9 +3,9 @@ import math
 import pytest
 
 from asrkit.errors import DataError
+from asrkit.formats.transcripts import read_transcripts
 from asrkit.scoring.align import align
 from asrkit.scoring.per import Counts, PerResult, pool, score
-from asrkit.scoring.transcripts import read_transcripts
 
 
 def test_counts_and_line():

@@ -51,7 +51,7 @@ def change(path, old, new):
 
 def faults_of(folder, **kwargs):
     tokens = TokenTable.read(folder.parent / "tokens.txt")
-    faults = validate(folder, tokens=tokens, audio=AudioAccess(**kwargs)).faults
+    faults = validate(folder, tokens=tokens, audio=AudioAccess(**kwargs)).findings.errors
     return [fault.removeprefix(f"{folder}/") for fault in faults]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from asrkit.errors import DataError
 from asrkit.features.config import FeatureConfig
+from asrkit.formats.ctm import PhoneTimes
 from asrkit.formats.data_dir import write_data_dir
-from asrkit.formats.phone_times import PhoneTimes
 from asrkit.io.ark import ArkWriter
 from asrkit.io.scp import read_table, write_table
 from asrkit.lang.tokens import TokenTable

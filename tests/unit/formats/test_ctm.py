@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from asrkit.errors import DataError
+from asrkit.formats.ctm import PhoneTimes
 from asrkit.formats.data_dir import parse_data_dir, write_data_dir
-from asrkit.formats.phone_times import PhoneTimes
 from asrkit.types import PhoneTime, Utterance
 
 
@@ -18,7 +18,7 @@ def test_times_are_those_that_were_written(tmp_path: Path) -> None:
         utts.append(Utterance(f"utt{number}", "spk", f"/{number}.wav", tuple(names), phone_times=times))
     write_data_dir(tmp_path / "data", utts, {utt.utt_id: 1.0 for utt in utts})
     times = pickle.loads(pickle.dumps(PhoneTimes(tmp_path / "data" / "phones.ctm")))
-    expected = parse_data_dir(tmp_path / "data")[0].phone_times
+    expected = parse_data_dir(tmp_path / "data").data.phone_times
     assert len(expected) == 19
     assert dict(times) == expected
     assert "utt7" not in times

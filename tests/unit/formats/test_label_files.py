@@ -4,7 +4,12 @@ import math
 
 import pytest
 
-from asrkit.formats.labels import Label, read_ctm, read_lab, read_phn, read_textgrid, textgrid_labels
+from asrkit.findings import Findings
+from asrkit.formats.ctm import read_ctm
+from asrkit.formats.lab import read_lab
+from asrkit.formats.label import Label
+from asrkit.formats.phn import read_phn
+from asrkit.formats.textgrid import read_textgrid, read_textgrid_labels
 
 # Quotes, Praat's own syntax inside labels, combining marks, a symbol of two code points and a backslash.
 INTERVALS = (
@@ -75,9 +80,9 @@ def write(path, text, encoding="utf-8"):
 
 
 def faults_of(read, *arguments):
-    faults = []
-    read(*arguments, faults)
-    return faults
+    findings = Findings()
+    read(*arguments, findings)
+    return findings.errors
 
 
 @pytest.mark.parametrize("form", ["long_textgrid", "short_textgrid"])
@@ -91,17 +96,17 @@ def test_textgrids_of_praatio_come_back(tmp_path, form, encoding):
     path = tmp_path / "a.TextGrid"
     written.save(str(path), form, includeBlankSpaces=True)
     write(path, path.read_text(encoding="utf-8"), encoding)
-    faults = []
-    tiers = read_textgrid(path, faults)
-    assert faults == []
+    findings = Findings()
+    tiers = read_textgrid(path, findings)
+    assert findings == Findings()
     assert [tier.name for tier in tiers] == ["words", "phones"]
     assert [(label.start, label.end, label.phone) for label in tiers[1].labels] == list(INTERVALS)
 
 
 def test_a_long_textgrid_with_its_lines(tmp_path):
-    faults = []
-    tiers = read_textgrid(write(tmp_path / "a.TextGrid", LONG.replace("\n", "\r\n")), faults)
-    assert faults == []
+    findings = Findings()
+    tiers = read_textgrid(write(tmp_path / "a.TextGrid", LONG.replace("\n", "\r\n")), findings)
+    assert findings == Findings()
     assert [(tier.name, tier.line) for tier in tiers] == [("words", 10), ("phones", 29)]
     assert tiers[1].labels == (
         Label("", 0.0, 0.25, 37),
@@ -113,9 +118,9 @@ def test_a_long_textgrid_with_its_lines(tmp_path):
 def test_empty_intervals_are_left_out_or_become_the_silence_that_is_named(tmp_path):
     path = write(tmp_path / "a.TextGrid", LONG)
     for silence, phones in ((None, ["s", "ej"]), ("sil", ["sil", "s", "ej"])):
-        faults = []
-        labels = textgrid_labels(path, None, silence, faults)
-        assert (faults, [label.phone for label in labels]) == ([], phones)
+        findings = Findings()
+        labels = read_textgrid_labels(path, None, silence, findings)
+        assert (findings.errors, [label.phone for label in labels]) == ([], phones)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +139,9 @@ def test_the_tier_of_phones(tmp_path, names, tier, chosen):
     path = write(
         tmp_path / "a.TextGrid", f'File type = "ooTextFile"\n"TextGrid"\n0\n1\n<exists>\n{len(names)}\n{tiers}'
     )
-    faults = []
-    assert [label.phone for label in textgrid_labels(path, tier, None, faults)] == [f"p{chosen}"]
-    assert faults == []
+    findings = Findings()
+    assert [label.phone for label in read_textgrid_labels(path, tier, None, findings)] == [f"p{chosen}"]
+    assert findings == Findings()
 
 
 @pytest.mark.parametrize(
@@ -167,15 +172,15 @@ def test_the_tier_of_phones(tmp_path, names, tier, chosen):
 )
 def test_faults_of_textgrids(tmp_path, text, tier, fault):
     path = write(tmp_path / "a.TextGrid", text)
-    faults = faults_of(textgrid_labels, path, tier, None)
+    faults = faults_of(read_textgrid_labels, path, tier, None)
     assert len(faults) == 1 and faults[0].startswith(f"{path}{fault}"), faults
 
 
 def test_short_and_old_headers(tmp_path):
     for text in (SHORT, SHORT.replace("ooTextFile", "ooTextFile short")):
-        faults = []
-        tiers = read_textgrid(write(tmp_path / "a.TextGrid", text), faults)
-        assert (faults, tiers[0].labels) == ([], (Label("a", 0.0, 1.0, 15),))
+        findings = Findings()
+        tiers = read_textgrid(write(tmp_path / "a.TextGrid", text), findings)
+        assert (findings.errors, tiers[0].labels) == ([], (Label("a", 0.0, 1.0, 15),))
 
 
 def test_other_encodings_are_refused_with_the_line(tmp_path):
@@ -188,14 +193,14 @@ def test_other_encodings_are_refused_with_the_line(tmp_path):
 
 def test_phn_counts_in_samples_of_the_audio(tmp_path):
     path = write(tmp_path / "a.phn", "0 8000 h#\n8000 12000 #\r\n12000 16000 '\n")
-    faults = []
-    assert read_phn(path, 16000, faults) == [
+    findings = Findings()
+    assert read_phn(path, 16000, findings) == [
         Label("h#", 0.0, 0.5, 1),
         Label("#", 0.5, 0.75, 2),
         Label("'", 0.75, 1.0, 3),
     ]
-    assert read_phn(path, 8000, faults)[-1] == Label("'", 1.5, 2.0, 3)
-    assert faults == []
+    assert read_phn(path, 8000, findings)[-1] == Label("'", 1.5, 2.0, 3)
+    assert findings == Findings()
 
 
 @pytest.mark.parametrize(
@@ -212,9 +217,9 @@ def test_phn_counts_in_samples_of_the_audio(tmp_path):
     ],
 )
 def test_lab_in_htk_units_in_seconds_and_without_times(tmp_path, text, unit, expected):
-    faults = []
-    labels, found = read_lab(write(tmp_path / "a.lab", text), faults)
-    assert (faults, found) == ([], unit)
+    findings = Findings()
+    labels, found = read_lab(write(tmp_path / "a.lab", text), findings)
+    assert (findings.errors, found) == ([], unit)
     for label, (phone, start, end) in zip(labels, expected, strict=True):
         assert label.phone == phone
         assert (label.start, label.end) == (start, end) if start is None else math.isclose(label.end, end)
@@ -223,9 +228,9 @@ def test_lab_in_htk_units_in_seconds_and_without_times(tmp_path, text, unit, exp
 
 def test_ctm_by_recording(tmp_path):
     text = ";; made by hand\nu1 1 0.1 0.2 a\nu2 A 0 0.5 ' 0.93\nu1 1 0.3 0.1 ;;\n"
-    faults = []
-    recordings = read_ctm(write(tmp_path / "all.ctm", text), faults)
-    assert faults == []
+    findings = Findings()
+    recordings = read_ctm(write(tmp_path / "all.ctm", text), findings)
+    assert findings == Findings()
     assert recordings == {
         "u1": [Label("a", 0.1, 0.1 + 0.2, 2), Label(";;", 0.3, 0.4, 4)],
         "u2": [Label("'", 0.0, 0.5, 3)],
@@ -246,7 +251,7 @@ def test_faults_of_line_by_line_files_come_together(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("reader", [lambda path, faults: read_phn(path, 16000, faults), read_lab, read_ctm])
+@pytest.mark.parametrize("reader", [lambda path, findings: read_phn(path, 16000, findings), read_lab, read_ctm])
 def test_an_empty_or_missing_file_is_a_fault(tmp_path, reader):
     assert faults_of(reader, write(tmp_path / "a", " \n"))[0].endswith("empty; expected a line for each phone")
     assert faults_of(reader, tmp_path / "b") == [f"{tmp_path / 'b'}: cannot be read (No such file or directory)"]

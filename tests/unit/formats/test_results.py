@@ -8,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asrkit.errors import DataError
+from asrkit.findings import Findings
+from asrkit.formats.ctm import read_ctm, write_ctm
 from asrkit.formats.data_dir import parse_data_dir
-from asrkit.formats.labels import read_ctm, read_lab, read_phn, read_textgrid, textgrid_labels
-from asrkit.formats.outputs import FORMATS, Result, textgrid, write_ctm
+from asrkit.formats.lab import read_lab
+from asrkit.formats.phn import read_phn
+from asrkit.formats.results import FORMATS, Result
+from asrkit.formats.textgrid import format_textgrid, read_textgrid, read_textgrid_labels
 from asrkit.types import Alternative, Hypothesis, PhoneTime
 
 TIMES = (PhoneTime('"', 0.0, 0.25), PhoneTime("ʃ", 0.25, 0.4000004), PhoneTime("a", 0.7, 1 / 1.1))
@@ -47,22 +51,22 @@ def assert_same(labels, times, tolerance):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, min_size=1, max_size=6), st.sampled_from([8000, 16000, 44100]), st.sampled_from([0.0, 0.3]))
 def test_times_come_back_through_our_readers(tmp_path_factory, steps, rate, rest):
-    tmp_path, times, faults = tmp_path_factory.mktemp("labels"), made(steps), []
+    tmp_path, times, findings = tmp_path_factory.mktemp("labels"), made(steps), Findings()
     result = Result("a b.wav", "x", Hypothesis("x", (), 0.0, times), times[-1].end + rest, rate)
-    assert_same(read_ctm(write(tmp_path, result, "ctm"), faults).get("x", []), times, 1.1e-6)
-    assert_same(read_phn(write(tmp_path, result, "phn"), rate, faults), times, 0.51 / rate)
-    labels, unit = read_lab(write(tmp_path, result, "lab"), faults)
+    assert_same(read_ctm(write(tmp_path, result, "ctm"), findings).get("x", []), times, 1.1e-6)
+    assert_same(read_phn(write(tmp_path, result, "phn"), rate, findings), times, 0.51 / rate)
+    labels, unit = read_lab(write(tmp_path, result, "lab"), findings)
     assert unit == "100 ns"
     assert_same(labels, times, 0.51e-7)
-    assert_same(textgrid_labels(write(tmp_path, result, "textgrid"), "phones", None, faults), times, 0.51e-6)
-    assert faults == []
+    assert_same(read_textgrid_labels(write(tmp_path, result, "textgrid"), "phones", None, findings), times, 0.51e-6)
+    assert findings == Findings()
 
 
 def test_praatio_reads_our_textgrids(tmp_path):
     praatio = pytest.importorskip("praatio.textgrid", reason="praatio, of the extra test, is not installed")
     words = (PhoneTime('say "so"', 0.1, 0.4), PhoneTime("two\nlines", 0.5, 1.0))
     path = tmp_path / "x.TextGrid"
-    path.write_text(textgrid(1.0, {"words": words, "phones": TIMES, "none": ()}), encoding="utf-8")
+    path.write_text(format_textgrid(1.0, {"words": words, "phones": TIMES, "none": ()}), encoding="utf-8")
     found = praatio.openTextgrid(str(path), includeEmptyIntervals=True)
     assert found.tierNames == ("words", "phones", "none")
     assert (found.minTimestamp, found.maxTimestamp) == (0, 1)
@@ -80,8 +84,8 @@ def test_a_tier_has_no_holes(tmp_path_factory, steps, rest):
     times = made(steps)
     duration = (times[-1].end if times else 0.1) + rest
     path = tmp_path_factory.mktemp("grid") / "x.TextGrid"
-    path.write_text(textgrid(duration, {"phones": times}), encoding="utf-8")
-    (tier,) = read_textgrid(path, [])
+    path.write_text(format_textgrid(duration, {"phones": times}), encoding="utf-8")
+    (tier,) = read_textgrid(path, Findings())
     bounds = [0.0, *(label.end for label in tier.labels)]
     assert bounds[:-1] == [label.start for label in tier.labels]
     assert bounds[-1] == pytest.approx(duration, abs=1e-6)
@@ -100,7 +104,7 @@ def test_a_tier_has_no_holes(tmp_path_factory, steps, rest):
 )
 def test_intervals_that_make_no_tier_are_refused(times):
     with pytest.raises(DataError, match=r"tier phones: [ab] from .* expected intervals in order"):
-        textgrid(1.0, {"phones": times})
+        format_textgrid(1.0, {"phones": times})
 
 
 def test_text_and_json():
@@ -117,14 +121,14 @@ def test_ctm_has_confidences_and_is_read_as_a_data_directorys(tmp_path):
     assert FORMATS["ctm"].render(RESULT).splitlines()[2] == "x 1 0.700 0.209091 a 1.0000"
     (tmp_path / "utt2spk").write_text("x s\n")
     write_ctm(tmp_path / "phones.ctm", [RESULT.hypothesis, SILENT.hypothesis])
-    data, _, faults = parse_data_dir(tmp_path)
-    assert not [fault for fault in faults if "phones.ctm" in fault]
-    assert [time.phone for time in data.phone_times["x"]] == list(RESULT.hypothesis.phones)
-    assert list(data.phone_times) == ["x"]
+    parsed = parse_data_dir(tmp_path)
+    assert not [error for error in parsed.findings.errors if "phones.ctm" in error]
+    assert [time.phone for time in parsed.data.phone_times["x"]] == list(RESULT.hypothesis.phones)
+    assert list(parsed.data.phone_times) == ["x"]
 
 
 def test_nothing_recognised_is_an_empty_interval_or_file(tmp_path):
-    (tier,) = read_textgrid(write(tmp_path, SILENT, "textgrid"), [])
+    (tier,) = read_textgrid(write(tmp_path, SILENT, "textgrid"), Findings())
     assert [(label.phone, label.start, label.end) for label in tier.labels] == [("", 0.0, 0.5)]
     assert {FORMATS[name].render(SILENT) for name in ("ctm", "phn", "lab", "srt")} == {""}
 

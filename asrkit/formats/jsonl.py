@@ -1,0 +1,36 @@
+"""JSON lines: an object for each recording, with all that is known of its phones."""
+
+from __future__ import annotations
+
+import json
+
+from asrkit.types import Hypothesis
+
+
+def format_json_line(name: str, hypothesis: Hypothesis) -> str:
+    """One object; the confidence of the whole and the alternatives are there when the hypothesis has them."""
+    content: dict[str, object] = {"file": name, "log_prob": round(hypothesis.log_prob, 4)}
+    if hypothesis.confidence is not None:
+        content["confidence"] = round(hypothesis.confidence, 4)
+    if hypothesis.alternatives:
+        content["nbest"] = [
+            {"score": round(other.score, 4), "log_prob": round(other.log_prob, 4), "phones": other.phones}
+            for other in hypothesis.alternatives
+        ]
+    # One by one: those of a long recording take far less memory as text than as objects.
+    phones = ", ".join(
+        _json(
+            {
+                "phone": time.phone,
+                "start": round(time.start, 4),
+                "end": round(time.end, 4),
+                "confidence": round(confidence, 4),
+            }
+        )
+        for time, confidence in zip(hypothesis.times, hypothesis.confidences, strict=True)
+    )
+    return f'{_json(content)[:-1]}, "phones": [{phones}]}}\n'
+
+
+def _json(content: dict[str, object]) -> str:
+    return json.dumps(content, ensure_ascii=False)

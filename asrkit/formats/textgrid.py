@@ -1,0 +1,204 @@
+"""Praat's TextGrids.
+
+They are read as Praat itself reads text files: free-standing numbers, quoted strings and flags count, every other word
+is decoration. So one reader serves the long and the short form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from asrkit.errors import DataError, location
+from asrkit.findings import Findings
+from asrkit.formats.label import Label, check_labels
+from asrkit.formats.seconds import format_seconds, is_number, to_micros
+from asrkit.io.text import read_text
+from asrkit.types import PhoneTime
+
+# Tiers that are taken to hold phones when a TextGrid has several: Praat users', MFA's and WebMAUS's names.
+_PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments", "mau")
+
+_PRAAT_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?:(?<=\s)|^)!.*|([^\s"]+)', re.MULTILINE)
+
+Token = TypeVar("Token", str, float, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """An interval tier of a TextGrid; the empty string is the label of an empty interval."""
+
+    name: str
+    line: int
+    labels: tuple[Label, ...]
+
+
+def read_textgrid(path: str | Path, findings: Findings) -> list[Tier]:
+    """The interval tiers of a TextGrid, in the long or the short form; point tiers are left out."""
+    text = read_text(path, findings)
+    if text is None:
+        return []
+    if text.startswith("ooBinaryFile"):
+        findings.error("a binary TextGrid; save it as a text file in Praat", path)
+        return []
+    if "chronological TextGrid" in text[:60]:
+        findings.error("a chronological TextGrid; save it as a (short) text file in Praat", path)
+        return []
+    try:
+        return _PraatReader(path, text).read_tiers()
+    except _BrokenTextGridError as error:
+        findings.error(str(error))
+        return []
+
+
+def read_textgrid_labels(path: str | Path, tier: str | None, silence: str | None, findings: Findings) -> list[Label]:
+    """The phones of a TextGrid.
+
+    Args:
+        tier: the tier that holds them; None takes the only interval tier, or the only one whose name says phones
+            (`phones`, `MAU`, MFA's `speaker - phones` ...).
+        silence: the symbol for intervals without a label; None leaves them out.
+    """
+    num_errors = len(findings.errors)
+    tiers = read_textgrid(path, findings)
+    if len(findings.errors) > num_errors:
+        return []
+    if tier is not None:
+        chosen = [each for each in tiers if each.name == tier]
+    elif len(tiers) == 1:
+        chosen = tiers
+    else:
+        chosen = [each for each in tiers if each.name.split(" - ")[-1].strip().casefold() in _PHONE_TIERS]
+    if len(chosen) != 1:
+        wanted = f"{len(chosen)} interval tiers" if chosen else "no interval tier"
+        wanted += f" {tier!r}" if tier is not None else " that can be told to hold the phones" if not chosen else ""
+        names = ", ".join(each.name or '""' for each in tiers) or "none"
+        findings.error(f"{wanted}; choose one by --tier; found: {names}", path)
+        return []
+    labels = []
+    for label in chosen[0].labels:
+        if label.phone:
+            labels.append(label)
+        elif silence is not None:
+            labels.append(Label(silence, label.start, label.end, label.line))
+    return check_labels(path, labels, findings)
+
+
+class _BrokenTextGridError(Exception):
+    pass
+
+
+class _PraatReader:
+    """Takes the tokens of a TextGrid one after the other; the first that is not as expected ends the reading."""
+
+    def __init__(self, path: str | Path, text: str) -> None:
+        self.path, self.line = path, 1
+        self._tokens = _praat_tokens(text)
+
+    def read_tiers(self) -> list[Tier]:
+        """The interval tiers. Raises _BrokenTextGridError with file and line."""
+        for _ in range(2):
+            header = self._take(str, "`ooTextFile` and `TextGrid`: a TextGrid's first two lines")
+            if header.removesuffix(" short") not in ("ooTextFile", "TextGrid"):
+                raise self._broken(f"expected a TextGrid, found {header!r}")
+        self._take(float, "the TextGrid's start")
+        self._take(float, "the TextGrid's end")
+        has_tiers = self._take(bool, "<exists>")
+        num_tiers = int(self._take(float, "the number of tiers")) if has_tiers else 0
+        tiers = [self._read_tier() for _ in range(num_tiers)]
+        rest, self.line = next(self._tokens, (None, self.line))
+        if rest is not None:
+            raise self._broken(f"{rest!r} after the last interval that was announced")
+        return [tier for tier in tiers if tier is not None]
+
+    def _read_tier(self) -> Tier | None:
+        """None for a tier of points."""
+        kind = self._take(str, '"IntervalTier" or "TextTier"')
+        first_line = self.line
+        name = self._take(str, "the tier's name")
+        self._take(float, "the tier's start")
+        self._take(float, "the tier's end")
+        is_interval_tier = kind == "IntervalTier"
+        labels = []
+        for _ in range(int(self._take(float, f"the size of tier {name}"))):
+            start = self._take(float, f"an interval's start in tier {name}")
+            end = self._take(float, "an interval's end") if is_interval_tier else start
+            phone = self._take(str, "an interval's label").strip()
+            labels.append(Label(phone, start, end, self.line))
+        if not is_interval_tier and kind != "TextTier":
+            self.line = first_line
+            raise self._broken(f'expected "IntervalTier" or "TextTier", found {kind!r}')
+        return Tier(name, first_line, tuple(labels)) if is_interval_tier else None
+
+    def _take(self, kind: type[Token], what: str) -> Token:
+        value, self.line = next(self._tokens, (None, self.line))
+        if not isinstance(value, kind):
+            raise self._broken(f"expected {what}, found {'the end of the file' if value is None else repr(value)}")
+        return value
+
+    def _broken(self, message: str) -> _BrokenTextGridError:
+        return _BrokenTextGridError(f"{location(self.path, self.line)}{message}")
+
+
+def _praat_tokens(text: str) -> Iterator[tuple[str | float | bool, int]]:
+    """Strings, numbers and flags (True for <exists>, False for <absent>) with the line on which each ends."""
+    line, counted = 1, 0
+    for match in _PRAAT_TOKEN.finditer(text):
+        line += text.count("\n", counted, match.end())
+        counted = match.end()
+        quoted, word = match.groups()
+        if quoted is not None:
+            yield quoted.replace('""', '"'), line
+        elif word in ("<exists>", "<absent>"):
+            yield word == "<exists>", line
+        elif word is not None and is_number(word):
+            yield float(word), line
+
+
+def format_textgrid(duration: float, tiers: Mapping[str, Sequence[PhoneTime]]) -> str:
+    """A TextGrid in Praat's long form: an interval tier for each of `tiers`, from 0 to `duration` without a hole.
+
+    What lies between intervals becomes an interval without a label, as Praat wants it. Labels may hold any characters.
+
+    Raises:
+        DataError: intervals that are empty, overlap or leave 0 to `duration`.
+    """
+    end = to_micros(duration)
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_seconds(end)}"]
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, times) in enumerate(tiers.items(), 1):
+        intervals = list(_without_holes(name, times, end))
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f"        name = {_quoted(name)}"]
+        lines += ["        xmin = 0", f"        xmax = {_seconds(end)}", f"        intervals: size = {len(intervals)}"]
+        for index, (start, stop, label) in enumerate(intervals, 1):
+            lines += [f"        intervals [{index}]:", f"            xmin = {_seconds(start)}"]
+            lines += [f"            xmax = {_seconds(stop)}", f"            text = {_quoted(label)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _without_holes(name: str, times: Sequence[PhoneTime], end: int) -> Iterator[tuple[int, int, str]]:
+    now = 0
+    for time in times:
+        start, stop = to_micros(time.start), to_micros(time.end)
+        if not now <= start < stop <= end:
+            raise DataError(
+                f"tier {name}: {time.phone} from {time.start:.6f} to {time.end:.6f} s; expected intervals in order, "
+                f"without overlap, up to {end / 1e6:.6f} s"
+            )
+        if now < start:
+            yield now, start, ""
+        yield start, stop, time.phone
+        now = stop
+    if now < end:
+        yield now, end, ""
+
+
+def _seconds(micros: int) -> str:
+    return format_seconds(micros / 1e6)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
