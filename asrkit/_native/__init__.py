@@ -11,7 +11,7 @@ from types import ModuleType
 
 KERNELS = ("_mfcc", "_beam", "_align", "_lstm")
 
-_told = False
+_has_reported = False
 
 
 @functools.cache
@@ -23,20 +23,20 @@ def kernel(name: str) -> ModuleType | None:
     therefore calls this too.
     """
     if os.environ.get("ASRKIT_NO_NATIVE") == "1":
-        _tell("ASRKIT_NO_NATIVE is 1: the slower NumPy fallback is used")
+        _report("ASRKIT_NO_NATIVE is 1: the slower NumPy fallback is used")
         return None
     try:
         return importlib.import_module(f"{__name__}.{name}")
     except ImportError as error:
-        _tell(
+        _report(
             f"no compiled kernels ({error}): the slower NumPy fallback is used; to have them, provide a C compiler and "
             "Python's headers, then install asrkit again with pip"
         )
         return None
 
 
-def _tell(line: str) -> None:
-    global _told
-    if not _told and multiprocessing.parent_process() is None:
+def _report(line: str) -> None:
+    global _has_reported
+    if not _has_reported and multiprocessing.parent_process() is None:
         print(f"asrkit: {line}", file=sys.stderr)
-    _told = True
+    _has_reported = True

@@ -10,7 +10,7 @@
 #define MAX_SIZE (1 << 24) /* of a frame, a shift, a matrix's side: products of two fit 64 bits with room to spare */
 #define BLOCK_ROWS 64      /* frames whose deltas are worked out at once, to stay in the cache */
 #define CACHED 256         /* an FFT of this many points stays in the first-level cache */
-#define VARIANCE_FLOOR 1e-20
+#define VARIANCE_FLOOR 1e-20 /* that of features/cmvn.py */
 
 typedef enum { NO_ENERGY, WINDOWED_ENERGY, RAW_ENERGY } Energy;
 

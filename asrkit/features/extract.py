@@ -21,6 +21,7 @@ import numpy as np
 
 from asrkit.audio import AudioAccess, is_pipe
 from asrkit.errors import AsrkitError, DataError, raise_if_any
+from asrkit.features.backends import backend_class
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
@@ -61,8 +62,8 @@ class _Job:
 class _Extract:
     """Makes the archive of a job; runs in worker processes. What is wrong with its audio is returned, a line each."""
 
-    def __init__(self, data_dir: Path, config: FeatureConfig, audio: AudioAccess) -> None:
-        self.data_dir, self.config, self.audio = data_dir, config, audio
+    def __init__(self, data_dir: Path, config: FeatureConfig, access: AudioAccess) -> None:
+        self.data_dir, self.config, self.access = data_dir, config, access
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
@@ -103,7 +104,7 @@ class _Extract:
 
     def _load(self, source: _Source) -> Waveform | str:
         try:
-            return self.audio.load(
+            return self.access.load(
                 source.audio, sample_rate=self.config.sample_rate, start=source.start, end=source.end
             )
         except AsrkitError as error:
@@ -143,7 +144,7 @@ def extract_data_dir(
     config: FeatureConfig,
     *,
     num_jobs: int,
-    audio: AudioAccess = AudioAccess(),
+    access: AudioAccess = AudioAccess(),
     force: bool = False,
 ) -> bool:
     """Write the features of all utterances of `data_dir` into it; return False when they were up to date already.
@@ -151,7 +152,7 @@ def extract_data_dir(
     Writes feats.N.ark, feats.scp, feats.json (the settings), cmvn.ark, cmvn.scp (statistics by speaker) and
     utt2num_frames, the same bytes for any `num_jobs`. feats.scp appears last, and only when no utterance failed; a
     later call goes on with the archives that are not done. Reads wav.scp, utt2spk and segments (if there), and the
-    audio by way of `audio`; that of another sampling rate is resampled. Memory does not grow with the amount of audio.
+    audio by way of `access`; that of another sampling rate is resampled. Memory does not grow with the amount of audio.
 
     Raises:
         DataError: faults of those tables, every utterance whose audio cannot be used, a line for each; or files that
@@ -160,10 +161,10 @@ def extract_data_dir(
     """
     data_dir = Path(data_dir)
     extractor = FeatureExtractor(config)
-    sources = _read_sources(data_dir, audio)
+    sources = _read_sources(data_dir, access)
     settings = {"data_dir": os.path.abspath(data_dir), "backend": extractor.backend, **config.static_settings()}
-    settings["channel"] = audio.channel
-    jobs = _divide(sources, settings, audio)
+    settings["channel"] = access.channel
+    jobs = _divide(sources, settings, access)
     tables = [data_dir / name for name in ("wav.scp", "utt2spk", "segments")]
     inputs = {
         "jobs": [job.inputs for job in jobs],
@@ -178,23 +179,28 @@ def extract_data_dir(
             (data_dir / name).unlink(missing_ok=True)
         todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
         _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
-        isolate = extractor.varies_with_threads
-        extract = _Extract(data_dir, replace(config, backend=extractor.backend), audio)
-        description = f"extract {data_dir}, archives"
-        results = map_ordered(extract, todo, num_jobs, description=description, chunk_size=1, isolate=isolate)
-        faults = [fault for job_faults in results for fault in job_faults]
-        if faults:
-            kept = f"{len(faults)} of {len(sources)} utterances failed; no feats.scp was written"
-            faults.append(f"{data_dir}: {kept} (finished archives are kept for the next try)")
-        raise_if_any(faults)
-        root = None if audio.root is None else os.path.abspath(audio.root)
-        access = {"channel": audio.channel, "audio_root": root}
-        _join(data_dir, jobs, {"backend": extractor.backend, **access, **config.static_settings()})
+        extract = _Extract(data_dir, replace(config, backend=extractor.backend), access)
+        _make_archives(extract, todo, num_jobs, len(sources))
+        root = None if access.root is None else os.path.abspath(access.root)
+        audio = {"channel": access.channel, "audio_root": root}
+        _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()})
         write_stamp(data_dir / _STAMP, inputs)
         shutil.rmtree(data_dir / _JOBS)
     except OSError as error:
         raise DataError(f"{error.filename or data_dir}: features cannot be written ({error.strerror})") from None
     return True
+
+
+def _make_archives(extract: _Extract, jobs: list[_Job], num_jobs: int, num_utts: int) -> None:
+    """Make the archives of `jobs`. Raises DataError with all faults of their audio; `num_utts` are in all archives."""
+    data_dir, isolate = extract.data_dir, backend_class(extract.config.backend).varies_with_threads
+    description = f"extract {data_dir}, archives"
+    results = map_ordered(extract, jobs, num_jobs, description=description, chunk_size=1, isolate=isolate)
+    faults = [fault for job_faults in results for fault in job_faults]
+    if faults:
+        kept = f"{len(faults)} of {num_utts} utterances failed; no feats.scp was written"
+        faults.append(f"{data_dir}: {kept} (finished archives are kept for the next try)")
+    raise_if_any(faults)
 
 
 def _divide(sources: list[_Source], settings: dict[str, object], access: AudioAccess) -> list[_Job]:
@@ -257,7 +263,7 @@ def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object]) -> None
     write_table(data_dir / "feats.scp", feats)
 
 
-def _read_sources(data_dir: Path, audio: AudioAccess) -> list[_Source]:
+def _read_sources(data_dir: Path, access: AudioAccess) -> list[_Source]:
     """The utterances of a data directory, sorted. Raises DataError with all faults of wav.scp, utt2spk and segments."""
     missing = [name for name in ("wav.scp", "utt2spk") if not (data_dir / name).is_file()]
     raise_if_any([f"{data_dir / name}: not found; made by stage 0 (asrkit prepare)" for name in missing])
@@ -278,7 +284,7 @@ def _read_sources(data_dir: Path, audio: AudioAccess) -> list[_Source]:
                 continue
         if recording not in wav:
             faults.append(f"{data_dir / 'wav.scp'}: no line for recording {recording} of {utt}")
-        elif not audio.may_read(wav[recording]):
+        elif not access.may_read(wav[recording]):
             faults.append(f"{data_dir / 'wav.scp'}: {recording} is a pipe; give --allow-pipes if you trust this data")
         else:
             sources.append(_Source(utt, utt2spk.get(utt, ""), wav[recording], start, end))

@@ -21,8 +21,8 @@ from asrkit.types import Waveform
 class FeatureExtractor:
     """Turns audio into static features. Holds tables and no state: one instance serves any number of utterances.
 
-    `backend` is the name of what computes them, never "auto"; `framing` tells where the frames are; `takes_streams`,
-    `varies_with_threads` and `batch_size` are the backend's. The object can be sent to other processes.
+    `backend` is the name of what computes them, never "auto"; `framing` tells where the frames are; `takes_streams`
+    and `batch_size` are the backend's. The object can be sent to other processes.
     `warp` divides the frequencies of the mel filters (mel.warp_hz): formants then seem to lie that many times higher.
     Raises ConfigError when that backend cannot be loaded, or lacks a setting.
     """
@@ -36,8 +36,7 @@ class FeatureExtractor:
             )
         self.config, self.warp = config, warp
         self.backend = backend.name
-        self.takes_streams, self.varies_with_threads = backend.takes_streams, backend.varies_with_threads
-        self.batch_size = backend.batch_size
+        self.takes_streams, self.batch_size = backend.takes_streams, backend.batch_size
         self.framing = config.framing
         self._backend = backend(config, warp)
 

@@ -53,7 +53,7 @@ def extract(
     done: dict[Path, bool] = {}
     for data_dir in map(Path, data_dirs):
         try:
-            done[data_dir] = extract_data_dir(data_dir, features, num_jobs=num_jobs, audio=access, force=force)
+            done[data_dir] = extract_data_dir(data_dir, features, num_jobs=num_jobs, access=access, force=force)
         except AsrkitError as error:
             findings.error(str(error))
             continue

@@ -162,7 +162,7 @@ def test_a_killed_extraction_goes_on_with_what_is_not_done(data_dir: Path) -> No
         assert (data_dir / name).stat().st_mtime_ns == time
     after_kill = contents(data_dir)
     assert not (data_dir / ".feats.jobs").exists()
-    extract_data_dir(data_dir, CONFIG, num_jobs=2, audio=AudioAccess(allow_pipes=True), force=True)
+    extract_data_dir(data_dir, CONFIG, num_jobs=2, access=AudioAccess(allow_pipes=True), force=True)
     assert contents(data_dir) == after_kill
 
 

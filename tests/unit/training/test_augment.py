@@ -361,7 +361,7 @@ def test_the_channel_and_root_of_the_extraction_are_kept(tmp_path: Path) -> None
     data = tmp_path / "data"
     write_data_dir(data, [Utterance("utt", "spk", "/rec.wav", ("a",))], {"utt": 0.8})
     (data / "wav.scp").write_text("utt rec.wav\n")
-    extract_data_dir(data, FeatureConfig(), num_jobs=1, audio=AudioAccess(tmp_path, channel=1))
+    extract_data_dir(data, FeatureConfig(), num_jobs=1, access=AudioAccess(tmp_path, channel=1))
     made_with = json.loads((data / "feats.json").read_text())
     assert (made_with["channel"], made_with["audio_root"]) == (1, str(tmp_path))
     plain = TrainingSet.open(data, FeatureConfig(), None, TOKENS).load(["utt"]).feats
