@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -97,7 +97,6 @@ def map_ordered(
     num_jobs: int,
     *,
     description: str,
-    total: int | None = None,
     chunk_size: int = 16,
     isolate: bool = False,
 ) -> Iterator[Result]:
@@ -108,8 +107,7 @@ def map_ordered(
     is done in this process, unless `isolate` is given (see make_executor). An exception of `function` is raised here.
     Raises AsrkitError when a process dies.
     """
-    if total is None and isinstance(items, Sized):
-        total = len(items)
+    total = len(items) if isinstance(items, Sized) else None
     if total is not None:
         num_jobs = max(1, min(num_jobs, -(-total // chunk_size)))
     inline = num_jobs == 1 and not isolate
@@ -138,7 +136,7 @@ def _map_chunks(
         executor.shutdown(cancel_futures=True)
 
 
-def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Generator[Item, None, None]:
     """Yield `items` and show on stderr how many have passed: a bar on a terminal, else a line now and then."""
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -168,6 +166,8 @@ def _set_function(function: Callable[[Any], Any]) -> None:
 
 
 def _apply(chunk: list[Any]) -> list[Any]:
+    if _function is None:
+        raise RuntimeError("a worker process got work before its function")
     return [_function(item) for item in chunk]
 
 
@@ -180,5 +180,7 @@ def _start_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, 
 
 
 def _exit_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from asrkit.errors import ConfigError, location, raise_if_any
+from asrkit.errors import ConfigError, location
+from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 
 T = TypeVar("T")
@@ -52,17 +53,17 @@ def load_config(path: str | Path | None, cls: type[T], overrides: Sequence[str] 
 def parse_config(text: str, cls: type[T], name: str, overrides: Sequence[str] = ()) -> T:
     """Like load_config for YAML text; `name` stands for the file in messages."""
     node = _compose(text, name)
-    faults: list[str] = []
+    findings = Findings()
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
-            faults.append(f"{_OPTION}{override}: expected SECTION.SETTING=VALUE, such as training.seed=2")
+            findings.error(f"{_OPTION}{override}: expected SECTION.SETTING=VALUE, such as training.seed=2")
             continue
         node = _put(node, key.split("."), _compose(value, _OPTION + override))
-    raise_if_any(faults, ConfigError)
-    found = _read(node, cls, "", {}, faults)
-    raise_if_any(faults, ConfigError)
-    return found
+    findings.raise_errors(ConfigError)
+    config: T = _Reader(findings).read(node, cls, "")
+    findings.raise_errors(ConfigError)
+    return config
 
 
 def _compose(text: str, name: str) -> yaml.Node:
@@ -73,7 +74,7 @@ def _compose(text: str, name: str) -> yaml.Node:
         return loader.get_single_node() or yaml.ScalarNode("", "", loader.get_mark())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ConfigError(f"{_at(mark) if mark else location(name)}not valid YAML: {error.problem}") from None
+        raise ConfigError(f"{_location(mark) if mark else location(name)}not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{location(name)}not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
@@ -87,8 +88,8 @@ def _put(node: yaml.Node, keys: Sequence[str], value: yaml.Node) -> yaml.Node:
     if _is_null(node):
         node = yaml.MappingNode("", [], value.start_mark)
     if not isinstance(node, yaml.MappingNode):
-        where = _at(node.start_mark).rstrip(": ")
-        raise ConfigError(f"{_at(value.start_mark)}no setting {keys[0]!r}: {where} holds no section of settings")
+        where = _location(node.start_mark).rstrip(": ")
+        raise ConfigError(f"{_location(value.start_mark)}no setting {keys[0]!r}: {where} holds no section of settings")
     found = [index for index, (key, _) in enumerate(node.value) if key.value == keys[0]]
     below = node.value[found[0]][1] if found else yaml.ScalarNode("", "")
     pair = (yaml.ScalarNode("", keys[0], value.start_mark), _put(below, keys[1:], value))
@@ -101,7 +102,7 @@ def _is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.style is None and node.value.lower() in _NULL
 
 
-def _at(mark: yaml.Mark) -> str:
+def _location(mark: yaml.Mark) -> str:
     """Prefix of a message about a node: file and line, or the override that it is of."""
     return location(mark.name) if mark.name.startswith(_OPTION) else location(mark.name, mark.line + 1)
 
@@ -129,37 +130,6 @@ def config_text(config: Any) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-def _read(node: yaml.Node, kind: Any, key: str, marks: dict[str, yaml.Mark], faults: list[str]) -> Any:
-    """Read one YAML node as type `kind`; on a fault append to `faults` and return _UNREADABLE.
-
-    `key` is its dotted name; where each setting stands is noted in `marks`.
-    """
-    if dataclasses.is_dataclass(kind):
-        return _read_mapping(node, kind, key, marks, faults)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):  # only `X | None` is used
-        inner = next(argument for argument in arguments if argument is not types.NoneType)
-        return None if _is_null(node) else _read(node, inner, key, marks, faults)
-    if origin is tuple:
-        if not isinstance(node, yaml.SequenceNode):
-            faults.append(f"{_at(node.start_mark)}{key}: expected a list")
-            return _UNREADABLE
-        values = tuple(_read(child, arguments[0], f"{key}[{i}]", marks, faults) for i, child in enumerate(node.value))
-        return _UNREADABLE if _UNREADABLE in values else values
-    if not isinstance(node, yaml.ScalarNode):
-        faults.append(f"{_at(node.start_mark)}{key}: expected {_describe(kind)}, found a {node.id}")
-        return _UNREADABLE
-    try:
-        return _read_scalar(node.value, kind)
-    except ValueError:
-        hint = ""
-        if origin is Literal:
-            near = difflib.get_close_matches(node.value, map(str, arguments), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-        faults.append(f"{_at(node.start_mark)}{key}: expected {_describe(kind)}, found {node.value!r}{hint}")
-        return _UNREADABLE
-
-
 def _read_scalar(text: str, kind: Any) -> Any:
     if kind is bool:
         if text.lower() in _TRUE | _FALSE:
@@ -185,36 +155,79 @@ def _describe(kind: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}.get(kind, str(kind))
 
 
-def _read_mapping(node: yaml.Node, cls: type, prefix: str, marks: dict[str, yaml.Mark], faults: list[str]) -> Any:
-    if _is_null(node):
-        return cls()  # a section's name alone
-    if not isinstance(node, yaml.MappingNode):
-        what = prefix or "the file"
-        faults.append(f"{_at(node.start_mark)}{what}: expected a mapping of settings, found a {node.id}")
+class _Reader:
+    """Reads YAML nodes as types. What is wrong goes to `findings`; a node that cannot be read gives _UNREADABLE.
+
+    `marks` tells where each setting stands, by its dotted name.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.marks: dict[str, yaml.Mark] = {}
+
+    def read(self, node: yaml.Node, kind: Any, key: str) -> Any:
+        """A node as type `kind`; `key` is its dotted name."""
+        if dataclasses.is_dataclass(kind):
+            return self._read_mapping(node, kind, key)
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (types.UnionType, typing.Union):  # only `X | None` is used
+            inner = next(argument for argument in arguments if argument is not types.NoneType)
+            return None if _is_null(node) else self.read(node, inner, key)
+        if origin is tuple:
+            if not isinstance(node, yaml.SequenceNode):
+                return self._unreadable(node.start_mark, f"{key}: expected a list")
+            values = tuple(self.read(child, arguments[0], f"{key}[{i}]") for i, child in enumerate(node.value))
+            return _UNREADABLE if _UNREADABLE in values else values
+        if not isinstance(node, yaml.ScalarNode):
+            return self._unreadable(node.start_mark, f"{key}: expected {_describe(kind)}, found a {_id(node)}")
+        try:
+            return _read_scalar(node.value, kind)
+        except ValueError:
+            hint = ""
+            if origin is Literal:
+                near = difflib.get_close_matches(node.value, map(str, arguments), 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+            message = f"{key}: expected {_describe(kind)}, found {node.value!r}{hint}"
+            return self._unreadable(node.start_mark, message)
+
+    def _read_mapping(self, node: yaml.Node, cls: Any, prefix: str) -> Any:
+        if _is_null(node):
+            return cls()  # a section's name alone
+        if not isinstance(node, yaml.MappingNode):
+            message = f"{prefix or 'the file'}: expected a mapping of settings, found a {_id(node)}"
+            return self._unreadable(node.start_mark, message)
+        hints = typing.get_type_hints(cls)
+        known = [field.name for field in dataclasses.fields(cls)]
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            mark = key_node.start_mark
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._unreadable(mark, f"expected the name of a setting, found a {_id(key_node)}")
+                continue
+            key = key_node.value
+            dotted = f"{prefix}.{key}" if prefix else key
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+                self._unreadable(mark, f"unknown setting {dotted!r}; {hint}")
+            elif key in values:
+                self._unreadable(mark, f"{dotted} is set twice; keep one")
+            else:
+                values[key] = self.read(value_node, hints[key], dotted)
+                self.marks[dotted] = mark
+        try:
+            # Values that could not be read are left at their defaults here, so that those of others are still checked.
+            return cls(**{key: value for key, value in values.items() if value is not _UNREADABLE})
+        except ConfigError as error:  # a dataclass's own check of impossible values: `section.setting ...`
+            for fault in str(error).split("\n"):
+                self._unreadable(self.marks.get(fault.split()[0].rstrip(":"), node.start_mark), fault)
+            return _UNREADABLE
+
+    def _unreadable(self, mark: yaml.Mark, message: str) -> object:
+        self.findings.error(f"{_location(mark)}{message}")
         return _UNREADABLE
-    hints = typing.get_type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls)]
-    values: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        where = _at(key_node.start_mark)
-        if not isinstance(key_node, yaml.ScalarNode):
-            faults.append(f"{where}expected the name of a setting, found a {key_node.id}")
-            continue
-        key = key_node.value
-        dotted = f"{prefix}.{key}" if prefix else key
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-            faults.append(f"{where}unknown setting {dotted!r}; {hint}")
-        elif key in values:
-            faults.append(f"{where}{dotted} is set twice; keep one")
-        else:
-            values[key] = _read(value_node, hints[key], dotted, marks, faults)
-            marks[dotted] = key_node.start_mark
-    try:
-        # Values that could not be read are left at their defaults here, so that those of others are still checked.
-        return cls(**{key: value for key, value in values.items() if value is not _UNREADABLE})
-    except ConfigError as error:  # a dataclass's own check of impossible values: `section.setting ...`
-        for fault in str(error).split("\n"):
-            faults.append(f"{_at(marks.get(fault.split()[0].rstrip(':'), node.start_mark))}{fault}")
-        return _UNREADABLE
+
+
+def _id(node: yaml.Node) -> str:
+    """What YAML calls the kind of a node: scalar, sequence or mapping."""
+    return type(node).__name__.removesuffix("Node").lower()

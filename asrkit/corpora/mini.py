@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import numpy as np
 import soundfile
@@ -187,7 +187,7 @@ _COLUMNS = (
 )
 
 
-def _write_speakers(stream: TextIO, speakers: list[Speaker], version: str) -> None:
+def _write_speakers(stream: IO[str], speakers: list[Speaker], version: str) -> None:
     stream.write("\t".join((*_COLUMNS, "espeak_version")) + "\n")
     for speaker in speakers:
         stream.write("\t".join(str(value) for value in (*(getattr(speaker, c) for c in _COLUMNS), version)) + "\n")

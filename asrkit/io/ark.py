@@ -14,6 +14,8 @@ import struct
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import scan_table, write_table
 from asrkit.io.tables import Keys
 
-_DTYPES = {b"F": np.dtype("<f4"), b"D": np.dtype("<f8")}
+_DTYPES: dict[bytes, np.dtype[Any]] = {b"F": np.dtype("<f4"), b"D": np.dtype("<f8")}
 # Token -> bytes per value of the three compressed forms (kSpeechFeature, kTwoByteAuto, kOneByteAuto).
 _COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 1}
 # A foreign scp may name an archive per utterance; a process may not map without limit.
@@ -70,12 +72,14 @@ class ArkWriter:
         self._stream.write(b"\0B" + letter + (b"M " if values.ndim == 2 else b"V ") + sizes)
         self._stream.write(np.ascontiguousarray(values, _DTYPES[letter]).data)
 
-    def __exit__(self, *exception: object) -> None:
-        if exception[0] is None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
             # An old scp file would point into the new archive for a moment, or for good after a kill.
             self.scp_path.unlink(missing_ok=True)
-        self._files.__exit__(*exception)
-        if exception[0] is None:
+        self._files.__exit__(kind, error, trace)
+        if kind is None:
             write_table(self.scp_path, {key: f"{self.ark_path}:{offset}" for key, offset in self._offsets.items()})
 
 
@@ -168,9 +172,11 @@ class ArkReader(Mapping[str, np.ndarray]):
         if head[:2] != b"\0B" or not blank or token not in (b"FM", b"DM", b"FV", b"DV", *_COMPRESSED):
             raise DataError(f"{self._where(row)}expected a binary Kaldi matrix or vector, found {head[:16]!r}")
         min_value = value_range = 0.0
+        shape: tuple[int, ...]
         try:
             if token in _COMPRESSED:
-                min_value, value_range, *shape = struct.unpack_from("<ffii", sizes)
+                min_value, value_range, *rows_and_cols = struct.unpack_from("<ffii", sizes)
+                shape = tuple(rows_and_cols)
                 begin += 16
                 payload = shape[0] * shape[1] * _COMPRESSED[token] + (8 * shape[1] if token == b"CM" else 0)
             else:

@@ -7,6 +7,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -41,7 +42,13 @@ class Keys(Sequence[str]):
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    def __getitem__(self, row: int) -> str:
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[index] for index in range(*row.indices(len(self)))]
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} keys")
         return self._encoded(row % len(self)).decode()
@@ -53,8 +60,6 @@ class Keys(Sequence[str]):
         return self is other or (
             isinstance(other, Keys) and self._text == other._text and self._bounds == other._bounds
         )
-
-    __hash__ = None
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.find(key) >= 0

@@ -38,8 +38,6 @@ class TokenTable:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenTable) and self.symbols == other.symbols
 
-    __hash__ = None
-
     def __contains__(self, phone: str) -> bool:
         return phone in self.ids and phone != BLANK
 

@@ -82,7 +82,7 @@ class AudioTable:
     def __getitem__(self, utt_id: str) -> Waveform:
         """Decode an utterance. Raises KeyError, and AudioError as `AudioAccess.load`."""
         if self._decoded is not None:
-            return Waveform(np.require(self._decoded[utt_id], np.float32, "CA"), self._sample_rate)
+            return Waveform(np.require(self._decoded[utt_id], np.float32, ("C", "A")), self._sample_rate)
         if self._segments is None:
             return self._audio.load(self._wav[utt_id], sample_rate=self._sample_rate)
         segment = parse_segment(self._segments[utt_id])

@@ -62,7 +62,7 @@ def test_exceptions_arrive(num_jobs: int) -> None:
 
 def test_items_are_taken_as_they_are_needed() -> None:
     items = iter(range(10000))
-    results = map_ordered(square, items, 2, description="x", total=10000, chunk_size=4)
+    results = map_ordered(square, items, 2, description="x", chunk_size=4)
     assert next(results) == 0
     assert next(items) <= 50
     results.close()
