@@ -37,7 +37,7 @@ def test_a_score_has_its_rate_and_what_belongs_to_it(data: Path, capsys: pytest.
     assert [interval.num_units for interval in score.intervals.values()] == [3, 2]
     assert main(["score", str(text), str(hyp), "--utt2spk", str(utt2spk)]) == 0
     assert capsys.readouterr().out.splitlines() == score.lines()
-    with pytest.raises(DataError, match="not among TIMIT.s 61, 48 or 39 phones"):
+    with pytest.raises(DataError, match=r"not among TIMIT.s 61, 48 or 39 phones"):
         asrkit.score(text, hyp, protocol=asrkit.PROTOCOLS["kaldi"])
 
 
