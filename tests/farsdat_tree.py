@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +32,29 @@ def same(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True)
+class Style:
+    """How the corpus is written: the sampling rate in Hz, what `case` makes of every name, how long phones are."""
+
+    rate: int = 22050
+    case: Callable[[str], str] = same
+    phone_seconds: float = 0.03
+
+
 def make_tree(
     root: Path,
     speakers: Sequence[int] = (1, 2, 9, 10, 103, 304),
     *,
-    rate: int = 22050,
-    case: Callable[[str], str] = same,
+    style: Style = Style(),
     num_sentences: int = 2,
     sentence_number: Callable[[int, int, int], int] = lambda speaker, session, index: 20 * session + index,
-    texts: Sequence[str] = SENTENCES,
-    phone_seconds: float = 0.03,
-    seed: int = 1,
 ) -> Path:
     """Two sessions a speaker, of `num_sentences` each. Odd speakers are on CD1, even ones on CD2; odd ones are men.
 
-    `case` renders every name. Sentence `index` of a session reads `texts`, in turn; its number is `sentence_number`
-    of speaker, session and index. Each phone is a tone whose pitch belongs to its symbol.
+    Sentence `index` of a session reads SENTENCES, in turn; its number is `sentence_number` of speaker, session and
+    index. Each phone is a tone whose pitch belongs to its symbol.
     """
-    rng = np.random.default_rng(seed)
+    rng, case = np.random.default_rng(1), style.case
     for disc in ("CD1", "CD2"):
         for part in ("SENTENCE", "wave", "PHONEME", "Information"):
             (root / case(disc) / case(part)).mkdir(parents=True)
@@ -62,13 +68,11 @@ def make_tree(
                 speaker,
                 session,
                 {
-                    sentence_number(speaker, session, index): texts[(speaker + index) % len(texts)]
+                    sentence_number(speaker, session, index): SENTENCES[(speaker + index) % len(SENTENCES)]
                     for index in range(num_sentences)
                 },
-                rate=rate,
-                case=case,
-                phone_seconds=phone_seconds,
-                rng=rng,
+                style,
+                rng,
             )
     for disc, lines in rows.items():
         path = root / case(disc) / case("Information") / case("Speaker.txt")
@@ -81,20 +85,17 @@ def write_recording(
     speaker: int,
     session: int,
     sentences: Mapping[int, str],
-    *,
-    rate: int,
-    case: Callable[[str], str],
-    phone_seconds: float,
+    style: Style,
     rng: np.random.Generator,
 ) -> None:
     """S<session><speaker>.WAV, its .SNT in bytes, and a PH file for each sentence."""
-    name = f"{session}{speaker:03d}"
+    name, rate, case = f"{session}{speaker:03d}", style.rate, style.case
     gap = rng.normal(0, 100, round(0.02 * rate))
     pieces, position, table = [gap], len(gap), []
     for number, text in sentences.items():
         lines, start = [], position
         for symbol in text:
-            length = round(phone_seconds * rate * rng.uniform(0.9, 1.1))
+            length = round(style.phone_seconds * rate * rng.uniform(0.9, 1.1))
             pieces.append(tone(symbol, length, rate, rng))
             lines.append(f"{symbol} {position - start} {position - start + length}\r\n")
             position += length

@@ -147,14 +147,13 @@ def make_tree(
     num_train: int = 2,
     num_dev: int = 1,
     num_core: int = 1,
-    sentences: Sequence[str] = SENTENCES,
     length: int = 400,
 ) -> list[tuple[str, str]]:
     """Write a copy with some speakers of each set; gives their (part, speaker)."""
     rng = np.random.default_rng(7)
     spks = list(plan(layout, num_train, num_dev, num_core))
     for part, spk in spks:
-        for sentence in sentences:
+        for sentence in SENTENCES:
             write_utterance(layout, root, part, spk, sentence, speak(rng, length=length))
     if layout.speaker_table:
         write_speaker_table(layout, root, spks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.farsdat_tree import make_tree
+from tests.farsdat_tree import Style, make_tree
 
 ROOT = Path(__file__).parents[2]
 FEATURES = "features: {frame_length_ms: 16, frame_shift_ms: 8}\n"
@@ -18,7 +18,7 @@ TRAINING = "training: {num_epochs: %d, batch_size: 4, max_lr: 0.02, input_noise:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     root = tmp_path_factory.mktemp("recipe")
-    make_tree(root / "corpus", range(1, 13), rate=44100, case=str.lower, num_sentences=3, phone_seconds=0.12)
+    make_tree(root / "corpus", range(1, 13), style=Style(44100, str.lower, 0.12), num_sentences=3)
     (root / "small.yaml").write_text(FEATURES + SMALL + TRAINING % 9)
     return root
 

@@ -16,7 +16,7 @@ from asrkit.formats.data_dir import load_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages.validation import validate
 from asrkit.types import Utterance
-from tests.farsdat_tree import PHONES_OF, SENTENCES, make_tree
+from tests.farsdat_tree import PHONES_OF, SENTENCES, Style, make_tree
 from tests.shared import shared_or_skip
 
 DOCS = Path(__file__).parents[3] / "docs" / "farsdat.md"
@@ -103,7 +103,7 @@ def test_each_phoneme_has_a_letter_of_the_ipa_and_the_page_shows_it():
 @pytest.mark.parametrize("rate", [22050, 44100])
 @pytest.mark.parametrize("case", [str.upper, str.lower, str, mixed], ids=["upper", "lower", "as published", "mixed"])
 def test_a_tree_in_any_case_at_either_rate_becomes_data_directories(tmp_path, capsys, case, rate):
-    corpus = make_tree(tmp_path / "c", rate=rate, case=case)
+    corpus = make_tree(tmp_path / "c", style=Style(rate=rate, case=case))
     before = {path: path.read_bytes() for path in corpus.rglob("*") if path.is_file()}
     data = tmp_path / "data"
     assert prepare(corpus, data) == 0
@@ -142,7 +142,7 @@ def test_a_tree_in_any_case_at_either_rate_becomes_data_directories(tmp_path, ca
 
 
 def test_segments_cut_the_bytes_that_the_table_names(tmp_path):
-    corpus = make_tree(tmp_path / "c", speakers=(7,), rate=44100)
+    corpus = make_tree(tmp_path / "c", speakers=(7,), style=Style(rate=44100))
     samples = np.arange(44100, dtype=np.int16)
     soundfile.write(corpus / "CD1/wave/S1007.WAV", samples, 44100)
     (corpus / "CD1/SENTENCE/S1007.SNT").write_text("20 8820 17640\n21 44100 88200\n")
@@ -219,7 +219,7 @@ def test_one_disc_alone_is_a_partial_copy(tmp_path, capsys):
 def test_the_whole_corpus_gives_no_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(farsdat, "NUM_SPEAKERS", 3)
     monkeypatch.setattr(farsdat, "NUM_UTTERANCES", 60)
-    corpus = make_tree(tmp_path / "c", (1, 2, 3), num_sentences=10, phone_seconds=0.002)
+    corpus = make_tree(tmp_path / "c", (1, 2, 3), num_sentences=10, style=Style(phone_seconds=0.002))
     utts, findings = farsdat.read_utterances(corpus)
     assert len(utts) == 60 and findings.warnings == []
 
