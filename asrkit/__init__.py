@@ -25,8 +25,16 @@ if TYPE_CHECKING:
     from asrkit.scoring.boundaries import BoundaryResult as BoundaryResult
     from asrkit.scoring.protocols import PROTOCOLS as PROTOCOLS
     from asrkit.scoring.protocols import Protocol as Protocol
+    from asrkit.stages.analysis import Analysis as Analysis
+    from asrkit.stages.analysis import analyze as analyze
+    from asrkit.stages.decoding import DecodeOptions as DecodeOptions
+    from asrkit.stages.decoding import Decoding as Decoding
+    from asrkit.stages.decoding import decode as decode
+    from asrkit.stages.exporting import Export as Export
+    from asrkit.stages.exporting import export as export
     from asrkit.stages.extraction import Extraction as Extraction
     from asrkit.stages.extraction import extract as extract
+    from asrkit.stages.inputs import DecodedSet as DecodedSet
     from asrkit.stages.lm_training import LmConfig as LmConfig
     from asrkit.stages.lm_training import LmTraining as LmTraining
     from asrkit.stages.lm_training import train_lm as train_lm
@@ -45,6 +53,8 @@ if TYPE_CHECKING:
     from asrkit.stages.scoring import score as score
     from asrkit.stages.tables import SystemTable as SystemTable
     from asrkit.stages.tables import tabulate as tabulate
+    from asrkit.stages.tuning import Tuning as Tuning
+    from asrkit.stages.tuning import tune as tune
     from asrkit.stages.validation import Inspection as Inspection
     from asrkit.stages.validation import validate as validate
     from asrkit.types import Hypothesis as Hypothesis
@@ -66,7 +76,11 @@ _NAMES = {
     "asrkit.inference.recognizer": ["Recognizer", "load_recognizer"],
     "asrkit.scoring.boundaries": ["BoundaryResult"],
     "asrkit.scoring.protocols": ["PROTOCOLS", "Protocol"],
+    "asrkit.stages.analysis": ["Analysis", "analyze"],
+    "asrkit.stages.decoding": ["DecodeOptions", "Decoding", "decode"],
+    "asrkit.stages.exporting": ["Export", "export"],
     "asrkit.stages.extraction": ["Extraction", "extract"],
+    "asrkit.stages.inputs": ["DecodedSet"],
     "asrkit.stages.lm_training": ["LmConfig", "LmTraining", "train_lm"],
     "asrkit.stages.preparation": [
         "Preparation",
@@ -79,6 +93,7 @@ _NAMES = {
     "asrkit.stages.reporting": ["Report", "report"],
     "asrkit.stages.scoring": ["Score", "SystemComparison", "compare", "compare_boundaries", "score"],
     "asrkit.stages.tables": ["SystemTable", "tabulate"],
+    "asrkit.stages.tuning": ["Tuning", "tune"],
     "asrkit.stages.validation": ["Inspection", "validate"],
     "asrkit.types": ["Hypothesis", "PhoneTime", "Waveform"],
 }

@@ -23,7 +23,7 @@ VERBS = {
     "score": ("asrkit.cli.score", "phone error rate between two transcript files"),
     "compare": ("asrkit.cli.compare", "difference of two systems' phone error rates, and how sure it is"),
     "report": ("asrkit.cli.report", "phone error rate and error analysis of a decoded data directory"),
-    "analyse": ("asrkit.cli.analyse", "search errors, model errors and confidences of a decoded data directory"),
+    "analyze": ("asrkit.cli.analyze", "search errors, model errors and confidences of a decoded data directory"),
     "table": ("asrkit.cli.table", "several experiments side by side: networks, costs and phone error rates"),
     "boundaries": ("asrkit.cli.boundaries", "how far phone times are from the true ones"),
     "export": ("asrkit.cli.export", "write a trained model as one ONNX file, and compare it with PyTorch"),
@@ -31,6 +31,8 @@ VERBS = {
     "stream": ("asrkit.cli.stream", "recognise audio while it is being spoken"),
     "align": ("asrkit.cli.align", "find where known phones are in audio files"),
 }
+
+ALIASES = {"analyse": "analyze"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((argument for argument in argv if not argument.startswith("-")), None)
     for verb, (module_name, summary) in VERBS.items():
-        verb_parser = verbs.add_parser(verb, help=summary, description=summary, allow_abbrev=False)
-        if verb == chosen:
+        aliases = [alias for alias, name in ALIASES.items() if name == verb]
+        verb_parser = verbs.add_parser(verb, aliases=aliases, help=summary, description=summary, allow_abbrev=False)
+        if verb == ALIASES.get(chosen or "", chosen):
             module = importlib.import_module(module_name)
             module.configure(verb_parser)
             verb_parser.set_defaults(run=module.run)

@@ -1,12 +1,12 @@
 """The analysis of a beam search: whose errors they are, what wider beams find, and how far confidences can be trusted.
 
-As in asrkit/report/text.py the figures are gathered once, as JSON's own values, and then rendered.
+As in text.py the figures are gathered once, as JSON's own values, and then rendered.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,11 +15,13 @@ import numpy as np
 from asrkit.config.yaml_config import to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.search_errors import Labelling
-from asrkit.decoding.tune import MAX_BEAM, Point, StoredSet
+from asrkit.decoding.search_errors import Labelling, ScorePair
+from asrkit.decoding.tuning import MAX_BEAM, Point, StoredSet
 from asrkit.reporting.calibration import expected_calibration_error, reliability
 from asrkit.reporting.text import format_table
 from asrkit.scoring.per import pool
+
+_CLASSES = ("search errors", "model errors")
 
 
 def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labelling]]]:
@@ -42,58 +44,63 @@ def build_analysis(
     """Every figure of the analysis of `hyps`, found with `config` in `data`; shares are from 0 to 1."""
     point = Point(config, data.count(hyps))
     pairs = data.compare_with_references(point, hyps)
-    utt_ids = list(data.refs)
-    classes = {
-        "search errors": [pair for pair in pairs if pair.second_is_better],
-        "model errors": [pair for pair in pairs if not pair.second_is_better],
-    }
-    class_of = {pair.index: name for name, members in classes.items() for pair in members}
     evidence, right = data.evidence(config, hyps)
     confidences = [(calibration or Calibration())(rows) for rows in evidence]
     return {
         "settings": to_dict(config),
         "protocol": data.protocol.name,
         "line": point.total.line(),
-        "num_utts": len(utt_ids),
+        "num_utts": len(data.refs),
         "num_wrong": len(pairs),
-        "classes": [
-            {
-                "class": name,
-                "num_utts": len(members),
-                "share": len(members) / len(pairs) if pairs else 0.0,
-                **{
-                    key: value
-                    for key, value in pool(point.counts[pair.index] for pair in members).to_dict().items()
-                    if key in ("num_errors", "num_ins", "num_del", "num_sub")
-                },
-            }
-            for name, members in classes.items()
-        ],
+        "classes": [_class_row(name, point, pairs) for name in _CLASSES],
         "num_impossible": sum(pair.second == -np.inf for pair in pairs),
         "wider": [
             {
                 "beam": wide.config.beam,
                 "per": wide.total.per,
-                **asdict(data.gain(config, hyps, found)),
+                **asdict(data.gain(config, hyps, wide_hyps)),
                 "num_errors": wide.total.num_errors - point.total.num_errors,
             }
-            for wide, found in wider
+            for wide, wide_hyps in wider
         ],
         "confidence": {
             "calibrated": calibration is not None,
             "phones": phone_reliability(np.concatenate(confidences), np.concatenate(right)),
             "utterances": _utterance_reliability(confidences, right),
         },
-        "utts": [
-            {
-                "utt": utt_ids[pair.index],
-                "class": class_of[pair.index],
-                "num_errors": point.counts[pair.index].num_errors,
-                "hyp_score": pair.first,
-                "ref_score": None if pair.second == -np.inf else pair.second,
-            }
-            for pair in pairs
-        ],
+        "utts": [_utterance_row(utt_id, point, pair) for utt_id, pair in _named(data, pairs)],
+    }
+
+
+def _class_of(pair: ScorePair) -> str:
+    """Whose the errors of an utterance are, from the scores of its hypothesis and its reference."""
+    return "search errors" if pair.second_is_better else "model errors"
+
+
+def _class_row(name: str, point: Point, pairs: Sequence[ScorePair]) -> dict[str, Any]:
+    members = [pair for pair in pairs if _class_of(pair) == name]
+    counts = pool(point.counts[pair.index] for pair in members).to_dict()
+    return {
+        "class": name,
+        "num_utts": len(members),
+        "share": len(members) / len(pairs) if pairs else 0.0,
+        **{key: value for key, value in counts.items() if key in ("num_errors", "num_ins", "num_del", "num_sub")},
+    }
+
+
+def _named(data: StoredSet, pairs: Iterable[ScorePair]) -> Iterator[tuple[str, ScorePair]]:
+    utt_ids = list(data.refs)
+    for pair in pairs:
+        yield utt_ids[pair.index], pair
+
+
+def _utterance_row(utt_id: str, point: Point, pair: ScorePair) -> dict[str, Any]:
+    return {
+        "utt": utt_id,
+        "class": _class_of(pair),
+        "num_errors": point.counts[pair.index].num_errors,
+        "hyp_score": pair.first,
+        "ref_score": None if pair.second == -np.inf else pair.second,
     }
 
 
@@ -129,23 +136,36 @@ def _summary(confidences: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 def render_analysis(analysis: Mapping[str, Any]) -> str:
     """The analysis as plain text."""
     settings = analysis["settings"]
-    lines = [
-        f"beam {settings['beam']}, lm_weight {settings['lm_weight']:g}, insertion_bonus "
-        f"{settings['insertion_bonus']:g}, protocol {analysis['protocol']}: {analysis['line']}",
-        "",
-        f"Search errors and model errors: {analysis['num_wrong']} of {analysis['num_utts']} utterances are wrong",
+    parts = [
+        [
+            f"beam {settings['beam']}, lm_weight {settings['lm_weight']:g}, insertion_bonus "
+            f"{settings['insertion_bonus']:g}, protocol {analysis['protocol']}: {analysis['line']}"
+        ],
+        _class_lines(analysis),
+        _wider_lines(analysis),
+        _confidence_lines(analysis["confidence"]),
     ]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _class_lines(analysis: Mapping[str, Any]) -> list[str]:
     rows: list[list[str | int]] = [["class", "utts", "share, %", "errors", "ins", "del", "sub"]]
     for row in analysis["classes"]:
         share = f"{100 * row['share']:.2f}"
         rows.append([row["class"], row["num_utts"], share.rjust(len("share, %")), row["num_errors"]])
         rows[-1] += [row["num_ins"], row["num_del"], row["num_sub"]]
+    lines = [f"Search errors and model errors: {analysis['num_wrong']} of {analysis['num_utts']} utterances are wrong"]
     lines += format_table(rows)
     lines.append("search error: the reference's total score is above the hypothesis's; both are exact")
     if analysis["num_impossible"]:
         lines.append(f"{analysis['num_impossible']} references cannot be found: too long, or a phone without a token")
-    lines += ["", "Wider beams"]
-    rows = [["beam", "PER", "errors", "utts changed", "with a better score", "utts, %", "phones", "phones, %"]]
+    return lines
+
+
+def _wider_lines(analysis: Mapping[str, Any]) -> list[str]:
+    rows: list[list[str | int]] = [
+        ["beam", "PER", "errors", "utts changed", "with a better score", "utts, %", "phones", "phones, %"]
+    ]
     for row in analysis["wider"]:
         utts, phones = (
             f"{100 * row[number] / max(total, 1):.2f}"
@@ -154,17 +174,18 @@ def render_analysis(analysis: Mapping[str, Any]) -> str:
         rows.append([row["beam"], f"{row['per']:.2f}", f"{row['num_errors']:+d}".rjust(len("errors"))])
         rows[-1] += [row["num_changed"], row["num_improved"], utts.rjust(len("utts, %"))]
         rows[-1] += [row["num_edits"], phones.rjust(len("phones, %"))]
-    lines += format_table(rows)
-    lines.append("utts, phones: those that the wider beam changes for a better score")
-    confidence = analysis["confidence"]
-    lines += ["", "Confidences" if confidence["calibrated"] else "Confidences, not calibrated (asrkit tune does that)"]
-    rows = [["of", "number", "mean, %", "right, %", "ECE, %"]]
+    last = "utts, phones: those that the wider beam changes for a better score"
+    return ["Wider beams", *format_table(rows), last]
+
+
+def _confidence_lines(confidence: Mapping[str, Any]) -> list[str]:
+    rows: list[list[str | int]] = [["of", "number", "mean, %", "right, %", "ECE, %"]]
     for name in ("phones", "utterances"):
-        found = confidence[name]
-        rows.append([name, found["number"]])
+        figures = confidence[name]
+        rows.append([name, figures["number"]])
         for key, title in (("confidence", "mean, %"), ("accuracy", "right, %"), ("ece", "ECE, %")):
-            value = "-" if found[key] is None else f"{100 * found[key]:.2f}"
+            value = "-" if figures[key] is None else f"{100 * figures[key]:.2f}"
             rows[-1].append(value.rjust(len(title)))
-    lines += format_table(rows)
-    lines.append("ECE: mean of |share right - mean confidence| of each one's bin, 10 bins of equal width")
-    return "\n".join(lines) + "\n"
+    title = "Confidences" if confidence["calibrated"] else "Confidences, not calibrated (asrkit tune does that)"
+    last = "ECE: mean of |share right - mean confidence| of each one's bin, 10 bins of equal width"
+    return [title, *format_table(rows), last]

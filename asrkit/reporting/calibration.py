@@ -48,5 +48,9 @@ def expected_calibration_error(confidences: np.ndarray, right: np.ndarray, num_b
     """
     if not len(confidences):
         return float("nan")
-    bins = [b for b in reliability(confidences, right, num_bins) if b.number]
-    return sum(b.number * abs(b.accuracy - b.confidence) for b in bins) / len(confidences)
+    gaps = [
+        b.number * abs(b.accuracy - b.confidence)
+        for b in reliability(confidences, right, num_bins)
+        if b.accuracy is not None and b.confidence is not None
+    ]
+    return sum(gaps) / len(confidences)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from asrkit.decoding.tune import Point
+from asrkit.decoding.tuning import Point
 from asrkit.io.atomic import atomic_write
 from asrkit.reporting.calibration import Bin
 
@@ -46,18 +47,18 @@ def draw_reliability(path: Path, curves: Mapping[str, Sequence[Bin]]) -> None:
     figure, axes = _one_plot()
     axes.plot([0, 1], [0, 1], "--", color="0.6")
     for label, bins in curves.items():
-        full = [b for b in bins if b.number]
-        total = sum(b.number for b in full)
-        confidences, accuracies = [b.confidence for b in full], [b.accuracy for b in full]
+        confidences = [b.confidence for b in bins if b.confidence is not None]
+        accuracies = [b.accuracy for b in bins if b.accuracy is not None]
         (line,) = axes.plot(confidences, accuracies, label=label)
-        sizes = [10 + 300 * b.number / total for b in full]
+        total = sum(b.number for b in bins)
+        sizes = [10 + 300 * b.number / total for b in bins if b.number]
         axes.scatter(confidences, accuracies, sizes, color=line.get_color(), alpha=0.6)
     axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.legend(loc="upper left", frameon=False)
     _save(figure, path)
 
 
-def _one_plot() -> tuple[Figure, object]:
+def _one_plot() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, 5), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()

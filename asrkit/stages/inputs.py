@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.errors import location, raise_if_any
@@ -13,6 +14,25 @@ TRAIN_LM = "stage 2 (asrkit train-lm)"
 TRAIN = "stage 3 (asrkit train)"
 DECODE = "stage 4 (asrkit decode)"
 REPORT = "stage 5 (asrkit report)"
+
+
+@dataclass(frozen=True)
+class DecodedSet:
+    """A data directory and what decoding it left.
+
+    Attributes:
+        data_dir: the data directory.
+        decode_dir: where the hypotheses are, and what was written beside them.
+        log_probs: where the log-probabilities are; by default in `decode_dir`.
+    """
+
+    data_dir: Path
+    decode_dir: Path
+    log_probs: Path | None = None
+
+    @property
+    def log_prob_dir(self) -> Path:
+        return self.log_probs or self.decode_dir
 
 
 def expect_files(made_by: Mapping[Path, str]) -> None:

@@ -32,7 +32,7 @@ def test_training_leaves_an_export(tones):
     expected = TorchModel(load_experiment(tones / "exp"))
     static = FeatureExtractor(exported.features)(read_audio(tones / "audio/test0-0.wav"), "x")
     np.testing.assert_allclose(exported.log_probs(static), expected.log_probs(static), rtol=0, atol=1e-4)
-    assert exported.lm.automaton.num_classes == len(exported.tokens)
+    assert exported.lm.num_classes == len(exported.tokens)
 
 
 def test_tuning_refreshes_the_export(tones, tmp_path):

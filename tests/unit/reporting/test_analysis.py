@@ -8,7 +8,7 @@ import pytest
 
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.tune import StoredSet, best_point, search_settings
+from asrkit.decoding.tuning import StoredSet, best_point, search_settings
 from asrkit.lang.tokens import TokenTable
 from asrkit.reporting.analysis import build_analysis, phone_reliability, render_analysis, wider_points
 from asrkit.reporting.calibration import Bin, expected_calibration_error, reliability

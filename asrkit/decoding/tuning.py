@@ -16,6 +16,7 @@ from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search_errors import Labelling, ScorePair, compare_scores
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import LmAutomaton
+from asrkit.parallel import track
 from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import Protocol
 
@@ -68,6 +69,24 @@ class BeamTrial:
         return self.num_below_reference < max(MAX_SEARCH_ERRORS * self.num_wrong, 1e-9) and self.gain.num_edits < max(
             MAX_IMPROVED * self.gain.num_phones, 1e-9
         )
+
+
+@dataclass(frozen=True)
+class TunedSearch:
+    """What tuning tried and chose: `points` of weight and bonus, `trials` of the beam, the best `greedy` search."""
+
+    points: Sequence[Point]
+    trials: Sequence[BeamTrial]
+    greedy: Point
+
+    @property
+    def winner(self) -> Point:
+        return self.trials[-1].point
+
+    @property
+    def config(self) -> DecodingConfig:
+        """The settings chosen, the greedy search's among them."""
+        return replace(self.winner.config, blank_penalty=self.greedy.config.blank_penalty)
 
 
 class StoredSet:
@@ -139,6 +158,16 @@ class StoredSet:
 
     def _scorer(self, config: DecodingConfig) -> TokenScorer:
         return make_search(config, self.lm).scorer
+
+
+def tune_search(dev: StoredSet, start: DecodingConfig) -> TunedSearch:
+    """Search for weight and bonus, then for the beam, and for greedy search's blank penalty; progress goes to stderr.
+
+    `start` gives what is not searched for.
+    """
+    points = list(track(search_settings(dev, start), "tuning weight and bonus"))
+    trials = list(track(search_beam(dev, best_point(points).config), "tuning beam"))
+    return TunedSearch(points, trials, search_blank_penalty(dev))
 
 
 def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:

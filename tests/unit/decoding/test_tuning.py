@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asrkit.decoding import tune
+from asrkit.decoding import tuning
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.tune import (
+from asrkit.decoding.tuning import (
     BONUS_UNIT,
     WEIGHT_UNIT,
     Point,
@@ -113,7 +113,7 @@ def test_left_out_counts_choose_on_the_others():
 
 
 def test_the_beam_is_the_smallest_that_is_wide_enough(monkeypatch):
-    monkeypatch.setattr(tune, "BEAMS", (1, 2, 4, 8, 16))
+    monkeypatch.setattr(tuning, "BEAMS", (1, 2, 4, 8, 16))
     data = noisy_set(3, num_utts=150, noise=2.5)
     config = DecodingConfig(lm_weight=1.5, insertion_bonus=2.0)
     trials = list(search_beam(data, config))

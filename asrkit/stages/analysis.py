@@ -1,0 +1,118 @@
+"""Analysis of a decoded data directory: errors of the search and of the model, wider beams, and confidences."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asrkit.config.yaml_config import load_config
+from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.methods import SEARCHES
+from asrkit.decoding.tuning import StoredSet
+from asrkit.errors import ConfigError, DataError, location
+from asrkit.formats.transcripts import read_transcripts
+from asrkit.io.atomic import atomic_write, write_json
+from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.parallel import track
+from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
+from asrkit.reporting.calibration import Bin
+from asrkit.scoring.protocols import AS_IS, Protocol
+from asrkit.scoring.transcripts import read_references
+from asrkit.stages.inputs import DECODE, PREPARE, TRAIN, DecodedSet, expect_files
+from asrkit.stages.log_probs import LogProbStore
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis as it is on disk, beside the hypotheses.
+
+    Attributes:
+        text_file: the analysis to read. analysis.json has all its figures, analysis.csv a line for each utterance,
+            reliability.png how far confidences can be trusted.
+        text: what is in `text_file`.
+        is_new: whether it was made now; else the one that was there is up to date.
+    """
+
+    text_file: Path
+    text: str
+    is_new: bool
+
+
+def analyze(
+    experiment: str | Path,
+    decoded: DecodedSet,
+    *,
+    protocol: Protocol = AS_IS,
+    num_jobs: int = 1,
+    force: bool = False,
+) -> Analysis:
+    """Analyze the errors of a beam search over a data directory, unless the analysis is up to date.
+
+    Args:
+        experiment: the directory of the trained experiment that decoded it.
+        decoded: the data directory and its hypotheses.
+        protocol: folding of symbols and treatment of silence when errors are counted, one of PROTOCOLS.
+        num_jobs: threads that search.
+        force: make the analysis even when it is up to date.
+
+    Raises:
+        DataError: files are missing or faulty, or log-probabilities are not those of the experiment.
+        ModelError: the experiment cannot be loaded.
+        ConfigError: the search was one that does not look for the highest total score.
+    """
+    experiment, out = Path(experiment), decoded.decode_dir
+    text, hyp, settings = decoded.data_dir / "text", out / "hyp", out / "decoding.yaml"
+    expect_files({experiment / "final.pt": TRAIN, text: PREPARE, hyp: DECODE, settings: DECODE})
+    stamp, text_file = out / ".analysis.stamp", out / "analysis.txt"
+    outputs = [text_file, out / "analysis.json", out / "analysis.csv", out / "reliability.png"]
+    inputs = _identity(experiment, decoded, protocol)
+    if not force and is_current(stamp, inputs, outputs):
+        return Analysis(text_file, text_file.read_text(encoding="utf-8"), is_new=False)
+    config = load_config(settings, DecodingConfig)
+    if not SEARCHES[config.method].sums_paths:
+        raise ConfigError(
+            f"{location(settings)}{config.method} search; expected beam search, whose errors are analysed"
+        )
+
+    from asrkit.experiment import load_experiment  # loads PyTorch
+
+    trained = load_experiment(experiment)
+    refs, hyps = read_references(text), read_transcripts(hyp)
+    if refs.keys() != hyps.keys():
+        raise DataError(f"{location(hyp)}other utterances than {text} has; decode it again")
+    log_probs = LogProbStore(decoded.log_prob_dir, trained, decoded.data_dir).read(refs)
+    data = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+    labellings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
+    wider = list(track(wider_points(data, config), "wider beams"))
+    figures = build_analysis(data, config, labellings, wider, trained.calibration)
+    _write(out, figures)
+    write_stamp(stamp, inputs)
+    return Analysis(text_file, render_analysis(figures), is_new=True)
+
+
+def _write(out: Path, figures: Mapping[str, Any]) -> None:
+    from asrkit.reporting.figures import draw_reliability  # loads matplotlib
+
+    write_json(out / "analysis.json", figures)
+    with atomic_write(out / "analysis.csv") as stream:
+        writer = csv.DictWriter(stream, ["utt", "class", "num_errors", "hyp_score", "ref_score"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(figures["utts"])
+    curves = {
+        f"{name}, expected calibration error {100 * (each['ece'] or 0):.2f} %": [Bin(**b) for b in each["bins"]]
+        for name, each in figures["confidence"].items()
+        if name != "calibrated"
+    }
+    draw_reliability(out / "reliability.png", curves)
+    with atomic_write(out / "analysis.txt") as stream:
+        stream.write(render_analysis(figures))
+
+
+def _identity(experiment: Path, decoded: DecodedSet, protocol: Protocol) -> dict[str, Any]:
+    """All that the analysis depends on."""
+    files = [experiment / "final.pt", decoded.data_dir / "text", decoded.log_prob_dir / ".log_probs.stamp"]
+    files += [decoded.decode_dir / name for name in ("hyp", "decoding.yaml")]
+    return {"files": [file_digest(path) if path.exists() else None for path in files], "protocol": protocol.name}

@@ -1,0 +1,222 @@
+"""Decoding of a data directory's features by a trained experiment, to hypotheses and log-probabilities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asrkit.config.yaml_config import dump_config
+from asrkit.decoding.config import DecodingConfig, SearchMethod
+from asrkit.decoding.methods import SEARCHES, make_search
+from asrkit.decoding.search import BeamResult, Search
+from asrkit.errors import ConfigError
+from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
+from asrkit.features.pipeline import FeatureLoader, feats_identity
+from asrkit.formats.ctm import write_ctm
+from asrkit.inference.frame_clock import frame_clock
+from asrkit.inference.hypothesis import add_times, make_hypothesis
+from asrkit.inference.model import Outputs
+from asrkit.inference.phone_timer import PhoneTimer, Stretch
+from asrkit.io.ark import ArkReader
+from asrkit.io.atomic import atomic_write
+from asrkit.io.scp import write_table
+from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.lang.tokens import TokenTable
+from asrkit.parallel import map_ordered
+from asrkit.stages.inputs import EXTRACT, TRAIN, expect_files
+from asrkit.stages.log_probs import LogProbStore
+from asrkit.types import Hypothesis
+
+if TYPE_CHECKING:
+    from asrkit.experiment import Experiment
+
+_SPEED_ALONE = ("batch_size",)  # options that change no result
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What a decoding differs in from the experiment's settings, and what it writes besides hypotheses.
+
+    Attributes:
+        method, beam, lm_weight, insertion_bonus, blank_penalty: in place of those of the experiment's DecodingConfig.
+        cmvn: mode of CMVN in place of the experiment's; "utterance" is what transcribing does.
+        nbest: also write so many of the best labellings with their scores to nbest.jsonl.
+        ctm: also write times and confidences to phones.ctm.
+        log_probs: the directory of the log-probabilities; by default the one that is written to.
+        batch_size: how many utterances go through the network at once. It changes speed alone.
+    """
+
+    method: SearchMethod | None = None
+    beam: int | None = None
+    lm_weight: float | None = None
+    insertion_bonus: float | None = None
+    blank_penalty: float | None = None
+    cmvn: CmvnMode | None = None
+    nbest: int | None = None
+    ctm: bool = False
+    log_probs: Path | None = None
+    batch_size: int = 32
+
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """The settings of the search that are given here."""
+        names = ("method", "beam", "lm_weight", "insertion_bonus", "blank_penalty")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What decoding left in a directory: hyp, decoding.yaml and what else was asked for.
+
+    Attributes:
+        out: the directory.
+        is_new: whether it was written now; else what was there is up to date.
+    """
+
+    out: Path
+    is_new: bool
+
+
+def decode(
+    experiment: str | Path,
+    data_dir: str | Path,
+    out: str | Path,
+    options: DecodeOptions = DecodeOptions(),
+    *,
+    num_jobs: int = 1,
+    force: bool = False,
+) -> Decoding:
+    """Decode a data directory with features and write hypotheses to `out`, unless they are up to date.
+
+    Log-probabilities are computed only where those on disk are not up to date.
+
+    Args:
+        experiment: the directory of a trained experiment.
+        num_jobs: processes that search, and threads of the network.
+        force: compute and write anew what is up to date.
+
+    Raises:
+        DataError: files are missing or faulty.
+        ModelError: the experiment cannot be loaded.
+        ConfigError: options that the search does not have.
+    """
+    experiment, data_dir, out = Path(experiment), Path(data_dir), Path(out)
+    expect_files({experiment / "final.pt": TRAIN, data_dir / "feats.scp": EXTRACT})
+    inputs, stamp = _identity(experiment, data_dir, options), out / ".decode.stamp"
+    log_prob_dir = options.log_probs or out
+    hyp, nbest, ctm = (out / name for name in ("hyp", "nbest.jsonl", "phones.ctm"))
+    outputs = [hyp, out / "decoding.yaml", log_prob_dir / "log_probs.scp"]
+    outputs += [*([nbest] if options.nbest else []), *([ctm] if options.ctm else [])]
+    if not force and is_current(stamp, inputs, outputs):
+        return Decoding(out, is_new=False)
+
+    from asrkit.experiment import load_experiment  # loads PyTorch
+
+    trained = load_experiment(experiment)
+    search = _make_search(trained, options, experiment)
+    for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
+        old.unlink(missing_ok=True)
+    features = trained.config.features
+    if options.cmvn:
+        features = features.with_normalization(NORMALIZATIONS[options.cmvn](features.norm_vars))
+    feats = FeatureLoader(data_dir, features, trained.global_cmvn)
+    store = LogProbStore(log_prob_dir, trained, data_dir)
+    if force or not store.is_current(features.cmvn):
+        store.write(feats, options.batch_size, num_jobs)
+
+    stored = store.open()
+    search_stored = _SearchStored(search, stored, options.nbest or 1)
+    results = dict(zip(stored, map_ordered(search_stored, list(stored), num_jobs, description="decoding"), strict=True))
+    if options.nbest:
+        _write_nbest(nbest, results, trained.tokens)
+    if options.ctm:
+        clock = frame_clock(features, trained.config.model)
+        timer = PhoneTimer(trained.tokens, clock, search.scorer, trained.calibration)
+        time_found = _TimeFound(timer, stored, feats, {utt_id: best for utt_id, (best, *_) in results.items()})
+        write_ctm(ctm, map_ordered(time_found, list(stored), num_jobs, description="times"))
+    dump_config(_decoding_config(trained, options), out / "decoding.yaml")
+    write_table(hyp, {utt_id: " ".join(trained.tokens.decode(best.tokens)) for utt_id, (best, *_) in results.items()})
+    write_stamp(stamp, inputs)
+    return Decoding(out, is_new=True)
+
+
+def _decoding_config(trained: Experiment, options: DecodeOptions) -> DecodingConfig:
+    return replace(trained.config.decoding, **options.search_settings)
+
+
+def _make_search(trained: Experiment, options: DecodeOptions, directory: Path) -> Search:
+    """The search of these options. Raises ConfigError for options that it does not have."""
+    config, given = _decoding_config(trained, options), options.search_settings
+    search = make_search(config, trained.lm_automaton)
+    if (options.nbest or 1) > search.max_results:
+        raise ConfigError(f"--nbest {options.nbest}: {config.method} search keeps fewer; give --method beam --beam N")
+    if unused := given.keys() - search.settings - {"method"}:
+        names = " ".join(f"--{name.replace('_', '-')}" for name in given if name in unused)
+        other = next(name for name, method in SEARCHES.items() if unused & method.settings)
+        raise ConfigError(f"{names}: {config.method} search has no such setting; leave it out or give --method {other}")
+    if options.lm_weight and trained.lm is None:
+        raise ConfigError(
+            f"--lm-weight {options.lm_weight:g}: {directory} has no language model; give it one (train --lm)"
+        )
+    return search
+
+
+@dataclass(frozen=True)
+class _SearchStored:
+    """A search with the archive it reads from, for worker processes."""
+
+    search: Search
+    stored: ArkReader
+    num_best: int
+
+    def __call__(self, utt_id: str) -> list[BeamResult]:
+        return self.search.decode(self.stored[utt_id], self.num_best)
+
+
+@dataclass(frozen=True)
+class _TimeFound:
+    """A timer with the archives it reads from and what was found, for worker processes."""
+
+    timer: PhoneTimer
+    stored: ArkReader
+    feats: Mapping[str, np.ndarray]
+    best: Mapping[str, BeamResult]
+
+    def __call__(self, utt_id: str) -> Hypothesis:
+        best, feats = self.best[utt_id], self.feats[utt_id]
+        outputs = Outputs(self.stored[utt_id], None)
+        timed = self.timer.time(outputs, feats, best.tokens, Stretch(utt_id, len(feats)))
+        hypothesis = make_hypothesis(utt_id, self.timer.tokens, [best])
+        return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
+
+
+def _write_nbest(path: Path, results: Mapping[str, Iterable[BeamResult]], tokens: TokenTable) -> None:
+    with atomic_write(path) as stream:
+        for utt_id, each in results.items():
+            stream.writelines(_nbest_lines(utt_id, each, tokens))
+
+
+def _nbest_lines(utt_id: str, results: Iterable[BeamResult], tokens: TokenTable) -> Iterator[str]:
+    for rank, result in enumerate(results, 1):
+        row = {
+            "utt": utt_id,
+            "rank": rank,
+            "phones": tokens.decode(result.tokens),
+            "score": round(result.score, 6),
+            "ctc_log_prob": round(result.ctc_log_prob, 6),
+            "lm_log_prob": round(result.lm_log_prob, 6),
+        }
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _identity(experiment: Path, data_dir: Path, options: DecodeOptions) -> dict[str, Any]:
+    """All that the hypotheses depend on."""
+    files = [experiment / "final.pt", data_dir / "utt2spk"]
+    digests = [file_digest(path) if path.exists() else None for path in files]
+    given = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _SPEED_ALONE}
+    return {"files": digests, "feats": feats_identity(data_dir), **given}

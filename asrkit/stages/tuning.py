@@ -1,0 +1,93 @@
+"""Tuning of a trained experiment: search settings and calibrated confidences from a dev set's log-probabilities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asrkit.decoding.tuning import StoredSet, tune_search
+from asrkit.io.atomic import write_json
+from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
+from asrkit.scoring.protocols import AS_IS, Protocol
+from asrkit.scoring.transcripts import read_references, read_utt2spk
+from asrkit.stages.inputs import PREPARE, TRAIN, DecodedSet, expect_files
+from asrkit.stages.log_probs import LogProbStore
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning chose; its settings are in the experiment.
+
+    Attributes:
+        out: the directory of surface.csv, surface.png and tune.json, which say what was tried.
+        lines: the result in short.
+        is_new: whether it was tuned now; else the experiment is up to date.
+    """
+
+    out: Path
+    lines: Sequence[str]
+    is_new: bool
+
+
+def tune(
+    experiment: str | Path,
+    dev: DecodedSet,
+    *,
+    protocol: Protocol = AS_IS,
+    num_jobs: int = 1,
+    force: bool = False,
+) -> Tuning:
+    """Choose the search settings with the fewest errors on a dev set, and calibrate confidences under them.
+
+    They are put into the experiment and its export, unless they are up to date.
+
+    Args:
+        experiment: the directory of a trained experiment.
+        dev: the dev set, which was decoded.
+        protocol: folding of symbols and treatment of silence when errors are counted, one of PROTOCOLS.
+        num_jobs: threads that search.
+        force: tune even when the experiment is up to date.
+
+    Raises:
+        DataError: files are missing or faulty, or log-probabilities are not those of the experiment.
+        ModelError: the experiment cannot be loaded.
+    """
+    experiment = Path(experiment)
+    out, text = experiment / "tune", dev.data_dir / "text"
+    expect_files({experiment / "final.pt": TRAIN, text: PREPARE})
+    stamp, table, picture, summary = (out / name for name in (".tune.stamp", "surface.csv", "surface.png", "tune.json"))
+    if not force and is_current(stamp, _identity(experiment, dev, protocol), [table, picture, summary]):
+        return Tuning(out, json.loads(summary.read_text(encoding="utf-8"))["lines"], is_new=False)
+    stamp.unlink(missing_ok=True)
+
+    # PyTorch and matplotlib take seconds to load.
+    from asrkit.experiment import load_experiment, store_tuning
+    from asrkit.inference.export import export_experiment
+    from asrkit.reporting.figures import draw_surface
+
+    trained = load_experiment(experiment)
+    refs = read_references(text)
+    utt2spk = read_utt2spk(dev.data_dir / "utt2spk", refs, text)
+    log_probs = LogProbStore(dev.log_prob_dir, trained, dev.data_dir).read(refs)
+    stored = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+    tuned = tune_search(stored, trained.config.decoding)
+    fit = CalibrationFit.on(stored, tuned.winner.config)
+    figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, fit, utt2spk)}
+    write_surface(table, tuned.points)
+    draw_surface(picture, tuned.points, tuned.winner)
+    write_json(summary, figures)
+    store_tuning(experiment, tuned.config, fit.calibration)
+    export_experiment(experiment)
+    write_stamp(stamp, _identity(experiment, dev, protocol))
+    return Tuning(out, figures["lines"], is_new=True)
+
+
+def _identity(experiment: Path, dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:
+    """All that the choice depends on; final.pt as it is once the choice is in it."""
+    files = [experiment / "final.pt", dev.data_dir / "text", dev.data_dir / "utt2spk"]
+    files.append(dev.log_prob_dir / ".log_probs.stamp")
+    return {"files": [file_digest(path) if path.exists() else None for path in files], "protocol": protocol.name}
