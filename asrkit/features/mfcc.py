@@ -39,6 +39,7 @@ class FeatureExtractor:
         self.takes_streams, self.batch_size = backend.takes_streams, backend.batch_size
         self.framing = config.framing
         self._backend = backend(config, warp)
+        self._full_backend = self._backend if isinstance(self._backend, FullBackend) else None
 
     def __reduce__(self) -> tuple[object, ...]:
         return FeatureExtractor, (self.config, self.warp)
@@ -68,13 +69,13 @@ class FeatureExtractor:
     def full(self, waveform: Waveform, utt_id: str = "", stats: np.ndarray | None = None) -> np.ndarray:
         """What a model takes, (T, dim) float32: `full_features(self(waveform, utt_id), stats, config)`, but sooner."""
         mode = self.config.normalization
-        if not isinstance(self._backend, FullBackend) or mode.history:
+        if self._full_backend is None or mode.history:
             return full_features(self(waveform, utt_id), stats, self.config)
         stats = mode.needed_stats(stats)
         if stats is not None:
             stats = check_stats(stats, self.num_static)
         samples, num_frames = self._prepare(waveform, utt_id)
-        feats = self._backend.full(samples, self.framing.first_start, num_frames, stats)
+        feats = self._full_backend.full(samples, self.framing.first_start, num_frames, stats)
         if feats is None:
             raise not_finite(samples, utt_id)
         return feats
