@@ -14,6 +14,9 @@ from asrkit.decoding.methods import SEARCHES
 from asrkit.features.backends import BACKENDS, BackendChoice
 from asrkit.features.backends.interface import BackendName
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
+from asrkit.models.cells import CELLS, CellName
+from asrkit.models.frontends import FRONT_ENDS, FrontEndName
+from asrkit.models.heads import HEADS, HeadName
 
 PACKAGE = Path(asrkit.__file__).parent
 
@@ -22,7 +25,7 @@ PACKAGE = Path(asrkit.__file__).parent
 class Choice:
     """The `names` that settings choose by, and the file of the `registry` that turns them into objects.
 
-    `other_meanings`: comparisons, as file and source text, in which a name is another word that looks the same.
+    `other_meanings`: (file, name) where a name is another word that looks the same.
     """
 
     names: tuple[str, ...]
@@ -31,10 +34,11 @@ class Choice:
 
 
 CHOICES = {
-    "CMVN mode": Choice(
-        get_args(CmvnMode), "features/cmvn.py", frozenset({("corpora/own.py", "'speaker' in columns")})
-    ),
+    "CMVN mode": Choice(get_args(CmvnMode), "features/cmvn.py", frozenset({("corpora/own.py", "speaker")})),
     "search method": Choice(get_args(SearchMethod), "decoding/methods.py"),
+    "cell": Choice(get_args(CellName), "models/cells/__init__.py"),
+    "front end": Choice(get_args(FrontEndName), "models/frontends/__init__.py"),
+    "head": Choice(get_args(HeadName), "models/heads.py"),
     "feature backend": Choice(get_args(BackendChoice), "features/backends/__init__.py"),
 }
 
@@ -67,8 +71,8 @@ def comparison_faults(package_dir: Path, choices: dict[str, Choice]) -> list[str
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             strings = set(compared_strings(node))
             for kind, choice in choices.items():
-                is_other = (file, ast.unparse(node)) in choice.other_meanings
-                if file != choice.registry and not is_other and strings.intersection(choice.names):
+                names = {name for name in choice.names if (file, name) not in choice.other_meanings}
+                if file != choice.registry and names & strings:
                     faults.append(f"{file}:{node.lineno}: compares a {kind}: {ast.unparse(node)}")
     return faults
 
@@ -80,15 +84,18 @@ def test_names_of_choices_are_compared_in_their_registries_alone() -> None:
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
 def test_the_table_of_choices_is_up_to_date(choice: Choice) -> None:
     assert (PACKAGE / choice.registry).is_file()
-    for file, comparison in choice.other_meanings:
+    for file, name in choice.other_meanings:
         nodes = ast.walk(ast.parse((PACKAGE / file).read_text(encoding="utf-8")))
-        assert comparison in {ast.unparse(node) for node in nodes if isinstance(node, ast.Compare | ast.MatchValue)}
+        assert name in {string for node in nodes for string in compared_strings(node)}
 
 
 def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(NORMALIZATIONS) == get_args(CmvnMode)
     assert tuple(SEARCHES) == get_args(SearchMethod)
     assert tuple(BACKENDS) == get_args(BackendName)
+    assert tuple(CELLS) == get_args(CellName)
+    assert tuple(FRONT_ENDS) == get_args(FrontEndName)
+    assert tuple(HEADS) == get_args(HeadName)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ def test_registries_hold_the_names_of_their_settings() -> None:
     ],
 )
 def test_a_comparison_is_found(tmp_path: Path, source: str) -> None:
-    choices = {"mode": Choice(("speaker",), "registry.py", frozenset({("b.py", "'speaker' in columns")}))}
+    choices = {"mode": Choice(("speaker",), "registry.py", frozenset({("b.py", "speaker")}))}
     (tmp_path / "registry.py").write_text(source, encoding="utf-8")
     (tmp_path / "b.py").write_text("'speaker' in columns\nmode = 'speaker'\nf(reduction='speaker')", encoding="utf-8")
     assert comparison_faults(tmp_path, choices) == []
