@@ -1,7 +1,7 @@
 """Audio files of any format to mono waveforms on the int16 scale, which is Kaldi's."""
 
 from asrkit.audio.access import AudioAccess, is_pipe
-from asrkit.audio.endings import AUDIO_ENDINGS, UNREADABLE_AUDIO_ENDINGS
+from asrkit.audio.file_formats import AUDIO_ENDINGS, UNREADABLE_AUDIO_ENDINGS
 from asrkit.audio.read import (
     END_TOLERANCE,
     AudioInfo,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from asrkit.audio.read import AudioInfo, Channel, decode, open_file, stream_info
+from asrkit.audio.read import AudioInfo, Channel, decode, open_file, spooled, stream_info
 from asrkit.errors import AudioError
 from asrkit.types import Waveform
 
@@ -79,17 +79,27 @@ class AudioAccess:
             raise AudioError(f"{entry}: a pipe, which is run only with --allow-pipes; give it if you trust this data")
         if not entry.endswith("|"):
             raise AudioError(f"{entry}: an output pipe; expected a path or `command |`")
-        with tempfile.TemporaryFile(buffering=0) as output:
-            done = subprocess.run(
-                entry[:-1], shell=True, cwd=self.root, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE
-            )
-            if done.returncode != 0:
-                said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
-                raise AudioError(f"{entry}: the command failed with status {done.returncode}{said and f' ({said})'}")
-            if os.fstat(output.fileno()).st_size == 0:
-                raise AudioError(f"{entry}: the command printed nothing; expected audio")
-            output.seek(0)
-            with open(output.fileno(), "rb", closefd=False) as stream:
+        # Not straight into the file: programs differ in what they do when it has no room.
+        with (
+            tempfile.TemporaryFile() as messages,
+            subprocess.Popen(
+                entry[:-1],
+                shell=True,
+                cwd=self.root,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+            ) as command,
+        ):
+            assert command.stdout is not None
+            with spooled(command.stdout, entry) as stream:
+                status = command.wait()
+                if status != 0:
+                    messages.seek(0)
+                    said = messages.read().decode("utf-8", "replace").strip().split("\n")[-1]
+                    raise AudioError(f"{entry}: the command failed with status {status}{said and f' ({said})'}")
+                if os.fstat(stream.fileno()).st_size == 0:
+                    raise AudioError(f"{entry}: the command printed nothing; expected audio")
                 yield stream
 
 

@@ -1,7 +1,9 @@
 """Audio files of any format to mono waveforms on the int16 scale, which is Kaldi's.
 
 libsndfile (through soundfile) decodes WAV, FLAC, Ogg Vorbis and Opus, MP3 and the rest of what it knows; plain WAV and
-NIST SPHERE are read by wav.py and sphere.py. soxr changes the rate.
+NIST SPHERE are read by wav.py and sphere.py. soxr changes the rate. libsndfile believes what headers say of sizes, or
+takes what is there for the whole. So each format has a module that finds out what a file holds: all of it is decoded,
+or it is refused.
 """
 
 from __future__ import annotations
@@ -15,15 +17,24 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import IO, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from asrkit.audio.au import checked_au
+from asrkit.audio.chunks import checked_chunks
+from asrkit.audio.file_formats import AIFF, AU, CAF, FLAC, HEAD_BYTES, MPEG, OGG, SPHERE, SVX, VOC, W64, WAV, identify
+from asrkit.audio.flac import check_flac
+from asrkit.audio.mp3 import mp3_source
+from asrkit.audio.ogg import ogg_source
+from asrkit.audio.pieces import Pieces
 from asrkit.audio.resample import resample, resample_blocks
 from asrkit.audio.sndfile import open_sndfile, sndfile_source
 from asrkit.audio.source import Source, no_samples
-from asrkit.audio.sphere import is_sphere, sphere_source
-from asrkit.audio.wav import checked_wav, is_wav, plain_wav
+from asrkit.audio.sphere import sphere_source
+from asrkit.audio.tags import tag_bytes
+from asrkit.audio.voc import voc_as_wav
+from asrkit.audio.wav import plain_wav
 from asrkit.errors import AudioError, location
 from asrkit.types import Waveform
 
@@ -94,16 +105,36 @@ def open_audio(source: str | Path | BinaryIO, *, channel: Channel = "error") -> 
             yield AudioStream(opened, str(source), channel)
         return
     name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
-    with tempfile.TemporaryFile(buffering=0) as copy:
-        shutil.copyfileobj(source, copy, 2**20)
-        if copy.tell() == 0:
+    with spooled(source, name) as stream:
+        if os.fstat(stream.fileno()).st_size == 0:
             raise AudioError(f"{name}: nothing in it (0 bytes); expected audio")
-        copy.seek(0)
-        with (
-            open(copy.fileno(), "rb", closefd=False) as stream,
-            open_source(stream, name, whole=False) as opened,
-        ):
+        with open_source(stream, name, whole=False) as opened:
             yield AudioStream(opened, name, channel)
+
+
+@contextlib.contextmanager
+def spooled(source: IO[bytes], name: str) -> Iterator[BinaryIO]:
+    """A temporary file with all that comes from a stream. Raises AudioError when there is no room for it."""
+    try:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise _no_room(name, error) from None
+    with copy:
+        try:
+            # Through a buffer: a write to the bare file may end early, and say so only in its result.
+            shutil.copyfileobj(source, copy, 2**20)
+            copy.flush()
+        except OSError as error:
+            raise _no_room(name, error) from None
+        copy.seek(0)
+        yield copy
+
+
+def _no_room(name: str, error: OSError) -> AudioError:
+    return AudioError(
+        f"{name}: cannot be copied to a temporary file in {tempfile.gettempdir()} ({error.strerror or error}); make "
+        "room there, or set TMPDIR"
+    )
 
 
 def read_audio(path: str | Path, *, sample_rate: int | None = None, channel: Channel = "error") -> Waveform:
@@ -225,22 +256,47 @@ def _cut(source: Source, name: str, start: float | None, end: float | None) -> t
 @contextlib.contextmanager
 def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Source]:
     """Open a file of audio by its first bytes. `whole` is False when it is enough that `blocks` works, once."""
-    head = stream.read(16)
     size = os.fstat(stream.fileno()).st_size
-    stream.seek(0)
-    if is_sphere(head):
-        yield _checked(sphere_source(stream, name, size), name)
-        return
-    plain = plain_wav(stream, name, size)
+    begin, head = _skip_tags(stream)
+    plain = plain_wav(stream, name, size) if head.startswith(b"RIFF") and begin == 0 else None
     if plain is not None:
         yield plain
         return
-    with contextlib.ExitStack() as opened:
-        stream.seek(0)
-        if is_wav(head):
-            stream = opened.enter_context(checked_wav(stream, name, size))
-        file = opened.enter_context(open_sndfile(stream, name, head))
-        yield _checked(sndfile_source(file, name, whole), name)
+    kind = identify(head) or (MPEG if begin else None)
+    if kind is not None and not kind.is_read:
+        raise AudioError(f"{name}: {kind.name}, which is not read; convert it to WAV or FLAC, for example with ffmpeg")
+    if begin and kind not in (MPEG, FLAC):
+        raise AudioError(f"{name}: an ID3 tag before the audio; take it away")
+    if kind is SPHERE:
+        yield _checked(sphere_source(stream, name, size), name)
+    elif kind is MPEG:
+        yield _checked(mp3_source(stream, name), name)
+    elif kind is OGG:
+        yield _checked(ogg_source(stream, name), name)
+    else:
+        opened: BinaryIO | Pieces = stream
+        if kind in (WAV, W64, AIFF, SVX, CAF):
+            opened = checked_chunks(stream, name, size)
+        elif kind is AU:
+            opened = checked_au(stream, name, size)
+        elif kind is VOC:
+            opened = voc_as_wav(stream, name, size)
+        elif kind is FLAC:
+            check_flac(stream, name, begin)
+        with open_sndfile(opened, name) as file:
+            yield _checked(sndfile_source(file, name, whole), name)
+
+
+def _skip_tags(stream: BinaryIO) -> tuple[int, bytes]:
+    """Where the audio begins, behind ID3 tags, and its first bytes."""
+    position = 0
+    head = stream.read(HEAD_BYTES)
+    while head.startswith(b"ID3") and (tag := tag_bytes(head)):
+        position += tag
+        stream.seek(position)
+        head = stream.read(HEAD_BYTES)
+    stream.seek(0)
+    return position, head
 
 
 def _checked(source: Source, name: str) -> Source:

@@ -11,6 +11,11 @@ from asrkit.errors import AudioError
 
 BLOCK_FRAMES = 2**16
 
+# What programs write for a size that they do not know yet is as much as fits (2 or 4 GiB, or 63 bits), less their
+# header, and in sox whole blocks only: 0x7ffff000 or, in AIFF, 0x7f000000, rounded down.
+_NO_SIZES = (0x7F000000, 2**31, 2**32)
+_NO_SIZE_MARGIN = 0x11000
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -42,3 +47,8 @@ def no_samples(name: str) -> AudioError:
 
 def too_short(name: str, promised: int, held: int) -> AudioError:
     return AudioError(f"{name}: the header promises {promised} samples, the file holds {held}; get the whole file")
+
+
+def is_open_size(size: int) -> bool:
+    """Whether a size in a header, in bytes, stands for one that was not known when it was written."""
+    return size >= 2**62 or any(limit - _NO_SIZE_MARGIN <= size <= limit for limit in _NO_SIZES)

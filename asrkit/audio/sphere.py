@@ -8,13 +8,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from asrkit.audio.chunks import check_rest
 from asrkit.audio.source import Source, too_short
 from asrkit.errors import AudioError
-
-
-def is_sphere(head: bytes) -> bool:
-    """Whether a file that begins with `head` (7 bytes or more) is SPHERE."""
-    return head.startswith(b"NIST_1A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +46,7 @@ def sphere_source(stream: BinaryIO, name: str, size: int) -> Source:
     num_frames = _number(fields, name, "sample_count", held)
     if num_frames > held:
         raise too_short(name, num_frames, held)
+    check_rest(stream, name, (header_bytes + num_frames * frame_bytes, size), sample_rate * frame_bytes, None)
 
     def read(start: int, stop: int) -> np.ndarray:
         stream.seek(header_bytes + start * frame_bytes)
@@ -83,7 +80,7 @@ def _number(fields: Mapping[str, str], name: str, key: str, default: int | None 
         value = default if default is not None and key not in fields else int(fields[key])
     except (KeyError, ValueError):
         raise AudioError(f"{name}: SPHERE header: {key} is {fields.get(key, 'missing')}; expected a number") from None
-    if value < 1 and key != "sample_count":
+    if value < (0 if key == "sample_count" else 1):
         raise AudioError(f"{name}: SPHERE header: {key} is {value}; expected a positive number")
     return value
 

@@ -355,7 +355,7 @@ def test_sphere_headers(tmp_path):
         ({"sample_byte_format": "0123"}, "sample_byte_format 0123"),
         ({"sample_count": 51}, "promises 51 samples, the file holds 50"),
         ({"sample_count": 0}, "no samples"),
-        ({"sample_count": -3}, "no samples"),
+        ({"sample_count": -3}, "sample_count is -3; expected a positive number"),
         ({"header_bytes": 64}, "no `end_head` within its 64 bytes"),
     ],
 )

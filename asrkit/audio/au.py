@@ -1,0 +1,45 @@
+"""Sun's and NeXT's AU: its size is compared with the file's, which libsndfile does not do."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from asrkit.audio.chunks import check_rest
+from asrkit.audio.pieces import Pieces
+from asrkit.audio.source import is_open_size, too_short
+from asrkit.errors import AudioError
+
+_HEADER_BYTES = 24
+# Bytes of a sample, by the coding's number: mu-law, PCM of 8, 16, 24 and 32 bits, float, double, A-law.
+_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+
+
+def checked_au(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
+    """The stream, or with the true size in its header where it holds none.
+
+    Raises AudioError for a header that promises more samples than the file holds, and for a second file behind the
+    first.
+    """
+    stream.seek(0)
+    head = stream.read(_HEADER_BYTES)
+    if len(head) < _HEADER_BYTES:
+        raise AudioError(f"{name}: a header without samples ({size} bytes in all)")
+    order = ">" if head.startswith(b".snd") else "<"
+    begin, data_size, coding, sample_rate, num_channels = struct.unpack_from(f"{order}5I", head, 4)
+    held = max(size - begin, 0)
+    if held and (data_size == 0 or (is_open_size(data_size) and data_size > held)):
+        stream.seek(0)
+        content = bytearray(stream.read(begin))
+        content[8:12] = struct.pack(f"{order}I", min(held, 0xFFFFFFFF))
+        return Pieces(stream, [bytes(content), range(begin, size)])
+    block_bytes = _WIDTHS.get(coding, 0) * num_channels
+    if block_bytes and data_size // block_bytes > held // block_bytes:
+        raise too_short(name, data_size // block_bytes, held // block_bytes)
+    if not block_bytes and data_size > held:
+        raise AudioError(
+            f"{name}: the header promises {data_size} bytes of samples, the file holds {held}; get the whole file"
+        )
+    check_rest(stream, name, (begin + data_size, size), sample_rate * block_bytes, None)
+    stream.seek(0)
+    return stream

@@ -1,0 +1,283 @@
+"""Files made of chunks: WAV, RF64, W64, AIFF, 8SVX and CAF. Their sizes are compared with the file's.
+
+libsndfile does not compare them: it reads what is there of a file that was cut off, and stops at the end of the first
+of two files that were joined.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from asrkit.audio.file_formats import HEAD_BYTES, identify
+from asrkit.audio.pieces import Pieces
+from asrkit.audio.source import is_open_size, too_short
+from asrkit.audio.tags import tag_bytes
+from asrkit.errors import AudioError
+
+# WAV codings of several samples a block: Microsoft and IMA ADPCM, GSM 06.10.
+_BLOCK_CODINGS = (0x0002, 0x0011, 0x0031)
+# AIFC codings whose samples do not have the header's bits: bytes and samples of a block of one channel; 0 where blocks
+# differ in length.
+_AIFC_BLOCKS = {
+    **dict.fromkeys((b"ulaw", b"ULAW", b"alaw", b"ALAW"), (1, 1)),
+    **dict.fromkeys((b"fl32", b"FL32"), (4, 1)),
+    **dict.fromkeys((b"fl64", b"FL64"), (8, 1)),
+    **dict.fromkeys((b"DWVW", b"DWVN"), (0, 1)),
+    b"ima4": (34, 64),
+    b"GSM ": (33, 160),
+}
+# Bytes behind the end that no chunk accounts for are no audio, if they would not last longer than this (seconds).
+_MAX_JUNK = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How chunks are written.
+
+    `first`: the byte at which the first one begins. `data`: the name of the chunk of samples, after whose header come
+    `data_offset` other bytes. `includes_header`: a chunk's size counts its header.
+    """
+
+    order: str  # of bytes, as struct's mark
+    data: bytes
+    data_offset: int = 0
+    id_bytes: int = 4
+    size_code: str = "I"
+    includes_header: bool = False
+    alignment: int = 2
+    first: int = 12
+
+    @property
+    def header_bytes(self) -> int:
+        return self.id_bytes + struct.calcsize(self.size_code)
+
+    def parse(self, head: bytes) -> tuple[bytes, int]:
+        """Name of a chunk, and the size of what follows its header."""
+        size = struct.unpack_from(self.order + self.size_code, head, self.id_bytes)[0]
+        return head[: self.id_bytes], size - (self.header_bytes if self.includes_header else 0)
+
+    def align(self, size: int) -> int:
+        return -(-size // self.alignment) * self.alignment
+
+    def pack(self, size: int) -> bytes:
+        """The field for the size of a chunk in whose body are so many bytes."""
+        return struct.pack(self.order + self.size_code, size + (self.header_bytes if self.includes_header else 0))
+
+
+_RIFF = _Layout("<", b"data")
+_W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+_LAYOUTS = {
+    b"RIFF": _RIFF,
+    b"RF64": _RIFF,
+    b"BW64": _RIFF,
+    b"RIFX": _Layout(">", b"data"),
+    b"riff": _Layout("<", b"data" + _W64_TAIL, 0, 16, "q", True, 8, first=40),
+    b"caff": _Layout(">", b"data", 4, size_code="q", alignment=1, first=8),
+    b"AIFF": _Layout(">", b"SSND", 8),
+    b"AIFC": _Layout(">", b"SSND", 8),
+    b"8SVX": _Layout(">", b"BODY"),
+    b"16SV": _Layout(">", b"BODY"),
+}
+
+
+@dataclass(slots=True)
+class _Header:
+    """What a file says of its samples.
+
+    `begin`: the byte at which they begin; `size`: their bytes. `block_bytes` (of all channels; 0 when not known) hold
+    `block_samples` of each channel. `promised`: samples of each channel, where a field says it. `places`: the bytes at
+    which sizes stand.
+    """
+
+    form_size: int
+    begin: int = 0
+    size: int = 0
+    block_bytes: int = 0
+    block_samples: int = 1
+    sample_rate: int = 0
+    promised: int = 0
+    places: dict[str, int] = field(default_factory=dict)
+
+
+def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
+    """Compare a header's sizes with the file's.
+
+    Gives the stream back; or with the true sizes in its header, where a program that could not come back to it wrote
+    it: it holds a place-holder, or no size at all, and samples follow.
+
+    Raises AudioError for a header without samples or with a negative size, or one that promises more samples than the
+    file holds, and for a second file behind the first.
+    """
+    stream.seek(0)
+    head = stream.read(12)
+    layout = _LAYOUTS[head[:4] if head[:4] != b"FORM" else head[8:12]]
+    header = _read_header(stream, name, size, layout)
+    held = size - header.begin
+    is_open = (is_open_size(header.size) and header.size > held) or header.size == -1
+    # A size of 0 was never filled in, if the whole file's was not either, or is a place-holder.
+    if header.size == 0 and held > 0:
+        is_open = header.form_size + 8 <= header.begin or is_open_size(header.form_size)
+    if header.size < 0 and not is_open:
+        raise AudioError(f"{name}: the header gives the samples a size of {header.size} bytes; repair it")
+    if is_open and held > 0:
+        return _with_sizes(stream, name, size, layout, header)
+    if header.block_bytes:
+        promised, there = (
+            count // header.block_bytes * header.block_samples for count in (header.size, min(held, header.size))
+        )
+        promised = max(promised, header.promised)
+        if promised > there:
+            raise too_short(name, promised, there)
+    elif header.size > held:
+        raise AudioError(
+            f"{name}: the header promises {header.size} bytes of samples, the file holds {held}; get the whole file"
+        )
+    bytes_per_second = header.sample_rate * header.block_bytes // max(header.block_samples, 1)
+    check_rest(stream, name, (header.begin + header.size, size), bytes_per_second, layout)
+    stream.seek(0)
+    return stream
+
+
+def _chunks(stream: BinaryIO, size: int, layout: _Layout, position: int) -> Iterator[tuple[bytes, int, int, bytes]]:
+    """Name, the body's first byte and size, and its beginning, of each chunk."""
+    while position + layout.header_bytes <= size:
+        stream.seek(position)
+        content = stream.read(layout.header_bytes + 64)
+        name, chunk_size = layout.parse(content)
+        position += layout.header_bytes
+        yield name, position, chunk_size, content[layout.header_bytes :]
+        if chunk_size < 0:
+            return
+        position += layout.align(chunk_size)
+
+
+def _read_header(stream: BinaryIO, name: str, size: int, layout: _Layout) -> _Header:
+    """Read the chunks up to the samples. Raises AudioError when there is no chunk of them."""
+    stream.seek(0)
+    beginning = stream.read(24)
+    form_size = 0
+    if layout.first > 8:  # CAF has no size of the whole
+        place = 16 if layout.first == 40 else 4
+        form_size = struct.unpack_from(layout.order + layout.size_code, beginning, place)[0]
+    header, big_sizes = _Header(form_size), None
+    for kind, position, chunk_size, body in _chunks(stream, size, layout, layout.first):
+        if kind == layout.data:
+            header.begin = position + layout.data_offset
+            header.size = chunk_size - layout.data_offset if chunk_size > 0 else chunk_size
+            header.places["data"] = position - struct.calcsize(layout.size_code)
+            if big_sizes is not None and chunk_size == 0xFFFFFFFF:
+                header.form_size, header.size = big_sizes
+            if header.block_bytes or header.sample_rate or layout.data != b"SSND":
+                return header
+            # AIFF's description may stand behind the samples.
+        elif kind == b"ds64" and len(body) >= 16:
+            big_sizes = struct.unpack_from("<QQ", body)
+            header.places["ds64"] = position
+        elif len(body) >= 16:
+            _describe(header, kind[:4], position, body[:chunk_size], layout.order)
+    if not header.begin:
+        raise AudioError(f"{name}: a header without samples ({size} bytes in all); expected a chunk of samples")
+    return header
+
+
+def _describe(header: _Header, kind: bytes, position: int, body: bytes, order: str) -> None:
+    """Take what a chunk says of how samples are written."""
+    if kind == b"fmt ":
+        coding, _, header.sample_rate, _, header.block_bytes = struct.unpack_from(f"{order}HHIIH", body)
+        if coding in _BLOCK_CODINGS and len(body) >= 20:
+            header.block_samples = struct.unpack_from(f"{order}H", body, 18)[0]
+    elif kind == b"COMM" and len(body) >= 18:
+        num_channels, header.promised, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", body)
+        header.places["frames"] = position + 2
+        header.sample_rate = mantissa >> min(max(16383 + 63 - (exponent & 0x7FFF), 0), 64)
+        width, header.block_samples = _AIFC_BLOCKS.get(body[18:22], (-(-bits // 8), 1))
+        header.block_bytes = width * num_channels
+        if header.block_samples > 1:
+            header.promised *= header.block_samples
+    elif kind == b"desc" and len(body) >= 24:
+        header.sample_rate = int(max(min(struct.unpack_from(">d", body)[0], 1e9), 0))
+        header.block_bytes, header.block_samples = struct.unpack_from(">II", body, 16)
+    elif kind == b"VHDR":
+        header.sample_rate, header.block_bytes = struct.unpack_from(">H", body, 12)[0], 0
+
+
+def _with_sizes(stream: BinaryIO, name: str, size: int, layout: _Layout, header: _Header) -> Pieces:
+    """The file with its true sizes in the header."""
+    held = size - header.begin
+    stream.seek(0)
+    content = bytearray(stream.read(header.begin))
+    check_joined(name, stream.read(HEAD_BYTES), header.begin)
+    samples = range(header.begin, size)
+
+    def put(place: int, value: bytes) -> None:
+        content[place : place + len(value)] = value
+
+    if "ds64" in header.places:
+        put(header.places["ds64"], struct.pack("<QQ", size - 8, held))
+    elif layout.size_code == "I" and size > 0xFFFFFFFF:
+        if layout is not _RIFF:
+            raise AudioError(f"{name}: {size} bytes after a header without sizes; expected less than 4 GiB")
+        put(header.places["data"], b"\xff\xff\xff\xff")
+        sizes = struct.pack("<4sIQQQI", b"ds64", 28, size + 28, held, 0, 0)
+        return Pieces(stream, [b"RF64\xff\xff\xff\xffWAVE" + sizes + bytes(content[12:]), samples])
+    else:
+        put(header.places["data"], layout.pack(held + layout.data_offset))
+        if layout.first == 40:
+            put(16, struct.pack("<q", size))
+        elif layout.first == 12:
+            put(4, struct.pack(f"{layout.order}I", size - 8))
+    if "frames" in header.places and header.block_bytes:
+        put(header.places["frames"], struct.pack(">I", held // header.block_bytes))
+    return Pieces(stream, [bytes(content), samples])
+
+
+def check_joined(name: str, head: bytes, position: int) -> None:
+    """Raise AudioError when a file begins with `head` where the one before it ends."""
+    kind = identify(head)
+    if kind is not None and kind.is_certain:
+        raise AudioError(
+            f"{name}: a second file begins at byte {position} ({kind.name}), and would not be heard; make a file of "
+            "each, or join their samples"
+        )
+
+
+def check_rest(
+    stream: BinaryIO, name: str, rest: tuple[int, int], bytes_per_second: int, layout: _Layout | None = _RIFF
+) -> None:
+    """Look at the bytes `rest` (first, end) of a file behind its samples.
+
+    Chunks, tags and zeros belong there. Raises AudioError for another file, and for more than may be junk.
+    """
+    position, size = rest
+    if layout is not None and position % layout.alignment:
+        aligned = layout.align(position)
+        position = position if _step(stream, name, position, size, layout) else aligned
+    while position < size and (step := _step(stream, name, position, size, layout)):
+        position += step
+    if not bytes_per_second or size - position <= _MAX_JUNK * bytes_per_second:
+        return
+    stream.seek(position)
+    while block := stream.read(2**16):
+        if block.strip(b"\0"):
+            raise AudioError(
+                f"{name}: the header accounts for {position} of the file's {size} bytes; repair the header, or cut off "
+                "what is no audio"
+            )
+
+
+def _step(stream: BinaryIO, name: str, position: int, size: int, layout: _Layout | None) -> int:
+    """Bytes of the chunk or tag at `position`; 0 when there is none. Raises AudioError for a file."""
+    stream.seek(position)
+    head = stream.read(HEAD_BYTES)
+    check_joined(name, head, position)
+    if tag := tag_bytes(head):
+        return tag
+    if layout is None or len(head) < layout.header_bytes:
+        return 0
+    kind, chunk_size = layout.parse(head)
+    is_chunk = kind[:4].isascii() and kind[:4].decode("ascii").isprintable() and chunk_size >= 0
+    is_chunk = is_chunk and position + layout.header_bytes + chunk_size <= size
+    return layout.header_bytes + layout.align(chunk_size) if is_chunk else 0

@@ -1,0 +1,94 @@
+"""Ogg: pages of one or more streams, one after the other, after RFC 3533. libsndfile decodes the first only."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from asrkit.audio.pieces import Pieces
+from asrkit.audio.sndfile import Part, SoundFile, joined_source, open_sndfile
+from asrkit.audio.source import Source
+from asrkit.errors import AudioError
+
+_PAGE_HEADER = struct.Struct("<4sBBqIIIB")
+_CONTINUES, _BEGINS = 1, 2  # flags of a page
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def ogg_source(stream: BinaryIO, name: str) -> Source:
+    """Open an Ogg file, all streams of it in a row.
+
+    A last page that is marked as one is not asked for, since recorders of telephones leave it out.
+
+    Raises AudioError for pages that are damaged, missing or cut off, and for streams of different rates or channels.
+    """
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        links = list(_find_links(data, name))
+    parts = []
+    for link in links:
+
+        def open_link(link: range = link) -> SoundFile:
+            return open_sndfile(Pieces(stream, [link]), name)
+
+        with open_link() as file:
+            parts.append(Part(open_link, file.frames, file.samplerate, file.channels))
+    return joined_source([part for part in parts if part.num_frames > 0] or parts[:1], name)
+
+
+def _find_links(data: mmap.mmap, name: str) -> Iterator[range]:
+    """The bytes of each link: of the streams that begin together. Raises AudioError for damage."""
+    begin, position, in_header = 0, 0, True
+    numbers: dict[int, int] = {}  # of each stream's last page
+    unfinished: set[int] = set()  # streams whose last page ends within a packet
+    while position < len(data):
+        stop = _end_of_page(data, position, name)
+        if stop is None:
+            break
+        _, _, flags, _, serial, number, _, num_laces = _PAGE_HEADER.unpack_from(data, position)
+        if flags & _BEGINS and not in_header:
+            _refuse_unfinished(unfinished, position, name)
+            yield range(begin, position)
+            begin, numbers = position, {}
+        elif not flags & _BEGINS and number != numbers.get(serial, -1) + 1:
+            raise AudioError(f"{name}: damaged: pages are missing before byte {position}; get the whole file")
+        in_header = bool(flags & _BEGINS)
+        numbers[serial] = number
+        if num_laces:
+            ends_within = data[position + _PAGE_HEADER.size + num_laces - 1] == 255
+            (unfinished.add if ends_within else unfinished.discard)(serial)
+        position = stop
+    _refuse_unfinished(unfinished, position, name)
+    yield range(begin, position)
+
+
+def _end_of_page(data: mmap.mmap, position: int, name: str) -> int | None:
+    """Where the page at `position` ends; None where no page stands and none follows. Raises AudioError for damage."""
+    head = data[position : position + _PAGE_HEADER.size + 255]
+    if not head.startswith(b"OggS"):
+        if data.find(b"OggS\0", position) >= 0:
+            raise AudioError(f"{name}: damaged at byte {position}: no Ogg page, and more follow; get an undamaged file")
+        return None
+    size = len(head)
+    if len(head) >= _PAGE_HEADER.size:
+        num_laces = head[_PAGE_HEADER.size - 1]
+        size = _PAGE_HEADER.size + num_laces + sum(head[_PAGE_HEADER.size : _PAGE_HEADER.size + num_laces])
+    if len(head) < _PAGE_HEADER.size or position + size > len(data):
+        raise AudioError(f"{name}: broken off in the middle of the Ogg page at byte {position}; get the whole file")
+    page = data[position : position + size]
+    if _checksum(page[:22] + bytes(4) + page[26:]) != struct.unpack_from("<I", page, 22)[0]:
+        raise AudioError(f"{name}: damaged: the Ogg page at byte {position} is not as it was written; get it again")
+    return position + size
+
+
+def _refuse_unfinished(streams: set[int], position: int, name: str) -> None:
+    if streams:
+        raise AudioError(f"{name}: broken off before byte {position}: the last packet goes on; get the whole file")
+
+
+def _checksum(page: bytes) -> int:
+    """Ogg's CRC-32, which takes the bits of a byte in the other order than zlib's, and inverts nothing."""
+    crc = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{crc:032b}"[::-1], 2)

@@ -1,0 +1,76 @@
+"""A file that is put together from pieces of another one, without a copy on disk."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import BinaryIO
+
+# libmpg123 looks for a tag in this many bytes at a file's end, and does not read a file that ends before them.
+_TAG_BYTES = 128
+
+
+class Pieces:
+    """Reads ranges of bytes of an open file, and bytes that are given, as one file after another.
+
+    It offers what soundfile asks of a file. No method raises: a range that cannot be read ends early, and whoever
+    decodes it finds that samples are missing.
+
+    Args:
+        stream: the open file; it must stay open, and its own position is not used.
+        pieces: ranges of its bytes (step 1), or bytes.
+        claimed: so many bytes more than there are seem to follow. It makes a decoder that estimates the number of
+            samples from the length go on to the true end, where nothing more is read.
+    """
+
+    def __init__(self, stream: BinaryIO, pieces: Sequence[range | bytes], claimed: int = 0) -> None:
+        self._file = stream.fileno()
+        self._pieces = [piece for piece in pieces if len(piece)]
+        self._ends = list(accumulate(map(len, self._pieces)))
+        self._size = self._ends[-1] if self._ends else 0
+        self._claimed = self._size + claimed
+        self._position = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._claimed}[whence]
+        self._position = max(start + offset, 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(memoryview(buffer))])
+
+    def readinto(self, buffer: memoryview) -> int:
+        if self._position >= max(self._claimed - _TAG_BYTES, self._size):
+            count = max(min(len(buffer), self._claimed - self._position), 0)
+            buffer[:count] = bytes(count)
+            self._position += count
+            return count
+        done = 0
+        while done < len(buffer):
+            content = self._content(len(buffer) - done)
+            if not content:
+                break
+            buffer[done : done + len(content)] = content
+            done += len(content)
+            self._position += len(content)
+        return done
+
+    def _content(self, size: int) -> bytes:
+        """At most `size` bytes at the position, of one piece."""
+        number = bisect_right(self._ends, self._position)
+        if number == len(self._pieces):
+            return b""
+        piece = self._pieces[number]
+        part = piece[self._position - (self._ends[number] - len(piece)) :][:size]
+        if isinstance(part, bytes):
+            return part
+        try:
+            return os.pread(self._file, len(part), part.start)
+        except OSError:
+            return b""

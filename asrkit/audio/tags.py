@@ -1,0 +1,21 @@
+"""Tags (title, artist, pictures) that programs put before and behind audio: ID3, APE."""
+
+from __future__ import annotations
+
+import struct
+
+# Enough of a tag's beginning for `tag_bytes`.
+TAG_HEAD_BYTES = 32
+
+
+def tag_bytes(head: bytes) -> int:
+    """Length of the tag that begins with `head`; 0 when none does."""
+    if head.startswith(b"ID3") and len(head) >= 10:
+        size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        return 10 + size + (10 if head[5] & 0x10 else 0)
+    if head.startswith(b"APETAGEX") and len(head) >= 24:
+        size, flags = struct.unpack_from("<I4xI", head, 12)
+        return 32 + size if flags & 0x20000000 else 32
+    if head.startswith(b"TAG+"):
+        return 227
+    return 128 if head.startswith(b"TAG") else 0

@@ -1,0 +1,70 @@
+"""Creative's VOC: blocks of samples, of which libsndfile reads the first. They become one WAV."""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+from asrkit.audio.chunks import check_rest
+from asrkit.audio.pieces import Pieces
+from asrkit.errors import AudioError
+
+_END, _SOUND, _MORE_SOUND, _EXTENDED, _NEW_SOUND = 0, 1, 2, 8, 9
+# VOC's numbers of codings and what they are in WAV: the coding and bits of a sample.
+_CODINGS = {0: (1, 8), 4: (1, 16), 6: (6, 8), 7: (7, 8)}
+
+
+def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
+    """The file's samples behind a WAV header.
+
+    Raises AudioError for codings other than PCM, mu-law and A-law, for pauses and rates that change, for a file that is
+    cut off, and for a second file behind the first.
+    """
+    stream.seek(0)
+    head = stream.read(22)
+    position = struct.unpack_from("<H", head, 20)[0] if len(head) == 22 else size
+    described: tuple[int, int, int] | None = None  # rate, channels and VOC's coding
+    extended: tuple[int, int, int] | None = None  # of a block that describes the next one
+    samples: list[range] = []
+    while True:
+        stream.seek(position)
+        head = stream.read(16)
+        kind = head[0] if head else _END
+        if kind == _END:
+            break
+        end = position + 4 + int.from_bytes(head[1:4], "little")
+        if len(head) < 4 or end > size:
+            raise AudioError(f"{name}: broken off in the middle of the block at byte {position}; get the whole file")
+        found, begin = described, position + 4
+        if kind == _SOUND:
+            found, begin, extended = extended or (1000000 // (256 - head[4]), 1, head[5]), position + 6, None
+        elif kind == _EXTENDED:
+            num_channels = head[7] + 1
+            extended = (
+                256000000 // (num_channels * (65536 - int.from_bytes(head[4:6], "little"))),
+                num_channels,
+                head[6],
+            )
+        elif kind == _NEW_SOUND:
+            rate, _, num_channels, coding = struct.unpack_from("<IBBH", head, 4)
+            found, begin = (rate, num_channels, coding), position + 16
+        elif kind != _MORE_SOUND and kind not in (4, 5):  # marks and text
+            raise AudioError(f"{name}: a VOC file with a block of kind {kind}, which is not read; convert it to WAV")
+        if kind in (_SOUND, _MORE_SOUND, _NEW_SOUND):
+            if found is None or found != (described or found):
+                raise AudioError(f"{name}: a VOC file whose blocks have different rates, channels or codings")
+            described = found
+            samples.append(range(begin, max(begin, end)))
+        position = end
+    if described is None:
+        raise AudioError(f"{name}: a VOC file without samples ({size} bytes in all)")
+    sample_rate, num_channels, number = described
+    if number not in _CODINGS:
+        raise AudioError(f"{name}: a VOC file of coding {number}, which is not read; convert it to WAV")
+    coding, bits = _CODINGS[number]
+    block = num_channels * bits // 8
+    check_rest(stream, name, (position + 1, size), sample_rate * block, None)
+    fmt = struct.pack("<HHIIHH", coding, num_channels, sample_rate, sample_rate * block, block, bits)
+    num_bytes = sum(map(len, samples))
+    header = b"RIFF" + struct.pack("<I", 36 + num_bytes) + b"WAVEfmt " + struct.pack("<I", 16) + fmt
+    return Pieces(stream, [header + b"data" + struct.pack("<I", num_bytes), *samples])
