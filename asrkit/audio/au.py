@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from asrkit.audio.chunks import check_rest
+from asrkit.audio.chunks import check_rest, check_within
 from asrkit.audio.pieces import Pieces
 from asrkit.audio.source import is_open_size, too_short
 from asrkit.errors import AudioError
@@ -29,6 +29,7 @@ def checked_au(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
     begin, data_size, coding, sample_rate, num_channels = struct.unpack_from(f"{order}5I", head, 4)
     held = max(size - begin, 0)
     if held and (data_size == 0 or (is_open_size(data_size) and data_size > held)):
+        check_within(stream, name, begin)
         stream.seek(0)
         content = bytearray(stream.read(begin))
         content[8:12] = struct.pack(f"{order}I", min(held, 0xFFFFFFFF))

@@ -6,6 +6,8 @@ of two files that were joined.
 
 from __future__ import annotations
 
+import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from asrkit.audio.source import is_open_size, too_short
 from asrkit.audio.tags import tag_bytes
 from asrkit.errors import AudioError
 
+# WAV's numbers of MPEG audio (layers I and II; III).
+_MPEG_CODINGS = (0x0050, 0x0055)
 # WAV codings of several samples a block: Microsoft and IMA ADPCM, GSM 06.10.
 _BLOCK_CODINGS = (0x0002, 0x0011, 0x0031)
 # AIFC codings whose samples do not have the header's bits: bytes and samples of a block of one channel; 0 where blocks
@@ -87,12 +91,13 @@ _LAYOUTS = {
 class _Header:
     """What a file says of its samples.
 
-    `begin`: the byte at which they begin; `size`: their bytes. `block_bytes` (of all channels; 0 when not known) hold
-    `block_samples` of each channel. `promised`: samples of each channel, where a field says it. `places`: the bytes at
-    which sizes stand.
+    `coding`: WAV's number of how they are written. `begin`: the byte at which they begin; `size`: their bytes.
+    `block_bytes` (of all channels; 0 when not known) hold `block_samples` of each channel. `promised`: samples of each
+    channel, where a field says it. `places`: the bytes at which sizes stand.
     """
 
     form_size: int
+    coding: int = 0
     begin: int = 0
     size: int = 0
     block_bytes: int = 0
@@ -141,6 +146,23 @@ def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
     return stream
 
 
+def mpeg_place(stream: BinaryIO, name: str, size: int) -> range | None:
+    """The bytes of MPEG audio inside a WAV file; None when it has another coding. Raises AudioError as above."""
+    stream.seek(0)
+    layout = _LAYOUTS[stream.read(4)]
+    header = _read_header(stream, name, size, layout)
+    if header.coding not in _MPEG_CODINGS:
+        return None
+    held = size - header.begin
+    if header.size > held and not is_open_size(header.size):
+        raise AudioError(
+            f"{name}: the header promises {header.size} bytes of samples, the file holds {held}; get the whole file"
+        )
+    end = header.begin + min(header.size, held)
+    check_rest(stream, name, (end, size), 0, layout)
+    return range(header.begin, end)
+
+
 def _chunks(stream: BinaryIO, size: int, layout: _Layout, position: int) -> Iterator[tuple[bytes, int, int, bytes]]:
     """Name, the body's first byte and size, and its beginning, of each chunk."""
     while position + layout.header_bytes <= size:
@@ -186,8 +208,8 @@ def _read_header(stream: BinaryIO, name: str, size: int, layout: _Layout) -> _He
 def _describe(header: _Header, kind: bytes, position: int, body: bytes, order: str) -> None:
     """Take what a chunk says of how samples are written."""
     if kind == b"fmt ":
-        coding, _, header.sample_rate, _, header.block_bytes = struct.unpack_from(f"{order}HHIIH", body)
-        if coding in _BLOCK_CODINGS and len(body) >= 20:
+        header.coding, _, header.sample_rate, _, header.block_bytes = struct.unpack_from(f"{order}HHIIH", body)
+        if header.coding in _BLOCK_CODINGS and len(body) >= 20:
             header.block_samples = struct.unpack_from(f"{order}H", body, 18)[0]
     elif kind == b"COMM" and len(body) >= 18:
         num_channels, header.promised, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", body)
@@ -209,7 +231,7 @@ def _with_sizes(stream: BinaryIO, name: str, size: int, layout: _Layout, header:
     held = size - header.begin
     stream.seek(0)
     content = bytearray(stream.read(header.begin))
-    check_joined(name, stream.read(HEAD_BYTES), header.begin)
+    check_within(stream, name, header.begin)
     samples = range(header.begin, size)
 
     def put(place: int, value: bytes) -> None:
@@ -239,9 +261,20 @@ def check_joined(name: str, head: bytes, position: int) -> None:
     kind = identify(head)
     if kind is not None and kind.is_certain:
         raise AudioError(
-            f"{name}: a second file begins at byte {position} ({kind.name}), and would not be heard; make a file of "
-            "each, or join their samples"
+            f"{name}: a second file ({kind.name}) begins at byte {position}; make a file of each, or join their samples"
         )
+
+
+def check_within(stream: BinaryIO, name: str, begin: int) -> None:
+    """Raise AudioError when a file of the same format begins behind byte `begin`; for one whose size is not known."""
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        kind = identify(data[:HEAD_BYTES])
+        if (
+            kind is not None
+            and kind.magic is not None
+            and (other := re.compile(kind.magic, re.DOTALL).search(data, begin))
+        ):
+            check_joined(name, data[other.start() : other.start() + HEAD_BYTES], other.start())
 
 
 def check_rest(

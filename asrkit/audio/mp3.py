@@ -126,14 +126,16 @@ class _Segment:
         return self.promised_bytes is None or self.num_bytes < self.promised_bytes
 
 
-def mp3_source(stream: BinaryIO, name: str) -> Source:
-    """Open a file of MPEG audio, all streams of it in a row.
+def mp3_source(stream: BinaryIO, name: str, place: range | None = None) -> Source:
+    """Open a file of MPEG audio, all streams of it in a row; or what stands at the bytes `place` of a file.
 
     Raises AudioError for damage: bytes between the frames that are none, a last frame that is cut off, fewer frames
     than the first one promises; and for streams of different rates or channels.
     """
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        segments = [segment for segment in _Walk(data, name).segments() if segment.num_frames]
+        segments = [
+            segment for segment in _Walk(data, name, place or range(len(data))).segments() if segment.num_frames
+        ]
     if not segments:
         raise AudioError(f"{name}: no MPEG frames in it; expected MP3")
     return joined_source([_part(stream, name, segment) for segment in segments], name)
@@ -163,12 +165,12 @@ def _part(stream: BinaryIO, name: str, segment: _Segment) -> Part:
 class _Walk:
     """Goes through a file from frame to frame."""
 
-    def __init__(self, data: mmap.mmap, name: str) -> None:
-        self._data, self._name, self._size = data, name, len(data)
+    def __init__(self, data: mmap.mmap, name: str, place: range) -> None:
+        self._data, self._name, self._begin, self._size = data, name, place.start, place.stop
         self._free_bytes: dict[tuple[int, bool, int, int], int] = {}  # bytes of a frame in the free format
 
     def segments(self) -> Iterator[_Segment]:
-        position, segment = 0, None
+        position, segment = self._begin, None
         while position < self._size:
             header = self._header(position)
             is_same = header is not None and segment is not None and header.stream == segment.header.stream
@@ -238,7 +240,7 @@ class _Walk:
         if tag := _tag_bytes(self._data, position):
             return position + tag
         following = position
-        while (following := self._data.find(b"\xff", following + 1)) >= 0:
+        while (following := self._data.find(b"\xff", following + 1, self._size)) >= 0:
             header = self._header(following)
             if header is not None and self._is_sure(following, header):
                 break

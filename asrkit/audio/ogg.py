@@ -15,6 +15,8 @@ from asrkit.errors import AudioError
 
 _PAGE_HEADER = struct.Struct("<4sBBqIIIB")
 _CONTINUES, _BEGINS = 1, 2  # flags of a page
+# Codecs by what their first packet begins with: libsndfile lacks Speex, and takes FLAC for damaged.
+_NOT_READ = {b"\x7fFLAC": "FLAC", b"Speex": "Speex", b"\x80theora": "video (Theora)"}
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -27,6 +29,10 @@ def ogg_source(stream: BinaryIO, name: str) -> Source:
     """
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         links = list(_find_links(data, name))
+        for link in links:
+            first_packet = data[link.start + _PAGE_HEADER.size + 1 : link.start + _PAGE_HEADER.size + 9]
+            if kind := next((kind for mark, kind in _NOT_READ.items() if first_packet.startswith(mark)), None):
+                raise AudioError(f"{name}: {kind} in Ogg, which is not read; convert it to WAV or FLAC")
     parts = []
     for link in links:
 

@@ -22,8 +22,23 @@ from typing import IO, BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from asrkit.audio.au import checked_au
-from asrkit.audio.chunks import checked_chunks
-from asrkit.audio.file_formats import AIFF, AU, CAF, FLAC, HEAD_BYTES, MPEG, OGG, SPHERE, SVX, VOC, W64, WAV, identify
+from asrkit.audio.chunks import checked_chunks, mpeg_place
+from asrkit.audio.file_formats import (
+    AIFF,
+    AU,
+    CAF,
+    FLAC,
+    HEAD_BYTES,
+    MPEG,
+    OGG,
+    SPHERE,
+    SVX,
+    VOC,
+    W64,
+    WAV,
+    identify,
+    not_read,
+)
 from asrkit.audio.flac import check_flac
 from asrkit.audio.mp3 import mp3_source
 from asrkit.audio.ogg import ogg_source
@@ -115,19 +130,16 @@ def open_audio(source: str | Path | BinaryIO, *, channel: Channel = "error") -> 
 @contextlib.contextmanager
 def spooled(source: IO[bytes], name: str) -> Iterator[BinaryIO]:
     """A temporary file with all that comes from a stream. Raises AudioError when there is no room for it."""
-    try:
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise _no_room(name, error) from None
-    with copy:
+    with contextlib.ExitStack() as opened:
         try:
-            # Through a buffer: a write to the bare file may end early, and say so only in its result.
-            shutil.copyfileobj(source, copy, 2**20)
-            copy.flush()
+            copy = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+            # Through a buffer: a write to the bare file may end early, and says so only in its result.
+            with open(copy.fileno(), "wb", closefd=False) as sink:
+                shutil.copyfileobj(source, sink, 2**20)
         except OSError as error:
             raise _no_room(name, error) from None
         copy.seek(0)
-        yield copy
+        yield opened.enter_context(open(copy.fileno(), "rb", closefd=False))
 
 
 def _no_room(name: str, error: OSError) -> AudioError:
@@ -264,13 +276,15 @@ def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Sou
         return
     kind = identify(head) or (MPEG if begin else None)
     if kind is not None and not kind.is_read:
-        raise AudioError(f"{name}: {kind.name}, which is not read; convert it to WAV or FLAC, for example with ffmpeg")
+        raise AudioError(not_read(name, kind))
     if begin and kind not in (MPEG, FLAC):
         raise AudioError(f"{name}: an ID3 tag before the audio; take it away")
     if kind is SPHERE:
         yield _checked(sphere_source(stream, name, size), name)
     elif kind is MPEG:
         yield _checked(mp3_source(stream, name), name)
+    elif kind is WAV and (place := mpeg_place(stream, name, size)):
+        yield _checked(mp3_source(stream, name, place), name)
     elif kind is OGG:
         yield _checked(ogg_source(stream, name), name)
     else:

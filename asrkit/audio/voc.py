@@ -14,6 +14,10 @@ _END, _SOUND, _MORE_SOUND, _EXTENDED, _NEW_SOUND = 0, 1, 2, 8, 9
 _CODINGS = {0: (1, 8), 4: (1, 16), 6: (6, 8), 7: (7, 8)}
 
 
+# sox counts so many bytes of such a block's own header too few.
+_SOX_BYTES = 8
+
+
 def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
     """The file's samples behind a WAV header.
 
@@ -56,6 +60,9 @@ def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
             described = found
             samples.append(range(begin, max(begin, end)))
         position = end
+        if kind == _NEW_SOUND and not _is_block(stream, end, size) and _is_block(stream, end + _SOX_BYTES, size):
+            position = end + _SOX_BYTES
+            samples[-1] = range(begin, position)
     if described is None:
         raise AudioError(f"{name}: a VOC file without samples ({size} bytes in all)")
     sample_rate, num_channels, number = described
@@ -68,3 +75,12 @@ def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
     num_bytes = sum(map(len, samples))
     header = b"RIFF" + struct.pack("<I", 36 + num_bytes) + b"WAVEfmt " + struct.pack("<I", 16) + fmt
     return Pieces(stream, [header + b"data" + struct.pack("<I", num_bytes), *samples])
+
+
+def _is_block(stream: BinaryIO, position: int, size: int) -> bool:
+    """Whether a block begins at `position`, or the file ends there."""
+    stream.seek(position)
+    head = stream.read(4)
+    if not head or head[0] == _END:
+        return position <= size
+    return len(head) == 4 and head[0] <= _NEW_SOUND and position + 4 + int.from_bytes(head[1:], "little") <= size

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from asrkit.audio import AudioStream, open_audio
+from asrkit.audio.file_formats import HEAD_BYTES, identify
+from asrkit.audio.inputs import RAW_HEAD_BYTES, file_format
 from asrkit.cli.options import add_channel, add_model, finite_float, positive_int
 from asrkit.errors import AudioError, ConfigError
 
@@ -91,23 +93,36 @@ def paced(chunks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
 
 
 def raw_samples(source: BinaryIO, size: int) -> Iterator[np.ndarray]:
-    """16-bit little-endian samples as they come, `size` at most at a time. Raises AudioError for WAV."""
+    """16-bit little-endian samples as they come, `size` at most at a time. Raises AudioError for an audio file."""
     held, is_first = b"", True
     while data := source.read1(2 * size):
         held += data
-        if is_first and len(held) < 4:
+        if is_first and len(held) < _bytes_to_tell(held):
             continue
-        if is_first and held[:4] in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"NIST"):
-            raise AudioError(
-                f"standard input: a file with a header ({held[:4].decode()}); expected raw samples, 16-bit, "
-                "little-endian, one channel; give the file's name instead, or use asrkit transcribe -"
-            )
+        if is_first:
+            _refuse_file(held)
         is_first = False
         end = len(held) // 2 * 2
         yield np.frombuffer(held[:end], "<i2")
         held = held[end:]
     if is_first and len(held) >= 2:
+        _refuse_file(held)
         yield np.frombuffer(held[: len(held) // 2 * 2], "<i2")
+
+
+def _bytes_to_tell(head: bytes) -> int:
+    """How many bytes tell whether a file begins so; two frames' where the first bytes may be a frame's mark."""
+    kind = identify(head)
+    return HEAD_BYTES if kind is None or kind.is_certain else RAW_HEAD_BYTES
+
+
+def _refuse_file(head: bytes) -> None:
+    kind = file_format(head)
+    if kind is not None:
+        raise AudioError(
+            f"standard input: a file with a header ({kind.name}); expected raw samples, 16-bit, little-endian, one "
+            "channel; give the file's name instead, or use asrkit transcribe -"
+        )
 
 
 def microphone(rate: int, size: int) -> Iterator[np.ndarray]:

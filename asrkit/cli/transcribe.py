@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from asrkit.audio import AUDIO_ENDINGS, open_audio
+from asrkit.audio import open_audio
+from asrkit.audio.inputs import STANDARD_INPUT, Input, find_inputs
 from asrkit.cli.options import add_channel, add_model, add_nj, positive_int
 from asrkit.cli.results import ResultWriter, add_results
-from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
+from asrkit.errors import AsrkitError, ConfigError, raise_if_any
 from asrkit.formats.results import FORMATS, Result
 from asrkit.lang.ipa import ipa_table
 from asrkit.parallel import make_thread_executor, track
 from asrkit.types import Hypothesis
-
-_STANDARD_INPUT = "-"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_nj(parser)
 
 
-@dataclass(frozen=True)
-class Input:
-    """A recording: its `name` as the user knows it, and the `key` that names its result. A `fault` rules it out."""
-
-    name: str
-    key: str
-    fault: str | None = None
-
-
 def run(args: argparse.Namespace) -> int:
     if args.nbest and not FORMATS[args.format].has_alternatives:
         raise ConfigError(f"--nbest: {args.format} has no place for several results; choose --format text or json")
@@ -80,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     ipa = ipa_table(set(phones) - quiet) if args.ipa else {}
 
     def transcribe(each: Input) -> Result | AsrkitError:
-        source = sys.stdin.buffer if each.name == _STANDARD_INPUT else each.name
+        source = sys.stdin.buffer if each.name == STANDARD_INPUT else each.name
         try:
             raise_if_any([] if each.fault is None else [each.fault])
             with open_audio(source, channel=args.channel) as audio:
@@ -108,52 +97,6 @@ def run(args: argparse.Namespace) -> int:
     if num_failed:
         print(f"asrkit transcribe: {num_failed} of {len(inputs)} files failed", file=sys.stderr)
     return 1 if num_failed else 0
-
-
-def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list[Input]:
-    """The recordings that the arguments, and then the lines of `list_file`, name, in their order.
-
-    Those of a directory are sorted; their keys are their paths within it. Directories without audio and patterns
-    without a match are faults. Raises DataError for a list that cannot be read, ConfigError when nothing is named.
-    """
-    found: list[Input] = []
-    for argument in (*arguments, *_lines(list_file)):
-        if argument == _STANDARD_INPUT:
-            is_second = any(each.name == _STANDARD_INPUT for each in found)
-            found.append(Input(argument, "stdin", "-: standard input can be read only once" if is_second else None))
-        elif glob.has_magic(argument) and not os.path.lexists(argument):
-            matches = sorted(glob.glob(argument, recursive=True))
-            found += [each for match in matches for each in _of_path(match)]
-            found += [] if matches else [Input(argument, "", f"{argument}: no file matches")]
-        else:
-            found += _of_path(argument)
-    if not found:
-        raise ConfigError("no audio; name files or directories, or give - for standard input")
-    return found
-
-
-def _lines(list_file: Path | None) -> list[str]:
-    if list_file is None:
-        return []
-    try:
-        return [line for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{location(list_file)}cannot be read ({getattr(error, 'strerror', None) or error})") from None
-
-
-def _of_path(path: str) -> list[Input]:
-    """A file, or all audio files of a directory."""
-    if not os.path.isdir(path):
-        return [Input(path, Path(path).stem)]
-    found = []
-    for parent, directories, names in os.walk(path):
-        directories.sort()
-        found += [Path(parent, name) for name in sorted(names) if Path(name).suffix.lower() in AUDIO_ENDINGS]
-    if not found:
-        endings = " ".join(sorted(AUDIO_ENDINGS))
-        return [Input(path, "", f"{location(path)}a directory without audio; expected files that end in {endings}")]
-    print(f"{path}: {len(found)} audio file{'s' * (len(found) != 1)}", file=sys.stderr, flush=True)
-    return [Input(str(file), file.relative_to(path).with_suffix("").as_posix()) for file in found]
 
 
 def _in_order(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asrkit.audio import AUDIO_ENDINGS, END_TOLERANCE, UNREADABLE_AUDIO_ENDINGS, AudioInfo, audio_info
+from asrkit.audio.inputs import visible_files
 from asrkit.corpora.common import SET_NAMES, Corpus
 from asrkit.corpora.label_files import LABEL_ENDINGS, LABEL_READERS, LabelReader, LabelSource, label_kind
 from asrkit.corpora.speaker_split import hold_out, is_list
@@ -275,28 +276,17 @@ def _match(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Row]:
 def _find_files(corpus_dir: Path, exclude: str | Path | None, findings: Findings) -> _Files:
     """Audio and label files anywhere below the corpus, and tables in it itself. Hidden files are left out."""
     files = _Files([], [], [])
-    seen = set() if exclude is None else {os.path.realpath(exclude)}  # links may lead round in circles
-    for directory, subdirectories, names in os.walk(corpus_dir, followlinks=True):
-        kept = []
-        for name in sorted(subdirectories):
-            real = os.path.realpath(os.path.join(directory, name))
-            if not name.startswith(".") and real not in seen:
-                seen.add(real)
-                kept.append(name)
-        subdirectories[:] = kept
-        for name in sorted(names):
-            path, ending = Path(directory, name), os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
-            printable = os.fsencode(path).decode("utf-8", "replace").replace("\n", "\\n")
-            if ending in _AUDIO and printable != str(path):
-                findings.error("a file name that is not UTF-8 or holds a line end; rename it", printable)
-            elif ending in _AUDIO:
-                files.audio.append(path)
-            elif ending in LABEL_ENDINGS:
-                files.labels.append(path)
-            elif ending in _TABLES and path.parent == corpus_dir:
-                files.tables.append(path)
+    for path in visible_files(corpus_dir, exclude):
+        ending = path.suffix.lower()
+        printable = os.fsencode(path).decode("utf-8", "replace").replace("\n", "\\n")
+        if ending in _AUDIO and printable != str(path):
+            findings.error("a file name that is not UTF-8 or holds a line end; rename it", printable)
+        elif ending in _AUDIO:
+            files.audio.append(path)
+        elif ending in LABEL_ENDINGS:
+            files.labels.append(path)
+        elif ending in _TABLES and path.parent == corpus_dir:
+            files.tables.append(path)
     return _Files(sorted(files.audio), sorted(files.labels), files.tables)
 
 

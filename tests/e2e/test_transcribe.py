@@ -19,8 +19,8 @@ import soundfile
 import soxr
 
 from asrkit.audio import read_audio
+from asrkit.audio.inputs import find_inputs
 from asrkit.cli.main import main
-from asrkit.cli.transcribe import find_inputs
 from asrkit.decoding.config import DecodingConfig
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.recognizer import load_recognizer
