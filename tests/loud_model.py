@@ -24,7 +24,14 @@ def loud_model() -> bytes:
     config = ExperimentConfig(
         features=FeatureConfig(cmvn="none", delta_order=0, use_energy=True, energy_floor=1.0),
         model=ModelConfig(
-            bidirectional=False, num_layers=1, hidden_size=1, cell="elman", layer_norm=False, stack=1, skip=1
+            bidirectional=False,
+            num_layers=1,
+            hidden_size=1,
+            cell="elman",
+            layer_norm=False,
+            self_conditioning=False,
+            stack=1,
+            skip=1,
         ),
         decoding=DecodingConfig(beam=4, lm_weight=0.0, insertion_bonus=0.0),
     )

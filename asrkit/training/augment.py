@@ -67,7 +67,7 @@ class Augmenter:
         if feats.made_with is None:
             raise DataError(
                 f"{feats.data_dir / 'feats.json'}: not found; training.augment computes features anew and has to know "
-                "how these were made: make them with asrkit extract, or leave speeds, vtlp and noise_prob out"
+                "how these were made: make them with asrkit extract, or set speeds to [], vtlp and noise_prob to 0"
             )
         root = feats.made_with.get("audio_root")
         access = AudioAccess(root and Path(root), channel=feats.made_with.get("channel", "error"))

@@ -64,7 +64,15 @@ def our_run(number: int, num_threads: int, directory: Path) -> Callable[[], obje
     keep_freed_memory()
     data = make_set(number)
     model = AcousticModel(
-        ModelConfig(num_layers=LAYERS, hidden_size=HIDDEN, dropout=0.0, layer_norm=False, stack=1, skip=1),
+        ModelConfig(
+            num_layers=LAYERS,
+            hidden_size=HIDDEN,
+            dropout=0.0,
+            layer_norm=False,
+            stack=1,
+            skip=1,
+            self_conditioning=False,
+        ),
         FEAT_DIM,
         NUM_TOKENS,
     )

@@ -15,8 +15,9 @@ from asrkit.types import PhoneTime, Utterance
 TONES_HZ = {"a": 400, "ʃ": 1000, "#": 2500}
 CONFIG = """\
 features: {cmvn: speaker}
-model: {bidirectional: true, num_layers: 1, hidden_size: 24, dropout: 0.1}
-training: {num_epochs: 14, batch_size: 4, max_lr: 0.02, input_noise: 0.2}
+model: {bidirectional: true, num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}
+training: {num_epochs: 14, batch_size: 4, max_lr: 0.02, input_noise: 0.2,
+  warmup: 0.12, weight_decay: 0.01, augment: {speeds: [], vtlp: 0, time_masks: 0}}
 decoding: {beam: 8, lm_weight: 0.3, insertion_bonus: 0.0}
 """
 

@@ -132,7 +132,7 @@ def test_frames_need_phone_times(tones, tmp_path):
     data, config = tmp_path / "dev", tmp_path / "config.yaml"
     config.write_text(
         "features: {cmvn: speaker}\nmodel: {num_layers: 1, hidden_size: 8, head: both}\n"
-        "training: {num_epochs: 2, pretrain_epochs: 1, max_lr: 0.02}\n"
+        "training: {num_epochs: 2, pretrain_epochs: 1, max_lr: 0.02, augment: {speeds: [], vtlp: 0, time_masks: 0}}\n"
     )
     shutil.copytree(tones / "data/dev", data)
     swap = {tones / "config.yaml": config, tones / "data/dev": data}

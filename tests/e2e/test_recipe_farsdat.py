@@ -10,9 +10,12 @@ from tests.farsdat_tree import Style, make_tree
 
 ROOT = Path(__file__).parents[2]
 FEATURES = "features: {frame_length_ms: 16, frame_shift_ms: 8}\n"
-SMALL = "model: {num_layers: 1, hidden_size: 24, dropout: 0.1}\n"
+SMALL = "model: {num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}\n"
 OPTIONS = ("--corpus", "corpus", "--split", "textbook-80-20")
-TRAINING = "training: {num_epochs: %d, batch_size: 4, max_lr: 0.02, input_noise: 0.2}\n"
+TRAINING = (
+    "training: {num_epochs: %d, batch_size: 4, max_lr: 0.02, input_noise: 0.2, warmup: 0.12, weight_decay: 0.01,\n"
+    "  augment: {speeds: [], vtlp: 0, time_masks: 0}}\n"
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ RATE = 16000
 # a tone letter, right-to-left script and a character outside the basic plane.
 SYMBOLS = ["'", "#", ",", "]", "<", "\\", '"', "a\u0303", "\u0303", "t͡s", "˥", "ش", "$x|", "***", "𝼆"]
 CONFIG = """\
-model: {num_layers: 1, hidden_size: 40, dropout: 0.0}
-training: {num_epochs: 14, batch_size: 4, max_lr: 0.02, input_noise: 0.1}
+model: {num_layers: 1, hidden_size: 40, dropout: 0.0, self_conditioning: false, stack: 3, skip: 3}
+training: {num_epochs: 14, batch_size: 4, max_lr: 0.02, input_noise: 0.1,
+  warmup: 0.12, weight_decay: 0.01, augment: {speeds: [], vtlp: 0, time_masks: 0}}
 """
 
 

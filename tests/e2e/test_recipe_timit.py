@@ -15,8 +15,9 @@ from tests.timit_tree import LAYOUTS, NLTK, files_of, make_tree
 ROOT = Path(__file__).parents[2]
 
 CONFIG = """\
-model: {num_layers: 1, hidden_size: 24, dropout: 0.1}
-training: {num_epochs: 8, batch_size: 4, max_lr: 0.02, input_noise: 0.2}
+model: {num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}
+training: {num_epochs: 8, batch_size: 4, max_lr: 0.02, input_noise: 0.2,
+  warmup: 0.12, weight_decay: 0.01, augment: {speeds: [], vtlp: 0, time_masks: 0}}
 """
 PER_LINE = re.compile(r"^%PER \d+\.\d\d \[ \d+ / \d+, \d+ ins, \d+ del, \d+ sub \]$", re.MULTILINE)
 

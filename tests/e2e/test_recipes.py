@@ -16,8 +16,9 @@ from asrkit.training.config import TrainingConfig
 ROOT = Path(__file__).parents[2]
 TONES_HZ = {"AA": 400, "IY": 1000, "S": 2500}
 CONFIG = """\
-model: {num_layers: 1, hidden_size: 24, dropout: 0.1}
-training: {num_epochs: 8, batch_size: 4, max_lr: 0.02, input_noise: 0.2}
+model: {num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}
+training: {num_epochs: 8, batch_size: 4, max_lr: 0.02, input_noise: 0.2,
+  warmup: 0.12, weight_decay: 0.01, augment: {speeds: [], vtlp: 0, time_masks: 0}}
 """
 
 

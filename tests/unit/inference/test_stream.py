@@ -28,7 +28,9 @@ from tests.loud_model import loud_model, loud_speech
 RATE = 16000
 PHONES = ["sil", "a", "e", "o", "s"]
 FORMANTS = {"a": (750, 1200), "e": (450, 2100), "o": (450, 800)}
-UNIDIRECTIONAL = ModelConfig(bidirectional=False, num_layers=2, hidden_size=24)
+UNIDIRECTIONAL = ModelConfig(
+    bidirectional=False, num_layers=2, hidden_size=24, stack=3, skip=3, self_conditioning=False
+)
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:

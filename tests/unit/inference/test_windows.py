@@ -48,7 +48,7 @@ class ShortSighted:
 
     def __init__(self, head: str = "both", cmvn: str = "utterance", **shape: int) -> None:
         self.features = FeatureConfig(cmvn=cmvn)
-        self.config = ModelConfig(head=head, bidirectional=True, **shape)
+        self.config = ModelConfig(head=head, bidirectional=True, **{"stack": 3, "skip": 3, **shape})
         self.decoding, self.tokens, self.lm, self.calibration = DecodingConfig(), TOKENS, None, None
         self.global_cmvn = accumulate(FeatureExtractor(self.features)(Waveform(sounds(2, 9), RATE)))
         rng = np.random.default_rng(1)

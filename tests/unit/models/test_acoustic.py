@@ -55,7 +55,8 @@ def pad(feats, extra=0, value=0.0):
 
 def make_model(bidirectional=True, **settings):
     torch.manual_seed(3)
-    config = ModelConfig(bidirectional=bidirectional, num_layers=2, hidden_size=6, **settings)
+    sizes = {"num_layers": 2, "hidden_size": 6, "stack": 3, "skip": 3, "self_conditioning": False}
+    config = ModelConfig(bidirectional=bidirectional, **{**sizes, **settings})
     return AcousticModel(config, feat_dim=6, num_tokens=4, feat_channels=3).eval()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asrkit.config.experiment_config import ExperimentConfig
-from asrkit.config.yaml_config import load_config
+from asrkit.config.yaml_config import load_config, parse_config
 from asrkit.experiment import make_model
 from asrkit.lang.tokens import TokenTable
 from asrkit.training.optim import clip_gradients, make_optimizer
@@ -61,6 +61,11 @@ def test_a_preset_learns_a_small_batch(path):
         assert not torch.equal(values, weights[name]), f"{name} did not move"
     model.eval()
     assert (losses(model, feats, lens, tokens, labels) < before).all()
+
+
+def test_what_is_left_out_gives_the_recommended_system():
+    assert load_config(ROOT / "conf/blstm_ctc.yaml", ExperimentConfig) == ExperimentConfig()
+    assert parse_config("model: {head: frames}", ExperimentConfig, "c.yaml").model.self_conditioning is False
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,12 @@ from asrkit.training.dataset import TrainingSet, split_infeasible
 from asrkit.types import PhoneTime, Utterance, Waveform
 
 TOKENS = TokenTable(["a", "b", "c"])
+NOTHING = AugmentConfig(speeds=(), vtlp=0.0, time_masks=0)
 UTTS = {f"spk{spk}-{n}": f"spk{spk}" for spk in (1, 2) for n in range(3)}
-ALL = AugmentConfig(
-    speeds=(0.9, 1.0, 1.1), vtlp=0.1, noise_prob=0.5, time_masks=2, time_mask_frames=5, coefficient_masks=1
+ALL = replace(
+    NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1, noise_prob=0.5, time_masks=2, time_mask_frames=5, coefficient_masks=1
 )
-INAUDIBLE = AugmentConfig(noise_prob=1.0, noise_snr_db=(200.0, 200.0))
+INAUDIBLE = replace(NOTHING, noise_prob=1.0, noise_snr_db=(200.0, 200.0))
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
@@ -84,9 +85,9 @@ def test_the_generator_decides_everything(data_dir: Path) -> None:
 
 def test_nothing_drawn_is_nothing_done(data_dir: Path) -> None:
     plain = TrainingSet.open(data_dir, FeatureConfig(), None, TOKENS).load(list(UTTS)).feats
-    for augment in (AugmentConfig(), AugmentConfig(speeds=(1.0,)), AugmentConfig(vtlp=0.0, noise_prob=0.0)):
+    for augment in (NOTHING, replace(NOTHING, speeds=(1.0,)), replace(NOTHING, vtlp=0.0, noise_prob=0.0)):
         assert open_set(data_dir, augment).load(list(UTTS), np.random.default_rng(1)).feats.equal(plain)
-    assert open_set(data_dir, AugmentConfig()).augmenter is None
+    assert open_set(data_dir, NOTHING).augmenter is None
     # Features of the audio, with noise that is too weak to change a sample, are the stored ones.
     data = open_set(data_dir, INAUDIBLE)
     assert (data.load(list(UTTS), np.random.default_rng(1)).feats - plain).abs().max() < 1e-3
@@ -111,7 +112,7 @@ class Draws:
 @pytest.mark.parametrize(("speed", "warp"), [(0.9, 1.0), (1.0, 0.9), (1.0, 1.1), (1.1, 0.925)])
 def test_features_and_statistics_by_brute_force(data_dir: Path, cmvn: str, speed: float, warp: float) -> None:
     config = FeatureConfig(cmvn=cmvn)
-    made = augmenter(data_dir, AugmentConfig(speeds=(0.9, 1.0, 1.1), vtlp=0.1), cmvn=cmvn)
+    made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1), cmvn=cmvn)
     draws = Draws([0.9, 1.0, 1.1].index(speed), round((warp - 0.9) / 0.025))
     feats, found = made("spk2-1", draws)
     assert found == speed
@@ -132,7 +133,7 @@ def test_of_a_speaker_with_much_speech_the_longest_are_measured(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asrkit.training.augment._STATS_FRAMES", 150)
-    feats, _ = augmenter(data_dir, AugmentConfig(vtlp=0.1))("spk1-0", Draws(0, 0))
+    feats, _ = augmenter(data_dir, replace(NOTHING, vtlp=0.1))("spk1-0", Draws(0, 0))
     extract = FeatureExtractor(FeatureConfig(), 0.9)
     static = {utt_id: extract(audio_of(data_dir, utt_id)) for utt_id in ("spk1-0", "spk1-1", "spk1-2")}
     longest = accumulate(static["spk1-2"]) + accumulate(static["spk1-1"])  # 78 frames and 68, then 58
@@ -140,7 +141,7 @@ def test_of_a_speaker_with_much_speech_the_longest_are_measured(
         same = np.allclose(feats, full_features(static["spk1-0"], expected, FeatureConfig()), atol=1e-4)
         assert same == (utt_id == "all")
     monkeypatch.setattr("asrkit.training.augment._STATS_FRAMES", 140)
-    feats, _ = augmenter(data_dir, AugmentConfig(vtlp=0.1))("spk1-0", Draws(0, 0))
+    feats, _ = augmenter(data_dir, replace(NOTHING, vtlp=0.1))("spk1-0", Draws(0, 0))
     np.testing.assert_allclose(feats, full_features(static["spk1-0"], longest, FeatureConfig()), atol=1e-4)
 
 
@@ -156,7 +157,7 @@ def test_speed_changes_tempo_and_pitch(speed: float) -> None:
 
 def test_frame_labels_go_with_the_speed(data_dir: Path) -> None:
     for speed in (0.8, 1.25):
-        batch = open_set(data_dir, AugmentConfig(speeds=(speed,))).load(["spk1-0"], np.random.default_rng(1))
+        batch = open_set(data_dir, replace(NOTHING, speeds=(speed,))).load(["spk1-0"], np.random.default_rng(1))
         centres = (0.0125 + 0.01 * np.arange(int(batch.feat_lens[0]))) * speed
         expected = np.where(centres < 0.2, 1, np.where(centres < 0.4, 2, np.where(centres < 0.6, 3, -1)))
         assert abs(len(expected) - 58 / speed) < 3
@@ -164,7 +165,7 @@ def test_frame_labels_go_with_the_speed(data_dir: Path) -> None:
 
 
 def test_all_that_is_offered_is_drawn(data_dir: Path) -> None:
-    made = augmenter(data_dir, AugmentConfig(speeds=(0.9, 1.0, 1.1), vtlp=0.1))
+    made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1))
     rng = np.random.default_rng(1)
     drawn = [made("spk1-0", rng) for _ in range(300)]
     assert {speed for _, speed in drawn} == {0.9, 1.0, 1.1}
@@ -180,7 +181,7 @@ class Frames:
 
 @pytest.mark.parametrize("vtlp", [0.0, 0.1])
 def test_utterances_that_would_become_too_short_keep_their_speed(data_dir: Path, vtlp: float) -> None:
-    data = open_set(data_dir, AugmentConfig(speeds=(2.0,), vtlp=vtlp), cmvn="speaker")
+    data = open_set(data_dir, replace(NOTHING, speeds=(2.0,), vtlp=vtlp), cmvn="speaker")
     rng = np.random.default_rng(1)
     assert data.load(["spk1-0"], rng).feat_lens.item() == 28
     longer = {utt_id: [1, 2] * 25 for utt_id in UTTS}  # 50 steps
@@ -223,7 +224,7 @@ def test_noise_comes_as_often_as_asked(data_dir: Path, monkeypatch: pytest.Monke
         return add_noise(samples, noise, snr_db)
 
     monkeypatch.setattr("asrkit.training.augment.add_noise", note)
-    made = augmenter(data_dir, AugmentConfig(noise_prob=0.3, noise_snr_db=(5.0, 15.0)))
+    made = augmenter(data_dir, replace(NOTHING, noise_prob=0.3, noise_snr_db=(5.0, 15.0)))
     plain = made._feats["spk1-1"]
     rng = np.random.default_rng(1)
     changed = sum(not np.array_equal(made("spk1-1", rng)[0], plain) for _ in range(300))
@@ -234,7 +235,7 @@ def test_noise_comes_as_often_as_asked(data_dir: Path, monkeypatch: pytest.Monke
 
 
 def test_babble_is_other_speech(data_dir: Path) -> None:
-    made = augmenter(data_dir, AugmentConfig(noise_prob=1.0))
+    made = augmenter(data_dir, replace(NOTHING, noise_prob=1.0))
     waveform, kinds = audio_of(data_dir, "spk1-0"), {}
     for seed in range(30):
         kind = int(np.random.default_rng(seed).integers(3))
@@ -270,7 +271,7 @@ def test_time_masks(data_dir: Path, settings: dict) -> None:
     lengths = []
     for seed in range(60):
         mask, plain = masked(
-            data_dir, AugmentConfig(time_masks=2, time_mask_frames=8, time_mask_share=0.1), seed, **settings
+            data_dir, replace(NOTHING, time_masks=2, time_mask_frames=8, time_mask_share=0.1), seed, **settings
         )
         frames = mask.any(axis=1)
         assert (mask == frames[:, None]).all()
@@ -283,7 +284,7 @@ def test_time_masks(data_dir: Path, settings: dict) -> None:
 
 def test_time_masks_without_a_cap(data_dir: Path) -> None:
     lengths = [
-        int(masked(data_dir, AugmentConfig(time_masks=1, time_mask_share=1.0), seed)[0].any(axis=1).sum())
+        int(masked(data_dir, replace(NOTHING, time_masks=1, time_mask_share=1.0), seed)[0].any(axis=1).sum())
         for seed in range(80)
     ]
     assert set(lengths) >= {0, 20}
@@ -295,7 +296,7 @@ def test_time_masks_without_a_cap(data_dir: Path) -> None:
 def test_coefficient_masks_take_the_deltas_along(data_dir: Path, settings: dict) -> None:
     groups = set()
     for seed in range(80):
-        mask, _ = masked(data_dir, AugmentConfig(coefficient_masks=1, coefficient_mask_size=4), seed, **settings)
+        mask, _ = masked(data_dir, replace(NOTHING, coefficient_masks=1, coefficient_mask_size=4), seed, **settings)
         hit = mask.mean(axis=0) > 0.9  # a value may be equal to the fill by chance
         parts = hit.reshape(-1, 13)
         assert (parts == parts[0]).all()
@@ -327,8 +328,8 @@ def test_views_of_an_utterance_differ_in_their_masks_alone(data_dir: Path) -> No
 
 
 def test_masks_larger_than_what_there_is(data_dir: Path) -> None:
-    augment = AugmentConfig(
-        time_masks=5, time_mask_frames=1000, time_mask_share=1.0, coefficient_masks=3, coefficient_mask_size=99
+    augment = replace(
+        NOTHING, time_masks=5, time_mask_frames=1000, time_mask_share=1.0, coefficient_masks=3, coefficient_mask_size=99
     )
     for seed in range(20):
         masked(data_dir, augment, seed)
@@ -338,9 +339,9 @@ def test_masks_need_no_audio_and_no_settings(data_dir: Path, tmp_path: Path) -> 
     for path in data_dir.iterdir():
         if path.is_file() and path.name not in ("wav.scp", "feats.json"):
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    batch = open_set(tmp_path, AugmentConfig(time_masks=1)).load(["spk1-0"], np.random.default_rng(3))
+    batch = open_set(tmp_path, replace(NOTHING, time_masks=1)).load(["spk1-0"], np.random.default_rng(3))
     assert batch.feats.shape == (1, 58, 39)
-    for augment in (AugmentConfig(vtlp=0.1), AugmentConfig(speeds=(0.9,)), AugmentConfig(noise_prob=0.1)):
+    for augment in (replace(NOTHING, vtlp=0.1), replace(NOTHING, speeds=(0.9,)), replace(NOTHING, noise_prob=0.1)):
         with pytest.raises(DataError, match=r"feats\.json: not found; training\.augment computes features anew"):
             open_set(tmp_path, augment)
 
@@ -352,7 +353,7 @@ def test_audio_that_is_gone_is_told_before_training(data_dir: Path, tmp_path: Pa
     lines = (data_dir / "wav.scp").read_text().split("\n")
     (tmp_path / "wav.scp").write_text("\n".join([lines[0] + ".gone", lines[1].split()[0] + " cat x |", *lines[2:]]))
     with pytest.raises(DataError, match=r"spk1-0: .*\.gone: no such file\n.*spk1-1 is a pipe"):
-        open_set(tmp_path, AugmentConfig(vtlp=0.1))
+        open_set(tmp_path, replace(NOTHING, vtlp=0.1))
 
 
 def test_the_channel_and_root_of_the_extraction_are_kept(tmp_path: Path) -> None:
@@ -376,4 +377,4 @@ def test_a_band_that_cannot_be_warped(data_dir: Path, tmp_path: Path) -> None:
     config = FeatureConfig(low_hz=3000.0, high_hz=4200.0, num_mel_bins=13)
     extract_data_dir(tmp_path, config, num_jobs=1)
     with pytest.raises(ConfigError, match="a band of 3000 to 4200 Hz is too narrow"):
-        TrainingSet.open(tmp_path, config, None, TOKENS, AugmentConfig(vtlp=0.2))
+        TrainingSet.open(tmp_path, config, None, TOKENS, replace(NOTHING, vtlp=0.2))

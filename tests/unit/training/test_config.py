@@ -15,7 +15,7 @@ from asrkit.errors import ConfigError
         ("training: {ema_decay: 0.9}", "select ema and ema_decay go together"),
         ("training: {select: average}", "select average needs keep_best above 1"),
         ("training: {pretrain_epochs: 1}", "pretrain_epochs is for model.head both"),
-        ("{model: {head: both}, training: {pretrain_epochs: 17}}", "pretrain_epochs must be below num_epochs"),
+        ("{model: {head: both}, training: {pretrain_epochs: 43}}", "pretrain_epochs must be below num_epochs"),
         ("{model: {head: frames}, training: {num_views: 2}}", "num_views 2 is for heads ctc and both"),
         ("training: {num_views: 3}", "num_views must be 1 or 2, found 3"),
         ("training: {frame_weight: 1}", "frame_weight must be in"),

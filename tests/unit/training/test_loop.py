@@ -17,7 +17,7 @@ from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
 from asrkit.training.loop import evaluate, train
 
 TOKENS = TokenTable(["a", "b", "c"])
-CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, input_noise=0.1)
+CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
 
 
 def make_data(num_utts, seed):
@@ -38,7 +38,7 @@ def make_data(num_utts, seed):
 
 def make_model(seed=1, head="ctc"):
     torch.manual_seed(seed)
-    config = ModelConfig(num_layers=1, hidden_size=16, dropout=0.1, head=head)
+    config = ModelConfig(num_layers=1, hidden_size=16, dropout=0.1, stack=3, skip=3, self_conditioning=False, head=head)
     return AcousticModel(config, feat_dim=4, num_tokens=len(TOKENS))
 
 
@@ -65,7 +65,7 @@ def pers_are(monkeypatch, pers):
 
 
 def test_it_learns_an_easy_task(tmp_path):
-    config = TrainingConfig(num_epochs=12, batch_size=4, max_lr=0.02, input_noise=0.1)
+    config = TrainingConfig(num_epochs=12, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
     model, dev_set = make_model(), make_data(16, 2)
     result = train(model, config, make_data(48, 1), dev_set, TOKENS, tmp_path, "run")
     assert result.history[0].dev_per > 50
@@ -74,7 +74,7 @@ def test_it_learns_an_easy_task(tmp_path):
 
 
 def test_it_learns_from_frames_alone(tmp_path):
-    config = TrainingConfig(num_epochs=8, batch_size=4, max_lr=0.02, input_noise=0.1)
+    config = TrainingConfig(num_epochs=8, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
     model, dev_set = make_model(head="frames"), make_data(16, 2)
     first = evaluate(model, dev_set, TOKENS)[0]
     assert first == pytest.approx(np.log(3), abs=0.3)  # nats a labelled step
@@ -89,7 +89,9 @@ def test_it_learns_from_frames_alone(tmp_path):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_every_optimizer_and_schedule_lowers_the_loss(tmp_path, optimizer, schedule):
     rate = {"adamw": 0.02, "sgd": 0.3}[optimizer]
-    config = TrainingConfig(num_epochs=4, batch_size=4, max_lr=rate, optimizer=optimizer, schedule=schedule)
+    config = TrainingConfig(
+        num_epochs=4, batch_size=4, max_lr=rate, warmup=0.12, weight_decay=0.01, optimizer=optimizer, schedule=schedule
+    )
     data = make_data(24, 1)
     history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
     assert history[-1].train_loss < 0.75 * history[0].train_loss

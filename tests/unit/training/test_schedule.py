@@ -96,7 +96,7 @@ def test_rates_of_the_schedules_by_update():
     config = TrainingConfig(schedule="noam", max_lr=2.0, warmup=0.1)
     schedule = epoch_schedule(config, 50, [1.0], [50.0])
     assert [schedule(update) for update in (0, 4, 19)] == pytest.approx([0.4, 2.0, 1.0])
-    schedule = epoch_schedule(TrainingConfig(max_lr=2.0), 50, [], [])
+    schedule = epoch_schedule(TrainingConfig(max_lr=2.0, warmup=0.12), 50, [], [])
     assert schedule(5) == one_cycle(5, 50, 2.0, 0.12)
 
 
@@ -104,7 +104,7 @@ def test_rates_of_the_schedules_by_update():
     ("settings", "fault"),
     [
         ({"min_lr": 0.1}, "training.min_lr must be at most max_lr, found 0.1"),
-        ({"pretrain_epochs": 17}, "training.pretrain_epochs must be below num_epochs, found 17"),
+        ({"pretrain_epochs": 43}, "training.pretrain_epochs must be below num_epochs, found 43"),
         ({"select": "ema"}, "training.select ema and ema_decay go together"),
         ({"ema_decay": 0.9}, "training.select ema and ema_decay go together"),
         ({"select": "average"}, "training.select average needs keep_best above 1"),

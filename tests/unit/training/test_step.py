@@ -34,7 +34,7 @@ def make_batch(with_labels=True):
 
 def make_model(head, **settings):
     torch.manual_seed(1)
-    sizes = {"num_layers": 1, "hidden_size": 6, "stack": 2, "skip": 1}
+    sizes = {"num_layers": 1, "hidden_size": 6, "stack": 2, "skip": 1, "self_conditioning": False}
     config = ModelConfig(**{**sizes, **settings}, dropout=0.0, head=head)
     return AcousticModel(config, 4, 4)
 

@@ -1,0 +1,66 @@
+"""Ranges of settings, stated in their types: `max_lr: Positive = 4e-3`.
+
+A dataclass of settings calls `range_faults` when it is made. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number must be: `expected` says it, `holds` tells whether a number is so."""
+
+    expected: str
+    holds: Callable[[float], bool]
+
+
+def at_most(limit: float) -> Range:
+    return Range(f"must be at most {limit}", lambda value: value <= limit)
+
+
+def between(low: float, high: float) -> Range:
+    """Both ends included."""
+    return Range(f"must be from {low} to {high}", lambda value: low <= value <= high)
+
+
+_AT_LEAST_1 = Range("must be at least 1", lambda value: value >= 1)
+_NOT_NEGATIVE = Range("must not be negative", lambda value: value >= 0)
+_BELOW_1 = Range("must be in [0, 1)", lambda value: 0 <= value < 1)
+
+PositiveInt = Annotated[int, _AT_LEAST_1]
+NonNegativeInt = Annotated[int, _NOT_NEGATIVE]
+Positive = Annotated[float, Range("must be above 0", lambda value: value > 0)]
+NonNegative = Annotated[float, _NOT_NEGATIVE]
+BelowOne = Annotated[float, _BELOW_1]  # from 0 on
+InsideUnit = Annotated[float, Range("must be between 0 and 1", lambda value: 0 < value < 1)]
+Share = Annotated[float, between(0, 1)]
+
+
+def range_faults(config: Any, section: str) -> list[str]:
+    """One line for each number of a dataclass that is not in the range that its type states; None is always right."""
+    values = ((name, getattr(config, name), ranges) for name, ranges in _ranges_of_fields(type(config)).items())
+    return [
+        f"{section}.{name} {limit.expected}, found {value}"
+        for name, value, ranges in values
+        if value is not None
+        for limit in ranges
+        if not limit.holds(value)
+    ]
+
+
+@functools.cache
+def _ranges_of_fields(cls: type) -> dict[str, tuple[Range, ...]]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {name: tuple(_ranges(hint)) for name, hint in hints.items()}
+
+
+def _ranges(hint: Any) -> Iterator[Range]:
+    """The ranges in a type, also in `X | None`."""
+    for part in (hint, *typing.get_args(hint)):
+        yield from (extra for extra in getattr(part, "__metadata__", ()) if isinstance(extra, Range))
