@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from asrkit.audio import AudioAccess, read_audio
+from asrkit.audio import AudioAccess
 from asrkit.cli.options import add_audio_options, add_channel, add_model
 from asrkit.cli.results import ResultWriter, add_results
-from asrkit.errors import AsrkitError, ConfigError, DataError
-from asrkit.formats.data_dir import load_data_dir
+from asrkit.errors import ConfigError
 from asrkit.formats.results import Result
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.scp import split_fields
-from asrkit.types import Waveform
+
+if TYPE_CHECKING:
+    from asrkit.inference.alignment import AlignmentJob
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,62 +38,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
 
 
-@dataclass(frozen=True)
-class _Job:
-    name: str
-    key: str
-    phones: tuple[str, ...] | None  # None: there is no transcript
-    load: Callable[[], Waveform]
-
-
 def run(args: argparse.Namespace) -> int:
-    jobs = _jobs(args)
-    writer = ResultWriter(args.format, args.out, [job.name for job in jobs], [job.key for job in jobs])
-
+    from asrkit.inference.alignment import align_all
     from asrkit.inference.recognizer import load_recognizer  # takes some tenths of a second
 
+    jobs = _jobs(args)
+    writer = ResultWriter(args.format, args.out, [job.name for job in jobs], [job.key for job in jobs])
     recognizer = load_recognizer(args.model)
-    known = recognizer.tokens
-    if args.optional_silence is not None and args.optional_silence not in known:
-        raise ConfigError(
-            f"--optional-silence {args.optional_silence}: the model does not have it; it has {' '.join(known.phones)}"
-        )
     num_failed = 0
-    for job in jobs:
-        try:
-            if not job.phones:
-                raise DataError(f"{job.name}: no phones for it in {args.text or '--phones'}")
-            waveform = job.load()
-            hypothesis = recognizer.align(waveform, job.phones, job.name, optional_silence=args.optional_silence)
-        except AsrkitError as error:
+    for result in align_all(recognizer, jobs, str(args.text or "--phones"), args.optional_silence):
+        if isinstance(result, Result):
+            writer.write(result)
+        else:
             num_failed += 1
-            print(f"asrkit align: error: {error}", file=sys.stderr, flush=True)
-            continue
-        writer.write(Result(job.name, job.key, hypothesis, waveform.duration, waveform.sample_rate))
+            print(f"asrkit align: error: {result}", file=sys.stderr, flush=True)
     if num_failed:
         print(f"asrkit align: {num_failed} of {len(jobs)} recordings failed", file=sys.stderr)
     return 1 if num_failed else 0
 
 
-def _jobs(args: argparse.Namespace) -> list[_Job]:
+def _jobs(args: argparse.Namespace) -> list[AlignmentJob]:
+    from asrkit.inference.alignment import jobs_of_data_dir, jobs_of_files
+
     if args.data is not None:
         if args.files:
             raise ConfigError(f"{args.files[0]}: with --data the audio is that of the data directory; leave it out")
-        audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
-        data = load_data_dir(args.data, audio)
-        jobs = []
-        for utt in data.utterances():
-            load = partial(audio.load, utt.audio, start=utt.start, end=utt.end)
-            jobs.append(_Job(utt.utt_id, utt.utt_id, utt.phones, load))
-        return jobs
+        return jobs_of_data_dir(args.data, AudioAccess(args.audio_root, args.allow_pipes, args.channel))
     if not args.files:
         raise ConfigError("no audio files; give some, or a data directory with --data")
-    if args.text is None and len(args.files) > 1:
+    if args.text is not None:
+        return jobs_of_files(args.files, read_transcripts(args.text), args.channel)
+    if len(args.files) > 1:
         raise ConfigError(f"--phones is for one audio file, found {len(args.files)}; give --text with a line for each")
-    texts = None if args.text is None else read_transcripts(args.text)
-    jobs = []
-    for file in args.files:
-        key = Path(file).stem
-        phones = tuple(split_fields(args.phones)) if texts is None else texts.get(key)
-        jobs.append(_Job(file, key, phones, partial(read_audio, file, channel=args.channel)))
-    return jobs
+    (file,) = args.files
+    return jobs_of_files([file], {Path(file).stem: tuple(split_fields(args.phones))}, args.channel)

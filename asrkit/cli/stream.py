@@ -9,16 +9,16 @@ import signal
 import sys
 import time
 from array import array
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asrkit.audio import AudioStream, open_audio
-from asrkit.audio.file_formats import HEAD_BYTES, identify
-from asrkit.audio.inputs import RAW_HEAD_BYTES, file_format
+from asrkit.audio import open_audio
 from asrkit.cli.options import add_channel, add_model, finite_float, positive_int
-from asrkit.errors import AudioError, ConfigError
+from asrkit.errors import ConfigError
+from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
 
 if TYPE_CHECKING:
     from asrkit.inference.stream import StreamingRecognizer, StreamResult
@@ -66,94 +66,27 @@ def run(args: argparse.Namespace) -> int:
                 model, sample_rate=audio.sample_rate, endpoint=args.endpoint, utt_id=args.input
             )
             chunks = in_chunks(audio, round(stream.step * audio.sample_rate))
-            _recognise(stream, paced(chunks, audio.sample_rate) if args.realtime else chunks)
+            _recognize(stream, paced(chunks, audio.sample_rate) if args.realtime else chunks)
         return 0
     rate = args.rate or model.features.sample_rate
     name = "microphone" if args.microphone else "standard input"
     stream = StreamingRecognizer(model, sample_rate=rate, endpoint=args.endpoint, utt_id=name)
     size = round(stream.step * rate)
-    _recognise(stream, microphone(rate, size) if args.microphone else raw_samples(sys.stdin.buffer, size))
+    if args.microphone:
+        _recognize(stream, microphone(rate, size))
+        return 0
+    with open(sys.stdin.fileno(), "rb", closefd=False) as source:
+        _recognize(stream, raw_samples(source, size))
     return 0
 
 
-def in_chunks(audio: AudioStream, size: int) -> Iterator[np.ndarray]:
-    """The samples of a file, at its own rate, `size` at a time."""
-    for block in audio.blocks():
-        for begin in range(0, len(block), size):
-            yield block[begin : begin + size]
-
-
-def paced(chunks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """Each chunk when its last sample would have been recorded."""
-    began, num_samples = time.monotonic(), 0
-    for samples in chunks:
-        num_samples += len(samples)
-        time.sleep(max(0.0, began + num_samples / rate - time.monotonic()))
-        yield samples
-
-
-def raw_samples(source: BinaryIO, size: int) -> Iterator[np.ndarray]:
-    """16-bit little-endian samples as they come, `size` at most at a time. Raises AudioError for an audio file."""
-    held, is_first = b"", True
-    while data := source.read1(2 * size):
-        held += data
-        if is_first and len(held) < _bytes_to_tell(held):
-            continue
-        if is_first:
-            _refuse_file(held)
-        is_first = False
-        end = len(held) // 2 * 2
-        yield np.frombuffer(held[:end], "<i2")
-        held = held[end:]
-    if is_first and len(held) >= 2:
-        _refuse_file(held)
-        yield np.frombuffer(held[: len(held) // 2 * 2], "<i2")
-
-
-def _bytes_to_tell(head: bytes) -> int:
-    """How many bytes tell whether a file begins so; two frames' where the first bytes may be a frame's mark."""
-    kind = identify(head)
-    return HEAD_BYTES if kind is None or kind.is_certain else RAW_HEAD_BYTES
-
-
-def _refuse_file(head: bytes) -> None:
-    kind = file_format(head)
-    if kind is not None:
-        raise AudioError(
-            f"standard input: a file with a header ({kind.name}); expected raw samples, 16-bit, little-endian, one "
-            "channel; give the file's name instead, or use asrkit transcribe -"
-        )
-
-
-def microphone(rate: int, size: int) -> Iterator[np.ndarray]:
-    """Samples of the default input device, `size` at a time, without an end.
-
-    Raises ConfigError without sounddevice and PortAudio, AudioError when the device cannot be used.
-    """
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: no PortAudio
-        raise ConfigError(
-            f"--microphone: sounddevice cannot be loaded ({error}); install it with: pip install sounddevice; and "
-            "PortAudio, where your system lacks it: apt install libportaudio2"
-        ) from None
-    try:
-        with sounddevice.RawInputStream(samplerate=rate, channels=1, dtype="int16", blocksize=size) as device:
-            print("listening; Ctrl-C ends", file=sys.stderr, flush=True)
-            while True:
-                data, _ = device.read(size)
-                yield np.frombuffer(bytes(data), np.int16)
-    except sounddevice.PortAudioError as error:
-        raise AudioError(f"microphone: cannot be used at {rate} Hz ({error}); choose another --rate, or -") from None
-
-
-def _recognise(stream: StreamingRecognizer, chunks: Iterator[np.ndarray]) -> None:
+def _recognize(stream: StreamingRecognizer, chunks: Iterator[np.ndarray]) -> None:
     """Print the results of a stream and, at its end, how long they took."""
     watch = _Watch(stream)
     try:
         for samples in chunks:
             with _uninterrupted():
-                watch.write(stream.accept, samples)
+                watch.write(partial(stream.accept, samples))
     except KeyboardInterrupt:
         print(file=sys.stderr)  # after the terminal's ^C
     watch.write(stream.finish)
@@ -182,10 +115,10 @@ class _Watch:
         self._speech: float | None = None  # when the first phone that is no silence begins
         self._first: float | None = None  # when it was first written
 
-    def write(self, function, *args: np.ndarray) -> None:
-        """Write what `function`, which is given some audio, returns."""
+    def write(self, recognize: Callable[[], Sequence[StreamResult]]) -> None:
+        """Write what `recognize`, which takes some audio, returns."""
         num_steps, began = self._stream.num_steps, time.perf_counter()
-        results = function(*args)
+        results = recognize()
         took = time.perf_counter() - began
         if done := self._stream.num_steps - num_steps:
             self._seconds.extend([took / done] * done)

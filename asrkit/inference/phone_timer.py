@@ -47,7 +47,7 @@ class TimedPhones:
 class PhoneTimer:
     """Finds when the phones of a labelling are spoken, and how sure each of them is. Holds no network and no state.
 
-    `silences`: ids of the tokens that stand for silence, which may be of any length.
+    `silences`: ids of the tokens that stand for silence, which may be of any length; `silent_phones`: their phones.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class PhoneTimer:
     ) -> None:
         """`scorer` is that of the search. Without a `calibration` confidences are the odds of phone_log_odds."""
         self.tokens, self.clock = tokens, clock
-        self.silences = frozenset(tokens.encode(sorted(silences(tokens.phones))))
+        self.silent_phones = frozenset(silences(tokens.phones))
+        self.silences = frozenset(tokens.encode(sorted(self.silent_phones)))
         self._scorer = scorer
         self._calibration = calibration or Calibration()
 

@@ -79,7 +79,7 @@ class StreamingRecognizer:
         self._model, self._features, self._utt_id = model, features, utt_id
         self._searches = make_search(decoding or model.decoding, model.lm)
         self._timer = PhoneTimer.for_model(model, self._searches.scorer)
-        self.silences = frozenset(model.tokens.decode(sorted(self._timer.silences)))
+        self.silences = self._timer.silent_phones
         self._quiet = {0, *self._timer.silences}  # classes: the blank, too
         self.step, self.look_ahead = self._timer.clock.step, _look_ahead(model, self._timer.clock.shift)
         self._commit_steps = max(round(_COMMIT_S / self.step), 1)

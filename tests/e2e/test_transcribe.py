@@ -23,7 +23,7 @@ from asrkit.audio.inputs import find_inputs
 from asrkit.cli.main import main
 from asrkit.decoding.config import DecodingConfig
 from asrkit.formats.transcripts import read_transcripts
-from asrkit.inference.recognizer import load_recognizer
+from asrkit.inference.recognizer import Recognizer, load_model
 from asrkit.scoring.per import score
 
 KEYS = [f"test{spk}-{number}" for spk in range(3) for number in range(7)]
@@ -44,7 +44,7 @@ def transcribe(tones, capsys):
 @pytest.fixture(scope="module")
 def truth(tones):
     """The phones of each recording by itself, which are nearly all right."""
-    recognizer = load_recognizer(tones / "exp")
+    recognizer = Recognizer.load(tones / "exp")
     said = read_transcripts(tones / "data/test/text")
     found = {
         key: recognizer.transcribe(read_audio(tones / f"audio/{key}.wav"), with_times=False).phones for key in KEYS
@@ -163,9 +163,9 @@ def test_search_and_symbols_can_be_chosen(tones, transcribe, monkeypatch):
 
 
 def test_a_width_asks_for_beam_search_of_a_model_that_is_set_to_greedy(tones, transcribe, monkeypatch):
-    recognizer = load_recognizer(tones / "exp")
-    recognizer.model.decoding = DecodingConfig(method="greedy")
-    monkeypatch.setattr("asrkit.inference.recognizer.load_recognizer", lambda model: recognizer)
+    model = load_model(tones / "exp")
+    model.decoding = DecodingConfig(method="greedy")
+    monkeypatch.setattr("asrkit.inference.recognizer.load_model", lambda name: model)
     file = tones / "audio/test0-0.wav"
     _, said = transcribe(file, "--nbest", 2, status=1)
     assert "the greedy search keeps fewer" in said[-1]

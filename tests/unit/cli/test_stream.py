@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 from asrkit.cli.main import main
-from asrkit.cli.stream import paced, raw_samples
 from asrkit.errors import AudioError
+from asrkit.inference.live_audio import paced, raw_samples
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.stream import StreamingRecognizer
 from tests.loud_model import RATE, loud_model, loud_speech
@@ -114,7 +114,9 @@ def test_pacing_waits_for_the_last_sample(monkeypatch):
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("asrkit.cli.stream.time", types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(
+        "asrkit.inference.live_audio.time", types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    )
     for samples, work in zip(paced(np.split(np.zeros(280), [80, 160, 240]), 8000), (3, 11, 1, 0), strict=True):
         assert len(samples) == (80 if work else 40)
         now[0] += work / 1000

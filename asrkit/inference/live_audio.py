@@ -1,0 +1,86 @@
+"""Audio in chunks for a StreamingRecognizer: of a file, of a pipe with raw samples, or of a microphone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from io import BufferedIOBase
+
+import numpy as np
+
+from asrkit.audio import AudioStream
+from asrkit.audio.file_formats import HEAD_BYTES, identify
+from asrkit.audio.inputs import RAW_HEAD_BYTES, file_format
+from asrkit.errors import AudioError, ConfigError
+
+
+def in_chunks(audio: AudioStream, size: int) -> Iterator[np.ndarray]:
+    """The samples of a file, at its own rate, `size` at a time."""
+    for block in audio.blocks():
+        for begin in range(0, len(block), size):
+            yield block[begin : begin + size]
+
+
+def paced(chunks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Each chunk when its last sample would have been recorded."""
+    began, num_samples = time.monotonic(), 0
+    for samples in chunks:
+        num_samples += len(samples)
+        time.sleep(max(0.0, began + num_samples / rate - time.monotonic()))
+        yield samples
+
+
+def raw_samples(source: BufferedIOBase, size: int) -> Iterator[np.ndarray]:
+    """16-bit little-endian samples as they come, `size` at most at a time. Raises AudioError for an audio file."""
+    held, is_first = b"", True
+    while data := source.read1(2 * size):
+        held += data
+        if is_first and len(held) < _bytes_to_tell(held):
+            continue
+        if is_first:
+            _refuse_file(held)
+        is_first = False
+        end = len(held) // 2 * 2
+        yield np.frombuffer(held[:end], "<i2")
+        held = held[end:]
+    if is_first and len(held) >= 2:
+        _refuse_file(held)
+        yield np.frombuffer(held[: len(held) // 2 * 2], "<i2")
+
+
+def _bytes_to_tell(head: bytes) -> int:
+    """How many bytes tell whether a file begins so; two frames' where the first bytes may be a frame's mark."""
+    kind = identify(head)
+    return HEAD_BYTES if kind is None or kind.is_certain else RAW_HEAD_BYTES
+
+
+def _refuse_file(head: bytes) -> None:
+    kind = file_format(head)
+    if kind is not None:
+        raise AudioError(
+            f"standard input: a file with a header ({kind.name}); expected raw samples, 16-bit, little-endian, one "
+            "channel; give the file's name instead, or use asrkit transcribe -"
+        )
+
+
+def microphone(rate: int, size: int) -> Iterator[np.ndarray]:
+    """Samples of the default input device, `size` at a time, without an end.
+
+    Raises ConfigError without sounddevice and PortAudio, AudioError when the device cannot be used.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: no PortAudio
+        raise ConfigError(
+            f"--microphone: sounddevice cannot be loaded ({error}); install it with: pip install sounddevice; and "
+            "PortAudio, where your system lacks it: apt install libportaudio2"
+        ) from None
+    try:
+        with sounddevice.RawInputStream(samplerate=rate, channels=1, dtype="int16", blocksize=size) as device:
+            print("listening; Ctrl-C ends", file=sys.stderr, flush=True)
+            while True:
+                data, _ = device.read(size)
+                yield np.frombuffer(bytes(data), np.int16)
+    except sounddevice.PortAudioError as error:
+        raise AudioError(f"microphone: cannot be used at {rate} Hz ({error}); choose another --rate, or -") from None

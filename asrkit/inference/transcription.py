@@ -1,0 +1,91 @@
+"""Recognition of many recordings, some of them at the same time."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+
+from asrkit.audio import Channel, open_audio
+from asrkit.audio.inputs import STANDARD_INPUT, Input
+from asrkit.errors import AsrkitError, DataError
+from asrkit.formats.results import Result
+from asrkit.inference.recognizer import Recognizer
+from asrkit.parallel import make_thread_executor
+from asrkit.types import Hypothesis
+
+
+@dataclass(frozen=True)
+class TranscribeOptions:
+    """How recordings are transcribed.
+
+    Attributes:
+        channel: which of several channels to take; see read_audio.
+        with_times: find times and confidences of phones.
+        num_best: how many alternatives a hypothesis has, at most.
+        symbols: other symbols for some of the model's phones.
+    """
+
+    channel: Channel = "error"
+    with_times: bool = True
+    num_best: int = 0
+    symbols: Mapping[str, str] = field(default_factory=dict)
+
+
+def transcribe_all(
+    recognizer: Recognizer, inputs: Sequence[Input], options: TranscribeOptions, num_threads: int = 1
+) -> Iterator[Result | AsrkitError]:
+    """The result of each recording, or what is wrong with it, as soon as it and those before it are ready."""
+    function = partial(_transcribe, recognizer, options)
+    if num_threads == 1:
+        yield from map(function, inputs)
+    else:
+        yield from _in_order(function, inputs, num_threads)
+
+
+def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input) -> Result | AsrkitError:
+    if each.fault is not None:
+        return DataError(each.fault)
+    source = sys.stdin.buffer if each.name == STANDARD_INPUT else each.name
+    try:
+        with open_audio(source, channel=options.channel) as audio:
+            hypothesis = recognizer.transcribe(audio, with_times=options.with_times, num_best=options.num_best)
+            hypothesis = _in_other_symbols(hypothesis, options.symbols)
+            silent = recognizer.timer.silent_phones
+            return Result(each.name, each.key, hypothesis, audio.duration, audio.sample_rate, silent)
+    except AsrkitError as error:
+        return error
+
+
+def _in_order(
+    function: Callable[[Input], Result | AsrkitError], inputs: Sequence[Input], num_threads: int
+) -> Iterator[Result | AsrkitError]:
+    executor = make_thread_executor(num_threads)
+    rest = iter(inputs)
+    num_ahead = 4 * num_threads  # so that threads need not wait for one that has a long file
+    try:
+        pending = deque(executor.submit(function, each) for each in islice(rest, num_ahead))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(executor.submit(function, each) for each in islice(rest, 1))
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_other_symbols(hypothesis: Hypothesis, table: Mapping[str, str]) -> Hypothesis:
+    """With those of its phones that the `table` has written as it says."""
+    if not table:
+        return hypothesis
+
+    def written(phones: Iterable[str]) -> tuple[str, ...]:
+        return tuple(table.get(phone, phone) for phone in phones)
+
+    return replace(
+        hypothesis,
+        phones=written(hypothesis.phones),
+        times=tuple(replace(time, phone=table.get(time.phone, time.phone)) for time in hypothesis.times),
+        alternatives=tuple(replace(other, phones=written(other.phones)) for other in hypothesis.alternatives),
+    )
