@@ -18,9 +18,10 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from asrkit.errors import ConfigError, location
+from asrkit.errors import ConfigError, DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.text import open_text
 
 T = TypeVar("T")
 
@@ -42,9 +43,12 @@ def load_config(path: str | Path | None, cls: type[T], overrides: Sequence[str] 
     if path is None:
         return parse_config("", cls, "the defaults", overrides)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open_text(path) as stream:
+            text = stream.read().decode()
     except OSError as error:
         raise ConfigError(f"{location(path)}cannot be read: {error.strerror}") from None
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
     return parse_config(text, cls, str(path), overrides)

@@ -21,6 +21,7 @@ from asrkit.corpora.common import Corpus
 from asrkit.corpora.persian import PHONES, SILENCE
 from asrkit.errors import AudioError, ConfigError, DataError, location
 from asrkit.findings import Findings
+from asrkit.io.text import open_text
 from asrkit.lang.ipa import FARSDAT
 from asrkit.types import Utterance
 
@@ -315,7 +316,8 @@ def _complete(
 def _read_lines(path: Path, findings: Findings) -> list[tuple[int, str]]:
     """Lines with anything in them, numbered. Bytes are taken as characters; DOS's line and file ends may be there."""
     try:
-        text = path.read_bytes().decode("latin-1")
+        with open_text(path) as stream:
+            text = stream.read().decode("latin-1")
     except OSError as error:
         findings.error(f"cannot be read ({error.strerror})", path)
         return []

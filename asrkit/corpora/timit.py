@@ -18,6 +18,7 @@ from asrkit.errors import AudioError, DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.phn import parse_line
 from asrkit.io.scp import split_fields
+from asrkit.io.text import open_text
 from asrkit.lang.phone_map import TIMIT_39, TIMIT_48, TIMIT_61, TIMIT_61_TO_39, TIMIT_61_TO_48, PhoneMap
 from asrkit.types import PhoneTime, Utterance
 
@@ -275,7 +276,8 @@ def _read_labels(path: str, duration: float | None, findings: Findings) -> list[
     """The labels of a .PHN file in seconds; `duration` is the audio's, where it could be read."""
     num_errors = len(findings.errors)
     try:
-        text = Path(path).read_bytes().decode("utf-8", "replace")
+        with open_text(path) as stream:
+            text = stream.read().decode("utf-8", "replace")
     except OSError as error:
         findings.error(f"cannot be read ({error.strerror})", path)
         return []
@@ -336,7 +338,9 @@ def _read_speaker_tables(paths: Sequence[str]) -> dict[str, str]:
     """Speaker -> "trn", "tst" or what else the table has for its use. Ids come with or without the sex in front."""
     table: dict[str, str] = {}
     for path in paths:
-        for row in Path(path).read_bytes().decode("latin-1").lower().split("\n"):
+        with open_text(path) as stream:
+            rows = stream.read().decode("latin-1").lower().split("\n")
+        for row in rows:
             fields = split_fields(row)
             if len(fields) >= 2 and not fields[0].startswith(";"):
                 spk = fields[0] if _SPEAKER_DIR.fullmatch(fields[0]) else fields[1][0] + fields[0]

@@ -1,17 +1,26 @@
-"""ARPA files of back-off n-gram models: `log10-probability TAB n-gram TAB log10-back-off` a line, by order."""
+"""ARPA files of back-off n-gram models: `log10-probability TAB n-gram TAB log10-back-off` a line, by order.
+
+What KenLM reads is read, and means the same: the variants of SRILM, IRSTLM and others.
+"""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import math
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.text import open_text
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
+NEVER = -99.0  # log10 probability of what does not occur, as SRILM writes it; also that of <s>, which is not predicted
 
 Ngram = tuple[str, ...]
 NgramTable = Mapping[Ngram, tuple[float, float]]  # n-gram -> log10 probability and log10 back-off weight
@@ -34,22 +43,45 @@ def write_arpa(tables: Sequence[NgramTable], path: str | Path) -> None:
         stream.write("\n\\end\\\n")
 
 
+# By the first bytes, whatever the file's name is.
+_DECOMPRESS = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}
+_NOT_ARPA = {
+    b"mmap lm ": "a binary file of KenLM; give the ARPA file that it was built from",
+    b"blmt": "a binary file of IRSTLM; write an ARPA file by compile-lm --text=yes",
+    b"iARPA": "an iARPA file of IRSTLM, whose numbers mean something else; write an ARPA file by compile-lm --text=yes",
+}
+
+
 def read_arpa_text(path: str | Path) -> str:
-    """The content of an ARPA file, unchecked. Raises DataError when it cannot be read."""
+    """The content of an ARPA file, unchecked; compressed by gzip, bzip2 or xz or not.
+
+    Raises DataError when it cannot be read, or is in another format of language models.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{location(path)}cannot be read: {error.strerror}; made by stage 2 (asrkit train-lm)"
-        ) from None
+        with open_text(path) as stream:
+            content = stream.read()
+        for beginning, decompress in _DECOMPRESS.items():
+            if content.startswith(beginning):
+                content = decompress(content)
+                break
+        for beginning, what in _NOT_ARPA.items():
+            if content.lstrip().startswith(beginning):
+                raise DataError(f"{location(path)}{what}")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DataError(f"{location(path)}cannot be decompressed ({error}); the file is cut short or damaged") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{location(path)}cannot be read: {reason}; made by stage 2 (asrkit train-lm)") from None
 
 
 def parse_arpa(text: str, path: str | Path) -> list[dict[Ngram, tuple[float, float]]]:
     """The tables of an ARPA file's text, by order; `path` names it in messages.
 
-    <UNK> is read as <unk>. A back-off weight that is left out is 0.
+    <UNK> is read as <unk>. A back-off weight that is left out is 0. A probability of 0 (-inf) is read as NEVER, for
+    decoding takes finite numbers.
 
     Raises:
         DataError: one line per fault: malformed line, wrong counts, an n-gram whose own context is not there.
@@ -104,7 +136,7 @@ class _Parser:
         return False
 
     def _parse_count(self, line: str, number: int) -> None:
-        if match := re.fullmatch(r"ngram (\d+)[ \t]*=[ \t]*(\d+)", line):
+        if match := re.fullmatch(r"ngram[ \t]+(\d+)[ \t]*=[ \t]*(\d+)", line):
             self._declared[int(match[1])] = int(match[2])
         else:
             self.findings.error(f"expected `ngram ORDER=COUNT`, found {line!r}", self.path, number)
@@ -145,7 +177,7 @@ class _BadEntryError(Exception):
 def _read_entry(line: str, order: int, is_last: bool) -> tuple[Ngram, tuple[float, float]]:
     """The n-gram and the numbers of a line of the section `order`."""
     fields = [field for field in line.replace("\t", " ").split(" ") if field]
-    if len(fields) not in ((order + 1,) if is_last else (order + 1, order + 2)):
+    if len(fields) not in (order + 1, order + 2):
         backoff_too = "" if is_last else " and a back-off weight"
         raise _BadEntryError(f"expected a log10 probability, {order} symbols{backoff_too}, found {line!r}")
     ngram = tuple(UNK if symbol == "<UNK>" else symbol for symbol in fields[1 : order + 1])
@@ -153,8 +185,8 @@ def _read_entry(line: str, order: int, is_last: bool) -> tuple[Ngram, tuple[floa
         log10_prob, backoff = float(fields[0]), float(fields[order + 1]) if len(fields) == order + 2 else 0.0
     except ValueError:
         raise _BadEntryError(f"expected numbers around the n-gram, found {line!r}") from None
-    if not (math.isfinite(log10_prob) and log10_prob <= 0.0 and math.isfinite(backoff)):
-        raise _BadEntryError(
-            f"expected a finite log10 probability of at most 0 and a finite back-off weight, found {line!r}"
-        )
-    return ngram, (log10_prob, backoff)
+    if not (log10_prob <= 0.0 and math.isfinite(backoff)):
+        raise _BadEntryError(f"expected a log10 probability of at most 0 and a finite back-off weight, found {line!r}")
+    if is_last and backoff != 0.0:
+        raise _BadEntryError(f"expected no back-off weight, or 0, for an n-gram of the highest order, found {line!r}")
+    return ngram, (NEVER if log10_prob == -math.inf else log10_prob, backoff)

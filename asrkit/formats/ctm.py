@@ -12,8 +12,9 @@ from asrkit.findings import Findings
 from asrkit.formats.label import Label, check_labels, read_label_rows
 from asrkit.formats.seconds import format_seconds, parse_time, to_micros
 from asrkit.io.atomic import atomic_write
-from asrkit.io.scp import scan_lines, split_fields
+from asrkit.io.scp import scan_lines, split_fields, split_row
 from asrkit.io.tables import Keys
+from asrkit.io.text import open_text
 from asrkit.types import Hypothesis, PhoneTime
 
 _CHANNEL = "1"  # as Kaldi writes it
@@ -129,7 +130,7 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
         self.path = Path(path)
         self._starts = array("q")  # where each utterance begins, and the end of the file
         try:
-            with open(path, "rb") as stream:
+            with open_text(path) as stream:
                 self.keys_by_row = Keys(self._scan(stream))
         except FileNotFoundError:
             raise DataError(f"{location(path)}no such file; frame labels need the times of phones") from None
@@ -141,14 +142,15 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
         findings.raise_errors()
 
     def _scan(self, stream: BinaryIO) -> Iterator[str]:
-        offset = 0
-        beginnings: tuple[bytes, ...] = (b"\n",)
+        offset = stream.tell()
+        current, beginnings = "", (b"\n", b"\r")
         for line in stream:
             if not line.startswith(beginnings):
-                utt_id = line.split(None, 1)[0] if line.strip() else b""
-                beginnings = utt_id + b" ", utt_id + b"\t"
-                self._starts.append(offset)
-                yield utt_id.decode()
+                utt_id, _ = split_row(line.decode())
+                if utt_id and utt_id != current:
+                    current, beginnings = utt_id, (f"{utt_id} ".encode(), f"{utt_id}\t".encode())
+                    self._starts.append(offset)
+                    yield utt_id
             offset += len(line)
         self._starts.append(offset)
 
@@ -156,12 +158,14 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
         """Raises KeyError, and DataError for lines that are not `utt channel start duration phone` in order of time."""
         row = self.keys_by_row.row(utt_id)
         start, end = self._starts[row : row + 2]
-        with open(self.path, "rb") as stream:
+        with open_text(self.path) as stream:
             stream.seek(start)
             text = stream.read(end - start).decode("utf-8", "replace")
         times: list[PhoneTime] = []
-        for row_text in text.splitlines():
-            line = parse_line(split_fields(row_text))
+        for row_text in text.split("\n"):
+            if not (fields := split_fields(row_text)):
+                continue
+            line = parse_line(fields)
             if line is None or line.key != utt_id or line.start < (times[-1].start if times else 0.0):
                 expected = "`utt channel start duration phone`, sorted by start"
                 raise DataError(f"{location(self.path)}{utt_id}: expected {expected}, found {row_text!r}")

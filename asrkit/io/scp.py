@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from asrkit.errors import DataError
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.text import open_text
 
 # ASCII only: a symbol or an id may hold any other Unicode space. "\r" comes from tables edited on Windows.
 BLANKS = " \t\r"
@@ -30,11 +32,14 @@ def split_row(line: str) -> tuple[str, str]:
 def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, key, rest of the line) of each usable line; "" for a rest that is missing.
 
-    A missing file, a byte-order mark, lines that are empty or not UTF-8 go to `findings`. The key of
+    A missing file, lines that are empty or not UTF-8, and line ends that are none to Kaldi go to `findings`. The key of
     a line that is not UTF-8 is still yielded when the key itself can be read.
     """
     try:
-        stream = open(path, "rb")  # noqa: SIM115 (closed below)
+        stream = open_text(path)
+    except DataError as error:
+        findings.error(str(error))
+        return
     except FileNotFoundError:
         findings.error("no such file", path)
         return
@@ -51,9 +56,8 @@ def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str,
                 line = raw.decode("utf-8", errors="replace")
                 if "\ufffd" in split_row(line)[0]:
                     continue
-            if number == 1 and line.startswith("\ufeff"):
-                findings.error("starts with a byte-order mark; save it as UTF-8 without one", path, 1)
-                line = line[1:]
+            if "\r" in line.rstrip("\r\n"):
+                findings.error("a carriage return inside the line; save it with the line ends of Unix", path, number)
             key, rest = split_row(line)
             if key:
                 yield number, key, rest
@@ -98,13 +102,15 @@ def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
     """Write `rows` sorted by key in the C locale's order, atomically.
 
     Raises:
-        DataError: a key is empty or holds a blank, or a value holds a line end.
+        DataError: a key is empty, holds a blank or begins with a byte-order mark, or a value holds a line end.
     """
     findings = Findings()
     for key, value in rows.items():
         if not key or any(blank in key for blank in " \t\r\n"):
             findings.error(f"key {key!r}: must not be empty or hold blanks", path)
-        if "\n" in value or value != value.strip(BLANKS):
+        if key.startswith("\ufeff"):
+            findings.error(f"key {key!r}: must not begin with a byte-order mark (U+FEFF)", path)
+        if "\n" in value or "\r" in value or value != value.strip(BLANKS):
             findings.error(f"value {value!r} of {key}: must not hold line ends, nor begin or end in blanks", path)
     findings.raise_errors()
     with atomic_write(path) as stream:

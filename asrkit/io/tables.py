@@ -14,6 +14,7 @@ import numpy as np
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.scp import scan_table, split_row
+from asrkit.io.text import open_text
 
 
 class Keys(Sequence[str]):
@@ -137,8 +138,8 @@ class LazyTable(Mapping[str, str]):
         self.keys_by_row = Keys(key for _, key, _ in scan_table(path, findings))
         findings.raise_errors()
         self._offsets = array("q")  # without errors every line is a row
-        offset = 0
-        with open(path, "rb") as stream:
+        with open_text(path) as stream:
+            offset = stream.tell()
             for line in stream:
                 self._offsets.append(offset)
                 offset += len(line)
@@ -147,10 +148,10 @@ class LazyTable(Mapping[str, str]):
         """Raises KeyError, and DataError when the file is no longer what it was."""
         row = self.keys_by_row.row(key)
         try:
-            with open(self.path, "rb") as stream:
+            with open_text(self.path) as stream:
                 stream.seek(self._offsets[row])
                 found, value = split_row(stream.readline().decode("utf-8"))
-        except (OSError, UnicodeDecodeError):
+        except (OSError, DataError, UnicodeDecodeError):
             found, value = None, ""
         if found != key:
             raise DataError(

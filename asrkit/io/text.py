@@ -2,23 +2,68 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 from pathlib import Path
+from typing import BinaryIO
 
+from asrkit.errors import DataError, location
 from asrkit.findings import Findings
+
+_UTF8_MARK = codecs.BOM_UTF8
+# Longer marks first: that of UTF-32 begins with that of UTF-16.
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def open_text(path: str | Path) -> BinaryIO:
+    """Open a text file for reading: its bytes in UTF-8, from behind the byte-order mark.
+
+    Every text file that is not asrkit's alone is opened here. UTF-8 is not checked. A file in UTF-16 or UTF-32 is
+    decoded as a whole. What `tell` of the stream says is an offset for the stream that the next call gives.
+
+    Raises:
+        OSError: the file cannot be read.
+        DataError: its first bytes say UTF-16 or UTF-32, and it is not.
+    """
+    stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+    try:
+        head = stream.peek(4)  # no seeking: it may be a pipe
+        encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None)
+        if encoding is None and b"\0" in head[:2]:
+            encoding = "utf-16-be" if head[0] == 0 else "utf-16-le"
+        if encoding is None:
+            if head.startswith(_UTF8_MARK):
+                stream.read(len(_UTF8_MARK))
+            return stream
+        with stream:
+            return io.BytesIO(stream.read().decode(encoding).encode())
+    except UnicodeError as error:
+        raise DataError(
+            f"{location(path)}not {encoding}, which its first bytes promise ({error}); save it as UTF-8"
+        ) from None
+    except OSError:
+        stream.close()
+        raise
 
 
 def read_text(path: str | Path, findings: Findings) -> str | None:
     """A text in UTF-8 or UTF-16, with "\\n" for every line end and without byte-order mark; None after an error."""
     try:
-        raw = Path(path).read_bytes()
+        with open_text(path) as stream:
+            raw = stream.read()
     except OSError as error:
         findings.error(f"cannot be read ({error.strerror})", path)
         return None
-    encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    if encoding != "utf-16" and b"\0" in raw[:2]:
-        encoding = "utf-16-be" if raw[0] == 0 else "utf-16-le"
+    except DataError as error:
+        findings.error(str(error))
+        return None
     try:
-        text = raw.decode(encoding)
+        text = raw.decode()
     except UnicodeDecodeError as error:
         findings.error(
             f"neither UTF-8 nor UTF-16 (byte 0x{raw[error.start]:02x}); save it as UTF-8, since any other encoding "

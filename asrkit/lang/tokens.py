@@ -8,6 +8,7 @@ from pathlib import Path
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.text import open_text
 
 BLANK = "<blk>"  # always id 0
 
@@ -70,7 +71,8 @@ class TokenTable:
             DataError: the file is missing or a line is not what it should be, with file and line.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            with open_text(path) as stream:
+                lines = stream.read().decode().removesuffix("\n").split("\n")
         except FileNotFoundError:
             raise DataError(f"{location(path)}no such token table") from None
         except UnicodeDecodeError as error:

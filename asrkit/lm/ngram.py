@@ -18,11 +18,10 @@ import numpy as np
 
 from asrkit.errors import DataError, location
 from asrkit.formats import arpa
-from asrkit.formats.arpa import BOS, EOS, UNK, Ngram, read_arpa_text
+from asrkit.formats.arpa import BOS, EOS, NEVER, UNK, Ngram, read_arpa_text
 from asrkit.lm.smoothing import EPSILONS, count_ngrams, estimate
 
 LN10 = math.log(10.0)
-NEVER = -99.0  # log10 probability that ARPA files give to <s>, which is never predicted
 UNK_MISSING = -100.0  # log10 probability that KenLM gives to <unk> when the file has none
 MAX_TABLE = 2**22  # entries of a dense table: 84 MB with what a decoder adds
 

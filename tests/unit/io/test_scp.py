@@ -51,10 +51,19 @@ def test_missing_file_and_directory(tmp_path):
         read_table(tmp_path)
 
 
-def test_byte_order_mark(tmp_path):
+def test_a_byte_order_mark_is_no_part_of_the_first_key_and_none_can_begin_a_key(tmp_path):
     (tmp_path / "text").write_bytes("\ufeffa x\n".encode())
-    with pytest.raises(DataError, match=r"text:1: starts with a byte-order mark"):
+    assert read_table(tmp_path / "text") == {"a": "x"}
+    with pytest.raises(DataError, match=r"must not begin with a byte-order mark \(U\+FEFF\)"):
+        write_table(tmp_path / "t", {"\ufeffa": "x"})
+
+
+def test_line_ends_of_old_macs_would_make_one_row_of_all(tmp_path):
+    (tmp_path / "text").write_bytes(b"a x\rb y\r")
+    with pytest.raises(DataError, match=r"text:1: a carriage return inside the line"):
         read_table(tmp_path / "text")
+    with pytest.raises(DataError, match="must not hold line ends"):
+        write_table(tmp_path / "t", {"a": "x\ry"})
 
 
 def test_written_in_byte_order(tmp_path):

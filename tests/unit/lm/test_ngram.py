@@ -1,10 +1,13 @@
+import bz2
+import gzip
+import lzma
 import math
 
 import numpy as np
 import pytest
 
 from asrkit.errors import ConfigError, DataError
-from asrkit.lm.ngram import EOS, LN10, UNK, read_arpa, train_ngram, write_arpa
+from asrkit.lm.ngram import EOS, LN10, NEVER, UNK, read_arpa, train_ngram, write_arpa
 from asrkit.lm.smoothing import FALLBACK_DISCOUNTS, kneser_ney_discounts
 
 ARPA = """\
@@ -140,12 +143,18 @@ def test_missing_unk_is_nearly_impossible(arpa):
         ("ngram 2=4", "ngram 2=four", r"lm.arpa:5: expected `ngram ORDER=COUNT`, found 'ngram 2=four'"),
         ("\\end\\", "", r"\\end\\ is missing"),
         ("\\data\\", "data", r"\\end\\ is missing after \\data\\"),
-        ("-0.8\t</s>", "0.8\t</s>", "lm.arpa:9: expected a finite log10 probability of at most 0"),
-        ("-0.9\tʃ", "nan\tʃ", "lm.arpa:13: expected a finite"),
+        ("-0.8\t</s>", "0.8\t</s>", "lm.arpa:9: expected a log10 probability of at most 0 and a finite back-off"),
+        ("-0.9\tʃ", "nan\tʃ", "lm.arpa:13: expected a log10 probability of at most 0"),
         ("-0.9\tʃ", "-0.9", "lm.arpa:13: expected a log10 probability, 1 symbols"),
         ("-0.9\tʃ", "x\tʃ", "lm.arpa:13: expected numbers"),
         ("-0.9\tʃ", "-0.9\ta", "lm.arpa:13: n-gram given twice: a"),
-        ("-0.1\tb b", "-0.1\tb b\t-0.3", "lm.arpa:19: expected a log10 probability, 2 symbols, found"),
+        (
+            "-0.1\tb b",
+            "-0.1\tb b\t-0.3",
+            "lm.arpa:19: expected no back-off weight, or 0, for an n-gram of the highest order",
+        ),
+        ("-0.1\tb b", "-0.1\tb b\t0\t0", "lm.arpa:19: expected a log10 probability, 2 symbols, found"),
+        ("\tb\t-0.25", "\tb\t-inf", "lm.arpa:11: expected a log10 probability of at most 0 and a finite back-off"),
         ("-0.1\tb b", "-0.1\tb c", "lm.arpa:19: n-gram b c: c is not among the 1-grams"),
         ("-0.1\tb b", "-0.1\t</s> b", "lm.arpa:19: </s> can only end"),
         ("\\2-grams:", "\\3-grams:", "lm.arpa:15: section .*out of order"),
@@ -156,6 +165,58 @@ def test_broken_arpa_files_are_named_with_their_line(arpa, old, new, fault):
     assert old in ARPA
     with pytest.raises(DataError, match=fault):
         read_arpa(arpa(ARPA.replace(old, new, 1)), ["a", "b", "ʃ"])
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda text: text.replace("ngram 1=6", "ngram  1=         6"),  # IRSTLM
+        lambda text: text.replace("ngram 1=6", "ngram\t1 = 6 "),
+        lambda text: text.replace("\ta b\n", "\ta b\t0\n").replace("\tb b\n", "\tb b\t-0.0\n"),
+        lambda text: text.replace("-99\t<s>", "-inf\t<s>"),
+        lambda text: text.replace("-99\t<s>", "0\t<s>"),  # lmplz
+        lambda text: text.replace("<unk>", "<UNK>"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\t", " "),
+        lambda text: text.replace("\\data", "\n\n\\data").replace("\n\\2-", "\n\n\\2-") + "\n\n",
+        lambda text: "\ufeff" + text[text.index("\\data") :],
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+    ],
+)
+def test_the_variants_that_kenlm_reads_are_one_model(tmp_path, rewrite):
+    """Whatever the file is called: gzip is told by the content."""
+    compresses = rewrite in (gzip.compress, bz2.compress, lzma.compress)
+    content = rewrite(ARPA.encode()) if compresses else rewrite(ARPA).encode()
+    assert content != ARPA.encode()
+    (tmp_path / "lm.arpa").write_bytes(content)
+    lm = read_arpa(tmp_path / "lm.arpa", ["a", "b", "ʃ"])
+    assert lm.score(["a", "b", "b"]) == pytest.approx((-0.3 - 0.7 - 0.1 - 0.2) * LN10)
+    assert lm.score(["ʃ", "x"]) == pytest.approx((-0.5 - 0.9 - 2.0 - 0.8) * LN10)
+
+
+def test_what_never_occurs_has_a_finite_log_probability(arpa):
+    lm = read_arpa(arpa(ARPA.replace("-0.1\tb b", "-inf\tb b").replace("-0.9\tʃ", "-INF\tʃ")), ["a", "b", "ʃ"])
+    assert lm.log_prob("b", ["b"]) == lm.log_prob("ʃ", []) == NEVER * LN10
+    assert np.isfinite(lm.automaton.table.log_probs).all() and np.isfinite(lm.automaton.bounds[0])
+    assert np.isfinite(lm.automaton.table.factors(0.0, 0.0)).all()  # 0 x -inf would be no number
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (gzip.compress(ARPA.encode())[:-20], "cannot be decompressed"),
+        (b"\x1f\x8b\x08" + bytes(40), "cannot be decompressed"),
+        (b"mmap lm http://kheafield.com/code format version 5\n\0", "a binary file of KenLM; give the ARPA file"),
+        (b"blmt 2 5 4\n", "a binary file of IRSTLM"),
+        (b"iARPA\n\n" + ARPA[ARPA.index("\\data") :].encode(), "an iARPA file of IRSTLM"),
+    ],
+)
+def test_other_formats_and_damage_are_named(tmp_path, content, fault):
+    (tmp_path / "lm.arpa").write_bytes(content)
+    with pytest.raises(DataError, match=f"^{tmp_path / 'lm.arpa'}: {fault}"):
+        read_arpa(tmp_path / "lm.arpa", ["a"])
 
 
 def test_phones_without_a_unigram_and_missing_files(arpa, tmp_path):
