@@ -21,7 +21,9 @@ from asrkit.audio.file_formats import (
     not_read,
 )
 from asrkit.audio.mp3 import begins_with_frames
-from asrkit.errors import ConfigError, DataError, location
+from asrkit.errors import ConfigError, location
+from asrkit.findings import Findings
+from asrkit.io.text import read_text
 
 STANDARD_INPUT = "-"
 # Enough for `file_format`: two of the longest frames.
@@ -95,10 +97,10 @@ def visible_files(directory: str | Path, exclude: str | Path | None = None) -> I
 def _read_lines(list_file: Path | None) -> list[str]:
     if list_file is None:
         return []
-    try:
-        return [line for line in list_file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{location(list_file)}cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    findings = Findings()
+    text = read_text(list_file, findings)
+    findings.raise_errors()
+    return [line for line in (text or "").split("\n") if line.strip()]
 
 
 def _of_path(path: str) -> list[Input]:

@@ -67,7 +67,7 @@ def read_text(path: str | Path, findings: Findings) -> str | None:
     except UnicodeDecodeError as error:
         findings.error(
             f"neither UTF-8 nor UTF-16 (byte 0x{raw[error.start]:02x}); save it as UTF-8, since any other encoding "
-            "would give other phones",
+            "would give other characters",
             path,
             raw.count(b"\n", 0, error.start) + 1,
         )

@@ -187,7 +187,7 @@ def test_other_encodings_are_refused_with_the_line(tmp_path):
     path = write(tmp_path / "a.TextGrid", SHORT.replace('"a"', '"\xe4"'), "latin-1")
     assert faults_of(read_textgrid, path) == [
         f"{path}:15: neither UTF-8 nor UTF-16 (byte 0xe4); save it as UTF-8, since any other encoding would give "
-        "other phones"
+        "other characters"
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import asrkit
+from asrkit.audio.inputs import find_inputs
 from asrkit.config.yaml_config import load_config
 from asrkit.corpora.farsdat import _read_lines
 from asrkit.corpora.speaker_split import hold_out
@@ -59,6 +60,7 @@ READERS = {
         "audio,phones\nno.wav,ʃ a\n",
     ),
     "list of speakers": (lambda path: hold_out({"ʃ", "a", "b"}, {"dev": str(path)}, known=set()), "a\nʃ\n"),
+    "list of audio files": (lambda path: find_inputs([], path), "no/ʃ.wav\nno/b.wav\n"),
     "FarsDat's tables": (lambda path: len(collect(_read_lines)(path)), "0 100\n100 200\n"),
 }
 
@@ -98,7 +100,14 @@ def test_what_is_not_what_its_mark_says(tmp_path):
 def test_text_of_others_is_opened_in_one_place():
     """Only what asrkit alone writes and reads is read by other means: stamps, reports, settings beside features."""
     own = {
-        *("io/stamp.py", "corpora/mini.py", "features/extract.py", "features/pipeline.py", "reporting/table.py"),
+        *(
+            "io/atomic.py",
+            "io/stamp.py",
+            "corpora/mini.py",
+            "features/extract.py",
+            "features/pipeline.py",
+            "reporting/table.py",
+        ),
         *("stages/reporting.py", "stages/tuning.py", "stages/analysis.py"),
     }
     package = Path(asrkit.__file__).parent
