@@ -91,6 +91,27 @@ def make_thread_executor(num_threads: int) -> Executor:
     return _InlineExecutor() if num_threads == 1 else ThreadPoolExecutor(num_threads)
 
 
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, as soon as it and those before it are ready.
+
+    One thread is this one. Closing the iterator does not wait for items that threads have begun.
+    """
+    return map(function, items) if num_threads == 1 else _map_in_threads(function, items, num_threads)
+
+
+def _map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
+    executor = ThreadPoolExecutor(num_threads)
+    rest = iter(items)
+    num_ahead = 4 * num_threads  # so that threads need not wait for one that has a long item
+    try:
+        pending = deque(executor.submit(function, item) for item in islice(rest, num_ahead))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(executor.submit(function, item) for item in islice(rest, 1))
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
 def map_ordered(
     function: Callable[[Item], Result],
     items: Iterable[Item],

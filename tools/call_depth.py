@@ -7,9 +7,9 @@
 It runs the command up to the first call that computes features (of the extractor's backend, or of what adds CMVN and
 deltas to stored ones), prints the stack there, and ends the process. What the command has written by then stays.
 
-- The depth is the number of Python calls on the stack, those of other packages included, from `asrkit.cli.main.main`
-  on; the first figure is the deepest call of an asrkit function until then, the second that of the first features. A
-  call that is handed to a thread continues the stack of whoever handed it over.
+- The depth is the number of asrkit's own calls on the stack, from `asrkit.cli.main.main` on, at the first features; the
+  figure after it is that of the deepest call until then, whatever it does. A call that is handed to a thread continues
+  the stack of whoever handed it over.
 - The files are the modules of asrkit whose functions or methods have run by then, those that dataclasses generate
   included. What runs while modules are being imported does not count.
 
@@ -53,7 +53,7 @@ class Tracer:
         if event != "call" or not module or _is_class_body(frame.f_code) or frame.f_code.co_name == "<module>":
             return
         stack = _stack(frame)
-        if any(each.f_code.co_name == "<module>" and _module(each) for each in stack):
+        if any(each.f_code.co_name == "<module>" for each in stack):
             return  # an import
         self.modules.add(module)
         depth = len(stack) + getattr(_above, "depth", 0)
@@ -61,12 +61,12 @@ class Tracer:
             self.depth, self.deepest = depth, list(map(_name, stack))
         if module.startswith(f"{PACKAGE}.features.") and frame.f_code.co_qualname in COMPUTING:
             self.report(stack, depth)
-            os._exit(0 if self.most is None or self.depth <= self.most else 1)
+            os._exit(0 if self.most is None or depth <= self.most else 1)
 
     def report(self, stack: list[FrameType], depth: int) -> None:
         print("the first features are computed by", *map(_name, stack), sep="\n  ")
         print("the deepest call until then", *self.deepest, sep="\n  ")
-        print(f"{self.depth} calls deep ({depth} at the first features) over {len(self.modules)} files", flush=True)
+        print(f"{depth} calls deep (at most {self.depth} until then) over {len(self.modules)} files", flush=True)
 
 
 def _module(frame: FrameType) -> str:
@@ -84,10 +84,11 @@ def _name(frame: FrameType) -> str:
 
 
 def _stack(frame: FrameType | None) -> list[FrameType]:
-    """The calls from main (or from where a thread's work begins) on."""
+    """asrkit's calls from main (or from where a thread's work begins) on."""
     stack = []
     while frame is not None and frame.f_code is not _run.__code__:
-        stack.append(frame)
+        if _module(frame):
+            stack.append(frame)
         frame = frame.f_back
     return stack[::-1]
 

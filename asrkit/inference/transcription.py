@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 
 from asrkit.audio import Channel, open_audio
 from asrkit.audio.inputs import STANDARD_INPUT, Input
 from asrkit.errors import AsrkitError, DataError
 from asrkit.formats.results import Result
 from asrkit.inference.recognizer import Recognizer
-from asrkit.parallel import make_thread_executor
+from asrkit.parallel import map_in_threads
 from asrkit.types import Hypothesis
 
 
@@ -39,11 +37,7 @@ def transcribe_all(
     recognizer: Recognizer, inputs: Sequence[Input], options: TranscribeOptions, num_threads: int = 1
 ) -> Iterator[Result | AsrkitError]:
     """The result of each recording, or what is wrong with it, as soon as it and those before it are ready."""
-    function = partial(_transcribe, recognizer, options)
-    if num_threads == 1:
-        yield from map(function, inputs)
-    else:
-        yield from _in_order(function, inputs, num_threads)
+    return map_in_threads(partial(_transcribe, recognizer, options), inputs, num_threads)
 
 
 def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input) -> Result | AsrkitError:
@@ -58,21 +52,6 @@ def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input)
             return Result(each.name, each.key, hypothesis, audio.duration, audio.sample_rate, silent)
     except AsrkitError as error:
         return error
-
-
-def _in_order(
-    function: Callable[[Input], Result | AsrkitError], inputs: Sequence[Input], num_threads: int
-) -> Iterator[Result | AsrkitError]:
-    executor = make_thread_executor(num_threads)
-    rest = iter(inputs)
-    num_ahead = 4 * num_threads  # so that threads need not wait for one that has a long file
-    try:
-        pending = deque(executor.submit(function, each) for each in islice(rest, num_ahead))
-        while pending:
-            yield pending.popleft().result()
-            pending.extend(executor.submit(function, each) for each in islice(rest, 1))
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_other_symbols(hypothesis: Hypothesis, table: Mapping[str, str]) -> Hypothesis:

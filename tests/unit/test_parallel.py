@@ -7,7 +7,7 @@ import time
 import pytest
 
 from asrkit.errors import AsrkitError, DataError
-from asrkit.parallel import make_executor, map_ordered, track
+from asrkit.parallel import make_executor, map_in_threads, map_ordered, track
 
 
 def square(number: int) -> int:
@@ -58,6 +58,24 @@ def test_exceptions_arrive(num_jobs: int) -> None:
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(DataError, match="five"):
         next(results)
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_give_results_in_order(num_threads: int) -> None:
+    assert list(map_in_threads(slow_first, range(40), num_threads)) == list(range(40))
+    results = map_in_threads(fail_at_five, range(50), num_threads)
+    assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(DataError, match="five"):
+        next(results)
+
+
+def test_threads_work_a_few_items_ahead() -> None:
+    taken = []
+    results = map_in_threads(square, (taken.append(number) or number for number in range(100)), 2)
+    assert next(results) == 0
+    assert taken == list(range(8))
+    assert next(results) == 1
+    assert taken == list(range(9))
 
 
 def test_items_are_taken_as_they_are_needed() -> None:
