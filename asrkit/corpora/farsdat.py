@@ -374,10 +374,10 @@ def _read_phones(path: Path, findings: Findings) -> tuple[str, ...]:
     if not lines:
         findings.error("no phones in it", path)
     elif len(unknown) > max(1, len(lines) // 2):
-        found = " ".join(sorted({repr(symbol) for _, symbol in unknown}))
+        names = " ".join(sorted({repr(symbol) for _, symbol in unknown}))
         findings.error(
             f"{len(unknown)} of {len(lines)} lines begin with an unknown symbol "
-            f"({found}); expected one of FarsDat's as the first character; the first line is {lines[0][1][:40]!r}",
+            f"({names}); expected one of FarsDat's as the first character; the first line is {lines[0][1][:40]!r}",
             path,
         )
     else:
@@ -554,4 +554,4 @@ def _published_choice(utts: Iterable[Utterance]) -> set[int]:
     numbers: dict[int, list[int]] = defaultdict(list)
     for utt in utts:
         numbers[int(utt.spk_id)] += [_sentence(utt), int(utt.spk_id)]
-    return {number for speaker, found in numbers.items() if speaker >= 100 for number in sorted(found)[:8]}
+    return {number for speaker, own in numbers.items() if speaker >= 100 for number in sorted(own)[:8]}

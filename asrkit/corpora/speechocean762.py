@@ -63,11 +63,11 @@ def count_notes(sets: Mapping[str, list[Utterance]]) -> list[str]:
     """A line for each set whose numbers of speakers and utterances are not the public corpus's."""
     notes = []
     for name, utts in sets.items():
-        found = (len({utt.spk_id for utt in utts}), len(utts))
-        if found != _EXPECTED[name]:
+        counts = (len({utt.spk_id for utt in utts}), len(utts))
+        if counts != _EXPECTED[name]:
             speakers, num_utts = _EXPECTED[name]
             notes.append(
-                f"{name}: {found[0]} speakers, {found[1]} utterances; the public corpus has {speakers} and {num_utts}"
+                f"{name}: {counts[0]} speakers, {counts[1]} utterances; the public corpus has {speakers} and {num_utts}"
             )
     return notes
 
@@ -81,11 +81,13 @@ def _read_phones(path: Path, findings: Findings) -> dict[str, dict[int, tuple[st
             findings.error(f"expected `utterance.wordindex phones`, found {key}", path, line)
             continue
         labels = split_fields(value)
-        found = [_LABEL.fullmatch(label) for label in labels]
-        unknown = [label for label, match in zip(labels, found, strict=True) if match is None or match[1] not in PHONES]
+        matches = [_LABEL.fullmatch(label) for label in labels]
+        unknown = [
+            label for label, match in zip(labels, matches, strict=True) if match is None or match[1] not in PHONES
+        ]
         if unknown:
             findings.error(f"{key}: unknown symbol {' '.join(unknown)}; expected ARPAbet such as AH0_B", path, line)
-        words.setdefault(utt_id, {})[int(index)] = tuple(match[1] for match in found if match)
+        words.setdefault(utt_id, {})[int(index)] = tuple(match[1] for match in matches if match)
     return words
 
 

@@ -25,9 +25,11 @@ from asrkit.features.backends import backend_class
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
+from asrkit.findings import Findings
+from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkWriter
 from asrkit.io.atomic import atomic_write
-from asrkit.io.scp import read_table, split_fields, write_table
+from asrkit.io.scp import read_table, write_table
 from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
 from asrkit.parallel import map_ordered
 from asrkit.types import Waveform
@@ -265,30 +267,35 @@ def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object]) -> None
 
 def _read_sources(data_dir: Path, access: AudioAccess) -> list[_Source]:
     """The utterances of a data directory, sorted. Raises DataError with all faults of wav.scp, utt2spk and segments."""
-    missing = [name for name in ("wav.scp", "utt2spk") if not (data_dir / name).is_file()]
-    raise_if_any([f"{data_dir / name}: not found; made by stage 0 (asrkit prepare)" for name in missing])
-    wav, utt2spk = read_table(data_dir / "wav.scp"), read_table(data_dir / "utt2spk")
-    cuts = read_table(data_dir / "segments") if (data_dir / "segments").is_file() else None
-    listed, name = (wav, "wav.scp") if cuts is None else (cuts, "segments")
-    faults = [f"{data_dir / name}: no line for {utt}, which utt2spk has" for utt in utt2spk if utt not in listed]
-    faults += [f"{data_dir / 'utt2spk'}: no line for {utt}, which {name} has" for utt in listed if utt not in utt2spk]
+    findings = Findings()
+    wav_scp, utt2spk_table, segments = (data_dir / name for name in ("wav.scp", "utt2spk", "segments"))
+    for table in (wav_scp, utt2spk_table):
+        if not table.is_file():
+            findings.error("not found; made by stage 0 (asrkit prepare)", table)
+    findings.raise_errors()
+    wav, utt2spk = read_table(wav_scp), read_table(utt2spk_table)
+    cuts = read_table(segments) if segments.is_file() else None
+    listed, path = (wav, wav_scp) if cuts is None else (cuts, segments)
+    for utt in utt2spk:
+        if utt not in listed:
+            findings.error(f"no line for {utt}, which utt2spk has", path)
+    for utt in listed:
+        if utt not in utt2spk:
+            findings.error(f"no line for {utt}, which {path.name} has", utt2spk_table)
     sources = []
     for utt in sorted(listed):
-        recording, start, end = utt, None, None
-        if cuts is not None:
-            try:
-                recording, *times = split_fields(cuts[utt])
-                start, end = map(float, times)
-            except ValueError:
-                faults.append(f"{data_dir / 'segments'}: {utt} {cuts[utt]}; expected `recording start end` in seconds")
-                continue
-        if recording not in wav:
-            faults.append(f"{data_dir / 'wav.scp'}: no line for recording {recording} of {utt}")
+        segment = None if cuts is None else parse_segment(cuts[utt])
+        recording = utt if segment is None else segment.recording
+        if cuts is not None and segment is None:
+            findings.error(f"{utt} {cuts[utt]}; expected `recording start end` in seconds", segments)
+        elif recording not in wav:
+            findings.error(f"no line for recording {recording} of {utt}", wav_scp)
         elif not access.may_read(wav[recording]):
-            faults.append(f"{data_dir / 'wav.scp'}: {recording} is a pipe; give --allow-pipes if you trust this data")
+            findings.error(f"{recording} is a pipe; give --allow-pipes if you trust this data", wav_scp)
         else:
+            start, end = (None, None) if segment is None else (segment.start, segment.end)
             sources.append(_Source(utt, utt2spk.get(utt, ""), wav[recording], start, end))
-    raise_if_any(faults)
+    findings.raise_errors()
     if not sources:
         raise DataError(f"{data_dir / 'wav.scp'}: no utterances; made by stage 0 (asrkit prepare)")
     return sources

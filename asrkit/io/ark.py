@@ -189,9 +189,9 @@ class ArkReader(Mapping[str, np.ndarray]):
         except struct.error:
             payload, shape = -1, ()
         if payload < 0 or any(size < 0 for size in shape) or begin + payload > len(data):
-            found = f"{max(len(data) - begin, 0)} bytes are left in the file, the header {tuple(shape)} needs {payload}"
+            left = f"{max(len(data) - begin, 0)} bytes are left in the file, the header {tuple(shape)} needs {payload}"
             raise DataError(
-                f"{self._where(row)}archive cut short: {found if payload >= 0 else 'no header'}; make it again"
+                f"{self._where(row)}archive cut short: {left if payload >= 0 else 'no header'}; make it again"
             )
         return data, token, tuple(shape), begin, min_value, value_range
 
