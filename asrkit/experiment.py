@@ -30,7 +30,8 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ModelError, location
 from asrkit.io.stamp import fingerprint
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import LmAutomaton, NgramLM, parse_arpa
+from asrkit.lm.automaton import LmAutomaton
+from asrkit.lm.ngram import NgramLM, parse_arpa
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from asrkit.decoding.forced_align import AlignedTokens
 from asrkit.decoding.scorer import TokenScorer
-from asrkit.lm.ngram import LmTable
+from asrkit.lm.automaton import LmTable
 from asrkit.scoring.per import score
 from asrkit.scoring.protocols import Protocol
 

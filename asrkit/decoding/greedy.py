@@ -10,7 +10,7 @@ import numpy as np
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.lm.automaton import LmAutomaton
 
 
 def greedy_search(log_probs: np.ndarray, blank_penalty: float = 0.0) -> tuple[list[int], float]:

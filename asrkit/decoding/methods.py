@@ -6,7 +6,7 @@ from asrkit.decoding.config import DecodingConfig, SearchMethod
 from asrkit.decoding.greedy import GreedySearch
 from asrkit.decoding.prefix_beam import BeamSearch
 from asrkit.decoding.search import Search
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.lm.automaton import LmAutomaton
 
 SEARCHES: dict[SearchMethod, type[GreedySearch] | type[BeamSearch]] = {"greedy": GreedySearch, "beam": BeamSearch}
 

@@ -21,7 +21,7 @@ from asrkit.decoding.reference_beam import Beam, BeamSettings, ReferenceBeam
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, ModelError
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.lm.automaton import LmAutomaton
 from asrkit.parallel import make_thread_executor
 
 MAX_BEAM = 2**31 - 1

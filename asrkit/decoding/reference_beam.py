@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from asrkit.decoding.scorer import TokenScorer
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.lm.automaton import LmAutomaton
 
 MAX_LOG_PROB = 1e100  # magnitude of the largest entry of a frame: sums over frames stay finite
 

@@ -15,7 +15,7 @@ from asrkit.decoding.methods import make_search
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search_errors import Labelling, ScorePair, compare_scores
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.lm.automaton import LmAutomaton
 from asrkit.parallel import track
 from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import Protocol

@@ -14,7 +14,7 @@ from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
 
 

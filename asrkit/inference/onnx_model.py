@@ -21,7 +21,7 @@ from asrkit.features.cmvn import Normalizer, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.model import Outputs, join_phases
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import LmAutomaton
+from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
 from asrkit.models.frontends import FRONT_ENDS
 

@@ -19,7 +19,7 @@ from asrkit.decoding.reference_beam import BeamSettings, ReferenceBeam
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
 from asrkit.errors import AsrkitError
-from asrkit.lm import ngram
+from asrkit.lm import automaton
 from asrkit.lm.ngram import NgramLM, train_ngram
 from tests.searches import beam_search, prefix_beam_search
 
@@ -213,7 +213,7 @@ def assert_same(found, expected):
     beam=st.sampled_from([1, 2, 3, 5, 10, 30, 100]),
     threshold=st.sampled_from([math.inf, math.inf, 0.5, 50.0, 700.0, 3000.0]),
     order=st.integers(0, 4),
-    max_table=st.sampled_from([0, ngram.MAX_TABLE]),
+    max_table=st.sampled_from([0, automaton.MAX_TABLE]),
     lm_weight=st.sampled_from([0.0, 0.5, 2.0, 10.0, -1.0]),
     bonus=st.sampled_from([0.0, 1.5, -3.0, 40.0, 200.0, -200.0, 2000.0]),
 )
@@ -224,7 +224,7 @@ def test_the_kernel_equals_its_reference(
     log_probs = wild_log_probs(rng, num_frames, num_classes, scale, what)
     lm = wild_lm(rng, num_classes - 1, order).automaton if order and num_classes > 1 else None
     search_settings = BeamSettings(beam, threshold, TokenScorer(lm, lm_weight, bonus))
-    with mock.patch.object(ngram, "MAX_TABLE", max_table):
+    with mock.patch.object(automaton, "MAX_TABLE", max_table):
         found = search_native(log_probs, search_settings, beam + 1)
         assert_same(found, search_reference(log_probs, search_settings, beam + 1))
 
@@ -256,7 +256,7 @@ def test_the_kernel_equals_its_reference_on_long_peaky_input(seed, num_frames, o
     beam=st.sampled_from([1, 2, 5, 30]),
     threshold=st.sampled_from([None, None, 0.5, 50.0]),
     order=st.integers(0, 4),
-    max_table=st.sampled_from([0, ngram.MAX_TABLE]),
+    max_table=st.sampled_from([0, automaton.MAX_TABLE]),
     commits=st.sampled_from([0.0, 0.3, 1.0]),
 )
 def test_pieces_give_the_bits_of_the_whole(
@@ -267,7 +267,10 @@ def test_pieces_give_the_bits_of_the_whole(
     lm = wild_lm(rng, num_classes - 1, order) if order and num_classes > 1 else None
     options = {"beam": beam, "beam_threshold": threshold, "lm": lm, "lm_weight": 0.7, "insertion_bonus": 0.4}
     native = kernel("_beam") if implementation == "native" else None
-    with mock.patch.object(ngram, "MAX_TABLE", max_table), mock.patch.object(prefix_beam, "kernel", lambda _: native):
+    with (
+        mock.patch.object(automaton, "MAX_TABLE", max_table),
+        mock.patch.object(prefix_beam, "kernel", lambda _: native),
+    ):
         expected = prefix_beam_search(log_probs, num_best=beam, **options)
         search, committed = beam_search(**options).stream(), ()
         for piece in np.split(log_probs, np.sort(rng.integers(0, num_frames + 1, size=rng.integers(0, 12)))):

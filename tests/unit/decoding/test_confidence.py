@@ -16,7 +16,7 @@ from asrkit.decoding.confidence import (
 )
 from asrkit.decoding.forced_align import AlignedTokens, forced_align
 from asrkit.decoding.scorer import TokenScorer
-from asrkit.lm import ngram
+from asrkit.lm import automaton
 from asrkit.lm.ngram import train_ngram
 from asrkit.scoring.protocols import PROTOCOLS
 
@@ -72,7 +72,7 @@ def test_odds_equal_enumeration(order, seed):
 def test_a_model_too_large_for_a_table_is_left_out(monkeypatch):
     log_probs = random_log_probs(np.random.default_rng(5), 8)
     aligned = forced_align(log_probs, [1, 2, 3])
-    monkeypatch.setattr(ngram, "MAX_TABLE", 1)
+    monkeypatch.setattr(automaton, "MAX_TABLE", 1)
     lm = train_ngram(SENTENCES, 3, PHONES).automaton
     found = phone_log_odds(log_probs, aligned, TokenScorer(lm, 1.0))
     assert found.tolist() == phone_log_odds(log_probs, aligned, TokenScorer()).tolist()

@@ -13,7 +13,7 @@ from asrkit.decoding.reference_beam import BeamSettings, ReferenceBeam
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, ModelError
-from asrkit.lm import ngram
+from asrkit.lm import automaton
 from asrkit.lm.ngram import train_ngram
 from tests.searches import beam_search, prefix_beam_search, prefix_beam_search_batch
 
@@ -183,7 +183,7 @@ def test_a_model_too_large_for_a_table_gives_the_same(order, monkeypatch):
     options = {"beam": 12, "lm_weight": 0.7, "insertion_bonus": 0.5, "num_best": 12}
     utts = random_utterances(5)
     dense = prefix_beam_search_batch(utts, lm=train_ngram(text, order, phones), **options)
-    monkeypatch.setattr(ngram, "MAX_TABLE", 5)
+    monkeypatch.setattr(automaton, "MAX_TABLE", 5)
     sparse_lm = train_ngram(text, order, phones)
     assert sparse_lm.automaton.table is None
     for few, many in zip(prefix_beam_search_batch(utts, lm=sparse_lm, **options), dense, strict=True):
@@ -194,7 +194,7 @@ def test_a_model_too_large_for_a_table_gives_the_same(order, monkeypatch):
 
 def test_many_contexts_fit_into_the_memory_for_a_few(monkeypatch):
     """More contexts are met than the kernel keeps rows for."""
-    monkeypatch.setattr(ngram, "MAX_TABLE", 0)
+    monkeypatch.setattr(automaton, "MAX_TABLE", 0)
     rng = np.random.default_rng(0)
     phones = [f"p{i}" for i in range(20)]
     lm = train_ngram([rng.choice(phones, size=12000).tolist() for _ in range(2)], 4, phones)
