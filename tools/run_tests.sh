@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # Sets up .venv, lints shell and Python, and runs the tests; then those of the kernels once more without kernels and
-# with sanitizers. Arguments go to pytest, and nothing is run twice: tools/run_tests.sh tests/unit
+# with sanitizers. Two cores need up to 25 minutes.
+#     tools/run_tests.sh --quick      lint, and the tests that are not marked `slow`, once: up to 4 minutes
+#     tools/run_tests.sh tests/unit   lint, and what the arguments, which go to pytest, choose, once
+# `slow` are the tests of recipes that train, those of the benchmarks, and single ones that take seconds: trainings for
+# a special case, simulations of statistics, measurements of memory. What is left holds every kernel against its
+# reference and trains, decodes, aligns and transcribes from end to end.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools/setup.sh
+
+if [ "${1:-}" = --quick ]; then set -- -m "not slow" "${@:2}"; fi
 
 echo "== lint =="
 shell_files=(.ci/run)
@@ -14,7 +21,7 @@ while IFS= read -r file; do shell_files+=("$file"); done < <(find tools recipes 
 .venv/bin/python -m ruff format --check --quiet .
 
 echo "== tests =="
-.venv/bin/python -m pytest -q -n 2 -rs "$@"
+.venv/bin/python -m pytest -q -n 2 --dist loadfile -rs "$@" # a file's tests share what they have trained
 [ $# -eq 0 ] || exit 0
 
 kernel_tests=(tests/unit/native tests/unit/decoding tests/unit/features tests/property)

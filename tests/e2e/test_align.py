@@ -230,6 +230,7 @@ def test_too_much_audio_is_an_error_and_less_is_aligned_step_by_step(tones, reco
         recognizer.align(tones / "audio/test0-0.wav", phones)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["both", "frames"])
 def test_a_frame_wise_head_places_boundaries(tones, tmp_path, capsys, head):
     config = tmp_path / "config.yaml"

@@ -35,6 +35,7 @@ def test_training_leaves_an_export(tones):
     assert exported.lm.num_classes == len(exported.tokens)
 
 
+@pytest.mark.slow
 def test_tuning_refreshes_the_export(tones, tmp_path):
     exp = tmp_path / "exp"
     shutil.copytree(tones / "exp", exp)

@@ -87,6 +87,7 @@ def test_new_decoding_settings_and_language_models_reach_a_trained_experiment(to
     assert all(value.equal(weights[name]) for name, value in load_experiment(exp).model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_training_gives_the_same_model(tones, tmp_path):
     """Killed three times, at different moments of epochs, with a checkpoint after every batch."""
     exp, config = tmp_path / "exp", tmp_path / "config.yaml"
@@ -128,6 +129,7 @@ def test_training_is_up_to_date_whatever_its_threads(tones, tmp_path):
     assert "up to date" in run_asrkit(*arguments).stderr
 
 
+@pytest.mark.slow
 def test_frames_need_phone_times(tones, tmp_path):
     data, config = tmp_path / "dev", tmp_path / "config.yaml"
     config.write_text(
@@ -147,6 +149,7 @@ def test_frames_need_phone_times(tones, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_refused_run_changes_nothing_and_a_new_one_takes_the_old_model_away(tones, tmp_path):
     exp, config = tmp_path / "exp", tmp_path / "config.yaml"
     shutil.copytree(tones / "exp", exp)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.farsdat_tree import Style, make_tree
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 FEATURES = "features: {frame_length_ms: 16, frame_shift_ms: 8}\n"
 SMALL = "model: {num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}\n"

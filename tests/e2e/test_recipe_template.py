@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 RATE = 16000
 # FarsDat's symbols, CSV's and ARPA's and shells' special characters, combining marks alone and in pairs, a tie bar,

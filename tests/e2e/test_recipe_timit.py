@@ -12,6 +12,7 @@ import pytest
 from asrkit.lang.tokens import TokenTable
 from tests.timit_tree import LAYOUTS, NLTK, files_of, make_tree
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 CONFIG = """\

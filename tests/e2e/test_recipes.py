@@ -13,6 +13,7 @@ from asrkit.config.yaml_config import load_config
 from asrkit.models.config import ModelConfig
 from asrkit.training.config import TrainingConfig
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TONES_HZ = {"AA": 400, "IY": 1000, "S": 2500}
 CONFIG = """\

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from asrkit.features.config import FeatureConfig
@@ -16,6 +17,8 @@ from asrkit.formats.transcripts import read_transcripts
 from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.per import score
 from asrkit.types import Utterance
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_last_line_is_json_and_a_peer_that_is_missing_is_named():

@@ -57,6 +57,7 @@ def coverage(simulate, num_units, seed):
     return 100 - 100 * (above + below) / NUM_SIMULATIONS, 100 * above / NUM_SIMULATIONS, 100 * below / NUM_SIMULATIONS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("simulate", "num_units"),
     [

@@ -203,6 +203,7 @@ print(json.dumps({"resident": memory("VmRSS") - before, "peak": memory("VmHWM") 
 """
 
 
+@pytest.mark.slow
 def test_a_hundred_times_timit_takes_less_than_200_mb(tmp_path: Path) -> None:
     """370,000 utterances: an index like that of a real corpus, in which all point to one matrix."""
     if not Path("/proc/self/status").exists():
