@@ -1,15 +1,13 @@
 """recipes/farsdat/run.sh from stage 0 to 6, and its table of networks, on a small tree of tones in FarsDat's layout."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.farsdat_tree import Style, make_tree
+from tests.recipe_tree import copy_recipes, run_recipe
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 FEATURES = "features: {frame_length_ms: 16, frame_shift_ms: 8}\n"
 SMALL = "model: {num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}\n"
 OPTIONS = ("--corpus", "corpus", "--split", "textbook-80-20")
@@ -22,28 +20,24 @@ TRAINING = (
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     root = tmp_path_factory.mktemp("recipe")
+    copy_recipes(root)
     make_tree(root / "corpus", range(1, 13), style=Style(44100, str.lower, 0.12), num_sentences=3)
     (root / "small.yaml").write_text(FEATURES + SMALL + TRAINING % 9)
     return root
 
 
-def run(workplace, *command):
-    done = subprocess.run([str(part) for part in command], cwd=workplace, capture_output=True, text=True)
+def run_farsdat(tree, workplace, *options):
+    """The recipe of the copy below `tree`, on the data in `workplace`."""
+    options = ("--data", "data", "--dir", "exp/small", "--nj", "2", "--config", "small.yaml", *options)
+    done = run_recipe(tree, "farsdat", *options, cwd=workplace)
     assert done.returncode == 0, done.stderr
     return done
-
-
-def run_recipe(workplace, *options):
-    recipe = ROOT / "recipes/farsdat/run.sh"
-    return run(
-        workplace, recipe, "--data", "data", "--dir", "exp/small", "--nj", "2", "--config", "small.yaml", *options
-    )
 
 
 @pytest.fixture(scope="module")
 def first_run(workplace):
     """Stages 0 to 6."""
-    return run_recipe(workplace, *OPTIONS)
+    return run_farsdat(workplace, workplace, *OPTIONS)
 
 
 def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace, first_run):
@@ -70,7 +64,7 @@ def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace, first_run
     assert re.search(r"/wave/s1\d+\.wav$", path)
     assert set(phones) <= {token.split()[0] for token in tokens[1:]}
 
-    again = run_recipe(workplace, *OPTIONS)
+    again = run_farsdat(workplace, workplace, *OPTIONS)
     assert re.findall(r"^%PER.*$", again.stdout, re.MULTILINE) == pers
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
     assert "training is up to date" in again.stderr
@@ -79,23 +73,11 @@ def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace, first_run
 @pytest.mark.usefixtures("first_run")
 def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
     """A copy of the recipe with smaller networks, on the data of the first run."""
-    for folder in ("tools", "recipes/farsdat"):
-        (tmp_path / folder).mkdir(parents=True)
-        for path in (ROOT / folder).glob("*.sh"):
-            (tmp_path / folder / path.name).write_bytes(path.read_bytes())
-            (tmp_path / folder / path.name).chmod(0o755)
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    for path in (ROOT / "conf").glob("textbook_*.yaml"):
+    copy_recipes(tmp_path)
+    for path in (tmp_path / "conf").glob("textbook_*.yaml"):
         text = re.sub(r"hidden_size: \d+", "hidden_size: 6", path.read_text())
-        (conf / path.name).write_text(re.sub(r"num_epochs: \d+", "num_epochs: 1", text))
-    (tmp_path / "tools/setup.sh").write_text("#!/bin/sh\n")
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
-    done = run(
-        workplace,
-        *(tmp_path / "recipes/farsdat/run.sh", "--stage", "7", "--data", "data", "--nj", "1"),
-        *("--config", "small.yaml", "--dir", "exp/small"),
-    )
+        path.write_text(re.sub(r"num_epochs: \d+", "num_epochs: 1", text))
+    done = run_farsdat(tmp_path, workplace, "--stage", "7")
     lines = done.stdout.splitlines()
     (start,) = (index for index, line in enumerate(lines) if line.startswith("experiment  "))
     header, *rows = lines[start : start + 5]

@@ -3,8 +3,6 @@
 import importlib
 import itertools
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +12,8 @@ import pytest
 from asrkit.cli import main as cli
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
+from tests.recipe_tree import ROOT, copy_recipes, install_asrkit, run_recipe, write_program
 
-ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.parent.name for path in ROOT.glob("recipes/*/run.sh"))
 TIMED = ("mini", "timit")  # recipes whose corpora have true phone times
 STAGES = [
@@ -60,36 +58,18 @@ class Tree:
     """A copy of the recipes whose asrkit and tools/setup.sh only record how they are called."""
 
     def __init__(self, root: Path):
+        copy_recipes(root)
         self.root = root
         self.log = root / "calls"
         self.caller_dir = root / "caller"
         self.caller_dir.mkdir()
-        kept = shutil.ignore_patterns("corpus", "data", "exp")
-        for folder in ("recipes", "tools", "conf"):
-            shutil.copytree(ROOT / folder, root / folder, ignore=kept)
         recorder = root / "recorder.py"
         recorder.write_text(RECORDER)
         for program in ("tools/setup.sh", ".venv/bin/asrkit"):
-            self.write_program(program, f'#!/bin/sh\nexec "{sys.executable}" "{recorder}" "{self.log}" "$0" "$@"\n')
-
-    def write_program(self, path: str, text: str) -> None:
-        program = self.root / path
-        program.parent.mkdir(parents=True, exist_ok=True)
-        program.write_text(text)
-        program.chmod(0o755)
-
-    def use_real_asrkit(self) -> None:
-        self.write_program(".venv/bin/asrkit", f'#!/bin/sh\nexec "{sys.executable}" -m asrkit "$@"\n')
+            write_program(root / program, f'#!/bin/sh\nexec "{sys.executable}" "{recorder}" "{self.log}" "$0" "$@"\n')
 
     def run(self, recipe: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(self.root / "recipes" / recipe / "run.sh"), *options],
-            cwd=self.caller_dir,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return run_recipe(self.root, recipe, *options, cwd=self.caller_dir, **environment)
 
     def calls(self, program: str = "asrkit") -> list[list[str]]:
         if not self.log.exists():
@@ -379,7 +359,7 @@ def test_the_package_index_is_passed_to_set_up(tree: Tree) -> None:
 
 
 def test_a_failing_set_up_ends_the_run(tree: Tree) -> None:
-    tree.write_program("tools/setup.sh", "#!/bin/sh\necho no Python >&2\nexit 1\n")
+    write_program(tree.root / "tools/setup.sh", "#!/bin/sh\necho no Python >&2\nexit 1\n")
     result = tree.run("mini")
     assert (result.returncode, result.stdout, result.stderr) == (1, "", "no Python\n")
     assert tree.calls() == []
@@ -397,7 +377,7 @@ def test_a_corpus_to_be_fetched_is_asked_for_by_stage_0_alone(tree: Tree) -> Non
 
 @pytest.mark.parametrize("stage", range(1, len(STAGES)))
 def test_a_missing_input_names_the_stage_that_makes_it(tree: Tree, stage: int) -> None:
-    tree.use_real_asrkit()
+    install_asrkit(tree.root)
     result = tree.run("mini", "--stage", str(stage), "--data", "nowhere", "--dir", "nothing")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr

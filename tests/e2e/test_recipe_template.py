@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.recipe_tree import copy_recipes, run_recipe
+
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 RATE = 16000
 # FarsDat's symbols, CSV's and ARPA's and shells' special characters, combining marks alone and in pairs, a tie bar,
 # a tone letter, right-to-left script and a character outside the basic plane.
@@ -74,19 +75,9 @@ def write_textgrids(root: Path, labels) -> None:
         (root / f"{name}.TextGrid").write_text("".join(f"{line}\n" for line in lines), encoding="utf-16")
 
 
-def run_recipe(workplace: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        str(ROOT / "recipes/template/run.sh"),
-        "--corpus",
-        "corpus",
-        "--data",
-        "data",
-        "--dir",
-        "exp",
-        "--nj",
-        "2",
-    ]
-    return subprocess.run([*command, "--config", "small.yaml", *options], cwd=workplace, capture_output=True, text=True)
+def run_template(workplace: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    defaults = ("--corpus", "corpus", "--data", "data", "--dir", "exp", "--nj", "2", "--config", "small.yaml")
+    return run_recipe(workplace, "template", *defaults, *options)
 
 
 def run_asrkit(workplace: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -95,6 +86,7 @@ def run_asrkit(workplace: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
+    copy_recipes(tmp_path)
     (tmp_path / "small.yaml").write_text(CONFIG)
     return tmp_path
 
@@ -102,7 +94,7 @@ def workplace(tmp_path: Path) -> Path:
 def test_any_symbol_passes_through_all_stages(workplace):
     labels = make_corpus(workplace / "corpus")
     write_table(workplace / "corpus", labels)
-    done = run_recipe(workplace)
+    done = run_template(workplace)
     assert done.returncode == 0, done.stderr
     assert [int(n) for n in re.findall(r"^== stage (\d):", done.stdout, re.MULTILINE)] == list(range(7))
     data, exp = workplace / "data", workplace / "exp"
@@ -133,7 +125,7 @@ def test_any_symbol_passes_through_all_stages(workplace):
     line = done.stdout.splitlines()[-1]
     assert line == f"{workplace.resolve()}/corpus/spk 9/no 0.wav {' '.join(phones)}"
 
-    again = run_recipe(workplace, "--stop-stage", "0")
+    again = run_template(workplace, "--stop-stage", "0")
     assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "data: up to date")
 
 
@@ -141,7 +133,7 @@ def test_label_files_and_the_options_of_stage_0(workplace):
     labels = make_corpus(workplace / "corpus")
     write_textgrids(workplace / "corpus", labels)
     options = ["--speaker", "^spk (.)/", "--dev-speakers", "8", "--test-speakers", "9", "--stop-stage", "0"]
-    done = run_recipe(workplace, *options, "--tier", "phones")
+    done = run_template(workplace, *options, "--tier", "phones")
     assert done.returncode == 0, done.stderr
     for name, num_utts in (("train", 48), ("dev", 6), ("test", 6)):
         checked = run_asrkit(workplace, "validate", f"data/{name}")
@@ -154,7 +146,7 @@ def test_label_files_and_the_options_of_stage_0(workplace):
         assert float(begin) == pytest.approx(start, abs=1e-5)
         assert float(duration) == pytest.approx(end - start, abs=1e-5)
 
-    done = run_recipe(workplace, *options, "--silence", "sil")
+    done = run_template(workplace, *options, "--silence", "sil")
     assert done.returncode == 0, done.stderr
     first = (workplace / "data/test/text").read_text(encoding="utf-8").split("\n")[0].split(" ")
     assert first[1::2] == ["sil"] * 9
@@ -163,17 +155,11 @@ def test_label_files_and_the_options_of_stage_0(workplace):
 
 def test_a_copy_of_the_template_is_a_recipe(tmp_path):
     """What docs/own-corpus.md tells to do, up to stage 1."""
-    shutil.copytree(ROOT / "recipes/template", tmp_path / "recipes/mine", ignore=shutil.ignore_patterns("data", "exp"))
-    for program, text in (("tools/setup.sh", ""), (".venv/bin/asrkit", f'exec "{sys.executable}" -m asrkit "$@"\n')):
-        (tmp_path / program).parent.mkdir(parents=True)
-        (tmp_path / program).write_text(f"#!/bin/sh\n{text}")
-        (tmp_path / program).chmod(0o755)
-    for name in ("recipe.sh", "stages.sh", "findings.sh"):
-        shutil.copy(ROOT / "tools" / name, tmp_path / "tools")
+    copy_recipes(tmp_path)
+    shutil.copytree(tmp_path / "recipes/template", tmp_path / "recipes/mine")
     labels = make_corpus(tmp_path / "speech")
     write_table(tmp_path / "speech", labels)
-    command = ["recipes/mine/run.sh", "--corpus", "speech", "--stop-stage", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_recipe(tmp_path, "mine", "--corpus", "speech", "--stop-stage", "1")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "recipes/mine/data/train/feats.scp").exists()
 
@@ -181,7 +167,7 @@ def test_a_copy_of_the_template_is_a_recipe(tmp_path):
 def test_faults_end_the_recipe_with_nothing_written(workplace):
     make_recording(workplace / "corpus/a.wav", np.random.default_rng(1))
     (workplace / "corpus/corpus.csv").write_text("audio,phones\na.wav,\nb.wav,x\n")
-    done = run_recipe(workplace)
+    done = run_template(workplace)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error:" in line]
     assert len(errors) == 2 and "corpus.csv:2: no phones" in errors[0] and "corpus.csv:3: no audio" in errors[1]

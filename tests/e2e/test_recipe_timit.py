@@ -1,19 +1,14 @@
 """recipes/timit/run.sh from stage 0 to 6 on a made-up copy of tones, in one layout and one inventory after another."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from asrkit.lang.tokens import TokenTable
+from tests.recipe_tree import copy_recipes, run_recipe
 from tests.timit_tree import LAYOUTS, NLTK, files_of, make_tree
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 
 CONFIG = """\
 model: {num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}
@@ -25,30 +20,20 @@ PER_LINE = re.compile(r"^%PER \d+\.\d\d \[ \d+ / \d+, \d+ ins, \d+ del, \d+ sub 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A copy of the recipe whose `asrkit` is this Python's, a corpus and a small configuration."""
+    """A copy of the recipe, a corpus and a small configuration."""
     root = tmp_path_factory.mktemp("timit")
-    for folder in ("recipes/timit", "tools"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("corpus", "data", "exp"))
-    for program, text in (
-        ("tools/setup.sh", "#!/bin/sh\n"),
-        (".venv/bin/asrkit", f'#!/bin/sh\nexec "{sys.executable}" -m asrkit "$@"\n'),
-    ):
-        (root / program).parent.mkdir(parents=True, exist_ok=True)
-        (root / program).write_text(text)
-        (root / program).chmod(0o755)
+    copy_recipes(root)
     make_tree(root / "corpus", LAYOUTS["data-upper"], num_train=6, num_dev=2, num_core=2, length=1600)
     (root / "small.yaml").write_text(CONFIG)
     return root
 
 
-def run_recipe(workplace, *options):
-    command = [str(workplace / "recipes/timit/run.sh"), "--nj", "2", "--config", "small.yaml", *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=workplace, capture_output=True, text=True, env=environment)
+def run_timit(workplace, *options):
+    return run_recipe(workplace, "timit", "--nj", "2", "--config", "small.yaml", *options)
 
 
 def test_all_stages_score_39_phones_under_kaldis_protocol(workplace):
-    done = run_recipe(workplace, "--corpus", "corpus", "--data", "data", "--dir", "exp")
+    done = run_timit(workplace, "--corpus", "corpus", "--data", "data", "--dir", "exp")
     assert done.returncode == 0, done.stderr
     assert [int(n) for n in re.findall(r"^== stage (\d):", done.stdout, re.MULTILINE)] == list(range(7))
     assert "train: 6 of 462 speakers, 48 of 3696 utterances" in done.stderr
@@ -70,7 +55,7 @@ def test_all_stages_score_39_phones_under_kaldis_protocol(workplace):
     assert transcript[0].endswith("/TEST/DR1/MDAB0/SI1027.WAV")
     assert set(transcript[1:]) <= {"sil", "aa", "iy", "cl", "t"}
 
-    again = run_recipe(workplace, "--corpus", "corpus", "--data", "data", "--dir", "exp")
+    again = run_timit(workplace, "--corpus", "corpus", "--data", "data", "--dir", "exp")
     assert again.returncode == 0, again.stderr
     assert PER_LINE.findall(again.stdout) == pers
     assert "data: up to date" in again.stdout
@@ -80,18 +65,18 @@ def test_all_stages_score_39_phones_under_kaldis_protocol(workplace):
 def test_train_on_61_or_39_phones(workplace, phones):
     (workplace / f"brief{phones}.yaml").write_text(CONFIG.replace("num_epochs: 8", "num_epochs: 1"))
     options = ["--phones", str(phones), f"--data=data{phones}", f"--dir=exp{phones}", "--stop-stage", "5"]
-    done = run_recipe(workplace, "--corpus", "corpus", *options, "--config", f"brief{phones}.yaml")
+    done = run_timit(workplace, "--corpus", "corpus", *options, "--config", f"brief{phones}.yaml")
     assert done.returncode == 0, done.stderr
     assert len(TokenTable.read(workplace / f"data{phones}/tokens.txt").phones) == phones
     assert len(PER_LINE.findall(done.stdout)) == 2
 
 
 def test_stage_0_with_the_full_test_set_and_on_nltks_sample(workplace, tmp_path):
-    done = run_recipe(workplace, "--corpus", "corpus", "--test", "full", "--data", "full", "--stop-stage", "0")
+    done = run_timit(workplace, "--corpus", "corpus", "--test", "full", "--data", "full", "--stop-stage", "0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split()[:3] == ["test", "4", "40"]
     make_tree(tmp_path / "sample", NLTK)
-    done = run_recipe(workplace, "--corpus", str(tmp_path / "sample"), "--data", "nltk", "--stop-stage", "0")
+    done = run_timit(workplace, "--corpus", str(tmp_path / "sample"), "--data", "nltk", "--stop-stage", "0")
     assert done.returncode == 0, done.stderr
     assert "no dev is made" in done.stderr and "no test is made" in done.stderr
     assert (workplace / "nltk/train/phones.ctm").exists()
@@ -101,7 +86,7 @@ def test_damage_ends_the_run_at_stage_0(workplace, tmp_path):
     make_tree(tmp_path / "corpus", LAYOUTS["lower"])
     labels = files_of(LAYOUTS["lower"], tmp_path / "corpus", "train", "fcjf0", "sx37")["phn"]
     labels.write_text("0 100 h#\n50 200 ?\n")
-    done = run_recipe(workplace, "--corpus", str(tmp_path / "corpus"), "--data", "damaged")
+    done = run_timit(workplace, "--corpus", str(tmp_path / "corpus"), "--data", "damaged")
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error:" in line]
     assert [line.startswith(f"asrkit prepare: error: {labels}:2: ") for line in errors] == [True, True]
@@ -111,5 +96,5 @@ def test_damage_ends_the_run_at_stage_0(workplace, tmp_path):
 
 def test_wrong_values_of_its_own_options_are_wrong_usage(workplace):
     for options in (["--phones", "40"], ["--phones"], ["--test", "half"], ["--fones", "48"]):
-        assert run_recipe(workplace, "--corpus", "corpus", "--data", "none", *options).returncode == 2
+        assert run_timit(workplace, "--corpus", "corpus", "--data", "none", *options).returncode == 2
     assert not (workplace / "none").exists()

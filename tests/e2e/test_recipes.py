@@ -1,7 +1,6 @@
 """recipes/speechocean762/run.sh from stage 0 to 7 on a small tree of tones in that corpus's layout."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
 from asrkit.models.config import ModelConfig
 from asrkit.training.config import TrainingConfig
+from tests.recipe_tree import copy_recipes, run_recipe
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 TONES_HZ = {"AA": 400, "IY": 1000, "S": 2500}
 CONFIG = """\
 model: {num_layers: 1, hidden_size: 24, dropout: 0.1, self_conditioning: false, stack: 3, skip: 3}
@@ -60,27 +59,27 @@ def make_corpus(root: Path) -> None:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     root = tmp_path_factory.mktemp("recipe")
+    copy_recipes(root)
     make_corpus(root / "corpus")
     (root / "small.yaml").write_text(CONFIG)
     return root
 
 
-def run_recipe(workplace, *options):
-    command = [str(ROOT / "recipes/speechocean762/run.sh"), "--data", "data", "--dir", "exp", "--nj", "2"]
-    command += ["--config", "small.yaml", *options]
-    return subprocess.run(command, cwd=workplace, capture_output=True, text=True)
+def run_speechocean762(workplace, *options):
+    defaults = ("--data", "data", "--dir", "exp", "--nj", "2", "--config", "small.yaml")
+    return run_recipe(workplace, "speechocean762", *defaults, *options)
 
 
 @pytest.fixture(scope="module")
 def first_run(workplace):
     """Stages 0 to 6."""
-    done = run_recipe(workplace, "--corpus", "corpus")
+    done = run_speechocean762(workplace, "--corpus", "corpus")
     assert done.returncode == 0, done.stderr
     return done
 
 
 def test_a_stage_without_data_names_the_stage_that_makes_them(workplace):
-    early = run_recipe(workplace, "--stage", "1", "--data", "none")
+    early = run_speechocean762(workplace, "--stage", "1", "--data", "none")
     assert early.returncode == 1
     assert "made by stage 0 (asrkit prepare)" in early.stderr
 
@@ -98,7 +97,7 @@ def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace, first_run
     assert set(transcript[1:]) <= set(TONES_HZ)
 
     before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*") if path.is_file()}
-    again = run_recipe(workplace, "--corpus", "corpus")
+    again = run_speechocean762(workplace, "--corpus", "corpus")
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
     assert re.findall(r"^%PER.*$", again.stdout, re.MULTILINE) == pers
@@ -108,22 +107,14 @@ def test_the_stages_run_and_a_second_run_skips_what_is_done(workplace, first_run
 @pytest.mark.usefixtures("first_run")
 def test_the_findings_are_a_table_of_means_over_seeds(workplace, tmp_path):
     """A copy of the recipe with one small network, on the data of the first run."""
-    for folder in ("tools", "recipes/speechocean762"):
-        (tmp_path / folder).mkdir(parents=True)
-        for path in (ROOT / folder).glob("*.sh"):
-            (tmp_path / folder / path.name).write_bytes(path.read_bytes())
-            (tmp_path / folder / path.name).chmod(0o755)
-    (tmp_path / "tools/setup.sh").write_text("#!/bin/sh\n")
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
-    (tmp_path / "conf").mkdir()
+    copy_recipes(tmp_path)
     (tmp_path / "conf/findings.yaml").write_text("{model: {hidden_size: 6}, training: {num_epochs: 2}}\n")
     grid = tmp_path / "tools/findings.sh"
     text = re.sub(r'findings_seeds=".*"', 'findings_seeds="1 2"', grid.read_text())
     grid.write_text(re.sub(r'findings_networks="[^"]*"', 'findings_networks="lstm 1 bi"', text))
-    recipe = tmp_path / "recipes/speechocean762/run.sh"
-    command = [str(recipe), "--stage", "7", "--data", "data", "--dir", "exp/small", "--config", "small.yaml"]
+    options = ("--stage", "7", "--data", "data", "--dir", "exp/small", "--config", "small.yaml")
 
-    done = subprocess.run([*command, "--nj", "2"], cwd=workplace, capture_output=True, text=True)
+    done = run_recipe(tmp_path, "speechocean762", *options, "--nj", "2", cwd=workplace)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     found = re.findall(r"^exp/findings/(\S+): test %PER (\S+) ", done.stdout, re.MULTILINE)
@@ -140,6 +131,6 @@ def test_the_findings_are_a_table_of_means_over_seeds(workplace, tmp_path):
     assert config.training == TrainingConfig(seed=2, num_epochs=2)
     log = experiment / "findings.log"
     assert "dev PER" in log.read_text()
-    again = subprocess.run([*command, "--nj", "1"], cwd=workplace, capture_output=True, text=True)
+    again = run_recipe(tmp_path, "speechocean762", *options, "--nj", "1", cwd=workplace)
     assert again.stdout.splitlines()[-6:] == lines[-6:]
     assert "training is up to date" in log.read_text()
