@@ -4,7 +4,7 @@ the compiled kernel also against its reference, on input of any kind."""
 import itertools
 import math
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import numpy as np
@@ -27,6 +27,43 @@ needs_kernel = pytest.mark.skipif(kernel("_beam") is None, reason="there is no c
 each_implementation = pytest.mark.parametrize(
     "implementation", ["reference", pytest.param("native", marks=needs_kernel)]
 )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the language model, and what is added for each phone."""
+
+    lm: float
+    bonus: float
+
+
+@dataclass(frozen=True)
+class Wild:
+    """Log-probabilities as no network should give them: their shape, their scale and what is strange about them."""
+
+    shape: tuple[int, int]
+    scale: float
+    what: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Width:
+    """Of the beam; `threshold` in nats below the best."""
+
+    beam: int
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class LmKind:
+    """Order of the language model, 0 for none, and how large its table of contexts may be."""
+
+    order: int
+    max_table: int
+
+
+STRANGE = st.frozensets(st.sampled_from(["normalised", "impossible", "masked", "blank", "float32"]))
+LM_KINDS = st.builds(LmKind, order=st.integers(0, 4), max_table=st.sampled_from([0, automaton.MAX_TABLE]))
 
 
 def search_with(implementation, log_probs, **options):
@@ -101,16 +138,15 @@ def textbook_beam(log_probs, beam, lm, lm_weight, bonus, settle_after=math.inf):
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    num_frames=st.integers(0, 5),
-    num_classes=st.integers(1, 4),
+    shape=st.tuples(st.integers(0, 5), st.integers(1, 4)),
     order=st.integers(0, 3),
     lm_weight=st.sampled_from([0.0, 0.7, 2.5]),
     bonus=st.sampled_from([-1.5, 0.0, 0.8]),
 )
-def test_full_width_equals_all_labellings(implementation, seed, num_frames, num_classes, order, lm_weight, bonus):
+def test_full_width_equals_all_labellings(implementation, seed, shape, order, lm_weight, bonus):
     rng = np.random.default_rng(seed)
-    log_probs = random_log_probs(rng, num_frames, num_classes, 2.0)
-    lm = random_lm(rng, num_classes - 1, order) if order and num_classes > 1 else None
+    log_probs = random_log_probs(rng, *shape, 2.0)
+    lm = random_lm(rng, shape[1] - 1, order) if order and shape[1] > 1 else None
     expected = {}
     for labelling, ctc_log_prob in all_labellings(log_probs).items():
         lm_log_prob = 0.0 if lm is None else lm.score([lm.phones[token - 1] for token in labelling])
@@ -130,31 +166,30 @@ def test_full_width_equals_all_labellings(implementation, seed, num_frames, num_
 @settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    num_frames=st.integers(1, 25),
-    num_classes=st.integers(2, 5),
+    shape=st.tuples(st.integers(1, 25), st.integers(2, 5)),
     beam=st.integers(1, 8),
     order=st.integers(0, 3),
-    lm_weight=st.sampled_from([0.0, 0.7, 2.5]),
-    bonus=st.sampled_from([-1.0, 0.0, 1.3]),
+    weights=st.builds(Weights, lm=st.sampled_from([0.0, 0.7, 2.5]), bonus=st.sampled_from([-1.0, 0.0, 1.3])),
 )
-def test_every_width_equals_the_textbook(implementation, seed, num_frames, num_classes, beam, order, lm_weight, bonus):
+def test_every_width_equals_the_textbook(implementation, seed, shape, beam, order, weights):
     rng = np.random.default_rng(seed)
-    log_probs = random_log_probs(rng, num_frames, num_classes, 1.5)
-    lm = random_lm(rng, num_classes - 1, order) if order else None
-    expected = textbook_beam(log_probs, beam, lm, lm_weight, bonus)
-    options = {"lm": lm, "lm_weight": lm_weight, "insertion_bonus": bonus}
+    log_probs = random_log_probs(rng, *shape, 1.5)
+    lm = random_lm(rng, shape[1] - 1, order) if order else None
+    expected = textbook_beam(log_probs, beam, lm, weights.lm, weights.bonus)
+    options = {"lm": lm, "lm_weight": weights.lm, "insertion_bonus": weights.bonus}
     found = search_with(implementation, log_probs, beam=beam, num_best=beam, **options)
     if lm is not None:
         for prefix in expected:
             context = ["<s>", *(lm.phones[token - 1] for token in prefix)]
-            expected[prefix] += lm_weight * lm.log_prob("</s>", context)
+            expected[prefix] += weights.lm * lm.log_prob("</s>", context)
     assert {result.tokens: result.score for result in found} == pytest.approx(expected, abs=1e-9)
     assert found[0].score == max(result.score for result in found)
 
 
-def wild_log_probs(rng, num_frames, num_classes, scale, what):
-    """Log probabilities as no network should give them. No two prefixes have the same score, but for chance."""
-    log_probs = rng.normal(size=(num_frames, num_classes)) * scale
+def wild_log_probs(rng, wild):
+    """No two prefixes have the same score, but for chance."""
+    what = wild.what
+    log_probs = rng.normal(size=wild.shape) * wild.scale
     if "normalised" in what:
         log_probs -= np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
     if "impossible" in what:
@@ -163,8 +198,8 @@ def wild_log_probs(rng, num_frames, num_classes, scale, what):
         masks = rng.choice([-720.0, -1400.0, -1e4, -1e9]) * (1 + 1e-3 * rng.random(log_probs.shape))
         log_probs = np.where(rng.random(log_probs.shape) < 0.3, masks, log_probs)
     if "blank" in what:
-        shift = rng.choice([500.0, 5000.0, -500.0]) * (1 + 1e-3 * rng.random(num_frames))
-        log_probs[:, 0] += shift * (rng.random(num_frames) < 0.8)
+        shift = rng.choice([500.0, 5000.0, -500.0]) * (1 + 1e-3 * rng.random(len(log_probs)))
+        log_probs[:, 0] += shift * (rng.random(len(log_probs)) < 0.8)
     log_probs[np.isneginf(log_probs).all(axis=1)] = 0.0
     return log_probs.astype(np.float32) if "float32" in what else log_probs
 
@@ -206,27 +241,29 @@ def assert_same(found, expected):
 @settings(max_examples=500, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    num_frames=st.integers(0, 40),
-    num_classes=st.integers(1, 9),
-    scale=st.sampled_from([0.1, 1.5, 8.0, 60.0, 400.0, 3000.0, 30000.0]),
-    what=st.sets(st.sampled_from(["normalised", "impossible", "masked", "blank", "float32"])),
-    beam=st.sampled_from([1, 2, 3, 5, 10, 30, 100]),
-    threshold=st.sampled_from([math.inf, math.inf, 0.5, 50.0, 700.0, 3000.0]),
-    order=st.integers(0, 4),
-    max_table=st.sampled_from([0, automaton.MAX_TABLE]),
+    wild=st.builds(
+        Wild,
+        shape=st.tuples(st.integers(0, 40), st.integers(1, 9)),
+        scale=st.sampled_from([0.1, 1.5, 8.0, 60.0, 400.0, 3000.0, 30000.0]),
+        what=STRANGE,
+    ),
+    width=st.builds(
+        Width,
+        beam=st.sampled_from([1, 2, 3, 5, 10, 30, 100]),
+        threshold=st.sampled_from([math.inf, math.inf, 0.5, 50.0, 700.0, 3000.0]),
+    ),
+    lm_kind=LM_KINDS,
     lm_weight=st.sampled_from([0.0, 0.5, 2.0, 10.0, -1.0]),
     bonus=st.sampled_from([0.0, 1.5, -3.0, 40.0, 200.0, -200.0, 2000.0]),
 )
-def test_the_kernel_equals_its_reference(
-    seed, num_frames, num_classes, scale, what, beam, threshold, order, max_table, lm_weight, bonus
-):
+def test_the_kernel_equals_its_reference(seed, wild, width, lm_kind, lm_weight, bonus):
     rng = np.random.default_rng(seed)
-    log_probs = wild_log_probs(rng, num_frames, num_classes, scale, what)
-    lm = wild_lm(rng, num_classes - 1, order).automaton if order and num_classes > 1 else None
-    search_settings = BeamSettings(beam, threshold, TokenScorer(lm, lm_weight, bonus))
-    with mock.patch.object(automaton, "MAX_TABLE", max_table):
-        found = search_native(log_probs, search_settings, beam + 1)
-        assert_same(found, search_reference(log_probs, search_settings, beam + 1))
+    log_probs = wild_log_probs(rng, wild)
+    lm = wild_lm(rng, wild.shape[1] - 1, lm_kind.order) if lm_kind.order and wild.shape[1] > 1 else None
+    search_settings = BeamSettings(width.beam, width.threshold, TokenScorer(lm and lm.automaton, lm_weight, bonus))
+    with mock.patch.object(automaton, "MAX_TABLE", lm_kind.max_table):
+        found = search_native(log_probs, search_settings, width.beam + 1)
+        assert_same(found, search_reference(log_probs, search_settings, width.beam + 1))
 
 
 @needs_kernel
@@ -249,31 +286,29 @@ def test_the_kernel_equals_its_reference_on_long_peaky_input(seed, num_frames, o
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    num_frames=st.integers(0, 60),
-    num_classes=st.integers(1, 7),
-    scale=st.sampled_from([0.1, 1.5, 8.0, 60.0, 3000.0]),
-    what=st.sets(st.sampled_from(["normalised", "impossible", "masked", "blank", "float32"])),
-    beam=st.sampled_from([1, 2, 5, 30]),
-    threshold=st.sampled_from([None, None, 0.5, 50.0]),
-    order=st.integers(0, 4),
-    max_table=st.sampled_from([0, automaton.MAX_TABLE]),
+    wild=st.builds(
+        Wild,
+        shape=st.tuples(st.integers(0, 60), st.integers(1, 7)),
+        scale=st.sampled_from([0.1, 1.5, 8.0, 60.0, 3000.0]),
+        what=STRANGE,
+    ),
+    width=st.builds(Width, beam=st.sampled_from([1, 2, 5, 30]), threshold=st.sampled_from([None, None, 0.5, 50.0])),
+    lm_kind=LM_KINDS,
     commits=st.sampled_from([0.0, 0.3, 1.0]),
 )
-def test_pieces_give_the_bits_of_the_whole(
-    implementation, seed, num_frames, num_classes, scale, what, beam, threshold, order, max_table, commits
-):
+def test_pieces_give_the_bits_of_the_whole(implementation, seed, wild, width, lm_kind, commits):
     rng = np.random.default_rng(seed)
-    log_probs = wild_log_probs(rng, num_frames, num_classes, scale, what)
-    lm = wild_lm(rng, num_classes - 1, order) if order and num_classes > 1 else None
-    options = {"beam": beam, "beam_threshold": threshold, "lm": lm, "lm_weight": 0.7, "insertion_bonus": 0.4}
+    log_probs, beam = wild_log_probs(rng, wild), width.beam
+    lm = wild_lm(rng, wild.shape[1] - 1, lm_kind.order) if lm_kind.order and wild.shape[1] > 1 else None
+    options = {"beam": beam, "beam_threshold": width.threshold, "lm": lm, "lm_weight": 0.7, "insertion_bonus": 0.4}
     native = kernel("_beam") if implementation == "native" else None
     with (
-        mock.patch.object(automaton, "MAX_TABLE", max_table),
+        mock.patch.object(automaton, "MAX_TABLE", lm_kind.max_table),
         mock.patch.object(prefix_beam, "kernel", lambda _: native),
     ):
         expected = prefix_beam_search(log_probs, num_best=beam, **options)
         search, committed = beam_search(**options).stream(), ()
-        for piece in np.split(log_probs, np.sort(rng.integers(0, num_frames + 1, size=rng.integers(0, 12)))):
+        for piece in np.split(log_probs, np.sort(rng.integers(0, len(log_probs) + 1, size=rng.integers(0, 12)))):
             search.advance(piece)
             if rng.random() < 0.5:
                 search.best(2)
@@ -320,26 +355,23 @@ def test_any_numbers_at_all_give_a_result_or_one_of_our_errors(implementation, d
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    num_frames=st.integers(0, 60),
-    num_classes=st.integers(2, 5),
+    shape=st.tuples(st.integers(0, 60), st.integers(2, 5)),
     beam=st.sampled_from([1, 3, 10]),
     order=st.integers(0, 3),
     settle_after=st.integers(1, 20),
 )
-def test_settled_pieces_give_the_same_however_they_are_cut(
-    implementation, seed, num_frames, num_classes, beam, order, settle_after
-):
+def test_settled_pieces_give_the_same_however_they_are_cut(implementation, seed, shape, beam, order, settle_after):
     """The same with the textbook's search, from which what differs from the best prefix is taken."""
     rng = np.random.default_rng(seed)
-    log_probs = random_log_probs(rng, num_frames, num_classes, 1.5)
-    lm = random_lm(rng, num_classes - 1, order) if order else None
+    log_probs = random_log_probs(rng, *shape, 1.5)
+    lm = random_lm(rng, shape[1] - 1, order) if order else None
     options = {"beam": beam, "lm": lm, "lm_weight": 0.7, "insertion_bonus": 0.4}
     native = kernel("_beam") if implementation == "native" else None
     with mock.patch.object(prefix_beam, "kernel", lambda _: native):
         found = []
         for num_cuts, commits in ((0, 0.0), (10, 0.0), (10, 0.5)):
             search, committed = beam_search(**options).stream(settle_after), ()
-            for piece in np.split(log_probs, np.sort(rng.integers(0, num_frames + 1, size=num_cuts))):
+            for piece in np.split(log_probs, np.sort(rng.integers(0, len(log_probs) + 1, size=num_cuts))):
                 search.advance(piece)
                 if rng.random() < commits:
                     committed += search.commit()

@@ -33,8 +33,9 @@ def collapse(path):
     return tuple(token for token, _ in itertools.groupby(path) if token)
 
 
-def enumerated_odds(log_probs, tokens, starts, ends, lm, lm_weight, bonus):
+def enumerated_odds(log_probs, tokens, aligned, lm, lm_weight, bonus):
     """Log odds of each token: every path in its place that is one class between blanks, one by one."""
+    starts, ends = aligned.starts, aligned.ends
     odds = []
     for u, token in enumerate(tokens):
         left, right = tokens[u - 1 : u] if u else [], tokens[u + 1 : u + 2]
@@ -65,7 +66,7 @@ def test_odds_equal_enumeration(order, seed):
     lm = train_ngram(SENTENCES, order, PHONES) if order else None
     aligned = forced_align(log_probs, tokens)
     found = phone_log_odds(log_probs, aligned, TokenScorer(lm and lm.automaton, 0.8, 0.6))
-    expected = enumerated_odds(log_probs, tokens, aligned.starts, aligned.ends, lm, 0.8, 0.6)
+    expected = enumerated_odds(log_probs, tokens, aligned, lm, 0.8, 0.6)
     assert found == pytest.approx(expected)
 
 
