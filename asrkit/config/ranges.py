@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -44,23 +44,24 @@ Share = Annotated[float, between(0, 1)]
 
 def range_faults(config: Any, section: str) -> list[str]:
     """One line for each number of a dataclass that is not in the range that its type states; None is always right."""
-    values = ((name, getattr(config, name), ranges) for name, ranges in _ranges_of_fields(type(config)).items())
-    return [
-        f"{section}.{name} {limit.expected}, found {value}"
-        for name, value, ranges in values
-        if value is not None
-        for limit in ranges
-        if not limit.holds(value)
-    ]
+    faults = []
+    cls: type = type(config)
+    for name, ranges in _ranges_of_fields(cls).items():
+        value = getattr(config, name)
+        faults += [
+            f"{section}.{name} {limit.expected}, found {value}"
+            for limit in ranges
+            if value is not None and not limit.holds(value)
+        ]
+    return faults
 
 
 @functools.cache
-def _ranges_of_fields(cls: type) -> dict[str, tuple[Range, ...]]:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {name: tuple(_ranges(hint)) for name, hint in hints.items()}
-
-
-def _ranges(hint: Any) -> Iterator[Range]:
-    """The ranges in a type, also in `X | None`."""
-    for part in (hint, *typing.get_args(hint)):
-        yield from (extra for extra in getattr(part, "__metadata__", ()) if isinstance(extra, Range))
+def _ranges_of_fields(cls: type) -> dict[str, list[Range]]:
+    """The ranges in the types of a dataclass's fields, also in `X | None`."""
+    ranges: dict[str, list[Range]] = {}
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():
+        for part in (hint, *typing.get_args(hint)):
+            extras = getattr(part, "__metadata__", ())
+            ranges.setdefault(name, []).extend(extra for extra in extras if isinstance(extra, Range))
+    return ranges

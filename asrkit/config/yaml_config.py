@@ -65,7 +65,7 @@ def parse_config(text: str, cls: type[T], name: str, overrides: Sequence[str] = 
             continue
         node = _put(node, key.split("."), _compose(value, _OPTION + override))
     findings.raise_errors(ConfigError)
-    config: T = _Reader(findings).read(node, cls, "")
+    config: T = _Reader(findings).read_mapping(node, cls, "")
     findings.raise_errors(ConfigError)
     return config
 
@@ -113,14 +113,13 @@ def _location(mark: yaml.Mark) -> str:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The dataclass as nested plain values (tuples become lists), for YAML, JSON and checkpoints."""
-    return {
-        field.name: to_dict(value)
-        if dataclasses.is_dataclass(value := getattr(config, field.name))
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for field in dataclasses.fields(config)
-    }
+    return {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _to_plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def dump_config(config: Any, path: str | Path) -> None:
@@ -169,32 +168,8 @@ class _Reader:
         self.findings = findings
         self.marks: dict[str, yaml.Mark] = {}
 
-    def read(self, node: yaml.Node, kind: Any, key: str) -> Any:
-        """A node as type `kind`; `key` is its dotted name."""
-        if dataclasses.is_dataclass(kind):
-            return self._read_mapping(node, kind, key)
-        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-        if origin in (types.UnionType, typing.Union):  # only `X | None` is used
-            inner = next(argument for argument in arguments if argument is not types.NoneType)
-            return None if _is_null(node) else self.read(node, inner, key)
-        if origin is tuple:
-            if not isinstance(node, yaml.SequenceNode):
-                return self._unreadable(node.start_mark, f"{key}: expected a list")
-            values = tuple(self.read(child, arguments[0], f"{key}[{i}]") for i, child in enumerate(node.value))
-            return _UNREADABLE if _UNREADABLE in values else values
-        if not isinstance(node, yaml.ScalarNode):
-            return self._unreadable(node.start_mark, f"{key}: expected {_describe(kind)}, found a {_id(node)}")
-        try:
-            return _read_scalar(node.value, kind)
-        except ValueError:
-            hint = ""
-            if origin is Literal:
-                near = difflib.get_close_matches(node.value, map(str, arguments), 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-            message = f"{key}: expected {_describe(kind)}, found {node.value!r}{hint}"
-            return self._unreadable(node.start_mark, message)
-
-    def _read_mapping(self, node: yaml.Node, cls: Any, prefix: str) -> Any:
+    def read_mapping(self, node: yaml.Node, cls: Any, prefix: str) -> Any:
+        """A node as the dataclass `cls`; `prefix` is its dotted name, empty for the whole file."""
         if _is_null(node):
             return cls()  # a section's name alone
         if not isinstance(node, yaml.MappingNode):
@@ -217,7 +192,9 @@ class _Reader:
             elif key in values:
                 self._unreadable(mark, f"{dotted} is set twice; keep one")
             else:
-                values[key] = self.read(value_node, hints[key], dotted)
+                kind = hints[key]
+                read = self.read_mapping if dataclasses.is_dataclass(kind) else self._read_value
+                values[key] = read(value_node, kind, dotted)
                 self.marks[dotted] = mark
         try:
             # Values that could not be read are left at their defaults here, so that those of others are still checked.
@@ -226,6 +203,29 @@ class _Reader:
             for fault in str(error).split("\n"):
                 self._unreadable(self.marks.get(fault.split()[0].rstrip(":"), node.start_mark), fault)
             return _UNREADABLE
+
+    def _read_value(self, node: yaml.Node, kind: Any, key: str) -> Any:
+        """A node as type `kind`, a number, a text, a list; `key` is its dotted name."""
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (types.UnionType, typing.Union):  # only `X | None` is used
+            inner = next(argument for argument in arguments if argument is not types.NoneType)
+            return None if _is_null(node) else self._read_value(node, inner, key)
+        if origin is tuple:
+            if not isinstance(node, yaml.SequenceNode):
+                return self._unreadable(node.start_mark, f"{key}: expected a list")
+            values = tuple(self._read_value(child, arguments[0], f"{key}[{i}]") for i, child in enumerate(node.value))
+            return _UNREADABLE if _UNREADABLE in values else values
+        if not isinstance(node, yaml.ScalarNode):
+            return self._unreadable(node.start_mark, f"{key}: expected {_describe(kind)}, found a {_id(node)}")
+        try:
+            return _read_scalar(node.value, kind)
+        except ValueError:
+            hint = ""
+            if origin is Literal:
+                near = difflib.get_close_matches(node.value, map(str, arguments), 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+            message = f"{key}: expected {_describe(kind)}, found {node.value!r}{hint}"
+            return self._unreadable(node.start_mark, message)
 
     def _unreadable(self, mark: yaml.Mark, message: str) -> object:
         self.findings.error(f"{_location(mark)}{message}")

@@ -14,7 +14,9 @@ from asrkit.models.frontends import FrontEndName
 from asrkit.models.heads import HEADS, HeadName, Heads
 from asrkit.models.inits import INITS, InitName
 
-# Far above what anyone trains: beyond this limit the weights, or the input of a step, fit into no memory.
+# Far above what anyone trains: beyond these limits the weights, or the input of a step, fit into no memory.
+_Depth = Annotated[PositiveInt, at_most(100)]
+_Channels = Annotated[PositiveInt, at_most(1024)]
 _Size = Annotated[PositiveInt, at_most(8192)]
 
 
@@ -24,7 +26,7 @@ class ModelConfig:
 
     cell: CellName = "lstm"
     bidirectional: bool = True
-    num_layers: Annotated[PositiveInt, at_most(100)] = 3
+    num_layers: _Depth = 3
     hidden_size: _Size = 128  # memory blocks, or hidden units, per direction
     projection_size: int | None = None  # LSTM only: a linear projection of the hidden state, fed back and on
     nonlinearity: Literal["tanh", "relu"] = "tanh"  # Elman and Jordan only
@@ -32,9 +34,9 @@ class ModelConfig:
     dropout: BelowOne = 0.3  # after every layer, so also before the output
     layer_norm: bool = True
     frontend: FrontEndName = "none"  # layers over frames, before stacking
-    conv_channels: Annotated[PositiveInt, at_most(1024)] = 32  # conv2d only
+    conv_channels: _Channels = 32  # conv2d only
     tdnn_size: _Size = 256  # tdnn only
-    stack: Annotated[PositiveInt, at_most(100)] = 4  # frames joined into one step
+    stack: _Depth = 4  # frames joined into one step
     skip: PositiveInt = 4  # frames from one step to the next
     init: InitName = "uniform"
     init_range: Positive | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)

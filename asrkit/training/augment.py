@@ -86,22 +86,21 @@ class Augmenter:
         with_noise = rng.random() < self.config.noise_prob
         if self._warps[warp] == speed == 1.0 and not with_noise:
             return self._feats[utt_id], speed
-        return self._compute(utt_id, speed, warp, rng if with_noise else None, max(min_frames, 1))
-
-    def _compute(
-        self, utt_id: str, speed: float, warp: int, rng: np.random.Generator | None, min_frames: int
-    ) -> tuple[np.ndarray, float]:
-        """Features from the audio, with noise drawn from `rng` unless it is None; and the speed."""
-        original = self._audio[utt_id]
+        original = self._waveform(utt_id)
         waveform = change_speed(original, speed)
-        if self._extractors[warp].num_frames(len(waveform.samples)) < min_frames:
+        if self._extractors[warp].num_frames(len(waveform.samples)) < max(min_frames, 1):
             # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
             waveform, speed, warp = original, 1.0, self._warps.index(1.0)
-        if rng is not None:
-            snr_db = rng.uniform(*self.config.noise_snr_db)
+        if with_noise:
+            low, high = self.config.noise_snr_db
+            snr_db = rng.uniform(low, high)
             waveform = replace(waveform, samples=add_noise(waveform.samples, self._noise(waveform, rng), snr_db))
         stats = self._speaker_stats(utt_id, speed, warp)
         return self._extractors[warp].full(waveform, utt_id, stats), speed
+
+    def _waveform(self, utt_id: str) -> Waveform:
+        assert self._audio is not None, "settings that change audio come with an AudioTable"
+        return self._audio[utt_id]
 
     def _noise(self, waveform: Waveform, rng: np.random.Generator) -> np.ndarray:
         """Noise of the waveform's length: white, pink, or the babble of other utterances."""
@@ -111,7 +110,7 @@ class Augmenter:
             return coloured_noise(num_samples, float(kind), rng)
         babble = np.zeros(num_samples, np.float32)
         for row in rng.integers(len(self._feats.utt_ids), size=_NUM_TALKERS):
-            samples = self._audio[self._feats.utt_ids[int(row)]].samples
+            samples = self._waveform(self._feats.utt_ids[int(row)]).samples
             shift = rng.integers(len(samples))
             babble += np.resize(np.roll(samples, shift), num_samples) / max(samples.std(), 1.0)
         return babble
@@ -133,7 +132,7 @@ class Augmenter:
         before = np.cumsum(self._num_frames[rows]) - self._num_frames[rows]
         sums = np.zeros((len(self._speeds), len(self._warps), 2, self._feats.config.num_static + 1))
         for utt_id in (self._feats.utt_ids[row] for row in rows[before < _STATS_FRAMES].tolist()):
-            original = self._audio[utt_id]
+            original = self._waveform(utt_id)
             for sums_at_speed, speed in zip(sums, self._speeds, strict=True):
                 waveform = change_speed(original, speed)
                 if self._extractors[0].num_frames(len(waveform.samples)):

@@ -19,6 +19,13 @@ from asrkit.config.ranges import (
     range_faults,
 )
 from asrkit.errors import ConfigError, raise_if_any
+from asrkit.training.selection import SELECTIONS, Selection, SelectName
+
+_Warp = Annotated[float, between(0, 0.5)]
+
+
+OptimizerName = Literal["adamw", "sgd"]
+ScheduleName = Literal["one_cycle", "plateau", "newbob", "noam", "constant"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class AugmentConfig:
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch, of which an utterance gets one
-    vtlp: Annotated[float, between(0, 0.5)] = 0.1  # vocal tract length perturbation: factors from 1 - vtlp to 1 + vtlp
+    vtlp: _Warp = 0.1  # vocal tract length perturbation: factors from 1 - vtlp to 1 + vtlp
     noise_prob: Share = 0.0  # share of utterances that get noise added to their samples
     noise_snr_db: tuple[float, ...] = (10.0, 30.0)  # lowest and highest signal-to-noise ratio of that noise
     time_masks: NonNegativeInt = 2  # stretches of frames per utterance that are set to 0, the mean after CMVN
@@ -58,10 +65,10 @@ class TrainingConfig:
 
     num_epochs: PositiveInt = 43  # at most; of each phase when there are two
     batch_size: PositiveInt = 8
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     momentum: BelowOne = 0.9  # sgd only
     weight_decay: NonNegative = 0.2
-    schedule: Literal["one_cycle", "plateau", "newbob", "noam", "constant"] = "one_cycle"
+    schedule: ScheduleName = "one_cycle"
     max_lr: Positive = 4e-3  # highest rate of one_cycle and noam; first rate of the others
     warmup: InsideUnit = 0.05  # one_cycle and noam: share of all updates in which the rate rises
     schedule_metric: Literal["loss", "per"] = "loss"  # plateau and newbob: what of dev has to fall
@@ -85,7 +92,7 @@ class TrainingConfig:
     early_stopping: PositiveInt | None = (
         None  # end after so many epochs without a lower dev PER, once it is below 100 %
     )
-    select: Literal["best", "average", "ema"] = "best"  # the epoch of lowest dev PER, the mean of the best, or EMA
+    select: SelectName = "best"  # the epoch of lowest dev PER, the mean of the best, or EMA
     keep_best: PositiveInt = 1  # epochs of lowest dev PER whose weights are kept; `average` takes their mean
     ema_decay: BelowOne | None = None  # select ema only: factor of the exponential moving average, per update
     on_nonfinite: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite: end, or leave the batch out
@@ -102,13 +109,18 @@ class TrainingConfig:
         """What is wrong with settings that are right each by itself."""
         if self.two_phase and not (self.early_stopping and self.weight_noise):
             yield "training.two_phase needs early_stopping and weight_noise; set both"
-        if (self.select == "ema") != (self.ema_decay is not None):
+        if self.selection.evaluates_average != (self.ema_decay is not None):
             yield "training.select ema and ema_decay go together; set both, ema_decay to 0.999 for example"
-        if self.select == "average" and self.keep_best == 1:
-            yield "training.select average needs keep_best above 1, found 1"
+        if self.selection.keeps_mean and self.keep_best == 1:
+            yield f"training.select {self.select} needs keep_best above 1, found 1"
         if self.pretrain_epochs >= self.num_epochs >= 1:
             yield f"training.pretrain_epochs must be below num_epochs, found {self.pretrain_epochs}"
         if self.min_lr > self.max_lr > 0:
             yield f"training.min_lr must be at most max_lr, found {self.min_lr}"
         if self.bf16 and self.device == "cpu":
             yield "training.bf16 is for device cuda or auto; found cpu"
+
+    @property
+    def selection(self) -> Selection:
+        """The weights that `select` stands for."""
+        return SELECTIONS[self.select]

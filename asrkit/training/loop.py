@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NoReturn, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from asrkit.decoding.greedy import greedy_search
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
+from asrkit.models.acoustic import AcousticModel, with_impossible_blank
 from asrkit.models.batching import Batch
 from asrkit.scoring.per import score
 from asrkit.training.config import TrainingConfig
@@ -29,10 +30,21 @@ from asrkit.training.memory import keep_freed_memory
 from asrkit.training.monitor import Monitor
 from asrkit.training.optim import clip_gradients, set_rate
 from asrkit.training.parallel_step import compute_gradients_in_threads
-from asrkit.training.schedule import one_cycle_momentum
+from asrkit.training.schedule import EpochSchedule
 from asrkit.training.state import EpochRecord, TrainingState
 from asrkit.training.step import LossSum, compute_gradients, ctc_losses, frame_loss, weight_drop, weight_noise
 from asrkit.training.weights import average
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainingSets:
+    """The utterances to train on, those to choose weights on, and the output classes of both."""
+
+    train: TrainingSet
+    dev: TrainingSet
+    tokens: TokenTable
 
 
 @dataclass(frozen=True)
@@ -44,13 +56,7 @@ class TrainingResult:
 
 
 def train(
-    model: nn.Module,
-    config: TrainingConfig,
-    train_set: TrainingSet,
-    dev_set: TrainingSet,
-    tokens: TokenTable,
-    directory: Path,
-    identity: str,
+    model: AcousticModel, config: TrainingConfig, data: TrainingSets, directory: Path, identity: str
 ) -> TrainingResult:
     """Train `model` in place, leaving it with the weights that `config.select` asks for.
 
@@ -69,94 +75,52 @@ def train(
     torch.set_num_threads(1 if device.type == "cpu" else config.num_threads)
     keep_freed_memory()
     model.to(device)
-    batches_per_epoch = math.ceil(len(train_set) / config.batch_size)
+    batches_per_epoch = math.ceil(len(data.train) / config.batch_size)
     state = TrainingState(model, config, batches_per_epoch, directory, identity)
     monitor = Monitor(directory, state.epoch)
     started, first_epoch = time.monotonic(), state.epoch
     while not state.finished:
-        utts_per_second = train_epoch(state, train_set)
+        utts_per_second = train_epoch(state, data.train)
         with state.evaluated_weights():
-            dev_loss, dev_per = evaluate(model, dev_set, tokens, on_frames=state.phase == 0)
+            dev_loss, dev_per = evaluate(model, data.dev, data.tokens, on_frames=state.phase == 0)
         record = _epoch_record(state, dev_loss, dev_per)
         left = (time.monotonic() - started) / (state.epoch - first_epoch + 1) * (state.last_epoch - state.epoch)
         monitor.show([*state.history, record], utts_per_second, left, state.last_epoch)
         state.end_epoch(record)  # last: what a kill before it leaves undone is done again
     monitor.close(state.history)
-
-    epochs = [epoch for _, epoch in state.best.ranking]
-    if config.select != "average":
-        model.load_state_dict(state.best.weights(epochs[0]))
-        return TrainingResult(state.history, state.best.ranking[0][0])
-    model.load_state_dict(average([state.best.weights(epoch) for epoch in epochs]))
-    _, dev_per = evaluate(model, dev_set, tokens)
-    return TrainingResult(state.history, dev_per)
+    return _keep_weights(state, data)
 
 
 def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
-    """Train on the batches of the epoch that are not done yet. Returns: utterances a second.
+    """Train on the batches of the epoch that are not done yet. Returns: utterances per second.
 
     Raises ModelError for a loss or gradient that is not finite, unless such batches are to be skipped and others
     were not, and when no step has the phone that the frames' loss needs.
     """
-    model, config, sums = state.model, state.config, state.sums
-    learning_rate = state.schedule()
-    frame_weight = _frame_weight(state)
-    noise = config.weight_noise if state.phase == 2 or not config.two_phase else 0.0
-    last_per = f", dev PER {state.history[-1].dev_per:.2f} %" if state.history else ""
-    progress = tqdm(
-        load_batches(state, train_set),
-        f"epoch {state.epoch}/{state.last_epoch}",
-        state.batches_per_epoch,
-        initial=sums.num_batches,
-        leave=False,
-        disable=None,
-        unit="batch",
-    )
-    model.train()
+    schedule = state.schedule()
+    assert schedule is not None, "a run whose schedule has ended is finished"
+    state.model.train()
     num_utts, started, saved, cpu_mark = 0, time.monotonic(), time.monotonic(), time.process_time()
-    for batch, rng in progress:
-        torch.manual_seed(int(rng.integers(2**63)))
-        batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
-        offsets = _offsets(model, batch, config, rng)
-        with weight_noise(model, noise), weight_drop(model, config.weight_drop):
-            if state.device.type == "cpu" and config.num_threads > 1:
-                loss = compute_gradients_in_threads(model, batch, offsets, frame_weight, config.num_threads)
+    with _progress_bar(state) as progress:
+        for batch, rng in load_batches(state, train_set):
+            loss = _compute_gradients(state, batch, rng)
+            norm = clip_gradients(state.model, state.config)
+            mean_loss = float(loss.mean(state.frame_weight))
+            if math.isfinite(mean_loss) and math.isfinite(norm):
+                _update(state, schedule, loss, norm)
             else:
-                loss = compute_gradients(
-                    model, batch, offsets, frame_weight, config.bf16 and state.device.type == "cuda"
-                )
-        norm = clip_gradients(model, config)
-        if math.isfinite(loss.mean(frame_weight)) and math.isfinite(norm):
-            sums.learning_rate = learning_rate(state.update)
-            momentum = None
-            if config.schedule == "one_cycle":
-                momentum = one_cycle_momentum(state.update, state.num_updates, config.warmup)
-            set_rate(state.optimizer, sums.learning_rate, momentum)
-            state.optimizer.step()
-            if state.average:
-                state.average.update(model)
-            state.loss.add(loss)
-            sums.gradient_norm += norm
-        else:
-            _skip_or_stop(state, batch, loss.mean(frame_weight), norm)
-        sums.num_batches += 1
-        num_utts += len(batch.utt_ids) // batch.num_views
-        progress.set_postfix_str(f"loss {state.loss.mean(frame_weight):.3f}{last_per}", refresh=False)
-        if time.monotonic() - saved > 60 * config.checkpoint_minutes and sums.num_batches < state.batches_per_epoch:
-            state.cpu_seconds += time.process_time() - cpu_mark
-            state.save()
-            saved, cpu_mark = time.monotonic(), time.process_time()
+                _skip_or_stop(state, batch, mean_loss, norm)
+            state.sums.num_batches += 1
+            num_utts += len(batch.utt_ids) // batch.num_views
+            progress.set_postfix_str(_summary(state), refresh=False)
+            progress.update()
+            is_due = time.monotonic() - saved > 60 * state.config.checkpoint_minutes
+            if is_due and state.sums.num_batches < state.batches_per_epoch:
+                state.cpu_seconds += time.process_time() - cpu_mark
+                state.save()
+                saved, cpu_mark = time.monotonic(), time.process_time()
     state.cpu_seconds += time.process_time() - cpu_mark
-    if sums.num_skipped == sums.num_batches:
-        raise ModelError(
-            f"epoch {state.epoch}: no batch has a finite loss and gradient; lower training.max_lr or look at the "
-            "features of the training set"
-        )
-    if frame_weight > 0 and state.loss.num_labels == 0:
-        raise ModelError(
-            f"epoch {state.epoch}: no step has a phone; phones.ctm of the training set must have its utterances and "
-            "the phones of the token table"
-        )
+    _expect_progress(state)
     return num_utts / (time.monotonic() - started)
 
 
@@ -173,54 +137,38 @@ def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple
     return load() if state.device.type == "cpu" else _one_ahead(load())
 
 
-@torch.inference_mode()
-def evaluate(model: nn.Module, data: TrainingSet, tokens: TokenTable, on_frames: bool = False) -> tuple[float, float]:
-    """Loss and greedy PER (per cent, over all utterances) of the model's CTC head.
-
-    The loss is in nats a token, over the utterances that CTC can align. With `on_frames`, and for a model without that
-    head, both are the frames' head's: cross entropy in nats a labelled step, and runs of one phone taken for a phone.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    on_frames = on_frames or not model.config.heads.has_ctc
-    loss, refs, hyps = LossSum(), {}, {}
-    for utt_ids in data.batches(32):
-        batch = _to_device(data.load(utt_ids), device)
-        output = model.outputs(batch.feats, batch.feat_lens)
-        if on_frames:
-            labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens)
-            frames_sum = frame_loss(output.frame_log_probs, labels).item()
-            loss.add(LossSum(frames=frames_sum, num_labels=int((labels > 0).sum())))
-            log_probs = nn.functional.pad(output.frame_log_probs, (1, 0), value=-math.inf)
-        else:
-            log_probs = output.ctc_log_probs
-            losses = ctc_losses(log_probs, output.log_prob_lens, batch).cpu()
-            aligned = losses != math.inf
-            loss.add(LossSum(losses[aligned].sum().item(), int(batch.token_lens[aligned].sum())))
-        for row, utt_id in enumerate(batch.utt_ids):
-            refs[utt_id] = tokens.decode(batch.tokens[row, : batch.token_lens[row]].tolist())
-            utt_log_probs = log_probs[row, : output.log_prob_lens[row]].cpu().numpy()
-            hyps[utt_id] = tokens.decode(greedy_search(utt_log_probs)[0])
-    return loss.mean(float(on_frames)), score(refs, hyps).per
+def _compute_gradients(state: TrainingState, batch: Batch, rng: np.random.Generator) -> LossSum:
+    """Leave the gradients of the batch in the parameters, under the noise that the settings ask for."""
+    model, config = state.model, state.config
+    torch.manual_seed(int(rng.integers(2**63)))
+    batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
+    offsets = _offsets(state, batch, rng)
+    with weight_noise(model, state.weight_noise), weight_drop(model, config.weight_drop):
+        if state.device.type == "cpu" and config.num_threads > 1:
+            return compute_gradients_in_threads(model, batch, offsets, state.frame_weight, config.num_threads)
+        bf16 = config.bf16 and state.device.type == "cuda"
+        return compute_gradients(model, batch, offsets, state.frame_weight, bf16)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that `training.device` asks for; "auto" is a GPU when there is one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("training.device cuda: PyTorch finds no such device; give cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _frame_weight(state: TrainingState) -> float:
-    return state.model.config.heads.frame_weight(state.config.frame_weight, is_pretraining=state.phase == 0)
-
-
-def _offsets(model: Any, batch: Batch, config: TrainingConfig, rng: np.random.Generator) -> Tensor | None:
-    if not config.random_offset or model.config.skip == 1:
+def _offsets(state: TrainingState, batch: Batch, rng: np.random.Generator) -> Tensor | None:
+    skip = state.model.config.skip
+    if not state.config.random_offset or skip == 1:
         return None
-    offsets = rng.integers(0, model.config.skip, len(batch.utt_ids) // batch.num_views)
+    offsets = rng.integers(0, skip, len(batch.utt_ids) // batch.num_views)
     # An utterance's views have one offset, for their steps are compared.
     return torch.from_numpy(offsets.repeat(batch.num_views)).to(batch.feats.device)
+
+
+def _update(state: TrainingState, schedule: EpochSchedule, loss: LossSum, norm: float) -> None:
+    """Change the weights by the gradients, whose norm before clipping was `norm`."""
+    state.sums.learning_rate = schedule.rate(state.update)
+    momentum = None if schedule.momentum is None else schedule.momentum(state.update)
+    set_rate(state.optimizer, state.sums.learning_rate, momentum)
+    state.optimizer.step()
+    if state.average:
+        state.average.update(state.model)
+    state.loss.add(loss)
+    state.sums.gradient_norm += norm
 
 
 def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) -> None:
@@ -233,12 +181,42 @@ def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) 
     state.sums.num_skipped += 1
 
 
+def _expect_progress(state: TrainingState) -> None:
+    """Raise ModelError when the epoch's batches taught nothing."""
+    if state.sums.num_skipped == state.sums.num_batches:
+        raise ModelError(
+            f"epoch {state.epoch}: no batch has a finite loss and gradient; lower training.max_lr or look at the "
+            "features of the training set"
+        )
+    if state.frame_weight > 0 and state.loss.num_labels == 0:
+        raise ModelError(
+            f"epoch {state.epoch}: no step has a phone; phones.ctm of the training set must have its utterances and "
+            "the phones of the token table"
+        )
+
+
+def _progress_bar(state: TrainingState) -> tqdm[NoReturn]:
+    return tqdm(
+        desc=f"epoch {state.epoch}/{state.last_epoch}",
+        total=state.batches_per_epoch,
+        initial=state.sums.num_batches,
+        leave=False,
+        disable=None,
+        unit="batch",
+    )
+
+
+def _summary(state: TrainingState) -> str:
+    last_per = f", dev PER {state.history[-1].dev_per:.2f} %" if state.history else ""
+    return f"loss {float(state.loss.mean(state.frame_weight)):.3f}{last_per}"
+
+
 def _epoch_record(state: TrainingState, dev_loss: float, dev_per: float) -> EpochRecord:
     sums = state.sums
     return EpochRecord(
         state.epoch,
         state.phase,
-        state.loss.mean(_frame_weight(state)),
+        float(state.loss.mean(state.frame_weight)),
         dev_loss,
         dev_per,
         sums.learning_rate,
@@ -248,15 +226,81 @@ def _epoch_record(state: TrainingState, dev_loss: float, dev_per: float) -> Epoc
     )
 
 
+def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
+    """Give the model the weights of the best epoch, or the mean of the best epochs', as the settings say."""
+    epochs = [epoch for _, epoch in state.best.ranking]
+    if not state.config.selection.keeps_mean:
+        state.model.load_state_dict(state.best.weights(epochs[0]))
+        return TrainingResult(state.history, state.best.ranking[0][0])
+    state.model.load_state_dict(average([state.best.weights(epoch) for epoch in epochs]))
+    _, dev_per = evaluate(state.model, data.dev, data.tokens)
+    return TrainingResult(state.history, dev_per)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False
+) -> tuple[float, float]:
+    """Loss and greedy PER (per cent, over all utterances) of the model's CTC head.
+
+    The loss is in nats per token, over the utterances that CTC can align. With `on_frames`, and for a model without
+    that head, both are the frames' head's: cross entropy in nats per labelled step, and runs of one phone taken for a
+    phone.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    on_frames = on_frames or not model.config.heads.has_ctc
+    measure = _frame_results if on_frames else _ctc_results
+    loss, refs, hyps = LossSum(), {}, {}
+    for utt_ids in data.batches(32):
+        batch = _to_device(data.load(utt_ids), device)
+        batch_loss, log_probs, lens = measure(model, batch)
+        loss.add(batch_loss)
+        for row, utt_id in enumerate(batch.utt_ids):
+            refs[utt_id] = tokens.decode(batch.tokens[row, : batch.token_lens[row]].tolist())
+            hyps[utt_id] = tokens.decode(greedy_search(log_probs[row, : lens[row]].cpu().numpy())[0])
+    return float(loss.mean(float(on_frames))), score(refs, hyps).per
+
+
+def _ctc_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, Tensor, Tensor]:
+    """The loss of the utterances that CTC can align; log-probabilities (N, T', V) and numbers of steps (N,) of all."""
+    output = model.outputs(batch.feats, batch.feat_lens)
+    log_probs, lens = output.log_probs, output.log_prob_lens
+    losses = ctc_losses(log_probs, lens, batch).cpu()
+    aligned = losses != math.inf
+    return LossSum(losses[aligned].sum().item(), int(batch.token_lens[aligned].sum())), log_probs, lens
+
+
+def _frame_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, Tensor, Tensor]:
+    """The same of the frames' head, whose log-probabilities get a blank of probability 0."""
+    output = model.outputs(batch.feats, batch.feat_lens)
+    assert output.frame_log_probs is not None and batch.frame_labels is not None
+    labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens)
+    loss = LossSum(frames=frame_loss(output.frame_log_probs, labels).item(), num_labels=int((labels > 0).sum()))
+    return loss, with_impossible_blank(output.frame_log_probs), output.log_prob_lens
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `training.device` asks for; "auto" is a GPU when there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("training.device cuda: PyTorch finds no such device; give cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def _to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device, but for the lengths of tokens, which CTC takes from the CPU."""
     if device.type == "cpu":
         return batch
-    tensors = ("feats", "feat_lens", "tokens", "frame_labels")  # CTC takes the tokens' lengths from the CPU
-    moved = {name: value.to(device) for name in tensors if (value := getattr(batch, name)) is not None}
-    return replace(batch, **moved)
+    return replace(
+        batch,
+        feats=batch.feats.to(device),
+        feat_lens=batch.feat_lens.to(device),
+        tokens=batch.tokens.to(device),
+        frame_labels=None if batch.frame_labels is None else batch.frame_labels.to(device),
+    )
 
 
-def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items, the next one being made in a thread while one is used."""
     with ThreadPoolExecutor(1) as thread:
         future = thread.submit(next, items, None)

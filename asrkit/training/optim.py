@@ -1,25 +1,37 @@
-"""Optimisers and gradient clipping."""
+"""Optimizers and gradient clipping."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from asrkit.training.config import TrainingConfig
+from asrkit.training.config import OptimizerName, TrainingConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), or stochastic gradient descent with momentum and L2 weight decay.
+    """The configured optimizer of all weights. The learning rate is set before each update, from a schedule."""
+    return OPTIMIZERS[config.optimizer](model, config)
 
-    The learning rate is set before each update, from a schedule.
-    """
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=config.max_lr, weight_decay=config.weight_decay, fused=True)
+
+def _adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Loshchilov and Hutter 2019."""
+    return torch.optim.AdamW(model.parameters(), lr=config.max_lr, weight_decay=config.weight_decay, fused=True)
+
+
+def _sgd(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum and L2 weight decay."""
     return torch.optim.SGD(
         model.parameters(), config.max_lr, config.momentum, weight_decay=config.weight_decay, fused=True
     )
+
+
+OPTIMIZERS: dict[OptimizerName, Callable[[nn.Module, TrainingConfig], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+}
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
 from asrkit.models.dropout import dropout_from
 from asrkit.training.step import LossSum, batch_losses
@@ -20,7 +21,7 @@ Shard = tuple[Batch, Tensor | None]  # with its offsets
 
 
 def compute_gradients_in_threads(
-    model: nn.Module, batch: Batch, offsets: Tensor | None, frame_weight: float, num_threads: int
+    model: AcousticModel, batch: Batch, offsets: Tensor | None, frame_weight: float, num_threads: int
 ) -> LossSum:
     """What step.compute_gradients() does, on the CPU.
 
@@ -29,6 +30,7 @@ def compute_gradients_in_threads(
     """
     whole = LossSum(num_tokens=int(batch.token_lens.sum()))
     if frame_weight > 0:
+        assert batch.frame_labels is not None
         labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
         whole.num_labels = int((labels > 0).sum())
     weights = [weights for weights in model.parameters() if weights.requires_grad]
@@ -37,7 +39,7 @@ def compute_gradients_in_threads(
         with dropout_from(torch.Generator().manual_seed(seed)):
             loss = batch_losses(model, *shard, frame_weight)
         share = replace(loss, num_tokens=whole.num_tokens, num_labels=whole.num_labels).mean(frame_weight)
-        return loss.as_numbers(), torch.autograd.grad(share, weights, allow_unused=True)
+        return loss.as_numbers(), torch.autograd.grad(torch.as_tensor(share), weights, allow_unused=True)
 
     shards = split_batch(batch, offsets, num_threads)
     seeds = torch.randint(2**62, (len(shards),)).tolist()
@@ -46,10 +48,10 @@ def compute_gradients_in_threads(
     for loss, _ in results:
         total.add(loss)
     for weight, *grads in zip(weights, *(grads for _, grads in results), strict=True):
-        found = [grad for grad in grads if grad is not None]
-        weight.grad = found[0].clone() if found else None  # two biases may have been given one tensor
-        for grad in found[1:]:
-            weight.grad.add_(grad)
+        weight.grad = None
+        for grad in grads:
+            if grad is not None:  # the first is copied: two biases may have been given one tensor
+                weight.grad = grad.clone() if weight.grad is None else weight.grad.add_(grad)
     return total
 
 
@@ -65,15 +67,18 @@ def split_batch(batch: Batch, offsets: Tensor | None, number: int) -> list[Shard
 
 
 def _choose(batch: Batch, offsets: Tensor | None, rows: Tensor) -> Shard:
-    chosen = {"utt_ids": tuple(batch.utt_ids[row] for row in rows)}
-    for field in fields(batch):
-        if isinstance(value := getattr(batch, field.name), Tensor):
-            chosen[field.name] = value[rows]
-    num_frames = int(chosen["feat_lens"].max())
-    for name in ("feats", "frame_labels"):
-        if name in chosen:
-            chosen[name] = chosen[name][:, :num_frames]
-    return replace(batch, **chosen), None if offsets is None else offsets[rows]
+    feat_lens, labels = batch.feat_lens[rows], batch.frame_labels
+    num_frames = int(feat_lens.max())
+    chosen = Batch(
+        tuple(batch.utt_ids[row] for row in rows.tolist()),
+        batch.feats[rows][:, :num_frames],
+        feat_lens,
+        batch.tokens[rows],
+        batch.token_lens[rows],
+        None if labels is None else labels[rows][:, :num_frames],
+        batch.num_views,
+    )
+    return chosen, None if offsets is None else offsets[rows]
 
 
 @functools.cache

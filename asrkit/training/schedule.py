@@ -8,37 +8,86 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from asrkit.training.config import TrainingConfig
+from asrkit.training.config import ScheduleName, TrainingConfig
 
 
-def epoch_schedule(
-    config: TrainingConfig, num_updates: int, dev_losses: Sequence[float], dev_pers: Sequence[float]
-) -> Callable[[int], float] | None:
-    """The schedule of one epoch: from an update's index (0 is the training's first) to its learning rate.
+@dataclass(frozen=True)
+class EpochSchedule:
+    """One epoch of a schedule.
 
-    `num_updates` is what the whole training has; `dev_losses` and `dev_pers` are those of its finished epochs, in
-    order. CTC networks first learn to emit blanks only, and PER stays at 100 % while the loss falls: with
-    `schedule_metric` "per" the epochs before it has left 100 % do not count.
-
-    Returns: None when the schedule ends the training: newbob's end, or a rate below `min_lr`.
+    Attributes:
+        rate: from an update's index (0 is the training's first) to its learning rate.
+        momentum: likewise to AdamW's decay of the gradients' mean; None leaves it as it is.
     """
-    if config.schedule == "one_cycle":
-        return lambda update: one_cycle(update, num_updates, config.max_lr, config.warmup)
-    if config.schedule == "noam":
-        return lambda update: noam(update, max(1, round(config.warmup * num_updates)), config.max_lr)
-    if config.schedule == "constant":
-        return lambda update: config.max_lr
-    metrics = dev_losses
+
+    rate: Callable[[int], float]
+    momentum: Callable[[int], float] | None = None
+
+
+@dataclass(frozen=True)
+class DevResults:
+    """What dev gave in each finished epoch, in order: losses, and PERs in per cent."""
+
+    losses: Sequence[float]
+    pers: Sequence[float]
+
+
+def epoch_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule | None:
+    """The configured schedule of the epoch after those that `dev` tells of.
+
+    `num_updates` is what the whole training has. None when the schedule ends the training: newbob's end, or a rate
+    below `min_lr`.
+    """
+    return SCHEDULES[config.schedule](config, num_updates, dev)
+
+
+def _one_cycle_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule:
+    return EpochSchedule(
+        lambda update: one_cycle(update, num_updates, config.max_lr, config.warmup),
+        lambda update: one_cycle_momentum(update, num_updates, config.warmup),
+    )
+
+
+def _noam_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule:
+    return EpochSchedule(lambda update: noam(update, max(1, round(config.warmup * num_updates)), config.max_lr))
+
+
+def _constant_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule:
+    return EpochSchedule(lambda update: config.max_lr)
+
+
+def _plateau_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule | None:
+    return _after_cuts(config, plateau_cuts(_metrics(config, dev), config.lr_patience))
+
+
+def _newbob_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule | None:
+    cuts = newbob_cuts(_metrics(config, dev), config.newbob_threshold)
+    return None if cuts is None else _after_cuts(config, cuts)
+
+
+SCHEDULES: dict[ScheduleName, Callable[[TrainingConfig, int, DevResults], EpochSchedule | None]] = {
+    "one_cycle": _one_cycle_schedule,
+    "plateau": _plateau_schedule,
+    "newbob": _newbob_schedule,
+    "noam": _noam_schedule,
+    "constant": _constant_schedule,
+}
+
+
+def _metrics(config: TrainingConfig, dev: DevResults) -> Sequence[float]:
+    """What has to fall. CTC networks first learn to emit blanks only, and PER stays at 100 % while the loss falls: with
+    `schedule_metric` "per" the epochs before it has left 100 % do not count.
+    """
     if config.schedule_metric == "per":
-        metrics = list(itertools.dropwhile(lambda per: per >= 100, dev_pers))
-    if config.schedule == "plateau":
-        cuts = plateau_cuts(metrics, config.lr_patience)
-    else:
-        cuts = newbob_cuts(metrics, config.newbob_threshold)
-    if cuts is None or (rate := config.max_lr * config.lr_factor**cuts) < config.min_lr:
-        return None
-    return lambda update: rate
+        return list(itertools.dropwhile(lambda per: per >= 100, dev.pers))
+    return dev.losses
+
+
+def _after_cuts(config: TrainingConfig, cuts: int) -> EpochSchedule | None:
+    rate = config.max_lr * config.lr_factor**cuts
+    return None if rate < config.min_lr else EpochSchedule(lambda update: rate)
 
 
 def one_cycle(update: int, num_updates: int, max_lr: float, warmup: float) -> float:

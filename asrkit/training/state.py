@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
 
 from asrkit.errors import ModelError, location
+from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
 from asrkit.training.config import TrainingConfig
 from asrkit.training.optim import make_optimizer
-from asrkit.training.schedule import epoch_schedule
+from asrkit.training.schedule import DevResults, EpochSchedule, epoch_schedule
 from asrkit.training.step import LossSum
 from asrkit.training.weights import BestEpochs, MovingAverage, start_ctc_from_frames
 
@@ -46,10 +46,15 @@ class EpochSums:
 
 
 class TrainingState:
-    """Model, optimiser, averages and progress of a run in `directory`; `identity` is whatever fixes its inputs."""
+    """Model, optimizer, averages and progress of a run in `directory`; `identity` is whatever fixes its inputs."""
+
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage | None
+    sums: EpochSums
+    loss: LossSum
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, batches_per_epoch: int, directory: Path, identity: str
+        self, model: AcousticModel, config: TrainingConfig, batches_per_epoch: int, directory: Path, identity: str
     ):
         self.model = model
         self.config = config
@@ -94,11 +99,21 @@ class TrainingState:
         """Index of the next update in this phase; skipped batches count as well."""
         return (len(self.history) - self._phase_start) * self.batches_per_epoch + self.sums.num_batches
 
-    def schedule(self) -> Callable[[int], float] | None:
+    @property
+    def frame_weight(self) -> float:
+        """The frames' loss's weight in the loss, in the epoch under way."""
+        return self.model.config.heads.frame_weight(self.config.frame_weight, is_pretraining=self.phase == 0)
+
+    @property
+    def weight_noise(self) -> float:
+        """The standard deviation of the noise on weights, in the epoch under way."""
+        return self.config.weight_noise if self.phase == 2 or not self.config.two_phase else 0.0
+
+    def schedule(self) -> EpochSchedule | None:
         """The learning rates of the epoch under way; None when the schedule ends the training."""
         records = self._counted()
-        losses, pers = [record.dev_loss for record in records], [record.dev_per for record in records]
-        return epoch_schedule(self.config, self.num_updates, losses, pers)
+        dev = DevResults([record.dev_loss for record in records], [record.dev_per for record in records])
+        return epoch_schedule(self.config, self.num_updates, dev)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Within the block the model has the weights that are evaluated and kept: its own, or their average."""
@@ -172,10 +187,11 @@ class TrainingState:
             print(f"warning: {'; '.join(changed)}: weights may differ from an uninterrupted run's", file=sys.stderr)
 
     def _start_phase(self) -> None:
-        """A phase has an optimiser, a schedule and an average of its own."""
+        """A phase has an optimizer, a schedule and an average of its own."""
         self._phase_start = len(self.history)
         self.optimizer = make_optimizer(self.model, self.config)
-        self.average = MovingAverage(self.model, self.config.ema_decay) if self.config.select == "ema" else None
+        decay = self.config.ema_decay  # set where the average is what is evaluated and kept
+        self.average = None if decay is None else MovingAverage(self.model, decay)
         self.sums, self.loss = EpochSums(), LossSum()
 
     def _counted(self) -> list[EpochRecord]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
 from asrkit.models.dropout import Dropout
 
@@ -24,9 +24,9 @@ CONSISTENCY_WEIGHT = 0.2  # of the views' difference, next to CTC's loss (Yao et
 class LossSum:
     """Losses in nats, summed over utterances, with what they are divided by. The sums are numbers or 0-dim tensors."""
 
-    ctc: Any = 0.0  # with what self-conditioning and views add to it
+    ctc: float | Tensor = 0.0  # with what self-conditioning and views add to it
     num_tokens: int = 0
-    frames: Any = 0.0
+    frames: float | Tensor = 0.0
     num_labels: int = 0  # steps whose phone is known
 
     def add(self, other: LossSum) -> None:
@@ -34,16 +34,20 @@ class LossSum:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def as_numbers(self) -> LossSum:
-        return LossSum(*(value.item() if isinstance(value, Tensor) else value for value in vars(self).values()))
+        return LossSum(_number(self.ctc), self.num_tokens, _number(self.frames), self.num_labels)
 
-    def mean(self, frame_weight: float) -> Any:
-        """CTC's loss a reference token and the frames' loss a labelled step, weighted; one of weight 0 is left out."""
-        loss = 0.0
+    def mean(self, frame_weight: float) -> float | Tensor:
+        """CTC's loss per reference token and the frames' loss per labelled step; one of weight 0 is left out."""
+        loss: float | Tensor = 0.0
         if frame_weight < 1:
             loss = loss + (1 - frame_weight) * self.ctc / max(self.num_tokens, 1)
         if frame_weight > 0:
             loss = loss + frame_weight * self.frames / max(self.num_labels, 1)
         return loss
+
+
+def _number(value: float | Tensor) -> float:
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, batch: Batch) -> Tensor:
@@ -68,8 +72,11 @@ def consistency_loss(first: Tensor, second: Tensor, lens: Tensor) -> Tensor:
     """
     valid = torch.arange(first.shape[1], device=lens.device) < lens[:, None]
     first, second = first[valid].float(), second[valid].float()
-    ways = ((first, second.detach()), (second, first.detach()))
-    return sum(nn.functional.kl_div(led, to, reduction="sum", log_target=True) for led, to in ways)
+    return _divergence(first, second.detach()) + _divergence(second, first.detach())
+
+
+def _divergence(led: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.kl_div(led, target, reduction="sum", log_target=True)
 
 
 def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -81,8 +88,8 @@ def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.nll_loss(log_probs.float().transpose(1, 2), classes, ignore_index=-1, reduction="sum")
 
 
-def batch_losses(model: nn.Module, batch: Batch, offsets: Tensor | None, frame_weight: float) -> LossSum:
-    """The batch's losses, as tensors; one of weight 0 is left out.
+def batch_losses(model: AcousticModel, batch: Batch, offsets: Tensor | None, frame_weight: float) -> LossSum:
+    """The batch's losses, as tensors; one of weight 0 is left out. A loss of a head needs that head.
 
     `offsets` are those of the model's frame skipping, `frame_weight` is LossSum.mean()'s.
     """
@@ -90,13 +97,14 @@ def batch_losses(model: nn.Module, batch: Batch, offsets: Tensor | None, frame_w
     loss = LossSum()
     with torch.autocast(batch.feats.device.type, enabled=False):
         if frame_weight < 1:
-            last, *lower = (
-                _ctc_loss(log_probs, output.log_prob_lens, batch)
-                for log_probs in (output.ctc_log_probs, *output.lower_log_probs)
-            )
-            loss.ctc = (1 - LOWER_SHARE) * last + LOWER_SHARE * sum(lower) / len(lower) if lower else last
+            assert output.ctc_log_probs is not None
+            loss.ctc = _ctc_loss(output.ctc_log_probs, output.log_prob_lens, batch)
+            if output.lower_log_probs:
+                lower = [_ctc_loss(log_probs, output.log_prob_lens, batch) for log_probs in output.lower_log_probs]
+                loss.ctc = (1 - LOWER_SHARE) * loss.ctc + LOWER_SHARE * sum(lower[1:], lower[0]) / len(lower)
             loss.num_tokens = int(batch.token_lens.sum())
         if frame_weight > 0:
+            assert output.frame_log_probs is not None and batch.frame_labels is not None
             labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
             loss.frames = frame_loss(output.frame_log_probs, labels)
             loss.num_labels = int((labels > 0).sum())
@@ -104,7 +112,7 @@ def batch_losses(model: nn.Module, batch: Batch, offsets: Tensor | None, frame_w
 
 
 def compute_gradients(
-    model: nn.Module, batch: Batch, offsets: Tensor | None, frame_weight: float, bf16: bool = False
+    model: AcousticModel, batch: Batch, offsets: Tensor | None, frame_weight: float, bf16: bool = False
 ) -> LossSum:
     """Leave the gradients of the batch's mean loss in the parameters' `.grad`, which it sets anew.
 
@@ -113,7 +121,7 @@ def compute_gradients(
     model.zero_grad(set_to_none=True)
     with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=bf16):
         loss = batch_losses(model, batch, offsets, frame_weight)
-    loss.mean(frame_weight).backward()
+    torch.as_tensor(loss.mean(frame_weight)).backward()
     return loss.as_numbers()
 
 
@@ -154,7 +162,8 @@ def weight_drop(model: nn.Module, probability: float) -> Iterator[None]:
                 weight.mul_(mask)
         yield
         for weight, mask in zip(weights, masks, strict=True):
-            weight.grad.mul_(mask)
+            if weight.grad is not None:
+                weight.grad.mul_(mask)
 
 
 @contextmanager

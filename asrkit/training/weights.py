@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
 
 
@@ -88,12 +89,13 @@ class BestEpochs:
 
 
 @torch.no_grad()
-def start_ctc_from_frames(model: nn.Module) -> None:
-    """Give CTC's phones the output weights of the frames' head; the blank keeps its own.
+def start_ctc_from_frames(model: AcousticModel) -> None:
+    """Give CTC's phones the output weights of the frames' head; the blank keeps its own. The model has both heads.
 
     A path that names the phone at every step is one of CTC's, so that the network begins near a solution rather than
     with blanks only.
     """
+    assert model.output is not None and model.frame_output is not None
     model.output.weight[1:] = model.frame_output.weight
     model.output.bias[1:] = model.frame_output.bias
 

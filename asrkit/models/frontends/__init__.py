@@ -1,6 +1,6 @@
 """The front ends, by the names of `model.frontend`: layers over frames, before stacking. This table loads no torch.
 
-A new front end is a module with a subclass of `FrontEnd` and a row in FRONT_ENDS.
+A new front end is a module with a class that is a `FrontEnd`, and a row in FRONT_ENDS.
 """
 
 from __future__ import annotations

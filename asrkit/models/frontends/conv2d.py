@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
-from asrkit.models.frontends.front_end import FrontEnd
 
 
-class Conv2dFrontEnd(FrontEnd):
+class Conv2dFrontEnd(nn.Module):
     """Two layers of 3 x 3 filters and ReLU, each of which halves the frequencies and keeps the frames.
 
     Static features and each order of deltas are channels of the input, so that a filter sees them at one place. It is
@@ -19,7 +18,8 @@ class Conv2dFrontEnd(FrontEnd):
     def __init__(self, feat_dim: int, feat_channels: int, config: ModelConfig):
         """`feat_channels`: equal parts of a feature vector that become channels."""
         size = config.conv_channels  # of each layer
-        super().__init__(size * ((feat_dim // feat_channels + 3) // 4))
+        super().__init__()
+        self.output_size = size * ((feat_dim // feat_channels + 3) // 4)
         self.feat_channels = feat_channels
         self.first = nn.Conv2d(feat_channels, size, 3, stride=(1, 2), padding=1)
         self.second = nn.Conv2d(size, size, 3, stride=(1, 2), padding=1)

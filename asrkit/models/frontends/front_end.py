@@ -1,23 +1,23 @@
-"""What all front ends share: one interface.
+"""What a front end is.
 
 Legend: N utterances, T frames, D feature dim.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Protocol
+
+from torch import Tensor
 
 
-class FrontEnd(nn.Module):
-    """Layers that keep the number of frames: (N, T, D) -> (N, T, output_size)."""
+class FrontEnd(Protocol):
+    """Keeps the number of frames: (N, T, D) -> (N, T, output_size). With weights, it is a module."""
 
-    def __init__(self, output_size: int):
-        super().__init__()
-        self.output_size = output_size
+    output_size: int
 
-    def forward(self, feats: Tensor, padding: Tensor) -> Tensor:
+    def __call__(self, feats: Tensor, padding: Tensor) -> Tensor:
         """`feats` (N, T, D), `padding` (N, T), true where frames are not valid -> (N, T, output_size).
 
-        Padding is set to 0 before each layer, as is what lies before the first frame and beyond the last.
+        Layers take padding for 0, as they do what lies before the first frame and beyond the last.
         """
-        raise NotImplementedError
+        ...

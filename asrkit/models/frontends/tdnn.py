@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
-from asrkit.models.frontends.front_end import FrontEnd
 
 CONTEXTS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3))  # frames that each layer joins
 
 
-class TdnnFrontEnd(FrontEnd):
+class TdnnFrontEnd(nn.Module):
     """Three layers over neighbouring frames, each with ReLU and layer normalisation of a frame: six frames each way.
 
     Each is a product of joined frames rather than a convolution: as fast on a CPU, where oneDNN's convolutions also
@@ -20,7 +19,8 @@ class TdnnFrontEnd(FrontEnd):
 
     def __init__(self, feat_dim: int, feat_channels: int, config: ModelConfig):
         size = config.tdnn_size  # units of each layer
-        super().__init__(size)
+        super().__init__()
+        self.output_size = size
         sizes = (feat_dim, size, size)
         self.layers = nn.ModuleList(nn.Linear(len(c) * dim, size) for c, dim in zip(CONTEXTS, sizes, strict=True))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in CONTEXTS)

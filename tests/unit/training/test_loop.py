@@ -14,7 +14,7 @@ from asrkit.models.config import ModelConfig
 from asrkit.training import checkpoint, loop
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
-from asrkit.training.loop import evaluate, train
+from asrkit.training.loop import TrainingSets, evaluate, train
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
@@ -67,7 +67,7 @@ def pers_are(monkeypatch, pers):
 def test_it_learns_an_easy_task(tmp_path):
     config = TrainingConfig(num_epochs=12, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
     model, dev_set = make_model(), make_data(16, 2)
-    result = train(model, config, make_data(48, 1), dev_set, TOKENS, tmp_path, "run")
+    result = train(model, config, TrainingSets(make_data(48, 1), dev_set, TOKENS), tmp_path, "run")
     assert result.history[0].dev_per > 50
     assert result.dev_per == min(record.dev_per for record in result.history) < 5
     assert evaluate(model, dev_set, TOKENS)[1] == result.dev_per
@@ -78,7 +78,7 @@ def test_it_learns_from_frames_alone(tmp_path):
     model, dev_set = make_model(head="frames"), make_data(16, 2)
     first = evaluate(model, dev_set, TOKENS)[0]
     assert first == pytest.approx(np.log(3), abs=0.3)  # nats a labelled step
-    result = train(model, config, make_data(48, 1), dev_set, TOKENS, tmp_path, "run")
+    result = train(model, config, TrainingSets(make_data(48, 1), dev_set, TOKENS), tmp_path, "run")
     assert result.history[-1].dev_loss < 0.1
     assert result.history[-1].train_loss < 0.2
     # A step without a phone has to be taken for one, and two equal neighbours for one: not all is found.
@@ -93,7 +93,7 @@ def test_every_optimizer_and_schedule_lowers_the_loss(tmp_path, optimizer, sched
         num_epochs=4, batch_size=4, max_lr=rate, warmup=0.12, weight_decay=0.01, optimizer=optimizer, schedule=schedule
     )
     data = make_data(24, 1)
-    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
+    history = train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history
     assert history[-1].train_loss < 0.75 * history[0].train_loss
     assert history[-1].learning_rate == rate if schedule == "constant" else 0 < history[-1].learning_rate <= rate
 
@@ -101,7 +101,7 @@ def test_every_optimizer_and_schedule_lowers_the_loss(tmp_path, optimizer, sched
 def test_the_weights_of_the_best_epoch_are_kept(tmp_path, monkeypatch):
     weights, _ = pers_are(monkeypatch, [50.0, 10.0, 30.0])
     model, data = make_model(), make_data(8, 1)
-    result = train(model, CONFIG, data, data, TOKENS, tmp_path, "run")
+    result = train(model, CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
     assert_equal(copy_of(model), weights[1])
     assert not torch.equal(weights[1]["output.weight"], weights[2]["output.weight"])
     assert result.dev_per == 10.0
@@ -112,7 +112,7 @@ def test_the_mean_of_the_best_epochs_is_kept(tmp_path, monkeypatch):
     weights, _ = pers_are(monkeypatch, [50.0, 10.0, 30.0, 7.0])
     model, data = make_model(), make_data(8, 1)
     config = replace(CONFIG, select="average", keep_best=2)
-    result = train(model, config, data, data, TOKENS, tmp_path, "run")
+    result = train(model, config, TrainingSets(data, data, TOKENS), tmp_path, "run")
     for name, values in model.state_dict().items():
         torch.testing.assert_close(values, (weights[1][name] + weights[2][name]) / 2)
     assert_equal(copy_of(model), weights[3])  # evaluated last
@@ -129,7 +129,7 @@ def test_averaged_weights_are_evaluated_and_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "clip_gradients", note_weights)
     model, data = make_model(), make_data(8, 1)
-    train(model, replace(CONFIG, select="ema", ema_decay=0.6), data, data, TOKENS, tmp_path, "run")
+    train(model, replace(CONFIG, select="ema", ema_decay=0.6), TrainingSets(data, data, TOKENS), tmp_path, "run")
     assert_equal(copy_of(model), weights[1])
     expected = own[0]["output.weight"]
     for number, values in enumerate(own[1:5], start=1):  # after updates 1 to 4: the end of the second epoch
@@ -147,14 +147,14 @@ def test_early_stopping(tmp_path, monkeypatch, pers, num_epochs):
     pers_are(monkeypatch, pers)
     data = make_data(4, 1)
     config = replace(CONFIG, num_epochs=len(pers), early_stopping=2)
-    assert len(train(make_model(), config, data, data, TOKENS, tmp_path, "run").history) == num_epochs
+    assert len(train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history) == num_epochs
 
 
 def test_the_schedule_can_end_training(tmp_path, monkeypatch):
     pers_are(monkeypatch, [50] * 9)  # with a loss of 1 each
     data = make_data(4, 1)
     config = replace(CONFIG, num_epochs=9, schedule="plateau", lr_patience=1, max_lr=0.08, min_lr=0.02)
-    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
+    history = train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history
     assert [record.learning_rate for record in history] == [0.08, 0.08, 0.08, 0.04, 0.04, 0.02, 0.02]
 
 
@@ -174,7 +174,7 @@ def test_weight_noise_comes_in_the_second_phase_from_the_best_weights(tmp_path, 
     monkeypatch.setattr(loop.TrainingState, "end_epoch", note_start)
     model, data = make_model(), make_data(4, 1)
     config = replace(CONFIG, num_epochs=6, early_stopping=2, weight_noise=0.05, two_phase=True, schedule="constant")
-    history = train(model, config, data, data, TOKENS, tmp_path, "run").history
+    history = train(model, config, TrainingSets(data, data, TOKENS), tmp_path, "run").history
     assert [record.phase for record in history] == [1, 1, 1, 1, 2, 2, 2, 2]
     assert noises == [0.0] * 4 + [0.05] * 4
     assert_equal(starts[5][0], weights[1])
@@ -196,7 +196,7 @@ def test_after_pretraining_ctc_begins_with_the_frames_output(tmp_path, monkeypat
 
     monkeypatch.setattr(loop.TrainingState, "end_epoch", note_end)
     data, config = make_data(4, 1), replace(CONFIG, pretrain_epochs=2, **average)
-    train(make_model(head="both"), config, data, data, TOKENS, tmp_path, "run")
+    train(make_model(head="both"), config, TrainingSets(data, data, TOKENS), tmp_path, "run")
     assert_equal({**after[0], "output.weight": weights[0]["output.weight"]}, weights[0])
     for found in after[2:4]:
         for name in ("weight", "bias"):
@@ -217,7 +217,7 @@ def test_pretraining_is_on_frames_and_counts_for_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "compute_gradients", note_weight)
     data, model = make_data(4, 1), make_model(head="both")
     config = replace(CONFIG, num_epochs=8, pretrain_epochs=3, early_stopping=2, frame_weight=0.2)
-    result = train(model, config, data, data, TOKENS, tmp_path, "run")
+    result = train(model, config, TrainingSets(data, data, TOKENS), tmp_path, "run")
     assert [record.phase for record in result.history] == [0, 0, 0, 1, 1, 1, 1]
     assert on_frames == [True] * 3 + [False] * 4
     assert frame_weights == [1.0] * 3 + [0.2] * 4
@@ -236,7 +236,7 @@ def test_gradients_are_clipped_before_each_update(tmp_path, monkeypatch, clip_no
 
     monkeypatch.setattr(torch.optim.AdamW, "step", note_norm)
     config, data = TrainingConfig(num_epochs=2, batch_size=4, clip_norm=clip_norm), make_data(8, 1)
-    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
+    history = train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history
     assert len(norms) == 4
     if clip_norm == 0.01:
         assert norms == pytest.approx([0.01] * 4, rel=1e-3)
@@ -259,7 +259,7 @@ def test_noise_is_added_to_the_features_in_training_alone(tmp_path, monkeypatch,
 
     monkeypatch.setattr(AcousticModel, "outputs", note_input)
     config = TrainingConfig(num_epochs=6, input_noise=input_noise)
-    train(model, config, data, data, TOKENS, tmp_path, "run")
+    train(model, config, TrainingSets(data, data, TOKENS), tmp_path, "run")
     assert [len(added) for added in fed.values()] == [6, 6]
     assert not torch.stack(fed[False]).any()
     noise = torch.stack(fed[True])  # (6, T, 4): another one in each epoch
@@ -306,7 +306,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, ru
     head, config = RUNS[run]
     train_set, dev_set = make_data(24, 1), make_data(6, 2)
     whole = make_model(head=head)
-    expected = train(whole, config, train_set, dev_set, TOKENS, tmp_path / "whole", "run")
+    expected = train(whole, config, TrainingSets(train_set, dev_set, TOKENS), tmp_path / "whole", "run")
 
     assert {record.phase for record in expected.history} == ({0, 1, 2} if run == "two phases" else {1})
 
@@ -335,7 +335,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, ru
         if not (tmp_path / "killed/checkpoint.pt").exists():
             resumed = make_model(head=head)
         try:
-            found = train(resumed, config, train_set, dev_set, TOKENS, tmp_path / "killed", "run")
+            found = train(resumed, config, TrainingSets(train_set, dev_set, TOKENS), tmp_path / "killed", "run")
             break
         except Killed:
             death = next(calls) + int(rng.integers(4, 8) if minutes == EVERY_BATCH else rng.integers(8, 20))
@@ -360,8 +360,8 @@ def test_a_batch_is_trained_on_once(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "compute_gradients", step)
     data, config = make_data(12, 1), replace(CONFIG, num_epochs=1, checkpoint_minutes=EVERY_BATCH)
     with pytest.raises(Killed):
-        train(make_model(), config, data, data, TOKENS, tmp_path, "run")
-    history = train(make_model(), config, data, data, TOKENS, tmp_path, "run").history
+        train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run")
+    history = train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history
     assert len(seen) == 4
     assert seen[3] == seen[2]
     assert sorted(itertools.chain(*seen[:3])) == sorted(data.num_frames)
@@ -370,10 +370,10 @@ def test_a_batch_is_trained_on_once(tmp_path, monkeypatch):
 
 def test_other_threads_are_warned_of(tmp_path, capsys):
     data = make_data(8, 1)
-    train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "run")
+    train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
     assert "warning" not in capsys.readouterr().err
     try:
-        train(make_model(), replace(CONFIG, num_threads=2), data, data, TOKENS, tmp_path, "run")
+        train(make_model(), replace(CONFIG, num_threads=2), TrainingSets(data, data, TOKENS), tmp_path, "run")
     finally:
         torch.set_num_threads(1)
     lines = capsys.readouterr().err.splitlines()
@@ -382,10 +382,10 @@ def test_other_threads_are_warned_of(tmp_path, capsys):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     data = make_data(8, 1)
-    train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "one")
+    train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "one")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ModelError, match="other settings or data"):
-        train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "another")
+        train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "another")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -393,21 +393,21 @@ def test_a_loss_that_is_not_finite_names_the_utterances(tmp_path):
     data = make_data(8, 1)
     data.feats["utt03"][5, 2] = np.nan
     with pytest.raises(ModelError, match=r"epoch 1, batch [12]: loss is nan.*utt03"):
-        train(make_model(), CONFIG, data, data, TOKENS, tmp_path, "run")
+        train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
 
 
 def test_a_gradient_that_is_not_finite_names_the_utterances(tmp_path):
     data, model = make_data(8, 1), make_model()
     model.output.weight.register_hook(lambda gradient: gradient / 0)
     with pytest.raises(ModelError, match=r"batch 1: loss is \d.*norm of the gradient is (nan|inf);.*utt0"):
-        train(model, CONFIG, data, data, TOKENS, tmp_path, "run")
+        train(model, CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
 
 
 def test_batches_that_are_not_finite_can_be_left_out(tmp_path, capsys):
     data, dev_set = make_data(12, 1), make_data(4, 2)
     data.feats["utt03"][5, 2] = np.nan
     config, model = replace(CONFIG, on_nonfinite="skip"), make_model()
-    history = train(model, config, data, dev_set, TOKENS, tmp_path, "run").history
+    history = train(model, config, TrainingSets(data, dev_set, TOKENS), tmp_path, "run").history
     assert [record.skipped_batches for record in history] == [1, 1, 1]
     assert all(np.isfinite([record.train_loss, record.gradient_norm]).all() for record in history)
     assert all(weights.isfinite().all() for weights in model.state_dict().values())
@@ -415,14 +415,14 @@ def test_batches_that_are_not_finite_can_be_left_out(tmp_path, capsys):
     for feats in data.feats.values():
         feats[0, 0] = np.inf
     with pytest.raises(ModelError, match="epoch 1: no batch has a finite loss and gradient"):
-        train(make_model(), config, data, dev_set, TOKENS, tmp_path / "all", "run")
+        train(make_model(), config, TrainingSets(data, dev_set, TOKENS), tmp_path / "all", "run")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_gpu_that_is_not_there_is_refused(tmp_path):
     data = make_data(4, 1)
     with pytest.raises(ConfigError, match=r"training\.device cuda: PyTorch finds no such device"):
-        train(make_model(), replace(CONFIG, device="cuda"), data, data, TOKENS, tmp_path, "run")
+        train(make_model(), replace(CONFIG, device="cuda"), TrainingSets(data, data, TOKENS), tmp_path, "run")
     assert loop.choose_device("auto").type == "cpu"
 
 
@@ -482,4 +482,4 @@ def test_phone_times_that_label_nothing_stop_training(tmp_path, head):
     for labels in data.frame_labels.values():
         labels[:] = -1
     with pytest.raises(ModelError, match="epoch 1: no step has a phone"):
-        train(make_model(head=head), CONFIG, data, make_data(4, 2), TOKENS, tmp_path, "run")
+        train(make_model(head=head), CONFIG, TrainingSets(data, make_data(4, 2), TOKENS), tmp_path, "run")

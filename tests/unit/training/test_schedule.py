@@ -7,7 +7,15 @@ import torch
 
 from asrkit.errors import ConfigError
 from asrkit.training.config import TrainingConfig
-from asrkit.training.schedule import epoch_schedule, newbob_cuts, noam, one_cycle, one_cycle_momentum, plateau_cuts
+from asrkit.training.schedule import (
+    DevResults,
+    epoch_schedule,
+    newbob_cuts,
+    noam,
+    one_cycle,
+    one_cycle_momentum,
+    plateau_cuts,
+)
 
 
 @pytest.mark.parametrize(("num_updates", "warmup"), [(1, 0.12), (2, 0.5), (4, 0.12), (50, 0.12), (333, 0.3)])
@@ -61,11 +69,12 @@ def rates(losses, pers, **settings):
     """The constant rate of each epoch, as far as the schedule goes."""
     config, found = TrainingConfig(max_lr=1.0, **settings), []
     for number in range(len(losses) + 1):
-        schedule = epoch_schedule(config, 100, losses[:number], pers[:number])
+        schedule = epoch_schedule(config, 100, DevResults(losses[:number], pers[:number]))
         if schedule is None:
             break
-        assert schedule(0) == schedule(99)
-        found.append(schedule(0))
+        assert schedule.rate(0) == schedule.rate(99)
+        assert schedule.momentum is None
+        found.append(schedule.rate(0))
     return found
 
 
@@ -94,10 +103,11 @@ def test_a_rate_below_the_lowest_ends_training():
 
 def test_rates_of_the_schedules_by_update():
     config = TrainingConfig(schedule="noam", max_lr=2.0, warmup=0.1)
-    schedule = epoch_schedule(config, 50, [1.0], [50.0])
-    assert [schedule(update) for update in (0, 4, 19)] == pytest.approx([0.4, 2.0, 1.0])
-    schedule = epoch_schedule(TrainingConfig(max_lr=2.0, warmup=0.12), 50, [], [])
-    assert schedule(5) == one_cycle(5, 50, 2.0, 0.12)
+    schedule = epoch_schedule(config, 50, DevResults([1.0], [50.0]))
+    assert [schedule.rate(update) for update in (0, 4, 19)] == pytest.approx([0.4, 2.0, 1.0])
+    schedule = epoch_schedule(TrainingConfig(max_lr=2.0, warmup=0.12), 50, DevResults([], []))
+    assert schedule.rate(5) == one_cycle(5, 50, 2.0, 0.12)
+    assert schedule.momentum(5) == one_cycle_momentum(5, 50, 0.12)
 
 
 @pytest.mark.parametrize(

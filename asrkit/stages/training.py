@@ -1,0 +1,289 @@
+"""Stage 3: a network trained on data directories with features, as an experiment directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import dump_config, to_dict
+from asrkit.errors import DataError, location
+from asrkit.features.pipeline import feats_identity, pooled_stats
+from asrkit.findings import Findings
+from asrkit.io.atomic import atomic_write
+from asrkit.io.stamp import file_digest, fingerprint, is_current, write_stamp
+from asrkit.lang.tokens import TokenTable
+from asrkit.lm.ngram import parse_arpa, read_arpa_text
+from asrkit.stages.exporting import Export, export_trained
+from asrkit.stages.inputs import EXTRACT, PREPARE, TRAIN_LM
+
+if TYPE_CHECKING:
+    from asrkit.models.acoustic import AcousticModel
+    from asrkit.training.loop import TrainingResult, TrainingSets
+
+
+def _say_nothing(line: str) -> None:
+    """What `report` is by default."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a network is trained on.
+
+    Attributes:
+        train: the data directory to train on, with features.
+        dev: the data directory on which the best weights are chosen.
+        tokens: the token table: the output classes.
+        lm: the phone language model (ARPA) that decoding takes, if there is one; training does not depend on it.
+    """
+
+    train: Path
+    dev: Path
+    tokens: Path
+    lm: Path | None = None
+
+    @classmethod
+    def under(cls, root: str | Path) -> TrainingData:
+        """What a recipe's stages 0 to 2 leave in its data directory; without a language model if there is none."""
+        root = Path(root)
+        lm = root / "lm.arpa"
+        return cls(root / "train", root / "dev", root / "tokens.txt", lm if lm.is_file() else None)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained experiment on disk.
+
+    Attributes:
+        directory: the experiment directory; `asrkit.experiment` says what is in it.
+        result: its epochs, and the dev PER of its weights; None when it was up to date.
+        export: the exported model; None when it was up to date.
+        excluded: training utterances that CTC cannot align, each with its steps and how many it would need.
+    """
+
+    directory: Path
+    result: TrainingResult | None = None
+    export: Export | None = None
+    excluded: Mapping[str, tuple[int, int]] | None = None
+
+    def line(self) -> str:
+        """What came out."""
+        if self.result is None:
+            return f"{self.directory}: training is up to date"
+        cpu_seconds = self.result.history[-1].cpu_seconds
+        return f"{self.directory}: dev PER {self.result.dev_per:.2f} % (greedy), {cpu_seconds:.0f} CPU seconds"
+
+
+def train(
+    data: TrainingData,
+    directory: str | Path,
+    config: ExperimentConfig | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    report: Callable[[str], None] = _say_nothing,
+) -> Training:
+    """Train a network and export it, unless the directory has it from the same data and settings.
+
+    Where only the decoding settings or the language model have changed, they are put into the trained experiment.
+
+    Args:
+        directory: the experiment directory to write.
+        config: all settings; by default the best system that we know.
+        resume: go on from the checkpoint of a run that was ended early, if there is one.
+        force: begin anew, whatever is there.
+        report: gets lines that tell of the run as it goes on. Each epoch prints one of its own to stderr.
+
+    Raises:
+        DataError: inputs are missing or faulty, no utterance is long enough, or there is a checkpoint and neither
+            `resume` nor `force`.
+        ConfigError: the device or the feature backend is not there.
+        ModelError: a loss is not finite, or the checkpoint is of other settings or data.
+    """
+    directory, config = Path(directory), config or ExperimentConfig()
+    _expect_inputs(data, config)
+    tokens = TokenTable.read(data.tokens)
+    lm_text = _read_lm(data.lm, tokens)
+    stamps = _Stamps(directory, _identity(data, config), {"decoding": to_dict(config.decoding), "lm": lm_text})
+    if force:
+        stamps.checkpoint.unlink(missing_ok=True)
+    elif stamps.is_trained():
+        if not stamps.is_decoding_current():
+            _update_decoding(directory, config, lm_text)
+            stamps.write_decoding()
+        return Training(directory)
+    if stamps.checkpoint.exists() and not resume:
+        raise DataError(
+            f"{location(stamps.checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
+        )
+
+    from asrkit.training import loop  # PyTorch takes seconds to load
+
+    run = _Run.prepare(data, config, tokens)
+    directory.mkdir(parents=True, exist_ok=True)
+    stamps.remove_outdated()
+    _note_excluded(run.excluded, data.train, directory / "excluded.txt", report)
+    if not len(run.sets.train):
+        raise DataError(f"{location(data.train)}no utterance is left to train on; see {directory / 'excluded.txt'}")
+    report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
+    result = loop.train(run.model, config.training, run.sets, directory, fingerprint(stamps.identity))
+    run.save(directory, lm_text)
+    exported = export_trained(directory, data.dev)
+    report(f"{exported.path}: {exported.comparison.line()}")
+    stamps.write()
+    return Training(directory, result, exported, run.excluded)
+
+
+def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
+    """Raise DataError with a line for each file that is missing."""
+    findings = Findings()
+    for path, step in _made_by(data).items():
+        if not path.is_file():
+            findings.error(f"not found; made by {step}", path)
+    if config.model.heads.has_frames:
+        for data_dir in (data.train, data.dev):
+            if (data_dir / "text").is_file() and not (data_dir / "phones.ctm").is_file():
+                findings.error(
+                    f"not found; model.head {config.model.head} learns from phone times; give data that has them, or "
+                    "take head ctc",
+                    data_dir / "phones.ctm",
+                )
+    findings.raise_errors()
+
+
+def _made_by(data: TrainingData) -> dict[Path, str]:
+    """What training reads, and the step that makes it."""
+    made_by = {data.tokens: PREPARE}
+    for data_dir in (data.train, data.dev):
+        made_by |= {data_dir / "text": PREPARE, data_dir / "feats.scp": EXTRACT, data_dir / "cmvn.scp": EXTRACT}
+    return made_by if data.lm is None else {**made_by, data.lm: TRAIN_LM}
+
+
+def _read_lm(path: Path | None, tokens: TokenTable) -> str | None:
+    """The text of a language model, which is checked: it had better be refused now than after hours of training."""
+    if path is None:
+        return None
+    text = read_arpa_text(path)
+    parse_arpa(text, tokens.phones, str(path))
+    return text
+
+
+def _identity(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
+    """All that the trained weights depend on, but for threads and device, which only warn when they change."""
+    names = ["text", "utt2spk", *(["phones.ctm"] if config.model.heads.has_frames else [])]
+    files = [data.tokens, *(data_dir / name for data_dir in (data.train, data.dev) for name in names)]
+    sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
+    for name in ("num_threads", "device", "checkpoint_minutes"):
+        del sections["training"][name]
+    return {
+        "config": sections,
+        "files": [file_digest(path) if path.exists() else None for path in files],
+        "feats": [feats_identity(data_dir) for data_dir in (data.train, data.dev)],
+    }
+
+
+@dataclass(frozen=True)
+class _Stamps:
+    """What an experiment directory was made from: its weights, and beside them what decoding takes."""
+
+    directory: Path
+    identity: dict[str, Any]
+    decoding_identity: dict[str, Any]
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.directory / "checkpoint.pt"
+
+    @property
+    def _trained(self) -> Path:
+        return self.directory / ".train.stamp"
+
+    @property
+    def _decoding(self) -> Path:
+        return self.directory / ".decoding.stamp"
+
+    def is_trained(self) -> bool:
+        return is_current(self._trained, self.identity, [self.directory / "final.pt"])
+
+    def is_decoding_current(self) -> bool:
+        return is_current(self._decoding, self.decoding_identity)
+
+    def remove_outdated(self) -> None:
+        """Take the model of another run away, unless a checkpoint will tell first whether it is ours to replace."""
+        if not self.checkpoint.exists():
+            for path in (self._trained, self.directory / "final.pt"):
+                path.unlink(missing_ok=True)
+
+    def write_decoding(self) -> None:
+        write_stamp(self._decoding, self.decoding_identity)
+
+    def write(self) -> None:
+        self.write_decoding()
+        write_stamp(self._trained, self.identity)
+
+
+def _update_decoding(directory: Path, config: ExperimentConfig, lm_text: str | None) -> None:
+    from asrkit.experiment import update_decoding
+    from asrkit.inference.export import export_experiment
+
+    update_decoding(directory, config.decoding, lm_text)
+    export_experiment(directory)
+    dump_config(config, directory / "config.yaml")
+
+
+def _note_excluded(
+    excluded: Mapping[str, tuple[int, int]], data_dir: Path, path: Path, report: Callable[[str], None]
+) -> None:
+    """Name the utterances that CTC cannot align, in a file and to `report`."""
+    if not excluded:
+        path.unlink(missing_ok=True)
+        return
+    lines = [f"{utt_id}: {steps} steps, needs {needed}" for utt_id, (steps, needed) in excluded.items()]
+    with atomic_write(path) as stream:
+        stream.write("".join(line + "\n" for line in lines))
+    report(f"{data_dir}: {len(lines)} utterances left out, too short for CTC (also in {path}):")
+    for line in lines:
+        report(f"  {line}")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A training that can begin: the untrained network and all that it is trained with."""
+
+    config: ExperimentConfig
+    model: AcousticModel
+    sets: TrainingSets
+    global_cmvn: np.ndarray  # (2, D + 1) Kaldi statistics of the training set
+    excluded: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable) -> _Run:
+        from asrkit.experiment import make_model
+        from asrkit.training.dataset import TrainingSet, split_infeasible
+        from asrkit.training.loop import TrainingSets
+
+        global_cmvn = pooled_stats(data.train)
+        model, heads = make_model(config, tokens), config.model.heads
+        augment = config.training.augment
+        train_set = TrainingSet.open(data.train, config.features, global_cmvn, tokens, augment, heads.has_frames)
+        dev_set = TrainingSet.open(data.dev, config.features, global_cmvn, tokens, with_frame_labels=heads.has_frames)
+        excluded: Mapping[str, tuple[int, int]] = {}
+        if heads.has_ctc:
+            train_set, excluded = split_infeasible(train_set, model)
+        return cls(config, model, TrainingSets(train_set, dev_set, tokens), global_cmvn, excluded)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def save(self, directory: Path, lm_text: str | None) -> None:
+        """Write what recognition needs, settings and tokens."""
+        from asrkit.experiment import save_experiment
+
+        dump_config(self.config, directory / "config.yaml")
+        self.sets.tokens.write(directory / "tokens.txt")
+        save_experiment(directory, self.config, self.sets.tokens, self.model, self.global_cmvn, lm_text)
