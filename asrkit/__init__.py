@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from asrkit.stages.scoring import score as score
     from asrkit.stages.tables import SystemTable as SystemTable
     from asrkit.stages.tables import tabulate as tabulate
+    from asrkit.stages.training import Training as Training
+    from asrkit.stages.training import TrainingData as TrainingData
+    from asrkit.stages.training import train as train
     from asrkit.stages.tuning import Tuning as Tuning
     from asrkit.stages.tuning import tune as tune
     from asrkit.stages.validation import Inspection as Inspection
@@ -93,6 +96,7 @@ _NAMES = {
     "asrkit.stages.reporting": ["Report", "report"],
     "asrkit.stages.scoring": ["Score", "SystemComparison", "compare", "compare_boundaries", "score"],
     "asrkit.stages.tables": ["SystemTable", "tabulate"],
+    "asrkit.stages.training": ["Training", "TrainingData", "train"],
     "asrkit.stages.tuning": ["Tuning", "tune"],
     "asrkit.stages.validation": ["Inspection", "validate"],
     "asrkit.types": ["Hypothesis", "PhoneTime", "Waveform"],

@@ -17,6 +17,11 @@ from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
 from asrkit.models.cells import CELLS, CellName
 from asrkit.models.frontends import FRONT_ENDS, FrontEndName
 from asrkit.models.heads import HEADS, HeadName
+from asrkit.models.inits import INITS, InitName
+from asrkit.training.config import OptimizerName, ScheduleName
+from asrkit.training.optim import OPTIMIZERS
+from asrkit.training.schedule import SCHEDULES
+from asrkit.training.selection import SELECTIONS, SelectName
 
 PACKAGE = Path(asrkit.__file__).parent
 
@@ -38,7 +43,11 @@ CHOICES = {
     "search method": Choice(get_args(SearchMethod), "decoding/methods.py"),
     "cell": Choice(get_args(CellName), "models/cells/__init__.py"),
     "front end": Choice(get_args(FrontEndName), "models/frontends/__init__.py"),
-    "head": Choice(get_args(HeadName), "models/heads.py"),
+    "head": Choice(get_args(HeadName), "models/heads.py", frozenset({("audio/chunks.py", "frames")})),
+    "initial weights": Choice(get_args(InitName), "models/inits.py"),
+    "schedule": Choice(get_args(ScheduleName), "training/schedule.py"),
+    "optimizer": Choice(get_args(OptimizerName), "training/optim.py"),
+    "kept weights": Choice(get_args(SelectName), "training/selection.py"),
     "feature backend": Choice(get_args(BackendChoice), "features/backends/__init__.py"),
 }
 
@@ -96,6 +105,10 @@ def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(CELLS) == get_args(CellName)
     assert tuple(FRONT_ENDS) == get_args(FrontEndName)
     assert tuple(HEADS) == get_args(HeadName)
+    assert tuple(INITS) == get_args(InitName)
+    assert tuple(SCHEDULES) == get_args(ScheduleName)
+    assert tuple(OPTIMIZERS) == get_args(OptimizerName)
+    assert tuple(SELECTIONS) == get_args(SelectName)
 
 
 @pytest.mark.parametrize(
