@@ -6,8 +6,6 @@ of two files that were joined.
 
 from __future__ import annotations
 
-import mmap
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,6 +33,7 @@ _AIFC_BLOCKS = {
 }
 # Bytes behind the end that no chunk accounts for are no audio, if they would not last longer than this (seconds).
 _MAX_JUNK = 0.1
+_BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,16 +264,25 @@ def check_joined(name: str, head: bytes, position: int) -> None:
         )
 
 
-def check_within(stream: BinaryIO, name: str, begin: int) -> None:
-    """Raise AudioError when a file of the same format begins behind byte `begin`; for one whose size is not known."""
-    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        kind = identify(data[:HEAD_BYTES])
-        if (
-            kind is not None
-            and kind.magic is not None
-            and (other := re.compile(kind.magic, re.DOTALL).search(data, begin))
-        ):
-            check_joined(name, data[other.start() : other.start() + HEAD_BYTES], other.start())
+def check_within(stream: BinaryIO, name: str, samples: int, start: int = 0) -> None:
+    """Raise AudioError when a file of the same format follows the one that begins at byte `start`.
+
+    For files that do not say where their samples, which begin at byte `samples`, end.
+    """
+    stream.seek(start)
+    mark = stream.read(4)
+    stream.seek(samples)
+    position, block = samples, stream.read(_BLOCK_BYTES)
+    while len(block) >= HEAD_BYTES:
+        place = -1
+        while (place := block.find(mark, place + 1)) >= 0:
+            check_joined(name, block[place : place + HEAD_BYTES], position + place)
+        kept = block[-HEAD_BYTES:]
+        position += len(block) - len(kept)
+        following = stream.read(_BLOCK_BYTES)
+        if not following:
+            return
+        block = kept + following
 
 
 def check_rest(

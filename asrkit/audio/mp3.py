@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from asrkit.audio.chunks import check_joined
+from asrkit.audio.file_formats import HEAD_BYTES
 from asrkit.audio.pieces import Pieces
 from asrkit.audio.sndfile import Part, SoundFile, joined_source, open_sndfile
 from asrkit.audio.source import Source, too_short
@@ -40,8 +42,15 @@ _CLAIMED_BYTES = 2**40
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a frame's header says. `num_bytes`: of the frame; 0 in the free format, which does not say it."""
+    """What a frame's header says.
 
+    `stream`: what is the same in all frames of one stream. `info_offset`: where the mark of a frame that describes the
+    stream stands, behind the space of the side information. `num_bytes`: of the frame; 0 in the free format, which does
+    not say it.
+    """
+
+    stream: tuple[int, bool, int, int]
+    info_offset: int
     layer: int
     is_mpeg1: bool
     sample_rate: int
@@ -53,11 +62,6 @@ class Header:
     def num_samples(self) -> int:
         """Of each channel in a frame."""
         return {1: 384, 2: 1152, 3: 1152 if self.is_mpeg1 else 576}[self.layer]
-
-    @property
-    def stream(self) -> tuple[int, bool, int, int]:
-        """What is the same in all frames of one stream."""
-        return self.layer, self.is_mpeg1, self.sample_rate, self.num_channels
 
 
 def parse_header(head: bytes) -> Header | None:
@@ -79,7 +83,12 @@ def _parse(second: int, third: int, mode: int) -> Header | None:
         num_bytes = 12 * bit_rate // sample_rate * 4 + padding
     else:
         num_bytes = (144 if layer == 2 or is_mpeg1 else 72) * bit_rate // sample_rate + padding
-    return Header(layer, is_mpeg1, sample_rate, 1 if mode == 3 else 2, num_bytes if bit_rate else 0, padding)
+    num_channels = 1 if mode == 3 else 2
+    stream = (layer, is_mpeg1, sample_rate, num_channels)
+    info_offset = _HEADER_BYTES + {(True, 2): 32, (True, 1): 17, (False, 2): 17, (False, 1): 9}[is_mpeg1, num_channels]
+    return Header(
+        stream, info_offset, layer, is_mpeg1, sample_rate, num_channels, num_bytes if bit_rate else 0, padding
+    )
 
 
 def begins_with_frames(head: bytes) -> bool:
@@ -91,39 +100,50 @@ def begins_with_frames(head: bytes) -> bool:
     return header.num_bytes == 0 or (following is not None and following.stream == header.stream)
 
 
+@dataclass(frozen=True, slots=True)
+class _Info:
+    """A stream's first frame that holds no samples but tells how many frames and bytes (its own, too) there are.
+
+    `place`: its bytes. A number that it does not tell is None.
+    """
+
+    place: range
+    num_frames: int | None = None
+    num_bytes: int | None = None
+
+
 @dataclass(slots=True)
 class _Segment:
     """Frames of one stream, in a row but for tags between them.
 
-    `info`: the bytes of the frame that tells their number; it has no samples of its own. `promised_frames` and
-    `promised_bytes` (with that frame) are what it says, where it does.
+    `bounds`: where each row begins and ends.
     """
 
     header: Header
-    pieces: list[range] = field(default_factory=list)
+    info: _Info | None
+    bounds: list[list[int]] = field(default_factory=list)
     num_frames: int = 0
-    info: range | None = None
-    promised_frames: int | None = None
-    promised_bytes: int | None = None
 
     def append(self, start: int, stop: int) -> None:
         """Add a frame."""
-        if self.pieces and self.pieces[-1].stop == start:
-            self.pieces[-1] = range(self.pieces[-1].start, stop)
+        if self.bounds and self.bounds[-1][1] == start:
+            self.bounds[-1][1] = stop
         else:
-            self.pieces.append(range(start, stop))
+            self.bounds.append([start, stop])
         self.num_frames += 1
 
     @property
-    def num_bytes(self) -> int:
-        return sum(map(len, self.pieces)) + (0 if self.info is None else len(self.info))
+    def pieces(self) -> list[range]:
+        """The bytes of the frames."""
+        return [range(start, stop) for start, stop in self.bounds]
 
     @property
     def is_cut(self) -> bool:
         """Whether frames are missing. Some encoders count one frame too many: their number of bytes decides."""
-        if self.promised_frames is None or self.num_frames >= self.promised_frames:
+        info = self.info
+        if info is None or info.num_frames is None or self.num_frames >= info.num_frames:
             return False
-        return self.promised_bytes is None or self.num_bytes < self.promised_bytes
+        return info.num_bytes is None or len(info.place) + sum(map(len, self.pieces)) < info.num_bytes
 
 
 def mp3_source(stream: BinaryIO, name: str, place: range | None = None) -> Source:
@@ -145,10 +165,11 @@ def _part(stream: BinaryIO, name: str, segment: _Segment) -> Part:
     """Raises AudioError when frames are missing."""
     header, info = segment.header, segment.info
     held = segment.num_frames * header.num_samples
-    if info is not None and (segment.is_cut or segment.num_frames == segment.promised_frames):
+    if info is not None and (segment.is_cut or segment.num_frames == info.num_frames):
+        pieces = [info.place, *segment.pieces]
 
         def open_with_info() -> SoundFile:
-            return open_sndfile(Pieces(stream, [info, *segment.pieces]), name)
+            return open_sndfile(Pieces(stream, pieces), name)
 
         with open_with_info() as file:  # libmpg123 leaves out what LAME's filters added at both ends
             if segment.is_cut:
@@ -185,22 +206,34 @@ class _Walk:
                     f"{self._name}: broken off in the middle of an MPEG frame ({self._size - position} of its "
                     f"{stop - position} bytes are there); get the whole file"
                 )
-            is_info, promised_frames, promised_bytes = _read_info(self._data[position:stop], header)
-            if segment is None or is_info or not is_same:
+            info = self._read_info(position, stop, header)
+            if segment is None or info is not None or not is_same:
                 if segment is not None:
                     yield segment
-                segment = _Segment(header)
-            if is_info:
-                segment.info = range(position, stop)
-                segment.promised_frames, segment.promised_bytes = promised_frames, promised_bytes
-            else:
+                segment = _Segment(header, info=info)
+            if info is None:
                 segment.append(position, stop)
             position = stop
         if segment is not None:
             yield segment
 
+    def _read_info(self, position: int, stop: int, header: Header) -> _Info | None:
+        """What the frame at `position` tells of the stream; None for a frame of samples."""
+        if header.layer != 3:
+            return None
+        mark = position + header.info_offset
+        if self._data[mark : mark + 4] in (b"Xing", b"Info") and mark + 16 <= stop:
+            flags, first, second = struct.unpack_from(">III", self._data, mark + 4)
+            num_frames, num_bytes = (first, second) if flags & 1 else (None, first)
+            return _Info(range(position, stop), num_frames, num_bytes if flags & 2 else None)
+        # libmpg123 does not know VBRI: it is left out, and what it says is not needed.
+        return _Info(range(position, stop)) if self._data[position + 36 : position + 40] == b"VBRI" else None
+
     def _header(self, position: int) -> Header | None:
-        return parse_header(self._data[position : position + _HEADER_BYTES])
+        data = self._data
+        if position + _HEADER_BYTES > self._size or data[position] != 0xFF:
+            return None
+        return _parse(data[position + 1], data[position + 2], data[position + 3] >> 6)
 
     def _num_bytes(self, position: int, header: Header) -> int:
         """Of the frame at `position`."""
@@ -235,10 +268,11 @@ class _Walk:
     def _after_other(self, position: int) -> int:
         """Where it goes on after what is no frame: a tag, zeros, or whatever stands at the end.
 
-        Raises AudioError when frames follow something else.
+        Raises AudioError when frames follow something else, or another file does.
         """
         if tag := _tag_bytes(self._data, position):
             return position + tag
+        check_joined(self._name, self._data[position : position + HEAD_BYTES], position)
         following = position
         while (following := self._data.find(b"\xff", following + 1, self._size)) >= 0:
             header = self._header(following)
@@ -262,18 +296,3 @@ def _tag_bytes(data: mmap.mmap, position: int) -> int:
     if head.startswith(b"LYRICSBEGIN"):
         return max(max(data.find(mark, position) for mark in (b"LYRICSEND", b"LYRICS200")) + 9 - position, 0)
     return tag_bytes(head)
-
-
-def _read_info(frame: bytes, header: Header) -> tuple[bool, int | None, int | None]:
-    """Whether a frame holds no samples but a description of the stream; the frames and bytes that it promises."""
-    if header.layer != 3:
-        return False, None, None
-    if frame[36:40] == b"VBRI" and len(frame) >= 54:
-        return True, None, None  # libmpg123 does not know it
-    side_bytes = {(True, 2): 32, (True, 1): 17, (False, 2): 17, (False, 1): 9}[header.is_mpeg1, header.num_channels]
-    mark = _HEADER_BYTES + side_bytes
-    if frame[mark : mark + 4] not in (b"Xing", b"Info") or len(frame) < mark + 16:
-        return False, None, None
-    flags, first, second = struct.unpack_from(">III", frame, mark + 4)
-    num_frames, num_bytes = (first, second) if flags & 1 else (None, first)
-    return True, num_frames, num_bytes if flags & 2 else None

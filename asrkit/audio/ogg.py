@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from asrkit.audio.chunks import check_joined
 from asrkit.audio.pieces import Pieces
 from asrkit.audio.sndfile import Part, SoundFile, joined_source, open_sndfile
 from asrkit.audio.source import Source
@@ -76,6 +77,7 @@ def _end_of_page(data: mmap.mmap, position: int, name: str) -> int | None:
     if not head.startswith(b"OggS"):
         if data.find(b"OggS\0", position) >= 0:
             raise AudioError(f"{name}: damaged at byte {position}: no Ogg page, and more follow; get an undamaged file")
+        check_joined(name, head, position)
         return None
     size = len(head)
     if len(head) >= _PAGE_HEADER.size:

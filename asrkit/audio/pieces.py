@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 # libmpg123 looks for a tag in this many bytes at a file's end, and does not read a file that ends before them.
 _TAG_BYTES = 128
+_CACHE_BYTES = 2**16
 
 
 class Pieces:
@@ -32,6 +33,7 @@ class Pieces:
         self._size = self._ends[-1] if self._ends else 0
         self._claimed = self._size + claimed
         self._position = 0
+        self._cached, self._cached_from = b"", 0  # decoders read a few bytes at a time
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._claimed}[whence]
@@ -62,12 +64,19 @@ class Pieces:
         return done
 
     def _content(self, size: int) -> bytes:
-        """At most `size` bytes at the position, of one piece."""
+        """At most `size` bytes at the position, from those read last where it is among them."""
+        offset = self._position - self._cached_from
+        if not 0 <= offset < len(self._cached):
+            self._cached, self._cached_from, offset = self._fetch(), self._position, 0
+        return self._cached[offset : offset + size]
+
+    def _fetch(self) -> bytes:
+        """Some bytes from the position on; none at the end."""
         number = bisect_right(self._ends, self._position)
         if number == len(self._pieces):
             return b""
         piece = self._pieces[number]
-        part = piece[self._position - (self._ends[number] - len(piece)) :][:size]
+        part = piece[self._position - (self._ends[number] - len(piece)) :][:_CACHE_BYTES]
         if isinstance(part, bytes):
             return part
         try:

@@ -22,7 +22,7 @@ from typing import IO, BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from asrkit.audio.au import checked_au
-from asrkit.audio.chunks import checked_chunks, mpeg_place
+from asrkit.audio.chunks import check_within, checked_chunks, mpeg_place
 from asrkit.audio.file_formats import (
     AIFF,
     AU,
@@ -39,7 +39,6 @@ from asrkit.audio.file_formats import (
     identify,
     not_read,
 )
-from asrkit.audio.flac import check_flac
 from asrkit.audio.mp3 import mp3_source
 from asrkit.audio.ogg import ogg_source
 from asrkit.audio.pieces import Pieces
@@ -269,16 +268,16 @@ def _cut(source: Source, name: str, start: float | None, end: float | None) -> t
 def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Source]:
     """Open a file of audio by its first bytes. `whole` is False when it is enough that `blocks` works, once."""
     size = os.fstat(stream.fileno()).st_size
-    begin, head = _skip_tags(stream)
-    plain = plain_wav(stream, name, size) if head.startswith(b"RIFF") and begin == 0 else None
+    plain = plain_wav(stream, name, size)
     if plain is not None:
         yield plain
         return
+    begin, head = _skip_tags(stream)
     kind = identify(head) or (MPEG if begin else None)
     if kind is not None and not kind.is_read:
         raise AudioError(not_read(name, kind))
     if begin and kind not in (MPEG, FLAC):
-        raise AudioError(f"{name}: an ID3 tag before the audio; take it away")
+        raise AudioError(f"{name}: a tag before the audio; take it away")
     if kind is SPHERE:
         yield _checked(sphere_source(stream, name, size), name)
     elif kind is MPEG:
@@ -296,16 +295,17 @@ def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Sou
         elif kind is VOC:
             opened = voc_as_wav(stream, name, size)
         elif kind is FLAC:
-            check_flac(stream, name, begin)
+            check_within(stream, name, begin + 4, begin)  # a stream does not say where it ends
         with open_sndfile(opened, name) as file:
             yield _checked(sndfile_source(file, name, whole), name)
 
 
 def _skip_tags(stream: BinaryIO) -> tuple[int, bytes]:
-    """Where the audio begins, behind ID3 tags, and its first bytes."""
+    """Where the audio begins, behind tags, and its first bytes."""
     position = 0
+    stream.seek(0)
     head = stream.read(HEAD_BYTES)
-    while head.startswith(b"ID3") and (tag := tag_bytes(head)):
+    while tag := tag_bytes(head):
         position += tag
         stream.seek(position)
         head = stream.read(HEAD_BYTES)
