@@ -33,7 +33,8 @@ _AIFC_BLOCKS = {
 }
 # Bytes behind the end that no chunk accounts for are no audio, if they would not last longer than this (seconds).
 _MAX_JUNK = 0.1
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**16
+_MAX_SIZE = 2**32 - 1  # that a field of 32 bits holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class _Layout:
     """How chunks are written.
 
     `first`: the byte at which the first one begins. `data`: the name of the chunk of samples, after whose header come
-    `data_offset` other bytes. `includes_header`: a chunk's size counts its header.
+    `data_offset` other bytes. `includes_header`: a chunk's size counts its header. `reads_on`: libsndfile takes what
+    stands behind the samples for more of them.
     """
 
     order: str  # of bytes, as struct's mark
@@ -52,6 +54,7 @@ class _Layout:
     includes_header: bool = False
     alignment: int = 2
     first: int = 12
+    reads_on: bool = False
 
     @property
     def header_bytes(self) -> int:
@@ -77,12 +80,12 @@ _LAYOUTS = {
     b"RF64": _RIFF,
     b"BW64": _RIFF,
     b"RIFX": _Layout(">", b"data"),
-    b"riff": _Layout("<", b"data" + _W64_TAIL, 0, 16, "q", True, 8, first=40),
+    b"riff": _Layout("<", b"data" + _W64_TAIL, 0, 16, "q", True, 8, first=40, reads_on=True),
     b"caff": _Layout(">", b"data", 4, size_code="q", alignment=1, first=8),
     b"AIFF": _Layout(">", b"SSND", 8),
     b"AIFC": _Layout(">", b"SSND", 8),
-    b"8SVX": _Layout(">", b"BODY"),
-    b"16SV": _Layout(">", b"BODY"),
+    b"8SVX": _Layout(">", b"BODY", reads_on=True),
+    b"16SV": _Layout(">", b"BODY", reads_on=True),
 }
 
 
@@ -120,7 +123,10 @@ def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
     layout = _LAYOUTS[head[:4] if head[:4] != b"FORM" else head[8:12]]
     header = _read_header(stream, name, size, layout)
     held = size - header.begin
-    is_open = (is_open_size(header.size) and header.size > held) or header.size == -1
+    end = header.begin + header.size
+    is_open = header.size == -1 or (
+        is_open_size(header.size) and end != size and (end > size or not _step(stream, name, end, size, layout)[1])
+    )
     # A size of 0 was never filled in, if the whole file's was not either, or is a place-holder.
     if header.size == 0 and held > 0:
         is_open = header.form_size + 8 <= header.begin or is_open_size(header.form_size)
@@ -140,9 +146,11 @@ def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
             f"{name}: the header promises {header.size} bytes of samples, the file holds {held}; get the whole file"
         )
     bytes_per_second = header.sample_rate * header.block_bytes // max(header.block_samples, 1)
-    check_rest(stream, name, (header.begin + header.size, size), bytes_per_second, layout)
+    check_rest(stream, name, (end, size), bytes_per_second, layout)
+    if end < size and layout.reads_on:
+        return Pieces(stream, [range(end)])
     stream.seek(0)
-    return stream
+    return Pieces(stream, [b"RF64", range(4, size)]) if head.startswith(b"BW64") else stream
 
 
 def mpeg_place(stream: BinaryIO, name: str, size: int) -> range | None:
@@ -238,7 +246,7 @@ def _with_sizes(stream: BinaryIO, name: str, size: int, layout: _Layout, header:
 
     if "ds64" in header.places:
         put(header.places["ds64"], struct.pack("<QQ", size - 8, held))
-    elif layout.size_code == "I" and size > 0xFFFFFFFF:
+    elif layout.size_code == "I" and size > _MAX_SIZE:
         if layout is not _RIFF:
             raise AudioError(f"{name}: {size} bytes after a header without sizes; expected less than 4 GiB")
         put(header.places["data"], b"\xff\xff\xff\xff")
@@ -293,32 +301,27 @@ def check_rest(
     Chunks, tags and zeros belong there. Raises AudioError for another file, and for more than may be junk.
     """
     position, size = rest
-    if layout is not None and position % layout.alignment:
-        aligned = layout.align(position)
-        position = position if _step(stream, name, position, size, layout) else aligned
-    while position < size and (step := _step(stream, name, position, size, layout)):
-        position += step
-    if not bytes_per_second or size - position <= _MAX_JUNK * bytes_per_second:
-        return
-    stream.seek(position)
-    while block := stream.read(2**16):
-        if block.strip(b"\0"):
-            raise AudioError(
-                f"{name}: the header accounts for {position} of the file's {size} bytes; repair the header, or cut off "
-                "what is no audio"
-            )
+    while position < size and any(steps := _step(stream, name, position, size, layout)):
+        position += sum(steps)
+    if bytes_per_second and size - position > _MAX_JUNK * bytes_per_second:
+        raise AudioError(
+            f"{name}: the header accounts for {position} of the file's {size} bytes; repair the header, or cut off "
+            "what is no audio"
+        )
 
 
-def _step(stream: BinaryIO, name: str, position: int, size: int, layout: _Layout | None) -> int:
-    """Bytes of the chunk or tag at `position`; 0 when there is none. Raises AudioError for a file."""
+def _step(stream: BinaryIO, name: str, position: int, size: int, layout: _Layout | None) -> tuple[int, int]:
+    """How many zeros are at `position`, and the bytes of a chunk or tag behind them. Raises AudioError for a file."""
     stream.seek(position)
-    head = stream.read(HEAD_BYTES)
-    check_joined(name, head, position)
+    content = stream.read(_BLOCK_BYTES)
+    rest = content.lstrip(b"\0")
+    num_zeros, head = len(content) - len(rest), rest[:HEAD_BYTES]
+    check_joined(name, head, position + num_zeros)
     if tag := tag_bytes(head):
-        return tag
+        return num_zeros, tag
     if layout is None or len(head) < layout.header_bytes:
-        return 0
+        return num_zeros, 0
     kind, chunk_size = layout.parse(head)
     is_chunk = kind[:4].isascii() and kind[:4].decode("ascii").isprintable() and chunk_size >= 0
-    is_chunk = is_chunk and position + layout.header_bytes + chunk_size <= size
-    return layout.header_bytes + layout.align(chunk_size) if is_chunk else 0
+    num_bytes = layout.header_bytes + chunk_size
+    return num_zeros, num_bytes if is_chunk and position + num_zeros + num_bytes <= size else 0

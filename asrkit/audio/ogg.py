@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from asrkit.audio.chunks import check_joined
@@ -15,7 +15,7 @@ from asrkit.audio.source import Source
 from asrkit.errors import AudioError
 
 _PAGE_HEADER = struct.Struct("<4sBBqIIIB")
-_CONTINUES, _BEGINS = 1, 2  # flags of a page
+_BEGINS, _ENDS = 2, 4  # flags of a page
 # Codecs by what their first packet begins with: libsndfile lacks Speex, and takes FLAC for damaged.
 _NOT_READ = {b"\x7fFLAC": "FLAC", b"Speex": "Speex", b"\x80theora": "video (Theora)"}
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -29,25 +29,41 @@ def ogg_source(stream: BinaryIO, name: str) -> Source:
     Raises AudioError for pages that are damaged, missing or cut off, and for streams of different rates or channels.
     """
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        links = list(_find_links(data, name))
-        for link in links:
-            first_packet = data[link.start + _PAGE_HEADER.size + 1 : link.start + _PAGE_HEADER.size + 9]
+        links = []
+        for link, last in _find_links(data, name):
+            begin = link.start + _PAGE_HEADER.size + 1
+            first_packet = data[begin : begin + 8]
             if kind := next((kind for mark, kind in _NOT_READ.items() if first_packet.startswith(mark)), None):
                 raise AudioError(f"{name}: {kind} in Ogg, which is not read; convert it to WAV or FLAC")
+            links.append(_pieces(data, link, last))
     parts = []
-    for link in links:
+    for pieces in links:
 
-        def open_link(link: range = link) -> SoundFile:
-            return open_sndfile(Pieces(stream, [link]), name)
+        def open_link(pieces: Sequence[range | bytes] = pieces) -> SoundFile:
+            return open_sndfile(Pieces(stream, pieces), name)
 
         with open_link() as file:
             parts.append(Part(open_link, file.frames, file.samplerate, file.channels))
     return joined_source([part for part in parts if part.num_frames > 0] or parts[:1], name)
 
 
-def _find_links(data: mmap.mmap, name: str) -> Iterator[range]:
-    """The bytes of each link: of the streams that begin together. Raises AudioError for damage."""
-    begin, position, in_header = 0, 0, True
+def _pieces(data: mmap.mmap, link: range, last: int) -> list[range | bytes]:
+    """A link with the mark of the end on its last page, which begins at `last`: libsndfile counts by it."""
+    if data[last + 5] & _ENDS:
+        return [link]
+    page = bytearray(data[last : link.stop])
+    page[5] |= _ENDS
+    page[22:26] = bytes(4)
+    page[22:26] = struct.pack("<I", _checksum(bytes(page)))
+    return [range(link.start, last), bytes(page)]
+
+
+def _find_links(data: mmap.mmap, name: str) -> Iterator[tuple[range, int]]:
+    """The bytes of each link, of the streams that begin together, and where its last page begins.
+
+    Raises AudioError for damage.
+    """
+    begin, position, last, in_header = 0, 0, 0, True
     numbers: dict[int, int] = {}  # of each stream's last page
     unfinished: set[int] = set()  # streams whose last page ends within a packet
     while position < len(data):
@@ -57,7 +73,7 @@ def _find_links(data: mmap.mmap, name: str) -> Iterator[range]:
         _, _, flags, _, serial, number, _, num_laces = _PAGE_HEADER.unpack_from(data, position)
         if flags & _BEGINS and not in_header:
             _refuse_unfinished(unfinished, position, name)
-            yield range(begin, position)
+            yield range(begin, position), last
             begin, numbers = position, {}
         elif not flags & _BEGINS and number != numbers.get(serial, -1) + 1:
             raise AudioError(f"{name}: damaged: pages are missing before byte {position}; get the whole file")
@@ -66,9 +82,9 @@ def _find_links(data: mmap.mmap, name: str) -> Iterator[range]:
         if num_laces:
             ends_within = data[position + _PAGE_HEADER.size + num_laces - 1] == 255
             (unfinished.add if ends_within else unfinished.discard)(serial)
-        position = stop
+        last, position = position, stop
     _refuse_unfinished(unfinished, position, name)
-    yield range(begin, position)
+    yield range(begin, position), last
 
 
 def _end_of_page(data: mmap.mmap, position: int, name: str) -> int | None:

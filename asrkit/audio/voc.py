@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from asrkit.audio.chunks import check_rest
+from asrkit.audio.chunks import check_joined, check_rest
+from asrkit.audio.file_formats import HEAD_BYTES
 from asrkit.audio.pieces import Pieces
 from asrkit.errors import AudioError
 
@@ -14,7 +15,7 @@ _END, _SOUND, _MORE_SOUND, _EXTENDED, _NEW_SOUND = 0, 1, 2, 8, 9
 _CODINGS = {0: (1, 8), 4: (1, 16), 6: (6, 8), 7: (7, 8)}
 
 
-# sox counts so many bytes of such a block's own header too few.
+# sox counts so many bytes of the header of its only block too few; the mark of the end follows.
 _SOX_BYTES = 8
 
 
@@ -32,9 +33,10 @@ def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
     samples: list[range] = []
     while True:
         stream.seek(position)
-        head = stream.read(16)
+        head = stream.read(HEAD_BYTES)
+        check_joined(name, head, position)
         kind = head[0] if head else _END
-        if kind == _END:
+        if kind == _END or (kind > _NEW_SOUND and samples):  # some leave out the mark of the end
             break
         end = position + 4 + int.from_bytes(head[1:4], "little")
         if len(head) < 4 or end > size:
@@ -60,7 +62,7 @@ def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
             described = found
             samples.append(range(begin, max(begin, end)))
         position = end
-        if kind == _NEW_SOUND and not _is_block(stream, end, size) and _is_block(stream, end + _SOX_BYTES, size):
+        if kind == _NEW_SOUND and end + _SOX_BYTES + 1 == size:
             position = end + _SOX_BYTES
             samples[-1] = range(begin, position)
     if described is None:
@@ -70,17 +72,8 @@ def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
         raise AudioError(f"{name}: a VOC file of coding {number}, which is not read; convert it to WAV")
     coding, bits = _CODINGS[number]
     block = num_channels * bits // 8
-    check_rest(stream, name, (position + 1, size), sample_rate * block, None)
+    check_rest(stream, name, (position, size), sample_rate * block, None)
     fmt = struct.pack("<HHIIHH", coding, num_channels, sample_rate, sample_rate * block, block, bits)
     num_bytes = sum(map(len, samples))
     header = b"RIFF" + struct.pack("<I", 36 + num_bytes) + b"WAVEfmt " + struct.pack("<I", 16) + fmt
     return Pieces(stream, [header + b"data" + struct.pack("<I", num_bytes), *samples])
-
-
-def _is_block(stream: BinaryIO, position: int, size: int) -> bool:
-    """Whether a block begins at `position`, or the file ends there."""
-    stream.seek(position)
-    head = stream.read(4)
-    if not head or head[0] == _END:
-        return position <= size
-    return len(head) == 4 and head[0] <= _NEW_SOUND and position + 4 + int.from_bytes(head[1:], "little") <= size
