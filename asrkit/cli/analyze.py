@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrkit.cli.options import add_force, add_nj, add_protocol
+from asrkit.cli.options import add_force, add_nj, add_protocol, print_warnings
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.analysis import analyze
 from asrkit.stages.inputs import DecodedSet
@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     decoded = DecodedSet(args.ref, args.decode_dir, args.log_probs)
     analysis = analyze(args.dir, decoded, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)
+    print_warnings("analyze", analysis.warnings)
     print(analysis.text_file if analysis.is_new else f"{analysis.text_file}: up to date")
     print(analysis.text, end="")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrkit.cli.options import add_protocol, add_utt2spk
+from asrkit.cli.options import add_protocol, add_utt2spk, print_warnings
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.scoring import compare
 
@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     systems = compare(args.ref, args.hyp_a, args.hyp_b, protocol=PROTOCOLS[args.protocol], utt2spk=args.utt2spk)
+    print_warnings("compare", systems.warnings)
     print(systems.protocol.describe(systems.a))
     print(f"A: {systems.a.line()} {args.hyp_a}")
     print(f"B: {systems.b.line()} {args.hyp_b}")

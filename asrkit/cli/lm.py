@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from asrkit.cli.options import add_force, positive_int
+from asrkit.cli.options import add_force, positive_int, print_warnings
 from asrkit.lm.smoothing import EPSILONS, SMOOTHINGS
 from asrkit.stages.lm_training import LmConfig, train_lm
 
@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = LmConfig(args.order, args.smoothing, args.epsilon)
     result = train_lm(args.data_dir, args.tokens, args.out, config, dev=args.dev, force=args.force)
+    print_warnings("train-lm", result.warnings)
     print(*result.lines(), sep="\n")
     return 0
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from asrkit.scoring.protocols import AS_IS, PROTOCOLS
+
+
+def print_warnings(verb: str, warnings: Iterable[str]) -> None:
+    """One line each on standard error."""
+    for warning in warnings:
+        print(f"asrkit {verb}: warning: {warning}", file=sys.stderr)
 
 
 def positive_int(text: str) -> int:

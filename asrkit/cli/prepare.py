@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from asrkit.cli.options import add_force, add_nj
+from asrkit.cli.options import add_force, add_nj, print_warnings
 from asrkit.corpora import farsdat, mini, timit
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.farsdat import FarsdatOptions
@@ -194,5 +194,4 @@ def run(args: argparse.Namespace) -> int:
 def _report(corpus_dir: Path, corpus: Corpus) -> None:
     for note in corpus.notes:
         print(f"{corpus_dir}: {note}", file=sys.stderr)
-    for warning in corpus.warnings:
-        print(f"asrkit prepare: warning: {corpus_dir}: {warning}", file=sys.stderr)
+    print_warnings("prepare", (f"{corpus_dir}: {warning}" for warning in corpus.warnings))

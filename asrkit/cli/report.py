@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrkit.cli.options import add_force, add_protocol
+from asrkit.cli.options import add_force, add_protocol, print_warnings
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.reporting import report
 
@@ -20,5 +20,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     made = report(args.ref, args.hyp, args.out, protocol=PROTOCOLS[args.protocol], force=args.force)
+    print_warnings("report", made.warnings)
     print(f"{made.text_file}, {made.json_file}{'' if made.is_new else ': up to date'}", *made.lines, sep="\n")
     return 0

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrkit.cli.options import add_protocol, add_utt2spk
+from asrkit.cli.options import add_protocol, add_utt2spk, print_warnings
 from asrkit.io.atomic import write_json
 from asrkit.reporting.text import format_table
 from asrkit.scoring.protocols import PROTOCOLS
@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         values = {score.protocol.name: score.to_dict() for score in scores}
         write_json(args.json, values if by_all else values[args.protocol])
+    print_warnings("score", scores[0].warnings)
     print(*(_table(scores) if by_all else scores[0].lines()), sep="\n")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrkit.cli.options import add_force, add_nj, add_protocol
+from asrkit.cli.options import add_force, add_nj, add_protocol, print_warnings
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.inputs import DecodedSet
 from asrkit.stages.tuning import tune
@@ -25,5 +25,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     dev = DecodedSet(args.ref, args.decode_dir)
     tuning = tune(args.dir, dev, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)
+    print_warnings("tune", tuning.warnings)
     print(tuning.out if tuning.is_new else f"{tuning.out}: tuning is up to date", *tuning.lines, sep="\n")
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from asrkit.audio import AudioAccess
-from asrkit.cli.options import add_audio_options, add_channel
+from asrkit.cli.options import add_audio_options, add_channel, print_warnings
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages.validation import validate
 
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
     inspection = validate(args.data_dir, tokens=tokens, audio=audio)
     data, errors = inspection.data, inspection.findings.errors
+    print_warnings("validate", inspection.findings.warnings)
     for error in errors:
         print(error)
     num_phones = sum(len(phones) for phones in data.text.values())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,8 @@ from asrkit.corpora.speaker_split import hold_out, is_list
 from asrkit.corpora.table import Row, base_of, read_table
 from asrkit.errors import AudioError, ConfigError, DataError, location
 from asrkit.findings import Findings
-from asrkit.formats.label import Label, symbol_fault
+from asrkit.formats.label import Label
+from asrkit.lang.symbols import symbol_fault, symbol_warnings
 from asrkit.types import Utterance
 
 _MANY_PHONES = 200  # no language has as many; a narrow transcription may
@@ -466,7 +466,7 @@ def _split(
 
 
 def _check_phones(sets: Mapping[str, Sequence[Utterance]], findings: Findings) -> None:
-    """Warn of phones that train lacks, of a strange number of phones, and of phones that look alike and differ."""
+    """Warn of phones that train lacks, of a strange number of phones, and of symbols that are not what they seem."""
     counts = {name: Counter(phone for utt in utts for phone in utt.phones) for name, utts in sets.items()}
     for name in [name for name in counts if name != "train"]:
         unseen = sorted(counts[name].keys() - counts.get("train", {}).keys())
@@ -475,13 +475,4 @@ def _check_phones(sets: Mapping[str, Sequence[Utterance]], findings: Findings) -
     phones = set[str]().union(*counts.values())
     if len(phones) > _MANY_PHONES:
         findings.warn(f"{len(phones)} different phones; are they separated by blanks, and phones rather than words?")
-    alike: dict[str, set[str]] = defaultdict(set)
-    for phone in phones:
-        seen = "".join(c for c in unicodedata.normalize("NFC", phone) if unicodedata.category(c) != "Cf")
-        alike[seen].add(phone)
-    for forms in alike.values():
-        if len(forms) > 1:
-            written = ", ".join(" ".join(f"U+{ord(c):04X}" for c in form) for form in sorted(forms))
-            findings.warn(
-                f"phones that look alike but are composed differently ({min(forms)}): {written}; write one way"
-            )
+    findings.warnings += symbol_warnings({"": phones})

@@ -15,9 +15,9 @@ from asrkit.audio import is_pipe
 from asrkit.corpora.common import SET_NAMES
 from asrkit.errors import location
 from asrkit.findings import Findings
-from asrkit.formats.label import symbol_fault
 from asrkit.io.scp import split_fields
 from asrkit.io.text import read_text
+from asrkit.lang.symbols import symbol_fault
 
 COLUMNS = ("audio", "phones", "utt", "speaker", "sex", "set", "start", "end")
 

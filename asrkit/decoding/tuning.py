@@ -120,7 +120,7 @@ class StoredSet:
         """Errors of each utterance. Each labelling is scored once, however often it is found."""
         new = {utt_id: hyp for utt_id, hyp in zip(self.refs, hyps, strict=True) if (utt_id, hyp) not in self._counts}
         if new:
-            result = self.protocol.score(
+            result = self.protocol.score_part(
                 {utt_id: self.refs[utt_id] for utt_id in new},
                 {utt_id: self.tokens.decode(hyp) for utt_id, hyp in new.items()},
             )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.findings import Findings
 from asrkit.io.scp import split_fields
 from asrkit.io.text import read_text
+from asrkit.lang.symbols import symbol_fault
 from asrkit.types import PhoneTime
 
 _OVERLAP_TOLERANCE = 0.0015  # seconds: starts and durations that were rounded to milliseconds
-_RESERVED = ("<blk>", "<s>", "</s>", "<unk>")
-_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +27,6 @@ class Label:
     def time(self) -> PhoneTime | None:
         """The phone with its times, when it has them."""
         return None if self.start is None or self.end is None else PhoneTime(self.phone, self.start, self.end)
-
-
-def symbol_fault(phone: str) -> str | None:
-    """What is wrong with a phone symbol, or None. Any Unicode symbol will do that holds no white space."""
-    if not phone:
-        return "an empty symbol; give the phone or remove the interval"
-    if space := _SPACE.search(phone):
-        return (
-            f"the symbol {phone!r} holds white space (U+{ord(space[0]):04X}); expected one phone, or plain blanks "
-            "between phones"
-        )
-    if phone in _RESERVED:
-        return f"the symbol {phone} is reserved; write the phone otherwise"
-    return None
 
 
 def read_label_rows(path: str | Path, findings: Findings) -> list[tuple[int, list[str]]]:

@@ -12,6 +12,7 @@ from asrkit.errors import AsrkitError, ConfigError, DataError
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.results import Result
 from asrkit.inference.recognizer import Recognizer
+from asrkit.lang.symbols import name_symbols
 from asrkit.types import Waveform
 
 
@@ -58,7 +59,8 @@ def align_all(
     known = recognizer.tokens
     if optional_silence is not None and optional_silence not in known:
         raise ConfigError(
-            f"--optional-silence {optional_silence}: the model does not have it; it has {' '.join(known.phones)}"
+            f"--optional-silence {name_symbols([optional_silence], known.phones)}: the model does not have it; it has "
+            f"{' '.join(known.phones)}"
         )
     for job in jobs:
         try:

@@ -30,6 +30,7 @@ from asrkit.inference.phone_time_stream import SETTLE
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.inference.windows import StaticFeatures, WindowedRecognizer
 from asrkit.io.stamp import file_digest
+from asrkit.lang.symbols import name_symbols
 from asrkit.types import Hypothesis, Waveform
 
 if TYPE_CHECKING:
@@ -181,8 +182,11 @@ class Recognizer:
             phones = with_optional(phones, optional_silence)
         unknown = sorted(set(phones) - set(self.tokens.phones))
         if unknown:
-            known = " ".join(self.tokens.phones)
-            raise DataError(f"{utt_id}: phones that the model does not have: {' '.join(unknown)}; it has {known}")
+            known = self.tokens.phones
+            raise DataError(
+                f"{utt_id}: phones that the model does not have: {name_symbols(unknown, known)}; it has "
+                f"{' '.join(known)}"
+            )
         ids = np.array(self.tokens.encode(phones), dtype=np.int64)
         optional = () if optional_silence is None else self.tokens.encode([optional_silence])
         fine = len(static) * len(ids) <= _MAX_FINE_CELLS

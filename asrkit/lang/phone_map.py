@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from asrkit.errors import DataError
+from asrkit.lang.symbols import name_symbols
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PhoneMap:
         unknown = self.unknown(phones)
         if unknown:
             prefix = f"{where}: " if where else ""
-            raise DataError(f"{prefix}not among the symbols of {self.name}: {' '.join(unknown)}")
+            raise DataError(f"{prefix}not among the symbols of {self.name}: {name_symbols(unknown, self.table)}")
         folded = (self.table[phone] for phone in phones)
         return tuple(phone for phone in folded if phone is not None)
 

@@ -9,6 +9,7 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.text import open_text
+from asrkit.lang.symbols import name_symbols
 
 BLANK = "<blk>"  # always id 0
 
@@ -51,7 +52,7 @@ class TokenTable:
         unknown = sorted({phone for phone in phones if phone not in self})
         if unknown:
             prefix = f"{where}: " if where else ""
-            raise DataError(f"{prefix}phones not in the token table: {' '.join(unknown)}")
+            raise DataError(f"{prefix}phones not in the token table: {name_symbols(unknown, self.phones)}")
         return [self.ids[phone] for phone in phones]
 
     def decode(self, ids: Iterable[int]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 from asrkit.errors import DataError, location
 from asrkit.formats import arpa
 from asrkit.formats.arpa import BOS, EOS, NEVER, UNK, Ngram, read_arpa_text
+from asrkit.lang.symbols import name_symbols
 from asrkit.lm.automaton import LN10, LmAutomaton, build_automaton
 from asrkit.lm.smoothing import EPSILONS, count_ngrams, estimate
 
@@ -102,7 +103,7 @@ def train_ngram(
         text.extend([ids.get(symbol, 0) for symbol in sentence])
         text.append(2)
     if unknown:
-        raise DataError(f"language model: symbols outside the token table: {' '.join(sorted(unknown))}")
+        raise DataError(f"language model: symbols outside the token table: {name_symbols(sorted(unknown), phones)}")
     if not text:
         raise DataError("language model: no sentences to train on")
 
@@ -142,5 +143,6 @@ def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
     unigrams.setdefault((UNK,), (UNK_MISSING, 0.0))
     missing = [symbol for symbol in (BOS, EOS, *phones) if (symbol,) not in unigrams]
     if missing:
-        raise DataError(f"{location(path)}no unigrams for {' '.join(missing)}; train it with the same token table")
+        names = name_symbols(missing, (symbol for (symbol,) in unigrams))
+        raise DataError(f"{location(path)}no unigrams for {names}; train it with the same token table")
     return NgramLM(tuple(phones), tuple(ngrams))

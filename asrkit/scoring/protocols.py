@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.lang.phone_map import TIMIT_TO_39, PhoneMap
+from asrkit.lang.symbols import name_symbols
 from asrkit.scoring.per import PerResult, score
 
 SILENCES = frozenset({"sil", "<sil>", "silence", "sp", "pau", "epi", "h#"})  # compared without case
@@ -59,19 +61,30 @@ class Protocol:
         """Score `hyps` against `refs` (utt id -> phones, each in 61, 48 or 39 phones where the protocol folds).
 
         Raises:
-            DataError: symbols that cannot be folded, utterances without hypothesis or without reference, all at once.
+            DataError: symbols that cannot be folded, utterances without hypothesis or without reference, all at once;
+                references of which the protocol leaves nothing.
         """
-        findings = Findings()
-        if self.phone_map is not None:
-            for name, transcripts in ((ref_name, refs), (hyp_name, hyps)):
-                unknown = self.phone_map.unknown(phone for phones in transcripts.values() for phone in phones)
-                if unknown:
-                    findings.error(
-                        f"not among {self.phone_map.name}, which protocol {self.name} folds: {' '.join(unknown)}; "
-                        f"score other symbols with protocol {AS_IS.name}",
-                        name,
-                    )
-        findings.raise_errors()
+        self._check_symbols({ref_name: refs, hyp_name: hyps})
+        self.check_references(refs, ref_name)
+        return self.score_part(refs, hyps, ref_name=ref_name, hyp_name=hyp_name)
+
+    def check_references(self, refs: Mapping[str, Sequence[str]], name: str) -> None:
+        """Raise DataError when nothing of `refs`, which messages call `name`, is left to score: there is no rate."""
+        self._check_symbols({name: refs})
+        if refs and not any(self.prepare(phones) for phones in refs.values()):
+            symbols = " ".join(sorted({phone for phones in refs.values() for phone in phones})) or "nothing"
+            raise DataError(f"{location(name)}no phone to score is left by protocol {self.name}; it holds {symbols}")
+
+    def score_part(
+        self,
+        refs: Mapping[str, Sequence[str]],
+        hyps: Mapping[str, Sequence[str]],
+        *,
+        ref_name: str = "references",
+        hyp_name: str = "hypotheses",
+    ) -> PerResult:
+        """As `score` for a part of a set, whose references may have nothing to score."""
+        self._check_symbols({ref_name: refs, hyp_name: hyps})
         return score(
             {utt: self.prepare(phones) for utt, phones in refs.items()},
             {utt: self.prepare(phones) for utt, phones in hyps.items()},
@@ -79,6 +92,22 @@ class Protocol:
             hyp_name=hyp_name,
             optional=frozenset({FOLDED_SILENCE}) if self.silence == "optional" else frozenset(),
         )
+
+    def _check_symbols(self, transcripts_of: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        """Raise DataError for symbols that cannot be folded, a line for each of the transcripts, by their names."""
+        if self.phone_map is None:
+            return
+        findings = Findings()
+        for name, transcripts in transcripts_of.items():
+            unknown = self.phone_map.unknown(phone for phones in transcripts.values() for phone in phones)
+            if unknown:
+                findings.error(
+                    f"not among {self.phone_map.name}, which protocol {self.name} folds: "
+                    f"{name_symbols(unknown, self.phone_map.sources)}; "
+                    f"score other symbols with protocol {AS_IS.name}",
+                    name,
+                )
+        findings.raise_errors()
 
     def describe(self, result: PerResult) -> str:
         """The line that goes with a PER: folding, silence, neighbouring silences, number of reference tokens."""

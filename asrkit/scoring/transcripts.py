@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from asrkit.errors import DataError, location, raise_if_any
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.scp import read_table
+from asrkit.lang.symbols import symbol_warnings
 
 
 def read_references(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -16,6 +17,13 @@ def read_references(path: str | Path) -> dict[str, tuple[str, ...]]:
     if not any(refs.values()):
         raise DataError(f"{location(path)}no phones in it; expected `utt_id phone phone ...` lines")
     return refs
+
+
+def transcript_warnings(transcripts_of: Mapping[str, Iterable[Iterable[str]]]) -> list[str]:
+    """What `symbol_warnings` has to say of the symbols of several files of transcripts, by their names."""
+    return symbol_warnings(
+        {name: {phone for phones in transcripts for phone in phones} for name, transcripts in transcripts_of.items()}
+    )
 
 
 def read_utt2spk(path: str | Path, utts: Iterable[str], ref: str | Path) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from asrkit.parallel import track
 from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
 from asrkit.reporting.calibration import Bin
 from asrkit.scoring.protocols import AS_IS, Protocol
-from asrkit.scoring.transcripts import read_references
+from asrkit.scoring.transcripts import read_references, transcript_warnings
 from asrkit.stages.inputs import DECODE, PREPARE, TRAIN, DecodedSet, expect_files
 from asrkit.stages.log_probs import LogProbStore
 
@@ -34,11 +35,13 @@ class Analysis:
             reliability.png how far confidences can be trusted.
         text: what is in `text_file`.
         is_new: whether it was made now; else the one that was there is up to date.
+        warnings: symbols of references and hypotheses that are not what they seem, a line each.
     """
 
     text_file: Path
     text: str
     is_new: bool
+    warnings: Sequence[str] = ()
 
 
 def analyze(
@@ -59,7 +62,8 @@ def analyze(
         force: make the analysis even when it is up to date.
 
     Raises:
-        DataError: files are missing or faulty, or log-probabilities are not those of the experiment.
+        DataError: files are missing or faulty, log-probabilities are not those of the experiment, or the protocol
+            leaves no reference phone to score.
         ModelError: the experiment cannot be loaded.
         ConfigError: the search was one that does not look for the highest total score.
     """
@@ -70,7 +74,8 @@ def analyze(
     outputs = [text_file, out / "analysis.json", out / "analysis.csv", out / "reliability.png"]
     inputs = _identity(experiment, decoded, protocol)
     if not force and is_current(stamp, inputs, outputs):
-        return Analysis(text_file, text_file.read_text(encoding="utf-8"), is_new=False)
+        warnings = json.loads(outputs[1].read_text(encoding="utf-8")).get("warnings", [])
+        return Analysis(text_file, text_file.read_text(encoding="utf-8"), is_new=False, warnings=warnings)
     config = load_config(settings, DecodingConfig)
     if not SEARCHES[config.method].sums_paths:
         raise ConfigError(
@@ -81,6 +86,7 @@ def analyze(
 
     trained = load_experiment(experiment)
     refs, hyps = read_references(text), read_transcripts(hyp)
+    protocol.check_references(refs, str(text))
     if refs.keys() != hyps.keys():
         raise DataError(f"{location(hyp)}other utterances than {text} has; decode it again")
     log_probs = LogProbStore(decoded.log_prob_dir, trained, decoded.data_dir).read(refs)
@@ -88,9 +94,12 @@ def analyze(
     labellings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
     wider = list(track(wider_points(data, config), "wider beams"))
     figures = build_analysis(data, config, labellings, wider, trained.calibration)
+    warnings = transcript_warnings({str(text): refs.values(), str(hyp): hyps.values()})
+    if warnings:
+        figures["warnings"] = warnings
     _write(out, figures)
     write_stamp(stamp, inputs)
-    return Analysis(text_file, render_analysis(figures), is_new=True)
+    return Analysis(text_file, render_analysis(figures), is_new=True, warnings=warnings)
 
 
 def _write(out: Path, figures: Mapping[str, Any]) -> None:

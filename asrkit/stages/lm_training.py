@@ -10,6 +10,7 @@ from asrkit.errors import ConfigError
 from asrkit.findings import Findings
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.lang.symbols import name_symbols, symbol_warnings
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram, write_arpa
 from asrkit.lm.smoothing import EPSILONS
@@ -54,12 +55,14 @@ class LmTraining:
         num_ngrams: how many n-grams it has, from unigrams on; empty when the file was up to date.
         perplexity: of the text it was trained on; None when the file was up to date.
         dev: what it makes of the dev set's text, where one was given.
+        warnings: symbols that are not what they seem, a line each.
     """
 
     path: Path
     num_ngrams: Sequence[int] = ()
     perplexity: float | None = None
     dev: HeldOut | None = None
+    warnings: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """What there is to tell of it."""
@@ -112,6 +115,10 @@ def train_lm(
     phones, transcripts = TokenTable.read(tokens).phones, read_transcripts(text)
     _check_transcripts(transcripts, phones, text, tokens)
     held_out = None if dev_text is None else read_transcripts(dev_text)
+    symbols_of = {str(tokens): set(phones)}
+    if held_out is not None:
+        symbols_of[str(dev_text)] = {phone for transcript in held_out.values() for phone in transcript}
+    warnings = symbol_warnings(symbols_of)
     lm = train_ngram(transcripts.values(), config.order, phones, config.smoothing, epsilons)
     perplexity = lm.perplexity(transcripts.values())
     on_dev = None
@@ -119,7 +126,7 @@ def train_lm(
         on_dev = HeldOut(dev_text, lm.perplexity(held_out.values()), *_count(held_out.values(), phones))
     write_arpa(lm, out)
     write_stamp(stamp, inputs)
-    return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev)
+    return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev, warnings)
 
 
 def _check_transcripts(
@@ -130,7 +137,7 @@ def _check_transcripts(
     for utt, transcript in transcripts.items():
         unknown = sorted(set(transcript) - known)
         if unknown:
-            findings.error(f"{utt}: phones not in {tokens}: {' '.join(unknown)}", text)
+            findings.error(f"{utt}: phones not in {tokens}: {name_symbols(unknown, phones)}", text)
         elif not transcript:
             findings.error(f"{utt}: empty transcript; give its phones or remove it", text)
     findings.raise_errors()

@@ -14,6 +14,7 @@ from asrkit.io.atomic import atomic_write, write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.protocols import AS_IS, Protocol
+from asrkit.scoring.transcripts import transcript_warnings
 from asrkit.stages.inputs import DECODE, expect_files
 
 _TABLES = ("wav.scp", "text", "utt2spk", "spk2utt", "spk2gender")
@@ -27,12 +28,14 @@ class Report:
         text_file, json_file: the report to read, and all its figures.
         lines: what it says in short: what was counted, how sure the rate is, and, last, the rate itself.
         is_new: whether it was made now; else the one that was there is up to date.
+        warnings: symbols of references and hypotheses that are not what they seem, a line each.
     """
 
     text_file: Path
     json_file: Path
     lines: Sequence[str]
     is_new: bool
+    warnings: Sequence[str] = ()
 
 
 def report(
@@ -47,7 +50,8 @@ def report(
         force: make the report even when it is up to date.
 
     Raises:
-        DataError: the data directory or the hypotheses are missing or faulty, or do not fit each other.
+        DataError: the data directory or the hypotheses are missing or faulty, or do not fit each other; or the
+            protocol leaves no reference phone to score.
     """
     ref, hyp, out = Path(ref), Path(hyp), Path(out)
     expect_files({hyp: DECODE})
@@ -55,24 +59,29 @@ def report(
     files = [hyp, *(ref / name for name in _TABLES)]
     inputs = {str(file): file_digest(file) for file in files if file.is_file()} | {"protocol": protocol.name}
     if not force and is_current(stamp, inputs, [text_file, json_file]):
-        lines = _lines_made_before(json_file)
-        if lines is not None:
-            return Report(text_file, json_file, lines, is_new=False)
+        made_before = _read_lines(json_file)
+        if made_before is not None:
+            lines, warnings = made_before
+            return Report(text_file, json_file, lines, is_new=False, warnings=warnings)
     data = load_data_dir(ref, AudioAccess(allow_pipes=True))  # it opens no audio, so no pipe is run
-    result = protocol.score(data.text, read_transcripts(hyp), ref_name=str(ref / "text"), hyp_name=str(hyp))
+    hyps = read_transcripts(hyp)
+    result = protocol.score(data.text, hyps, ref_name=str(ref / "text"), hyp_name=str(hyp))
     figures = {"ref": str(ref), "hyp": str(hyp), **build_report(result, data.utt2spk, data.spk2gender, protocol)}
+    warnings = transcript_warnings({str(ref / "text"): data.text.values(), str(hyp): hyps.values()})
+    if warnings:
+        figures["warnings"] = warnings
     with atomic_write(text_file) as stream:
         stream.write(f"{hyp} against {ref}\n" + render_text(figures))
     write_json(json_file, figures)
     write_stamp(stamp, inputs)
-    return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True)
+    return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True, warnings=warnings)
 
 
-def _lines_made_before(json_file: Path) -> list[str] | None:
-    """What a report that is up to date says in short; None when someone has damaged its file."""
+def _read_lines(json_file: Path) -> tuple[list[str], list[str]] | None:
+    """What a report that is up to date says in short, and its warnings; None when someone has damaged its file."""
     try:
         figures = json.loads(json_file.read_text(encoding="utf-8"))
-        lines = [*figures["intro"], figures["line"]]
+        lines, warnings = [*figures["intro"], figures["line"]], [*figures.get("warnings", [])]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return lines if all(isinstance(line, str) for line in lines) else None
+    return (lines, warnings) if all(isinstance(line, str) for line in lines + warnings) else None

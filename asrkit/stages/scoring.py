@@ -14,7 +14,7 @@ from asrkit.scoring.per import PerResult
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.significance import Comparison, Interval, intervals, pool_speakers, to_json
 from asrkit.scoring.significance import compare as compare_counts
-from asrkit.scoring.transcripts import read_references, read_utt2spk
+from asrkit.scoring.transcripts import read_references, read_utt2spk, transcript_warnings
 from asrkit.types import PhoneTime
 
 
@@ -26,11 +26,13 @@ class Score:
         protocol: how the transcripts were treated before errors were counted.
         result: the counts (`result.per` in percent) and the alignment of each utterance.
         intervals: 95 % intervals of the rate, over "utterances" and, where speakers are known, over "speakers".
+        warnings: symbols of the two files that are not what they seem, a line each.
     """
 
     protocol: Protocol
     result: PerResult
     intervals: Mapping[str, Interval]
+    warnings: Sequence[str] = ()
 
     @property
     def per(self) -> float:
@@ -62,12 +64,14 @@ class SystemComparison:
         protocol: how the transcripts were treated before errors were counted.
         a, b: each system's counts.
         by_unit: by what is drawn anew ("utterances", "speakers"), the difference A - B and how sure it is.
+        warnings: symbols of the files that are not what they seem, a line each.
     """
 
     protocol: Protocol
     a: PerResult
     b: PerResult
     by_unit: Mapping[str, Comparison]
+    warnings: Sequence[str] = ()
 
 
 def score(ref: str | Path, hyp: str | Path, *, protocol: Protocol = AS_IS, utt2spk: str | Path | None = None) -> Score:
@@ -79,7 +83,7 @@ def score(ref: str | Path, hyp: str | Path, *, protocol: Protocol = AS_IS, utt2s
 
     Raises:
         DataError: a file is missing or faulty, utterances are in one of the files only, an utterance has no speaker,
-            or symbols are there that the protocol does not fold.
+            symbols are there that the protocol does not fold, or it leaves no reference phone to score.
     """
     return score_by_protocols(ref, hyp, [protocol], utt2spk=utt2spk)[0]
 
@@ -90,9 +94,10 @@ def score_by_protocols(
     """Score under each of several protocols. Arguments and errors are those of score."""
     refs, hyps = read_references(ref), read_transcripts(hyp)
     speakers = None if utt2spk is None else read_utt2spk(utt2spk, refs, ref)
+    warnings = transcript_warnings({str(ref): refs.values(), str(hyp): hyps.values()})
     results = [protocol.score(refs, hyps, ref_name=str(ref), hyp_name=str(hyp)) for protocol in protocols]
     return [
-        Score(protocol, result, intervals(result.per_utt, speakers))
+        Score(protocol, result, intervals(result.per_utt, speakers), warnings)
         for protocol, result in zip(protocols, results, strict=True)
     ]
 
@@ -112,14 +117,16 @@ def compare(
     """
     refs = read_references(ref)
     speakers = None if utt2spk is None else read_utt2spk(utt2spk, refs, ref)
-    a, b = (protocol.score(refs, read_transcripts(hyp), ref_name=str(ref), hyp_name=str(hyp)) for hyp in (hyp_a, hyp_b))
+    hyps_of = {str(hyp): read_transcripts(hyp) for hyp in (hyp_a, hyp_b)}
+    a, b = (protocol.score(refs, hyps_of[name], ref_name=str(ref), hyp_name=name) for name in (str(hyp_a), str(hyp_b)))
     units = {"utterances": (a.per_utt, b.per_utt)}
     if speakers is not None:
         units["speakers"] = (pool_speakers(a.per_utt, speakers), pool_speakers(b.per_utt, speakers))
     by_unit = {
         unit: compare_counts([*counts_a.values()], [*counts_b.values()]) for unit, (counts_a, counts_b) in units.items()
     }
-    return SystemComparison(protocol, a, b, by_unit)
+    names = {str(ref): refs.values()} | {name: hyps.values() for name, hyps in hyps_of.items()}
+    return SystemComparison(protocol, a, b, by_unit, transcript_warnings(names))
 
 
 def compare_boundaries(ref: str | Path, hyp: str | Path) -> BoundaryResult:

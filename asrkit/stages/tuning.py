@@ -13,7 +13,7 @@ from asrkit.io.atomic import write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
 from asrkit.scoring.protocols import AS_IS, Protocol
-from asrkit.scoring.transcripts import read_references, read_utt2spk
+from asrkit.scoring.transcripts import read_references, read_utt2spk, transcript_warnings
 from asrkit.stages.inputs import PREPARE, TRAIN, DecodedSet, expect_files
 from asrkit.stages.log_probs import LogProbStore
 
@@ -26,11 +26,13 @@ class Tuning:
         out: the directory of surface.csv, surface.png and tune.json, which say what was tried.
         lines: the result in short.
         is_new: whether it was tuned now; else the experiment is up to date.
+        warnings: symbols of references and model that are not what they seem, a line each.
     """
 
     out: Path
     lines: Sequence[str]
     is_new: bool
+    warnings: Sequence[str] = ()
 
 
 def tune(
@@ -53,7 +55,8 @@ def tune(
         force: tune even when the experiment is up to date.
 
     Raises:
-        DataError: files are missing or faulty, or log-probabilities are not those of the experiment.
+        DataError: files are missing or faulty, log-probabilities are not those of the experiment, or the protocol
+            leaves no reference phone to score.
         ModelError: the experiment cannot be loaded.
     """
     experiment = Path(experiment)
@@ -61,7 +64,8 @@ def tune(
     expect_files({experiment / "final.pt": TRAIN, text: PREPARE})
     stamp, table, picture, summary = (out / name for name in (".tune.stamp", "surface.csv", "surface.png", "tune.json"))
     if not force and is_current(stamp, _identity(experiment, dev, protocol), [table, picture, summary]):
-        return Tuning(out, json.loads(summary.read_text(encoding="utf-8"))["lines"], is_new=False)
+        figures = json.loads(summary.read_text(encoding="utf-8"))
+        return Tuning(out, figures["lines"], is_new=False, warnings=figures.get("warnings", []))
     stamp.unlink(missing_ok=True)
 
     # PyTorch and matplotlib take seconds to load.
@@ -71,19 +75,23 @@ def tune(
 
     trained = load_experiment(experiment)
     refs = read_references(text)
+    protocol.check_references(refs, str(text))
+    warnings = transcript_warnings({str(text): refs.values(), str(experiment): [trained.tokens.phones]})
     utt2spk = read_utt2spk(dev.data_dir / "utt2spk", refs, text)
     log_probs = LogProbStore(dev.log_prob_dir, trained, dev.data_dir).read(refs)
     stored = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
     tuned = tune_search(stored, trained.config.decoding)
     fit = CalibrationFit.on(stored, tuned.winner.config)
     figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, fit, utt2spk)}
+    if warnings:
+        figures["warnings"] = warnings
     write_surface(table, tuned.points)
     draw_surface(picture, tuned.points, tuned.winner)
     write_json(summary, figures)
     store_tuning(experiment, tuned.config, fit.calibration)
     export_experiment(experiment)
     write_stamp(stamp, _identity(experiment, dev, protocol))
-    return Tuning(out, figures["lines"], is_new=True)
+    return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
 
 
 def _identity(experiment: Path, dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:

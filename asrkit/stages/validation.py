@@ -12,6 +12,7 @@ from asrkit.findings import Findings
 from asrkit.formats.data_dir import DataDir, ParsedDataDir, parse_data_dir
 from asrkit.io.ark import ArkReader
 from asrkit.io.scp import scan_table
+from asrkit.lang.symbols import name_symbols, symbol_warnings
 from asrkit.lang.tokens import TokenTable
 
 DURATION_TOLERANCE = 0.01  # seconds, of utt2dur and of the last phone's end
@@ -24,7 +25,7 @@ class Inspection:
     Attributes:
         data: what could be read.
         num_seconds: of the utterances whose audio could be opened.
-        findings: an error for each fault.
+        findings: an error for each fault, a warning for symbols that are not what they seem.
     """
 
     data: DataDir
@@ -47,6 +48,9 @@ def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: Audio
     _check_order(parsed)
     if tokens is not None:
         _check_phones(parsed, tokens)
+    names = {} if tokens is None else {"the token list": tokens.phones}
+    names[str(parsed.data.path / "text")] = {phone for phones in parsed.data.text.values() for phone in phones}
+    parsed.findings.warnings += symbol_warnings(names)
     durations = _check_audio(parsed, audio)
     _check_durations(parsed, durations)
     _check_phone_times(parsed, durations)
@@ -87,7 +91,7 @@ def _check_phones(parsed: ParsedDataDir, tokens: TokenTable) -> None:
     for utt, phones in parsed.data.text.items():
         unknown = sorted({phone for phone in phones if phone not in tokens})
         if unknown:
-            parsed.error("text", utt, f"{utt}: not in the token list: {' '.join(unknown)}")
+            parsed.error("text", utt, f"{utt}: not in the token list: {name_symbols(unknown, tokens.phones)}")
 
 
 def _check_audio(parsed: ParsedDataDir, audio: AudioAccess) -> dict[str, float]:

@@ -20,6 +20,7 @@ from asrkit.findings import Findings
 from asrkit.formats.ctm import PhoneTimes
 from asrkit.io.scp import scan_table, split_fields
 from asrkit.io.tables import Keys, Numbers
+from asrkit.lang.symbols import name_symbols
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.batching import Batch, bucket, collate
 from asrkit.training.augment import Augmenter, is_active
@@ -180,7 +181,9 @@ def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
         try:
             ids.extend([id_of[phone] for phone in split_fields(phones)])
         except KeyError:
-            unknown = " ".join(sorted({phone for phone in split_fields(phones) if phone not in tokens}))
+            unknown = name_symbols(
+                sorted({phone for phone in split_fields(phones) if phone not in tokens}), tokens.phones
+            )
             findings.error(f"{utt_id}: phones not in the token table: {unknown}", text)
         counts[row] = len(ids) - starts[row]
     for row in np.flatnonzero(counts < 0).tolist():

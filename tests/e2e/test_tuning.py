@@ -185,3 +185,31 @@ def test_the_analysis_is_of_what_was_decoded(tones, tuned):
     run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", *greedy)
     refused = run_asrkit(*analyse[:-1], exp / "greedy", check=False)
     assert "expected beam search" in refused.stderr
+
+
+def test_symbols_that_look_like_the_models_are_named_and_references_without_phones_have_no_rate(tones, tuned, tmp_path):
+    exp, data = tmp_path / "exp", tmp_path / "data"
+    shutil.copytree(tuned[0], exp)
+    shutil.copytree(tones / "data/dev", data)
+    run_asrkit("decode", "--dir", exp, "--data", data, "--out", exp / "decode_dev")
+    text = (data / "text").read_text(encoding="utf-8")
+    cyrillic = "\u0430"
+    (data / "text").write_text(text.replace(" a", f" {cyrillic}"), encoding="utf-8")
+    tune = ("tune", "--dir", exp, "--ref", data, "--decode-dir", exp / "decode_dev")
+    analyze = ("analyze", *tune[1:])
+    for verb in (tune, tune, analyze, analyze):  # the second time it is up to date
+        told = run_asrkit(*verb).stderr
+        assert (
+            f"asrkit {verb[0]}: warning: phones that look alike but are of different characters (a): U+0061 in" in told
+        )
+        assert "U+0430 in" in told
+    refused = run_asrkit("align", "--dir", exp, "--data", data, check=False)
+    assert (
+        f"phones that the model does not have: {cyrillic} (U+0430, which looks like a, U+0061); it has"
+        in refused.stderr
+    )
+    (data / "text").write_text("".join(f"{row.split()[0]} sil\n" for row in text.splitlines()), encoding="utf-8")
+    for verb in (tune, analyze):
+        refused = run_asrkit(*verb, "--protocol", "no-silence", check=False)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"{data}/text: no phone to score is left by protocol no-silence; it holds sil" in refused.stderr
