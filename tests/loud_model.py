@@ -19,8 +19,8 @@ def loud_speech(hertz: float = 750.0) -> np.ndarray:
     return (4000 * np.sin(2 * np.pi * hertz * np.arange(3 * RATE // 10) / RATE)).astype(np.float32)
 
 
-def loud_model() -> bytes:
-    """An exported unidirectional network with phones sil, a and e, which says `a` in loud frames, else blank."""
+def loud_model(quiet: str | None = None) -> bytes:
+    """An exported unidirectional network with phones sil, a and e: `a` in loud frames, else `quiet` (None: blank)."""
     config = ExperimentConfig(
         features=FeatureConfig(cmvn="none", delta_order=0, use_energy=True, energy_floor=1.0),
         model=ModelConfig(
@@ -43,6 +43,8 @@ def loud_model() -> bytes:
         parts = [weights for _, weights in network.stack.named_parameters()]
         next(weights for weights in parts if weights.shape == (1, 13))[0, 0] = 1.0
         next(weights for weights in parts if weights.shape == (1,))[0] = -10.0  # tanh(log energy - 10)
-        network.output.weight[0, 0], network.output.weight[2, 0] = -5.0, 5.0
-        network.output.bias[1], network.output.bias[3] = -20.0, -20.0
+        classes = [0 if quiet is None else tokens.encode([quiet])[0], *tokens.encode(["a"])]
+        network.output.bias[:] = -20.0
+        network.output.bias[classes] = 0.0
+        network.output.weight[classes, 0] = torch.tensor([-5.0, 5.0])
     return export_model(Experiment(config, tokens, network, np.ones((2, 14)), None))

@@ -52,12 +52,11 @@ class Framing:
 
     @property
     def first_stretch_start(self) -> float:
-        """The time at which the stretch begins that frame 0 stands for; the others' follow without gaps.
+        """The time at which the stretch begins that frame 0 stands for, which is one shift long and around its middle.
 
-        With snip_edges frame 0 begins at 0, and it stands for what is around its middle.
+        The others' follow without gaps. It is below 0 where the middle of frame 0 is the beginning of the signal.
         """
-        length_seconds = self.length / self.sample_rate
-        return (length_seconds - self.shift_seconds) / 2 if self.snip_edges else 0.0
+        return (self._first_center - self.shift / 2) / self.sample_rate
 
     @property
     def _first_center(self) -> float:

@@ -12,6 +12,14 @@ from asrkit.models.config import ModelConfig
 from asrkit.types import PhoneTime
 
 
+@dataclass(frozen=True, slots=True)
+class AudioEnd:
+    """Where a recording ends: after `num_frames` frames, `seconds` from its beginning."""
+
+    num_frames: int
+    seconds: float
+
+
 @dataclass(frozen=True)
 class FrameClock:
     """Frame t stands for the `shift` seconds from `start + t * shift` on; step k for frame `middle + k * skip`."""
@@ -26,22 +34,22 @@ class FrameClock:
         """Seconds from one step of the network to the next."""
         return self.shift * self.skip
 
+    def shortest(self, num_frames: int) -> AudioEnd:
+        """The end of the shortest recording that has so many frames."""
+        return AudioEnd(num_frames, num_frames * self.shift + 2 * self.start)
+
     def phone_times(
-        self,
-        phones: Sequence[str],
-        starts: np.ndarray,
-        ends: np.ndarray,
-        num_frames: int,
-        duration: float | None = None,
+        self, phones: Sequence[str], starts: np.ndarray, ends: np.ndarray, audio_end: AudioEnd | None
     ) -> tuple[PhoneTime, ...]:
         """Spans in frames, (U,) each, as seconds; the first and the last frame's share goes to the edge of the audio.
 
-        Without a `duration` the audio is as long as the frames need.
+        `audio_end` is None while the recording is going on: no frame is its last then.
         """
-        duration = num_frames * self.shift + 2 * self.start if duration is None else duration
-        bounds = np.clip(self.start + self.shift * np.stack([starts, ends]), 0.0, duration)
+        bounds = np.maximum(self.start + self.shift * np.stack([starts, ends]), 0.0)
         bounds[0][starts == 0] = 0.0
-        bounds[1][ends == num_frames] = duration
+        if audio_end is not None:
+            bounds = np.minimum(bounds, audio_end.seconds)
+            bounds[1][ends == audio_end.num_frames] = audio_end.seconds
         return tuple(PhoneTime(phone, *span) for phone, span in zip(phones, bounds.T.tolist(), strict=True))
 
 

@@ -6,7 +6,8 @@ Legend: T frames, D static features, T' steps of the network, V output classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -18,11 +19,21 @@ from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
 
 
-class Outputs(NamedTuple):
-    """What the heads give for some steps. `frame_log_probs` is None for a model without a frame-wise head."""
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the heads give for some steps of the network, or for some frames.
 
-    log_probs: np.ndarray  # (T', V) float32; of a model without CTC those of the frames, with a blank of probability 0
-    frame_log_probs: np.ndarray | None  # (T', V - 1) float32: class p is token p + 1
+    Attributes:
+        log_probs: (T', V) float32, a row for each step; a row for each frame (T, V) where `by_frame`. A model without
+            CTC gives those of its frame-wise head, with a blank of probability 0.
+        frame_log_probs: (T', V - 1) float32, class p is token p + 1; None for a model without a frame-wise head. For
+            phone times it has a row for each frame (T, V - 1), also beside log_probs of steps.
+        by_frame: whether log_probs are of frames: those of the step whose middle the frame is.
+    """
+
+    log_probs: np.ndarray
+    frame_log_probs: np.ndarray | None = None
+    by_frame: bool = False
 
 
 class Model(Protocol):
@@ -61,7 +72,8 @@ def join_phases(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outpu
     step_of = step_of.clip(0, len(phases[0].log_probs) - 1)
     log_probs = np.stack([outputs.log_probs for outputs in phases])[phase_of, step_of]
     frame_heads = [outputs.frame_log_probs for outputs in phases if outputs.frame_log_probs is not None]
-    return Outputs(log_probs, np.stack(frame_heads)[phase_of, step_of] if frame_heads else None)
+    frame_log_probs = np.stack(frame_heads)[phase_of, step_of] if frame_heads else None
+    return Outputs(log_probs, frame_log_probs, by_frame=True)
 
 
 def steps_of_frames(frames: np.ndarray, skip: int, stack: int) -> tuple[np.ndarray, np.ndarray]:

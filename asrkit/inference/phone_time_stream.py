@@ -15,7 +15,7 @@ import numpy as np
 from asrkit.decoding.forced_align import AlignedTokens
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import full_features
-from asrkit.inference.frame_clock import FrameClock
+from asrkit.inference.frame_clock import AudioEnd, FrameClock
 from asrkit.inference.model import Outputs
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.types import PhoneTime
@@ -62,12 +62,12 @@ class PhoneTimeStream:
     """Times and confidences of phones, as the search commits itself to them.
 
     It holds the steps from some phones before the first that is not timed yet: those are aligned, and tell where the
-    next ones begin. `times` and `confidences` may be taken away. `duration` of the recording, in seconds: inf while it
+    next ones begin. `times` and `confidences` may be taken away. `duration` of the recording, in seconds: None while it
     is going on. `first_step` of the network is the first that is held.
     """
 
     def __init__(
-        self, timer: PhoneTimer, features: FullFeatures, utt_id: str, duration: float, first_step: int = 0
+        self, timer: PhoneTimer, features: FullFeatures, utt_id: str, duration: float | None, first_step: int = 0
     ) -> None:
         self.times: list[PhoneTime] = []
         self.confidences: list[float] = []
@@ -113,11 +113,11 @@ class PhoneTimeStream:
         """Time the first `number` of the phones `ids` that lie within the steps held; None if all of them are timed."""
         if number <= self._num_timed or self._held is None:
             return None
-        num_frames = self._features.static.num_frames
         begin = self.first_step * self._timer.clock.skip
         frames = self._held.frame_log_probs
         end = begin + (self.num_held * self._timer.clock.skip if frames is None else len(frames))
-        stretch = Stretch(self._utt_id, num_frames, self.duration, begin)
+        audio_end = None if self.duration is None else AudioEnd(self._features.static.num_frames, self.duration)
+        stretch = Stretch(self._utt_id, audio_end, begin)
         timed = self._timer.time(self._held, self._features.read(begin, end), ids, stretch)
         new = slice(self._num_timed, number)
         self.times += timed.times[new]
@@ -128,9 +128,9 @@ class PhoneTimeStream:
     def _drop(self, num_steps: int, num_phones: int) -> None:
         """Forget the first of the steps that are held, and of their phones."""
         if self._held is not None:
-            log_probs, frames = self._held
+            frames = self._held.frame_log_probs
             frames = None if frames is None else frames[num_steps * self._timer.clock.skip :].copy()
-            self._held = Outputs(log_probs[num_steps:].copy(), frames)
+            self._held = Outputs(self._held.log_probs[num_steps:].copy(), frames)
         self.first_step += num_steps
         self._ids, self._num_timed = self._ids[num_phones:], self._num_timed - num_phones
 

@@ -14,7 +14,7 @@ from asrkit.decoding.confidence import Calibration, phone_evidence
 from asrkit.decoding.forced_align import AlignedTokens, forced_align
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.spans import Peaks, Reach, peak_frames, split_between
-from asrkit.inference.frame_clock import FrameClock, frame_clock
+from asrkit.inference.frame_clock import AudioEnd, FrameClock, frame_clock
 from asrkit.inference.model import Model, Outputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.protocols import silences
@@ -25,13 +25,12 @@ from asrkit.types import PhoneTime
 class Stretch:
     """A part of a recording, or all of it, whose phones are timed at once.
 
-    `utt_id` names the recording in messages. It has `num_frames` in all and lasts `duration` seconds; None: as long as
-    its frames need. The part begins in frame `first_frame`.
+    `utt_id` names the recording in messages. `audio_end` is where the recording ends, None while it is going on. The
+    part begins in frame `first_frame`.
     """
 
     utt_id: str
-    num_frames: int
-    duration: float | None = None
+    audio_end: AudioEnd | None
     first_frame: int = 0
 
 
@@ -69,7 +68,7 @@ class PhoneTimer:
         """Align a labelling `tokens` (U,) with the outputs, and find the times of its phones.
 
         Args:
-            outputs: log_probs (T', V) of a stretch's steps; frame_log_probs (T, V - 1), or None.
+            outputs: log_probs of a stretch's steps or frames; frame_log_probs (T, V - 1), or None.
             feats: (T, D) full features of the stretch.
 
         Raises DataError as forced_align.
@@ -81,20 +80,17 @@ class PhoneTimer:
     def times(
         self, outputs: Outputs, feats: np.ndarray, aligned: AlignedTokens, stretch: Stretch
     ) -> tuple[PhoneTime, ...]:
-        """The times of aligned tokens, in seconds from the beginning of the recording. Arguments are those of `time`;
-        log_probs may also be those of the frames, (T, V).
-        """
+        """The times of aligned tokens, in seconds from the beginning of the recording. Arguments as for `time`."""
         starts, ends = (stretch.first_frame + bounds for bounds in self.spans(outputs, feats, aligned))
         phones = self.tokens.decode(aligned.tokens)
-        return self.clock.phone_times(phones, starts, ends, stretch.num_frames, stretch.duration)
+        return self.clock.phone_times(phones, starts, ends, stretch.audio_end)
 
     def spans(self, outputs: Outputs, feats: np.ndarray, aligned: AlignedTokens) -> tuple[np.ndarray, np.ndarray]:
         """First frame of each aligned token and the frame after its last, both (U,), within the stretch.
 
         Neighbours touch, except that pauses which no token stands for belong to none.
         """
-        by_frame = len(outputs.log_probs) == len(feats)
-        skip, middle = (1, 0.0) if by_frame else (self.clock.skip, self.clock.middle)
+        skip, middle = (1, 0.0) if outputs.by_frame else (self.clock.skip, self.clock.middle)
         frames = peak_frames(outputs.log_probs, aligned, len(feats), skip, middle)
         peaks = Peaks(frames, aligned.tokens, np.isin(aligned.tokens, list(self.silences)))
         return split_between(feats, peaks, Reach.in_frames(self.clock.shift), outputs.frame_log_probs)

@@ -23,6 +23,7 @@ from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
 from asrkit.inference.find_model import find_model
+from asrkit.inference.frame_clock import AudioEnd
 from asrkit.inference.hypothesis import add_times, make_hypothesis
 from asrkit.inference.model import Model, Outputs
 from asrkit.inference.onnx_model import OnnxModel
@@ -148,7 +149,7 @@ class Recognizer:
         frames = None
         if self.model.config.heads.has_frames:
             frames = self.model.outputs_by_frame(static, stats).frame_log_probs
-        stretch = Stretch(utt_id, len(static), duration)
+        stretch = Stretch(utt_id, AudioEnd(len(static), duration))
         timed = self.timer.time(Outputs(log_probs, frames), self._full_features(static), results[0].tokens, stretch)
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
@@ -190,13 +191,13 @@ class Recognizer:
         ids = np.array(self.tokens.encode(phones), dtype=np.int64)
         optional = () if optional_silence is None else self.tokens.encode([optional_silence])
         fine = len(static) * len(ids) <= _MAX_FINE_CELLS
-        outputs = self.model.outputs_by_frame(static) if fine else Outputs(self.model.log_probs(static), None)
+        outputs = self.model.outputs_by_frame(static) if fine else Outputs(self.model.log_probs(static))
         if self.model.config.heads.has_ctc:
             aligned = forced_align(outputs.log_probs, ids, optional=optional, utt_id=utt_id)
         else:
             aligned = align_frames(outputs.log_probs[:, 1:], ids, optional, utt_id)
         aligned = aligned.without_passed_over()
-        stretch = Stretch(utt_id, len(static), waveform.duration)
+        stretch = Stretch(utt_id, AudioEnd(len(static), waveform.duration))
         times = self.timer.times(outputs, self._full_features(static), aligned, stretch)
         confidences = tuple(np.exp(aligned.log_probs).tolist())
         return Hypothesis(utt_id, self.tokens.decode(aligned.tokens), aligned.score, times, confidences)

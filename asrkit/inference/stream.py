@@ -89,6 +89,7 @@ class StreamingRecognizer:
         if sample_rate not in (None, features.sample_rate):
             self._resampler = soxr.ResampleStream(sample_rate, features.sample_rate, 1, dtype="float32", quality="HQ")
         self._num_samples = 0  # at the model's rate
+        self._duration: float | None = None  # of the whole stream, once it has ended
         self._stream = StaticStream(FeatureExtractor(features), utt_id)
         self._outputs = OutputStream(model)
         self._static = _StaticWindow(features.num_static)
@@ -113,6 +114,7 @@ class StreamingRecognizer:
             results = [result for result in results if result.is_final]
         else:
             results = []
+        self._duration = self._phone_times.duration = self._num_samples / self._features.sample_rate
         return results + self._advance(self._stream.finish(), is_end=True)
 
     def _resampled(self, samples: np.ndarray, is_end: bool) -> np.ndarray:
@@ -127,7 +129,7 @@ class StreamingRecognizer:
         """Search anew from the next step on."""
         self._search = self._searches.stream(settle_steps(self._timer.clock))
         features = FullFeatures(self._static, self._model.global_cmvn, self._features)
-        self._phone_times = PhoneTimeStream(self._timer, features, self._utt_id, math.inf, self.num_steps)
+        self._phone_times = PhoneTimeStream(self._timer, features, self._utt_id, self._duration, self.num_steps)
         self._pieces: list[np.ndarray] = []  # log-probabilities that the timer does not have yet
         self._num_quiet = 0  # steps without speech at the end
         self._partial: Sequence[int] = ()
@@ -152,7 +154,6 @@ class StreamingRecognizer:
                 results += self._make_final(self._search.commit(), self._search.best()[0].tokens)
         self._static.drop(self._phone_times.first_step * self._model.skip - self._history)
         if is_end:
-            self._phone_times.duration = self._num_samples / self._features.sample_rate
             return results + self._close()
         if is_quiet:
             tokens = (*self._phone_times.pending, *self._search.best()[0].tokens)
@@ -172,7 +173,7 @@ class StreamingRecognizer:
     def _make_final(self, committed: Sequence[int], rest: Sequence[int], is_end: bool = False) -> list[StreamResult]:
         phone_times = self._phone_times
         if self._pieces:
-            phone_times.accept(Outputs(np.concatenate(self._pieces), None))
+            phone_times.accept(Outputs(np.concatenate(self._pieces)))
             self._pieces = []
         phone_times.time(committed, rest, is_end)
         times, confidences = tuple(phone_times.times), tuple(phone_times.confidences)

@@ -189,8 +189,8 @@ class _TimeFound:
 
     def __call__(self, utt_id: str) -> Hypothesis:
         best, feats = self.best[utt_id], self.feats[utt_id]
-        outputs = Outputs(self.stored[utt_id], None)
-        timed = self.timer.time(outputs, feats, best.tokens, Stretch(utt_id, len(feats)))
+        outputs = Outputs(self.stored[utt_id])
+        timed = self.timer.time(outputs, feats, best.tokens, Stretch(utt_id, self.timer.clock.shortest(len(feats))))
         hypothesis = make_hypothesis(utt_id, self.timer.tokens, [best])
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 

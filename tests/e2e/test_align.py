@@ -210,8 +210,9 @@ def test_a_model_sees_every_frame(tones, recognizer):
     samples, rate = soundfile.read(tones / "audio/test0-0.wav", dtype="float32")
     for length in (1000, 8000, 8160, 8320):
         static = recognizer.extractor(Waveform(32768 * samples[:length], rate), "x")
-        steps, (frames, by_frame) = recognizer.model.log_probs(static), recognizer.model.outputs_by_frame(static)
-        assert by_frame is None
+        steps, outputs = recognizer.model.log_probs(static), recognizer.model.outputs_by_frame(static)
+        assert outputs.by_frame and outputs.frame_log_probs is None
+        frames = outputs.log_probs
         assert frames.shape == (len(static), steps.shape[1])
         middles = np.arange(1, len(static), 3)
         np.testing.assert_allclose(frames[middles], steps[: len(middles)], atol=1e-5)

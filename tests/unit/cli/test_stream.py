@@ -40,7 +40,16 @@ def run(capsys, *args):
     """Status, the lines of standard output and of standard error."""
     status = main(["stream", *map(str, args)])
     captured = capsys.readouterr()
-    return status, [json.loads(line) for line in captured.out.splitlines()], captured.err.splitlines()
+    return status, [strict_json(line) for line in captured.out.splitlines()], captured.err.splitlines()
+
+
+def strict_json(line):
+    """As the standard has it: without NaN and Infinity."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} in {line}")
+
+    return json.loads(line, parse_constant=refuse)
 
 
 def test_a_file(capsys, model, wav):
@@ -65,6 +74,20 @@ def test_pauses_end_utterances(capsys, model, wav):
     assert status == 0
     assert [[*line] for line in lines] == [["partial", "time"], ["final", "time"]] * 2
     assert [line["final"][0]["phone"] for line in lines if "final" in line] == ["a", "a"]
+
+
+def test_silence_ends_where_it_ends_the_utterance(capsys, tmp_path, wav):
+    """Nothing is waited for after a frame, so the last frame that there is yet is the silence's own."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(loud_model(quiet="sil"))
+    status, lines, _ = run(capsys, "--model", model, "--endpoint", 0.4, wav)
+    assert status == 0
+    first, second = (line["final"] for line in lines if "final" in line)
+    assert [[phone["phone"] for phone in phones] for phones in (first, second)] == [["sil", "a", "sil"]] * 2
+    # Frames start every 10 ms and last 25 ms: the first quiet one starts when the tone has ended.
+    assert first[-1]["end"] == pytest.approx(0.5 + 0.3 + 0.4 + 0.0075, abs=1e-3)
+    assert second[0]["start"] == pytest.approx(first[-1]["end"] + 0.4, abs=1e-3)  # the silence between is no utterance
+    assert second[-1]["end"] == pytest.approx(1.8 + 0.3 + 0.4 + 0.0075, abs=1e-3)
 
 
 def test_a_pipe_without_pytorch(model):

@@ -76,8 +76,11 @@ def assert_same(experiment: Experiment, statics: list[np.ndarray]) -> None:
             assert ours.shape == theirs.shape
             assert len(static) < 50 or np.ptp(theirs[:, 1:], axis=0).max() > 1
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
-            for head, reference in zip(
-                exported.outputs_by_frame(static, stats), expected.outputs_by_frame(static, stats), strict=True
+            ours, theirs = exported.outputs_by_frame(static, stats), expected.outputs_by_frame(static, stats)
+            assert ours.by_frame and theirs.by_frame
+            for head, reference in (
+                (ours.log_probs, theirs.log_probs),
+                (ours.frame_log_probs, theirs.frame_log_probs),
             ):
                 assert (head is None) == (reference is None)
                 if head is not None:

@@ -97,8 +97,8 @@ def test_phases_of_a_stream_are_those_of_the_frames() -> None:
     for phase in range(3):
         stream = OutputStream(model, phase=phase)
         parts = [*map(stream.accept, np.split(static, [10, 11, 64])), stream.finish()]
-        for head, frames in enumerate(by_frame):
-            steps = np.concatenate([part[head] for part in parts])
+        for head in ("log_probs", "frame_log_probs"):
+            frames, steps = getattr(by_frame, head), np.concatenate([getattr(part, head) for part in parts])
             assert len(steps) == 34
             # Step k has its middle in frame 2 + 3 k - phase.
             middles = 2 + 3 * np.arange(34) - phase

@@ -1,5 +1,7 @@
 """Settings reach the search, frames become seconds, and confidences are those of the search's settings."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,14 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import make_search
 from asrkit.decoding.scorer import TokenScorer
-from asrkit.inference.frame_clock import FrameClock
+from asrkit.features.config import FeatureConfig
+from asrkit.inference.frame_clock import AudioEnd, FrameClock, frame_clock
 from asrkit.inference.hypothesis import add_times, make_hypothesis
 from asrkit.inference.model import Outputs
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
+from asrkit.models.config import ModelConfig
 from asrkit.types import Hypothesis, PhoneTime
 
 TOKENS = TokenTable(["a", "b"])
@@ -38,8 +42,9 @@ class Decoder:
         hypothesis = make_hypothesis("utt", TOKENS, results)
         if feats is None:
             return hypothesis
-        stretch = Stretch("utt", len(feats), duration)
-        timed = self.timer.time(Outputs(log_probs, None), feats, results[0].tokens, stretch)
+        audio_end = CLOCK.shortest(len(feats)) if duration is None else AudioEnd(len(feats), duration)
+        stretch = Stretch("utt", audio_end)
+        timed = self.timer.time(Outputs(log_probs), feats, results[0].tokens, stretch)
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
 
@@ -103,9 +108,52 @@ def test_the_n_best_begin_with_the_best_and_end_with_the_beam():
 
 
 def test_frames_become_seconds_and_the_edges_the_audios():
-    times = CLOCK.phone_times("ab", np.array([0, 10]), np.array([10, 20]), 20, 0.22)
+    times = CLOCK.phone_times("ab", np.array([0, 10]), np.array([10, 20]), AudioEnd(20, 0.22))
     middle = pytest.approx(0.1075)
     assert times == (PhoneTime("a", 0.0, middle), PhoneTime("b", middle, 0.22))
-    inner = CLOCK.phone_times("a", np.array([1]), np.array([19]), 20)
+    inner = CLOCK.phone_times("a", np.array([1]), np.array([19]), CLOCK.shortest(20))
     assert inner == (PhoneTime("a", pytest.approx(0.0175), pytest.approx(0.1975)),)
-    assert CLOCK.phone_times("a", np.array([0]), np.array([20]), 20)[0].end == pytest.approx(0.215)
+    assert CLOCK.phone_times("a", np.array([0]), np.array([20]), CLOCK.shortest(20))[0].end == pytest.approx(0.215)
+
+
+def test_while_a_recording_is_going_on_no_frame_is_its_last():
+    times = CLOCK.phone_times("ab", np.array([0, 10]), np.array([10, 20]), None)
+    assert times[0] == PhoneTime("a", 0.0, pytest.approx(0.1075))
+    assert times[1] == PhoneTime("b", pytest.approx(0.1075), pytest.approx(0.2075))
+    assert CLOCK.phone_times("a", np.array([0]), np.array([0]), None) == (PhoneTime("a", 0.0, pytest.approx(0.0075)),)
+
+
+@pytest.mark.parametrize(
+    ("features", "model", "expected"),
+    [  # the first stretch starts half a shift before the middle of frame 0; a step's middle is that of its frames
+        ({}, {"stack": 3, "skip": 3}, FrameClock(0.01, 0.0075, skip=3, middle=1.0)),
+        ({}, {"stack": 4, "skip": 2}, FrameClock(0.01, 0.0075, skip=2, middle=1.5)),
+        ({"snip_edges": False}, {"stack": 1, "skip": 1}, FrameClock(0.01, 0.0, skip=1, middle=0.0)),
+        ({"frame_shift_ms": 8.0}, {"stack": 11, "skip": 1}, FrameClock(0.008, 0.0085, skip=1, middle=5.0)),
+        ({"backend": "librosa"}, {"stack": 1, "skip": 1}, FrameClock(0.01, 0.011, skip=1, middle=0.0)),
+        (
+            {"backend": "librosa", "snip_edges": False},
+            {"stack": 1, "skip": 1},
+            FrameClock(0.01, -0.005, skip=1, middle=0.0),
+        ),
+    ],
+)
+def test_the_clock_of_a_model(features, model, expected):
+    clock = frame_clock(FeatureConfig(**features), ModelConfig(**model))
+    assert astuple(clock) == pytest.approx(astuple(expected))
+    assert clock.step == pytest.approx(expected.shift * expected.skip)
+
+
+@pytest.mark.parametrize("by_frame", [False, True])
+def test_what_rows_stand_for_is_said_and_not_guessed(by_frame):
+    """A step for each frame, and still a step's middle is not the frame of its number: stack 11, skip 1."""
+    tokens = TokenTable(["a", "b"])
+    timer = PhoneTimer(tokens, FrameClock(0.01, 0.0, skip=1, middle=5.0), TokenScorer())
+    # "a" lasts until frame 20; the peaks are in frames 17 and 22, either side of that.
+    log_probs = np.log(np.tile([0.98, 0.01, 0.01], (40, 1)))
+    for frame, token in ((17, 1), (22, 2)):
+        log_probs[frame if by_frame else frame - 5] = np.log(np.where(np.arange(3) == token, 0.98, 0.01))
+    feats = np.repeat([[0.0], [1.0]], [20, 20], axis=0)
+    stretch = Stretch("utt", AudioEnd(40, 0.4))
+    first, second = timer.time(Outputs(log_probs, by_frame=by_frame), feats, (1, 2), stretch).times
+    assert (first.end, second.start) == pytest.approx((0.2, 0.2))

@@ -19,6 +19,7 @@ from asrkit.features.pipeline import full_features
 from asrkit.inference import phone_time_stream, phone_timer
 from asrkit.inference import windows as windows_module
 from asrkit.inference.export import export_model
+from asrkit.inference.frame_clock import AudioEnd
 from asrkit.inference.hypothesis import add_times, make_hypothesis
 from asrkit.inference.model import Model, Outputs
 from asrkit.inference.onnx_model import OnnxModel
@@ -100,7 +101,7 @@ class Decoder:
         hypothesis = make_hypothesis("x", TOKENS, results)
         if feats is None:
             return hypothesis
-        timed = self.timer.time(outputs, feats, results[0].tokens, Stretch("x", len(feats), duration))
+        timed = self.timer.time(outputs, feats, results[0].tokens, Stretch("x", AudioEnd(len(feats), duration)))
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
 
@@ -133,7 +134,7 @@ def test_one_window_is_what_the_decoder_finds(bidirectional, head):
     expected = decoder.whole(Outputs(model.log_probs(static), by_frame), feats)
     assert_same(run(model, decoder, samples, Windows()), expected, num_phones=10)
     untimed = run(model, decoder, samples, Windows(), with_times=False)
-    assert untimed == decoder.whole(Outputs(model.log_probs(static), None))
+    assert untimed == decoder.whole(Outputs(model.log_probs(static)))
 
 
 @pytest.mark.parametrize("seconds", [0.6, 2.0, 7.77])
@@ -180,10 +181,10 @@ def test_context_makes_windows_of_a_bidirectional_network_alike():
             (length, context): outputs_with(Windows(length, context))
             for length, context in ((20.0, 0.0), (2.0, 0.03), (2.0, 3.0))
         }
-    whole, near, far = ([np.concatenate(head) for head in zip(*windows, strict=True)] for windows in outputs.values())
-    for head in range(2):
-        assert whole[head].shape == near[head].shape == far[head].shape
-        errors = [np.abs(np.exp(found[head]) - np.exp(whole[head])).max() for found in (near, far)]
+    for head in ("log_probs", "frame_log_probs"):
+        whole, near, far = (np.concatenate([getattr(o, head) for o in windows]) for windows in outputs.values())
+        assert whole.shape == near.shape == far.shape
+        errors = [np.abs(np.exp(found) - np.exp(whole)).max() for found in (near, far)]
         assert errors[1] < 1e-3 < 0.05 < errors[0]
 
 
