@@ -104,7 +104,7 @@ def acoustic_digest(experiment: Experiment) -> str:
     config = to_dict(experiment.config)
     arrays = {"global_cmvn": experiment.global_cmvn}
     arrays |= {name: weights.numpy() for name, weights in experiment.model.state_dict().items()}
-    digests = {name: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for name, array in arrays.items()}
+    digests = {name: hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for name, array in arrays.items()}
     return fingerprint({"features": config["features"], "model": config["model"], "arrays": digests})
 
 

@@ -113,13 +113,15 @@ def _location(mark: yaml.Mark) -> str:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The dataclass as nested plain values (tuples become lists), for YAML, JSON and checkpoints."""
-    return {field.name: _to_plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
-
-
-def _to_plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_dict(value)
-    return list(value) if isinstance(value, tuple) else value
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_dict(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        values[field.name] = value
+    return values
 
 
 def dump_config(config: Any, path: str | Path) -> None:

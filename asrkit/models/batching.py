@@ -5,9 +5,9 @@ Legend: N utterances, T frames, D feature dim, U tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import overload
 
 import numpy as np
 import torch
@@ -42,7 +42,11 @@ class Batches(Sequence[list[str]]):
     def __len__(self) -> int:
         return len(self._shuffled)
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> list[str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[str]]: ...
+    def __getitem__(self, index: int | slice) -> list[str] | list[list[str]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         start = self._shuffled[index] * self._batch_size  # raises IndexError, which ends iteration
@@ -72,7 +76,7 @@ def collate(
     frame_labels: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
     """Pad the utterances' features (T, D), and their token ids and frame labels (T,) when given, into one batch."""
-    matrices = [torch.from_numpy(np.ascontiguousarray(feats[utt_id])) for utt_id in utt_ids]
+    matrices = list(map(torch.from_numpy, map(np.ascontiguousarray, map(feats.__getitem__, utt_ids))))
     sequences = [torch.tensor(tokens[utt_id] if tokens else [], dtype=torch.int64) for utt_id in utt_ids]
     labels = None
     if frame_labels is not None:
@@ -86,13 +90,3 @@ def collate(
         torch.tensor([len(sequence) for sequence in sequences]),
         labels,
     )
-
-
-def iterate(
-    batches: Sequence[Sequence[str]],
-    feats: Mapping[str, np.ndarray],
-    tokens: Mapping[str, Sequence[int]] | None = None,
-) -> Iterator[Batch]:
-    """Collate one batch after the other; only one is in memory at a time."""
-    for utt_ids in batches:
-        yield collate(utt_ids, feats, tokens)

@@ -7,6 +7,7 @@ of eight units, Hp = 8 P.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -51,15 +52,10 @@ def directions_of(layer: nn.Module) -> list[Direction]:
     for suffix in ("_l0", "_l0_reverse"):
         if not hasattr(layer, "weight_ih" + suffix):
             continue
-        bias, other = (getattr(layer, name + suffix, None) for name in ("bias_ih", "bias_hh"))
-        directions.append(
-            Direction(
-                getattr(layer, "weight_ih" + suffix),
-                getattr(layer, "weight_hh" + suffix),
-                bias if other is None else bias + other,
-                getattr(layer, "weight_ch" + suffix, None),
-            )
-        )
+        weight_ih, weight_hh, bias = (getattr(layer, name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih"))
+        other_bias, peepholes = (getattr(layer, name + suffix, None) for name in ("bias_hh", "weight_ch"))
+        bias = bias if other_bias is None else bias + other_bias
+        directions.append(Direction(weight_ih, weight_hh, bias, peepholes))
     return directions
 
 
@@ -117,11 +113,11 @@ class _Unpack(torch.autograd.Function):
 class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, frames: Tensor, batch_sizes: Tensor, *weights: Tensor | None) -> Tensor:
-        native, frames, num_frames = kernel("_lstm"), frames.contiguous(), len(frames)
-        directions = [Direction(*weights[i : i + 4]) for i in range(0, len(weights), 4)]
+        native, frames, num_frames = _native(), frames.contiguous(), len(frames)
+        directions = _directions(weights)
         size = directions[0].weight_hh.shape[1]
         outputs = frames.new_empty(num_frames, size * len(directions))
-        saved = [frames, batch_sizes]
+        saved: list[Tensor | None] = [frames, batch_sizes]
         for i, (weight_ih, weight_hh, bias, peepholes) in enumerate(directions):
             weight_ih, weight_hh, bias = (_to_panels(w, size) for w in (weight_ih, weight_hh, bias[:, None]))
             num_panels = len(weight_hh) // _TILE
@@ -140,7 +136,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        native, size, grad_outputs = kernel("_lstm"), ctx.hidden_size, grad_outputs.contiguous()
+        native, size, grad_outputs = _native(), ctx.hidden_size, grad_outputs.contiguous()
         frames, batch_sizes, *saved = ctx.saved_tensors
         grad_frames, grads = None, []
         for i in range(len(saved) // 6):
@@ -160,6 +156,21 @@ class _Layer(torch.autograd.Function):
                 None if grad_peepholes is None else grad_peepholes[:, :size],
             ]
         return grad_frames, None, *grads
+
+
+def _native() -> ModuleType:
+    native = kernel("_lstm")
+    assert native is not None, "callers ask is_available() first"
+    return native
+
+
+def _directions(weights: Sequence[Tensor | None]) -> list[Direction]:
+    """The weights of all directions, one after the other, by direction."""
+    directions = []
+    for weight_ih, weight_hh, bias, peepholes in zip(*[iter(weights)] * 4, strict=True):
+        assert weight_ih is not None and weight_hh is not None and bias is not None
+        directions.append(Direction(weight_ih, weight_hh, bias, peepholes))
+    return directions
 
 
 def _pad(weights: Tensor, num_columns: int) -> Tensor:
@@ -185,7 +196,7 @@ def _tiles(right: Tensor) -> Tensor:
 def _multiply(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     tiles = _tiles(right)
     product = left.new_empty(len(left), tiles.shape[0] * _TILE)
-    kernel("_lstm").multiply(*map(_array, (left, tiles, bias, product)))
+    _native().multiply(*map(_array, (left, tiles, bias, product)))
     return product[:, : right.shape[1]]
 
 

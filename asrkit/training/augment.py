@@ -86,7 +86,7 @@ class Augmenter:
         with_noise = rng.random() < self.config.noise_prob
         if self._warps[warp] == speed == 1.0 and not with_noise:
             return self._feats[utt_id], speed
-        original = self._waveform(utt_id)
+        original = self._recordings[utt_id]
         waveform = change_speed(original, speed)
         if self._extractors[warp].num_frames(len(waveform.samples)) < max(min_frames, 1):
             # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
@@ -98,19 +98,20 @@ class Augmenter:
         stats = self._speaker_stats(utt_id, speed, warp)
         return self._extractors[warp].full(waveform, utt_id, stats), speed
 
-    def _waveform(self, utt_id: str) -> Waveform:
-        assert self._audio is not None, "settings that change audio come with an AudioTable"
-        return self._audio[utt_id]
+    @property
+    def _recordings(self) -> AudioTable:
+        assert self._audio is not None, "settings that change audio come with it"
+        return self._audio
 
     def _noise(self, waveform: Waveform, rng: np.random.Generator) -> np.ndarray:
         """Noise of the waveform's length: white, pink, or the babble of other utterances."""
         num_samples = len(waveform.samples)
         kind = rng.integers(3)
         if kind < 2:
-            return coloured_noise(num_samples, float(kind), rng)
+            return colored_noise(num_samples, float(kind), rng)
         babble = np.zeros(num_samples, np.float32)
         for row in rng.integers(len(self._feats.utt_ids), size=_NUM_TALKERS):
-            samples = self._waveform(self._feats.utt_ids[int(row)]).samples
+            samples = self._recordings[self._feats.utt_ids[int(row)]].samples
             shift = rng.integers(len(samples))
             babble += np.resize(np.roll(samples, shift), num_samples) / max(samples.std(), 1.0)
         return babble
@@ -132,7 +133,7 @@ class Augmenter:
         before = np.cumsum(self._num_frames[rows]) - self._num_frames[rows]
         sums = np.zeros((len(self._speeds), len(self._warps), 2, self._feats.config.num_static + 1))
         for utt_id in (self._feats.utt_ids[row] for row in rows[before < _STATS_FRAMES].tolist()):
-            original = self._waveform(utt_id)
+            original = self._recordings[utt_id]
             for sums_at_speed, speed in zip(sums, self._speeds, strict=True):
                 waveform = change_speed(original, speed)
                 if self._extractors[0].num_frames(len(waveform.samples)):
@@ -179,7 +180,7 @@ def change_speed(waveform: Waveform, speed: float) -> Waveform:
     return Waveform(np.ascontiguousarray(samples, np.float32), rate)
 
 
-def coloured_noise(num_samples: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
+def colored_noise(num_samples: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise (num_samples,) float32 whose power falls with frequency to `exponent`: 0 white, 1 pink."""
     if exponent == 0.0:
         return rng.standard_normal(num_samples, np.float32)

@@ -85,7 +85,7 @@ class TrainingSet:
         for utt_id in utt_ids:
             min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(self.tokens[utt_id])])
             feats[utt_id], speed = self.augmenter(utt_id, rng, min_frames)
-            if self.frame_labels is not None:
+            if isinstance(self.frame_labels, FrameLabels):
                 labels[utt_id] = self.frame_labels.at_speed(utt_id, len(feats[utt_id]), speed)
         batch = collate(rows, feats, self.tokens, labels or None)
         for row, num_frames in zip(batch.feats.numpy(), batch.feat_lens.tolist(), strict=True):

@@ -5,11 +5,13 @@ Legend: N utterances, T frames, D feature dim, T' steps, V output classes.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -128,13 +130,13 @@ def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple
     """The batches of the epoch that are not done yet, each with the generator of its random numbers."""
     seed, epoch, done = state.config.seed, state.epoch, state.sums.num_batches
     plan = train_set.batches(state.config.batch_size, np.random.default_rng((seed, epoch)))
-
-    def load() -> Iterator[tuple[Batch, np.random.Generator]]:
-        for number in range(done + 1, len(plan) + 1):  # from 1: NumPy takes (seed, epoch, 0) for (seed, epoch)
-            rng = np.random.default_rng((seed, epoch, number))
-            yield _to_device(train_set.load(plan[number - 1], rng, state.config.num_views), state.device), rng
-
-    return load() if state.device.type == "cpu" else _one_ahead(load())
+    numbers = range(done + 1, len(plan) + 1)  # from 1: NumPy takes (seed, epoch, 0) for (seed, epoch)
+    rngs, their_rngs = itertools.tee(np.random.default_rng((seed, epoch, number)) for number in numbers)
+    load = partial(train_set.load, num_views=state.config.num_views)
+    batches = zip(map(load, itertools.islice(plan, done, None), rngs), their_rngs, strict=True)
+    if state.device.type == "cpu":
+        return batches
+    return _one_ahead((_to_device(batch, state.device), rng) for batch, rng in batches)
 
 
 def _compute_gradients(state: TrainingState, batch: Batch, rng: np.random.Generator) -> LossSum:

@@ -19,7 +19,7 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader, full_features, pooled_stats
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
-from asrkit.training.augment import Augmenter, add_noise, change_speed, coloured_noise
+from asrkit.training.augment import Augmenter, add_noise, change_speed, colored_noise
 from asrkit.training.config import AugmentConfig
 from asrkit.training.dataset import TrainingSet, split_infeasible
 from asrkit.types import PhoneTime, Utterance, Waveform
@@ -198,7 +198,7 @@ def test_utterances_that_would_become_too_short_keep_their_speed(data_dir: Path,
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0])
 def test_noise_has_its_colour(exponent: float) -> None:
-    noise = coloured_noise(200_000, exponent, np.random.default_rng(1))
+    noise = colored_noise(200_000, exponent, np.random.default_rng(1))
     hz, power = scipy.signal.welch(noise, 16000, nperseg=4096)
     band = (hz > 50) & (hz < 7000)
     slope = np.polyfit(np.log(hz[band]), np.log(power[band]), 1)[0]
@@ -208,7 +208,7 @@ def test_noise_has_its_colour(exponent: float) -> None:
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
 def test_noise_is_as_loud_as_asked(snr_db: float) -> None:
     samples = (speech(1.0, 1) + 500).astype(np.float32)  # the offset is no signal
-    added = add_noise(samples, coloured_noise(len(samples), 1.0, np.random.default_rng(1)), snr_db) - samples
+    added = add_noise(samples, colored_noise(len(samples), 1.0, np.random.default_rng(1)), snr_db) - samples
     assert 10 * np.log10(samples.var() / added.var()) == pytest.approx(snr_db, abs=0.05)
     silence = np.zeros(100, np.float32)
     np.testing.assert_array_equal(add_noise(silence, np.ones(100, np.float32), snr_db), silence)
