@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up .venv, lints shell and Python, and runs the tests; then those of the kernels once more without kernels and
-# with sanitizers. Two cores need up to 25 minutes.
+# Sets up .venv, lints shell and Python, checks types and runs the tests; then those of the kernels once more without
+# kernels and with sanitizers. Two cores need up to 25 minutes.
 #     tools/run_tests.sh --quick      lint, and the tests that are not marked `slow`, once: up to 4 minutes
 #     tools/run_tests.sh tests/unit   lint, and what the arguments, which go to pytest, choose, once
 # `slow` are the tests of recipes that train, those of the benchmarks, and single ones that take seconds: trainings for
@@ -19,6 +19,7 @@ while IFS= read -r file; do shell_files+=("$file"); done < <(find tools recipes 
 .venv/bin/shellcheck "${shell_files[@]}"
 .venv/bin/python -m ruff check --quiet .
 .venv/bin/python -m ruff format --check --quiet .
+.venv/bin/python -m mypy --no-error-summary
 
 echo "== tests =="
 .venv/bin/python -m pytest -q -n 2 --dist loadfile -rs "$@" # a file's tests share what they have trained

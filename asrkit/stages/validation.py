@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: Audio
     _check_order(parsed)
     if tokens is not None:
         _check_phones(parsed, tokens)
-    names = {} if tokens is None else {"the token list": tokens.phones}
+    names: dict[str, Iterable[str]] = {} if tokens is None else {"the token list": tokens.phones}
     names[str(parsed.data.path / "text")] = {phone for phones in parsed.data.text.values() for phone in phones}
     parsed.findings.warnings += symbol_warnings(names)
     durations = _check_audio(parsed, audio)
