@@ -138,20 +138,29 @@ def _viterbi(
         finals += [2 * end - 1, 2 * end] if end else [0]
         if end and not optional[end - 1]:
             break
-    state = max(finals, key=lambda final: best[final])
-    score = float(best[state])
-
-    starts, ends = spans
+    last = max(finals, key=lambda final: best[final])
+    score = float(best[last])
     spans[:] = -1
     sums[:] = 0.0
     if score > -np.inf:
-        for t in range(len(log_probs) - 1, -1, -1):
-            if state % 2:
-                starts[state // 2] = t
-                ends[state // 2] = max(ends[state // 2], t + 1)
-                sums[state // 2] += log_probs[t, classes[state]]
-            state -= int(steps[t, state])
+        _trace(log_probs[:, classes], steps, last, spans, sums)
     return score
+
+
+def _trace(emitted: np.ndarray, steps: np.ndarray, last: int, spans: np.ndarray, sums: np.ndarray) -> None:
+    """Follow the best path back from its `last` state, and fill spans and sums with what it gives each token.
+
+    emitted (T, S): the log probability of each state's class in each frame. steps (T, S): by how many states each
+    state's best path came forward to it.
+    """
+    starts, ends = spans
+    state = last
+    for t in range(len(emitted) - 1, -1, -1):
+        if state % 2:
+            starts[state // 2] = t
+            ends[state // 2] = max(ends[state // 2], t + 1)
+            sums[state // 2] += emitted[t, state]
+        state -= int(steps[t, state])
 
 
 def _checked_frames(log_probs: np.ndarray, utt_id: str) -> np.ndarray:

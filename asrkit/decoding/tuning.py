@@ -242,12 +242,12 @@ def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
     hypothesis; and a beam 16 times as wide (MAX_BEAM at most) improves scores by changing less than 0.5 % of the
     phones.
     """
-    found: dict[int, list[Labelling]] = {}
+    hyps_of_beam: dict[int, list[Labelling]] = {}
 
     def search(beam: int) -> list[Labelling]:
-        if beam not in found:
-            found[beam] = dev.search(replace(config, beam=beam))
-        return found[beam]
+        if beam not in hyps_of_beam:
+            hyps_of_beam[beam] = dev.search(replace(config, beam=beam))
+        return hyps_of_beam[beam]
 
     for beam in BEAMS:
         wider = min(16 * beam, MAX_BEAM)

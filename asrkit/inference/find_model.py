@@ -36,9 +36,9 @@ def find_model(name: str | Path) -> Path:
     for place in places:
         if place.suffix == ".onnx" and place.is_file():
             return place
-        found = [child for child in (place, *place.glob("*")) if _finished(child)]
-        if found:
-            return max(found, key=lambda child: (_finished(child), child.name))
+        experiments = [child for child in (place, *place.glob("*")) if _finished(child)]
+        if experiments:
+            return max(experiments, key=lambda child: (_finished(child), child.name))
     looked = "".join(f"\n{name}: looked for in {place}" for place in [path, *places])
     raise ModelError(f"{name}: no such model; train one (recipes/{name}/run.sh), or give the path of one{looked}")
 

@@ -112,9 +112,9 @@ class OnnxModel:
             feeds["first"] = np.array(first, np.int64)
         if num_steps is not None:
             feeds["num_steps"] = np.array(num_steps, np.int64)
-        found = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
-        outputs = Outputs(found.pop("log_probs"), found.pop("frame_log_probs", None))
-        return outputs, {name.removesuffix(".next"): state for name, state in found.items()}
+        values = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        outputs = Outputs(values.pop("log_probs"), values.pop("frame_log_probs", None))
+        return outputs, {name.removesuffix(".next"): state for name, state in values.items()}
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
         """As model.Model."""

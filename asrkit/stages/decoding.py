@@ -121,12 +121,9 @@ def decode(
     search = _make_search(trained, options, experiment)
     for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
         old.unlink(missing_ok=True)
-    features = trained.config.features
-    if options.cmvn:
-        features = features.with_normalization(NORMALIZATIONS[options.cmvn](features.norm_vars))
-    feats = FeatureLoader(data_dir, features, trained.global_cmvn)
+    feats = _load_features(trained, data_dir, options)
     store = LogProbStore(log_prob_dir, trained, data_dir)
-    if force or not store.is_current(features.cmvn):
+    if force or not store.is_current(feats.config.cmvn):
         store.write(feats, options.batch_size, num_jobs)
 
     stored = store.open()
@@ -135,7 +132,7 @@ def decode(
     if options.nbest:
         _write_nbest(nbest, results, trained.tokens)
     if options.ctm:
-        clock = frame_clock(features, trained.config.model)
+        clock = frame_clock(feats.config, trained.config.model)
         timer = PhoneTimer(trained.tokens, clock, search.scorer, trained.calibration)
         time_found = _TimeFound(timer, stored, feats, {utt_id: best for utt_id, (best, *_) in results.items()})
         write_ctm(ctm, map_ordered(time_found, list(stored), num_jobs, description="times"))
@@ -147,6 +144,13 @@ def decode(
 
 def _decoding_config(trained: Experiment, options: DecodeOptions) -> DecodingConfig:
     return replace(trained.config.decoding, **options.search_settings)
+
+
+def _load_features(trained: Experiment, data_dir: Path, options: DecodeOptions) -> FeatureLoader:
+    features = trained.config.features
+    if options.cmvn:
+        features = features.with_normalization(NORMALIZATIONS[options.cmvn](features.norm_vars))
+    return FeatureLoader(data_dir, features, trained.global_cmvn)
 
 
 def _make_search(trained: Experiment, options: DecodeOptions, directory: Path) -> Search:
