@@ -17,14 +17,16 @@ from asrkit.audio import AUDIO_ENDINGS, END_TOLERANCE, UNREADABLE_AUDIO_ENDINGS,
 from asrkit.audio.inputs import visible_files
 from asrkit.corpora.common import SET_NAMES, Corpus
 from asrkit.corpora.label_files import LABEL_ENDINGS, LABEL_READERS, LabelReader, LabelSource, label_kind
-from asrkit.corpora.speaker_split import hold_out, is_list
+from asrkit.corpora.speaker_split import Units, is_list
 from asrkit.corpora.table import Row, base_of, read_table
 from asrkit.errors import AudioError, ConfigError, DataError, location
 from asrkit.findings import Findings
-from asrkit.formats.label import Label
+from asrkit.formats.label import Label, check_labels
+from asrkit.formats.seconds import to_micros
 from asrkit.lang.symbols import symbol_fault, symbol_warnings
 from asrkit.types import Utterance
 
+_SPEAKERS_NAMED = 5  # of those that a warning is about
 _MANY_PHONES = 200  # no language has as many; a narrow transcription may
 
 _AUDIO = AUDIO_ENDINGS | UNREADABLE_AUDIO_ENDINGS
@@ -105,11 +107,12 @@ def read_corpus(
     else:
         findings.errors += listing.missing
     utts, durations = _utterances(listing.rows, labels, info, findings)
-    _check_speakers(listing.rows, findings)
+    _check_sexes(listing.rows, findings)
     findings.raise_errors()
     if not utts:
         raise DataError(f"{location(corpus_dir)}no recording has labels; put them beside the audio, or write a table")
     sets = _split(listing, utts, options, findings)
+    _check_speakers(sets, findings)
     _check_phones(sets, findings)
     phones = sorted({phone for utt in utts for phone in utt.phones})
     return Corpus(phones, sets, durations, findings.warnings, findings.notes)
@@ -236,24 +239,12 @@ def _assign_labels(
         labels = source.read(None if audio is None else audio.sample_rate)
         if not labels and len(findings.errors) == num_errors:
             findings.error("no phones in it; label the recording or remove both", source.path)
-        labels_of[row.utt_id] = labels
-        _check_end(source.path, labels, row.audio.name, math.inf if audio is None else audio.duration, findings)
+        length = math.inf if audio is None else audio.duration
+        labels_of[row.utt_id] = check_labels(labels, source.path, findings, row.audio.name, length)
     for row in listing.rows:
         if row.utt_id not in taken:
             listing.missing.append(f"{row.where}no .{kind} labels for {row.audio.name}")
     return labels_of
-
-
-def _check_end(path: Path, labels: Iterable[Label], audio_name: str, length: float, findings: Findings) -> None:
-    """Note the first label that ends past the audio, which has `length` seconds."""
-    for label in labels:
-        if label.end is not None and label.end > length + END_TOLERANCE:
-            findings.error(
-                f"{label.phone} ends at {label.end:.3f} s, past the end of {audio_name}, which has {length:.3f} s",
-                path,
-                label.line,
-            )
-            return
 
 
 def _match(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Row]:
@@ -278,7 +269,7 @@ def _find_files(corpus_dir: Path, exclude: str | Path | None, findings: Findings
     files = _Files([], [], [])
     for path in visible_files(corpus_dir, exclude):
         ending = path.suffix.lower()
-        printable = os.fsencode(path).decode("utf-8", "replace").replace("\n", "\\n")
+        printable = os.fsencode(path).decode("utf-8", "replace").replace("\n", "\\n").replace("\r", "\\r")
         if ending in _AUDIO and printable != str(path):
             findings.error("a file name that is not UTF-8 or holds a line end; rename it", printable)
         elif ending in _AUDIO:
@@ -388,10 +379,15 @@ def _utterances(
         length = info[row.audio].duration
         is_part = row.start is not None or row.end is not None
         start, end = row.start or 0.0, length if row.end is None else row.end
-        if end > length + END_TOLERANCE or start >= length:
+        if end > length + END_TOLERANCE or to_micros(start) >= to_micros(min(end, length)):
             findings.error(f"{row.where}{start:.3f} to {end:.3f} s; {row.audio.name} ends at {length:.3f} s")
             continue
         rec_id = _clean(row.base) if is_part else row.utt_id
+        for name in dict.fromkeys((row.utt_id, row.spk_id, rec_id)):
+            if not name or name.startswith("\ufeff"):  # which would be lost at the beginning of a file
+                findings.error(
+                    f"{row.where}the id {name!r} is empty or begins with a byte-order mark; write it otherwise"
+                )
         if recordings.setdefault(rec_id, row.audio) != row.audio:
             findings.error(f"{row.where}recording {rec_id} is {recordings[rec_id]} already; rename one of the files")
         phones = labels[row.utt_id]
@@ -406,31 +402,23 @@ def _utterances(
                 start=start if is_part else None,
                 end=min(end, length) if is_part else None,
                 sex=row.sex,
-                phone_times=tuple(replace(time, end=min(time.end, length)) for time in times),
+                phone_times=tuple(times),
             )
         )
         durations[row.utt_id] = min(end, length) - start
     return utts, durations
 
 
-def _check_speakers(rows: Iterable[Row], findings: Findings) -> None:
-    """Note each row whose speaker was of another set or sex before, once a speaker."""
-    sets: dict[str, Row] = {}
+def _check_sexes(rows: Iterable[Row], findings: Findings) -> None:
+    """Note each speaker whose sex is not what it was in a row before, once."""
     sexes: dict[str, Row] = {}
     noted = set()
     for row in rows:
-        first = sets.setdefault(row.spk_id, row)
-        if row.set_name != first.set_name and (row.spk_id, row.set_name) not in noted:
-            noted.add((row.spk_id, row.set_name))
-            findings.error(
-                f"{row.where}speaker {row.spk_id} in {row.set_name}, but in {first.set_name} at "
-                f"{first.where.rstrip(': ')}; keep a speaker in one set"
-            )
         if row.sex is None:
             continue
         first = sexes.setdefault(row.spk_id, row)
-        if row.sex != first.sex and (row.spk_id, "sex") not in noted:
-            noted.add((row.spk_id, "sex"))
+        if row.sex != first.sex and row.spk_id not in noted:
+            noted.add(row.spk_id)
             findings.error(
                 f"{row.where}speaker {row.spk_id} is {row.sex}, but {first.sex} at {first.where.rstrip(': ')}"
             )
@@ -439,30 +427,58 @@ def _check_speakers(rows: Iterable[Row], findings: Findings) -> None:
 def _split(
     listing: _Listing, utts: Sequence[Utterance], options: OwnOptions, findings: Findings
 ) -> dict[str, list[Utterance]]:
-    """The utterances of each set: by the column `set`; sets that it does not name are split off train by speaker."""
-    rows = listing.rows
+    """The utterances of each set: by the column `set`; sets that it does not name are split off train.
+
+    Whole speakers are split off, or utterances where there are too few speakers for that.
+    """
+    set_of = {row.utt_id: row.set_name or "train" for row in listing.rows}
+    named = {row.set_name for row in listing.rows} - {""}
     wanted = {"test": options.test_speakers, "dev": options.dev_speakers}
-    set_of = {row.spk_id: row.set_name or "train" for row in rows}
-    named = {row.set_name for row in rows} - {""}
     for name, value in wanted.items():
         if value is not None and name in named:
             raise ConfigError(f"--{name}-speakers: the column set gives {name} already; leave out one of them")
-    of_train = {spk for spk, name in set_of.items() if name == "train"}
+    wanted = {name: value for name, value in wanted.items() if name not in named}
+    of_train = [utt for utt in utts if set_of[utt.utt_id] == "train"]
     if not of_train:
         raise ConfigError("the column set says train nowhere; nothing to train on")
-    wanted = {name: value for name, value in wanted.items() if name not in named}
-    held_out = hold_out(of_train, wanted, known=set(set_of))
     has_speakers = "speaker" in listing.columns or options.speaker is not None
-    what = "speakers" if has_speakers else "recordings (speakers are not known)"
+    units = Units(
+        "speakers" if has_speakers else "recordings (speakers are not known)", {utt.spk_id for utt in of_train}
+    )
+    by_speaker = not units.too_few_for(wanted)
+    if not by_speaker:
+        findings.note(f"{len(units.names)} {units.what} cannot be split into sets; utterances are, of all of them")
+        units = Units("utterances", {utt.utt_id for utt in of_train})
+    held_out = units.hold_out(wanted, known={utt.spk_id for utt in utts})
     for name, chosen in held_out.items():
-        set_of.update(dict.fromkeys(chosen, name))
+        set_of |= {utt.utt_id: name for utt in of_train if (utt.spk_id if by_speaker else utt.utt_id) in chosen}
         how = "as listed" if is_list(wanted[name]) else "drawn by a hash of the name"
         if chosen:
-            findings.note(f"{name}: {len(chosen)} of {len(of_train)} {what}, {how}")
+            findings.note(f"{name}: {len(chosen)} of {len(units.names)} {units.what}, {how}")
         else:
             findings.warn(f"no {name} set; the recipes need one")
-    sets = {name: [utt for utt in utts if set_of[utt.spk_id] == name] for name in SET_NAMES}
+    sets = {name: [utt for utt in utts if set_of[utt.utt_id] == name] for name in SET_NAMES}
     return {name: members for name, members in sets.items() if members}
+
+
+def _check_speakers(sets: Mapping[str, Sequence[Utterance]], findings: Findings) -> None:
+    """Warn of speakers that are in two sets."""
+    speakers = {name: {utt.spk_id for utt in utts} for name, utts in sets.items()}
+    for known, name in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        both = sorted(speakers.get(known, set()) & speakers.get(name, set()))
+        if known == "dev":  # those of train are named already
+            both = [spk for spk in both if spk not in speakers["train"]]
+        if not both:
+            continue
+        some = " ".join(both[:_SPEAKERS_NAMED]) + (" ..." if len(both) > _SPEAKERS_NAMED else "")
+        meaning = (
+            "its error rate is that of voices known from training, not of new ones"
+            if known == "train"
+            else f"settings are tuned to voices of {name}, which makes its error rate too low"
+        )
+        findings.warn(
+            f"{len(both)} of {len(speakers[name])} speakers of {name} are in {known}, too ({some}): {meaning}"
+        )
 
 
 def _check_phones(sets: Mapping[str, Sequence[Utterance]], findings: Findings) -> None:

@@ -1,4 +1,4 @@
-"""Whole speakers held out for dev and test: as listed, or drawn so that the same names always give the same sets."""
+"""Speakers held out for dev and test: as listed, or drawn so that the same names always give the same sets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from asrkit.errors import ConfigError, location
 from asrkit.findings import Findings
@@ -15,37 +16,49 @@ from asrkit.io.text import read_text
 DEFAULT_SHARE = 0.1  # of the speakers, for dev and for test each
 
 
-def hold_out(speakers: set[str], wanted: Mapping[str, str | None], *, known: set[str]) -> dict[str, set[str]]:
-    """Who of `speakers` is held out for each set of `wanted`; the rest stays in train.
+@dataclass(frozen=True)
+class Units:
+    """What sets are made of: `names` of speakers, or of utterances where there are too few; `what` they are."""
 
-    Args:
-        wanted: set -> a share of the speakers (`0.1`, `10%`, 0 for none), the path of a file with one a line, or
-            speakers separated by commas; None is a share of DEFAULT_SHARE. Lists are served before shares, and each in
-            the order given, so that a set does not depend on the shares of those after it.
-        known: speakers of other sets as well, for messages.
+    what: str
+    names: set[str]
 
-    Raises:
-        ConfigError: an unknown speaker, one that is in another set already, or nobody left for train; a line each.
-    """
-    free = set(speakers)
-    held_out: dict[str, set[str]] = {}
-    findings = Findings()
-    for name in sorted(wanted, key=lambda name: not is_list(wanted[name])):
-        if is_list(wanted[name]):
-            chosen = _listed(name, wanted[name] or "", free, known, findings)
-        else:
-            share = _share(wanted[name])
-            number = max(1, round(share * len(speakers))) if share else 0
-            chosen = set(sorted(free, key=_draw)[:number])
-        held_out[name] = chosen
-        free -= chosen
-    if not free and not findings.errors:
-        findings.error(
-            f"{len(speakers)} speakers for train and {' and '.join(wanted)}: none is left for train; hold out fewer, "
-            "or say in a column set what goes where"
-        )
-    findings.raise_errors(ConfigError)
-    return held_out
+    def too_few_for(self, wanted: Mapping[str, str | None]) -> bool:
+        """Whether shares of them, one at least for each set, leave none for train."""
+        num_sets = sum(_share(text) != 0 for text in wanted.values())
+        return not any(map(is_list, wanted.values())) and 0 < num_sets >= len(self.names)
+
+    def hold_out(self, wanted: Mapping[str, str | None], *, known: set[str]) -> dict[str, set[str]]:
+        """Who is held out for each set of `wanted`; the rest stays in train.
+
+        Args:
+            wanted: set -> a share (`0.1`, `10%`, 0 for none), the path of a file with one name a line, or names
+                separated by commas; None is a share of DEFAULT_SHARE. Lists are served before shares, and each in the
+                order given, so that a set does not depend on the shares of those after it.
+            known: speakers of other sets as well, for messages.
+
+        Raises:
+            ConfigError: an unknown speaker, one that is in another set already, or nobody left for train; a line each.
+        """
+        free = set(self.names)
+        held_out: dict[str, set[str]] = {}
+        findings = Findings()
+        for name in sorted(wanted, key=lambda name: not is_list(wanted[name])):
+            if is_list(wanted[name]):
+                chosen = _listed(name, wanted[name] or "", free, known, findings)
+            else:
+                share = _share(wanted[name])
+                number = max(1, round(share * len(self.names))) if share else 0
+                chosen = set(sorted(free, key=_draw)[:number])
+            held_out[name] = chosen
+            free -= chosen
+        if not free and not findings.errors:
+            findings.error(
+                f"{len(self.names)} {self.what} for train and {' and '.join(wanted)}: none is left for train; hold out "
+                "fewer, or say in a column set what goes where"
+            )
+        findings.raise_errors(ConfigError)
+        return held_out
 
 
 def is_list(text: str | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from asrkit.audio import is_pipe
 from asrkit.corpora.common import SET_NAMES
 from asrkit.errors import location
 from asrkit.findings import Findings
+from asrkit.formats.seconds import parse_time, to_micros
 from asrkit.io.scp import split_fields
 from asrkit.io.text import read_text
 from asrkit.lang.symbols import symbol_fault
@@ -182,21 +182,16 @@ def _parse_row(cells: Mapping[str, str], where: str, corpus_dir: Path, findings:
 
 
 def _parse_times(cells: Mapping[str, str], where: str, findings: Findings) -> tuple[float | None, float | None]:
-    times: list[float | None] = []
-    for name in ("start", "end"):
-        try:
-            times.append(float(cells[name]) if cells.get(name) else None)
-        except ValueError:
-            times.append(math.nan)
-    start, end = times
-    if start is not None or end is not None:
-        begin = 0.0 if start is None else start
-        if not 0 <= begin < (math.inf if end is None else end) or end == math.inf:
-            findings.error(
-                f"{where}start {cells['start'] or 'none'}, end {cells['end'] or 'none'}; expected seconds, with "
-                "0 <= start < end"
-            )
-    return start, end
+    """Seconds; None for a time that the row leaves out."""
+    start, end = (parse_time(cells.get(name) or "0") for name in ("start", "end"))
+    has_start, has_end = bool(cells.get("start")), bool(cells.get("end"))
+    # Compared in microseconds, for these are what data directories have.
+    if start is None or end is None or (has_end and to_micros(start) >= to_micros(end)):
+        findings.error(
+            f"{where}start {cells['start'] or 'none'}, end {cells['end'] or 'none'}; expected seconds, with "
+            "0 <= start < end"
+        )
+    return start if has_start else None, end if has_end else None
 
 
 def base_of(path: Path, corpus_dir: Path) -> str:

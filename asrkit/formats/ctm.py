@@ -9,8 +9,8 @@ from typing import BinaryIO, NamedTuple
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
-from asrkit.formats.label import Label, check_labels, read_label_rows
-from asrkit.formats.seconds import format_seconds, parse_time, to_micros
+from asrkit.formats.label import Label, read_label_rows
+from asrkit.formats.seconds import format_seconds, parse_number, parse_time, to_micros
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import scan_lines, split_fields, split_row
 from asrkit.io.tables import Keys
@@ -21,7 +21,7 @@ _CHANNEL = "1"  # as Kaldi writes it
 
 
 class CtmLine(NamedTuple):
-    """A line of a CTM file. `key` names the recording or utterance; times in seconds."""
+    """A line of a CTM file. `key` names the recording or utterance; times in seconds, and `start` may be negative."""
 
     key: str
     channel: str
@@ -34,7 +34,7 @@ def parse_line(fields: Sequence[str]) -> CtmLine | None:
     """A line of these fields; None when they are no line of a CTM file."""
     if len(fields) not in (5, 6):
         return None
-    start, duration = parse_time(fields[2]), parse_time(fields[3])
+    start, duration = parse_number(fields[2]), parse_time(fields[3])
     if start is None or duration is None:
         return None
     return CtmLine(fields[0], fields[1], start, start + duration, fields[4])
@@ -48,7 +48,7 @@ def format_line(key: str, start: str, duration: str, phone: str, confidence: flo
 
 
 def read_ctm(path: str | Path, findings: Findings) -> dict[str, list[Label]]:
-    """A CTM file of any tool, with comments (`;;`), as recording -> labels."""
+    """A CTM file of any tool, with comments (`;;`), as recording -> labels, for `check_labels`."""
     recordings: dict[str, list[Label]] = {}
     channels: dict[str, str] = {}
     for number, fields in read_label_rows(path, findings):
@@ -61,7 +61,7 @@ def read_ctm(path: str | Path, findings: Findings) -> dict[str, list[Label]]:
             findings.error(f"{line.key}: channel {line.channel} after {channel}; expected one", path, number)
         else:
             recordings.setdefault(line.key, []).append(Label(line.phone, line.start, line.end, number))
-    return {recording: check_labels(path, labels, findings) for recording, labels in recordings.items()}
+    return recordings
 
 
 def read_phone_times(path: str | Path, findings: Findings) -> tuple[dict[str, tuple[PhoneTime, ...]], dict[str, int]]:
@@ -83,7 +83,9 @@ def read_phone_times(path: str | Path, findings: Findings) -> tuple[dict[str, tu
             findings.error(f"expected `utt channel start duration phone` in seconds, found {utt} {rest}", path, number)
             continue
         phones = times.setdefault(utt, [])
-        if phones and line.start < phones[-1].start:
+        if line.start < 0:
+            findings.error(f"{utt}: start {fields[2]} is before the utterance's beginning, which is 0", path, number)
+        elif phones and line.start < phones[-1].start:
             findings.error(
                 f"{utt}: start {fields[2]} is before the line above; sort by utterance and start", path, number
             )

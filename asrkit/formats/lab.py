@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from asrkit.findings import Findings
-from asrkit.formats.label import Label, check_labels, read_label_rows
-from asrkit.formats.seconds import is_number, parse_time
+from asrkit.formats.label import Label, read_label_rows
+from asrkit.formats.seconds import is_number, parse_number
 from asrkit.types import PhoneTime
 
 Unit = Literal["100 ns", "s", "none"]
@@ -19,18 +19,18 @@ _LEAST_HTK_TIME = 10_000  # 1 ms in HTK's unit; as seconds it would be close to 
 
 
 def read_lab(path: str | Path, findings: Findings) -> tuple[list[Label], Unit]:
-    """The labels of a file, and the unit of its times that was detected.
+    """The labels of a file, for `check_labels`, and the unit of its times that was detected.
 
     Times are HTK's units of 100 ns when all are whole numbers and the last is 10000 or more, else seconds. What
     stands behind the phone (HTK's scores and further levels) is ignored when it begins with a number.
     """
     rows = read_label_rows(path, findings)
     if rows and all(len(fields) == 1 for _, fields in rows):
-        return check_labels(path, [Label(fields[0], None, None, line) for line, fields in rows], findings), "none"
+        return [Label(fields[0], None, None, line) for line, fields in rows], "none"
     parsed: list[tuple[float, float, str, int]] = []
     for line, fields in rows:
         well_formed = len(fields) == 3 or (len(fields) > 3 and is_number(fields[3]))
-        start, end = (parse_time(field) for field in fields[:2]) if well_formed else (None, None)
+        start, end = (parse_number(field) for field in fields[:2]) if well_formed else (None, None)
         if start is None or end is None:
             findings.error(f"expected `start end phone`, found {' '.join(fields)}", path, line)
         else:
@@ -39,7 +39,7 @@ def read_lab(path: str | Path, findings: Findings) -> tuple[list[Label], Unit]:
     is_htk = bool(times) and max(times) >= _LEAST_HTK_TIME and all(time.is_integer() for time in times)
     unit = HTK_UNIT if is_htk else 1.0
     labels = [Label(phone, start * unit, end * unit, line) for start, end, phone, line in parsed]
-    return check_labels(path, labels, findings), "100 ns" if is_htk else "s"
+    return labels, "100 ns" if is_htk else "s"
 
 
 def format_lab(times: Iterable[PhoneTime]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from asrkit.audio import END_TOLERANCE
 from asrkit.findings import Findings
 from asrkit.io.scp import split_fields
 from asrkit.io.text import read_text
@@ -40,23 +43,60 @@ def read_label_rows(path: str | Path, findings: Findings) -> list[tuple[int, lis
     return rows
 
 
-def check_labels(path: str | Path, labels: list[Label], findings: Findings) -> list[Label]:
-    """`labels` as they are; what is wrong with them goes to `findings`."""
-    end_above = 0.0
+def check_labels(
+    labels: Iterable[Label], path: str | Path, findings: Findings, audio_name: str = "", length: float = math.inf
+) -> list[Label]:
+    """The labels of a recording as they can be used; this is the one place where they are checked against it.
+
+    What lies up to END_TOLERANCE outside the recording is cut off, since other tools round, and overlaps within the
+    rounding of milliseconds are kept, but no label starts before the one above. Everything else that is wrong goes to
+    `findings`.
+
+    Args:
+        path: the file that holds the labels, for messages.
+        audio_name, length: the recording's name and its seconds; without them nothing is known of its end.
+    """
+    checked: list[Label] = []
+    start_above = end_above = 0.0
+    is_past_end = False
     for label in labels:
         if fault := symbol_fault(label.phone):
             findings.error(fault, path, label.line)
         if label.start is None or label.end is None:
+            checked.append(label)
             continue
-        begins = f"{label.phone} starts at {label.start:.3f} s"
-        if label.end <= label.start:
-            findings.error(f"{begins} and ends at {label.end:.3f} s; expected start < end", path, label.line)
-        if label.start < end_above - _OVERLAP_TOLERANCE:
-            findings.error(
-                f"{begins}, before {end_above:.3f} s where the interval above ends; expected intervals in order that "
-                "do not overlap",
-                path,
-                label.line,
-            )
-        end_above = max(end_above, label.end)
-    return labels
+        if label.end > length + END_TOLERANCE:
+            if not is_past_end:  # those behind it are past the end, too
+                findings.error(
+                    f"{label.phone} ends at {label.end:.3f} s, past the end of {audio_name}, which has {length:.3f} s",
+                    path,
+                    label.line,
+                )
+            is_past_end = True
+            continue
+        start, end = max(label.start, start_above), min(label.end, length)
+        if fault := _time_fault(label, start, end, end_above, length):
+            findings.error(f"{label.phone} starts at {label.start:.3f} s{fault}", path, label.line)
+        else:
+            checked.append(replace(label, start=start, end=end))
+            start_above = start
+        end_above = max(end_above, end)
+    return checked
+
+
+def _time_fault(label: Label, start: float, end: float, end_above: float, length: float) -> str | None:
+    """What is wrong with the times of a label that is to be taken as `start` to `end`, behind its start; or None."""
+    assert label.start is not None and label.end is not None
+    begin = max(label.start, 0.0)
+    if label.start < -END_TOLERANCE:
+        return ", before the recording begins"
+    if label.end <= label.start:
+        return f" and ends at {label.end:.3f} s; expected start < end"
+    if begin < end_above - _OVERLAP_TOLERANCE or (end <= start and begin < end_above):
+        return (
+            f", before {end_above:.3f} s where the interval above ends; expected intervals in order that do not overlap"
+        )
+    if end <= start:
+        where = "before the recording begins" if end <= 0 else f"at its end, {length:.6f} s"
+        return f" and ends at {label.end:.3f} s: it lies {where}"
+    return None

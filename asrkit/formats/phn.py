@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from asrkit.findings import Findings
-from asrkit.formats.label import Label, check_labels, read_label_rows
+from asrkit.formats.label import Label, read_label_rows
 from asrkit.types import PhoneTime
+
+_INDEX = re.compile(r"[0-9]{1,15}")  # of a sample; longer ones are none, and some are more than Python converts
 
 
 class PhnLine(NamedTuple):
@@ -21,13 +24,13 @@ class PhnLine(NamedTuple):
 
 def parse_line(fields: Sequence[str]) -> PhnLine | None:
     """A line of these fields; None when they are no line of a .phn file."""
-    if len(fields) != 3 or not all(field.isascii() and field.isdigit() for field in fields[:2]):
+    if len(fields) != 3 or not all(_INDEX.fullmatch(field) for field in fields[:2]):
         return None
     return PhnLine(int(fields[0]), int(fields[1]), fields[2])
 
 
 def read_phn(path: str | Path, sample_rate: int, findings: Findings) -> list[Label]:
-    """The labels of a file whose samples come at `sample_rate` Hz."""
+    """The labels of a file whose samples come at `sample_rate` Hz, for `check_labels`."""
     labels = []
     for number, fields in read_label_rows(path, findings):
         line = parse_line(fields)
@@ -35,7 +38,7 @@ def read_phn(path: str | Path, sample_rate: int, findings: Findings) -> list[Lab
             findings.error(f"expected `start end phone` in samples, found {' '.join(fields)}", path, number)
         else:
             labels.append(Label(line.phone, line.start / sample_rate, line.end / sample_rate, number))
-    return check_labels(path, labels, findings)
+    return labels
 
 
 def format_phn(times: Iterable[PhoneTime], sample_rate: int) -> str:

@@ -13,10 +13,16 @@ def is_number(field: str) -> bool:
     return _NUMBER.fullmatch(field) is not None
 
 
+def parse_number(field: str) -> float | None:
+    """A decimal number that is finite, else None."""
+    value = float(field) if is_number(field) else math.nan
+    return value if math.isfinite(value) else None
+
+
 def parse_time(field: str) -> float | None:
     """A time that is finite and not negative, else None."""
-    value = float(field) if is_number(field) else math.nan
-    return value if 0 <= value < math.inf else None
+    value = parse_number(field)
+    return None if value is None or value < 0 else value
 
 
 def format_seconds(seconds: float) -> str:

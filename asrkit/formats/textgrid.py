@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
-from asrkit.formats.label import Label, check_labels
+from asrkit.formats.label import Label
 from asrkit.formats.seconds import format_seconds, is_number, to_micros
 from asrkit.io.text import read_text
 from asrkit.types import PhoneTime
@@ -55,7 +55,7 @@ def read_textgrid(path: str | Path, findings: Findings) -> list[Tier]:
 
 
 def read_textgrid_labels(path: str | Path, tier: str | None, silence: str | None, findings: Findings) -> list[Label]:
-    """The phones of a TextGrid.
+    """The phones of a TextGrid, for `check_labels`.
 
     Args:
         tier: the tier that holds them; None takes the only interval tier, or the only one whose name says phones
@@ -84,7 +84,7 @@ def read_textgrid_labels(path: str | Path, tier: str | None, silence: str | None
             labels.append(label)
         elif silence is not None:
             labels.append(Label(silence, label.start, label.end, label.line))
-    return check_labels(path, labels, findings)
+    return labels
 
 
 class _BrokenTextGridError(Exception):
@@ -107,7 +107,7 @@ class _PraatReader:
         self._take(float, "the TextGrid's start")
         self._take(float, "the TextGrid's end")
         has_tiers = self._take(bool, "<exists>")
-        num_tiers = int(self._take(float, "the number of tiers")) if has_tiers else 0
+        num_tiers = self._take_number("the number of tiers") if has_tiers else 0
         tiers = [self._read_tier() for _ in range(num_tiers)]
         rest, self.line = next(self._tokens, (None, self.line))
         if rest is not None:
@@ -123,7 +123,7 @@ class _PraatReader:
         self._take(float, "the tier's end")
         is_interval_tier = kind == "IntervalTier"
         labels = []
-        for _ in range(int(self._take(float, f"the size of tier {name}"))):
+        for _ in range(self._take_number(f"the size of tier {name}")):
             start = self._take(float, f"an interval's start in tier {name}")
             end = self._take(float, "an interval's end") if is_interval_tier else start
             phone = self._take(str, "an interval's label").strip()
@@ -132,6 +132,12 @@ class _PraatReader:
             self.line = first_line
             raise self._broken(f'expected "IntervalTier" or "TextTier", found {kind!r}')
         return Tier(name, first_line, tuple(labels)) if is_interval_tier else None
+
+    def _take_number(self, what: str) -> int:
+        value = self._take(float, what)
+        if not (value.is_integer() and value >= 0):
+            raise self._broken(f"expected {what}, found {value:g}")
+        return int(value)
 
     def _take(self, kind: type[Token], what: str) -> Token:
         value, self.line = next(self._tokens, (None, self.line))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asrkit.findings import Findings
 from asrkit.formats.ctm import read_ctm
+from asrkit.formats.label import check_labels
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.scoring.boundaries import BoundaryResult, compare_times
 from asrkit.scoring.per import PerResult
@@ -145,6 +146,6 @@ def compare_boundaries(ref: str | Path, hyp: str | Path) -> BoundaryResult:
 
 def _read_times(path: str | Path) -> dict[str, list[PhoneTime]]:
     findings = Findings()
-    labels = read_ctm(path, findings)
+    labels = {utt: check_labels(row, path, findings) for utt, row in read_ctm(path, findings).items()}
     findings.raise_errors()
     return {utt: [label.time for label in row if label.time is not None] for utt, row in labels.items()}

@@ -204,7 +204,6 @@ def test_all_faults_of_a_table_come_at_once_with_their_lines(corpus):
     edit(table, 8, "s2/u0", "s2/no")
     edit(table, 9, "a b", "a <s>")
     edit(table, 10, "a b", "a\u00a0b")
-    edit(table, 11, ",train", ",test")
     edit(table, 12, "a b", '"a b')
     edit(table, 14, ",,", ",f,")
     edit(table, 15, ",,", ",male,")
@@ -221,7 +220,6 @@ def test_all_faults_of_a_table_come_at_once_with_their_lines(corpus):
         "corpus.csv:8: no audio file",
         "corpus.csv:9: the symbol <s> is reserved",
         "corpus.csv:10: the symbol 'a\\xa0b' holds white space (U+00A0)",
-        "corpus.csv:13: speaker s3 in train, but in test at corpus.csv:11",
         "corpus.csv:12: not a row of CSV",
         "corpus.csv:15: speaker s4 is m, but f at corpus.csv:14",
         "corpus.csv:20: s6/u0.wav: ",
@@ -230,6 +228,68 @@ def test_all_faults_of_a_table_come_at_once_with_their_lines(corpus):
     for start in expected:
         assert len([fault for fault in faults if fault.startswith(start)]) == 1, (start, faults)
     assert len(faults) == len(expected), faults
+
+
+KNOWN_VOICES = "its error rate is that of voices known from training, not of new ones"
+
+
+def test_a_speaker_in_two_sets_is_prepared_with_a_warning_of_what_it_means(corpus):
+    table_of(
+        corpus, "phones,speaker,set", lambda spk, n: f"a,s{spk},{('train', 'dev', 'test')[n] if spk < 7 else 'train'}"
+    )
+    found = read_corpus(corpus)
+    assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 16, "dev": 7, "test": 7}
+    assert found.warnings == [
+        f"7 of 7 speakers of dev are in train, too (s0 s1 s2 s3 s4 ...): {KNOWN_VOICES}",
+        f"7 of 7 speakers of test are in train, too (s0 s1 s2 s3 s4 ...): {KNOWN_VOICES}",
+    ]
+    table_of(
+        corpus,
+        "phones,speaker,set",
+        lambda spk, n: f"a,s{spk},{'train' if spk > 1 else 'dev' if spk == 1 or n else 'test'}",
+    )
+    assert read_corpus(corpus).warnings == [
+        "1 of 1 speakers of test are in dev, too (s0): settings are tuned to voices of test, which makes its error "
+        "rate too low"
+    ]
+
+
+@pytest.mark.parametrize("column", [True, False])
+@pytest.mark.parametrize("num_spks", [1, 2])
+def test_too_few_speakers_for_sets_of_their_own(corpus, num_spks, column):
+    """One informant, or two: the utterances are split, with a warning; a column `set` may say how."""
+    sets = {0: "train", 1: "dev", 2: "test"}
+    columns = "phones,speaker,set" if column else "phones,speaker"
+    table_of(corpus, columns, lambda spk, n: f"a,s{spk % num_spks}" + (f",{sets[n]}" if column else ""))
+    found = read_corpus(corpus)
+    expected = {"train": 10, "dev": 10, "test": 10} if column else {"train": 24, "dev": 3, "test": 3}
+    assert {name: len(utts) for name, utts in found.sets.items()} == expected
+    assert [warning.split(" (")[0] for warning in found.warnings] == [
+        f"{len(speakers(found)[name])} of {len(speakers(found)[name])} speakers of {name} are in train, too"
+        for name in ("dev", "test")
+    ]
+    drawn = f"{num_spks} speakers cannot be split into sets; utterances are, of all of them"
+    assert (drawn in found.notes) == (not column)
+    assert {utt.utt_id for utt in read_corpus(corpus).sets["train"]} == {utt.utt_id for utt in found.sets["train"]}
+
+
+def test_a_set_that_the_column_leaves_out_is_drawn_from_the_utterances_of_the_only_speaker(corpus):
+    table_of(corpus, "phones,speaker,set", lambda spk, n: f"a,anna,{'test' if n == 2 else 'train'}")
+    found = read_corpus(corpus, OwnOptions(dev_speakers="0.2"))
+    assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 16, "dev": 4, "test": 10}
+    fault = (
+        "1 speakers for train and dev: none is left for train; hold out fewer, or say in a column set what goes where"
+    )
+    assert faults_of(corpus, ConfigError, dev_speakers="anna") == [fault]
+
+
+def test_parts_of_one_recording_without_a_speaker(tmp_path):
+    record(tmp_path / "long.wav", 6.0)
+    rows = "".join(f"long.wav,a,{n / 2},{n / 2 + 0.4}\n" for n in range(12))
+    write(tmp_path / "t.csv", f"audio,phones,start,end\n{rows}")
+    found = read_corpus(tmp_path)
+    assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 10, "dev": 1, "test": 1}
+    assert len(found.warnings) == 2
 
 
 def test_audio_that_the_table_does_not_name(corpus):
@@ -274,6 +334,95 @@ def test_segments_past_the_end_and_backwards(corpus):
     assert faults[0].startswith("corpus.csv:3: start 0.5, end 0.5; expected seconds")
     assert faults[1].startswith("corpus.csv:4: start 0, end x; expected seconds")
     assert "corpus.csv:2: 0.000 to 1.200 s; u0.wav ends at 1.000 s" in faults
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "taken", "fault"),
+    [
+        (-0.001, 0.5, (0.0, 0.5), None),  # as Praat and others write where they round
+        (-0.01, 0.5, (0.0, 0.5), None),
+        (0.5, 1.005, (0.5, 1.0), None),
+        (-0.005, 1.01, (0.0, 1.0), None),
+        (0.5, 1.02, None, "a ends at 1.020 s, past the end of u0.wav, which has 1.000 s"),
+        (-0.02, 0.5, None, "a starts at -0.020 s, before the recording begins"),
+        (-0.005, -0.001, None, "a starts at -0.005 s and ends at -0.001 s: it lies before the recording begins"),
+        (-0.005, 0.0, None, "a starts at -0.005 s and ends at 0.000 s: it lies before the recording begins"),
+        (1.0, 1.005, None, "a starts at 1.000 s and ends at 1.005 s: it lies at its end, 1.000000 s"),
+        (1.002, 1.005, None, "a starts at 1.002 s and ends at 1.005 s: it lies at its end, 1.000000 s"),
+        (0.5, 0.5, None, "a starts at 0.500 s and ends at 0.500 s; expected start < end"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["TextGrid", "lab", "ctm"])
+def test_times_at_the_ends_of_the_recording(tmp_path, kind, start, end, taken, fault):
+    """A label that rounding put outside is cut off; any other is told with file and line, alike in every format."""
+    record(tmp_path / "u0.wav")
+    for other in ("u1", "u2"):
+        record(tmp_path / f"{other}.wav")
+    contents = {
+        "TextGrid": (
+            lambda a, b: f'"ooTextFile" "TextGrid" 0 1 <exists> 1 "IntervalTier" "phones" 0 1 1\n{a} {b} "a"\n'
+        ),
+        "lab": (lambda a, b: f"{a:.3f} {b:.3f} a\n"),
+        "ctm": (lambda a, b: f"NAME 1 {a:.3f} {b - a:.3f} a\n"),
+    }
+    for name, times in (("u0", (start, end)), ("u1", (0, 0.5)), ("u2", (0, 0.5))):
+        write(tmp_path / f"{name}.{kind}", contents[kind](*times).replace("NAME", name))
+    if fault is not None:
+        line = 2 if kind == "TextGrid" else 1
+        assert faults_of(tmp_path) == [f"u0.{kind}:{line}: {fault}"]
+        return
+    (time,) = all_utts(read_corpus(tmp_path))["u0"].phone_times
+    assert (time.start, time.end) == pytest.approx(taken, abs=1e-9)
+
+
+def test_labels_that_overlap_by_rounding_keep_their_order(tmp_path):
+    """A start that lies before that of the label above would make the table of phone times go back."""
+    for name in ("u0", "u1", "u2"):
+        record(tmp_path / f"{name}.wav")
+        write(tmp_path / f"{name}.lab", "0.1 0.2 a\n0.2 0.201 b\n0.1999 0.3 c\n")
+    times = all_utts(read_corpus(tmp_path))["u0"].phone_times
+    assert [(time.start, time.end) for time in times] == [(0.1, 0.2), (0.2, 0.201), (0.2, 0.3)]
+    write(tmp_path / "u0.lab", "0.1 0.2 a\n0.2 0.201 b\n0.1999 0.1999999 c\n")
+    assert faults_of(tmp_path) == [
+        "u0.lab:3: c starts at 0.200 s, before 0.201 s where the interval above ends; expected intervals in order that "
+        "do not overlap"
+    ]
+
+
+def test_numbers_that_no_file_means(tmp_path):
+    record(tmp_path / "u0.wav")
+    grid = '"ooTextFile" "TextGrid" 0 1 <exists> {} "IntervalTier" "phones" 0 1 {}\n0 1 "a"\n'
+    for tiers, size, fault in (
+        ("1e999", "1", "u0.TextGrid:1: expected the number of tiers, found inf"),
+        ("1", "-1e999", "u0.TextGrid:1: expected the size of tier phones, found -inf"),
+        ("1", "1.5", "u0.TextGrid:1: expected the size of tier phones, found 1.5"),
+        ("1", "-1", "u0.TextGrid:1: expected the size of tier phones, found -1"),
+    ):
+        write(tmp_path / "u0.TextGrid", grid.format(tiers, size))
+        assert faults_of(tmp_path) == [fault]
+    (tmp_path / "u0.TextGrid").unlink()
+    write(tmp_path / "u0.phn", f"0 {'9' * 5000} a\n")
+    assert faults_of(tmp_path)[0].startswith("u0.phn:1: expected `start end phone` in samples, found 0 999")
+    (tmp_path / "u0.phn").unlink()
+    for start, end in (
+        ("0.1", "0.10000001"),
+        ("1_0", "20"),
+        ("nan", "1"),
+        ("0", "inf"),
+        ("-0.001", "0.5"),
+        ("1", "0.5"),
+    ):
+        write(tmp_path / "t.csv", f"audio,phones,start,end\nu0.wav,a,{start},{end}\n")
+        assert faults_of(tmp_path) == [f"t.csv:2: start {start}, end {end}; expected seconds, with 0 <= start < end"]
+    write(tmp_path / "t.csv", "audio,phones,start,end\nu0.wav,a,0.9999999,1.005\n")
+    assert faults_of(tmp_path) == ["t.csv:2: 1.000 to 1.005 s; u0.wav ends at 1.000 s"]
+
+
+def test_ids_that_would_be_lost(tmp_path):
+    record(tmp_path / "u0.wav")
+    write(tmp_path / "t.csv", "audio,phones,speaker\nu0.wav,a,\ufeffs\n")
+    fault = "t.csv:2: the id '\\ufeff{}' is empty or begins with a byte-order mark; write it otherwise"
+    assert faults_of(tmp_path) == [fault.format("s-u0"), fault.format("s")]
 
 
 def test_all_faults_of_label_files_come_at_once(corpus):

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from asrkit.errors import DataError
-from asrkit.formats.ctm import PhoneTimes
+from asrkit.findings import Findings
+from asrkit.formats.ctm import PhoneTimes, read_phone_times
 from asrkit.formats.data_dir import parse_data_dir, write_data_dir
 from asrkit.types import PhoneTime, Utterance
 
@@ -50,3 +51,20 @@ def test_faulty_lines(tmp_path: Path, line: str) -> None:
     assert times["b"] == (PhoneTime("x", 0.0, 1.0),)
     with pytest.raises(DataError, match="c: a: expected `utt channel start duration phone`, sorted by start, found"):
         times["a"]
+
+
+def test_the_index_of_a_large_file_takes_the_lines_that_validation_takes(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("\ufeff b 1 0 1 x\n\tb\t1 1 0.5 y\nb 1 2 1 z\u2028\n\x0bc 1 0 1 x\n", encoding="utf-8")
+    findings = Findings()
+    times, _ = read_phone_times(tmp_path / "c", findings)
+    assert findings.errors == []
+    assert dict(PhoneTimes(tmp_path / "c")) == times
+    assert [*times] == ["b", "\x0bc"]
+
+
+def test_a_start_before_the_utterance_is_named_and_is_no_missing_phone(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("b 1 -0.001 1 x\nb 1 0.9 1 y\n")
+    findings = Findings()
+    times, _ = read_phone_times(tmp_path / "c", findings)
+    assert findings.errors == [f"{tmp_path}/c:1: b: start -0.001 is before the utterance's beginning, which is 0"]
+    assert [time.phone for time in times["b"]] == ["x", "y"]

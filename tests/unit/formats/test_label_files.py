@@ -7,7 +7,7 @@ import pytest
 from asrkit.findings import Findings
 from asrkit.formats.ctm import read_ctm
 from asrkit.formats.lab import read_lab
-from asrkit.formats.label import Label
+from asrkit.formats.label import Label, check_labels
 from asrkit.formats.phn import read_phn
 from asrkit.formats.textgrid import read_textgrid, read_textgrid_labels
 
@@ -79,9 +79,13 @@ def write(path, text, encoding="utf-8"):
     return path
 
 
-def faults_of(read, *arguments):
+def faults_of(read, path, *arguments):
+    """What is wrong with a file by itself: what its reader finds, and what is found in the labels of each recording."""
     findings = Findings()
-    read(*arguments, findings)
+    found = read(path, *arguments, findings)
+    labels = found[0] if isinstance(found, tuple) else found
+    for of_one in labels.values() if isinstance(labels, dict) else [labels]:
+        check_labels([label for label in of_one if isinstance(label, Label)], path, findings)
     return findings.errors
 
 

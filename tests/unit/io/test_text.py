@@ -9,7 +9,7 @@ import asrkit
 from asrkit.audio.inputs import find_inputs
 from asrkit.config.yaml_config import load_config
 from asrkit.corpora.farsdat import _read_lines
-from asrkit.corpora.speaker_split import hold_out
+from asrkit.corpora.speaker_split import Units
 from asrkit.corpora.table import read_table as read_corpus_table
 from asrkit.errors import DataError
 from asrkit.features.config import FeatureConfig
@@ -59,7 +59,10 @@ READERS = {
         lambda path: collect(read_corpus_table, path.parent)(path).missing,
         "audio,phones\nno.wav,ʃ a\n",
     ),
-    "list of speakers": (lambda path: hold_out({"ʃ", "a", "b"}, {"dev": str(path)}, known=set()), "a\nʃ\n"),
+    "list of speakers": (
+        lambda path: Units("speakers", {"ʃ", "a", "b"}).hold_out({"dev": str(path)}, known=set()),
+        "a\nʃ\n",
+    ),
     "list of audio files": (lambda path: find_inputs([], path), "no/ʃ.wav\nno/b.wav\n"),
     "FarsDat's tables": (lambda path: len(collect(_read_lines)(path)), "0 100\n100 200\n"),
 }
