@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
-from asrkit.formats.seconds import format_seconds, parse_number, parse_time, to_micros
+from asrkit.formats.seconds import format_seconds, parse_number, to_micros
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import scan_lines, split_fields, split_row
 from asrkit.io.tables import Keys
@@ -21,7 +21,7 @@ _CHANNEL = "1"  # as Kaldi writes it
 
 
 class CtmLine(NamedTuple):
-    """A line of a CTM file. `key` names the recording or utterance; times in seconds, and `start` may be negative."""
+    """A line of a CTM file. `key` names the recording or utterance; times in seconds, as they are written."""
 
     key: str
     channel: str
@@ -34,7 +34,7 @@ def parse_line(fields: Sequence[str]) -> CtmLine | None:
     """A line of these fields; None when they are no line of a CTM file."""
     if len(fields) not in (5, 6):
         return None
-    start, duration = parse_number(fields[2]), parse_time(fields[3])
+    start, duration = parse_number(fields[2]), parse_number(fields[3])
     if start is None or duration is None:
         return None
     return CtmLine(fields[0], fields[1], start, start + duration, fields[4])
@@ -79,7 +79,7 @@ def read_phone_times(path: str | Path, findings: Findings) -> tuple[dict[str, tu
             findings.error(f"{utt} again after {current}; sort by utterance and start", path, number)
         current = utt
         first_lines.setdefault(utt, number)
-        if line is None:
+        if line is None or line.end < line.start:
             findings.error(f"expected `utt channel start duration phone` in seconds, found {utt} {rest}", path, number)
             continue
         phones = times.setdefault(utt, [])
@@ -168,7 +168,8 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
             if not (fields := split_fields(row_text)):
                 continue
             line = parse_line(fields)
-            if line is None or line.key != utt_id or line.start < (times[-1].start if times else 0.0):
+            begin = times[-1].start if times else 0.0
+            if line is None or line.key != utt_id or line.start < begin or line.end < line.start:
                 expected = "`utt channel start duration phone`, sorted by start"
                 raise DataError(f"{location(self.path)}{utt_id}: expected {expected}, found {row_text!r}")
             times.append(PhoneTime(line.phone, line.start, line.end))

@@ -251,7 +251,7 @@ def test_faults_of_line_by_line_files_come_together(tmp_path):
         tmp_path / "a.ctm", "u 1 0 0.1 a\nu 1 0.1 nan b\nu 2 0.1 0.1 b\nu 1 0.05 0.1 c\nu 1 0.2\nu 1 0.3 -1 d\n"
     )
     assert [fault.removeprefix(f"{path}:").split(" ")[0] for fault in faults_of(read_ctm, path)] == [
-        *("2:", "3:", "5:", "6:", "4:")
+        *("2:", "3:", "5:", "4:", "6:")
     ]
 
 
