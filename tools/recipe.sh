@@ -2,9 +2,9 @@
 # What every recipe's run.sh starts with: where things are, its options, the set-up of .venv, and stage(). run.sh sets
 # $config, and $corpus or $corpus_source, which says what --corpus asks for; then it calls `recipe_options "$@"` and
 # lists its stages, whose bodies are the functions of stages.sh, or its own. Options of its own, for stage 0, it names in
-# $corpus_options, lines of `name VALUE help`; those given are in "${prepare_options[@]}", and those that all recipes
-# have for stage 1 in "${extract_options[@]}". Stages after $stop_stage, up to $last_stage, run only when --stage or
-# --stop-stage names them.
+# $corpus_options, lines of `name VALUE help`, with - for the VALUE of an option that takes none; those given are in
+# "${prepare_options[@]}", and those that all recipes have for stage 1 in "${extract_options[@]}". Stages after
+# $stop_stage, up to $last_stage, run only when --stage or --stop-stage names them.
 
 recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -63,6 +63,11 @@ recipe_options() {
       --stage | --stop-stage | --nj | --corpus | --data | --config | --dir | --torch-index) ;;
       --channel | --audio-root) ;;
       --[a-z]*)
+        if [[ $'\n'$corpus_options == *$'\n'"${1#--} - "* ]]; then
+          prepare_options+=("$1")
+          shift
+          continue
+        fi
         [[ $'\n'$corpus_options == *$'\n'"${1#--} "* ]] || usage_error "unknown option '$1'; see $0 --help"
         ;;
       *) usage_error "unknown option '$1'; see $0 --help" ;;
@@ -133,6 +138,7 @@ Options:
 EOF
   local name value what
   while read -r name value what; do
+    [ "$value" != - ] || value=
     [ -z "$name" ] || printf '  %-18s %s\n' "--$name $value" "$what"
   done <<<"$corpus_options"
   printf '\nStages:\n'

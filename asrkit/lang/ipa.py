@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 
 from asrkit.errors import DataError
+from asrkit.lang.symbols import name_symbols
 
 # FarsDat's phonemes, which the mini corpus has, too.
 FARSDAT = {
@@ -38,16 +40,43 @@ _CMU = {
 _TABLES = ({**FARSDAT, "c": "c", ";": "ɟ"}, ARPABET, _CMU)
 
 
+# Besides letters and marks that Unicode has for phonetics, what IPA takes from other alphabets and from ASCII.
+_PHONETIC_BLOCKS = (
+    *((0x0250, 0x02FF), (0x1D00, 0x1DBF), (0xA700, 0xA71F)),  # IPA extensions, modifiers; phonetic extensions; tones
+    *((0x01C0, 0x01C3), (0x2071, 0x2094)),  # clicks; superscripts and subscripts
+)
+_OTHER_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz" "æðøœŋħßıƥƭƙɫ" "βθχλ" "ⱱꭓꞵꞎ" ".:|‖‿")  # fmt: skip
+
+
 def ipa_table(phones: Iterable[str]) -> Mapping[str, str]:
     """The table from a model's symbols to IPA: FarsDat's, TIMIT's or CMU's, whichever knows the most of `phones`.
 
-    It may lack some, such as silence. Raises DataError when it lacks more than half.
+    It may lack some, such as silence; those stay as they are. Phones that are IPA already need no table, so theirs is
+    empty. Raises DataError when it lacks more than half.
     """
     phones = set(phones)
+    if _are_ipa(phones):
+        return {}
     table = max(_TABLES, key=lambda table: len(phones & table.keys()))
     unknown = sorted(phones - table.keys())
     if 2 * len(unknown) > len(phones):
         raise DataError(
-            f"no table to IPA for these phones: {' '.join(unknown)}; there are those of FarsDat's symbols and ARPAbet"
+            f"no table to IPA for these phones: {name_symbols(unknown)}; they are not IPA, and there are tables for "
+            "FarsDat's symbols and ARPAbet"
         )
     return table
+
+
+def _are_ipa(phones: Collection[str]) -> bool:
+    """Whether symbols are IPA. FarsDat's need capitals and punctuation, ARPAbet's are pairs of letters as a rule."""
+    num_arpabet = sum(len(phone) > 1 and phone in ARPABET for phone in phones)
+    return bool(phones) and all(map(_is_ipa, phones)) and 2 * num_arpabet <= len(phones)
+
+
+def _is_ipa(phone: str) -> bool:
+    return all(
+        character in _OTHER_LETTERS
+        or unicodedata.category(character) in ("Mn", "Lm")
+        or any(first <= ord(character) <= last for first, last in _PHONETIC_BLOCKS)
+        for character in unicodedata.normalize("NFD", phone)
+    )

@@ -7,6 +7,7 @@ corpus=$recipe/corpus
 config=$recipe/conf/blstm_ctc.yaml
 phone_times=yes # corpus and decoding give phones their times, and these are compared
 last_stage=7 # a plain run ends before it, for it trains 21 networks
+corpus_options="seed N  what the corpus is made from (default: 1)"
 recipe_options "$@"
 
 stage 0 "prepare data and tokens" prepare mini

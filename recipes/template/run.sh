@@ -13,7 +13,8 @@ tier NAME  tier of the TextGrids that holds the phones
 silence SYMBOL  phone for empty intervals of TextGrids (default: left out)
 speaker REGEX  finds the speaker in a recording's path, as its first group
 dev-speakers WHO  a share of the speakers (0.1), a file of them, or A,B,C
-test-speakers WHO  the same for test"
+test-speakers WHO  the same for test
+partial -  leave out audio without labels and labels without audio, with a warning"
 recipe_options "$@"
 
 stage 0 "prepare data and tokens" prepare own

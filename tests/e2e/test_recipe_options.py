@@ -1,5 +1,6 @@
 """The recipes' command lines: options, stages and what they pass on, with asrkit and set-up replaced by recorders."""
 
+import argparse
 import importlib
 import itertools
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asrkit.cli import main as cli
+from asrkit.cli.prepare import configure
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
 from tests.recipe_tree import ROOT, copy_recipes, install_asrkit, run_recipe, write_program
@@ -324,6 +326,25 @@ def test_options_of_a_corpus_reach_stage_0(tree: Tree) -> None:
     tree.run("farsdat", "--corpus", "c", "--split", "textbook-80-20", "--by=utterances", "--stop-stage", "0")
     (call,) = tree.calls()
     assert call[-4:] == ["--split", "textbook-80-20", "--by", "utterances"]
+
+
+def test_an_option_without_a_value_reaches_stage_0(tree: Tree) -> None:
+    tree.run("template", "--corpus", "c", "--partial", "--tier", "phones", "--stop-stage", "0")
+    (call,) = tree.calls()
+    assert call[-3:] == ["--partial", "--tier", "phones"]
+    assert "unknown option 'yes'" in tree.run("template", "--corpus", "c", "--partial=yes").stderr
+    assert "unknown option '--partial'" in tree.run("timit", "--corpus", "c", "--partial").stderr
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_option_of_prepare_can_be_given_to_the_recipe(tree: Tree, recipe: str) -> None:
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    (names,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    of_corpus = names.choices["own" if recipe == "template" else recipe]
+    options = {option for action in of_corpus._actions for option in action.option_strings} - {"-h"}
+    usage = tree.run(recipe, "--help").stdout
+    assert [option for option in sorted(options) if f"\n  {option} " not in usage] == []
 
 
 def test_paths_are_relative_to_the_caller(tree: Tree) -> None:
