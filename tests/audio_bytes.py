@@ -108,3 +108,27 @@ def wav(
     fmt = struct.pack("<HHIIHH", 1, channels, RATE, RATE * block, block, bits)
     head = b"RIFF" + struct.pack("<I", riff_size) + b"WAVEfmt " + struct.pack("<I", 16) + fmt
     return head + b"data" + struct.pack("<I", data_size) + wide.tobytes()
+
+
+def patched(content: bytes, changes: Sequence[tuple[int, bytes]]) -> bytes:
+    """With other bytes at some places."""
+    result = bytearray(content)
+    for place, value in changes:
+        result[place : place + len(value)] = value
+    return bytes(result)
+
+
+def without_size(content: bytes, container: str) -> bytes:
+    """As a program writes it that cannot go back to the header, when the samples have been written."""
+    if container == "AIFF":  # ffmpeg's
+        size, frames = content.index(b"SSND") + 4, content.index(b"COMM") + 10
+        return patched(content, [(4, bytes(4)), (frames, bytes(4)), (size, bytes(4))])
+    if container == "FLAC":  # the last 36 bits of bytes 10 to 17 of STREAMINFO, which begins at byte 8
+        return patched(content, [(21, bytes([content[21] & 0xF0])), (22, bytes(4))])
+    place, value = {
+        "WAV": (content.find(b"data") + 4, b"\xff" * 4),
+        "AU": (8, b"\xff" * 4),
+        "W64": (content.find(b"data\xf3") + 16, struct.pack("<q", 2**63 - 1)),
+        "CAF": (content.find(b"data") + 4, b"\xff" * 8),
+    }[container]
+    return patched(content, [(place, value)])

@@ -73,7 +73,7 @@ def file_format(head: bytes) -> AudioFormat | None:
     if kind is AAC and not head.startswith(b"ADIF"):
         size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5 if len(head) > 5 else 0
         return kind if size > 7 and head[size : size + 2] == head[:2] else None
-    return MPEG if head.startswith(b"ID3") and kind is None else kind
+    return MPEG if kind is None and head.startswith((b"ID3", b"APETAGEX")) else kind
 
 
 def visible_files(directory: str | Path, exclude: str | Path | None = None) -> Iterator[Path]:

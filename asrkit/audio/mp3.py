@@ -202,10 +202,7 @@ class _Walk:
             if stop > self._size and segment is not None and segment.is_cut:
                 break  # there are two numbers for the message then
             if stop > self._size:
-                raise AudioError(
-                    f"{self._name}: broken off in the middle of an MPEG frame ({self._size - position} of its "
-                    f"{stop - position} bytes are there); get the whole file"
-                )
+                raise self._cut_off(position, stop - position)
             info = self._read_info(position, stop, header)
             if segment is None or info is not None or not is_same:
                 if segment is not None:
@@ -265,6 +262,13 @@ class _Walk:
             return following.stream == header.stream
         return stop == self._size or (stop < self._size and _tag_bytes(self._data, stop) > 0)
 
+    def _cut_off(self, position: int, size: int | None = None) -> AudioError:
+        held = self._size - position
+        there = f"{held} bytes of it are" if size is None else f"{held} of its {size} bytes are"
+        return AudioError(
+            f"{self._name}: broken off in the middle of an MPEG frame ({there} there); get the whole file"
+        )
+
     def _after_other(self, position: int) -> int:
         """Where it goes on after what is no frame: a tag, zeros, or whatever stands at the end.
 
@@ -272,6 +276,8 @@ class _Walk:
         """
         if tag := _tag_bytes(self._data, position):
             return position + tag
+        if self._data[position] == 0xFF and position + _HEADER_BYTES > self._size:
+            raise self._cut_off(position)
         check_joined(self._name, self._data[position : position + HEAD_BYTES], position)
         following = position
         while (following := self._data.find(b"\xff", following + 1, self._size)) >= 0:

@@ -140,6 +140,8 @@ def test_cut_off(read, error_of):
     assert message == (
         f"broken off in the middle of an MPEG frame ({size // 3} of its {size} bytes are there); get the whole file"
     )
+    for rest in (1, 3):
+        assert f"({rest} bytes of it are there)" in error_of(frames[: 7 * size + rest])
     for length in (7 * size, 7 * size + 9):
         expected = f"the header promises {RATE} samples, the file holds {7 * 576}; get the whole file"
         assert error_of(info + frames[:length]) == expected
