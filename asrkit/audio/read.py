@@ -136,14 +136,15 @@ def spooled(source: IO[bytes], name: str) -> Iterator[BinaryIO]:
             with open(copy.fileno(), "wb", closefd=False) as sink:
                 shutil.copyfileobj(source, sink, 2**20)
         except OSError as error:
-            raise _no_room(name, error) from None
+            raise no_room(name, error) from None
         copy.seek(0)
         yield opened.enter_context(open(copy.fileno(), "rb", closefd=False))
 
 
-def _no_room(name: str, error: OSError) -> AudioError:
+def no_room(name: str, error: OSError) -> AudioError:
+    """The error of a recording for which a temporary file cannot be written."""
     return AudioError(
-        f"{name}: cannot be copied to a temporary file in {tempfile.gettempdir()} ({error.strerror or error}); make "
+        f"{name}: no temporary file can be written for it in {tempfile.gettempdir()} ({error.strerror or error}); make "
         "room there, or set TMPDIR"
     )
 

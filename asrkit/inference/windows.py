@@ -11,12 +11,14 @@ Legend: T frames, D static features, T' steps of the network, V output classes.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from asrkit.audio.read import no_room
 from asrkit.decoding.search import Search
 from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
@@ -56,6 +58,11 @@ class StaticFeatures:
                 self._file.write(np.ascontiguousarray(static).tobytes())
                 self.num_frames += len(static)
                 self.stats += accumulate(static)
+            self._file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # closing writes what is left, too
+                self.close()
+            raise no_room(name, error) from None
         except BaseException:
             self.close()
             raise

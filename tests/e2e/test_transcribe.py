@@ -120,7 +120,7 @@ def test_what_is_not_there_is_a_line_each_and_the_rest_is_done(tones, tmp_path, 
     assert lines == [" ".join((str(good), *truth["test0-0"]))]
     start = f"asrkit transcribe: error: {tmp_path}"
     assert said[0] == f"{start}/*.mp3: no file matches"
-    assert said[1].startswith(f"{start}/empty: a directory without audio; expected files that end in .aif ")
+    assert said[1].startswith(f"{start}/empty: a directory without audio; expected files that end in .8svx .afc .aif ")
     assert said[2] == f"{start}/absent.wav: no such audio file"
     assert said[3] == "asrkit transcribe: 3 of 4 files failed"
     assert len(said) == 4

@@ -1,4 +1,4 @@
-"""Standard input and pipes are copied to a temporary file: all of it, or it is an error."""
+"""Standard input, pipes and features go to temporary files: all of them, or it is an error."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def run(limit, wav, *entry):
 
 
 def test_no_room(wav):
-    expected = "cannot be copied to a temporary file in "
+    expected = "no temporary file can be written for it in "
     for limit in (100_000, 160_043):
         assert run(limit, wav).startswith(f"standard input: {expected}")
     command = f"trap '' PIPE; cat {wav} 2>/dev/null; true |"  # says nothing of it, and succeeds
@@ -57,3 +57,30 @@ def test_much_on_standard_error_is_no_dead_lock(wav):
     access = AudioAccess(allow_pipes=True)
     command = f"head -c 1000000 /dev/zero >&2; cat {wav} |"
     assert len(access.load(command).samples) == 5 * RATE
+
+
+FEATURES = """
+import resource, sys
+import numpy as np
+from asrkit.errors import AudioError
+from asrkit.features.config import FeatureConfig
+from asrkit.features.mfcc import FeatureExtractor
+from asrkit.inference import windows
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+windows._IN_MEMORY = 1000
+blocks = np.random.default_rng(0).normal(size=(10, 16000)).astype(np.float32)
+try:
+    with windows.StaticFeatures(blocks, FeatureExtractor(FeatureConfig()), "x") as static:
+        print(static.read(0, 10**6).shape[0])
+except AudioError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [20_000, 51_000, 10**6])
+def test_features_of_long_recordings(limit):
+    """998 frames of 13 features, 51896 bytes; the last of them are written when the file is read."""
+    done = subprocess.run([sys.executable, "-c", FEATURES, str(limit)], capture_output=True, text=True)
+    assert done.stderr == ""
+    expected = "998" if limit == 10**6 else "x: no temporary file can be written for it in "
+    assert done.stdout.startswith(expected)
