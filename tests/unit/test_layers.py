@@ -1,6 +1,7 @@
 """The layers of docs/architecture.md: imports point down, and modules of one row do not import each other."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,12 @@ def layer_faults(package_dir: Path) -> list[str]:
                 elif RANKS[target] == RANKS[own]:
                     faults.append(f"{where} imports {target}, which is in its own row")
     return faults
+
+
+def test_the_documentation_shows_this_table() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| (`.*`) \|$", page, re.MULTILINE)
+    assert [tuple(row.strip("`").split("`, `")) for row in reversed(rows)] == list(LAYERS[:-1])
 
 
 def test_imports_of_asrkit_point_down() -> None:
