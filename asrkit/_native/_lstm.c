@@ -42,22 +42,26 @@ typedef struct {
 #define KERNEL_LOOPS "_lstm_loops.h"
 #include "builds.h"
 
-static bool has_size(const Py_buffer *view, const Py_ssize_t *shape) {
-    for (int i = 0; i < view->ndim; i++) {
-        if (view->shape[i] != shape[i]) return false;
+/* Whether an array, where one is given, has this shape; sets an exception if not. */
+static bool fits(const Array *array, const Py_ssize_t *shape) {
+    for (int i = 0; is_given(array) && i < array->ndim; i++) {
+        if (array->view.shape[i] != shape[i]) {
+            PyErr_Format(PyExc_ValueError, "lstm: %s does not fit the other arrays", array->name);
+            return false;
+        }
     }
     return true;
 }
+#define FITS(array, ...) fits(array, (const Py_ssize_t[]){__VA_ARGS__})
 
 /* Reads the sizes; true when every index that the loops will form lies within its array, else sets an exception. */
-static bool read_sizes(Task *task, const Py_buffer *sizes, const Py_buffer *gates, const Py_buffer *outputs,
-                       Py_ssize_t column, Py_ssize_t num_units) {
-    task->batch_sizes = sizes->buf;
-    task->num_steps = sizes->shape[0];
-    task->num_frames = gates->shape[0];
-    task->num_units = num_units;
-    task->num_panels = gates->shape[1];
-    task->num_outputs = outputs->shape[1];
+static bool read_sizes(Task *task, const Array *batch_sizes, const Array *gates, const Array *outputs,
+                       Py_ssize_t column) {
+    task->batch_sizes = batch_sizes->view.buf;
+    task->num_steps = batch_sizes->view.shape[0];
+    task->num_frames = gates->view.shape[0];
+    task->num_panels = gates->view.shape[1];
+    task->num_outputs = outputs->view.shape[1];
     Py_ssize_t left = task->num_frames;
     bool is_sound = task->num_steps > 0;
     for (Py_ssize_t t = 0; t < task->num_steps; t++) {
@@ -70,44 +74,12 @@ static bool read_sizes(Task *task, const Py_buffer *sizes, const Py_buffer *gate
         return false;
     }
     task->num_rows = task->batch_sizes[0];
-    if (num_units < 1 || task->num_panels != (num_units - 1) / LANES + 1 || outputs->shape[0] != task->num_frames ||
-        column < 0 || column > task->num_outputs - num_units) {
+    if (task->num_units < 1 || task->num_panels != (task->num_units - 1) / LANES + 1 ||
+        outputs->view.shape[0] != task->num_frames || column < 0 || column > task->num_outputs - task->num_units) {
         PyErr_SetString(PyExc_ValueError, "lstm: gates and outputs do not fit the number of units");
         return false;
     }
     return true;
-}
-
-typedef struct {
-    const char *name;
-    int ndim;
-    bool is_writable, is_optional;
-} Expected;
-
-/* Opens the arrays; returns how many were opened before the first fault. Optional ones may be None: `buf` is NULL. */
-static int open_arrays(PyObject *const *args, const Expected *expected, int number, Py_buffer *views) {
-    for (int i = 0; i < number; i++) {
-        if (expected[i].is_optional && args[i] == Py_None) {
-            memset(&views[i], 0, sizeof(Py_buffer));
-            continue;
-        }
-        const char *kinds = strcmp(expected[i].name, "batch_sizes") == 0 ? "q" : "f";
-        if (get_array(args[i], &views[i], kinds, expected[i].ndim, expected[i].is_writable, expected[i].name) < 0)
-            return i;
-    }
-    return number;
-}
-
-static bool read_scalars(PyObject *const *args, Py_ssize_t *num_units, Py_ssize_t *column, bool *is_reversed) {
-    *num_units = PyLong_AsSsize_t(args[0]);
-    *column = PyLong_AsSsize_t(args[1]);
-    int truth = PyObject_IsTrue(args[2]);
-    *is_reversed = truth == 1;
-    return !PyErr_Occurred();
-}
-
-static PyObject *not_fitting(const char *name) {
-    return PyErr_Format(PyExc_ValueError, "lstm: %s does not fit the other arrays", name);
 }
 
 PyDoc_STRVAR(forward_doc,
@@ -116,42 +88,43 @@ PyDoc_STRVAR(forward_doc,
              "or None. gates (F, P, 4, 8) hold the inputs' part and become the gates; fills cells (F, P, 2, 8), states\n"
              "(F, Hp) and num_units columns of outputs (F, O) from `column` on.");
 
-static PyObject *forward(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t num_args) {
-    static const Expected expected[] = {{"batch_sizes", 1, false, false}, {"weights", 3, false, false},
-                                        {"peepholes", 2, false, true},    {"gates", 4, true, false},
-                                        {"cells", 4, true, false},        {"states", 2, true, false},
-                                        {"outputs", 2, true, false}};
-    enum { NUMBER = 7 };
-    if (num_args != NUMBER + 3) return PyErr_Format(PyExc_TypeError, "forward: %zd arguments; expected 10", num_args);
-    Py_buffer views[NUMBER];
-    PyObject *result = NULL;
-    int number = open_arrays(args, expected, NUMBER, views);
-    if (number < NUMBER) goto done;
+static PyObject *forward(PyObject *Py_UNUSED(module), PyObject *args) {
+    Array batch_sizes = {.name = "batch_sizes", .kinds = "q", .ndim = 1};
+    Array weights = {.name = "weights", .kinds = "f", .ndim = 3};
+    Array peepholes = {.name = "peepholes", .kinds = "f", .ndim = 2, .may_be_none = true};
+    Array gates = {.name = "gates", .kinds = "f", .ndim = 4, .is_written = true};
+    Array cells = {.name = "cells", .kinds = "f", .ndim = 4, .is_written = true};
+    Array states = {.name = "states", .kinds = "f", .ndim = 2, .is_written = true};
+    Array outputs = {.name = "outputs", .kinds = "f", .ndim = 2, .is_written = true};
     Task task = {0};
-    Py_ssize_t num_units, column;
-    if (!read_scalars(args + NUMBER, &num_units, &column, &task.is_reversed)) goto done;
-    if (!read_sizes(&task, &views[0], &views[3], &views[6], column, num_units)) goto done;
+    Py_ssize_t column;
+    int is_reversed;
+    if (!PyArg_ParseTuple(args, "O&O&O&O&O&O&O&nnp:forward", take_array, &batch_sizes, take_array, &weights, take_array,
+                          &peepholes, take_array, &gates, take_array, &cells, take_array, &states, take_array, &outputs,
+                          &task.num_units, &column, &is_reversed))
+        return NULL;
+    PyObject *result = NULL;
+    if (!read_sizes(&task, &batch_sizes, &gates, &outputs, column)) goto done;
     const Py_ssize_t frames = task.num_frames, panels = task.num_panels;
-    const Py_ssize_t shapes[][4] = {{task.num_steps}, {panels, num_units, TILE}, {3, panels * LANES},
-                                    {frames, panels, 4, LANES}, {frames, panels, 2, LANES}, {frames, panels * LANES}};
-    for (int i = 1; i < 6; i++) {
-        if (views[i].buf != NULL && !has_size(&views[i], shapes[i])) {
-            not_fitting(expected[i].name);
-            goto done;
-        }
-    }
-    task.weights = views[1].buf;
-    task.peepholes = views[2].buf;
-    task.gates = views[3].buf;
-    task.cells = views[4].buf;
-    task.states = views[5].buf;
-    task.outputs = (float *)views[6].buf + column;
+    if (!FITS(&weights, panels, task.num_units, TILE) || !FITS(&peepholes, 3, panels * LANES) ||
+        !FITS(&gates, frames, panels, 4, LANES) || !FITS(&cells, frames, panels, 2, LANES) ||
+        !FITS(&states, frames, panels * LANES))
+        goto done;
+    task.is_reversed = is_reversed;
+    task.weights = weights.view.buf;
+    task.peepholes = peepholes.view.buf;
+    task.gates = gates.view.buf;
+    task.cells = cells.view.buf;
+    task.states = states.view.buf;
+    task.outputs = (float *)outputs.view.buf + column;
     Py_BEGIN_ALLOW_THREADS;
     PICK(run_forward)(&task);
     Py_END_ALLOW_THREADS;
     result = Py_NewRef(Py_None);
 done:
-    while (number > 0) PyBuffer_Release(&views[--number]);
+    for (Array **array = (Array *[]){&batch_sizes, &weights, &peepholes, &gates, &cells, &states, &outputs, NULL};
+         *array != NULL; array++)
+        release_array(*array);
     return result;
 }
 
@@ -161,42 +134,41 @@ PyDoc_STRVAR(backward_doc,
              "Gradients of what `forward` computed. weights (J, 4 Hp, 32); gates and cells as it left them; grad_outputs\n"
              "(F, O) as outputs. Fills grad_gates (F, P, 4, 8), before the nonlinearities, and grad_peepholes (3, Hp).");
 
-static PyObject *backward(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t num_args) {
-    static const Expected expected[] = {{"batch_sizes", 1, false, false}, {"weights", 3, false, false},
-                                        {"peepholes", 2, false, true},    {"gates", 4, false, false},
-                                        {"cells", 4, false, false},       {"grad_outputs", 2, false, false},
-                                        {"grad_gates", 4, true, false},   {"grad_peepholes", 2, true, true}};
-    enum { NUMBER = 8 };
-    if (num_args != NUMBER + 3) return PyErr_Format(PyExc_TypeError, "backward: %zd arguments; expected 11", num_args);
-    Py_buffer views[NUMBER];
-    PyObject *result = NULL;
-    int number = open_arrays(args, expected, NUMBER, views);
-    if (number < NUMBER) goto done;
+static PyObject *backward(PyObject *Py_UNUSED(module), PyObject *args) {
+    Array batch_sizes = {.name = "batch_sizes", .kinds = "q", .ndim = 1};
+    Array weights = {.name = "weights", .kinds = "f", .ndim = 3};
+    Array peepholes = {.name = "peepholes", .kinds = "f", .ndim = 2, .may_be_none = true};
+    Array gates = {.name = "gates", .kinds = "f", .ndim = 4};
+    Array cells = {.name = "cells", .kinds = "f", .ndim = 4};
+    Array grad_outputs = {.name = "grad_outputs", .kinds = "f", .ndim = 2};
+    Array grad_gates = {.name = "grad_gates", .kinds = "f", .ndim = 4, .is_written = true};
+    Array grad_peepholes = {.name = "grad_peepholes", .kinds = "f", .ndim = 2, .is_written = true, .may_be_none = true};
     Task task = {0};
-    Py_ssize_t num_units, column;
-    if (!read_scalars(args + NUMBER, &num_units, &column, &task.is_reversed)) goto done;
-    if (!read_sizes(&task, &views[0], &views[3], &views[5], column, num_units)) goto done;
-    const Py_ssize_t frames = task.num_frames, panels = task.num_panels, tiles = (num_units - 1) / TILE + 1;
-    const Py_ssize_t shapes[][4] = {{task.num_steps}, {tiles, 4 * panels * LANES, TILE}, {3, panels * LANES},
-                                    {frames, panels, 4, LANES}, {frames, panels, 2, LANES}, {frames, task.num_outputs},
-                                    {frames, panels, 4, LANES}, {3, panels * LANES}};
-    for (int i = 1; i < NUMBER; i++) {
-        if (views[i].buf != NULL && !has_size(&views[i], shapes[i])) {
-            not_fitting(expected[i].name);
-            goto done;
-        }
-    }
-    if ((views[2].buf == NULL) != (views[7].buf == NULL)) {
-        not_fitting("grad_peepholes");
+    Py_ssize_t column;
+    int is_reversed;
+    if (!PyArg_ParseTuple(args, "O&O&O&O&O&O&O&O&nnp:backward", take_array, &batch_sizes, take_array, &weights,
+                          take_array, &peepholes, take_array, &gates, take_array, &cells, take_array, &grad_outputs,
+                          take_array, &grad_gates, take_array, &grad_peepholes, &task.num_units, &column, &is_reversed))
+        return NULL;
+    PyObject *result = NULL;
+    if (!read_sizes(&task, &batch_sizes, &gates, &grad_outputs, column)) goto done;
+    const Py_ssize_t frames = task.num_frames, panels = task.num_panels, tiles = (task.num_units - 1) / TILE + 1;
+    if (!FITS(&weights, tiles, 4 * panels * LANES, TILE) || !FITS(&peepholes, 3, panels * LANES) ||
+        !FITS(&gates, frames, panels, 4, LANES) || !FITS(&cells, frames, panels, 2, LANES) ||
+        !FITS(&grad_gates, frames, panels, 4, LANES) || !FITS(&grad_peepholes, 3, panels * LANES))
+        goto done;
+    if (is_given(&peepholes) != is_given(&grad_peepholes)) {
+        PyErr_SetString(PyExc_ValueError, "lstm: peepholes and grad_peepholes are both arrays or both None");
         goto done;
     }
-    task.weights = views[1].buf;
-    task.peepholes = views[2].buf;
-    task.gates = views[3].buf;
-    task.cells = views[4].buf;
-    task.grad_outputs = (const float *)views[5].buf + column;
-    task.grad_gates = views[6].buf;
-    task.grad_peepholes = views[7].buf;
+    task.is_reversed = is_reversed;
+    task.weights = weights.view.buf;
+    task.peepholes = peepholes.view.buf;
+    task.gates = gates.view.buf;
+    task.cells = cells.view.buf;
+    task.grad_outputs = (const float *)grad_outputs.view.buf + column;
+    task.grad_gates = grad_gates.view.buf;
+    task.grad_peepholes = grad_peepholes.view.buf;
     task.grad_state = calloc(task.num_rows * (tiles * TILE + panels * LANES), sizeof(float));
     if (task.grad_state == NULL) {
         PyErr_NoMemory();
@@ -210,7 +182,10 @@ static PyObject *backward(PyObject *Py_UNUSED(module), PyObject *const *args, Py
     free(task.grad_state);
     result = Py_NewRef(Py_None);
 done:
-    while (number > 0) PyBuffer_Release(&views[--number]);
+    for (Array **array = (Array *[]){&batch_sizes, &weights, &peepholes, &gates, &cells, &grad_outputs, &grad_gates,
+                                     &grad_peepholes, NULL};
+         *array != NULL; array++)
+        release_array(*array);
     return result;
 }
 
@@ -218,36 +193,30 @@ PyDoc_STRVAR(multiply_doc,
              "multiply(left, tiles, bias, product)\n\n"
              "Fills product (M, 32 J) with left (M, K) times tiles (J, K, 32) plus bias (32 J,), which may be None. float32.");
 
-static PyObject *multiply(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t num_args) {
-    static const Expected expected[] = {
-        {"left", 2, false, false}, {"tiles", 3, false, false}, {"bias", 1, false, true}, {"product", 2, true, false}};
-    enum { NUMBER = 4 };
-    if (num_args != NUMBER) return PyErr_Format(PyExc_TypeError, "multiply: %zd arguments; expected 4", num_args);
-    Py_buffer views[NUMBER];
-    PyObject *result = NULL;
-    int number = open_arrays(args, expected, NUMBER, views);
-    if (number < NUMBER) goto done;
-    const Py_ssize_t rows = views[0].shape[0], depth = views[0].shape[1], tiles = views[1].shape[0];
-    const Py_ssize_t shapes[][3] = {{rows, depth}, {tiles, depth, TILE}, {tiles * TILE}, {rows, tiles * TILE}};
-    for (int i = 1; i < NUMBER; i++) {
-        if (views[i].buf != NULL && !has_size(&views[i], shapes[i])) {
-            not_fitting(expected[i].name);
-            goto done;
-        }
+static PyObject *multiply(PyObject *Py_UNUSED(module), PyObject *args) {
+    Array left = {.name = "left", .kinds = "f", .ndim = 2};
+    Array tiles = {.name = "tiles", .kinds = "f", .ndim = 3};
+    Array bias = {.name = "bias", .kinds = "f", .ndim = 1, .may_be_none = true};
+    Array product = {.name = "product", .kinds = "f", .ndim = 2, .is_written = true};
+    if (!PyArg_ParseTuple(args, "O&O&O&O&:multiply", take_array, &left, take_array, &tiles, take_array, &bias,
+                          take_array, &product))
+        return NULL;
+    const Py_ssize_t rows = left.view.shape[0], depth = left.view.shape[1], num_tiles = tiles.view.shape[0];
+    const bool is_sound = FITS(&tiles, num_tiles, depth, TILE) && FITS(&bias, num_tiles * TILE) &&
+                          FITS(&product, rows, num_tiles * TILE);
+    if (is_sound) {
+        Py_BEGIN_ALLOW_THREADS;
+        PICK(run_multiply)(rows, depth, num_tiles, left.view.buf, tiles.view.buf, bias.view.buf, product.view.buf);
+        Py_END_ALLOW_THREADS;
     }
-    Py_BEGIN_ALLOW_THREADS;
-    PICK(run_multiply)(rows, depth, tiles, views[0].buf, views[1].buf, views[2].buf, views[3].buf);
-    Py_END_ALLOW_THREADS;
-    result = Py_NewRef(Py_None);
-done:
-    while (number > 0) PyBuffer_Release(&views[--number]);
-    return result;
+    release_array(&left), release_array(&tiles), release_array(&bias), release_array(&product);
+    return is_sound ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyMethodDef methods[] = {
-    {"multiply", (PyCFunction)(void (*)(void))multiply, METH_FASTCALL, multiply_doc},
-    {"forward", (PyCFunction)(void (*)(void))forward, METH_FASTCALL, forward_doc},
-    {"backward", (PyCFunction)(void (*)(void))backward, METH_FASTCALL, backward_doc},
+    {"multiply", multiply, METH_VARARGS, multiply_doc},
+    {"forward", forward, METH_VARARGS, forward_doc},
+    {"backward", backward, METH_VARARGS, backward_doc},
     {NULL, NULL, 0, NULL},
 };
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)choose_build}, {0, NULL}};

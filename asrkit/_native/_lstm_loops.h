@@ -132,139 +132,156 @@ INLINE f32x8 BUILD(load_some)(const float *from, Py_ssize_t number) {
     return vector;
 }
 
-/* A panel of a step's rows from the gates' sums to the outputs. Rows lie one after the other as the arrays have them;
- * `before` are the cells of the step before, of the first `known` rows, `next` the states of the step after, of `kept`. */
-static __attribute__((noinline)) void BUILD(update)(const Task *task, Py_ssize_t panel, Py_ssize_t rows,
-                                                    Py_ssize_t known, Py_ssize_t kept, float *gates, float *cell,
-                                                    const float *before, float *output, float *next) {
+/* What a panel holds of one row. */
+enum { BUILD(gate_floats) = 4 * LANES, BUILD(cell_floats) = 2 * LANES };
+
+/* The rows of a step as a direction visits them: rows `first` on, `number` of them. The first `num_before` of these
+ * utterances have a step before, in the rows from `before` on; the first `num_after` have one after, from `after` on. */
+typedef struct {
+    Py_ssize_t first, number, before, num_before, after, num_after;
+} BUILD(Rows);
+
+/* One panel of a step, from the gates' sums to the outputs:
+ *
+ *     i = sigmoid(i' + w_i c_before), f = sigmoid(f' + w_f c_before), g = tanh(g')
+ *     c = f c_before + i g, o = sigmoid(o' + w_o c), h = o tanh(c)
+ *
+ * where ' marks the sums, w are the peepholes, if there are any, and g is the gate called cell. */
+static __attribute__((noinline)) void BUILD(step)(const Task *task, Py_ssize_t panel, const BUILD(Rows) *rows) {
     const Py_ssize_t panels = task->num_panels, width = panels * LANES, units = task->num_units - panel * LANES;
     const float *peepholes = task->peepholes;
     f32x8 weights[3] = {{0}};
     for (int i = 0; i < 3 && peepholes != NULL; i++) weights[i] = LOAD(peepholes + i * width + panel * LANES);
-    gates += panel * TILE, cell += panel * 16, before += panel * 16, output += panel * LANES, next += panel * LANES;
-    for (Py_ssize_t r = 0; r < rows; r++) {
-        f32x8 old = {0};
-        if (r < known) old = LOAD(before + r * 2 * width);
-        f32x8 input = LOAD(gates), forget = LOAD(gates + 8), candidate = LOAD(gates + 16), out = LOAD(gates + 24);
+    float *gates = task->gates + (rows->first * panels + panel) * BUILD(gate_floats);
+    float *cells = task->cells + (rows->first * panels + panel) * BUILD(cell_floats);
+    const float *cells_before = task->cells + (rows->before * panels + panel) * BUILD(cell_floats);
+    float *states_after = task->states + rows->after * width + panel * LANES;
+    float *outputs = task->outputs + rows->first * task->num_outputs + panel * LANES;
+    for (Py_ssize_t r = 0; r < rows->number; r++) {
+        f32x8 cell_before = {0};
+        if (r < rows->num_before) cell_before = LOAD(cells_before + r * 2 * width);
+        f32x8 input_gate = LOAD(gates), forget_gate = LOAD(gates + LANES);
+        f32x8 cell_gate = LOAD(gates + 2 * LANES), output_gate = LOAD(gates + 3 * LANES);
         if (peepholes != NULL) {
-            input += weights[0] * old;
-            forget += weights[1] * old;
+            input_gate += weights[0] * cell_before;
+            forget_gate += weights[1] * cell_before;
         }
-        input = BUILD(sigmoid)(input);
-        forget = BUILD(sigmoid)(forget);
-        candidate = BUILD(tanh)(candidate);
-        f32x8 now = forget * old + input * candidate;
-        if (peepholes != NULL) out += weights[2] * now;
-        out = BUILD(sigmoid)(out);
-        f32x8 squashed = BUILD(tanh)(now), value = out * squashed;
-        STORE(gates, input);
-        STORE(gates + 8, forget);
-        STORE(gates + 16, candidate);
-        STORE(gates + 24, out);
-        STORE(cell, now);
-        STORE(cell + 8, squashed);
-        BUILD(store_some)(output, value, units);
-        if (r < kept) STORE(next + r * width, value);
-        gates += 4 * width, cell += 2 * width, output += task->num_outputs;
+        input_gate = BUILD(sigmoid)(input_gate);
+        forget_gate = BUILD(sigmoid)(forget_gate);
+        cell_gate = BUILD(tanh)(cell_gate);
+        f32x8 cell = forget_gate * cell_before + input_gate * cell_gate;
+        if (peepholes != NULL) output_gate += weights[2] * cell;
+        output_gate = BUILD(sigmoid)(output_gate);
+        f32x8 tanh_cell = BUILD(tanh)(cell), hidden = output_gate * tanh_cell;
+        STORE(gates, input_gate);
+        STORE(gates + LANES, forget_gate);
+        STORE(gates + 2 * LANES, cell_gate);
+        STORE(gates + 3 * LANES, output_gate);
+        STORE(cells, cell);
+        STORE(cells + LANES, tanh_cell);
+        BUILD(store_some)(outputs, hidden, units);
+        if (r < rows->num_after) STORE(states_after + r * width, hidden);
+        gates += 4 * width, cells += 2 * width, outputs += task->num_outputs;
     }
 }
 
 static void BUILD(run_forward)(const Task *task) {
     const Py_ssize_t units = task->num_units, panels = task->num_panels, width = panels * LANES;
-    const Py_ssize_t steps = task->num_steps, outputs = task->num_outputs;
+    const Py_ssize_t steps = task->num_steps;
     const int64_t *sizes = task->batch_sizes;
-    Py_ssize_t start = task->is_reversed ? task->num_frames - sizes[steps - 1] : 0, old = 0, known = 0;
+    BUILD(Rows) rows = {.first = task->is_reversed ? task->num_frames - sizes[steps - 1] : 0};
     for (Py_ssize_t i = 0; i < steps; i++) {
-        /* Rows `start` on are this step's. The first `known` of them have a step before, its rows are `old` on, and
-         * the first `kept` have one after, whose rows are `next` on. */
-        const Py_ssize_t t = task->is_reversed ? steps - 1 - i : i, size = sizes[t];
-        Py_ssize_t next = 0, kept = 0;
+        const Py_ssize_t t = task->is_reversed ? steps - 1 - i : i;
+        rows.number = sizes[t];
+        rows.after = rows.num_after = 0;
         if (i + 1 < steps) {
-            next = task->is_reversed ? start - sizes[t - 1] : start + size;
-            kept = task->is_reversed ? size : sizes[t + 1];
+            rows.after = task->is_reversed ? rows.first - sizes[t - 1] : rows.first + sizes[t];
+            rows.num_after = task->is_reversed ? sizes[t] : sizes[t + 1];
         }
-        float *gates = task->gates + start * 4 * width, *cells = task->cells + start * 2 * width;
-        float *states = task->states + start * width;
-        if (known > size) known = size;
-        memset(states + known * width, 0, (size - known) * width * sizeof(float));
+        if (rows.num_before > rows.number) rows.num_before = rows.number;
+        float *gates = task->gates + rows.first * 4 * width, *states = task->states + rows.first * width;
+        memset(states + rows.num_before * width, 0, (rows.number - rows.num_before) * width * sizeof(float));
         for (Py_ssize_t k = 0; k < units; k += BLOCK) {
             const Py_ssize_t depth = units - k < BLOCK ? units - k : BLOCK;
             for (Py_ssize_t panel = 0; panel < panels; panel++) {
                 const float *weights = task->weights + (panel * units + k) * TILE;
-                BUILD(multiply)(known, depth, states + k, width, weights, gates + panel * TILE, 4 * width, true);
-                if (k + depth < units) continue;
-                BUILD(update)(task, panel, size, known, kept, gates, cells, task->cells + old * 2 * width,
-                              task->outputs + start * outputs, task->states + next * width);
+                BUILD(multiply)(rows.num_before, depth, states + k, width, weights, gates + panel * TILE, 4 * width,
+                                true);
+                if (k + depth == units) BUILD(step)(task, panel, &rows);
             }
         }
-        old = start, known = size, start = next;
+        rows.before = rows.first, rows.num_before = rows.number, rows.first = rows.after;
     }
 }
 
-/* A panel of a row: from the gradients of output and cell to those of the gates' sums and of the cell before. */
-static __attribute__((noinline)) void BUILD(downdate)(const Task *task, Py_ssize_t panel, const float *gates,
-                                                      const float *cell, const float *before, const float *grad_output,
-                                                      const float *grad_state, float *grad_cell, float *grad_gates) {
-    const Py_ssize_t width = task->num_panels * LANES;
-    f32x8 old = {0};
-    if (before != NULL) old = LOAD(before);
-    f32x8 input = LOAD(gates), forget = LOAD(gates + 8), candidate = LOAD(gates + 16), out = LOAD(gates + 24);
-    f32x8 now = LOAD(cell), squashed = LOAD(cell + 8);
-    f32x8 grad = BUILD(load_some)(grad_output, task->num_units - panel * LANES) + LOAD(grad_state);
-    f32x8 grad_out = grad * squashed * out * (1.0f - out);
-    f32x8 grad_now = LOAD(grad_cell) + grad * out * (1.0f - squashed * squashed);
-    if (task->peepholes != NULL) grad_now += LOAD(task->peepholes + 2 * width + panel * LANES) * grad_out;
-    f32x8 grad_input = grad_now * candidate * input * (1.0f - input);
-    f32x8 grad_forget = grad_now * old * forget * (1.0f - forget);
-    f32x8 grad_old = grad_now * forget;
+/* One panel of a row backwards: from the gradients of the output and of the cell to those of the gates' sums and of the
+ * cell before, which take the places of the cell's. `row` of all, `r` within its step; `cell_before` NULL at a start. */
+static __attribute__((noinline)) void BUILD(step_back)(const Task *task, Py_ssize_t panel, Py_ssize_t row, Py_ssize_t r,
+                                                       const float *cell_before_at) {
+    const Py_ssize_t panels = task->num_panels, width = panels * LANES, tiles = (task->num_units - 1) / TILE + 1;
+    const float *gates = task->gates + (row * panels + panel) * BUILD(gate_floats);
+    const float *cells = task->cells + (row * panels + panel) * BUILD(cell_floats);
+    const float *grad_outputs = task->grad_outputs + row * task->num_outputs + panel * LANES;
+    const float *grad_state = task->grad_state + r * tiles * TILE + panel * LANES;
+    float *grad_cells = task->grad_cell + (r * panels + panel) * LANES;
+    float *grad_gates = task->grad_gates + (row * panels + panel) * BUILD(gate_floats);
+    f32x8 cell_before = {0};
+    if (cell_before_at != NULL) cell_before = LOAD(cell_before_at);
+    f32x8 input_gate = LOAD(gates), forget_gate = LOAD(gates + LANES);
+    f32x8 cell_gate = LOAD(gates + 2 * LANES), output_gate = LOAD(gates + 3 * LANES);
+    f32x8 cell = LOAD(cells), tanh_cell = LOAD(cells + LANES);
+    f32x8 grad_hidden = BUILD(load_some)(grad_outputs, task->num_units - panel * LANES) + LOAD(grad_state);
+    f32x8 grad_output_gate = grad_hidden * tanh_cell * output_gate * (1.0f - output_gate);
+    f32x8 grad_cell = LOAD(grad_cells) + grad_hidden * output_gate * (1.0f - tanh_cell * tanh_cell);
+    if (task->peepholes != NULL) grad_cell += LOAD(task->peepholes + 2 * width + panel * LANES) * grad_output_gate;
+    f32x8 grad_input_gate = grad_cell * cell_gate * input_gate * (1.0f - input_gate);
+    f32x8 grad_forget_gate = grad_cell * cell_before * forget_gate * (1.0f - forget_gate);
+    f32x8 grad_cell_before = grad_cell * forget_gate;
     if (task->peepholes != NULL) {
         const float *peepholes = task->peepholes + panel * LANES;
         float *grad_peepholes = task->grad_peepholes + panel * LANES;
-        grad_old += LOAD(peepholes) * grad_input + LOAD(peepholes + width) * grad_forget;
-        STORE(grad_peepholes, LOAD(grad_peepholes) + grad_input * old);
-        STORE(grad_peepholes + width, LOAD(grad_peepholes + width) + grad_forget * old);
-        STORE(grad_peepholes + 2 * width, LOAD(grad_peepholes + 2 * width) + grad_out * now);
+        grad_cell_before += LOAD(peepholes) * grad_input_gate + LOAD(peepholes + width) * grad_forget_gate;
+        STORE(grad_peepholes, LOAD(grad_peepholes) + grad_input_gate * cell_before);
+        STORE(grad_peepholes + width, LOAD(grad_peepholes + width) + grad_forget_gate * cell_before);
+        STORE(grad_peepholes + 2 * width, LOAD(grad_peepholes + 2 * width) + grad_output_gate * cell);
     }
-    STORE(grad_cell, grad_old);
-    STORE(grad_gates, grad_input);
-    STORE(grad_gates + 8, grad_forget);
-    STORE(grad_gates + 16, grad_now * input * (1.0f - candidate * candidate));
-    STORE(grad_gates + 24, grad_out);
+    STORE(grad_cells, grad_cell_before);
+    STORE(grad_gates, grad_input_gate);
+    STORE(grad_gates + LANES, grad_forget_gate);
+    STORE(grad_gates + 2 * LANES, grad_cell * input_gate * (1.0f - cell_gate * cell_gate));
+    STORE(grad_gates + 3 * LANES, grad_output_gate);
 }
 
 static void BUILD(run_backward)(const Task *task) {
     const Py_ssize_t panels = task->num_panels, width = panels * LANES, tiles = (task->num_units - 1) / TILE + 1;
-    const Py_ssize_t steps = task->num_steps, outputs = task->num_outputs;
+    const Py_ssize_t steps = task->num_steps;
     const int64_t *sizes = task->batch_sizes;
-    Py_ssize_t start = task->is_reversed ? 0 : task->num_frames - sizes[steps - 1];
+    Py_ssize_t first = task->is_reversed ? 0 : task->num_frames - sizes[steps - 1];
     for (Py_ssize_t i = 0; i < steps; i++) {
-        /* From the direction's last step to its first. The first `known` rows have a step before it, from `old` on. */
-        const Py_ssize_t t = task->is_reversed ? i : steps - 1 - i, size = sizes[t];
-        Py_ssize_t old = 0, known = 0;
+        /* From the direction's last step to its first; `before` and `num_before` are those of Rows. */
+        const Py_ssize_t t = task->is_reversed ? i : steps - 1 - i;
+        Py_ssize_t before = 0, num_before = 0;
         if (i + 1 < steps) {
-            old = task->is_reversed ? start + size : start - sizes[t - 1];
-            known = task->is_reversed ? sizes[t + 1] : size;
+            before = task->is_reversed ? first + sizes[t] : first - sizes[t - 1];
+            num_before = task->is_reversed ? sizes[t + 1] : sizes[t];
         }
-        float *grad_gates = task->grad_gates + start * 4 * width;
-        for (Py_ssize_t r = 0; r < size; r++) {
+        for (Py_ssize_t r = 0; r < sizes[t]; r++) {
+            const float *cells_before = task->cells + (before + r) * 2 * width;
             for (Py_ssize_t panel = 0; panel < panels; panel++) {
-                const Py_ssize_t at = r * panels + panel, place = start * panels + at;
-                const float *before = r < known ? task->cells + old * 2 * width + at * 16 : NULL;
-                BUILD(downdate)(task, panel, task->gates + place * TILE, task->cells + place * 16, before,
-                                task->grad_outputs + (start + r) * outputs + panel * LANES,
-                                task->grad_state + r * tiles * TILE + panel * LANES, task->grad_cell + at * LANES,
-                                grad_gates + at * TILE);
+                const float *cell_before = r < num_before ? cells_before + panel * BUILD(cell_floats) : NULL;
+                BUILD(step_back)(task, panel, first + r, r, cell_before);
             }
         }
+        const float *grad_gates = task->grad_gates + first * 4 * width;
         for (Py_ssize_t k = 0; k < 4 * width; k += BLOCK) {
             const Py_ssize_t depth = 4 * width - k < BLOCK ? 4 * width - k : BLOCK;
             for (Py_ssize_t j = 0; j < tiles; j++) {
                 const float *weights = task->weights + (j * 4 * width + k) * TILE;
-                BUILD(multiply)(known, depth, grad_gates + k, 4 * width, weights, task->grad_state + j * TILE,
+                BUILD(multiply)(num_before, depth, grad_gates + k, 4 * width, weights, task->grad_state + j * TILE,
                                 tiles * TILE, k > 0);
             }
         }
-        start = old;
+        first = before;
     }
 }
 
