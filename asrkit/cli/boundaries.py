@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from asrkit.io.atomic import write_json
+from asrkit.io.json_text import write_json
 from asrkit.reporting.text import format_table
 from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors
 from asrkit.stages.scoring import compare_boundaries

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrkit.cli.options import add_protocol, add_utt2spk, print_warnings
-from asrkit.io.atomic import write_json
+from asrkit.io.json_text import write_json
 from asrkit.reporting.text import format_table
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.scoring import Score, score_by_protocols

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from asrkit.audio import open_audio
 from asrkit.cli.options import add_channel, add_model, finite_float, positive_int
 from asrkit.errors import ConfigError
 from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
+from asrkit.io.json_text import json_text
 
 if TYPE_CHECKING:
     from asrkit.inference.stream import StreamingRecognizer, StreamResult
@@ -148,7 +148,7 @@ class _Watch:
 def to_json(result: StreamResult) -> str:
     """{"partial": [phone...], "time": s}, or {"final": [{"phone", "start", "end", "confidence"}...], "time": s}."""
     if not result.is_final:
-        return json.dumps({"partial": result.phones, "time": round(result.end, 3)}, ensure_ascii=False)
+        return json_text({"partial": result.phones, "time": round(result.end, 3)})
     phones = [
         {
             "phone": span.phone,
@@ -158,4 +158,4 @@ def to_json(result: StreamResult) -> str:
         }
         for span, confidence in zip(result.times, result.confidences, strict=True)
     ]
-    return json.dumps({"final": phones, "time": round(result.end, 3)}, ensure_ascii=False)
+    return json_text({"final": phones, "time": round(result.end, 3)})

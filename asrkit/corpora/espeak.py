@@ -19,6 +19,7 @@ from typing import Any
 
 import asrkit
 from asrkit.errors import AsrkitError, DataError
+from asrkit.io.json_text import json_text
 
 SAMPLE_RATE = 22050  # Hz, of every voice
 
@@ -80,7 +81,7 @@ def synthesize(language: str, variant: str, prompts: Sequence[Prompt]) -> list[S
     search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "asrkit.corpora.espeak"],
-        input=json.dumps(request).encode(),
+        input=json_text(request).encode(),
         capture_output=True,
         env={**os.environ, "PYTHONPATH": search_path},
     )
@@ -195,7 +196,7 @@ def _serve() -> int:
         print(error, file=sys.stderr)
         return 1
     header = [(len(speech.samples), speech.events) for speech in speeches]
-    sys.stdout.buffer.write(json.dumps(header).encode() + b"\n")
+    sys.stdout.buffer.write(json_text(header).encode() + b"\n")
     for speech in speeches:
         sys.stdout.buffer.write(speech.samples)
     return 0

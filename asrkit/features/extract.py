@@ -28,7 +28,7 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkWriter
-from asrkit.io.atomic import atomic_write
+from asrkit.io.json_text import write_json
 from asrkit.io.scp import read_table, write_table
 from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
 from asrkit.parallel import map_ordered
@@ -93,8 +93,7 @@ class _Extract:
             return faults
         record = {"inputs": job.inputs, "num_frames": num_frames}
         record["stats"] = {spk_id: stats.tolist() for spk_id, stats in spk_stats.items()}  # repr of a float is exact
-        with atomic_write(jobs / f"{job.number}.json") as stream:
-            json.dump(record, stream)
+        write_json(jobs / f"{job.number}.json", record)
         return faults
 
     def _all_feats(self, sources: tuple[_Source, ...]) -> Iterator[tuple[_Source, np.ndarray | str]]:
@@ -259,9 +258,7 @@ def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object]) -> None
     with ArkWriter(data_dir / "cmvn.ark", data_dir / "cmvn.scp") as writer:
         for spk_id in sorted(spk_stats):
             writer.write(spk_id, spk_stats[spk_id])
-    with atomic_write(data_dir / "feats.json") as stream:
-        json.dump(settings, stream, indent=1)
-        stream.write("\n")
+    write_json(data_dir / "feats.json", settings)
     write_table(data_dir / "feats.scp", feats)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from asrkit.io.json_text import json_text
 from asrkit.types import Hypothesis
 
 
@@ -19,7 +18,7 @@ def format_json_line(name: str, hypothesis: Hypothesis) -> str:
         ]
     # One by one: those of a long recording take far less memory as text than as objects.
     phones = ", ".join(
-        _json(
+        json_text(
             {
                 "phone": time.phone,
                 "start": round(time.start, 4),
@@ -29,8 +28,4 @@ def format_json_line(name: str, hypothesis: Hypothesis) -> str:
         )
         for time, confidence in zip(hypothesis.times, hypothesis.confidences, strict=True)
     )
-    return f'{_json(content)[:-1]}, "phones": [{phones}]}}\n'
-
-
-def _json(content: dict[str, object]) -> str:
-    return json.dumps(content, ensure_ascii=False)
+    return f'{json_text(content)[:-1]}, "phones": [{phones}]}}\n'

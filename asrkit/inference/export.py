@@ -14,7 +14,6 @@ Outputs: `log_probs` (T', V) float32; `frame_log_probs` (T', V - 1), where there
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -33,6 +32,7 @@ from asrkit.inference.export_graph import Graph, log_softmax
 from asrkit.inference.onnx_model import FORMAT, OnnxModel, pack_lm
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
+from asrkit.io.json_text import json_text
 from asrkit.io.stamp import file_digest
 from asrkit.models.acoustic import AcousticModel
 
@@ -152,7 +152,7 @@ def _properties(experiment: Experiment, made_from: str | None) -> dict[str, str]
         "global_cmvn": experiment.global_cmvn.tolist(),
         "made_from": made_from,
     }
-    properties = {"asrkit": json.dumps(meta, ensure_ascii=False)}
+    properties = {"asrkit": json_text(meta)}
     if experiment.lm is not None:
         properties["lm"] = pack_lm(experiment.lm.automaton)
     return properties

@@ -20,6 +20,7 @@ from asrkit.errors import AsrkitError, ConfigError, ModelError, location
 from asrkit.features.cmvn import Normalizer, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.model import Outputs, join_phases
+from asrkit.io.json_text import json_text
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
@@ -217,7 +218,7 @@ def pack_lm(automaton: LmAutomaton) -> str:
         else value
         for name, value in asdict(automaton).items()
     }
-    return json.dumps(fields)
+    return json_text(fields)
 
 
 def _unpack_lm(text: str) -> LmAutomaton:

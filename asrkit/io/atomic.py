@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,13 +35,6 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def write_json(path: str | Path, value: object) -> None:
-    """Write a value of JSON's own types, as atomic_write does."""
-    with atomic_write(path) as stream:
-        json.dump(value, stream, ensure_ascii=False, indent=1)
-        stream.write("\n")
 
 
 @contextlib.contextmanager

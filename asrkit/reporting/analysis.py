@@ -57,7 +57,7 @@ def build_analysis(
         "wider": [
             {
                 "beam": wide.config.beam,
-                "per": wide.total.per,
+                "per": wide.total.to_dict()["per"],
                 **asdict(data.gain(config, hyps, wide_hyps)),
                 "num_errors": wide.total.num_errors - point.total.num_errors,
             }

@@ -92,7 +92,7 @@ def _gain(winner: Point, other: Point, utt_ids: Iterable[str], utt2spk: Mapping[
 def _beam_row(trial: BeamTrial) -> dict[str, Any]:
     return {
         "beam": trial.point.config.beam,
-        "per": trial.point.total.per,
+        "per": trial.point.total.to_dict()["per"],
         "wider": trial.wider,
         "num_utts": len(trial.point.counts),
         **asdict(trial.gain),

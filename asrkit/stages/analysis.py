@@ -15,7 +15,8 @@ from asrkit.decoding.methods import SEARCHES
 from asrkit.decoding.tuning import StoredSet
 from asrkit.errors import ConfigError, DataError, location
 from asrkit.formats.transcripts import read_transcripts
-from asrkit.io.atomic import atomic_write, write_json
+from asrkit.io.atomic import atomic_write
+from asrkit.io.json_text import write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
 from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from asrkit.inference.model import Outputs
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.io.ark import ArkReader
 from asrkit.io.atomic import atomic_write
+from asrkit.io.json_text import json_text
 from asrkit.io.scp import write_table
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
@@ -215,7 +215,7 @@ def _nbest_lines(utt_id: str, results: Iterable[BeamResult], tokens: TokenTable)
             "ctc_log_prob": round(result.ctc_log_prob, 6),
             "lm_log_prob": round(result.lm_log_prob, 6),
         }
-        yield json.dumps(row, ensure_ascii=False) + "\n"
+        yield json_text(row) + "\n"
 
 
 def _identity(experiment: Path, data_dir: Path, options: DecodeOptions) -> dict[str, Any]:

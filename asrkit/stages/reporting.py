@@ -10,7 +10,8 @@ from pathlib import Path
 from asrkit.audio import AudioAccess
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.transcripts import read_transcripts
-from asrkit.io.atomic import atomic_write, write_json
+from asrkit.io.atomic import atomic_write
+from asrkit.io.json_text import write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.protocols import AS_IS, Protocol

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkit.decoding.tuning import StoredSet, tune_search
-from asrkit.io.atomic import write_json
+from asrkit.io.json_text import write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
 from asrkit.scoring.protocols import AS_IS, Protocol

@@ -1,6 +1,5 @@
 """Reliability by hand, the analysis on utterances whose classes are known, and its pictures."""
 
-import json
 import struct
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tuning import StoredSet, best_point, search_settings
+from asrkit.io.json_text import json_text
 from asrkit.lang.tokens import TokenTable
 from asrkit.reporting.analysis import build_analysis, phone_reliability, render_analysis, wider_points
 from asrkit.reporting.calibration import Bin, expected_calibration_error, reliability
@@ -82,7 +82,7 @@ def test_each_wrong_utterance_is_in_its_class(misled):
     assert "3 of 4 utterances are wrong" in text
     assert "1 references cannot be found" in text
     assert "not calibrated" in text
-    json.dumps(found, allow_nan=False)
+    json_text(found)
 
 
 def test_utterance_confidence_is_the_expected_share_of_right_phones(misled):
