@@ -254,7 +254,7 @@ def test_refuses_what_it_cannot_decode():
         prefix_beam_search(SPREAD.astype(np.complex128))
     with pytest.raises(ConfigError, match="beam_threshold must not be negative, found -1"):
         prefix_beam_search(SPREAD, beam_threshold=-1)
-    with pytest.raises(ConfigError, match="beam_threshold nan"):
+    with pytest.raises(ConfigError, match="beam_threshold must not be negative, found nan"):
         prefix_beam_search(SPREAD, beam_threshold=math.nan)
     with pytest.raises(ConfigError, match="lm_weight inf"):
         prefix_beam_search(SPREAD, lm_weight=math.inf)
