@@ -12,18 +12,18 @@ import numpy as np
 from asrkit.decoding.scorer import TokenScorer
 
 
-def ctc_log_probs(log_probs: np.ndarray, labellings: Sequence[Sequence[int]]) -> np.ndarray:
-    """(n,) float64 natural-log probabilities of `labellings`, -inf for those with no alignment.
+def ctc_log_probs(log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
+    """(n,) float64 natural-log probabilities of `labelings`, -inf for those with no alignment.
 
     `log_probs` (T, V): natural-log class probabilities, class 0 is the blank. Labellings hold ids from 1 to V - 1. What
     a beam search gives is a lower bound of this: paths that left the beam are missing there.
     """
-    if not labellings:
+    if not labelings:
         return np.zeros(0)
-    lens = np.array([len(labelling) for labelling in labellings])
-    classes = np.zeros((len(labellings), 2 * lens.max() + 1), dtype=np.int64)  # (n, S)
-    for row, labelling in zip(classes, labellings, strict=True):
-        row[1 : 2 * len(labelling) : 2] = labelling
+    lens = np.array([len(labeling) for labeling in labelings])
+    classes = np.zeros((len(labelings), 2 * lens.max() + 1), dtype=np.int64)  # (n, S)
+    for row, labeling in zip(classes, labelings, strict=True):
+        row[1 : 2 * len(labeling) : 2] = labeling
     # A token is reached from the token before it, unless they are equal: then there is a blank between them.
     from_token = np.full(classes.shape, -np.inf)
     from_token[:, 3::2][classes[:, 3::2] != classes[:, 1:-2:2]] = 0.0
@@ -39,7 +39,7 @@ def ctc_log_probs(log_probs: np.ndarray, labellings: Sequence[Sequence[int]]) ->
     return np.logaddexp(padded[rows, 2 * lens + 2], padded[rows, 2 * lens + 1])
 
 
-def total_scores(log_probs: np.ndarray, labellings: Sequence[Sequence[int]], scorer: TokenScorer) -> np.ndarray:
+def total_scores(log_probs: np.ndarray, labelings: Sequence[Sequence[int]], scorer: TokenScorer) -> np.ndarray:
     """(n,) what the beam search maximises, exactly: CTC summed over all alignments, and what `scorer` adds."""
-    ctc = ctc_log_probs(log_probs, labellings).tolist()
-    return np.array([scorer.total(*pair) for pair in zip(ctc, labellings, strict=True)])
+    ctc = ctc_log_probs(log_probs, labelings).tolist()
+    return np.array([scorer.total(*pair) for pair in zip(ctc, labelings, strict=True)])

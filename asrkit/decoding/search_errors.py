@@ -16,7 +16,7 @@ from asrkit.decoding.scorer import TokenScorer
 
 TOLERANCE = 1e-6  # nats: two sums of the same paths differ by less
 
-Labelling = tuple[int, ...]
+Labeling = tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import make_search
 from asrkit.decoding.scorer import TokenScorer
-from asrkit.decoding.search_errors import Labelling, ScorePair, compare_scores
+from asrkit.decoding.search_errors import Labeling, ScorePair, compare_scores
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.parallel import track
@@ -106,17 +106,17 @@ class StoredSet:
         self.log_probs = [log_probs[utt_id] for utt_id in refs]
         self.tokens, self.lm, self.protocol, self.num_threads = tokens, lm, protocol, num_threads
         # References as labellings; None where a phone is not among the tokens.
-        self.ref_labellings = [
+        self.ref_labelings = [
             tuple(tokens.encode(ref)) if all(phone in tokens for phone in ref) else None for ref in self.refs.values()
         ]
-        self._counts: dict[tuple[str, Labelling], Counts] = {}
+        self._counts: dict[tuple[str, Labeling], Counts] = {}
 
-    def search(self, config: DecodingConfig) -> list[Labelling]:
+    def search(self, config: DecodingConfig) -> list[Labeling]:
         """The best labelling of each utterance."""
         results = make_search(config, self.lm).decode_all(self.log_probs, self.num_threads)
         return [best.tokens for best, *_ in results]
 
-    def count(self, hyps: Sequence[Labelling]) -> tuple[Counts, ...]:
+    def count(self, hyps: Sequence[Labeling]) -> tuple[Counts, ...]:
         """Errors of each utterance. Each labelling is scored once, however often it is found."""
         new = {utt_id: hyp for utt_id, hyp in zip(self.refs, hyps, strict=True) if (utt_id, hyp) not in self._counts}
         if new:
@@ -130,23 +130,23 @@ class StoredSet:
     def point(self, config: DecodingConfig) -> Point:
         return Point(config, self.count(self.search(config)))
 
-    def compare_with_references(self, point: Point, hyps: Sequence[Labelling]) -> list[ScorePair]:
+    def compare_with_references(self, point: Point, hyps: Sequence[Labeling]) -> list[ScorePair]:
         """Of each utterance with an error: the exact scores of its hypothesis, of `point`, and of its reference."""
-        pairs = compare_scores(self.log_probs, hyps, self.ref_labellings, self._scorer(point.config))
+        pairs = compare_scores(self.log_probs, hyps, self.ref_labelings, self._scorer(point.config))
         return [pair for pair in pairs if point.counts[pair.index].num_errors]
 
-    def gain(self, config: DecodingConfig, hyps: Sequence[Labelling], others: Sequence[Labelling]) -> Gain:
+    def gain(self, config: DecodingConfig, hyps: Sequence[Labeling], others: Sequence[Labeling]) -> Gain:
         """What a search that found `others` adds to one that found `hyps`, scored as in `config`."""
         pairs = compare_scores(self.log_probs, hyps, others, self._scorer(config))
         better = {str(pair.index): pair.index for pair in pairs if pair.second_is_better}
         phones = [
-            {name: self.tokens.decode(labellings[index]) for name, index in better.items()}
-            for labellings in (others, hyps)
+            {name: self.tokens.decode(labelings[index]) for name, index in better.items()}
+            for labelings in (others, hyps)
         ]
         num_edits = score(*phones).num_errors if better else 0
         return Gain(len(pairs), len(better), num_edits, sum(map(len, others)))
 
-    def evidence(self, config: DecodingConfig, hyps: Sequence[Labelling]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def evidence(self, config: DecodingConfig, hyps: Sequence[Labeling]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """For each utterance of U phones: (U, 2) what their confidences are made from, and right_phones (U,)."""
         scorer = self._scorer(config)
         evidence = [
@@ -242,9 +242,9 @@ def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
     hypothesis; and a beam 16 times as wide (MAX_BEAM at most) improves scores by changing less than 0.5 % of the
     phones.
     """
-    hyps_of_beam: dict[int, list[Labelling]] = {}
+    hyps_of_beam: dict[int, list[Labeling]] = {}
 
-    def search(beam: int) -> list[Labelling]:
+    def search(beam: int) -> list[Labeling]:
         if beam not in hyps_of_beam:
             hyps_of_beam[beam] = dev.search(replace(config, beam=beam))
         return hyps_of_beam[beam]

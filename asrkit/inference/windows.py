@@ -139,8 +139,8 @@ class WindowedRecognizer:
                 phone_times.accept(outputs)
 
         results = search.finish(max(num_best, 1))
-        labellings = [replace(result, tokens=(*ids, *result.tokens)) for result in results]
-        hypothesis = make_hypothesis(utt_id, self.model.tokens, labellings, num_best)
+        labelings = [replace(result, tokens=(*ids, *result.tokens)) for result in results]
+        hypothesis = make_hypothesis(utt_id, self.model.tokens, labelings, num_best)
         if phone_times is None:
             return hypothesis
         phone_times.time((), results[0].tokens, is_end=True)

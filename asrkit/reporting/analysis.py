@@ -15,7 +15,7 @@ import numpy as np
 from asrkit.config.yaml_config import to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.search_errors import Labelling, ScorePair
+from asrkit.decoding.search_errors import Labeling, ScorePair
 from asrkit.decoding.tuning import MAX_BEAM, Point, StoredSet
 from asrkit.reporting.calibration import expected_calibration_error, reliability
 from asrkit.reporting.text import format_table
@@ -24,7 +24,7 @@ from asrkit.scoring.per import pool
 _CLASSES = ("search errors", "model errors")
 
 
-def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labelling]]]:
+def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labeling]]]:
     """What beams of twice the width find, then of 4, 8 and 16 times, those above twice up to MAX_BEAM."""
     for factor in (2, 4, 8, 16):
         wider = replace(config, beam=factor * config.beam)
@@ -37,8 +37,8 @@ def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Poin
 def build_analysis(
     data: StoredSet,
     config: DecodingConfig,
-    hyps: Sequence[Labelling],
-    wider: Sequence[tuple[Point, Sequence[Labelling]]],
+    hyps: Sequence[Labeling],
+    wider: Sequence[tuple[Point, Sequence[Labeling]]],
     calibration: Calibration | None,
 ) -> dict[str, Any]:
     """Every figure of the analysis of `hyps`, found with `config` in `data`; shares are from 0 to 1."""

@@ -92,9 +92,9 @@ def analyze(
         raise DataError(f"{location(hyp)}other utterances than {text} has; decode it again")
     log_probs = LogProbStore(decoded.log_prob_dir, trained, decoded.data_dir).read(refs)
     data = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
-    labellings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
+    labelings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
     wider = list(track(wider_points(data, config), "wider beams"))
-    figures = build_analysis(data, config, labellings, wider, trained.calibration)
+    figures = build_analysis(data, config, labelings, wider, trained.calibration)
     warnings = transcript_warnings({str(text): refs.values(), str(hyp): hyps.values()})
     if warnings:
         figures["warnings"] = warnings

@@ -20,10 +20,10 @@ def collapse(path):
     return [token for token, _ in itertools.groupby(path) if token != 0]
 
 
-def best_of_all_paths(log_probs, labellings):
+def best_of_all_paths(log_probs, labelings):
     best = -math.inf
     for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
-        if collapse(path) in labellings:
+        if collapse(path) in labelings:
             best = max(best, sum(log_probs[t, k] for t, k in enumerate(path)))
     return best
 
@@ -47,8 +47,8 @@ def test_equals_the_best_of_all_paths(seed, num_frames, num_classes, num_tokens,
 
     # Optional tokens are there or not, wherever they stand.
     choices = [[(token,), ()] if token in optional else [(token,)] for token in tokens]
-    labellings = [list(itertools.chain(*choice)) for choice in itertools.product(*choices)]
-    best = best_of_all_paths(log_probs, labellings)
+    labelings = [list(itertools.chain(*choice)) for choice in itertools.product(*choices)]
+    best = best_of_all_paths(log_probs, labelings)
 
     if best == -math.inf:
         with pytest.raises(DataError, match="need at least"):

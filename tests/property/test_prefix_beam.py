@@ -87,13 +87,13 @@ def collapse(path):
     return tuple(token for token, _ in itertools.groupby(path) if token != 0)
 
 
-def all_labellings(log_probs):
+def all_labelings(log_probs):
     """labelling -> log of the sum of its paths' probabilities, by going through every path."""
     sums = {}
     for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
-        labelling = collapse(path)
-        sums[labelling] = sums.get(labelling, 0.0) + math.exp(sum(log_probs[t, k] for t, k in enumerate(path)))
-    return {labelling: math.log(total) for labelling, total in sums.items()}
+        labeling = collapse(path)
+        sums[labeling] = sums.get(labeling, 0.0) + math.exp(sum(log_probs[t, k] for t, k in enumerate(path)))
+    return {labeling: math.log(total) for labeling, total in sums.items()}
 
 
 def textbook_beam(log_probs, beam, lm, lm_weight, bonus, settle_after=math.inf):
@@ -143,15 +143,15 @@ def textbook_beam(log_probs, beam, lm, lm_weight, bonus, settle_after=math.inf):
     lm_weight=st.sampled_from([0.0, 0.7, 2.5]),
     bonus=st.sampled_from([-1.5, 0.0, 0.8]),
 )
-def test_full_width_equals_all_labellings(implementation, seed, shape, order, lm_weight, bonus):
+def test_full_width_equals_all_labelings(implementation, seed, shape, order, lm_weight, bonus):
     rng = np.random.default_rng(seed)
     log_probs = random_log_probs(rng, *shape, 2.0)
     lm = random_lm(rng, shape[1] - 1, order) if order and shape[1] > 1 else None
     expected = {}
-    for labelling, ctc_log_prob in all_labellings(log_probs).items():
-        lm_log_prob = 0.0 if lm is None else lm.score([lm.phones[token - 1] for token in labelling])
-        score = ctc_log_prob + lm_weight * lm_log_prob + bonus * len(labelling)
-        expected[labelling] = (score, ctc_log_prob, lm_log_prob)
+    for labeling, ctc_log_prob in all_labelings(log_probs).items():
+        lm_log_prob = 0.0 if lm is None else lm.score([lm.phones[token - 1] for token in labeling])
+        score = ctc_log_prob + lm_weight * lm_log_prob + bonus * len(labeling)
+        expected[labeling] = (score, ctc_log_prob, lm_log_prob)
     options = {"lm": lm, "lm_weight": lm_weight, "insertion_bonus": bonus}
     found = search_with(implementation, log_probs, beam=1000, num_best=1000, **options)
     assert len(found) == len(expected)

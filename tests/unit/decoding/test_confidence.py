@@ -48,10 +48,10 @@ def enumerated_odds(log_probs, tokens, aligned, lm, lm_weight, bonus):
             log_prob = sum(log_probs[first + t, k] for t, k in enumerate(path))
             sums[inside] = np.logaddexp(sums.get(inside, -math.inf), log_prob)
         for inside in sums:
-            labelling = [*tokens[:u], *inside, *tokens[u + 1 :]]
-            sums[inside] += bonus * len(labelling)
+            labeling = [*tokens[:u], *inside, *tokens[u + 1 :]]
+            sums[inside] += bonus * len(labeling)
             if lm is not None:
-                sums[inside] += lm_weight * lm.score([PHONES[k - 1] for k in labelling])
+                sums[inside] += lm_weight * lm.score([PHONES[k - 1] for k in labeling])
         own = sums.pop((token,))
         odds.append(own - np.logaddexp.reduce([*sums.values()]))
     return odds

@@ -22,13 +22,13 @@ def enumerate_paths(log_probs):
     """The probability of every labelling, from all paths one by one."""
     sums = {}
     for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
-        labelling = tuple(token for token, _ in itertools.groupby(path) if token)
-        sums[labelling] = sums.get(labelling, 0.0) + math.exp(sum(log_probs[t, k] for t, k in enumerate(path)))
+        labeling = tuple(token for token, _ in itertools.groupby(path) if token)
+        sums[labeling] = sums.get(labeling, 0.0) + math.exp(sum(log_probs[t, k] for t, k in enumerate(path)))
     return sums
 
 
 @pytest.mark.parametrize("num_frames", range(5))
-def test_all_labellings_equal_enumeration(num_frames):
+def test_all_labelings_equal_enumeration(num_frames):
     log_probs = random_log_probs(np.random.default_rng(num_frames), num_frames, 4)
     expected = enumerate_paths(log_probs)
     assert ctc_log_probs(log_probs, list(expected)) == pytest.approx([math.log(p) for p in expected.values()])
@@ -40,19 +40,19 @@ def test_all_labellings_equal_enumeration(num_frames):
 def test_long_utterances_equal_pytorch():
     rng = np.random.default_rng(1)
     log_probs = random_log_probs(rng, 200, 40)
-    labellings = [rng.integers(1, 40, length).tolist() for length in (0, 1, 17, 60, 90)] + [[5] * 100]
+    labelings = [rng.integers(1, 40, length).tolist() for length in (0, 1, 17, 60, 90)] + [[5] * 100]
     expected = [
         -torch.nn.functional.ctc_loss(
             torch.from_numpy(log_probs)[:, None],
-            torch.tensor([labelling], dtype=torch.long),
+            torch.tensor([labeling], dtype=torch.long),
             torch.tensor([200]),
-            torch.tensor([len(labelling)]),
+            torch.tensor([len(labeling)]),
             reduction="sum",
         ).item()
-        for labelling in labellings
+        for labeling in labelings
     ]
-    assert ctc_log_probs(log_probs, labellings) == pytest.approx(expected, rel=1e-9)
-    assert ctc_log_probs(log_probs.astype(np.float32), labellings) == pytest.approx(expected, rel=1e-5)
+    assert ctc_log_probs(log_probs, labelings) == pytest.approx(expected, rel=1e-9)
+    assert ctc_log_probs(log_probs.astype(np.float32), labelings) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("order", [0, 1, 3])

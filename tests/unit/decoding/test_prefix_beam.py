@@ -31,7 +31,7 @@ def implementation(request, monkeypatch):
     return request.param
 
 
-def test_sums_the_paths_of_a_labelling():
+def test_sums_the_paths_of_a_labeling():
     assert greedy_search(SPREAD)[0] == []
     (best,) = prefix_beam_search(SPREAD)
     assert best.tokens == (1,)

@@ -39,7 +39,7 @@ def test_weight_and_bonus_count_for_both():
     assert (pair.first, pair.second) == pytest.approx(expected)
 
 
-def test_equal_labellings_are_no_pair_and_impossible_references_are_model_errors():
+def test_equal_labelings_are_no_pair_and_impossible_references_are_model_errors():
     pairs = compare_scores([MISLED] * 4, [(1,)] * 4, [(1,), None, (2, 2), (1, 2, 1)], SCORER)
     assert [pair.index for pair in pairs] == [1, 2, 3]
     assert [pair.second for pair in pairs] == [-np.inf] * 3
