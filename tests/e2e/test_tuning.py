@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+import asrkit
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config, to_dict
 from asrkit.decoding.confidence import Calibration
@@ -111,6 +112,15 @@ def test_log_probabilities_are_kept_while_weights_and_features_are(tones, tuned,
     assert "not of this experiment and data as they are now; made by stage 4 (asrkit decode" in refused.stderr
 
 
+def test_python_decodes_and_tunes_as_the_command_does(tones, tuned, tmp_path):
+    exp, dev = tuned[0], tones / "data/dev"
+    decoding = asrkit.decode(exp, dev, tmp_path, asrkit.DecodeOptions(log_probs=exp / "decode_dev"))
+    assert decoding.is_new
+    assert (tmp_path / "hyp").read_bytes() == (exp / "decode_dev/hyp").read_bytes()
+    tuning = asrkit.tune(exp, asrkit.DecodedSet(dev, exp / "decode_dev"))
+    assert (list(tuning.lines), tuning.is_new) == (tuned[1].splitlines()[1:], False)
+
+
 def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
     exp = tuned[0]
     decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", tmp_path)
@@ -168,8 +178,8 @@ def test_tuning_takes_one_speaker_and_a_network_that_finds_no_phones(tones, tmp_
 def test_the_analysis_is_of_what_was_decoded(tones, tuned):
     exp = tuned[0]
     run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", "--out", exp / "decode_test")
-    analyse = ("analyse", "--dir", exp, "--ref", tones / "data/test", "--decode-dir", exp / "decode_test")
-    done = run_asrkit(*analyse)
+    analyze = ("analyze", "--dir", exp, "--ref", tones / "data/test", "--decode-dir", exp / "decode_test")
+    done = run_asrkit(*analyze)
     found = json.loads((exp / "decode_test/analysis.json").read_text())
     result = score(read_transcripts(tones / "data/test/text"), read_transcripts(exp / "decode_test/hyp"))
     assert found["line"] == result.line()
@@ -178,12 +188,14 @@ def test_the_analysis_is_of_what_was_decoded(tones, tuned):
     assert found["confidence"]["calibrated"]
     assert found["confidence"]["phones"]["number"] == result.num_hyp
     assert (exp / "decode_test/reliability.png").read_bytes().startswith(b"\x89PNG")
-    again = run_asrkit(*analyse)
+    again = run_asrkit(*analyze)
     assert again.stdout.splitlines()[0].endswith("analysis.txt: up to date")
     assert again.stdout.splitlines()[1:] == done.stdout.splitlines()[1:]
+    analysis = asrkit.analyze(exp, asrkit.DecodedSet(tones / "data/test", exp / "decode_test"))
+    assert (analysis.text.splitlines(), analysis.is_new) == (done.stdout.splitlines()[1:], False)
     greedy = ("--method", "greedy", "--out", exp / "greedy", "--log-probs", exp / "decode_test")
     run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", *greedy)
-    refused = run_asrkit(*analyse[:-1], exp / "greedy", check=False)
+    refused = run_asrkit("analyse", *analyze[1:-1], exp / "greedy", check=False)
     assert "expected beam search" in refused.stderr
 
 
