@@ -1,4 +1,4 @@
-"""Settings of the features. Names and meanings are those of Kaldi's compute-mfcc-feats, add-deltas and apply-cmvn."""
+"""Settings of the features. Meanings are those of Kaldi's compute-mfcc-feats, add-deltas and apply-cmvn."""
 
 from __future__ import annotations
 

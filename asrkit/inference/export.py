@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from asrkit import __version__
+from asrkit.errors import ModelError, location
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.inference.export_cells import recurrent_stack
 from asrkit.inference.export_features import add_deltas, front_end, normalize, stack_frames
@@ -36,21 +37,77 @@ from asrkit.io.json_text import json_text
 from asrkit.io.stamp import file_digest
 from asrkit.models.acoustic import AcousticModel
 
+TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
 _OPSET, _IR_VERSION = 17, 8  # those of 2022, which every onnxruntime in use reads
 
 Utterance = tuple[np.ndarray, np.ndarray | None]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Utterances on which an export is compared with PyTorch; `where` tells what they are."""
+
+    utterances: Iterable[Utterance]
+    where: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far an export is from PyTorch.
+
+    Attributes:
+        difference: the largest between two log-probabilities.
+        where: what they were computed on.
+    """
+
+    difference: float
+    where: str
+
+    def line(self) -> str:
+        return f"log-probabilities differ from PyTorch's by {self.difference:.1e} at most, on {self.where}"
+
+
 def export_experiment(directory: str | Path, path: str | Path | None = None) -> Path:
     """Write the model of an experiment directory to `path`, by default its `final.onnx`; returns the path.
 
-    Raises ModelError as load_experiment.
+    Raises ModelError as checked_export, and writes nothing then.
     """
     path = Path(directory) / "final.onnx" if path is None else Path(path)
-    content = export_model(*load_for_export(directory))
+    write_export(path, checked_export(directory))
+    return path
+
+
+def write_export(path: Path, content: bytes) -> None:
+    """Write what is in an exported file."""
     with atomic_write(path, "wb") as stream:
         stream.write(content)
-    return path
+
+
+def checked_export(directory: str | Path) -> bytes:
+    """The ONNX file of an experiment directory, which gives what PyTorch gives for made-up features.
+
+    Raises ModelError as load_experiment and as compared_export.
+    """
+    experiment, digest = load_for_export(directory)
+    content, _ = compared_export(experiment, digest, made_up_sample(experiment), directory)
+    return content
+
+
+def compared_export(
+    experiment: Experiment, made_from: str, sample: Sample, name: str | Path
+) -> tuple[bytes, Comparison]:
+    """The ONNX file of the trained experiment `name`, as export_model gives it, and how far it is from PyTorch.
+
+    Raises ModelError for an export whose log-probabilities of the sample are TOLERANCE or more from PyTorch's.
+    """
+    content = export_model(experiment, made_from)
+    comparison = Comparison(max_difference(experiment, OnnxModel(content), sample.utterances), sample.where)
+    if not comparison.difference < TOLERANCE:
+        raise ModelError(
+            f"{location(name)}the export's log-probabilities differ by {comparison.difference:.1e}, "
+            f"on {comparison.where}; expected less than {TOLERANCE:g}, and it was not written"
+        )
+    return content, comparison
 
 
 def int8_model(content: bytes) -> bytes:
@@ -92,8 +149,12 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
     return largest
 
 
-def made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:
-    """Features of the training set's means and variances, for max_difference where there is no audio."""
+def made_up_sample(experiment: Experiment) -> Sample:
+    """A sample where there is no audio: features of the training set's means and variances."""
+    return Sample(_made_up_utterances(experiment), "made-up features; give --ref DATA to compare on real audio")
+
+
+def _made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:
     rng = np.random.default_rng(0)
     sums, squares = experiment.global_cmvn[:, :-1] / experiment.global_cmvn[0, -1]
     deviation = np.sqrt(np.maximum(squares - sums * sums, 0.0))

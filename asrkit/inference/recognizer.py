@@ -280,14 +280,14 @@ def _open(path: Path, num_threads: int) -> OnnxModel:
                 return model
     print(f"{exported}: exporting the model, which takes some seconds and is done once", file=sys.stderr, flush=True)
 
-    from asrkit.inference.export import export_experiment  # loads PyTorch
+    from asrkit.inference.export import checked_export, write_export  # loads PyTorch
 
+    content = checked_export(path)
     try:
-        return OnnxModel(export_experiment(path), num_threads)
+        write_export(exported, content)
     except OSError:  # a directory that cannot be written
-        from asrkit.inference.export import export_model, load_for_export
-
-        return OnnxModel(export_model(*load_for_export(path)), num_threads)
+        return OnnxModel(content, num_threads)
+    return OnnxModel(exported, num_threads)
 
 
 def _open_torch(path: Path, device: str) -> TorchModel:

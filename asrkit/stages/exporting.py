@@ -11,34 +11,15 @@ from typing import TYPE_CHECKING
 from asrkit.errors import ConfigError, ModelError, location
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.inference.find_model import find_model
-from asrkit.io.atomic import atomic_write
 from asrkit.parallel import track
 from asrkit.scoring.per import PerResult, score
 from asrkit.scoring.transcripts import read_references
 
 if TYPE_CHECKING:
-    from asrkit.experiment import Experiment
-    from asrkit.inference.export import Utterance
+    from asrkit.inference.export import Comparison, Utterance
     from asrkit.inference.onnx_model import OnnxModel
 
-TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
 _NUM_COMPARED = 20  # utterances after training
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How far an export is from PyTorch.
-
-    Attributes:
-        difference: the largest between two log-probabilities.
-        where: what they were computed on.
-    """
-
-    difference: float
-    where: str
-
-    def line(self) -> str:
-        return f"log-probabilities differ from PyTorch's by {self.difference:.1e} at most, on {self.where}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +84,14 @@ def export(
     # PyTorch takes seconds to load.
     import torch
 
-    from asrkit.inference.export import export_model, int8_model, load_for_export, made_up_utterances
+    from asrkit.inference.export import (
+        Sample,
+        compared_export,
+        int8_model,
+        load_for_export,
+        made_up_sample,
+        write_export,
+    )
     from asrkit.inference.onnx_model import OnnxModel
 
     torch.set_num_threads(1)  # one utterance at a time has too little in it for more
@@ -113,52 +101,42 @@ def export(
             f"{location(directory)}an exported file; expected the experiment directory that it was made from"
         )
     trained, digest = load_for_export(directory)
-    content = export_model(trained, digest)
-    exact = OnnxModel(content)
     feats = None if ref is None else FeatureLoader(ref, trained.config.features, trained.global_cmvn)
     if feats is None:
-        where = "made-up features; give --ref DATA to compare on real audio"
-        comparison = _compare(trained, exact, made_up_utterances(trained), where)
+        sample = made_up_sample(trained)
     else:
-        comparison = _compare(trained, exact, _stored(feats, "comparing"), f"{len(feats)} utterances of {ref}")
-    if not comparison.difference < TOLERANCE:
-        raise ModelError(
-            f"{location(directory)}the export's log-probabilities differ by {comparison.difference:.1e}, "
-            f"on {comparison.where}"
-        )
+        sample = Sample(_stored(feats, "comparing"), f"{len(feats)} utterances of {ref}")
+    content, comparison = compared_export(trained, digest, sample, directory)
     path, cost = Path(out or directory / ("final.int8.onnx" if int8 else "final.onnx")), None
     if int8 and feats is not None:
         small = int8_model(content)
-        after, before = _score(OnnxModel(small), feats, "int8"), _score(exact, feats, "float32")
+        after, before = (_score(OnnxModel(each), feats, name) for each, name in ((small, "int8"), (content, "float32")))
         cost = Int8Cost(after, before, len(small), len(content))
         content = small
-    with atomic_write(path, "wb") as stream:
-        stream.write(content)
+    write_export(path, content)
     return Export(path, len(content), comparison, cost)
 
 
 def export_trained(directory: Path, dev: Path) -> Export:
-    """Write the `final.onnx` of an experiment, compared with PyTorch on some utterances of `dev`."""
-    from asrkit.inference.export import export_experiment, load_for_export
-    from asrkit.inference.onnx_model import OnnxModel
+    """Write the `final.onnx` of an experiment, compared with PyTorch on some utterances of `dev`.
 
-    trained, _ = load_for_export(directory)
-    path = export_experiment(directory)
+    Raises ModelError for an export that differs from PyTorch; it is not written.
+    """
+    from asrkit.inference.export import Sample, compared_export, load_for_export, write_export
+
+    trained, digest = load_for_export(directory)
     feats = FeatureLoader(dev, trained.config.features, trained.global_cmvn)
     utterances = list(islice(_stored(feats), _NUM_COMPARED))
-    where = f"{len(utterances)} utterances of {dev}"
-    return Export(path, path.stat().st_size, _compare(trained, OnnxModel(path), iter(utterances), where))
+    sample = Sample(utterances, f"{len(utterances)} utterances of {dev}")
+    content, comparison = compared_export(trained, digest, sample, directory)
+    path = directory / "final.onnx"
+    write_export(path, content)
+    return Export(path, len(content), comparison)
 
 
 def megabytes(size: int) -> str:
     """A size in bytes, to be read."""
     return f"{size / 1e6:.1f} MB"
-
-
-def _compare(trained: Experiment, exported: OnnxModel, utterances: Iterator[Utterance], where: str) -> Comparison:
-    from asrkit.inference.export import max_difference
-
-    return Comparison(max_difference(trained, exported, utterances), where)
 
 
 def _stored(feats: FeatureLoader, description: str | None = None) -> Iterator[Utterance]:

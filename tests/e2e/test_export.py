@@ -16,7 +16,7 @@ from asrkit.inference.torch_model import TorchModel
 from asrkit.io.stamp import file_digest
 from asrkit.scoring.per import score
 
-from .conftest import run_asrkit
+from .conftest import run_asrkit, train_args
 
 
 def export(capsys, *args, status=0):
@@ -89,6 +89,26 @@ def test_a_wrong_export_is_not_written(tones, tmp_path, capsys, monkeypatch):
     assert lines == []
     assert "the export's log-probabilities differ by 2.0e-04" in errors[-1]
     assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.slow
+def test_nothing_else_writes_a_wrong_export(tones, tmp_path, capsys, monkeypatch):
+    """Neither tuning, nor other settings of the search, nor training, nor transcription with a model without one."""
+    exp, dev = tmp_path / "exp", tones / "data/dev"
+    shutil.copytree(tones / "exp", exp)
+    run_asrkit("decode", "--dir", exp, "--data", dev, "--out", exp / "decode_dev")
+    before = (exp / "final.onnx").read_bytes()
+    monkeypatch.setattr("asrkit.inference.export.max_difference", lambda *_: 2e-4)
+    training = train_args(tones, exp)
+    for args in (
+        (*training, "--set", "decoding.beam=5"),
+        ("tune", "--dir", exp, "--ref", dev, "--decode-dir", exp / "decode_dev"),
+        ("transcribe", "--model", exp, tones / "audio/test0-0.wav"),
+        (*training, "--set", "training.num_epochs=1", "--force"),
+    ):
+        assert main([*map(str, args)]) == 1
+        assert "the export's log-probabilities differ by 2.0e-04" in capsys.readouterr().err.splitlines()[-1]
+        assert (exp / "final.onnx").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from asrkit.experiment import Experiment, make_model
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.inference.export import export_model, int8_model, made_up_utterances, max_difference
+from asrkit.inference.export import export_model, int8_model, made_up_sample, max_difference
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.lang.tokens import TokenTable
@@ -175,7 +175,7 @@ def test_the_largest_difference_is_found() -> None:
     experiment = make_experiment(ModelConfig(num_layers=1, hidden_size=8))
     exported = OnnxModel(export_model(experiment))
     static = static_of(FeatureConfig())
-    utterances = [(static, None), (static[:30], accumulate(static)), *made_up_utterances(experiment)]
+    utterances = [(static, None), (static[:30], accumulate(static)), *made_up_sample(experiment).utterances]
     assert 0 < max_difference(experiment, exported, utterances) < 1e-4
     with torch.no_grad():
         experiment.model.output.bias[2] += 1  # every log-probability moves by less than 1

@@ -117,6 +117,20 @@ def test_audio_that_cannot_be_used(recognizer: Recognizer, audio, options: dict,
         recognizer.transcribe(audio, **options)
 
 
+@pytest.mark.parametrize("make_export", [export_experiment, load_recognizer])
+def test_an_export_that_differs_from_pytorch_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_export
+) -> None:
+    directory = train(tmp_path / "exp")
+    monkeypatch.setattr("asrkit.inference.export.max_difference", lambda *_: 1e-4)
+    with pytest.raises(ModelError, match=r"exp: the export's log-probabilities differ by 1\.0e-04, on made-up"):
+        make_export(directory)
+    assert not (directory / "final.onnx").exists()
+    monkeypatch.setattr("asrkit.inference.export.max_difference", lambda *_: 9.9e-5)
+    make_export(directory)
+    assert (directory / "final.onnx").exists()
+
+
 @pytest.mark.parametrize("head", ["ctc", "both"])
 def test_threads_share_a_recognizer(tmp_path: Path, head: str) -> None:
     directory = train(tmp_path / "exp", head=head)
