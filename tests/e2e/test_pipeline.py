@@ -15,12 +15,15 @@ import pytest
 import soundfile
 
 from asrkit.audio import read_audio
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config
 from asrkit.experiment import load_experiment
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.recognizer import Recognizer
 from asrkit.io.ark import ArkReader
 from asrkit.scoring.per import score
+from asrkit.stages.training import TrainingData, train
 from asrkit.types import Waveform
 
 from .conftest import run_asrkit, train_args
@@ -130,6 +133,18 @@ def test_training_is_up_to_date_whatever_its_threads(tones, tmp_path):
 
 
 @pytest.mark.slow
+def test_training_from_python_is_what_the_command_does(tones, tmp_path):
+    config = load_config(tones / "config.yaml", ExperimentConfig)
+    data, lines = TrainingData.under(tones / "data"), []
+    trained = train(data, tmp_path / "exp", config, report=lines.append)
+    assert (tmp_path / "exp/final.pt").read_bytes() == (tones / "exp/final.pt").read_bytes()
+    assert trained.directory == tmp_path / "exp"
+    assert trained.result.dev_per == min(record.dev_per for record in trained.result.history)
+    assert trained.export.path.is_file() and trained.excluded == {}
+    assert re.fullmatch(r"\d+ parameters, 48 training utterances", lines[0])
+    assert train(data, tmp_path / "exp", config).result is None  # up to date
+
+
 def test_frames_need_phone_times(tones, tmp_path):
     data, config = tmp_path / "dev", tmp_path / "config.yaml"
     config.write_text(
