@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from asrkit.cli.options import print_warnings
 from asrkit.io.json_text import write_json
 from asrkit.reporting.text import format_table
 from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     result = compare_boundaries(args.ref, args.hyp)
+    print_warnings("boundaries", result.warnings)
     if args.json:
         write_json(args.json, result.to_dict())
     if args.by_phone:

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from asrkit.errors import DataError
+from asrkit.lang.symbols import symbol_warnings
 from asrkit.scoring.align import align
 from asrkit.types import PhoneTime
 
@@ -57,6 +58,7 @@ class BoundaryResult:
         starts: by phone, errors of its starts, those of `boundaries` that lead into it.
         overlap: mean over the pairs of the part of both spans' union that they share.
         num_missing: utterances of the references without any phone in the hypotheses.
+        warnings: symbols of the two that are not what they seem, a line each.
     """
 
     num_phones: int
@@ -67,6 +69,7 @@ class BoundaryResult:
     starts: Mapping[str, Errors]
     overlap: float
     num_missing: int
+    warnings: Sequence[str] = ()
 
     def line(self) -> str:
         errors = self.boundaries
@@ -128,6 +131,12 @@ def compare_times(
         starts={phone: Errors(np.array(of_phone)) for phone, of_phone in sorted(into.items())},
         overlap=_mean(np.array(overlaps)),
         num_missing=sum(not hyps.get(utt) for utt in refs),
+        warnings=symbol_warnings(
+            {
+                name: {time.phone for row in times.values() for time in row}
+                for name, times in ((ref_name, refs), (hyp_name, hyps))
+            }
+        ),
     )
 
 

@@ -65,6 +65,15 @@ def test_validate_and_train_lm_name_the_pair_where_a_phone_is_not_known(root, ca
     assert run(capsys, *train_lm, "--order", 2).err == ""
 
 
+def test_boundaries(root, capsys):
+    for name, phone in (("ref", COMPOSED), ("hyp", DECOMPOSED)):
+        (root / f"{name}.ctm").write_text(f"u0 1 0 0.1 {phone}\nu0 1 0.1 0.1 s\n", encoding="utf-8")
+    ctms = ("boundaries", "--ref", root / "ref.ctm", "--hyp")
+    out, err = run(capsys, *ctms, root / "hyp.ctm")
+    assert out.startswith("phones right: 1 of 2") and err.startswith(f"asrkit boundaries: warning: {PAIR}")
+    assert run(capsys, *ctms, root / "ref.ctm").err == ""
+
+
 def test_what_cannot_be_seen_is_named_by_its_code_point(root, capsys):
     (root / "hyp").write_text("u0 a\u0303\u200b s\nu1 a\u0303 s\u00a0\n", encoding="utf-8")
     lines = run(capsys, "score", root / "data/text", root / "hyp").err.splitlines()
