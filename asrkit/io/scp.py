@@ -56,7 +56,7 @@ def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str,
                 line = raw.decode("utf-8", errors="replace")
                 if "\ufffd" in split_row(line)[0]:
                     continue
-            if "\r" in line.rstrip("\r\n"):
+            if "\r" in line and "\r" in line.rstrip("\r\n"):
                 findings.error("a carriage return inside the line; save it with the line ends of Unix", path, number)
             key, rest = split_row(line)
             if key:
