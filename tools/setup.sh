@@ -104,7 +104,6 @@ install() {
 }
 install setuptools # asrkit is built with the pinned version
 [ -z "$torch_index" ] || install --force-reinstall --no-deps --index-url "$torch_index" torch
-rm -f "$root"/asrkit/_native/*.so # where a kernel cannot be built, no older one must be left
 install --no-build-isolation -e "${root}[$extras]"
 [ -z "$bench" ] || install --no-deps pyctcdecode # it asks for an older numpy, but works with this one
 # Says so in one line if the extension could not be built.

@@ -7,10 +7,13 @@ import importlib
 import multiprocessing
 import os
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from types import ModuleType
 
 KERNELS = ("_mfcc", "_beam", "_align", "_lstm")
 
+_PARENT_HAS_REPORTED = "ASRKIT_KERNELS_REPORTED"  # an environment variable, for the workers of a pool
 _has_reported = False
 
 
@@ -19,24 +22,35 @@ def kernel(name: str) -> ModuleType | None:
     """The compiled module `asrkit._native.NAME`, or None where the NumPy reference has to do its work.
 
     None when it was not built for this Python, or when ASRKIT_NO_NATIVE=1 was set at the first call. A process says
-    that once, in one line on stderr; the workers of a pool leave it to the process that made the pool, which
-    therefore calls this too.
+    that once, with the cause, in one line on stderr. The workers of a pool leave it to the process that made the pool,
+    which therefore calls this too, unless that process has its kernels.
     """
     if os.environ.get("ASRKIT_NO_NATIVE") == "1":
-        _report("ASRKIT_NO_NATIVE is 1: the slower NumPy fallback is used")
+        if multiprocessing.parent_process() is None:
+            _report("ASRKIT_NO_NATIVE is 1: the slower NumPy fallback is used")
         return None
     try:
         return importlib.import_module(f"{__name__}.{name}")
     except ImportError as error:
-        _report(
-            f"no compiled kernels ({error}): the slower NumPy fallback is used; to have them, provide a C compiler and "
-            "Python's headers, then install asrkit again with pip"
-        )
+        if multiprocessing.parent_process() is None or os.environ.get(_PARENT_HAS_REPORTED) is None:
+            _report(
+                f"no compiled kernel {name} ({_cause(name, error)}): the slower NumPy fallback is used; to have the "
+                "kernels, provide a C compiler and Python's headers, then install asrkit again with pip"
+            )
         return None
+
+
+def _cause(name: str, error: ImportError) -> str:
+    built = sorted(path.name for path in Path(__file__).parent.glob(f"{name}.*{EXTENSION_SUFFIXES[-1]}"))
+    if f"{name}{EXTENSION_SUFFIXES[0]}" in built:
+        return f"{name}{EXTENSION_SUFFIXES[0]} cannot be loaded: {error}"
+    wanted = f"{name}{EXTENSION_SUFFIXES[0]} is not there"
+    return f"{wanted}, only {' '.join(built)} for other Pythons" if built else f"{wanted}: never built, or removed"
 
 
 def _report(line: str) -> None:
     global _has_reported
-    if not _has_reported and multiprocessing.parent_process() is None:
+    if not _has_reported:
         print(f"asrkit: {line}", file=sys.stderr)
     _has_reported = True
+    os.environ[_PARENT_HAS_REPORTED] = "1"
