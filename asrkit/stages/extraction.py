@@ -27,7 +27,7 @@ class Extraction:
 
 
 def extract(
-    data_dirs: Iterable[str | Path],
+    data_dirs: str | Path | Iterable[str | Path],
     features: FeatureConfig,
     *,
     access: AudioAccess = AudioAccess(),
@@ -37,8 +37,8 @@ def extract(
 ) -> Extraction:
     """Write the features of all utterances of each data directory into it, unless they are up to date.
 
-    A directory that fails does not keep the others from being done. `features.extract.extract_data_dir` says what is
-    written.
+    One directory may be given by itself. A directory that fails does not keep the others from being done.
+    `features.extract.extract_data_dir` says what is written.
 
     Args:
         num_jobs: processes that compute features.
@@ -51,7 +51,7 @@ def extract(
     """
     findings = Findings()
     done: dict[Path, bool] = {}
-    for data_dir in map(Path, data_dirs):
+    for data_dir in map(Path, [data_dirs] if isinstance(data_dirs, str | Path) else data_dirs):
         try:
             done[data_dir] = extract_data_dir(data_dir, features, num_jobs=num_jobs, access=access, force=force)
         except AsrkitError as error:

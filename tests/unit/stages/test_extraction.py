@@ -27,7 +27,8 @@ def data_dirs(tmp_path: Path) -> list[Path]:
 def test_several_directories(data_dirs: list[Path], tmp_path: Path) -> None:
     features, access = FeatureConfig(num_ceps=12), AudioAccess(tmp_path)
     train, dev = data_dirs
-    assert extract([train], features, access=access) == Extraction((train,), ())
+    assert extract(train, features, access=access) == Extraction((train,), ())
+    assert extract(str(train), features, access=access) == Extraction((), (train,))
     assert ArkReader(train / "feats.scp")["a-1"].shape == (48, 12)
     reported: list[tuple[Path, bool]] = []
     result = extract([str(train), dev], features, access=access, report=lambda *done: reported.append(done))
