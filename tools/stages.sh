@@ -47,7 +47,7 @@ report() {
   for set in dev test; do
     asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" \
       ${protocol:+--protocol "$protocol"} ${force:+--force}
-    asrkit analyse --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" \
+    asrkit analyze --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" \
       ${protocol:+--protocol "$protocol"} --nj "$nj" ${force:+--force}
     boundaries "$set" "$dir/decode_$set/phones.ctm"
   done

@@ -101,6 +101,7 @@ def test_the_notebook_is_stripped_and_well_formed():
     assert sum(cell["metadata"].get("tags") == ["parameters"] for cell in code) == 1
 
 
+@pytest.mark.slow
 def test_mini_recipe(tmp_path, monkeypatch, capsys):
     """The cells of "mini_recipe.ipynb", with fewer speakers and a small network."""
     pytest.importorskip("espeakng_loader", reason="the mini corpus's library is an optional extra")

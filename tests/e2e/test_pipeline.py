@@ -145,6 +145,7 @@ def test_training_from_python_is_what_the_command_does(tones, tmp_path):
     assert train(data, tmp_path / "exp", config).result is None  # up to date
 
 
+@pytest.mark.slow
 def test_frames_need_phone_times(tones, tmp_path):
     data, config = tmp_path / "dev", tmp_path / "config.yaml"
     config.write_text(

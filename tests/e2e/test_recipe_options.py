@@ -35,7 +35,7 @@ ON_REQUEST = {
     "speechocean762": [FINDINGS],
 }
 VERBS = ["prepare", "extract", "train-lm", "train", "decode", "tune", "decode", "decode"]
-VERBS += ["report", "analyse", "report", "analyse", "transcribe"]
+VERBS += ["report", "analyze", "report", "analyze", "transcribe"]
 ALIGNING = "align the test set, transcribe one file"
 
 

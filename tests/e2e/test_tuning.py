@@ -60,6 +60,7 @@ def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
     assert all(value.equal(weights[name]) for name, value in load_experiment(exp).model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_tuning_again_changes_nothing_and_training_does_not_undo_it(tones, tuned):
     exp, printed = tuned
     before = {path: path.stat().st_mtime_ns for path in exp.rglob("*")}
@@ -74,6 +75,7 @@ def test_tuning_again_changes_nothing_and_training_does_not_undo_it(tones, tuned
     assert (exp / "final.pt").read_bytes() == final
 
 
+@pytest.mark.slow
 def test_another_decoding_section_undoes_tuning_and_tuning_sees_it(tones, tuned, tmp_path):
     exp, config = tmp_path / "exp", tmp_path / "config.yaml"
     shutil.copytree(tuned[0], exp)
@@ -86,6 +88,7 @@ def test_another_decoding_section_undoes_tuning_and_tuning_sees_it(tones, tuned,
     assert Recognizer.load(exp).decoding == Recognizer.load(tuned[0]).decoding
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_kept_while_weights_and_features_are(tones, tuned, tmp_path):
     exp = tmp_path / "exp"
     shutil.copytree(tuned[0], exp)
@@ -112,6 +115,7 @@ def test_log_probabilities_are_kept_while_weights_and_features_are(tones, tuned,
     assert "not of this experiment and data as they are now; made by stage 4 (asrkit decode" in refused.stderr
 
 
+@pytest.mark.slow
 def test_python_decodes_and_tunes_as_the_command_does(tones, tuned, tmp_path):
     exp, dev = tuned[0], tones / "data/dev"
     decoding = asrkit.decode(exp, dev, tmp_path, asrkit.DecodeOptions(log_probs=exp / "decode_dev"))
@@ -121,6 +125,7 @@ def test_python_decodes_and_tunes_as_the_command_does(tones, tuned, tmp_path):
     assert (list(tuning.lines), tuning.is_new) == (tuned[1].splitlines()[1:], False)
 
 
+@pytest.mark.slow
 def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
     exp = tuned[0]
     decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", tmp_path)
@@ -147,6 +152,7 @@ def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
     assert (tmp_path / "nbest.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_without_a_language_model_its_weight_is_refused(tones, tmp_path):
     exp = tmp_path / "exp"
     shutil.copytree(tones / "exp", exp)
@@ -158,6 +164,7 @@ def test_without_a_language_model_its_weight_is_refused(tones, tmp_path):
     run_asrkit(*decode, "--lm-weight", 0)
 
 
+@pytest.mark.slow
 def test_tuning_takes_one_speaker_and_a_network_that_finds_no_phones(tones, tmp_path):
     exp, data = tmp_path / "exp", tmp_path / "data"
     shutil.copytree(tones / "exp", exp)

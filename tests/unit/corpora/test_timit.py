@@ -137,6 +137,7 @@ def test_the_speaker_lists_are_those_of_the_facts_about_the_corpus():
     assert words >= {*CORE_TEST_SPEAKERS, *DEV_SPEAKERS}
 
 
+@pytest.mark.slow
 def test_a_complete_copy_has_the_standard_counts_and_a_partial_one_says_what_is_missing(tmp_path):
     make_complete_tree(tmp_path)
     core = read_corpus(tmp_path)

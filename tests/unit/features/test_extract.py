@@ -362,6 +362,7 @@ def test_the_fallback_is_reported_once(data_dir: Path) -> None:
     assert json.loads((data_dir / "feats.json").read_text())["backend"] == "numpy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torchaudio", "librosa"])
 def test_other_backends(data_dir: Path, backend: str, small_archives: None) -> None:
     """In batches where the backend takes them; one utterance that fails does not hide the others, or its name."""
