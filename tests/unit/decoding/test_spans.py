@@ -68,6 +68,16 @@ def test_a_peak_near_the_edge_of_the_audio_reaches_it():
     assert spans(noisy(10, 10), [4, 15]) == [[0, 10], [10, 20]]
 
 
+def test_how_near_to_the_edge_a_peak_is_near():
+    """At 60 ms there is room for something else, nearer there is not; beyond 0.3 s there is a pause."""
+    assert (Reach.in_frames(0.01), Reach.in_frames(0.02)) == (Reach(far=30, edge=6), Reach(far=15, edge=3))
+    feats = noisy(3, 40, 3)  # a sound of 3 frames at either edge, which may be another one
+    assert spans(feats, [6, 39], edge=6)[0][0] == spans(feats, [6, 39], edge=7)[0][0] + 3 == 3
+    assert spans(feats, [6, 39], edge=6)[1][1] == spans(feats, [6, 39], edge=7)[1][1] - 3 == 43
+    assert spans(feats, [5, 40], edge=6)[0][0] == 0
+    assert spans(feats, [5, 40], edge=6)[1][1] == 46
+
+
 def test_a_long_pause_without_a_token_belongs_to_no_phone():
     feats = noisy(10, 80, 10)
     assert spans(feats, [5, 95]) == [[0, 90], [10, 100]]
@@ -88,6 +98,25 @@ def test_peaks_are_in_the_middle_of_what_the_path_emits():
     aligned = forced_align(log_probs, [1, 2])
     assert peak_frames(log_probs, aligned, 10, 1, 0.0).tolist() == [3, 8]
     assert peak_frames(log_probs, aligned, 29, 3, 1.0).tolist() == [10, 25]
+
+
+def test_the_steps_beside_those_that_emit_pull_the_peak():
+    """A phone that is emitted once, in step 3, more probable in the step before it than in the one after it."""
+    probs = np.full((7, 2), 0.5)
+    probs[:, 1] = [0.0001, 0.4, 0.3, 0.9, 0.1, 0.4, 0.0001]
+    probs[:, 0] = 1 - probs[:, 1]
+    log_probs = np.log(probs)
+    aligned = forced_align(log_probs, [1])
+    assert (aligned.starts.tolist(), aligned.ends.tolist()) == ([3], [4])
+    center = (2 * 0.3 + 3 * 0.9 + 4 * 0.1) / 1.3  # steps 1 and 5 do not count
+    assert peak_frames(log_probs, aligned, 700, 100, 0.0).tolist() == [round(100 * center)]
+
+
+def test_a_step_that_another_token_emits_does_not_pull_the_peak():
+    probs = np.array([[0.90, 0.05, 0.05], [0.05, 0.80, 0.15], [0.05, 0.30, 0.65], [0.90, 0.05, 0.05]])
+    aligned = forced_align(np.log(probs), [1, 2])
+    centers = (0 * 0.05 + 1 * 0.8) / 0.85, (2 * 0.65 + 3 * 0.05) / 0.7
+    assert peak_frames(np.log(probs), aligned, 400, 100, 0.0).tolist() == [round(100 * center) for center in centers]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -130,6 +130,16 @@ def test_the_beam_is_the_smallest_that_is_wide_enough(monkeypatch):
     assert [trial.point.config.beam for trial in trials] == [2**i for i in range(len(trials))]
 
 
+def test_a_beam_is_compared_with_one_16_times_as_wide(monkeypatch):
+    data = noisy_set(3, num_utts=1)
+    tried = {}
+    for beam in (1, 8, 255, 300):
+        monkeypatch.setattr(tuning, "BEAMS", (beam,))
+        (trial,) = search_beam(data, DecodingConfig())
+        tried[trial.point.config.beam] = trial.wider
+    assert tried == {1: 16, 8: 128, 255: 4080, 300: 4096}
+
+
 def test_references_outside_the_tokens_are_wrong_but_no_search_errors():
     data = StoredSet(
         {"u": np.log([[0.1, 0.8, 0.05, 0.05]]), "v": np.log([[0.1, 0.8, 0.05, 0.05]])},

@@ -92,6 +92,13 @@ def test_confidences_are_those_of_the_evidence_under_the_settings_of_the_search(
     assert raw.confidences == pytest.approx(tuple(Calibration()(make_evidence(("a", "b"), TokenScorer()))))
 
 
+def test_the_settings_of_beam_search_are_none_of_greedy_searchs():
+    feats = np.repeat(np.eye(4), 3, axis=0)
+    plain = Decoder(method="greedy")(LOG_PROBS, feats)
+    assert plain.phones == ("a", "b")
+    assert Decoder(method="greedy", insertion_bonus=3.0, lm_weight=2.0)(LOG_PROBS, feats) == plain
+
+
 def test_nothing_found_is_nothing_to_trust():
     blanks = np.log(np.tile([0.98, 0.01, 0.01], (4, 1)))
     found = Decoder()(blanks, np.zeros((12, 2)))

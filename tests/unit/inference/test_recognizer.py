@@ -117,6 +117,17 @@ def test_audio_that_cannot_be_used(recognizer: Recognizer, audio, options: dict,
         recognizer.transcribe(audio, **options)
 
 
+def test_arrays_of_every_type_are_as_loud() -> None:
+    """A CMVN by utterance would hide it."""
+    samples = np.array([0, 1, -3, 12345, -32768, 32767], np.int16)
+    for array in (samples, samples.astype(np.int32) << 16, samples / 2.0**15, samples.astype(np.float32) / 2**15):
+        waveform = recognizer_module.to_waveform(array, 8000)
+        assert (waveform.samples.dtype, waveform.sample_rate) == (np.float32, 8000)
+        assert waveform.samples.tolist() == samples.tolist()
+        stereo = recognizer_module.to_waveform(np.stack([array, 0 * array], axis=1), 8000, channel="mix")
+        assert stereo.samples.tolist() == (samples / 2).tolist()
+
+
 @pytest.mark.parametrize("make_export", [export_experiment, load_recognizer])
 def test_an_export_that_differs_from_pytorch_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_export

@@ -97,6 +97,16 @@ def test_many_units_give_the_normal_interval():
     assert (interval.low, interval.high) == pytest.approx((rates.mean() - margin, rates.mean() + margin), abs=0.05)
 
 
+def test_a_rate_is_not_below_0_and_a_difference_may_be():
+    """Three errors of 160 tokens: with so few the method alone would begin at -0.2 %."""
+    errors, refs = [0] * 5 + [1] * 3, [20] * 8
+    interval = rate_interval(errors, refs)
+    assert interval.low == 0.0 < interval.high < 5.0
+    difference = significance.compare_errors(errors, [0] * 8, refs).interval
+    assert difference.low < 0.0
+    assert difference.high == pytest.approx(interval.high)
+
+
 def test_utterances_of_one_speaker_are_kept_together():
     per_utt = {f"s{i}-{u}": Counts(100, 0, 0, i + 1) for i in range(10) for u in range(30)}
     utt2spk = {utt: utt.split("-")[0] for utt in per_utt}
