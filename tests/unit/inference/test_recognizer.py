@@ -117,6 +117,22 @@ def test_audio_that_cannot_be_used(recognizer: Recognizer, audio, options: dict,
         recognizer.transcribe(audio, **options)
 
 
+def test_a_step_for_each_frame_gives_the_times_that_frames_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With stack 11 and skip 1 there are as many steps as frames, and step k has its middle in frame k + 5."""
+    recognizer = load_recognizer(train(tmp_path / "exp", stack=11, skip=1, bidirectional=False))
+    samples = sound(3.0)
+    by_step = recognizer.transcribe(samples, sample_rate=16000)
+    assert len(by_step.phones) > 15
+    by_frame = recognizer.align(samples, by_step.phones, sample_rate=16000)
+    monkeypatch.setattr(recognizer_module, "_MAX_FINE_CELLS", 1)
+    coarse = recognizer.align(samples, by_step.phones, sample_rate=16000)
+    for other in (by_step, coarse):
+        differences = [abs(time.end - ref.end) for time, ref in zip(other.times, by_frame.times, strict=True)]
+        assert np.mean(np.array(differences) < 1e-9) > 0.8
+
+
 def test_arrays_of_every_type_are_as_loud() -> None:
     """A CMVN by utterance would hide it."""
     samples = np.array([0, 1, -3, 12345, -32768, 32767], np.int16)
