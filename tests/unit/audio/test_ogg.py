@@ -13,18 +13,6 @@ CODINGS = ("VORBIS", "OPUS")
 
 
 @pytest.fixture
-def read(tmp_path):
-    def read(content):
-        path = tmp_path / "x.ogg"
-        path.write_bytes(content)
-        samples = read_audio(path).samples
-        assert audio_info(path).num_samples == len(samples)
-        return samples
-
-    return read
-
-
-@pytest.fixture
 def error_of(tmp_path):
     def error_of(content):
         path = tmp_path / "x.ogg"

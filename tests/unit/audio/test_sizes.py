@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asrkit.audio import audio_info, chunks, open_audio, read_audio
+from asrkit.audio import chunks, open_audio, read_audio
 from asrkit.audio.source import is_open_size
 from asrkit.errors import AudioError
 from tests.audio_bytes import RATE, encode, patched, speechlike, wav, without_size
@@ -19,18 +19,6 @@ CONTAINERS = [
     *(("VOC", "PCM_16"), ("VOC", "ULAW"), ("NIST", "PCM_16"), ("NIST", "ALAW"), ("FLAC", "PCM_16")),
 ]
 by_container = pytest.mark.parametrize(("container", "subtype"), CONTAINERS, ids=lambda value: value)
-
-
-@pytest.fixture
-def read(tmp_path):
-    def read(content, **options):
-        path = tmp_path / "x"
-        path.write_bytes(content)
-        samples = read_audio(path, **options).samples
-        assert audio_info(path).num_samples == len(samples)
-        return samples
-
-    return read
 
 
 @pytest.fixture
