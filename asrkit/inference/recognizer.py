@@ -64,11 +64,6 @@ def load_recognizer(
     return Recognizer(_open_torch(find_model(model), device), decoding)
 
 
-def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
-    """A trained model on onnxruntime; arguments and errors are load_recognizer's."""
-    return _open(find_model(model), num_threads)
-
-
 class Recognizer:
     """A trained model, ready to recognise. Any number of threads can use one object at the same time.
 
@@ -263,8 +258,12 @@ def _read_ahead(blocks: Iterator[np.ndarray], most: int) -> tuple[list[np.ndarra
     return taken, True
 
 
-def _open(path: Path, num_threads: int) -> OnnxModel:
-    """The exported model at `path`, a file or an experiment directory; exported now where that was not done yet."""
+def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
+    """A trained model on onnxruntime, exported now where that was not done yet.
+
+    Arguments and errors are load_recognizer's.
+    """
+    path = find_model(model)
     if path.is_file():
         return OnnxModel(path, num_threads)
     trained, exported = path / "final.pt", path / "final.onnx"

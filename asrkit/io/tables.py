@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import overload
 
@@ -37,9 +37,6 @@ class Keys(Sequence[str]):
     def _encoded(self, row: int) -> bytes:
         return self._text[self._bounds[row] : self._bounds[row + 1]]
 
-    def _in_order(self, place: int) -> bytes:
-        return self._encoded(place if self._order is None else self._order[place])
-
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
@@ -67,15 +64,26 @@ class Keys(Sequence[str]):
 
     def find(self, key: str) -> int:
         """The row of `key`, -1 when it is not here; quickest for keys in this order."""
-        encoded = key.encode()
+        # Written out, as a call for each comparison would take most of the time.
+        encoded, text, bounds, order = key.encode(), self._text, self._bounds, self._order
+        num_keys = len(bounds) - 1
         for row in (self._last + 1, self._last):
-            if 0 <= row < len(self) and self._encoded(row) == encoded:
+            if 0 <= row < num_keys and text[bounds[row] : bounds[row + 1]] == encoded:
                 self._last = row
                 return row
-        place = bisect_left(range(len(self)), encoded, key=self._in_order)
-        if place == len(self) or self._in_order(place) != encoded:
+        low, high = 0, num_keys
+        while low < high:
+            middle = (low + high) // 2
+            row = middle if order is None else order[middle]
+            if text[bounds[row] : bounds[row + 1]] < encoded:
+                low = middle + 1
+            else:
+                high = middle
+        if low == num_keys:
             return -1
-        row = place if self._order is None else self._order[place]
+        row = low if order is None else order[low]
+        if text[bounds[row] : bounds[row + 1]] != encoded:
+            return -1
         self._last = row
         return row
 
@@ -135,7 +143,7 @@ class LazyTable(Mapping[str, str]):
         """Raises DataError as `read_table`."""
         self.path = Path(path)
         findings = Findings()
-        self.keys_by_row = Keys(key for _, key, _ in scan_table(path, findings))
+        self.keys_by_row = Keys(map(itemgetter(1), scan_table(path, findings)))
         findings.raise_errors()
         self._offsets = array("q")  # without errors every line is a row
         with open_text(path) as stream:
@@ -146,7 +154,9 @@ class LazyTable(Mapping[str, str]):
 
     def __getitem__(self, key: str) -> str:
         """Raises KeyError, and DataError when the file is no longer what it was."""
-        row = self.keys_by_row.row(key)
+        row = self.keys_by_row.find(key)
+        if row < 0:
+            raise KeyError(key)
         try:
             with open_text(self.path) as stream:
                 stream.seek(self._offsets[row])

@@ -33,7 +33,8 @@ def open_text(path: str | Path) -> BinaryIO:
     stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
     try:
         head = stream.peek(4)  # no seeking: it may be a pipe
-        encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None)
+        encodings = [name for mark, name in _ENCODINGS if head.startswith(mark)]
+        encoding = encodings[0] if encodings else None
         if encoding is None and b"\0" in head[:2]:
             encoding = "utf-16-be" if head[0] == 0 else "utf-16-le"
         if encoding is None:
