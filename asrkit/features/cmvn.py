@@ -141,7 +141,7 @@ class Normalization:
 
     @property
     def with_given_stats(self) -> Normalization:
-        """The mode that takes the statistics it is given, whosesoever they are."""
+        """The mode that takes the statistics it is given, whoever they belong to."""
         return GlobalNormalization(self.norm_vars) if self.is_fixed else self
 
     def needed_stats(self, stats: np.ndarray | None) -> np.ndarray | None:
