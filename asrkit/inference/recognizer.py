@@ -271,12 +271,12 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
         return OnnxModel(exported, num_threads)
     if exported.is_file():
         try:
-            model = OnnxModel(exported, num_threads)
+            existing = OnnxModel(exported, num_threads)
         except ModelError:
             pass  # of another version
         else:
-            if model.made_from == file_digest(trained):
-                return model
+            if existing.made_from == file_digest(trained):
+                return existing
     print(f"{exported}: exporting the model, which takes some seconds and is done once", file=sys.stderr, flush=True)
 
     from asrkit.inference.export import checked_export, write_export  # loads PyTorch
