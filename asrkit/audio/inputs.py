@@ -47,10 +47,11 @@ def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list
     read, ConfigError when nothing is named.
     """
     inputs: list[Input] = []
+    fault = None  # of standard input
     for argument in (*arguments, *_read_lines(list_file)):
         if argument == STANDARD_INPUT:
-            is_second = any(each.name == STANDARD_INPUT for each in inputs)
-            inputs.append(Input(argument, "stdin", "-: standard input can be read only once" if is_second else None))
+            inputs.append(Input(argument, "stdin", fault))
+            fault = "-: standard input can be read only once"
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             matches = sorted(glob.glob(argument, recursive=True))
             inputs += [each for match in matches for each in _of_path(match)]

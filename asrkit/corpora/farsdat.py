@@ -417,7 +417,8 @@ def _warn_of_missing(utts: Sequence[Utterance], recordings: Sequence[Recording],
         )
     if absent := set(range(1, NUM_SPEAKERS + 1)) - speakers:
         findings.warn(f"missing speakers: {_ranges(absent)}")
-    if single := [f"{s:03d} ({3 - session})" for s, session in recordings if (s, 3 - session) not in recordings]:
+    there = set(recordings)
+    if single := [f"{s:03d} ({3 - session})" for s, session in recordings if (s, 3 - session) not in there]:
         findings.warn(f"speakers with a missing session: {' '.join(single)}")
     counts = Counter(utt.spk_id for utt in utts)
     few = [f"{spk} ({count})" for spk, count in sorted(counts.items()) if count != _UTTERANCES_PER_SPEAKER]

@@ -14,6 +14,7 @@ from asrkit.findings import Findings
 from asrkit.io.text import read_text
 
 DEFAULT_SHARE = 0.1  # of the speakers, for dev and for test each
+_HINTED = 10  # unknown speakers for which a similar name is looked up, among all names
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def _listed(name: str, text: str, free: set[str], known: set[str], findings: Fin
     chosen = {spk for entry in listed if (spk := entry.strip())}
     if not chosen:
         findings.error(f"{where}no speakers; expected a share such as 0.1, a file, or speakers separated by commas")
-    for spk in sorted(chosen - free):
-        near = difflib.get_close_matches(spk, sorted(known), 1)
+    names = sorted(known)
+    for number, spk in enumerate(sorted(chosen - free)):
+        near = difflib.get_close_matches(spk, names, 1) if number < _HINTED else []
         hint = f"; did you mean {near[0]!r}?" if near else "; expected a share such as 0.1, a file, or speakers"
         findings.error(f"{where}{spk}: {'already in another set' if spk in known else f'no such speaker{hint}'}")
     return chosen & free

@@ -14,7 +14,7 @@ from asrkit.formats.seconds import format_seconds, parse_number, to_micros
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import scan_lines, split_fields, split_row
 from asrkit.io.tables import Keys
-from asrkit.io.text import open_text
+from asrkit.io.text import TextFile
 from asrkit.types import Hypothesis, PhoneTime
 
 _CHANNEL = "1"  # as Kaldi writes it
@@ -130,9 +130,10 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
     def __init__(self, path: str | Path) -> None:
         """Raises DataError when the file is missing, or the lines of an utterance do not stand together."""
         self.path = Path(path)
+        self._file = TextFile(path)
         self._starts = array("q")  # where each utterance begins, and the end of the file
         try:
-            with open_text(path) as stream:
+            with self._file.open() as stream:
                 self.keys_by_row = Keys(self._scan(stream))
         except FileNotFoundError:
             raise DataError(f"{location(path)}no such file; frame labels need the times of phones") from None
@@ -160,7 +161,7 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
         """Raises KeyError, and DataError for lines that are not `utt channel start duration phone` in order of time."""
         row = self.keys_by_row.row(utt_id)
         start, end = self._starts[row : row + 2]
-        with open_text(self.path) as stream:
+        with self._file.open() as stream:
             stream.seek(start)
             text = stream.read(end - start).decode("utf-8", "replace")
         times: list[PhoneTime] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,7 +240,8 @@ class _Reader:
             if spk not in expected:
                 self.parsed.error("spk2utt", spk, f"speaker {spk} is not in utt2spk")
                 continue
-            difference = sorted(set(utts) ^ set(expected[spk])) or [utt for utt in set(utts) if utts.count(utt) > 1]
+            repeated = [utt for utt, times in Counter(utts).items() if times > 1]
+            difference = sorted(set(utts) ^ set(expected[spk])) or repeated
             if difference:
                 self.parsed.error(
                     "spk2utt",

@@ -57,26 +57,40 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         raise
 
 
+_MARK = f".tmp-{os.uname().nodename}-"  # in temporary names, between that of the file and the writer's process
+_cleaned: set[str] = set()
+
+
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that is free. What killed processes of this machine left under such names is removed."""
-    prefix = f".{path.name}.tmp-{os.uname().nodename}-"
-    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
-        owner = leftover.name.removeprefix(prefix)
-        if owner.isdigit() and not _is_running(int(owner)):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
-    return path.with_name(f"{prefix}{os.getpid()}")
+    """A name beside `path` that is free.
+
+    The first time that this process writes in a directory, what killed processes of this machine left there under such
+    names is removed. Only then is the directory listed: with many files, listing takes longer than writing.
+    """
+    directory = os.path.abspath(path.parent)
+    if directory not in _cleaned:
+        for leftover in path.parent.glob(f".*{glob.escape(_MARK)}*"):
+            owner = leftover.name.rpartition("-")[2]
+            if owner.isascii() and owner.isdecimal() and int(owner) != os.getpid() and not _is_running(int(owner)):
+                _remove(leftover)
+        _cleaned.add(directory)
+    temporary = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
+    _remove(temporary)  # of an earlier write of ours that could not clean up
+    return temporary
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_running(process_id: int) -> bool:
-    if process_id == os.getpid():
-        return False  # an earlier write of ours that could not clean up
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # another user's
+    except (PermissionError, OverflowError):
+        pass  # another user's, or no number that a process has
     return True

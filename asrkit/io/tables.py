@@ -14,7 +14,7 @@ import numpy as np
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.scp import scan_table, split_row
-from asrkit.io.text import open_text
+from asrkit.io.text import TextFile
 
 
 class Keys(Sequence[str]):
@@ -142,11 +142,12 @@ class LazyTable(Mapping[str, str]):
     def __init__(self, path: str | Path) -> None:
         """Raises DataError as `read_table`."""
         self.path = Path(path)
+        self._file = TextFile(path)
         findings = Findings()
         self.keys_by_row = Keys(map(itemgetter(1), scan_table(path, findings)))
         findings.raise_errors()
         self._offsets = array("q")  # without errors every line is a row
-        with open_text(path) as stream:
+        with self._file.open() as stream:
             offset = stream.tell()
             for line in stream:
                 self._offsets.append(offset)
@@ -158,7 +159,7 @@ class LazyTable(Mapping[str, str]):
         if row < 0:
             raise KeyError(key)
         try:
-            with open_text(self.path) as stream:
+            with self._file.open() as stream:
                 stream.seek(self._offsets[row])
                 found, value = split_row(stream.readline().decode("utf-8"))
         except (OSError, DataError, UnicodeDecodeError):

@@ -52,6 +52,23 @@ def open_text(path: str | Path) -> BinaryIO:
         raise
 
 
+class TextFile:
+    """A text file of which parts are read by their offsets; one that `open_text` decodes as a whole is kept."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._decoded: bytes | None = None
+
+    def open(self) -> BinaryIO:
+        """As open_text."""
+        if self._decoded is not None:
+            return io.BytesIO(self._decoded)
+        stream = open_text(self.path)
+        if isinstance(stream, io.BytesIO):
+            self._decoded = stream.getvalue()
+        return stream
+
+
 def read_text(path: str | Path, findings: Findings) -> str | None:
     """A text in UTF-8 or UTF-16, with "\\n" for every line end and without byte-order mark; None after an error."""
     try:

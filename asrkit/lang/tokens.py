@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class TokenTable:
                 findings.error(f"token {symbol!r}: a symbol must be non-empty and hold no white space")
         self.ids: dict[str, int] = {symbol: index for index, symbol in enumerate(self.symbols)}
         if len(self.ids) != len(self.symbols):
-            repeated = sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1})
+            repeated = sorted(symbol for symbol, times in Counter(self.symbols).items() if times > 1)
             findings.error(f"tokens given twice: {' '.join(repeated)} ({BLANK} is reserved for CTC's blank)")
         findings.raise_errors()
 

@@ -85,3 +85,38 @@ def test_a_stamp_is_current_for_the_same_inputs_and_existing_outputs(tmp_path):
 def test_a_damaged_stamp_is_not_current(tmp_path):
     (tmp_path / "stamp").write_bytes(b"\xff\xfe")
     assert not is_current(tmp_path / "stamp", {})
+
+
+def test_a_directory_is_listed_once(tmp_path, monkeypatch):
+    """Or the cost of files in it would grow with the square of their number."""
+    listed = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(os.fspath(path)) or scandir(path))
+    for number in range(5):
+        with atomic_write(tmp_path / str(number)):
+            pass
+    assert listed.count(str(tmp_path)) == 1
+
+
+def test_what_killed_writers_left_is_removed_whatever_its_name(tmp_path):
+    mark = f".tmp-{os.uname().nodename}-"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".another{mark}{dead.pid}").touch()
+    (tmp_path / f".directory{mark}{dead.pid}" / "below").mkdir(parents=True)
+    kept = [f".a{mark}{os.getppid()}", f".b{mark}{10**30}", f".c{mark}x", f".d{mark}²", ".e.tmp-elsewhere-1"]
+    for name in kept:
+        (tmp_path / name).touch()
+    with atomic_write(tmp_path / "file"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "file"])
+
+
+def test_what_this_process_could_not_clean_up_is_replaced(tmp_path):
+    for name in ("file", "dir"):
+        (tmp_path / f".{name}.tmp-{os.uname().nodename}-{os.getpid()}" / "below").mkdir(parents=True)
+    with atomic_write(tmp_path / "file"):
+        pass
+    with atomic_dir(tmp_path / "dir"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["dir", "file"]

@@ -65,3 +65,17 @@ def test_a_faulty_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text("b /b.wav\na /a.wav\nb /c.wav\n")
     with pytest.raises(DataError, match=r"wav\.scp:3: b a second time \(first in line 1\)"):
         LazyTable(tmp_path / "wav.scp")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_only_a_lazy_table_that_is_decoded_as_a_whole_is_kept(tmp_path: Path, encoding: str) -> None:
+    """Decoding it for each row would cost the square of their number."""
+    path = tmp_path / "wav.scp"
+    path.write_text("a 1\nb ʃ\nc 3\n", encoding=encoding)
+    table = pickle.loads(pickle.dumps(LazyTable(path)))
+    path.rename(tmp_path / "moved")
+    if encoding == "utf-16":
+        assert [table[key] for key in "cab"] == ["3", "1", "ʃ"]
+    else:
+        with pytest.raises(DataError, match="no longer the line of c"):
+            table["c"]
