@@ -90,7 +90,7 @@ class TrainingConfig:
     frame_weight: BelowOne = 0.3  # head both: weight of the frames' loss; CTC's has the rest
     pretrain_epochs: NonNegativeInt = 0  # head both: first epochs on the frames' loss alone
     early_stopping: PositiveInt | None = (
-        None  # end after so many epochs without a lower dev PER, once it is below 100 %
+        None  # end after so many epochs without a lower dev PER, once the blank phase is over
     )
     select: SelectName = "best"  # the epoch of lowest dev PER, the mean of the best, or EMA
     keep_best: PositiveInt = 1  # epochs of lowest dev PER whose weights are kept; `average` takes their mean

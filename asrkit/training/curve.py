@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asrkit.io.atomic import atomic_write
+from asrkit.training.blank_phase import after_blank_phase
 from asrkit.training.state import EpochRecord
 
 
@@ -33,7 +34,8 @@ def draw_learning_curve(history: Sequence[EpochRecord], path: Path) -> None:
     second = [record.epoch for record in history if record.phase == 2]
     if second:
         left.axvline(second[0] - 0.5, color="0.5", linestyle=":", label="weight noise begins")
-    best = min((record for record in history if record.phase > 0), key=lambda record: record.dev_per, default=None)
+    listening = after_blank_phase(record for record in history if record.phase > 0)
+    best = min(listening, key=lambda record: record.dev_per, default=None)
     if best:
         right.annotate(
             f"{best.dev_per:.2f} %", (best.epoch, best.dev_per), (0, 6), textcoords="offset points", ha="right"

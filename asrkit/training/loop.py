@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
 from asrkit.models.batching import Batch
 from asrkit.scoring.per import score
+from asrkit.training.blank_phase import is_blank_phase
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet
 from asrkit.training.memory import keep_freed_memory
@@ -84,12 +86,16 @@ def train(
     while not state.finished:
         utts_per_second = train_epoch(state, data.train)
         with state.evaluated_weights():
-            dev_loss, dev_per = evaluate(model, data.dev, data.tokens, on_frames=state.phase == 0)
-        record = _epoch_record(state, dev_loss, dev_per)
+            dev = evaluate(model, data.dev, data.tokens, on_frames=state.phase == 0)
+        record = _epoch_record(state, dev)
         left = (time.monotonic() - started) / (state.epoch - first_epoch + 1) * (state.last_epoch - state.epoch)
         monitor.show([*state.history, record], utts_per_second, left, state.last_epoch)
         state.end_epoch(record)  # last: what a kill before it leaves undone is done again
+        if state.num_blank_epochs == max(3, math.ceil(config.num_epochs / 4)) and not state.finished:
+            _warn_of_blank_phase(state.num_blank_epochs)
     monitor.close(state.history)
+    if state.num_blank_epochs:
+        _warn_of_blank_phase(state.num_blank_epochs)
     return _keep_weights(state, data)
 
 
@@ -213,18 +219,28 @@ def _summary(state: TrainingState) -> str:
     return f"loss {float(state.loss.mean(state.frame_weight)):.3f}{last_per}"
 
 
-def _epoch_record(state: TrainingState, dev_loss: float, dev_per: float) -> EpochRecord:
+def _epoch_record(state: TrainingState, dev: Evaluation) -> EpochRecord:
     sums = state.sums
     return EpochRecord(
         state.epoch,
         state.phase,
         float(state.loss.mean(state.frame_weight)),
-        dev_loss,
-        dev_per,
+        dev.loss,
+        dev.per,
+        dev.is_blank_phase,
         sums.learning_rate,
         sums.gradient_norm / (sums.num_batches - sums.num_skipped),
         sums.num_skipped,
         state.cpu_seconds,
+    )
+
+
+def _warn_of_blank_phase(num_epochs: int) -> None:
+    print(
+        f"warning: after {num_epochs} epochs the output on dev has little to do with the audio (the blank phase); "
+        "check that transcripts belong to their audio; then make training.batch_size smaller, num_epochs or max_lr "
+        "larger, or, where phone times are known, set model.head both and training.pretrain_epochs",
+        file=sys.stderr,
     )
 
 
@@ -233,21 +249,31 @@ def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
     epochs = [epoch for _, epoch in state.best.ranking]
     if not state.config.selection.keeps_mean:
         state.model.load_state_dict(state.best.weights(epochs[0]))
-        return TrainingResult(state.history, state.best.ranking[0][0])
+        return TrainingResult(state.history, state.history[epochs[0] - 1].dev_per)
     state.model.load_state_dict(average([state.best.weights(epoch) for epoch in epochs]))
-    _, dev_per = evaluate(state.model, data.dev, data.tokens)
-    return TrainingResult(state.history, dev_per)
+    return TrainingResult(state.history, evaluate(state.model, data.dev, data.tokens).per)
+
+
+class Evaluation(NamedTuple):
+    """What greedy decoding of a set gives.
+
+    Attributes:
+        loss: nats per token, over the utterances that CTC can align; of the frames' head nats per labelled step.
+        per: phone error rate in per cent, over all utterances.
+        is_blank_phase: whether the output has little to do with the audio.
+    """
+
+    loss: float
+    per: float
+    is_blank_phase: bool
 
 
 @torch.inference_mode()
-def evaluate(
-    model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False
-) -> tuple[float, float]:
-    """Loss and greedy PER (per cent, over all utterances) of the model's CTC head.
+def evaluate(model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False) -> Evaluation:
+    """Evaluate the model's CTC head.
 
-    The loss is in nats per token, over the utterances that CTC can align. With `on_frames`, and for a model without
-    that head, both are the frames' head's: cross entropy in nats per labelled step, and runs of one phone taken for a
-    phone.
+    With `on_frames`, and for a model without that head, it is the frames' head: cross entropy, and runs of one phone
+    taken for a phone.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -261,7 +287,7 @@ def evaluate(
         for row, utt_id in enumerate(batch.utt_ids):
             refs[utt_id] = tokens.decode(batch.tokens[row, : batch.token_lens[row]].tolist())
             hyps[utt_id] = tokens.decode(greedy_search(log_probs[row, : lens[row]].cpu().numpy())[0])
-    return float(loss.mean(float(on_frames))), score(refs, hyps).per
+    return Evaluation(float(loss.mean(float(on_frames))), score(refs, hyps).per, is_blank_phase(refs, hyps))
 
 
 def _ctc_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, Tensor, Tensor]:

@@ -33,10 +33,11 @@ class Monitor:
     def show(self, history: Sequence[EpochRecord], utts_per_second: float, left: float, last_epoch: int) -> None:
         """Report the last of `history`. `left` is the time to the end in seconds."""
         record = history[-1]
+        blank = " (blank phase)" if record.blank_phase else ""
         skipped = f"skipped batches: {record.skipped_batches}, " if record.skipped_batches else ""
         print(
             f"epoch {record.epoch}/{last_epoch}: {_PHASES[record.phase]}loss {record.train_loss:.3f}, "
-            f"dev loss {record.dev_loss:.3f}, dev PER {record.dev_per:.2f} %, {skipped}"
+            f"dev loss {record.dev_loss:.3f}, dev PER {record.dev_per:.2f} %{blank}, {skipped}"
             f"{utts_per_second:.0f} utterances/s, {record.cpu_seconds:.0f} CPU seconds, {left:.0f} s left",
             file=sys.stderr,
         )
@@ -65,5 +66,5 @@ def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
     with atomic_write(path) as stream:
         stream.write(",".join(field.name for field in fields(EpochRecord)) + "\n")
         for record in history:
-            values = (f"{value:.6g}" if isinstance(value, float) else str(value) for value in astuple(record))
+            values = (f"{value:.6g}" if isinstance(value, float) else f"{value:d}" for value in astuple(record))
             stream.write(",".join(values) + "\n")

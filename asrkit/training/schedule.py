@@ -28,7 +28,11 @@ class EpochSchedule:
 
 @dataclass(frozen=True)
 class DevResults:
-    """What dev gave in each finished epoch, in order: losses, and PERs in per cent."""
+    """What dev gave in the finished epochs, in order: the losses of all, and PERs in per cent.
+
+    PERs are those from the end of the blank phase on: a schedule driven by them would cut the rate in the phase, and
+    the network would never leave it.
+    """
 
     losses: Sequence[float]
     pers: Sequence[float]
@@ -77,12 +81,8 @@ SCHEDULES: dict[ScheduleName, Callable[[TrainingConfig, int, DevResults], EpochS
 
 
 def _metrics(config: TrainingConfig, dev: DevResults) -> Sequence[float]:
-    """What has to fall. CTC networks first learn to emit blanks only, and PER stays at 100 % while the loss falls: with
-    `schedule_metric` "per" the epochs before it has left 100 % do not count.
-    """
-    if config.schedule_metric == "per":
-        return list(itertools.dropwhile(lambda per: per >= 100, dev.pers))
-    return dev.losses
+    """What has to fall."""
+    return dev.pers if config.schedule_metric == "per" else dev.losses
 
 
 def _after_cuts(config: TrainingConfig, cuts: int) -> EpochSchedule | None:

@@ -13,6 +13,7 @@ import torch
 from asrkit.errors import ModelError, location
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
+from asrkit.training.blank_phase import after_blank_phase
 from asrkit.training.config import TrainingConfig
 from asrkit.training.optim import make_optimizer
 from asrkit.training.schedule import DevResults, EpochSchedule, epoch_schedule
@@ -29,6 +30,7 @@ class EpochRecord:
     train_loss: float
     dev_loss: float
     dev_per: float  # per cent, greedy decoding
+    blank_phase: bool  # whether greedy decoding of dev has little to do with the audio
     learning_rate: float  # of the last update
     gradient_norm: float  # mean over the updates, before clipping
     skipped_batches: int  # left out as their loss or gradient was not finite
@@ -109,10 +111,17 @@ class TrainingState:
         """The standard deviation of the noise on weights, in the epoch under way."""
         return self.config.weight_noise if self.phase == 2 or not self.config.two_phase else 0.0
 
+    @property
+    def num_blank_epochs(self) -> int:
+        """Epochs that the blank phase has lasted; 0 once it is over."""
+        records = self._counted()
+        return 0 if after_blank_phase(records) else len(records)
+
     def schedule(self) -> EpochSchedule | None:
         """The learning rates of the epoch under way; None when the schedule ends the training."""
         records = self._counted()
-        dev = DevResults([record.dev_loss for record in records], [record.dev_per for record in records])
+        pers = [record.dev_per for record in after_blank_phase(records)]
+        dev = DevResults([record.dev_loss for record in records], pers)
         return epoch_schedule(self.config, self.num_updates, dev)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
@@ -126,8 +135,7 @@ class TrainingState:
         """
         self.history.append(record)
         if record.phase > 0:
-            with self.evaluated_weights():
-                self.best.offer(record.dev_per, record.epoch, self.model)
+            self._offer(record)
         if record.epoch == self.config.pretrain_epochs:
             start_ctc_from_frames(self.model)
             with self.evaluated_weights():  # the same once more, unless there is an average
@@ -142,6 +150,14 @@ class TrainingState:
                 self.finished = True
         self.save()
         self.best.tidy()
+
+    def _offer(self, record: EpochRecord) -> None:
+        """Let the epoch just finished be among the best: by dev loss in the blank phase, after it by dev PER."""
+        listening = after_blank_phase(each for each in self.history if each.phase > 0)
+        if listening == [record]:  # the first: those before it are no longer among the best
+            self.best.ranking = []
+        with self.evaluated_weights():
+            self.best.offer(record.dev_per if listening else record.dev_loss, record.epoch, self.model)
 
     def save(self) -> None:
         """Make a checkpoint, from which the run goes on after the batches that it has done."""
@@ -175,7 +191,12 @@ class TrainingState:
         if self.average:
             self.average.load_state_dict(saved["average"])
         self.best.ranking = [tuple(item) for item in saved["ranking"]]
-        self.history = [EpochRecord(**record) for record in saved["history"]]
+        try:
+            self.history = [EpochRecord(**record) for record in saved["history"]]
+        except TypeError:  # other fields
+            raise ModelError(
+                f"{location(self.path)}made by another version of asrkit; go on with that, or --force to start anew"
+            ) from None
         self.sums, self.loss = EpochSums(**saved["sums"]), LossSum(**saved["loss"])
         self.cpu_seconds = saved["cpu_seconds"]
         self.second_phase, self._phase_start = saved["second_phase"], saved["phase_start"]
@@ -199,10 +220,8 @@ class TrainingState:
         return [record for record in self.history[self._phase_start :] if record.phase > 0]
 
     def _has_stopped_improving(self) -> bool:
-        """Whether `early_stopping` epochs have gone by without a lower dev PER since it first was below 100 %."""
-        if self.config.early_stopping is None:
-            return False
-        pers = [record.dev_per for record in self._counted()]
-        if not any(per < 100 for per in pers):
+        """Whether `early_stopping` epochs have gone by without a lower dev PER since the blank phase ended."""
+        pers = [record.dev_per for record in after_blank_phase(self._counted())]
+        if self.config.early_stopping is None or not pers:
             return False
         return len(pers) - 1 - pers.index(min(pers)) >= self.config.early_stopping

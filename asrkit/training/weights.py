@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,19 +59,20 @@ class MovingAverage:
 
 
 class BestEpochs:
-    """The epochs of lowest dev PER, at most `size` of them, best first; of equal ones the later is the better.
+    """The epochs of lowest dev PER or loss, at most `size` of them, best first; of equal ones the later is the better.
 
     Each has its weights in a file of its own, `best.EPOCH.pt`, written once.
     """
 
     def __init__(self, directory: Path, size: int):
         self.directory, self.size = directory, size
-        self.ranking: list[tuple[float, int]] = []  # (dev PER, epoch)
+        self.ranking: list[tuple[float, int]] = []  # (dev PER or loss, epoch)
 
-    def offer(self, dev_per: float, epoch: int, model: nn.Module) -> None:
-        """Save the model's weights when the epoch is among the best."""
-        ranking = sorted([*self.ranking, (dev_per, epoch)], key=lambda item: (item[0], -item[1]))[: self.size]
-        if (dev_per, epoch) in ranking:
+    def offer(self, value: float, epoch: int, model: nn.Module) -> None:
+        """Save the model's weights when the epoch is among the best. One whose value is NaN ranks last."""
+        value = math.inf if math.isnan(value) else value
+        ranking = sorted([*self.ranking, (value, epoch)], key=lambda item: (item[0], -item[1]))[: self.size]
+        if (value, epoch) in ranking:
             checkpoint.save(self._path(epoch), {"model": model.state_dict()})
         self.ranking = ranking
 

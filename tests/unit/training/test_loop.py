@@ -14,7 +14,7 @@ from asrkit.models.config import ModelConfig
 from asrkit.training import checkpoint, loop
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
-from asrkit.training.loop import TrainingSets, evaluate, train
+from asrkit.training.loop import Evaluation, TrainingSets, evaluate, train
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
@@ -51,14 +51,21 @@ def assert_equal(weights, others):
     assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
 
 
-def pers_are(monkeypatch, pers):
-    """Have evaluate() give these dev PERs. Returns: the weights that it saw, and whether it was asked for frames."""
-    pers, weights, on_frames = iter(pers), [], []
+def pers_are(monkeypatch, pers, losses=None, blank=()):
+    """Have evaluate() give these dev PERs and losses, in the blank phase in the epochs `blank`.
+
+    Returns: the weights that it saw, and whether it was asked for frames.
+    """
+    found = iter(
+        zip(pers, losses or itertools.repeat(1.0), (epoch in blank for epoch in itertools.count(1)), strict=False)
+    )
+    weights, on_frames = [], []
 
     def evaluate_as_told(model, data, tokens, on_frames_=False, **options):
         weights.append(copy_of(model))
         on_frames.append(options.get("on_frames", on_frames_))
-        return 1.0, next(pers)
+        per, loss, is_blank = next(found)
+        return Evaluation(loss, per, is_blank)
 
     monkeypatch.setattr(loop, "evaluate", evaluate_as_told)
     return weights, on_frames
@@ -140,14 +147,63 @@ def test_averaged_weights_are_evaluated_and_kept(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("pers", "num_epochs"),
-    [([50, 40, 45, 40, 30], 4), ([50, 40, 45, 30, 35, 35], 6), ([100, 100, 100, 100, 99, 100, 101], 7), ([9] * 8, 3)],
+    [([50, 40, 45, 40, 30], 4), ([50, 40, 45, 30, 35, 35], 6), ([70, 80, 80, 80, 99, 100, 101], 7), ([9] * 8, 3)],
 )
 def test_early_stopping(tmp_path, monkeypatch, pers, num_epochs):
-    """Two epochs without a lower PER, counted from the first below 100 %."""
-    pers_are(monkeypatch, pers)
+    """Two epochs without a lower PER, counted from the end of the blank phase."""
+    pers_are(monkeypatch, pers, blank=(1, 2, 3, 4) if pers[0] == 70 else ())
     data = make_data(4, 1)
     config = replace(CONFIG, num_epochs=len(pers), early_stopping=2)
     assert len(train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history) == num_epochs
+
+
+def test_weights_are_chosen_by_loss_in_the_blank_phase_and_by_per_after_it(tmp_path, monkeypatch):
+    """Epoch 2 has the lowest PER of all, an accident; of the epochs that listen epoch 6 has the lowest."""
+    pers, losses = [95, 70, 96, 80, 90, 75, 78], [9, 5, 4, 8, 7, 6, 3]
+    for last, blank, best in [(3, (1, 2, 3), 3), (4, (1, 2, 3), 4), (5, (1, 2, 3), 4), (7, (1, 2, 3, 5), 6)]:
+        weights, _ = pers_are(monkeypatch, pers[:last], losses, blank)
+        model, data = make_model(), make_data(4, 1)
+        config = replace(CONFIG, num_epochs=last, keep_best=2)
+        result = train(model, config, TrainingSets(data, data, TOKENS), tmp_path / f"{last}", "run")
+        assert_equal(copy_of(model), weights[best - 1])
+        assert result.dev_per == pers[best - 1]
+        kept = [int(path.name.split(".")[1]) for path in (tmp_path / f"{last}").glob("best.*")]
+        assert sorted(kept) == {3: [2, 3], 4: [4], 5: [4, 5], 7: [6, 7]}[last]
+
+
+def test_the_schedule_follows_per_from_the_end_of_the_blank_phase(tmp_path, monkeypatch):
+    pers_are(monkeypatch, [70, 80, 80, 80, 90, 90, 90], blank=(1, 2, 3))
+    data = make_data(4, 1)
+    config = replace(CONFIG, num_epochs=7, schedule="plateau", schedule_metric="per", lr_patience=0, max_lr=0.08)
+    history = train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history
+    assert [record.learning_rate for record in history] == [0.08, 0.08, 0.08, 0.08, 0.08, 0.04, 0.02]
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "blank", "told_after"),
+    [(16, range(1, 17), [4, 16]), (16, range(1, 4), []), (16, range(1, 9), [4]), (4, range(1, 5), [3, 4]),
+     (3, range(1, 4), [3]), (16, range(2, 17), [])],
+)  # fmt: skip
+def test_a_long_blank_phase_is_warned_of_once_and_at_the_end(
+    tmp_path, monkeypatch, capsys, num_epochs, blank, told_after
+):
+    pers_are(monkeypatch, [90.0] * num_epochs, blank=blank)
+    data = make_data(4, 1)
+    train(make_model(), replace(CONFIG, num_epochs=num_epochs), TrainingSets(data, data, TOKENS), tmp_path, "run")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    start = "warning: after {} epochs the output on dev has little to do with the audio (the blank phase); check that"
+    assert [line[: line.index(" transcripts")] for line in lines] == [start.format(epoch) for epoch in told_after]
+
+
+def test_a_network_that_cannot_listen_stays_in_the_blank_phase(tmp_path, capsys):
+    """With a frame of noise for each frame of colour there is nothing to learn but what phones are frequent."""
+    data, dev_set = make_data(24, 1), make_data(12, 2)
+    for feats in itertools.chain(data.feats.values(), dev_set.feats.values()):
+        feats[:] = np.random.default_rng(1).normal(size=feats.shape)
+    config = replace(CONFIG, num_epochs=4, schedule="constant")
+    history = train(make_model(), config, TrainingSets(data, dev_set, TOKENS), tmp_path, "run").history
+    assert [record.blank_phase for record in history] == [True] * 4
+    assert "warning: after 4 epochs" in capsys.readouterr().err
 
 
 def test_the_schedule_can_end_training(tmp_path, monkeypatch):
@@ -309,6 +365,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, ru
     expected = train(whole, config, TrainingSets(train_set, dev_set, TOKENS), tmp_path / "whole", "run")
 
     assert {record.phase for record in expected.history} == ({0, 1, 2} if run == "two phases" else {1})
+    assert [record.blank_phase for record in expected.history][:2] == [run != "two phases", False]
 
     config, real_step, real_save = replace(config, checkpoint_minutes=minutes), loop.compute_gradients, checkpoint.save
     rng, lives = np.random.default_rng(3), 0
@@ -371,7 +428,7 @@ def test_a_batch_is_trained_on_once(tmp_path, monkeypatch):
 def test_other_threads_are_warned_of(tmp_path, capsys):
     data = make_data(8, 1)
     train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
-    assert "warning" not in capsys.readouterr().err
+    assert "weights may differ" not in capsys.readouterr().err
     try:
         train(make_model(), replace(CONFIG, num_threads=2), TrainingSets(data, data, TOKENS), tmp_path, "run")
     finally:
@@ -387,6 +444,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     with pytest.raises(ModelError, match="other settings or data"):
         train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "another")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    data = make_data(8, 1)
+    train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
+    content = checkpoint.load(tmp_path / "checkpoint.pt")
+    del content["history"][0]["blank_phase"]
+    checkpoint.save(tmp_path / "checkpoint.pt", content)
+    with pytest.raises(ModelError, match=r"checkpoint.pt: made by another version of asrkit; .* --force"):
+        train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
 
 
 def test_a_loss_that_is_not_finite_names_the_utterances(tmp_path):
@@ -464,7 +531,7 @@ def test_utterances_that_ctc_cannot_align_are_parted_by_name():
 def test_dev_loss_leaves_out_what_cannot_be_aligned():
     data = make_data(4, 1)
     model = make_model()
-    loss, _ = evaluate(model, data, TOKENS)
+    loss = evaluate(model, data, TOKENS).loss
     data.feats["odd"], data.num_frames["odd"], data.tokens["odd"] = np.zeros((3, 4), np.float32), 3, [1, 2, 3]
     data.frame_labels["odd"] = np.ones(3)
     assert evaluate(model, data, TOKENS)[0] == pytest.approx(loss)

@@ -15,7 +15,9 @@ from asrkit.training.state import EpochRecord
 
 
 def record(epoch, phase=1, skipped=0):
-    return EpochRecord(epoch, phase, 3 / epoch, 4 / epoch, 100 / epoch, 1e-3 / epoch, 0.5 * epoch, skipped, 7.0 * epoch)
+    return EpochRecord(
+        epoch, phase, 3 / epoch, 4 / epoch, 100 / epoch, epoch == 2, 1e-3 / epoch, 0.5 * epoch, skipped, 7.0 * epoch
+    )
 
 
 def read_scalars(directory):
@@ -47,7 +49,8 @@ def test_a_line_and_scalars_for_every_epoch(tmp_path, capsys):
     assert lines == [
         "epoch 1/9: pre-training on frames, loss 3.000, dev loss 4.000, dev PER 100.00 %, 251 utterances/s, "
         "7 CPU seconds, 60 s left",
-        "epoch 2/9: loss 1.500, dev loss 2.000, dev PER 50.00 %, 252 utterances/s, 14 CPU seconds, 60 s left",
+        "epoch 2/9: loss 1.500, dev loss 2.000, dev PER 50.00 % (blank phase), 252 utterances/s, 14 CPU seconds, "
+        "60 s left",
         "epoch 3/9: with weight noise, loss 1.000, dev loss 1.333, dev PER 33.33 %, skipped batches: 5, "
         "253 utterances/s, 21 CPU seconds, 60 s left",
     ]
@@ -84,6 +87,7 @@ def test_history_is_a_table(tmp_path):
     assert rows[1]["train_loss"] == "nan"
     assert float(rows[1]["learning_rate"]) == 1.25e-7
     assert float(rows[1]["dev_per"]) == 50.0
+    assert [row["blank_phase"] for row in rows] == ["0", "1"]
 
 
 def test_the_picture_shows_both_losses_and_per(tmp_path):
