@@ -5,6 +5,7 @@ Legend: T frames, V classes, U tokens of the labelling.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,14 @@ from asrkit.scoring.per import score
 from asrkit.scoring.protocols import Protocol
 
 MAX_LOG_ODDS = 30.0  # so that certainty is a finite number
+# What the prior of each weight of a calibration counts for, in phones with evidence of 1 or -1 nat (confidence 0.73 or
+# 0.27): such a phone's information on each weight is p * (1 - p). The offset's is the firmest: odds may be too sure
+# altogether, but even odds should stay even (Guo et al. 2017 leave the offset out).
+PRIOR_PHONES = np.array([40, 40, 160])
+PRIOR_PRECISION = PRIOR_PHONES * math.e / (1 + math.e) ** 2
+# Ten wrong and ten right ones for each of the three weights (Peduzzi et al., "A simulation study of the number of
+# events per variable in logistic regression analysis", 1996): below that the prior says more than the phones.
+MIN_PHONES = 30
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,18 @@ class Calibration:
     mean_weight: float = 0.0
     offset: float = 0.0
 
+    @property
+    def weights(self) -> np.ndarray:
+        """(3,) in the order above."""
+        return np.array([self.odds_weight, self.mean_weight, self.offset])
+
     def __call__(self, evidence: np.ndarray) -> np.ndarray:
         """Evidence (n, 2), as phone_evidence gives it, to confidences (n,) above 0 and below 1."""
         return _logistic(evidence @ [self.odds_weight, self.mean_weight] + self.offset)
+
+
+_UNCALIBRATED = Calibration().weights
+LOWEST = np.array([0.05, 0.0, -np.inf])  # of each weight: a phone with better odds is always the more sure one
 
 
 def phone_evidence(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
@@ -160,35 +178,55 @@ def right_phones(
 
 
 def fit_calibration(evidence: np.ndarray, right: np.ndarray) -> Calibration:
-    """The calibration that makes what is known of a held-out set's phones most likely.
+    """The calibration that is most probable, given what is known of a held-out set's phones.
 
-    `evidence` (n, 2), `right` (n,) as right_phones gives it; phones that are not scored are left out. Platt's targets,
-    which are not quite 0 and 1, and a slight preference for small weights keep the solution finite when all are right.
-    Newton's method, its steps halved until the fit gets better.
+    `evidence` (n, 2), `right` (n,) as right_phones gives it; phones that are not scored are left out. Platt's scaling
+    with a prior (maximum a posteriori): each weight is normal about that of the default calibration, with precision
+    PRIOR_PRECISION. So few phones, or few wrong ones, change the odds little, and none leave them as they are. No
+    weight falls below LOWEST, so that more evidence never gives a lower confidence.
     """
     scored = ~np.isnan(right)
-    evidence, right = evidence[scored], right[scored] > 0
-    num_right = np.count_nonzero(right)
-    targets = np.where(right, (num_right + 1) / (num_right + 2), 1 / (len(right) - num_right + 2))
-    inputs = np.column_stack([evidence, np.ones(len(right))])
-    penalty = 1e-3
+    inputs = np.column_stack([evidence[scored], np.ones(np.count_nonzero(scored))])
+    # The loss is convex. So it is least where none of the bounds holds, or else on some of them.
+    fits = [_fit_weights(inputs, right[scored], ())]
+    if (fits[0].weights < LOWEST).any():
+        on_bounds = [_fit_weights(inputs, right[scored], held) for held in ((0,), (1,), (0, 1))]
+        fits = [fit for fit in on_bounds if (fit.weights >= LOWEST).all()]
+    return Calibration(*map(float, min(fits, key=lambda fit: fit.loss).weights))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    weights: np.ndarray  # (3,)
+    loss: float
+
+
+def _fit_weights(inputs: np.ndarray, right: np.ndarray, held: Sequence[int]) -> _Fit:
+    """The weights with the least loss, those at the places `held` being LOWEST.
+
+    `inputs` (n, 3), `right` (n,) 0 or 1. Newton's method, its steps halved until the fit gets better.
+    """
 
     def loss(weights: np.ndarray) -> float:
         values = inputs @ weights
-        return float(np.sum(np.logaddexp(0, values) - targets * values) + penalty * weights @ weights / 2)
+        prior = PRIOR_PRECISION @ (weights - _UNCALIBRATED) ** 2 / 2
+        return float(np.sum(np.logaddexp(0, values) - right * values) + prior)
 
-    weights = np.zeros(3)
+    free = np.setdiff1d(np.arange(3), held)
+    weights = _UNCALIBRATED.copy()
+    weights[[*held]] = LOWEST[[*held]]
     for _ in range(100):
         fitted = _logistic(inputs @ weights)
-        gradient = inputs.T @ (fitted - targets) + penalty * weights
-        hessian = (inputs.T * (fitted * (1 - fitted))) @ inputs + penalty * np.eye(3)
-        step = np.linalg.solve(hessian, gradient)
+        gradient = inputs.T @ (fitted - right) + PRIOR_PRECISION * (weights - _UNCALIBRATED)
+        hessian = (inputs.T * (fitted * (1 - fitted))) @ inputs + np.diag(PRIOR_PRECISION)
+        step = np.zeros(3)
+        step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
         while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-9:
             step /= 2
         weights = weights - step
         if np.abs(step).max() <= 1e-9:
             break
-    return Calibration(*map(float, weights))
+    return _Fit(weights, loss(weights))
 
 
 def _logistic(values: np.ndarray) -> np.ndarray:

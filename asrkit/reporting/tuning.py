@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from asrkit.config.yaml_config import to_dict
-from asrkit.decoding.confidence import Calibration, fit_calibration
+from asrkit.decoding.confidence import MIN_PHONES, Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.tuning import BeamTrial, Point, StoredSet, TunedSearch, left_out_counts
 from asrkit.io.atomic import atomic_write
@@ -33,6 +33,18 @@ class CalibrationFit:
         """The fit to what the search with these settings finds in a dev set."""
         evidence, right = map(np.concatenate, dev.evidence(config, dev.search(config)))
         return cls(fit_calibration(evidence, right), evidence, right)
+
+    def warnings(self) -> list[str]:
+        """A line when too few phones are wrong, or right, to tell what to change in the confidences; else none."""
+        num_right, num_phones = int(np.nansum(self.right)), int(np.count_nonzero(~np.isnan(self.right)))
+        num_wrong = num_phones - num_right
+        if min(num_wrong, num_right) >= MIN_PHONES:
+            return []
+        few = f"{num_wrong} are wrong" if num_wrong <= num_right else f"{num_right} are right"
+        return [
+            f"of {num_phones} phones found {few}, and to calibrate confidences takes {MIN_PHONES} (10 for each of its "
+            "3 weights): they stay near the uncalibrated odds; tune on more utterances for better ones"
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration, and how reliable confidences are after and before it."""

@@ -26,7 +26,8 @@ class Tuning:
         out: the directory of surface.csv, surface.png and tune.json, which say what was tried.
         lines: the result in short.
         is_new: whether it was tuned now; else the experiment is up to date.
-        warnings: symbols of references and model that are not what they seem, a line each.
+        warnings: symbols of references and model that are not what they seem, and too few wrong phones to calibrate
+            confidences on, a line each.
     """
 
     out: Path
@@ -82,6 +83,7 @@ def tune(
     stored = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
     tuned = tune_search(stored, trained.config.decoding)
     fit = CalibrationFit.on(stored, tuned.winner.config)
+    warnings += [f"{dev.data_dir}: {line}" for line in fit.warnings()]
     figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, fit, utt2spk)}
     if warnings:
         figures["warnings"] = warnings
