@@ -14,6 +14,7 @@ from asrkit.audio.read import (
     read_audio,
 )
 from asrkit.audio.resample import resample
+from asrkit.audio.source import check_rate
 
 __all__ = [
     "AUDIO_ENDINGS",
@@ -26,6 +27,7 @@ __all__ = [
     "audio_duration",
     "audio_info",
     "check_channel",
+    "check_rate",
     "is_pipe",
     "open_audio",
     "read_audio",

@@ -44,7 +44,7 @@ from asrkit.audio.ogg import ogg_source
 from asrkit.audio.pieces import Pieces
 from asrkit.audio.resample import resample, resample_blocks
 from asrkit.audio.sndfile import open_sndfile, sndfile_source
-from asrkit.audio.source import Source, no_samples
+from asrkit.audio.source import Source, check_rate, no_samples
 from asrkit.audio.sphere import sphere_source
 from asrkit.audio.tags import tag_bytes
 from asrkit.audio.voc import voc_as_wav
@@ -95,6 +95,7 @@ class AudioStream:
         """
         if sample_rate is None or sample_rate == self.sample_rate:
             return self._mono()
+        check_rate(self.sample_rate, self.name, sample_rate)
         return resample_blocks(self._mono(), self.sample_rate, sample_rate)
 
     def _mono(self) -> Iterator[np.ndarray]:
@@ -229,7 +230,7 @@ def decode(
         check_channel(source.num_channels, channel, name)
         samples = _one_channel(source.read(first, last), channel, name, first, source.sample_rate)
     waveform = Waveform(samples, source.sample_rate)
-    return waveform if sample_rate is None else resample(waveform, sample_rate)
+    return waveform if sample_rate is None else resample(waveform, sample_rate, name)
 
 
 def _one_channel(frames: np.ndarray, channel: Channel, name: str, first: int, sample_rate: int) -> np.ndarray:
@@ -271,7 +272,7 @@ def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Sou
     size = os.fstat(stream.fileno()).st_size
     plain = plain_wav(stream, name, size)
     if plain is not None:
-        yield plain
+        yield _checked(plain, name)
         return
     begin, head = _skip_tags(stream)
     kind = identify(head) or (MPEG if begin else None)
@@ -317,4 +318,5 @@ def _skip_tags(stream: BinaryIO) -> tuple[int, bytes]:
 def _checked(source: Source, name: str) -> Source:
     if source.num_frames <= 0:
         raise no_samples(name)
+    check_rate(source.sample_rate, name)
     return source

@@ -7,15 +7,20 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import soxr
 
+from asrkit.audio.source import check_rate
 from asrkit.types import Waveform
 
 _QUALITY = "HQ"
 
 
-def resample(waveform: Waveform, sample_rate: int) -> Waveform:
-    """The waveform at another rate in Hz, or itself when it has that rate."""
+def resample(waveform: Waveform, sample_rate: int, name: str = "audio") -> Waveform:
+    """The waveform at another rate in Hz, or itself when it has that rate.
+
+    Raises AudioError, naming `name`, as check_rate.
+    """
     if waveform.sample_rate == sample_rate:
         return waveform
+    check_rate(waveform.sample_rate, name, sample_rate)
     samples = soxr.resample(waveform.samples, waveform.sample_rate, sample_rate, quality=_QUALITY)
     return Waveform(np.ascontiguousarray(samples, np.float32), sample_rate)
 

@@ -11,6 +11,12 @@ from asrkit.errors import AudioError
 
 BLOCK_FRAMES = 2**16
 
+# Hz. Nothing that speech or its movements are recorded with is slower (larynx signals: 1 kHz) or faster (the fastest
+# sound cards: 768 kHz). Bytes that are believed to be a rate give any number.
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+# Samples made of one at most: bounds what a small file can grow to.
+MAX_RATE_RATIO = 64
+
 # What programs write for a size that they do not know yet is as much as fits (2 or 4 GiB, or 63 bits), less their
 # header, and in sox whole blocks only: 0x7ffff000 or, in AIFF, 0x7f000000, rounded down.
 _NO_SIZES = (0x7F000000, 2**31, 2**32)
@@ -39,6 +45,20 @@ class Source:
             return self.decode()
         starts = range(0, self.num_frames, BLOCK_FRAMES)
         return (self.read(start, min(start + BLOCK_FRAMES, self.num_frames)) for start in starts)
+
+
+def check_rate(sample_rate: float, name: str, wanted: int | None = None) -> None:
+    """Raise AudioError for a sampling rate (Hz) that no recording has, or that can't be brought to the one `wanted`."""
+    if not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise AudioError(
+            f"{name}: a sampling rate of {sample_rate} Hz; expected {MIN_RATE} to {MAX_RATE} Hz, as "
+            "recordings have; give it its true rate"
+        )
+    if wanted is not None and wanted > MAX_RATE_RATIO * sample_rate:
+        raise AudioError(
+            f"{name}: a sampling rate of {sample_rate} Hz, which is not brought to {wanted} Hz; expected at least "
+            f"{-(-wanted // MAX_RATE_RATIO)} Hz"
+        )
 
 
 def no_samples(name: str) -> AudioError:

@@ -11,6 +11,10 @@ import numpy as np
 from asrkit.audio.chunks import check_rest
 from asrkit.audio.source import Source, too_short
 from asrkit.errors import AudioError
+from asrkit.io.numbers import parse_whole
+
+# NIST's tools write 1024, and more only where there are many fields.
+_MAX_HEADER_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,9 @@ def _read_fields(stream: BinaryIO, name: str) -> tuple[dict[str, str], int]:
     """The header as name -> value, and its size in bytes."""
     try:
         lines = stream.read(16).split(b"\n")
-        header_bytes = int(lines[1])
+        header_bytes = parse_whole(lines[1].decode("ascii").strip(), low=1, high=_MAX_HEADER_BYTES)
+        if header_bytes is None:
+            raise ValueError
         stream.seek(0)
         text = stream.read(header_bytes).decode("latin-1")
     except (ValueError, IndexError):
@@ -76,12 +82,9 @@ def _read_fields(stream: BinaryIO, name: str) -> tuple[dict[str, str], int]:
 
 
 def _number(fields: Mapping[str, str], name: str, key: str, default: int | None = None) -> int:
-    try:
-        value = default if default is not None and key not in fields else int(fields[key])
-    except (KeyError, ValueError):
-        raise AudioError(f"{name}: SPHERE header: {key} is {fields.get(key, 'missing')}; expected a number") from None
-    if value < (0 if key == "sample_count" else 1):
-        raise AudioError(f"{name}: SPHERE header: {key} is {value}; expected a positive number")
+    value = default if default is not None and key not in fields else parse_whole(fields.get(key, ""))
+    if value is None or (value < 1 and key != "sample_count"):
+        raise AudioError(f"{name}: SPHERE header: {key} is {fields.get(key, 'missing')}; expected a positive number")
     return value
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
 from asrkit.cli.options import add_force, positive_int, print_warnings
+from asrkit.io.numbers import parse_number
 from asrkit.lm.smoothing import EPSILONS, SMOOTHINGS
 from asrkit.stages.lm_training import LmConfig, train_lm
 
@@ -39,10 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _epsilons(text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(map(float, text.split(",")))
-    except ValueError:
-        values = ()
-    if not values or not all(0 < value < math.inf for value in values):
+    values = tuple(value for field in text.split(",") if (value := parse_number(field.strip())))
+    if len(values) <= text.count(",") or min(values) < 0:
         raise argparse.ArgumentTypeError(f"expected positive numbers with commas between, found {text!r}")
     return values

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 from asrkit.scoring.protocols import AS_IS, PROTOCOLS
 
 
@@ -20,22 +20,24 @@ def print_warnings(verb: str, warnings: Iterable[str]) -> None:
 
 def positive_int(text: str) -> int:
     """argparse type: a whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
+    value = parse_whole(text, low=1)
+    if value is None:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """argparse type: a whole number of 64 bits, also below 0."""
+    value = parse_whole(text, low=-MAX_WHOLE)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
     return value
 
 
 def finite_float(text: str) -> float:
     """argparse type: a number that is neither infinite nor NaN."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = parse_number(text)
+    if value is None:
         raise argparse.ArgumentTypeError(f"expected a finite number, found {text!r}")
     return value
 
@@ -117,6 +119,7 @@ def add_channel(parser: argparse.ArgumentParser) -> None:
 def _channel(text: str) -> int | str:
     if text in ("mix", "error"):  # "error" is the default
         return text
-    if text.isascii() and text.isdigit():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected mix or a channel number from 0, found {text!r}")
+    channel = parse_whole(text)
+    if channel is None:
+        raise argparse.ArgumentTypeError(f"expected mix or a channel number from 0, found {text!r}")
+    return channel

@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from asrkit.cli.options import add_force, add_nj, print_warnings
+from asrkit.cli.options import add_force, add_nj, print_warnings, whole_number
 from asrkit.corpora import farsdat, mini, timit
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.farsdat import FarsdatOptions
@@ -24,7 +24,7 @@ from asrkit.stages.preparation import Preparation, Report
 def _mini_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
-        type=int,
+        type=whole_number,
         default=mini.DEFAULT_SEED,
         metavar="N",
         help=f"what to make it from (default: {mini.DEFAULT_SEED})",
@@ -48,7 +48,7 @@ def _prepare_speechocean762(args: argparse.Namespace, report: Report) -> Prepara
 def _timit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--phones",
-        type=int,
+        type=whole_number,
         choices=sorted(timit.INVENTORIES, reverse=True),
         default=timit.DEFAULT_NUM_PHONES,
         help="train on the 61 phones of the transcription, or on 48 or 39 folded from them (default: 48)",
@@ -95,7 +95,7 @@ def _farsdat_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=whole_number,
         default=farsdat.DEFAULT_SEED,
         metavar="N",
         help=f"what --split draws from (default: {farsdat.DEFAULT_SEED})",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import types
 import typing
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import yaml
 from asrkit.errors import ConfigError, DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 from asrkit.io.text import open_text
 
 T = TypeVar("T")
@@ -141,17 +141,20 @@ def _read_scalar(text: str, kind: Any) -> Any:
             return text.lower() in _TRUE
         raise ValueError
     if kind is float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise ValueError
-        return value
+        return _known(parse_number(text.replace("_", "")))
     if kind is int:
-        return int(text.replace("_", ""))
+        return _known(parse_whole(text.replace("_", ""), low=-MAX_WHOLE))
     if typing.get_origin(kind) is Literal:
         if text in typing.get_args(kind):
             return text
         raise ValueError
     return kind(text)
+
+
+def _known(value: T | None) -> T:
+    if value is None:
+        raise ValueError
+    return value
 
 
 def _describe(kind: Any) -> str:

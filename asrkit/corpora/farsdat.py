@@ -21,6 +21,7 @@ from asrkit.corpora.common import Corpus
 from asrkit.corpora.persian import PHONES, SILENCE
 from asrkit.errors import AudioError, ConfigError, DataError, location
 from asrkit.findings import Findings
+from asrkit.io.numbers import MAX_WHOLE, parse_whole
 from asrkit.io.text import open_text
 from asrkit.lang.ipa import FARSDAT
 from asrkit.types import Utterance
@@ -254,13 +255,16 @@ def _find_files(corpus_dir: Path, findings: Findings) -> _Files:
             for part, place in (("wave", files.waves), ("SENTENCE", files.sentences)):
                 for path in _walk(disc, part, findings):
                     match = _RECORDING.fullmatch(path.name.lower())
-                    if match and (match[3] == "wav") == (part == "wave"):
-                        _place(place, (int(match[2]), int(match[1])), path, findings)
+                    recording = _recording(match) if match and (match[3] == "wav") == (part == "wave") else None
+                    if recording is not None:
+                        _place(place, recording, path, findings)
                     else:
                         others.append(path)
             for path in _walk(disc, "PHONEME", findings):
-                if match := _PHONEME_FILE.fullmatch(path.name.lower()):
-                    _place(files.phonemes[int(match[2]), int(match[1])], int(match[3]), path, findings)
+                match = _PHONEME_FILE.fullmatch(path.name.lower())
+                recording, sentence = (_recording(match), parse_whole(match[3])) if match else (None, None)
+                if recording is not None and sentence is not None:
+                    _place(files.phonemes[recording], sentence, path, findings)
                 else:
                     others.append(path)
             tables = [path for path in _walk(disc, "Information", findings) if path.name.lower() == "speaker.txt"]
@@ -271,6 +275,12 @@ def _find_files(corpus_dir: Path, findings: Findings) -> _Files:
         more = f" and {len(others) - 1} others" if len(others) > 1 else ""
         findings.warn(f"not used, by their names: {others[0]}{more}")
     return files
+
+
+def _recording(match: re.Match[str]) -> Recording | None:
+    """Speaker and session of a file's name."""
+    speaker, session = parse_whole(match[2]), parse_whole(match[1])
+    return None if speaker is None or session is None else (speaker, session)
 
 
 def _named(directory: Path, name: str) -> list[Path]:
@@ -332,11 +342,11 @@ def _read_segments(table: Path, findings: Findings) -> dict[int, tuple[int, int,
     if not lines:
         findings.error("empty; expected `sentence start end` a line", table)
     for line, text in lines:
-        try:
-            sentence, first, last = (int(field) for field in text.split()[:3])
-        except ValueError:
+        numbers = [number for field in text.split()[:3] if (number := parse_whole(field, -MAX_WHOLE)) is not None]
+        if len(numbers) != 3:
             findings.error(f"expected `sentence start end` in whole numbers, found {text.strip()!r}", table, line)
             continue
+        sentence, first, last = numbers
         if not 0 <= first < last:
             findings.error(f"sentence {sentence}: bytes {first} to {last}; expected 0 <= start < end", table, line)
         elif sentence in segments:
@@ -395,10 +405,11 @@ def _read_sexes(tables: Sequence[Path], findings: Findings) -> dict[int, str]:
             fields = text.split()
             if "Code" in text:
                 continue
-            if len(fields) < 3 or not fields[0].isdecimal() or fields[2][0].lower() not in "mf":
+            speaker = parse_whole(fields[0]) if fields else None
+            if len(fields) < 3 or speaker is None or fields[2][0].lower() not in "mf":
                 findings.warn(f"expected a speaker's number and, third, M or F, found {text.strip()!r}", path, line)
                 continue
-            speaker, sex = int(fields[0]), fields[2][0].lower()
+            sex = fields[2][0].lower()
             before = sexes.setdefault(speaker, (sex, f"{path}:{line}"))
             if first_lines.setdefault(speaker, line) != line:
                 findings.error(f"speaker {speaker} a second time (first in line {first_lines[speaker]})", path, line)
@@ -496,10 +507,11 @@ def read_speaker_lists(directory: str | Path) -> dict[str, set[int]]:
             findings.error("empty; expected a speaker's number a line", path)
         for line, text in lines:
             number = text.strip()
-            if not (number.isascii() and number.isdecimal()):
+            speaker = parse_whole(number)
+            if speaker is None:
                 findings.error(f"expected a speaker's number, found {number!r}", path, line)
                 continue
-            speaker, place = int(number), f"{path}:{line}"
+            place = f"{path}:{line}"
             if places.setdefault(speaker, place) != place:
                 findings.error(f"speaker {number} a second time (first in {places[speaker]})", path, line)
             lists[name].add(speaker)

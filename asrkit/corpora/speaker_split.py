@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from asrkit.errors import ConfigError, location
 from asrkit.findings import Findings
+from asrkit.io.numbers import parse_number
 from asrkit.io.text import read_text
 
 DEFAULT_SHARE = 0.1  # of the speakers, for dev and for test each
 _HINTED = 10  # unknown speakers for which a similar name is looked up, among all names
+_LONGEST_HINTED = 100  # characters of such a name: comparing takes longer than the square of it
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ def _share(text: str | None) -> float | None:
     """A share of speakers, from 0 to 1: `0.1`, `10%` or 0; None for anything else, which is a list."""
     if text is None:
         return DEFAULT_SHARE
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(0?\.\d+|0)", text)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%|(0?\.[0-9]+|0)", text)
     if match is None:
         return None
-    share = float(match[1]) / 100 if match[1] else float(match[2])
-    if share >= 1:
+    number = parse_number(match[1] or match[2])
+    if number is None or (share := number / 100 if match[1] else number) >= 1:
         raise ConfigError(f"a share of {text} of the speakers leaves none to train on")
     return share
 
@@ -96,7 +98,7 @@ def _listed(name: str, text: str, free: set[str], known: set[str], findings: Fin
         findings.error(f"{where}no speakers; expected a share such as 0.1, a file, or speakers separated by commas")
     names = sorted(known)
     for number, spk in enumerate(sorted(chosen - free)):
-        near = difflib.get_close_matches(spk, names, 1) if number < _HINTED else []
+        near = difflib.get_close_matches(spk, names, 1) if number < _HINTED and len(spk) <= _LONGEST_HINTED else []
         hint = f"; did you mean {near[0]!r}?" if near else "; expected a share such as 0.1, a file, or speakers"
         findings.error(f"{where}{spk}: {'already in another set' if spk in known else f'no such speaker{hint}'}")
     return chosen & free

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
+from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table, split_fields
 from asrkit.types import Utterance
 
@@ -77,7 +78,8 @@ def _read_phones(path: Path, findings: Findings) -> dict[str, dict[int, tuple[st
     words: dict[str, dict[int, tuple[str, ...]]] = {}
     for line, key, value in scan_table(path, findings):
         utt_id, _, index = key.rpartition(".")
-        if not utt_id or not index.isdecimal():
+        number = parse_whole(index)
+        if not utt_id or number is None:
             findings.error(f"expected `utterance.wordindex phones`, found {key}", path, line)
             continue
         labels = split_fields(value)
@@ -87,7 +89,7 @@ def _read_phones(path: Path, findings: Findings) -> dict[str, dict[int, tuple[st
         ]
         if unknown:
             findings.error(f"{key}: unknown symbol {' '.join(unknown)}; expected ARPAbet such as AH0_B", path, line)
-        words.setdefault(utt_id, {})[int(index)] = tuple(match[1] for match in matches if match)
+        words.setdefault(utt_id, {})[number] = tuple(match[1] for match in matches if match)
     return words
 
 

@@ -8,7 +8,6 @@ killed goes on with those that are not.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,7 +27,8 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkWriter
-from asrkit.io.json_text import write_json
+from asrkit.io.json_text import read_json, write_json
+from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, write_table
 from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
 from asrkit.parallel import map_ordered
@@ -222,7 +222,7 @@ def _divide(sources: list[_Source], settings: dict[str, object], access: AudioAc
 
 
 def _read_record(data_dir: Path, job: _Job) -> dict[str, dict]:
-    return json.loads((data_dir / _JOBS / f"{job.number}.json").read_text(encoding="utf-8"))
+    return read_json(data_dir / _JOBS / f"{job.number}.json")
 
 
 def _is_done(data_dir: Path, job: _Job) -> bool:
@@ -238,7 +238,7 @@ def _clear(data_dir: Path, kept: set[int]) -> None:
     (data_dir / _JOBS).mkdir(exist_ok=True)
     for path in [*data_dir.glob("feats.*.ark"), *(data_dir / _JOBS).iterdir(), *data_dir.glob(".feats.*.ark.tmp*")]:
         number = path.name.removeprefix("feats.").partition(".")[0]
-        if path.name.startswith(".") or (number.isdigit() and int(number) not in kept):
+        if path.name.startswith(".") or ((ours := parse_whole(number)) is not None and ours not in kept):
             path.unlink()
 
 

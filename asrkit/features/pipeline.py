@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.findings import Findings
 from asrkit.io.ark import ArkReader
+from asrkit.io.json_text import read_json
+from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table
 from asrkit.io.stamp import file_digest, file_signature
 from asrkit.io.tables import Keys, Numbers
@@ -153,8 +154,9 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         if self.made_with is not None and noted.is_file():
             for _, utt_id, value in scan_table(noted, Findings()):
                 row = self.utt_ids.find(utt_id)
-                if row >= 0 and value.isascii() and value.isdigit():
-                    counts[row] = int(value)
+                number = parse_whole(value, high=np.iinfo(np.int32).max)
+                if row >= 0 and number is not None:
+                    counts[row] = number
         for row in np.flatnonzero(counts < 0).tolist():
             counts[row] = self.num_frames(self.utt_ids[row])
         return Numbers(self.utt_ids, counts)
@@ -167,7 +169,7 @@ def _expect_files(paths: list[Path]) -> None:
 def _read_settings(path: Path, config: FeatureConfig) -> dict[str, Any] | None:
     """What features were made with, where asrkit recorded it (else None), after comparing it with what is asked for."""
     try:
-        made_with = dict(json.loads(path.read_text(encoding="utf-8")))
+        made_with = dict(read_json(path))
     except FileNotFoundError:
         return None  # features from elsewhere
     except (OSError, ValueError, TypeError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.numbers import parse_number, parse_whole
 from asrkit.io.text import open_text
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
@@ -42,6 +42,9 @@ def write_arpa(tables: Sequence[NgramTable], path: str | Path) -> None:
                 stream.write(f"{log10_prob!r}\t{' '.join(ngram)}{tail}\n")
         stream.write("\n\\end\\\n")
 
+
+# log10 probabilities of 0.
+_IMPOSSIBLE = ("-inf", "-infinity")
 
 # By the first bytes, whatever the file's name is.
 _DECOMPRESS = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}
@@ -120,9 +123,9 @@ class _Parser:
                 continue
             if line == "\\end\\":
                 return True
-            if line[0] == "\\" and (match := re.fullmatch(r"\\(\d+)-grams:", line)):
+            if line[0] == "\\" and (match := re.fullmatch(r"\\([0-9]+)-grams:", line)):
                 self.tables.append({})
-                order = int(match[1])
+                order = parse_whole(match[1])
                 self._is_last = order == max(self._declared, default=0)
                 if order != len(self.tables) or order not in self._declared:
                     self.findings.error(
@@ -136,8 +139,10 @@ class _Parser:
         return False
 
     def _parse_count(self, line: str, number: int) -> None:
-        if match := re.fullmatch(r"ngram[ \t]+(\d+)[ \t]*=[ \t]*(\d+)", line):
-            self._declared[int(match[1])] = int(match[2])
+        match = re.fullmatch(r"ngram[ \t]+([0-9]+)[ \t]*=[ \t]*([0-9]+)", line)
+        order, count = (parse_whole(match[1], low=1), parse_whole(match[2])) if match else (None, None)
+        if order is not None and count is not None:
+            self._declared[order] = count
         else:
             self.findings.error(f"expected `ngram ORDER=COUNT`, found {line!r}", self.path, number)
 
@@ -181,12 +186,13 @@ def _read_entry(line: str, order: int, is_last: bool) -> tuple[Ngram, tuple[floa
         backoff_too = "" if is_last else " and a back-off weight"
         raise _BadEntryError(f"expected a log10 probability, {order} symbols{backoff_too}, found {line!r}")
     ngram = tuple(UNK if symbol == "<UNK>" else symbol for symbol in fields[1 : order + 1])
-    try:
-        log10_prob, backoff = float(fields[0]), float(fields[order + 1]) if len(fields) == order + 2 else 0.0
-    except ValueError:
-        raise _BadEntryError(f"expected numbers around the n-gram, found {line!r}") from None
-    if not (log10_prob <= 0.0 and math.isfinite(backoff)):
-        raise _BadEntryError(f"expected a log10 probability of at most 0 and a finite back-off weight, found {line!r}")
+    is_impossible = fields[0].lower() in _IMPOSSIBLE
+    log10_prob = NEVER if is_impossible else parse_number(fields[0])
+    backoff = parse_number(fields[order + 1]) if len(fields) == order + 2 else 0.0
+    if log10_prob is None or backoff is None:
+        raise _BadEntryError(f"expected finite numbers around the n-gram, found {line!r}")
+    if log10_prob > 0.0:
+        raise _BadEntryError(f"expected a log10 probability of at most 0, found {line!r}")
     if is_last and backoff != 0.0:
         raise _BadEntryError(f"expected no back-off weight, or 0, for an n-gram of the highest order, found {line!r}")
-    return ngram, (NEVER if log10_prob == -math.inf else log10_prob, backoff)
+    return ngram, (log10_prob, backoff)

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
-from asrkit.formats.seconds import format_seconds, parse_number, to_micros
+from asrkit.formats.seconds import format_seconds, parse_seconds, to_micros
 from asrkit.io.atomic import atomic_write
 from asrkit.io.scp import scan_lines, split_fields, split_row
 from asrkit.io.tables import Keys
@@ -34,7 +34,7 @@ def parse_line(fields: Sequence[str]) -> CtmLine | None:
     """A line of these fields; None when they are no line of a CTM file."""
     if len(fields) not in (5, 6):
         return None
-    start, duration = parse_number(fields[2]), parse_number(fields[3])
+    start, duration = parse_seconds(fields[2]), parse_seconds(fields[3])
     if start is None or duration is None:
         return None
     return CtmLine(fields[0], fields[1], start, start + duration, fields[4])

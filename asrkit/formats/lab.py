@@ -8,7 +8,8 @@ from typing import Literal
 
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
-from asrkit.formats.seconds import is_number, parse_number
+from asrkit.formats.seconds import parse_seconds
+from asrkit.io.numbers import is_number
 from asrkit.types import PhoneTime
 
 Unit = Literal["100 ns", "s", "none"]
@@ -30,8 +31,8 @@ def read_lab(path: str | Path, findings: Findings) -> tuple[list[Label], Unit]:
     parsed: list[tuple[float, float, str, int]] = []
     for line, fields in rows:
         well_formed = len(fields) == 3 or (len(fields) > 3 and is_number(fields[3]))
-        start, end = (parse_number(field) for field in fields[:2]) if well_formed else (None, None)
-        if start is None or end is None:
+        start, end = (parse_seconds(field, _HTK_UNITS_PER_SECOND) for field in (*fields, "", "")[:2])
+        if not well_formed or start is None or end is None:
             findings.error(f"expected `start end phone`, found {' '.join(fields)}", path, line)
         else:
             parsed.append((start, end, fields[2], line))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
+from asrkit.io.numbers import parse_whole
 from asrkit.types import PhoneTime
 
-_INDEX = re.compile(r"[0-9]{1,15}")  # of a sample; longer ones are none, and some are more than Python converts
+_MAX_INDEX = 10**15 - 1  # of a sample; at any rate in use these are centuries
 
 
 class PhnLine(NamedTuple):
@@ -24,9 +24,10 @@ class PhnLine(NamedTuple):
 
 def parse_line(fields: Sequence[str]) -> PhnLine | None:
     """A line of these fields; None when they are no line of a .phn file."""
-    if len(fields) != 3 or not all(_INDEX.fullmatch(field) for field in fields[:2]):
+    if len(fields) != 3:
         return None
-    return PhnLine(int(fields[0]), int(fields[1]), fields[2])
+    start, end = parse_whole(fields[0], high=_MAX_INDEX), parse_whole(fields[1], high=_MAX_INDEX)
+    return None if start is None or end is None else PhnLine(start, end, fields[2])
 
 
 def read_phn(path: str | Path, sample_rate: int, findings: Findings) -> list[Label]:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import re
+from asrkit.io.numbers import parse_number
 
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
-
-
-def is_number(field: str) -> bool:
-    """Whether a field is a decimal number, perhaps with an exponent."""
-    return _NUMBER.fullmatch(field) is not None
+# Thirty years. Up to here whole microseconds are exact in a double.
+MAX_SECONDS = 1e9
 
 
-def parse_number(field: str) -> float | None:
-    """A decimal number that is finite, else None."""
-    value = float(field) if is_number(field) else math.nan
-    return value if math.isfinite(value) else None
+def parse_seconds(field: str, per_second: float = 1.0) -> float | None:
+    """A time in units of which there are so many a second, perhaps negative; None when it is none that can be."""
+    limit = MAX_SECONDS * per_second
+    return parse_number(field, -limit, limit)
 
 
 def parse_time(field: str) -> float | None:
-    """A time that is finite and not negative, else None."""
-    value = parse_number(field)
-    return None if value is None or value < 0 else value
+    """A time in seconds that is not negative, else None."""
+    return parse_number(field, 0.0, MAX_SECONDS)
 
 
 def format_seconds(seconds: float) -> str:

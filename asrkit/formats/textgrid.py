@@ -6,6 +6,7 @@ is decoration. So one reader serves the long and the short form.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import TypeVar
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.label import Label
-from asrkit.formats.seconds import format_seconds, is_number, to_micros
+from asrkit.formats.seconds import MAX_SECONDS, format_seconds, parse_seconds, to_micros
+from asrkit.io.numbers import is_number
 from asrkit.io.text import read_text
 from asrkit.types import PhoneTime
 
@@ -137,12 +139,14 @@ class _PraatReader:
         value = self._take(float, what)
         if not (value.is_integer() and value >= 0):
             raise self._broken(f"expected {what}, found {value:g}")
-        return int(value)
+        return round(value)
 
     def _take(self, kind: type[Token], what: str) -> Token:
         value, self.line = next(self._tokens, (None, self.line))
         if not isinstance(value, kind):
             raise self._broken(f"expected {what}, found {'the end of the file' if value is None else repr(value)}")
+        if value == math.inf:
+            raise self._broken(f"expected {what}, found a number beyond {MAX_SECONDS:g}")
         return value
 
     def _broken(self, message: str) -> _BrokenTextGridError:
@@ -150,7 +154,10 @@ class _PraatReader:
 
 
 def _praat_tokens(text: str) -> Iterator[tuple[str | float | bool, int]]:
-    """Strings, numbers and flags (True for <exists>, False for <absent>) with the line on which each ends."""
+    """Strings, numbers and flags (True for <exists>, False for <absent>) with the line on which each ends.
+
+    A number out of the range of times is given as infinity.
+    """
     line, counted = 1, 0
     for match in _PRAAT_TOKEN.finditer(text):
         line += text.count("\n", counted, match.end())
@@ -161,7 +168,8 @@ def _praat_tokens(text: str) -> Iterator[tuple[str | float | bool, int]]:
         elif word in ("<exists>", "<absent>"):
             yield word == "<exists>", line
         elif word is not None and is_number(word):
-            yield float(word), line
+            value = parse_seconds(word)
+            yield math.inf if value is None else value, line
 
 
 def format_textgrid(duration: float, tiers: Mapping[str, Sequence[PhoneTime]]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from asrkit.audio import AudioStream, Channel, check_channel, open_audio, read_audio, resample
+from asrkit.audio import AudioStream, Channel, check_channel, check_rate, open_audio, read_audio, resample
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import make_search
@@ -121,7 +121,7 @@ class Recognizer:
         if isinstance(audio, np.ndarray):
             audio = to_waveform(audio, sample_rate, channel, utt_id)
         rate = self.features.sample_rate
-        blocks = iter([resample(audio, rate).samples]) if isinstance(audio, Waveform) else audio.blocks(rate)
+        blocks = iter([resample(audio, rate, utt_id).samples]) if isinstance(audio, Waveform) else audio.blocks(rate)
         first, is_all = _read_ahead(blocks, round(SHORT * rate))
         if is_all:
             waveform = Waveform(np.concatenate(first), rate)
@@ -209,7 +209,7 @@ class Recognizer:
         else:
             utt_id = utt_id or "audio"
             waveform = audio if isinstance(audio, Waveform) else to_waveform(audio, sample_rate, channel, utt_id)
-        return utt_id, waveform, self.extractor(resample(waveform, self.features.sample_rate), utt_id)
+        return utt_id, waveform, self.extractor(resample(waveform, self.features.sample_rate, utt_id), utt_id)
 
     def _full_features(self, static: np.ndarray) -> np.ndarray:
         return full_features(static, self.model.global_cmvn, self.features)
@@ -231,8 +231,9 @@ def to_waveform(
             f"{name}: an array of shape {samples.shape} and type {samples.dtype}; expected (num_samples,) or "
             "(num_samples, channels) of floats within -1 and 1, int16 or int32"
         )
-    if sample_rate is None or sample_rate < 1:
-        raise AudioError(f"{name}: an array with sample_rate {sample_rate}; expected its sampling rate in Hz")
+    if sample_rate is None:
+        raise AudioError(f"{name}: an array without sample_rate; expected its sampling rate in Hz")
+    check_rate(sample_rate, name)
     columns = samples.reshape(len(samples), -1)
     check_channel(columns.shape[1], channel, name)
     mono = columns[:, channel] if isinstance(channel, int) else columns.mean(axis=1, dtype=np.float64)

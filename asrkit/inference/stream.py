@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
+from asrkit.audio import check_rate
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.methods import make_search
 from asrkit.errors import ConfigError
@@ -87,6 +88,7 @@ class StreamingRecognizer:
 
         self._resampler: soxr.ResampleStream | None = None
         if sample_rate not in (None, features.sample_rate):
+            check_rate(sample_rate, utt_id, features.sample_rate)
             self._resampler = soxr.ResampleStream(sample_rate, features.sample_rate, 1, dtype="float32", quality="HQ")
         self._num_samples = 0  # at the model's rate
         self._duration: float | None = None  # of the whole stream, once it has ended

@@ -22,6 +22,7 @@ import numpy as np
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table, write_table
 from asrkit.io.tables import Keys
 
@@ -63,8 +64,8 @@ class ArkWriter:
             )
         if key in self._offsets:
             raise DataError(f"{location(self.ark_path)}{key} written a second time")
-        if not key or any(blank in key for blank in " \t\r\n"):
-            raise DataError(f"{location(self.ark_path)}key {key!r}: must not be empty or hold blanks")
+        if not key or any(blank in key for blank in " \t\r\n\0"):
+            raise DataError(f"{location(self.ark_path)}key {key!r}: must not be empty or hold blanks or NUL characters")
         letter = b"F" if values.dtype == np.float32 else b"D"
         self._stream.write(key.encode() + b" ")
         self._offsets[key] = self._stream.tell()
@@ -118,10 +119,15 @@ class ArkReader(Mapping[str, np.ndarray]):
                     f"{key} takes a range of rows or columns ({value}), which is not supported", self.scp_path, line
                 )
             path, _, offset = value.rpartition(":")
-            if not (path and offset.isascii() and offset.isdigit()):
-                path, offset = value, "0"  # a file of one array, without a key
+            place: int | None = 0
+            if path and offset.isascii() and offset.isdigit():
+                place = parse_whole(offset)
+            else:
+                path = value  # a file of one array, without a key
+            if place is None:
+                findings.error(f"{key}: no archive has a byte {offset}", self.scp_path, line)
             self._arks.append(numbers.setdefault(path, len(numbers)))
-            self._offsets.append(int(offset))
+            self._offsets.append(place or 0)
             yield key
 
     @property

@@ -11,6 +11,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
+from asrkit.io.numbers import parse_whole
+
+_MAX_PROCESS = 2**31 - 1
+
 
 @overload
 def atomic_write(path: str | Path, mode: Literal["w"] = "w") -> AbstractContextManager[IO[str]]: ...
@@ -70,8 +74,8 @@ def _temporary(path: Path) -> Path:
     directory = os.path.abspath(path.parent)
     if directory not in _cleaned:
         for leftover in path.parent.glob(f".*{glob.escape(_MARK)}*"):
-            owner = leftover.name.rpartition("-")[2]
-            if owner.isascii() and owner.isdecimal() and int(owner) != os.getpid() and not _is_running(int(owner)):
+            owner = parse_whole(leftover.name.rpartition("-")[2], high=_MAX_PROCESS)
+            if owner not in (None, os.getpid()) and not _is_running(owner):
                 _remove(leftover)
         _cleaned.add(directory)
     temporary = path.with_name(f".{path.name}{_MARK}{os.getpid()}")

@@ -1,11 +1,13 @@
-"""Values as JSON text: the only place that writes JSON."""
+"""Values as JSON text: the only place that writes and reads JSON."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from asrkit.io.atomic import atomic_write
+from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 
 
 def json_text(value: object, indent: int | None = None) -> str:
@@ -23,3 +25,30 @@ def write_json(path: str | Path, value: object) -> None:
     text = json_text(value, indent=1)
     with atomic_write(path) as stream:
         stream.write(text + "\n")
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text: numbers are finite, whole ones have 64 bits. Raises ValueError for all else."""
+    try:
+        return json.loads(text, parse_int=_whole, parse_float=_number, parse_constant=_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a file. Raises OSError when it cannot be read, ValueError when it holds no JSON."""
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def _whole(text: str) -> int:
+    value = parse_whole(text, low=-MAX_WHOLE)
+    if value is None:
+        raise ValueError(f"a whole number of more than 64 bits ({text[:20]}...)")
+    return value
+
+
+def _number(text: str) -> float:
+    value = parse_number(text)
+    if value is None:
+        raise ValueError(f"expected a finite number, found {text[:20]}")
+    return value

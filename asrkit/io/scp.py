@@ -10,7 +10,7 @@ from pathlib import Path
 from asrkit.errors import DataError
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
-from asrkit.io.text import open_text
+from asrkit.io.text import NUL_FAULT, open_text
 
 # ASCII only: a symbol or an id may hold any other Unicode space. "\r" comes from tables edited on Windows.
 BLANKS = " \t\r"
@@ -32,8 +32,8 @@ def split_row(line: str) -> tuple[str, str]:
 def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, key, rest of the line) of each usable line; "" for a rest that is missing.
 
-    A missing file, lines that are empty or not UTF-8, and line ends that are none to Kaldi go to `findings`. The key of
-    a line that is not UTF-8 is still yielded when the key itself can be read.
+    A missing file, lines that are empty, are not UTF-8 or hold a NUL character, and line ends that are none to Kaldi go
+    to `findings`. The key of such a line is still yielded when the key itself can be read.
     """
     try:
         stream = open_text(path)
@@ -55,6 +55,10 @@ def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str,
                 findings.error(f"not UTF-8 (byte 0x{bad:02x} in column {error.start + 1}); re-encode it", path, number)
                 line = raw.decode("utf-8", errors="replace")
                 if "\ufffd" in split_row(line)[0]:
+                    continue
+            if "\0" in line:
+                findings.error(NUL_FAULT, path, number)
+                if "\0" in split_row(line)[0]:
                     continue
             if "\r" in line and "\r" in line.rstrip("\r\n"):
                 findings.error("a carriage return inside the line; save it with the line ends of Unix", path, number)
@@ -102,7 +106,8 @@ def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
     """Write `rows` sorted by key in the C locale's order, atomically.
 
     Raises:
-        DataError: a key is empty, holds a blank or begins with a byte-order mark, or a value holds a line end.
+        DataError: a key is empty, holds a blank or begins with a byte-order mark, a value holds a line end, or one of
+            them a NUL character.
     """
     findings = Findings()
     for key, value in rows.items():
@@ -110,6 +115,8 @@ def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
             findings.error(f"key {key!r}: must not be empty or hold blanks", path)
         if key.startswith("\ufeff"):
             findings.error(f"key {key!r}: must not begin with a byte-order mark (U+FEFF)", path)
+        if "\0" in key + value:
+            findings.error(f"{key!r} or its value holds a NUL character, which no text has", path)
         if "\n" in value or "\r" in value or value != value.strip(BLANKS):
             findings.error(f"value {value!r} of {key}: must not hold line ends, nor begin or end in blanks", path)
     findings.raise_errors()

@@ -10,6 +10,8 @@ from typing import BinaryIO
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 
+# Of a character that is in no text, and that no path may hold.
+NUL_FAULT = "a NUL character; the file is damaged, or is no text file"
 _UTF8_MARK = codecs.BOM_UTF8
 # Longer marks first: that of UTF-32 begins with that of UTF-16.
 _ENCODINGS = (
@@ -89,5 +91,8 @@ def read_text(path: str | Path, findings: Findings) -> str | None:
             path,
             raw.count(b"\n", 0, error.start) + 1,
         )
+        return None
+    if (place := text.find("\0")) >= 0:
+        findings.error(NUL_FAULT, path, text.count("\n", 0, place) + 1)
         return None
     return text.replace("\r\n", "\n").replace("\r", "\n")

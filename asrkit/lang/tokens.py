@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
-from asrkit.io.text import open_text
+from asrkit.io.text import read_text
 from asrkit.lang.symbols import name_symbols
 
 BLANK = "<blk>"  # always id 0
@@ -72,15 +72,10 @@ class TokenTable:
         Raises:
             DataError: the file is missing or a line is not what it should be, with file and line.
         """
-        try:
-            with open_text(path) as stream:
-                lines = stream.read().decode().removesuffix("\n").split("\n")
-        except FileNotFoundError:
-            raise DataError(f"{location(path)}no such token table") from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
-        symbols: list[str] = []
         findings = Findings()
+        lines = (read_text(path, findings) or "").removesuffix("\n").split("\n")
+        findings.raise_errors()
+        symbols: list[str] = []
         for number, line in enumerate(lines):
             fields = line.split()
             if len(fields) != 2 or fields[1] != str(number):

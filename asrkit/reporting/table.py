@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from asrkit.config.yaml_config import to_dict
 from asrkit.errors import DataError
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.findings import Findings
+from asrkit.io.json_text import read_json
+from asrkit.io.numbers import parse_number
 from asrkit.io.stamp import fingerprint
 from asrkit.models.config import ModelConfig
 from asrkit.scoring.significance import Comparison, Interval, compare_errors, rate_interval
@@ -172,9 +173,9 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
 
 def _read_report(path: Path, findings: Findings) -> Scored | None:
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        refs = {row["spk"]: int(row["num_ref"]) for row in report["speakers"]}
-        errors = {row["spk"]: int(row["num_errors"]) for row in report["speakers"]}
+        report = read_json(path)
+        refs = {row["spk"]: _count(row["num_ref"]) for row in report["speakers"]}
+        errors = {row["spk"]: _count(row["num_errors"]) for row in report["speakers"]}
         what = f"{report['ref']}, {sum(refs.values())} reference tokens, protocol {report['protocol']}"
     except FileNotFoundError:
         findings.error("not found; made by stage 5 (asrkit report)", path)
@@ -191,10 +192,20 @@ def _read_report(path: Path, findings: Findings) -> Scored | None:
 def _last_cpu_seconds(path: Path, findings: Findings) -> float:
     try:
         with open(path, encoding="utf-8", newline="") as stream:
-            return float(list(csv.DictReader(stream))[-1]["cpu_seconds"])
-    except (OSError, LookupError, ValueError):
+            seconds = parse_number(list(csv.DictReader(stream))[-1]["cpu_seconds"] or "", low=0.0)
+    except (OSError, LookupError, ValueError, csv.Error):
+        seconds = None
+    if seconds is None:
         findings.error("no history of training with cpu_seconds in it; made by stage 3 (asrkit train)", path)
         return 0.0
+    return seconds
+
+
+def _count(value: object) -> int:
+    """A number in a report. Raises TypeError for anything else."""
+    if isinstance(value, int) and value >= 0:
+        return value
+    raise TypeError
 
 
 def _alike(a: Run, b: Run) -> bool:

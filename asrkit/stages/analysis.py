@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from asrkit.decoding.tuning import StoredSet
 from asrkit.errors import ConfigError, DataError, location
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
-from asrkit.io.json_text import write_json
+from asrkit.io.json_text import read_json, write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
 from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
@@ -75,7 +74,7 @@ def analyze(
     outputs = [text_file, out / "analysis.json", out / "analysis.csv", out / "reliability.png"]
     inputs = _identity(experiment, decoded, protocol)
     if not force and is_current(stamp, inputs, outputs):
-        warnings = json.loads(outputs[1].read_text(encoding="utf-8")).get("warnings", [])
+        warnings = read_json(outputs[1]).get("warnings", [])
         return Analysis(text_file, text_file.read_text(encoding="utf-8"), is_new=False, warnings=warnings)
     config = load_config(settings, DecodingConfig)
     if not SEARCHES[config.method].sums_paths:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from asrkit.audio import AudioAccess
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
-from asrkit.io.json_text import write_json
+from asrkit.io.json_text import read_json, write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.protocols import AS_IS, Protocol
@@ -81,8 +80,8 @@ def report(
 def _read_lines(json_file: Path) -> tuple[list[str], list[str]] | None:
     """What a report that is up to date says in short, and its warnings; None when someone has damaged its file."""
     try:
-        figures = json.loads(json_file.read_text(encoding="utf-8"))
+        figures = read_json(json_file)
         lines, warnings = [*figures["intro"], figures["line"]], [*figures.get("warnings", [])]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     return (lines, warnings) if all(isinstance(line, str) for line in lines + warnings) else None

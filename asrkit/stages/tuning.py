@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asrkit.decoding.tuning import StoredSet, tune_search
-from asrkit.io.json_text import write_json
+from asrkit.io.json_text import read_json, write_json
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
 from asrkit.scoring.protocols import AS_IS, Protocol
@@ -65,7 +64,7 @@ def tune(
     expect_files({experiment / "final.pt": TRAIN, text: PREPARE})
     stamp, table, picture, summary = (out / name for name in (".tune.stamp", "surface.csv", "surface.png", "tune.json"))
     if not force and is_current(stamp, _identity(experiment, dev, protocol), [table, picture, summary]):
-        figures = json.loads(summary.read_text(encoding="utf-8"))
+        figures = read_json(summary)
         return Tuning(out, figures["lines"], is_new=False, warnings=figures.get("warnings", []))
     stamp.unlink(missing_ok=True)
 

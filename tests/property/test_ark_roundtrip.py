@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as arrays
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.scp import read_table, write_table
 
-# Any Unicode but the ASCII characters that separate fields and lines; Kaldi's keys end at a blank.
-characters = st.characters(exclude_characters=" \t\r\n", exclude_categories=["Cs"])
+# Any Unicode but NUL and the ASCII characters that separate fields and lines; Kaldi's keys end at a blank.
+characters = st.characters(exclude_characters=" \t\r\n\0", exclude_categories=["Cs"])
 keys = st.text(characters, min_size=1, max_size=12).filter(lambda key: not key.startswith("\ufeff"))
 shapes = st.one_of(st.tuples(st.integers(0, 9)), st.tuples(st.integers(0, 6), st.integers(0, 6)))
 values = st.sampled_from([np.float32, np.float64]).flatmap(lambda dtype: arrays.arrays(dtype, shapes))

@@ -153,7 +153,7 @@ class Microphone:
 
     def __init__(self, samplerate, channels, dtype, blocksize):
         Microphone.opened = samplerate, channels, dtype, blocksize
-        if samplerate == 11:
+        if samplerate == 1100:
             raise PortAudioError("Invalid sample rate")
         self.left = SAMPLES.astype(np.int16).tobytes()
 
@@ -207,9 +207,9 @@ def test_a_microphone(capsys, model, monkeypatch):
     assert [phone["phone"] for phone in lines[-1]["final"]] == ["a", "a"]
     assert errors[0] == "listening; Ctrl-C ends"
     assert any(line.startswith("algorithmic latency") for line in errors)
-    status, lines, errors = run(capsys, "--model", model, "--microphone", "--rate", 11)
+    status, lines, errors = run(capsys, "--model", model, "--microphone", "--rate", 1100)
     assert (status, lines) == (1, [])
-    assert "microphone: cannot be used at 11 Hz (Invalid sample rate); choose another --rate" in errors[-1]
+    assert "microphone: cannot be used at 1100 Hz (Invalid sample rate); choose another --rate" in errors[-1]
 
 
 def test_a_microphone_without_sounddevice(capsys, model, monkeypatch):

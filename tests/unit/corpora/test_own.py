@@ -393,8 +393,8 @@ def test_numbers_that_no_file_means(tmp_path):
     record(tmp_path / "u0.wav")
     grid = '"ooTextFile" "TextGrid" 0 1 <exists> {} "IntervalTier" "phones" 0 1 {}\n0 1 "a"\n'
     for tiers, size, fault in (
-        ("1e999", "1", "u0.TextGrid:1: expected the number of tiers, found inf"),
-        ("1", "-1e999", "u0.TextGrid:1: expected the size of tier phones, found -inf"),
+        ("1e999", "1", "u0.TextGrid:1: expected the number of tiers, found a number beyond 1e+09"),
+        ("1", "-1e999", "u0.TextGrid:1: expected the size of tier phones, found a number beyond 1e+09"),
         ("1", "1.5", "u0.TextGrid:1: expected the size of tier phones, found 1.5"),
         ("1", "-1", "u0.TextGrid:1: expected the size of tier phones, found -1"),
     ):

@@ -100,8 +100,8 @@ def test_files_arrays_and_waveforms_of_one_sound_give_the_same(recognizer: Recog
 @pytest.mark.parametrize(
     ("audio", "options", "message"),
     [
-        (np.zeros(16000), {}, "an array with sample_rate None; expected its sampling rate in Hz"),
-        (np.zeros(16000), {"sample_rate": 0}, "an array with sample_rate 0"),
+        (np.zeros(16000), {}, "an array without sample_rate; expected its sampling rate in Hz"),
+        (np.zeros(16000), {"sample_rate": 0}, "a sampling rate of 0 Hz; expected 1000 to 1000000 Hz"),
         (np.zeros((16000, 2)), {"sample_rate": 16000}, "2 channels; expected 1"),
         (np.zeros((16000, 2)), {"sample_rate": 16000, "channel": 2}, "no channel 2"),
         (np.zeros(16000, np.uint8), {"sample_rate": 16000}, r"shape \(16000,\) and type uint8; expected"),
