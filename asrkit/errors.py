@@ -30,6 +30,10 @@ class ModelError(AsrkitError):
     """A model, checkpoint or experiment directory that cannot be used."""
 
 
+class InUseError(AsrkitError):
+    """What is to be written is being written by another run."""
+
+
 def location(file: str | Path, line: int | None = None) -> str:
     """Prefix of a message: `file:` or `file:line:` with a trailing space."""
     return f"{file}: " if line is None else f"{file}:{line}: "

@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, TypeVar
 
 from asrkit.errors import AsrkitError
+from asrkit.io.lock import Inheritance
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,9 +70,10 @@ def make_executor(
     """An executor of `num_jobs` processes, or one that runs calls at once in this process for `num_jobs` 1.
 
     Processes start afresh (spawn), so functions and arguments must be picklable, and their numerical libraries run one
-    thread each. They end when this process ends, however it does. `initializer(*initargs)` runs first in each. With
-    `max_tasks_per_child` a process is replaced after so many calls. With that, or with `isolate`, even one job gets a
-    process: the last digits of a matrix product depend on the number of threads, which is this process's own affair.
+    thread each. They end when this process ends, however it does, and have its locks until then.
+    `initializer(*initargs)` runs first in each. With `max_tasks_per_child` a process is replaced after so many calls.
+    With that, or with `isolate`, even one job gets a process: the last digits of a matrix product depend on the number
+    of threads, which is this process's own affair.
     """
     if num_jobs == 1 and max_tasks_per_child is None and not isolate:
         if initializer is not None:
@@ -81,7 +83,7 @@ def make_executor(
         num_jobs,
         mp_context=_WorkerContext(),
         initializer=_start_worker,
-        initargs=(initializer, initargs),
+        initargs=(initializer, initargs, Inheritance()),
         max_tasks_per_child=max_tasks_per_child,
     )
 
@@ -192,7 +194,7 @@ def _apply(chunk: list[Any]) -> list[Any]:
     return [_function(item) for item in chunk]
 
 
-def _start_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+def _start_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, ...], _locks: object) -> None:
     # The main process hears of Ctrl-C, too, and tells the workers; when it is killed nobody tells them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()

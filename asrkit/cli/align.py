@@ -46,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
     writer = ResultWriter(args.format, args.out, [job.name for job in jobs], [job.key for job in jobs])
     recognizer = load_recognizer(args.model)
     num_failed = 0
-    for result in align_all(recognizer, jobs, str(args.text or "--phones"), args.optional_silence):
-        if isinstance(result, Result):
-            writer.write(result)
-        else:
-            num_failed += 1
-            print(f"asrkit align: error: {result}", file=sys.stderr, flush=True)
+    with writer.locked("align"):
+        for result in align_all(recognizer, jobs, str(args.text or "--phones"), args.optional_silence):
+            if isinstance(result, Result):
+                writer.write(result)
+            else:
+                num_failed += 1
+                print(f"asrkit align: error: {result}", file=sys.stderr, flush=True)
     if num_failed:
         print(f"asrkit align: {num_failed} of {len(jobs)} recordings failed", file=sys.stderr)
     return 1 if num_failed else 0

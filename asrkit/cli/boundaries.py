@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asrkit.cli.options import print_warnings
 from asrkit.io.json_text import write_json
+from asrkit.io.lock import lock_file
 from asrkit.reporting.text import format_table
 from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors
 from asrkit.stages.scoring import compare_boundaries
@@ -26,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     result = compare_boundaries(args.ref, args.hyp)
     print_warnings("boundaries", result.warnings)
     if args.json:
-        write_json(args.json, result.to_dict())
+        with lock_file(args.json, "boundaries"):
+            write_json(args.json, result.to_dict())
     if args.by_phone:
         print("\n".join(_by_phone(result)))
     if result.num_missing:

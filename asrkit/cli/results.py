@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asrkit.errors import DataError, raise_if_any
 from asrkit.formats.results import FORMATS, Result
-from asrkit.io.atomic import atomic_write
+from asrkit.io.atomic import atomic_write, remove_leftovers
+from asrkit.io.lock import lock_dir
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +42,9 @@ class ResultWriter:
                 if key.startswith("/") or ".." in key.split("/"):
                     faults.append(f"{name}: the name {key} leads out of {directory}; leave --out out")
                 elif key in owners:
-                    file = directory / f"{key}{self.format.suffix}"
-                    faults.append(f"{name}: {file} is {owners[key]}'s, too; rename one or treat them one by one")
+                    faults.append(
+                        f"{name}: {self._file(key)} is {owners[key]}'s, too; rename one or treat them one by one"
+                    )
             if self.format.has_keys:
                 if key.split() != [key]:
                     faults.append(f"{name}: the name {key!r} holds a blank, which CTM has no place for; rename it")
@@ -49,6 +52,19 @@ class ResultWriter:
                     faults.append(f"{name}: in CTM it is {key}, as {owners[key]} is; rename one")
             owners.setdefault(key, name)
         raise_if_any(faults)
+        self._directories = set() if directory is None else {self._file(key).parent for key in keys}
+
+    @contextlib.contextmanager
+    def locked(self, verb: str) -> Iterator[None]:
+        """Be the only one who writes the directory while the block lasts. Raises InUseError, OSError as lock_dir."""
+        if self.directory is None:
+            yield
+            return
+        with lock_dir(self.directory, verb):
+            for directory in self._directories:
+                if directory != self.directory and directory.is_dir():
+                    remove_leftovers(directory)
+            yield
 
     def write(self, result: Result) -> None:
         # UTF-8 in any locale, and names of files as they are on disk, though they be no UTF-8.
@@ -57,5 +73,9 @@ class ResultWriter:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
             return
-        with atomic_write(self.directory / f"{result.key}{self.format.suffix}", "wb") as stream:
+        with atomic_write(self._file(result.key), "wb") as stream:
             stream.write(content)
+
+    def _file(self, key: str) -> Path:
+        assert self.directory is not None
+        return self.directory / f"{key}{self.format.suffix}"

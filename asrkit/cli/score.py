@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asrkit.cli.options import add_protocol, add_utt2spk, print_warnings
 from asrkit.io.json_text import write_json
+from asrkit.io.lock import lock_file
 from asrkit.reporting.text import format_table
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.scoring import Score, score_by_protocols
@@ -29,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     scores = score_by_protocols(args.ref, args.hyp, protocols, utt2spk=args.utt2spk)
     if args.json:
         values = {score.protocol.name: score.to_dict() for score in scores}
-        write_json(args.json, values if by_all else values[args.protocol])
+        with lock_file(args.json, "score"):
+            write_json(args.json, values if by_all else values[args.protocol])
     print_warnings("score", scores[0].warnings)
     print(*(_table(scores) if by_all else scores[0].lines()), sep="\n")
     return 0

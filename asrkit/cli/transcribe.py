@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if len(inputs) > 1 and sys.stderr.isatty() and (args.out is not None or not sys.stdout.isatty()):
         results = track(results, "transcribing", len(inputs))
     try:
-        num_failed = _write(results, writer)
+        with writer.locked("transcribe"):
+            num_failed = _write(results, writer)
     except KeyboardInterrupt:
         # Not by the usual way out, which waits for threads: they may have hours to do.
         print("asrkit transcribe: interrupted", file=sys.stderr, flush=True)

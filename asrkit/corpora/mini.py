@@ -23,7 +23,8 @@ from asrkit.corpora.persian import PHONES, SILENCE, VOWELS, Word
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.ctm import format_line, parse_line
-from asrkit.io.atomic import atomic_dir, atomic_write
+from asrkit.io.atomic import LOCK_NAME, atomic_dir, atomic_write
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import map_ordered
 from asrkit.types import PhoneTime, Utterance
@@ -150,13 +151,13 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
     inputs = {"seed": seed, "code": [file_digest(source) for source in sources]}
     if not force and is_current(stamp, inputs, (corpus_dir / "phones.ctm", corpus_dir / "speakers.tsv")):
         return False
-    if corpus_dir.exists() and not stamp.exists() and (not corpus_dir.is_dir() or any(corpus_dir.iterdir())):
+    if corpus_dir.exists() and not stamp.exists() and not _is_empty(corpus_dir):
         raise DataError(
             f"{location(corpus_dir)}holds something that is no mini corpus; give a new or an empty directory"
         )
     version = espeak.library_version()
     speakers = plan_speakers(seed)
-    with atomic_dir(corpus_dir) as new:
+    with lock_dir(corpus_dir, "prepare"), atomic_dir(corpus_dir) as new:
         record = functools.partial(_record_speaker, new / "wav", seed)
         ctm: list[str] = []
         findings = Findings()
@@ -170,6 +171,10 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
             _write_speakers(stream, speakers, version)
         write_stamp(new / stamp.name, inputs)
     return True
+
+
+def _is_empty(directory: Path) -> bool:
+    return directory.is_dir() and {path.name for path in directory.iterdir()} <= {LOCK_NAME}
 
 
 _COLUMNS = (

@@ -28,6 +28,7 @@ from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkWriter
 from asrkit.io.json_text import read_json, write_json
+from asrkit.io.lock import lock_dir
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, write_table
 from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
@@ -176,17 +177,18 @@ def extract_data_dir(
     if not force and is_current(data_dir / _STAMP, inputs, outputs):
         return False
     try:
-        for name in (_STAMP, *_OUTPUTS):
-            (data_dir / name).unlink(missing_ok=True)
-        todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
-        _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
-        extract = _Extract(data_dir, replace(config, backend=extractor.backend), access)
-        _make_archives(extract, todo, num_jobs, len(sources))
-        root = None if access.root is None else os.path.abspath(access.root)
-        audio = {"channel": access.channel, "audio_root": root}
-        _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()})
-        write_stamp(data_dir / _STAMP, inputs)
-        shutil.rmtree(data_dir / _JOBS)
+        with lock_dir(data_dir, "extract"):
+            for name in (_STAMP, *_OUTPUTS):
+                (data_dir / name).unlink(missing_ok=True)
+            todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
+            _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
+            extract = _Extract(data_dir, replace(config, backend=extractor.backend), access)
+            _make_archives(extract, todo, num_jobs, len(sources))
+            root = None if access.root is None else os.path.abspath(access.root)
+            audio = {"channel": access.channel, "audio_root": root}
+            _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()})
+            write_stamp(data_dir / _STAMP, inputs)
+            shutil.rmtree(data_dir / _JOBS)
     except OSError as error:
         raise DataError(f"{error.filename or data_dir}: features cannot be written ({error.strerror})") from None
     return True
@@ -234,9 +236,9 @@ def _is_done(data_dir: Path, job: _Job) -> bool:
 
 
 def _clear(data_dir: Path, kept: set[int]) -> None:
-    """Remove archives of ours, with their records and what killed runs left of them, but for those of number `kept`."""
+    """Remove archives of ours with their records, but for those of number `kept`."""
     (data_dir / _JOBS).mkdir(exist_ok=True)
-    for path in [*data_dir.glob("feats.*.ark"), *(data_dir / _JOBS).iterdir(), *data_dir.glob(".feats.*.ark.tmp*")]:
+    for path in [*data_dir.glob("feats.*.ark"), *(data_dir / _JOBS).iterdir()]:
         number = path.name.removeprefix("feats.").partition(".")[0]
         if path.name.startswith(".") or ((ours := parse_whole(number)) is not None and ours not in kept):
             path.unlink()

@@ -165,7 +165,12 @@ def _made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:
 
 def load_for_export(directory: str | Path) -> tuple[Experiment, str]:
     """A trained experiment, and the digest of its `final.pt`, which tells an export of it from an older one."""
-    return load_experiment(directory), file_digest(Path(directory) / "final.pt")
+    path = Path(directory) / "final.pt"
+    while True:
+        digest = file_digest(path) if path.is_file() else ""
+        experiment = load_experiment(directory)
+        if file_digest(path) == digest:  # else it was replaced in between
+            return experiment, digest
 
 
 def export_model(experiment: Experiment, made_from: str | None = None) -> bytes:

@@ -18,7 +18,7 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import make_search
 from asrkit.decoding.spans import align_frames
-from asrkit.errors import AudioError, DataError, ModelError, location
+from asrkit.errors import AudioError, DataError, InUseError, ModelError, location
 from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
@@ -30,6 +30,7 @@ from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.phone_time_stream import SETTLE
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.inference.windows import StaticFeatures, WindowedRecognizer
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest
 from asrkit.lang.symbols import name_symbols
 from asrkit.types import Hypothesis, Waveform
@@ -284,8 +285,9 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
 
     content = checked_export(path)
     try:
-        write_export(exported, content)
-    except OSError:  # a directory that cannot be written
+        with lock_dir(path, "export"):
+            write_export(exported, content)
+    except (OSError, InUseError):  # a directory that cannot be written, or is being written
         return OnnxModel(content, num_threads)
     return OnnxModel(exported, num_threads)
 

@@ -1,10 +1,16 @@
-"""Files and directories that appear whole or not at all: written under a temporary name, synced, renamed."""
+"""Files and directories that appear whole or not at all: written under a temporary name, synced, renamed.
+
+A temporary name says whose it is: `.NAME.tmp-HOST-PROCESS-START-RANDOM`. No two writers have the same one, and
+`remove_leftovers` removes those of processes that have ended.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import functools
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -12,8 +18,10 @@ from pathlib import Path
 from typing import IO, Any, Literal, overload
 
 from asrkit.io.numbers import parse_whole
+from asrkit.io.processes import HOST, is_running, start_time
 
-_MAX_PROCESS = 2**31 - 1
+LOCK_NAME = ".asrkit.lock"
+_NAME_BYTES = 100  # of the file's own name in a temporary one, which must not get too long
 
 
 @overload
@@ -45,56 +53,61 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
 def atomic_dir(path: str | Path) -> Iterator[Path]:
     """Give an empty temporary directory that takes `path`'s place when the block ends without an exception.
 
-    What stood at `path` is removed just before; a reader sees the old tree, none, or the whole new one.
+    A reader sees the old tree, none for a moment, or the whole new one. A lock in the old tree (io/lock.py) is the new
+    one's, too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary, old = _temporary(path), _temporary(path)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            shutil.rmtree(path)
+            if (path / LOCK_NAME).exists():
+                os.link(path / LOCK_NAME, temporary / LOCK_NAME)
+            os.replace(path, old)
         os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
-_MARK = f".tmp-{os.uname().nodename}-"  # in temporary names, between that of the file and the writer's process
-_cleaned: set[str] = set()
+def remove_leftovers(directory: Path, name: str = "") -> None:
+    """Remove what killed processes of this machine left under temporary names in `directory`: `name`'s, or all.
+
+    The caller holds the lock of what is written there.
+    """
+    begin = f".{shortened(name)}.tmp-{HOST}-" if name else "."
+    owner = re.compile(rf"\.tmp-{re.escape(HOST)}-([0-9]+)-([0-9]+)-[0-9a-f]+$")
+    with os.scandir(directory) as entries:
+        leftovers = [
+            entry
+            for entry in entries
+            if entry.name.startswith(begin)
+            and (match := owner.search(entry.name))
+            and (process_id := parse_whole(match[1])) is not None
+            and not is_running(process_id, match[2])
+        ]
+    for entry in leftovers:
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that is free.
-
-    The first time that this process writes in a directory, what killed processes of this machine left there under such
-    names is removed. Only then is the directory listed: with many files, listing takes longer than writing.
-    """
-    directory = os.path.abspath(path.parent)
-    if directory not in _cleaned:
-        for leftover in path.parent.glob(f".*{glob.escape(_MARK)}*"):
-            owner = parse_whole(leftover.name.rpartition("-")[2], high=_MAX_PROCESS)
-            if owner not in (None, os.getpid()) and not _is_running(owner):
-                _remove(leftover)
-        _cleaned.add(directory)
-    temporary = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
-    _remove(temporary)  # of an earlier write of ours that could not clean up
-    return temporary
+    """A new name beside `path`."""
+    process_id = os.getpid()
+    mark = f".tmp-{HOST}-{process_id}-{_start_time(process_id)}-{secrets.token_hex(4)}"
+    return path.with_name(f".{shortened(path.name)}{mark}")
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+_start_time = functools.lru_cache(maxsize=1)(start_time)  # of this process, which may be forked
 
 
-def _is_running(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass  # another user's, or no number that a process has
-    return True
+def shortened(name: str) -> str:
+    """As much of a file's name as another name may take up that is made from it."""
+    return os.fsdecode(os.fsencode(name)[:_NAME_BYTES])

@@ -16,6 +16,7 @@ from asrkit.errors import ConfigError, DataError, location
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import read_json, write_json
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.parallel import track
 from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
@@ -84,22 +85,23 @@ def analyze(
 
     from asrkit.experiment import load_experiment  # loads PyTorch
 
-    trained = load_experiment(experiment)
-    refs, hyps = read_references(text), read_transcripts(hyp)
-    protocol.check_references(refs, str(text))
-    if refs.keys() != hyps.keys():
-        raise DataError(f"{location(hyp)}other utterances than {text} has; decode it again")
-    log_probs = LogProbStore(decoded.log_prob_dir, trained, decoded.data_dir).read(refs)
-    data = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
-    labelings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
-    wider = list(track(wider_points(data, config), "wider beams"))
-    figures = build_analysis(data, config, labelings, wider, trained.calibration)
-    warnings = transcript_warnings({str(text): refs.values(), str(hyp): hyps.values()})
-    if warnings:
-        figures["warnings"] = warnings
-    _write(out, figures)
-    write_stamp(stamp, inputs)
-    return Analysis(text_file, render_analysis(figures), is_new=True, warnings=warnings)
+    with lock_dir(out, "analyze"):
+        trained = load_experiment(experiment)
+        refs, hyps = read_references(text), read_transcripts(hyp)
+        protocol.check_references(refs, str(text))
+        if refs.keys() != hyps.keys():
+            raise DataError(f"{location(hyp)}other utterances than {text} has; decode it again")
+        log_probs = LogProbStore(decoded.log_prob_dir, trained, decoded.data_dir).read(refs)
+        data = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+        labelings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
+        wider = list(track(wider_points(data, config), "wider beams"))
+        figures = build_analysis(data, config, labelings, wider, trained.calibration)
+        warnings = transcript_warnings({str(text): refs.values(), str(hyp): hyps.values()})
+        if warnings:
+            figures["warnings"] = warnings
+        _write(out, figures)
+        write_stamp(stamp, inputs)
+        return Analysis(text_file, render_analysis(figures), is_new=True, warnings=warnings)
 
 
 def _write(out: Path, figures: Mapping[str, Any]) -> None:

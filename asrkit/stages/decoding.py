@@ -24,6 +24,7 @@ from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.io.ark import ArkReader
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import json_text
+from asrkit.io.lock import lock_dir
 from asrkit.io.scp import write_table
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
@@ -117,29 +118,34 @@ def decode(
 
     from asrkit.experiment import load_experiment  # loads PyTorch
 
-    trained = load_experiment(experiment)
-    search = _make_search(trained, options, experiment)
-    for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
-        old.unlink(missing_ok=True)
-    feats = _load_features(trained, data_dir, options)
-    store = LogProbStore(log_prob_dir, trained, data_dir)
-    if force or not store.is_current(feats.config.cmvn):
-        store.write(feats, options.batch_size, num_jobs)
+    with lock_dir(out, "decode"):
+        trained = load_experiment(experiment)
+        search = _make_search(trained, options, experiment)
+        for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
+            old.unlink(missing_ok=True)
+        feats = _load_features(trained, data_dir, options)
+        store = LogProbStore(log_prob_dir, trained, data_dir)
+        if force or not store.is_current(feats.config.cmvn):
+            store.write(feats, options.batch_size, num_jobs)
 
-    stored = store.open()
-    search_stored = _SearchStored(search, stored, options.nbest or 1)
-    results = dict(zip(stored, map_ordered(search_stored, list(stored), num_jobs, description="decoding"), strict=True))
-    if options.nbest:
-        _write_nbest(nbest, results, trained.tokens)
-    if options.ctm:
-        clock = frame_clock(feats.config, trained.config.model)
-        timer = PhoneTimer(trained.tokens, clock, search.scorer, trained.calibration)
-        time_found = _TimeFound(timer, stored, feats, {utt_id: best for utt_id, (best, *_) in results.items()})
-        write_ctm(ctm, map_ordered(time_found, list(stored), num_jobs, description="times"))
-    dump_config(_decoding_config(trained, options), out / "decoding.yaml")
-    write_table(hyp, {utt_id: " ".join(trained.tokens.decode(best.tokens)) for utt_id, (best, *_) in results.items()})
-    write_stamp(stamp, inputs)
-    return Decoding(out, is_new=True)
+        stored = store.open()
+        search_stored = _SearchStored(search, stored, options.nbest or 1)
+        results = dict(
+            zip(stored, map_ordered(search_stored, list(stored), num_jobs, description="decoding"), strict=True)
+        )
+        if options.nbest:
+            _write_nbest(nbest, results, trained.tokens)
+        if options.ctm:
+            clock = frame_clock(feats.config, trained.config.model)
+            timer = PhoneTimer(trained.tokens, clock, search.scorer, trained.calibration)
+            time_found = _TimeFound(timer, stored, feats, {utt_id: best for utt_id, (best, *_) in results.items()})
+            write_ctm(ctm, map_ordered(time_found, list(stored), num_jobs, description="times"))
+        dump_config(_decoding_config(trained, options), out / "decoding.yaml")
+        write_table(
+            hyp, {utt_id: " ".join(trained.tokens.decode(best.tokens)) for utt_id, (best, *_) in results.items()}
+        )
+        write_stamp(stamp, inputs)
+        return Decoding(out, is_new=True)
 
 
 def _decoding_config(trained: Experiment, options: DecodeOptions) -> DecodingConfig:

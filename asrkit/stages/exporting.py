@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from asrkit.errors import ConfigError, ModelError, location
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.inference.find_model import find_model
+from asrkit.io.lock import lock_dir, lock_file
 from asrkit.parallel import track
 from asrkit.scoring.per import PerResult, score
 from asrkit.scoring.transcripts import read_references
@@ -100,21 +101,25 @@ def export(
         raise ModelError(
             f"{location(directory)}an exported file; expected the experiment directory that it was made from"
         )
-    trained, digest = load_for_export(directory)
-    feats = None if ref is None else FeatureLoader(ref, trained.config.features, trained.global_cmvn)
-    if feats is None:
-        sample = made_up_sample(trained)
-    else:
-        sample = Sample(_stored(feats, "comparing"), f"{len(feats)} utterances of {ref}")
-    content, comparison = compared_export(trained, digest, sample, directory)
-    path, cost = Path(out or directory / ("final.int8.onnx" if int8 else "final.onnx")), None
-    if int8 and feats is not None:
-        small = int8_model(content)
-        after, before = (_score(OnnxModel(each), feats, name) for each, name in ((small, "int8"), (content, "float32")))
-        cost = Int8Cost(after, before, len(small), len(content))
-        content = small
-    write_export(path, content)
-    return Export(path, len(content), comparison, cost)
+    path = Path(out or directory / ("final.int8.onnx" if int8 else "final.onnx"))
+    with lock_file(path, "export") if out else lock_dir(directory, "export"):
+        trained, digest = load_for_export(directory)
+        feats = None if ref is None else FeatureLoader(ref, trained.config.features, trained.global_cmvn)
+        if feats is None:
+            sample = made_up_sample(trained)
+        else:
+            sample = Sample(_stored(feats, "comparing"), f"{len(feats)} utterances of {ref}")
+        content, comparison = compared_export(trained, digest, sample, directory)
+        cost = None
+        if int8 and feats is not None:
+            small = int8_model(content)
+            after, before = (
+                _score(OnnxModel(each), feats, name) for each, name in ((small, "int8"), (content, "float32"))
+            )
+            cost = Int8Cost(after, before, len(small), len(content))
+            content = small
+        write_export(path, content)
+        return Export(path, len(content), comparison, cost)
 
 
 def export_trained(directory: Path, dev: Path) -> Export:

@@ -9,6 +9,7 @@ from pathlib import Path
 from asrkit.errors import ConfigError
 from asrkit.findings import Findings
 from asrkit.formats.transcripts import read_transcripts
+from asrkit.io.lock import lock_file
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.lang.symbols import name_symbols, symbol_warnings
 from asrkit.lang.tokens import TokenTable
@@ -112,21 +113,22 @@ def train_lm(
     }
     if not force and is_current(stamp, inputs, [out]):
         return LmTraining(out)
-    phones, transcripts = TokenTable.read(tokens).phones, read_transcripts(text)
-    _check_transcripts(transcripts, phones, text, tokens)
-    held_out = None if dev_text is None else read_transcripts(dev_text)
-    symbols_of = {str(tokens): set(phones)}
-    if held_out is not None:
-        symbols_of[str(dev_text)] = {phone for transcript in held_out.values() for phone in transcript}
-    warnings = symbol_warnings(symbols_of)
-    lm = train_ngram(transcripts.values(), config.order, phones, config.smoothing, epsilons)
-    perplexity = lm.perplexity(transcripts.values())
-    on_dev = None
-    if dev_text is not None and held_out is not None:
-        on_dev = HeldOut(dev_text, lm.perplexity(held_out.values()), *_count(held_out.values(), phones))
-    write_arpa(lm, out)
-    write_stamp(stamp, inputs)
-    return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev, warnings)
+    with lock_file(out, "train-lm"):
+        phones, transcripts = TokenTable.read(tokens).phones, read_transcripts(text)
+        _check_transcripts(transcripts, phones, text, tokens)
+        held_out = None if dev_text is None else read_transcripts(dev_text)
+        symbols_of = {str(tokens): set(phones)}
+        if held_out is not None:
+            symbols_of[str(dev_text)] = {phone for transcript in held_out.values() for phone in transcript}
+        warnings = symbol_warnings(symbols_of)
+        lm = train_ngram(transcripts.values(), config.order, phones, config.smoothing, epsilons)
+        perplexity = lm.perplexity(transcripts.values())
+        on_dev = None
+        if dev_text is not None and held_out is not None:
+            on_dev = HeldOut(dev_text, lm.perplexity(held_out.values()), *_count(held_out.values(), phones))
+        write_arpa(lm, out)
+        write_stamp(stamp, inputs)
+        return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev, warnings)
 
 
 def _check_transcripts(

@@ -16,6 +16,7 @@ from asrkit.errors import DataError, location, raise_if_any
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
 from asrkit.features.pipeline import FeatureLoader, feats_identity
 from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 
 if TYPE_CHECKING:
@@ -50,15 +51,16 @@ class LogProbStore:
         from asrkit.inference.torch_model import TorchModel
         from asrkit.models.batching import bucket
 
-        self._stamp.unlink(missing_ok=True)
-        torch.set_num_threads(num_threads)
-        model = TorchModel(self.experiment)
-        batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)
-        with ArkWriter(self.directory / "log_probs.ark", self.scp) as writer:
-            for utt_ids in batches:
-                for utt_id, log_probs in zip(utt_ids, model.batch([feats[u] for u in utt_ids]), strict=True):
-                    writer.write(utt_id, log_probs)
-        write_stamp(self._stamp, self._identity(feats.config.cmvn))
+        with lock_dir(self.directory, "decode"):
+            self._stamp.unlink(missing_ok=True)
+            torch.set_num_threads(num_threads)
+            model = TorchModel(self.experiment)
+            batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)
+            with ArkWriter(self.directory / "log_probs.ark", self.scp) as writer:
+                for utt_ids in batches:
+                    for utt_id, log_probs in zip(utt_ids, model.batch([feats[u] for u in utt_ids]), strict=True):
+                        writer.write(utt_id, log_probs)
+            write_stamp(self._stamp, self._identity(feats.config.cmvn))
 
     def open(self) -> ArkReader:
         """What is stored, (T, V) by utterance."""

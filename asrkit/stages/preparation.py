@@ -6,6 +6,7 @@ written again when nothing has changed, and what another tool made is never repl
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from asrkit.errors import AudioError
 from asrkit.findings import Findings
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.io.atomic import atomic_write
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_signature, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.types import Utterance
@@ -85,7 +87,8 @@ def prepare_mini(
         notes = ["made; synthetic, so error rates on it say nothing about FarsDat"] if made else []
         return Corpus(mini.PHONES, mini.read_corpus(corpus_dir), notes=notes)
 
-    return _prepare(read, data_dir, force, report)
+    with lock_dir(corpus_dir, "prepare"):  # also while it is read
+        return _prepare(read, data_dir, force, report)
 
 
 def prepare_speechocean762(
@@ -199,14 +202,17 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
             )
     findings.raise_errors()
     durations = _durations(corpus.sets) if corpus.durations is None else corpus.durations
-    # From here on the stamp says only whose directory this is, and later stages miss the token table.
-    with atomic_write(stamp) as stream:
-        stream.write("unfinished\n")
-    tokens.unlink(missing_ok=True)
-    for name, utts in corpus.sets.items():
-        write_data_dir(data_dir / name, utts, durations)
-    TokenTable(corpus.phones).write(tokens)
-    write_stamp(stamp, inputs)
+    with contextlib.ExitStack() as locks:
+        for directory in (data_dir, *(data_dir / name for name in corpus.sets if (data_dir / name).exists())):
+            locks.enter_context(lock_dir(directory, "prepare"))
+        # From here on the stamp says only whose directory this is, and later stages miss the token table.
+        with atomic_write(stamp) as stream:
+            stream.write("unfinished\n")
+        tokens.unlink(missing_ok=True)
+        for name, utts in corpus.sets.items():
+            write_data_dir(data_dir / name, utts, durations)
+        TokenTable(corpus.phones).write(tokens)
+        write_stamp(stamp, inputs)
     return {name: _count(utts, durations) for name, utts in corpus.sets.items()}
 
 

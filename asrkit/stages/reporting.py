@@ -11,6 +11,7 @@ from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import read_json, write_json
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.protocols import AS_IS, Protocol
@@ -63,18 +64,19 @@ def report(
         if made_before is not None:
             lines, warnings = made_before
             return Report(text_file, json_file, lines, is_new=False, warnings=warnings)
-    data = load_data_dir(ref, AudioAccess(allow_pipes=True))  # it opens no audio, so no pipe is run
-    hyps = read_transcripts(hyp)
-    result = protocol.score(data.text, hyps, ref_name=str(ref / "text"), hyp_name=str(hyp))
-    figures = {"ref": str(ref), "hyp": str(hyp), **build_report(result, data.utt2spk, data.spk2gender, protocol)}
-    warnings = transcript_warnings({str(ref / "text"): data.text.values(), str(hyp): hyps.values()})
-    if warnings:
-        figures["warnings"] = warnings
-    with atomic_write(text_file) as stream:
-        stream.write(f"{hyp} against {ref}\n" + render_text(figures))
-    write_json(json_file, figures)
-    write_stamp(stamp, inputs)
-    return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True, warnings=warnings)
+    with lock_dir(out, "report"):
+        data = load_data_dir(ref, AudioAccess(allow_pipes=True))  # it opens no audio, so no pipe is run
+        hyps = read_transcripts(hyp)
+        result = protocol.score(data.text, hyps, ref_name=str(ref / "text"), hyp_name=str(hyp))
+        figures = {"ref": str(ref), "hyp": str(hyp), **build_report(result, data.utt2spk, data.spk2gender, protocol)}
+        warnings = transcript_warnings({str(ref / "text"): data.text.values(), str(hyp): hyps.values()})
+        if warnings:
+            figures["warnings"] = warnings
+        with atomic_write(text_file) as stream:
+            stream.write(f"{hyp} against {ref}\n" + render_text(figures))
+        write_json(json_file, figures)
+        write_stamp(stamp, inputs)
+        return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True, warnings=warnings)
 
 
 def _read_lines(json_file: Path) -> tuple[list[str], list[str]] | None:

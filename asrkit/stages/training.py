@@ -15,6 +15,7 @@ from asrkit.errors import DataError, location
 from asrkit.features.pipeline import feats_identity, pooled_stats
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest, fingerprint, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
@@ -109,28 +110,35 @@ def train(
     tokens = TokenTable.read(data.tokens)
     lm_text = _read_lm(data.lm, tokens)
     stamps = _Stamps(directory, _identity(data, config), {"decoding": to_dict(config.decoding), "lm": lm_text})
-    if force:
-        stamps.checkpoint.unlink(missing_ok=True)
-    elif stamps.is_trained():
+    if not force and stamps.is_trained():
         if not stamps.is_decoding_current():
-            _update_decoding(directory, config, lm_text)
-            stamps.write_decoding()
+            with lock_dir(directory, "train"):
+                _update_decoding(directory, config, lm_text)
+                stamps.write_decoding()
         return Training(directory)
-    if stamps.checkpoint.exists() and not resume:
-        raise DataError(
-            f"{location(stamps.checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
-        )
+    with lock_dir(directory, "train"):
+        if force:
+            stamps.checkpoint.unlink(missing_ok=True)
+        if stamps.checkpoint.exists() and not resume:
+            raise DataError(
+                f"{location(stamps.checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
+            )
+        return _train(_Run.prepare(data, config, tokens), data, stamps, lm_text, report)
 
+
+def _train(
+    run: _Run, data: TrainingData, stamps: _Stamps, lm_text: str | None, report: Callable[[str], None]
+) -> Training:
+    """Train and export into the directory, which is locked."""
     from asrkit.training import loop  # PyTorch takes seconds to load
 
-    run = _Run.prepare(data, config, tokens)
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = stamps.directory
     stamps.remove_outdated()
     _note_excluded(run.excluded, data.train, directory / "excluded.txt", report)
     if not len(run.sets.train):
         raise DataError(f"{location(data.train)}no utterance is left to train on; see {directory / 'excluded.txt'}")
     report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
-    result = loop.train(run.model, config.training, run.sets, directory, fingerprint(stamps.identity))
+    result = loop.train(run.model, run.config.training, run.sets, directory, fingerprint(stamps.identity))
     run.save(directory, lm_text)
     exported = export_trained(directory, data.dev)
     report(f"{exported.path}: {exported.comparison.line()}")

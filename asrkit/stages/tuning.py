@@ -9,6 +9,7 @@ from typing import Any
 
 from asrkit.decoding.tuning import StoredSet, tune_search
 from asrkit.io.json_text import read_json, write_json
+from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest, is_current, write_stamp
 from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
 from asrkit.scoring.protocols import AS_IS, Protocol
@@ -66,33 +67,33 @@ def tune(
     if not force and is_current(stamp, _identity(experiment, dev, protocol), [table, picture, summary]):
         figures = read_json(summary)
         return Tuning(out, figures["lines"], is_new=False, warnings=figures.get("warnings", []))
-    stamp.unlink(missing_ok=True)
-
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
     from asrkit.inference.export import export_experiment
     from asrkit.reporting.figures import draw_surface
 
-    trained = load_experiment(experiment)
-    refs = read_references(text)
-    protocol.check_references(refs, str(text))
-    warnings = transcript_warnings({str(text): refs.values(), str(experiment): [trained.tokens.phones]})
-    utt2spk = read_utt2spk(dev.data_dir / "utt2spk", refs, text)
-    log_probs = LogProbStore(dev.log_prob_dir, trained, dev.data_dir).read(refs)
-    stored = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
-    tuned = tune_search(stored, trained.config.decoding)
-    fit = CalibrationFit.on(stored, tuned.winner.config)
-    warnings += [f"{dev.data_dir}: {line}" for line in fit.warnings()]
-    figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, fit, utt2spk)}
-    if warnings:
-        figures["warnings"] = warnings
-    write_surface(table, tuned.points)
-    draw_surface(picture, tuned.points, tuned.winner)
-    write_json(summary, figures)
-    store_tuning(experiment, tuned.config, fit.calibration)
-    export_experiment(experiment)
-    write_stamp(stamp, _identity(experiment, dev, protocol))
-    return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
+    with lock_dir(experiment, "tune"), lock_dir(out, "tune"):
+        trained = load_experiment(experiment)
+        refs = read_references(text)
+        protocol.check_references(refs, str(text))
+        warnings = transcript_warnings({str(text): refs.values(), str(experiment): [trained.tokens.phones]})
+        utt2spk = read_utt2spk(dev.data_dir / "utt2spk", refs, text)
+        log_probs = LogProbStore(dev.log_prob_dir, trained, dev.data_dir).read(refs)
+        stored = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+        tuned = tune_search(stored, trained.config.decoding)
+        fit = CalibrationFit.on(stored, tuned.winner.config)
+        warnings += [f"{dev.data_dir}: {line}" for line in fit.warnings()]
+        figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, fit, utt2spk)}
+        if warnings:
+            figures["warnings"] = warnings
+        stamp.unlink(missing_ok=True)
+        write_surface(table, tuned.points)
+        draw_surface(picture, tuned.points, tuned.winner)
+        write_json(summary, figures)
+        store_tuning(experiment, tuned.config, fit.calibration)
+        export_experiment(experiment)
+        write_stamp(stamp, _identity(experiment, dev, protocol))
+        return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
 
 
 def _identity(experiment: Path, dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.lock import lock_file
 from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
 from asrkit.io.tables import LazyTable
 from asrkit.parallel import map_ordered
@@ -68,13 +69,18 @@ class AudioTable:
             "audio": fingerprint({name: file_signature(name) for name in names}),
         }
         if not is_current(stamp, inputs, [ark, scp]):
-            num_jobs = len(os.sched_getaffinity(0))
-            decoded = map_ordered(self._samples, utt_ids, num_jobs, description=f"decode audio of {self.data_dir}")
-            with ArkWriter(ark, scp) as writer:
-                for utt_id, samples in zip(utt_ids, decoded, strict=True):
-                    writer.write(utt_id, samples)
-            write_stamp(stamp, inputs)
+            with lock_file(ark, "train", wait=True):  # of several trainings on this data one decodes it
+                if not is_current(stamp, inputs, [ark, scp]):
+                    self._decode(utt_ids, ark, scp)
+                    write_stamp(stamp, inputs)
         self._decoded = ArkReader(scp)
+
+    def _decode(self, utt_ids: Sequence[str], ark: Path, scp: Path) -> None:
+        num_jobs = len(os.sched_getaffinity(0))
+        decoded = map_ordered(self._samples, utt_ids, num_jobs, description=f"decode audio of {self.data_dir}")
+        with ArkWriter(ark, scp) as writer:
+            for utt_id, samples in zip(utt_ids, decoded, strict=True):
+                writer.write(utt_id, samples)
 
     def _samples(self, utt_id: str) -> np.ndarray:
         return self[utt_id].samples

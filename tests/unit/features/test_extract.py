@@ -20,6 +20,7 @@ from asrkit.features.extract import _Extract, extract_data_dir
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.processes import HOST
 from asrkit.io.scp import read_table, write_table
 from asrkit.parallel import make_executor
 from tests.backends import extractor_or_skip
@@ -235,7 +236,7 @@ def test_every_utterance_that_fails_is_named(data_dir: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_cleared_away(data_dir: Path) -> None:
-    (data_dir / ".feats.1.ark.tmp1").write_bytes(b"half")
+    (data_dir / f".feats.1.ark.tmp-{HOST}-999999999-1-00").write_bytes(b"half")
     extract_data_dir(data_dir, CONFIG, num_jobs=1)
     assert made(data_dir) == sorted([*OUTPUTS, ".feats.stamp"])
 

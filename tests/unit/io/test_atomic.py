@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
-from asrkit.io.atomic import atomic_dir, atomic_write
+from asrkit.io.atomic import atomic_dir, atomic_write, remove_leftovers
+from asrkit.io.lock import lock_dir, lock_file
+from asrkit.io.processes import HOST, start_time
 from asrkit.io.stamp import fingerprint, is_current, write_stamp
 
 
@@ -30,30 +32,83 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, mode):
     assert (tmp_path / "file").read_text() == "old"
 
 
-def test_a_killed_writer_leaves_the_old_file(tmp_path):
-    (tmp_path / "file").write_text("old")
-    code = (
-        "import os, sys; from asrkit.io.atomic import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as stream:\n"
-        "    stream.write('half'); stream.flush(); os.kill(os.getpid(), 9)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code, tmp_path / "file"]).returncode == -9
-    assert (tmp_path / "file").read_text() == "old"
+KILLED = (
+    "import os, sys; from asrkit.io.atomic import atomic_dir, atomic_write\n"
+    "with {}(sys.argv[1]) as it:\n    {}; os.kill(os.getpid(), 9)\n"
+)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KILLED.format("atomic_write", "it.write('half'); it.flush()"), KILLED.format("atomic_dir", "(it / 'a').touch()")],
+)
+@pytest.mark.parametrize("name", ["file", "x" * 250])
+def test_a_killed_writer_leaves_what_was_there_and_the_next_owner_tidies_up(tmp_path, code, name):
+    (tmp_path / name).write_text("old")
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / name]).returncode == -9
+    assert (tmp_path / name).read_text() == "old"
     assert len(os.listdir(tmp_path)) == 2
-    with atomic_write(tmp_path / "file") as stream:
-        stream.write("new")
-    assert os.listdir(tmp_path) == ["file"]  # what the killed one left is gone
+    with lock_file(tmp_path / "other", "score"):
+        assert len(os.listdir(tmp_path)) == 3
+    with lock_file(tmp_path / name, "score"):
+        pass
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_what_a_killed_process_left_beside_a_directory_goes_when_it_is_locked(tmp_path):
+    code = KILLED.format("atomic_dir", "(it / 'a').touch()")
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "dir"]).returncode == -9
+    assert len(os.listdir(tmp_path)) == 1
+    with lock_dir(tmp_path / "dir", "prepare"):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_a_living_process_writes_is_left_alone(tmp_path):
-    mine = tmp_path / f".file.tmp-{os.uname().nodename}-{os.getppid()}"
-    elsewhere = tmp_path / ".file.tmp-another.machine-999999999"
-    for other in (mine, elsewhere):
-        other.touch()
-    with atomic_write(tmp_path / "file"):
+    living, started = os.getppid(), start_time(os.getppid())
+    kept = [
+        f".file.tmp-{HOST}-{living}-{started}-00",
+        f".file.tmp-{HOST}x-{living}-{started}-00",  # another machine's
+        f".file.tmp-{HOST}-{living}-{started}",  # not of our making
+        f"file.tmp-{HOST}-999999999-1-00",
+        f".a.tmp-{HOST}-{10**30}-1-00",
+        f".b.tmp-{HOST}-²-1-00",
+        ".c.tmp-elsewhere-999999999-1-00",
+    ]
+    gone = [f".file.tmp-{HOST}-999999999-1-00", f".other.tmp-{HOST}-{living}-1-ff"]  # the number's process before
+    for name in kept + gone:
+        (tmp_path / name).touch()
+    directory = tmp_path / f".directory.tmp-{HOST}-999999999-1-00"
+    (directory / "below").mkdir(parents=True)
+    with lock_dir(tmp_path, "extract"), atomic_write(tmp_path / "file"):
+        remove_leftovers(tmp_path)  # what is being written here
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "file"])
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path):
+    with atomic_write(tmp_path / "file") as first, atomic_write(tmp_path / "file") as second:
+        first.write("first")
+        second.write("second")
+        assert len(os.listdir(tmp_path)) == 2
+    assert (tmp_path / "file").read_text() == "first"  # whose block ended last
+
+
+def test_the_old_directory_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "old").touch()
+    real, calls = os.replace, []
+
+    def replace(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError), atomic_dir(tmp_path / "dir"):
         pass
-    assert mine.exists()
-    assert elsewhere.exists()
+    assert os.listdir(tmp_path) == ["dir"]
+    assert os.listdir(tmp_path / "dir") == ["old"]
 
 
 def test_a_directory_is_replaced_whole(tmp_path):
@@ -92,31 +147,8 @@ def test_a_directory_is_listed_once(tmp_path, monkeypatch):
     listed = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(os.fspath(path)) or scandir(path))
-    for number in range(5):
-        with atomic_write(tmp_path / str(number)):
-            pass
-    assert listed.count(str(tmp_path)) == 1
-
-
-def test_what_killed_writers_left_is_removed_whatever_its_name(tmp_path):
-    mark = f".tmp-{os.uname().nodename}-"
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".another{mark}{dead.pid}").touch()
-    (tmp_path / f".directory{mark}{dead.pid}" / "below").mkdir(parents=True)
-    kept = [f".a{mark}{os.getppid()}", f".b{mark}{10**30}", f".c{mark}x", f".d{mark}²", ".e.tmp-elsewhere-1"]
-    for name in kept:
-        (tmp_path / name).touch()
-    with atomic_write(tmp_path / "file"):
-        pass
-    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "file"])
-
-
-def test_what_this_process_could_not_clean_up_is_replaced(tmp_path):
-    for name in ("file", "dir"):
-        (tmp_path / f".{name}.tmp-{os.uname().nodename}-{os.getpid()}" / "below").mkdir(parents=True)
-    with atomic_write(tmp_path / "file"):
-        pass
-    with atomic_dir(tmp_path / "dir"):
-        pass
-    assert sorted(os.listdir(tmp_path)) == ["dir", "file"]
+    with lock_dir(tmp_path, "transcribe"):
+        for number in range(5):
+            with atomic_write(tmp_path / str(number)):
+                pass
+    assert sorted(map(str, listed)) == sorted([str(tmp_path), str(tmp_path.parent)])

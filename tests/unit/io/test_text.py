@@ -105,6 +105,7 @@ def test_text_of_others_is_opened_in_one_place():
     own = {
         *(
             "io/atomic.py",
+            "io/processes.py",
             "io/stamp.py",
             "corpora/mini.py",
             "io/json_text.py",
