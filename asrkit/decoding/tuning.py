@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +31,7 @@ MAX_PENALTY = 12  # units of BONUS_UNIT: 3 nats
 MAX_BEAM = 4096  # what wider beams are tried at most, for the sake of time
 MAX_SEARCH_ERRORS = 0.01  # share of the wrong utterances
 MAX_IMPROVED = 0.005  # share of the phones
+MAX_FOLDS = 20  # parts of a set that are left out in turn
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,24 @@ class TunedSearch:
         return replace(self.winner.config, blank_penalty=self.greedy.config.blank_penalty)
 
 
+@dataclass(frozen=True)
+class Fold:
+    """Utterances that were left out, by their places in the set, and the settings that are best on the others."""
+
+    members: tuple[int, ...]
+    config: DecodingConfig
+    greedy: DecodingConfig
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The choice of settings made again without some of the speakers, or utterances, and so for all in turn."""
+
+    unit: Literal["speakers", "utterances"]
+    num_units: int
+    folds: Sequence[Fold]
+
+
 class StoredSet:
     """Utterances with log-probabilities (T, V) in memory and references, on which settings are tried."""
 
@@ -110,11 +130,24 @@ class StoredSet:
             tuple(tokens.encode(ref)) if all(phone in tokens for phone in ref) else None for ref in self.refs.values()
         ]
         self._counts: dict[tuple[str, Labeling], Counts] = {}
+        self._searched: dict[DecodingConfig, dict[int, Labeling]] = {}  # by place in the set
+        self._labelings: dict[Labeling, Labeling] = {}  # equal ones are kept once
 
     def search(self, config: DecodingConfig) -> list[Labeling]:
         """The best labelling of each utterance."""
-        results = make_search(config, self.lm).decode_all(self.log_probs, self.num_threads)
-        return [best.tokens for best, *_ in results]
+        return self.search_some(config, range(len(self.log_probs)))
+
+    def search_some(self, config: DecodingConfig, members: Sequence[int]) -> list[Labeling]:
+        """The best labelling of the utterances at these places.
+
+        An utterance is searched once with the same settings, however often it is asked for.
+        """
+        found = self._searched.setdefault(config, {})
+        if new := [index for index in members if index not in found]:
+            results = make_search(config, self.lm).decode_all([self.log_probs[i] for i in new], self.num_threads)
+            for index, (best, *_) in zip(new, results, strict=True):
+                found[index] = self._labelings.setdefault(best.tokens, best.tokens)
+        return [found[index] for index in members]
 
     def count(self, hyps: Sequence[Labeling]) -> tuple[Counts, ...]:
         """Errors of each utterance. Each labelling is scored once, however often it is found."""
@@ -129,6 +162,10 @@ class StoredSet:
 
     def point(self, config: DecodingConfig) -> Point:
         return Point(config, self.count(self.search(config)))
+
+    def part(self, members: Sequence[int]) -> StoredSet:
+        """The utterances at these places, as a set. What is searched and counted in it is kept by the whole."""
+        return _Part(self, members)
 
     def compare_with_references(self, point: Point, hyps: Sequence[Labeling]) -> list[ScorePair]:
         """Of each utterance with an error: the exact scores of its hypothesis, of `point`, and of its reference."""
@@ -160,6 +197,18 @@ class StoredSet:
         return make_search(config, self.lm).scorer
 
 
+class _Part(StoredSet):
+    def __init__(self, whole: StoredSet, members: Sequence[int]):
+        utt_ids = list(whole.refs)
+        log_probs = {utt_ids[index]: whole.log_probs[index] for index in members}
+        refs = {utt_id: whole.refs[utt_id] for utt_id in log_probs}
+        super().__init__(log_probs, refs, whole.tokens, whole.lm, whole.protocol, whole.num_threads)
+        self._whole, self._members, self._counts = whole, members, whole._counts
+
+    def search_some(self, config: DecodingConfig, members: Sequence[int]) -> list[Labeling]:
+        return self._whole.search_some(config, [self._members[index] for index in members])
+
+
 def tune_search(dev: StoredSet, start: DecodingConfig) -> TunedSearch:
     """Search for weight and bonus, then for the beam, and for greedy search's blank penalty; progress goes to stderr.
 
@@ -168,6 +217,52 @@ def tune_search(dev: StoredSet, start: DecodingConfig) -> TunedSearch:
     points = list(track(search_settings(dev, start), "tuning weight and bonus"))
     trials = list(track(search_beam(dev, best_point(points).config), "tuning beam"))
     return TunedSearch(points, trials, search_blank_penalty(dev))
+
+
+def leave_out(dev: StoredSet, start: DecodingConfig, beam: int, speakers: Sequence[str]) -> LeftOut | None:
+    """Choose settings again without each speaker in turn, or without each of MAX_FOLDS groups of speakers.
+
+    With one speaker, utterances are left out. None for one utterance. The whole search for weight, bonus and blank
+    penalty is done anew. What was searched on `dev` is not searched again, only what another part of it leads to.
+    Progress goes to stderr.
+
+    Args:
+        dev: the whole set.
+        start: as for tune_search.
+        beam: what was chosen on the whole set. That choice is not made again: it does not go by errors of
+            recognition, so it favors nobody, and with other settings it would cost many searches with wide beams.
+        speakers: of each utterance.
+    """
+    has_speakers = len(set(speakers)) > 1
+    units = list(speakers) if has_speakers else list(dev.refs)
+    numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
+    num_folds = min(len(numbers), MAX_FOLDS)
+    if num_folds < 2:
+        return None
+    fold_of = [numbers[unit] % num_folds for unit in units]
+
+    def leave(fold: int) -> Fold:
+        others = dev.part([index for index, number in enumerate(fold_of) if number != fold])
+        best = best_point(search_settings(others, start))
+        members = tuple(index for index, number in enumerate(fold_of) if number == fold)
+        return Fold(members, replace(best.config, beam=beam), search_blank_penalty(others).config)
+
+    unit: Literal["speakers", "utterances"] = "speakers" if has_speakers else "utterances"
+    folds = list(track(map(leave, range(num_folds)), f"tuning without some {unit}", num_folds))
+    return LeftOut(unit, len(numbers), folds)
+
+
+def count_left_out(
+    dev: StoredSet, left_out: LeftOut, config_of: Callable[[Fold], DecodingConfig] = lambda fold: fold.config
+) -> tuple[Counts, ...]:
+    """Each utterance's counts with the settings that were chosen without it.
+
+    This is free of the favor that comes from choosing and counting on the same utterances.
+    """
+    found: dict[int, Counts] = {}
+    for fold in left_out.folds:
+        found |= zip(fold.members, dev.part(fold.members).point(config_of(fold)).counts, strict=True)
+    return tuple(found[index] for index in range(len(found)))
 
 
 def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
@@ -211,28 +306,11 @@ def search_blank_penalty(dev: StoredSet) -> Point:
 def best_point(points: Iterable[Point]) -> Point:
     """The fewest errors; of equals the lowest weight, then the smallest bonus, then the lower one."""
 
-    return min(points, key=lambda point: (point.total.num_errors, *_size(point.config)))
+    def rank(point: Point) -> tuple[float, ...]:
+        config = point.config
+        return point.total.num_errors, config.lm_weight, abs(config.insertion_bonus), config.insertion_bonus
 
-
-def _size(config: DecodingConfig) -> tuple[float, ...]:
-    """What decides between settings with equally many errors: the least wins."""
-    return config.lm_weight, abs(config.insertion_bonus), config.insertion_bonus
-
-
-def left_out_counts(points: Sequence[Point], groups: Sequence[str]) -> tuple[Counts, ...]:
-    """Each utterance's counts with the setting that is best on all utterances of other groups than its own.
-
-    `groups`: one an utterance, such as its speaker; two different ones at least. This is free of the favour that comes
-    from choosing and counting on the same utterances.
-    """
-    members = np.array(groups)
-    errors = np.array([[counts.num_errors for counts in point.counts] for point in points])
-    ranked = sorted(range(len(points)), key=lambda index: _size(points[index].config))
-    chosen = {}
-    for group in dict.fromkeys(groups):
-        others = errors[:, members != group].sum(axis=1)
-        chosen[group] = points[min(ranked, key=lambda index: others[index])]
-    return tuple(chosen[group].counts[index] for index, group in enumerate(groups))
+    return min(points, key=rank)
 
 
 def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
@@ -242,17 +320,10 @@ def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
     hypothesis; and a beam 16 times as wide (MAX_BEAM at most) improves scores by changing less than 0.5 % of the
     phones.
     """
-    hyps_of_beam: dict[int, list[Labeling]] = {}
-
-    def search(beam: int) -> list[Labeling]:
-        if beam not in hyps_of_beam:
-            hyps_of_beam[beam] = dev.search(replace(config, beam=beam))
-        return hyps_of_beam[beam]
-
     for beam in BEAMS:
         wider = min(16 * beam, MAX_BEAM)
-        hyps, wider_hyps = search(beam), search(wider)
-        point = Point(replace(config, beam=beam), dev.count(hyps))
+        hyps, wider_hyps = (dev.search(replace(config, beam=width)) for width in (beam, wider))
+        point = dev.point(replace(config, beam=beam))
         wrong = dev.compare_with_references(point, hyps)
         trial = BeamTrial(
             point,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,88 +13,128 @@ import numpy as np
 from asrkit.config.yaml_config import to_dict
 from asrkit.decoding.confidence import MIN_PHONES, Calibration, fit_calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.tuning import BeamTrial, Point, StoredSet, TunedSearch, left_out_counts
+from asrkit.decoding.tuning import BeamTrial, Fold, LeftOut, Point, StoredSet, TunedSearch, count_left_out
 from asrkit.io.atomic import atomic_write
 from asrkit.reporting.analysis import phone_reliability
-from asrkit.scoring.per import pool
-from asrkit.scoring.significance import compare, pool_speakers
+from asrkit.scoring.per import Counts, pool
+from asrkit.scoring.significance import compare, intervals, pool_speakers, to_json
 
 
 @dataclass(frozen=True)
 class CalibrationFit:
-    """A calibration with the evidence (n, 2) it was fitted to, and which of those phones are `right` (n,)."""
+    """A calibration, and of each utterance the evidence (U, 2) it was fitted to and which phones are `right` (U,)."""
 
     calibration: Calibration
-    evidence: np.ndarray
-    right: np.ndarray
+    evidence: Sequence[np.ndarray]
+    right: Sequence[np.ndarray]
 
     @classmethod
     def on(cls, dev: StoredSet, config: DecodingConfig) -> CalibrationFit:
         """The fit to what the search with these settings finds in a dev set."""
-        evidence, right = map(np.concatenate, dev.evidence(config, dev.search(config)))
-        return cls(fit_calibration(evidence, right), evidence, right)
+        evidence, right = dev.evidence(config, dev.search(config))
+        return cls(fit_calibration(np.concatenate(evidence), np.concatenate(right)), evidence, right)
+
+    def left_out(self, left_out: LeftOut) -> dict[str, Any]:
+        """How reliable confidences are when each speaker's are calibrated on those of the others."""
+        confidences, right = [], []
+        for fold in left_out.folds:
+            others = np.setdiff1d(np.arange(len(self.right)), fold.members)
+            calibration = fit_calibration(
+                *(np.concatenate([rows[i] for i in others]) for rows in (self.evidence, self.right))
+            )
+            confidences += [calibration(self.evidence[i]) for i in fold.members]
+            right += [self.right[i] for i in fold.members]
+        return phone_reliability(np.concatenate(confidences), np.concatenate(right))
 
     def warnings(self) -> list[str]:
         """A line when too few phones are wrong, or right, to tell what to change in the confidences; else none."""
-        num_right, num_phones = int(np.nansum(self.right)), int(np.count_nonzero(~np.isnan(self.right)))
-        num_wrong = num_phones - num_right
+        right = np.concatenate(self.right)
+        num_right, num_wrong = (int(np.count_nonzero(right == outcome)) for outcome in (1, 0))
         if min(num_wrong, num_right) >= MIN_PHONES:
             return []
         few = f"{num_wrong} are wrong" if num_wrong <= num_right else f"{num_right} are right"
         return [
-            f"of {num_phones} phones found {few}, and to calibrate confidences takes {MIN_PHONES} (10 for each of its "
-            "3 weights): they stay near the uncalibrated odds; tune on more utterances for better ones"
+            f"of {num_right + num_wrong} phones found {few}, and to calibrate confidences takes {MIN_PHONES} (10 for "
+            "each of its 3 weights): they stay near the uncalibrated odds; tune on more utterances for better ones"
         ]
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration, and how reliable confidences are after and before it."""
+        evidence, right = np.concatenate(self.evidence), np.concatenate(self.right)
         return {
             **to_dict(self.calibration),
-            "after": phone_reliability(self.calibration(self.evidence), self.right),
-            "before": phone_reliability(Calibration()(self.evidence), self.right),
+            "after": phone_reliability(self.calibration(evidence), right),
+            "before": phone_reliability(Calibration()(evidence), right),
         }
 
 
-def build_tuning(dev: StoredSet, tuned: TunedSearch, fit: CalibrationFit, utt2spk: Mapping[str, str]) -> dict[str, Any]:
-    """Every figure of a tuning on `dev`, whose speakers are `utt2spk`."""
-    speakers = [utt2spk[utt_id] for utt_id in dev.refs]
-    has_others = len(set(speakers)) > 1
+def build_tuning(
+    dev: StoredSet, tuned: TunedSearch, left_out: LeftOut | None, fit: CalibrationFit, utt2spk: Mapping[str, str]
+) -> dict[str, Any]:
+    """Every figure of a tuning on `dev`, whose speakers are `utt2spk`.
+
+    Errors with the chosen settings are fewer than those of other data, which were not chosen on. So what tuning gains,
+    and every interval, is of the errors of speakers `left_out` of the choice.
+    """
     figures = {
         "protocol": dev.protocol.name,
         "winner": to_dict(tuned.config),
         "total": tuned.winner.total.to_dict(),
-        "compared": {
-            name: _gain(tuned.winner, dev.point(config), dev.refs, utt2spk)
-            for name, config in _compared_settings(dev, tuned).items()
-        },
-        "left_out": pool(left_out_counts(tuned.points, speakers)).to_dict() if has_others else None,
+        "left_out": _left_out(dev, left_out, fit, utt2spk) if left_out else None,
+        "compared": _compared(dev, tuned, left_out, utt2spk) if left_out else {},
         "beams": [_beam_row(trial) for trial in tuned.trials],
         "calibration": fit.to_dict(),
     }
     return {**figures, "lines": _lines(figures)}
 
 
-def _compared_settings(dev: StoredSet, tuned: TunedSearch) -> dict[str, DecodingConfig]:
-    """What the winner is compared with, by name."""
-    greedy = tuned.greedy.config
-    with_penalty = {f"greedy search, blank_penalty {greedy.blank_penalty:g}": greedy} if greedy.blank_penalty else {}
+def _left_out(dev: StoredSet, left_out: LeftOut, fit: CalibrationFit, utt2spk: Mapping[str, str]) -> dict[str, Any]:
+    """What dev gives with settings chosen without the speaker that they are counted on, with intervals."""
+    counts = dict(zip(dev.refs, count_left_out(dev, left_out), strict=True))
+    found = intervals(counts, utt2spk)
     return {
-        "greedy search": DecodingConfig(method="greedy"),
-        **with_penalty,
-        "default settings": DecodingConfig(lm_weight=DecodingConfig().lm_weight if dev.lm else 0.0),
+        "unit": left_out.unit,
+        "num_units": left_out.num_units,
+        "num_folds": len(left_out.folds),
+        "winners": [to_dict(replace(fold.config, blank_penalty=fold.greedy.blank_penalty)) for fold in left_out.folds],
+        "total": pool(counts.values()).to_dict(),
+        "intervals": to_json(found),
+        "texts": [interval.text(unit) for unit, interval in found.items()],
+        "calibration": fit.left_out(left_out),
     }
 
 
-def _gain(winner: Point, other: Point, utt_ids: Iterable[str], utt2spk: Mapping[str, str]) -> dict[str, Any]:
-    """What another setting gives, and the winner's PER minus its PER, with paired intervals."""
-    per_utt = [dict(zip(utt_ids, point.counts, strict=True)) for point in (winner, other)]
+def _compared(dev: StoredSet, tuned: TunedSearch, left_out: LeftOut, utt2spk: Mapping[str, str]) -> dict[str, Any]:
+    """By name: what other settings give, and the PER of the tuned ones minus theirs, with paired intervals.
+
+    All are of speakers left out; settings of the others that were chosen, too, are chosen without them.
+    """
+    plain = DecodingConfig(method="greedy")
+    default = DecodingConfig(lm_weight=DecodingConfig().lm_weight if dev.lm else 0.0)
+    penalty = tuned.greedy.config.blank_penalty
+    others: dict[str, Callable[[Fold], DecodingConfig]] = {
+        "greedy search": lambda _: plain,
+        **({f"greedy search, blank_penalty {penalty:g}": lambda fold: fold.greedy} if penalty else {}),
+        "default settings": lambda _: default,
+    }
+    ours = count_left_out(dev, left_out)
+    return {
+        name: _gain(dev, ours, count_left_out(dev, left_out, config_of), utt2spk) for name, config_of in others.items()
+    }
+
+
+def _gain(
+    dev: StoredSet, ours: Sequence[Counts], others: Sequence[Counts], utt2spk: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the counts of other settings are, and our PER minus theirs, with paired intervals."""
+    per_utt = [dict(zip(dev.refs, counts, strict=True)) for counts in (ours, others)]
     per_spk = [pool_speakers(counts, utt2spk) for counts in per_utt]
     comparisons = {
         unit: compare([*a.values()], [*b.values()])
         for unit, (a, b) in {"utterances": per_utt, "speakers": per_spk}.items()
     }
     return {
-        "total": other.total.to_dict(),
+        "total": pool(others).to_dict(),
         "difference": comparisons["utterances"].difference,
         "intervals": {unit: comparison.interval.to_dict() for unit, comparison in comparisons.items()},
         "texts": [comparison.interval.text(unit) for unit, comparison in comparisons.items()],
@@ -119,12 +159,15 @@ def _lines(figures: Mapping[str, Any]) -> list[str]:
     beam = figures["beams"][-1]
     lines = [
         f"lm_weight {winner['lm_weight']:g}, insertion_bonus {winner['insertion_bonus']:g}, beam {winner['beam']}: "
-        f"dev PER {figures['total']['per']:.2f} %",
-        "settings chosen without the speaker they are counted on: "
-        + (f"dev PER {left_out['per']:.2f} %" if left_out else "none (one speaker)"),
+        f"dev PER {figures['total']['per']:.2f} % (optimistic: they were chosen on dev)"
     ]
+    if left_out is None:
+        lines.append("left out of the choice: none (one utterance)")
+    else:
+        lines.append(f"{_who(left_out)} left out of the choice: dev PER {left_out['total']['per']:.2f} %")
+        lines += [f"  {text}" for text in left_out["texts"]]
     for name, other in figures["compared"].items():
-        lines.append(f"{name}: dev PER {other['total']['per']:.2f} %; tuned minus this: {other['difference']:.2f}")
+        lines.append(f"{name}: dev PER {other['total']['per']:.2f} %; left out minus this: {other['difference']:.2f}")
         lines += [f"  {text}" for text in other["texts"]]
     lines.append(
         f"search errors: {beam['num_below_reference']} of {beam['num_wrong']} wrong utterances score below the "
@@ -133,11 +176,23 @@ def _lines(figures: Mapping[str, Any]) -> list[str]:
     )
     if not fit["after"]["number"]:
         return [*lines, "confidences: no phones were found to calibrate them on"]
+    of_left_out = f"; {_percent(left_out['calibration']['ece'])} of {_who(left_out)} left out" if left_out else ""
     lines.append(
-        f"confidences: expected calibration error {100 * fit['after']['ece']:.2f} % over "
-        f"{fit['after']['number']} phones of dev ({100 * fit['before']['ece']:.2f} % before calibration)"
+        f"confidences: expected calibration error {_percent(fit['after']['ece'])} over {fit['after']['number']} phones "
+        f"of dev, which they were calibrated on{of_left_out}; {_percent(fit['before']['ece'])} before calibration"
     )
     return lines
+
+
+def _who(left_out: Mapping[str, Any]) -> str:
+    unit, number, num_folds = left_out["unit"], left_out["num_units"], left_out["num_folds"]
+    return f"{unit}{' (there is one speaker)' if unit == 'utterances' else ''}" + (
+        f" in {num_folds} groups" if num_folds < number else ""
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def write_surface(path: Path, points: Iterable[Point]) -> None:

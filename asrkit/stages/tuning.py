@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asrkit.decoding.tuning import StoredSet, tune_search
+from asrkit.decoding.tuning import StoredSet, leave_out, tune_search
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import file_digest, is_current, write_stamp
@@ -81,9 +81,11 @@ def tune(
         log_probs = LogProbStore(dev.log_prob_dir, trained, dev.data_dir).read(refs)
         stored = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
         tuned = tune_search(stored, trained.config.decoding)
+        speakers = [utt2spk[utt_id] for utt_id in refs]
+        left_out = leave_out(stored, trained.config.decoding, tuned.config.beam, speakers)
         fit = CalibrationFit.on(stored, tuned.winner.config)
         warnings += [f"{dev.data_dir}: {line}" for line in fit.warnings()]
-        figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, fit, utt2spk)}
+        figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, left_out, fit, utt2spk)}
         if warnings:
             figures["warnings"] = warnings
         stamp.unlink(missing_ok=True)

@@ -55,6 +55,10 @@ def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
     assert min(float(row["per"]) for row in rows) == pytest.approx(found["total"]["per"], abs=1e-3)
     assert (exp / "tune/surface.png").read_bytes().startswith(b"\x89PNG")
     assert printed.splitlines()[1:] == found["lines"]
+    assert "% (optimistic: they were chosen on dev)" in printed
+    assert (found["left_out"]["unit"], found["left_out"]["num_folds"]) == ("speakers", 2)
+    assert found["left_out"]["total"]["num_ref"] == found["total"]["num_ref"]
+    assert f"speakers left out of the choice: dev PER {found['left_out']['total']['per']:.2f} %" in printed
     assert "greedy search: dev PER" in printed
     with_penalty = f"greedy search, blank_penalty {config.blank_penalty:g}: dev PER"
     assert (with_penalty in printed) == (config.blank_penalty > 0)
@@ -179,7 +183,7 @@ def test_tuning_takes_one_speaker_and_a_network_that_finds_no_phones(tones, tmp_
     torch.save(saved, exp / "final.pt")
     run_asrkit("decode", "--dir", exp, "--data", data, "--out", exp / "decode_dev")
     done = run_asrkit("tune", "--dir", exp, "--ref", data, "--decode-dir", exp / "decode_dev")
-    assert "settings chosen without the speaker they are counted on: none (one speaker)" in done.stdout
+    assert "utterances (there is one speaker) left out of the choice: dev PER 100.00 %" in done.stdout
     assert done.stdout.splitlines()[-1] == "confidences: no phones were found to calibrate them on"
     assert "dev PER 100.00 %" in done.stdout
 

@@ -5,18 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asrkit.decoding import tuning
+from asrkit.decoding import methods, tuning
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.prefix_beam import BeamSearch
 from asrkit.decoding.tuning import (
     BONUS_UNIT,
     WEIGHT_UNIT,
     Point,
     StoredSet,
     best_point,
-    left_out_counts,
+    count_left_out,
+    leave_out,
     search_beam,
     search_blank_penalty,
     search_settings,
+    tune_search,
 )
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
@@ -101,15 +104,118 @@ def test_of_equals_the_smaller_settings_win():
         assert best_point(order) is points[3]
 
 
-def test_left_out_counts_choose_on_the_others():
-    # On y and z together B is better, on x and either of them A.
-    a, b = point(0.0, 0.0, 1, 5, 5), point(0.5, 0.0, 9, 2, 4)
-    assert [c.num_sub for c in left_out_counts([a, b], ["x", "y", "z"])] == [9, 5, 5]
-    assert [c.num_sub for c in left_out_counts([b, a], ["x", "y", "z"])] == [9, 5, 5]
-    assert [c.num_sub for c in left_out_counts([a], ["x", "y", "z"])] == [1, 5, 5]
-    # Of equals the same wins as in best_point.
-    small, large = point(0.2, -0.5, 7, 3), point(0.2, 1.0, 4, 3)
-    assert [c.num_sub for c in left_out_counts([large, small], ["x", "y"])] == [7, 3]
+def some_of(data, utt_ids):
+    """A set of its own of these utterances."""
+    log_probs = dict(zip(data.refs, data.log_probs, strict=True))
+    refs = {utt_id: data.refs[utt_id] for utt_id in utt_ids}
+    return StoredSet({utt_id: log_probs[utt_id] for utt_id in refs}, refs, TOKENS, data.lm, data.protocol, 1)
+
+
+@pytest.mark.parametrize("with_lm", [True, False])
+@pytest.mark.parametrize("num_speakers", [4, 1])
+def test_what_is_left_out_is_counted_with_what_is_chosen_on_the_others(num_speakers, with_lm):
+    data = noisy_set(5, noise=2.2, with_lm=with_lm)
+    speakers = [f"s{index % num_speakers}" for index in range(len(data.refs))]
+    tuned = tune_search(data, START)
+    left_out = leave_out(data, START, 64, speakers)
+    groups = speakers if num_speakers > 1 else list(data.refs)
+    assert left_out.unit == ("speakers" if num_speakers > 1 else "utterances")
+    assert left_out.num_units == len(left_out.folds) == len(set(groups))
+    expected, expected_greedy = {}, {}
+    for group in set(groups):
+        inside, others = (
+            some_of(data, [utt for utt, its in zip(data.refs, groups, strict=True) if (its == group) == is_in])
+            for is_in in (True, False)
+        )
+        config = replace(best_point(search_settings(others, START)).config, beam=64)
+        expected |= zip(inside.refs, inside.point(config).counts, strict=True)
+        greedy = search_blank_penalty(others).config
+        expected_greedy |= zip(inside.refs, inside.point(greedy).counts, strict=True)
+    assert dict(zip(data.refs, count_left_out(data, left_out), strict=True)) == expected
+    counts = count_left_out(data, left_out, lambda fold: fold.greedy)
+    assert dict(zip(data.refs, counts, strict=True)) == expected_greedy
+    # Some of what was chosen differs, and the choice on all is what it was.
+    assert len({fold.config for fold in left_out.folds}) > 1
+    again = tune_search(noisy_set(5, noise=2.2, with_lm=with_lm), START)
+    assert (again.config, again.winner.counts) == (tuned.config, tuned.winner.counts)
+
+
+def test_many_speakers_are_left_out_in_groups_and_one_utterance_cannot_be():
+    data = noisy_set(6, num_utts=50)
+    speakers = [f"s{index // 2}" for index in range(50)]
+    left_out = leave_out(data, START, 16, speakers)
+    assert (left_out.unit, left_out.num_units, len(left_out.folds)) == ("speakers", 25, 20)
+    assert sorted(index for fold in left_out.folds for index in fold.members) == list(range(50))
+    for fold in left_out.folds:
+        inside = {speakers[index] for index in fold.members}
+        assert len(inside) in (1, 2)
+        assert all((speaker in inside) == (index in fold.members) for index, speaker in enumerate(speakers))
+    assert leave_out(noisy_set(6, num_utts=1), START, 16, ["s0"]) is None
+
+
+def test_no_utterance_is_searched_twice_with_the_same_settings(monkeypatch):
+    searched = []
+
+    class Recorder(BeamSearch):
+        def __init__(self, config, lm):
+            super().__init__(config, lm)
+            self.config = config
+
+        def decode_all(self, log_probs, num_threads):
+            searched.extend((self.config, id(utt)) for utt in log_probs)
+            return super().decode_all(log_probs, num_threads)
+
+    monkeypatch.setitem(methods.SEARCHES, "beam", Recorder)
+    data = noisy_set(5)
+    tuned = tune_search(data, START)
+    num_first = len(searched)
+    left_out = leave_out(data, START, tuned.config.beam, [f"s{index % 4}" for index in range(len(data.refs))])
+    count_left_out(data, left_out)
+    assert num_first < len(searched) == len(set(searched)) < 1.5 * num_first
+
+
+class ChanceSet(StoredSet):
+    """Every setting has the same errors in truth: each of 10 phones is wrong with the speaker's probability."""
+
+    def __init__(self, rng, num_speakers, num_utts):
+        refs = {f"u{index}": ("a",) * 10 for index in range(num_speakers * num_utts)}
+        super().__init__(dict.fromkeys(refs, np.zeros((1, 4))), refs, TOKENS, None, PROTOCOLS["as-is"], 1)
+        self.speakers = [f"s{index // num_utts}" for index in range(len(refs))]
+        self.rates = np.repeat(rng.uniform(0.1, 0.5, num_speakers), num_utts)
+        self.lm = train_ngram([("a", "b")], 1, TOKENS.phones).automaton
+        self._rng = rng
+
+    def search_some(self, config, members):
+        if config not in self._searched:
+            wrong = self._rng.binomial(10, self.rates)
+            hyps = [(2,) * number + (1,) * (10 - number) for number in wrong.tolist()]
+            self._searched[config] = dict(enumerate(hyps))
+        return [self._searched[config][index] for index in members]
+
+
+def test_left_out_errors_are_not_favored_by_chance_as_those_chosen_on_are(monkeypatch):
+    monkeypatch.setattr(tuning, "WEIGHTS", range(0, 9, 2))
+    monkeypatch.setattr(tuning, "BONUSES", range(-4, 5, 2))
+    monkeypatch.setattr(tuning, "BEAMS", (tuning.GRID_BEAM,))  # the rule of beams has no part in it
+    monkeypatch.setattr(StoredSet, "compare_with_references", lambda *_: [])
+    monkeypatch.setattr(StoredSet, "gain", lambda *_: tuning.Gain(0, 0, 0, 1))
+    monkeypatch.setattr(tuning, "track", lambda items, *_: items)
+    rng = np.random.default_rng(0)
+    favors = {"chosen on": [], "left out": [], "chosen on, greedy": [], "left out, greedy": []}
+    for _ in range(50):
+        data = ChanceSet(rng, 5, 4)
+        truth = 100 * data.rates.mean()
+        tuned, left_out = tune_search(data, START), leave_out(data, START, tuning.GRID_BEAM, data.speakers)
+        favors["chosen on"].append(tuned.winner.total.per - truth)
+        favors["left out"].append(pool(count_left_out(data, left_out)).per - truth)
+        favors["chosen on, greedy"].append(tuned.greedy.total.per - truth)
+        greedy = count_left_out(data, left_out, lambda fold: fold.greedy)
+        favors["left out, greedy"].append(pool(greedy).per - truth)
+    means = {name: np.mean(values) for name, values in favors.items()}
+    errors = {name: np.std(values) / np.sqrt(len(values)) for name, values in favors.items()}
+    assert means["chosen on"] < -4 and means["chosen on, greedy"] < -3
+    assert abs(means["left out"]) < 2.5 * errors["left out"] < 2
+    assert abs(means["left out, greedy"]) < 2.5 * errors["left out, greedy"] < 2
 
 
 def test_the_beam_is_the_smallest_that_is_wide_enough(monkeypatch):
