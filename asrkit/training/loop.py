@@ -237,7 +237,8 @@ def _epoch_record(state: TrainingState, dev: Evaluation) -> EpochRecord:
 
 def _warn_of_blank_phase(num_epochs: int) -> None:
     print(
-        f"warning: after {num_epochs} epochs the output on dev has little to do with the audio (the blank phase); "
+        f"warning: after {num_epochs} epoch{'s' * (num_epochs > 1)} the output on dev has little to do with the audio "
+        "(the blank phase); "
         "check that transcripts belong to their audio; then make training.batch_size smaller, num_epochs or max_lr "
         "larger, or, where phone times are known, set model.head both and training.pretrain_epochs",
         file=sys.stderr,

@@ -44,21 +44,28 @@ def test_training_is_compared_with_what_there_is(tmp_path: Path):
     assert all(ratio > 0 for ratio in ratios.values())
 
 
-def test_the_plain_baseline_trains_and_leaves_its_hypotheses(tmp_path: Path):
+def make_tones(root: Path, numbers: dict[str, int]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Data directories of so many utterances of two tones each, and their token table. Returns: their transcripts."""
     rng = np.random.default_rng(0)
     refs = {}
-    for name, number in [("train", 6), ("dev", 2), ("test", 2)]:
+    for name, number in numbers.items():
         utts = []
         for i in range(number):
             phones = tuple(rng.permutation(["a", "b"]).tolist())
             tones = [np.sin(np.arange(4800) * {"a": 0.1, "b": 0.9}[phone]) for phone in phones]
-            path = tmp_path / f"{name}{i}.wav"
+            path = root / f"{name}{i}.wav"
             soundfile.write(path, 0.3 * np.concatenate(tones) + 0.01 * rng.standard_normal(9600), 16000)
             utts.append(Utterance(f"{name}{i}", f"{name}-speaker", str(path), phones))
-        write_data_dir(tmp_path / name, utts, {utt.utt_id: 0.6 for utt in utts})
-        extract_data_dir(tmp_path / name, FeatureConfig(), num_jobs=1)
+        write_data_dir(root / name, utts, {utt.utt_id: 0.6 for utt in utts})
         refs[name] = {utt.utt_id: utt.phones for utt in utts}
-    TokenTable(["a", "b"]).write(tmp_path / "tokens.txt")
+    TokenTable(["a", "b"]).write(root / "tokens.txt")
+    return refs
+
+
+def test_the_plain_baseline_trains_and_leaves_its_hypotheses(tmp_path: Path):
+    refs = make_tones(tmp_path, {"train": 6, "dev": 2, "test": 2})
+    for name in refs:
+        extract_data_dir(tmp_path / name, FeatureConfig(), num_jobs=1)
     result = subprocess.run(
         [sys.executable, "-m", "tests.bench.plain_ctc", "--data", tmp_path, "--out", tmp_path / "out", "--epochs", "15",
          "--test"],
@@ -69,3 +76,37 @@ def test_the_plain_baseline_trains_and_leaves_its_hypotheses(tmp_path: Path):
     found = {name: score(refs[name], read_transcripts(tmp_path / "out" / name)) for name in ("dev", "test")}
     assert lines[-1].startswith(f"dev PER {found['dev'].per:.2f} %, ")
     assert found["dev"].per == min(float(line.split()[4]) for line in lines[:-1])
+
+
+def test_presets_are_trained_within_their_time_and_not_again(tmp_path: Path):
+    """Frames of their own, two phases: each gets one epoch a phase, for no time is given."""
+    refs = make_tones(tmp_path, {"train": 3, "dev": 2, "test": 2})
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench.presets",
+        "--data",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+        "--cpu",
+        "0.001",
+    ]
+    tables = []
+    for _ in range(2):
+        result = subprocess.run(
+            [*command, "lstm_ctc_1layer", "graves2013_ctc_3l_421h_uni"],
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=True,
+        )  # fmt: skip
+        tables.append(result.stdout.splitlines())
+    assert tables[0] == tables[1]
+    assert "epoch 1/1" not in result.stderr
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables[0][2:]]
+    assert [row[:2] for row in cells] == [
+        ["`lstm_ctc_1layer`", "1 of 17"],
+        ["`graves2013_ctc_3l_421h_uni`", "2 of 300"],
+    ]
+    for row in cells:
+        for name, per in zip(("dev", "test"), row[3:], strict=True):
+            hyps = read_transcripts(tmp_path / "out" / row[0].strip("`") / f"greedy_{name}" / "hyp")
+            assert per == f"{score(refs[name], hyps).per:.2f}"

@@ -92,7 +92,9 @@ def test_networks_of_graves_2013_have_the_papers_number_of_weights(name, million
 )
 def test_networks_of_the_textbook(name, bidirectional, num_layers, hidden_size):
     config, model = load(ROOT / f"conf/{name}.yaml", 30)
-    assert config.training.max_lr == 0.0003
+    training = config.training
+    assert (training.optimizer, training.batch_size, training.schedule) == ("sgd", 1, "constant")
+    assert training.max_lr == pytest.approx(0.0003 * 30)  # of a sentence's mean over 30 phones, not of its sum
     # 30 classes and blank; 16 ms every 8 ms: 124 whole frames in a second, and a step for each of them.
     log_probs, _ = model(torch.zeros(1, 1 + (1000 - 16) // 8, config.features.dim), torch.tensor([124]))
     assert log_probs.shape == (1, 124, 31)

@@ -1,0 +1,87 @@
+"""Every preset in conf/ trained on the mini corpus: `nice python -m tests.bench.presets`, after recipes/mini/run.sh.
+
+One after another the presets are trained on the data directories of recipes/mini/data, whose features are extracted
+again in --out where a preset has frames of its own. Then dev and test are decoded greedily. A preset that would need
+more than --cpu seconds gets as many epochs as fit into them, by the time that the dev set takes to be trained on: a
+schedule then runs through within these. What was done before is not done again, and a run that was killed goes on. What
+the script prints is the table of docs/models.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import asrkit
+
+ROOT = Path(__file__).parents[2]
+SETS = ("train", "dev", "test")
+
+
+def copy_data(source: Path, out: Path) -> None:
+    """Copy data directories without their features, which extraction writes anew where frames differ."""
+    for name in SETS:
+        ignore = shutil.ignore_patterns("feats.*", "cmvn.*", "utt2num_frames", ".*")
+        shutil.copytree(source / name, out / name, ignore=ignore)
+    shutil.copy(source / "tokens.txt", out)
+
+
+def read_history(directory: Path) -> list[dict[str, str]]:
+    with (directory / "history.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def seconds_of(data_dir: Path) -> float:
+    return sum(float(line.split()[1]) for line in (data_dir / "utt2dur").read_text(encoding="utf-8").splitlines())
+
+
+def fit_epochs(config: asrkit.ExperimentConfig, data: asrkit.TrainingData, probe: Path, cpu: float) -> int:
+    """How many of the preset's epochs, or of each of its phases', fit into `cpu` seconds; one at least."""
+    training = replace(config.training, num_epochs=1, pretrain_epochs=0, two_phase=False)
+    asrkit.train(replace(data, train=data.dev), probe, replace(config, training=training), resume=True)
+    on_dev = float(read_history(probe)[0]["cpu_seconds"])
+    each = on_dev * seconds_of(data.train) / seconds_of(data.dev)
+    return max(1, min(config.training.num_epochs, int(cpu / each / (1 + config.training.two_phase))))
+
+
+def train_preset(path: Path, data_dir: Path, out: Path, cpu: float) -> str:
+    """Train one preset, decode dev and test. Returns the table's line."""
+    config, directory = asrkit.load_config(path), out / path.stem
+    asrkit.extract([data_dir / name for name in SETS], config.features)
+    data = asrkit.TrainingData.under(data_dir)
+    training = replace(config.training, num_epochs=fit_epochs(config, data, out / "probes" / path.stem, cpu))
+    asrkit.train(data, directory, replace(config, training=training), resume=True)
+    pers = []
+    for name in SETS[1:]:
+        hyp = directory / f"greedy_{name}"
+        asrkit.decode(directory, data_dir / name, hyp, asrkit.DecodeOptions("greedy"))
+        pers.append(asrkit.score(data_dir / name / "text", hyp / "hyp").per)
+    rows = read_history(directory)
+    epochs = f"{len(rows)} of {config.training.num_epochs * (1 + config.training.two_phase)}"
+    return f"| `{path.stem}` | {epochs} | {float(rows[-1]['cpu_seconds']):.0f} | {pers[0]:.2f} | {pers[1]:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("presets", nargs="*", metavar="NAME", help="files of conf/ (default: all)")
+    parser.add_argument("--data", type=Path, default=ROOT / "recipes/mini/data", help="mini's data directories")
+    parser.add_argument("--out", type=Path, default=ROOT / "recipes/mini/exp/presets", help="directory to write")
+    parser.add_argument("--cpu", type=float, default=1200, help="CPU-seconds of a training, at most (default: 1200)")
+    args = parser.parse_args()
+    if not (data_dir := args.out / "data").exists():
+        partial = args.out / f"data.{os.getpid()}"
+        copy_data(args.data, partial)
+        partial.rename(data_dir)
+    print("| preset | epochs | CPU-seconds | dev PER | test PER |\n|---|---|---|---|---|", flush=True)
+    for name in args.presets or sorted(path.stem for path in (ROOT / "conf").glob("*.yaml")):
+        print(f"training {name}", file=sys.stderr)
+        print(train_preset(ROOT / "conf" / f"{name}.yaml", data_dir, args.out, args.cpu), flush=True)
+
+
+if __name__ == "__main__":
+    main()
