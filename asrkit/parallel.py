@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FrameType
 from typing import Any, TypeVar
 
 from asrkit.errors import AsrkitError
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_TO_END = 10.0  # in which a worker process cleans up
 
 
 class _WorkerProcess(SpawnProcess):
@@ -45,6 +47,35 @@ class _WorkerProcess(SpawnProcess):
 
 class _WorkerContext(SpawnContext):
     Process = _WorkerProcess
+
+
+class _Workers(ProcessPoolExecutor):
+    """Processes that end when they are told to, in the middle of their work."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(_work, fn, *args, **kwargs)
+
+
+def _work(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except SystemExit:  # by `_end_worker`; the executor would send it to the main process, and go on
+        os._exit(1)
+
+
+def _end_worker(number: int, frame: FrameType | None) -> None:
+    """What SIGTERM does: the work is given up, and what was about to be written is removed."""
+    signal.signal(number, signal.SIG_IGN)  # executors send it twice
+    timer = threading.Timer(_SECONDS_TO_END, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+    sys.exit(1)
+
+
+def _end_workers() -> None:
+    for process in multiprocessing.active_children():
+        if isinstance(process, _WorkerProcess):
+            process.terminate()
 
 
 class _InlineExecutor(Executor):
@@ -79,7 +110,7 @@ def make_executor(
         if initializer is not None:
             initializer(*initargs)
         return _InlineExecutor()
-    return ProcessPoolExecutor(
+    return _Workers(
         num_jobs,
         mp_context=_WorkerContext(),
         initializer=_start_worker,
@@ -151,6 +182,9 @@ def _map_chunks(
             results = pending.popleft().result()
             pending.extend(executor.submit(_apply, chunk) for chunk in islice(chunks, 1))
             yield from results
+    except KeyboardInterrupt:
+        _end_workers()
+        raise
     except BrokenProcessPool:
         raise AsrkitError(
             "a worker process ended unexpectedly (killed, perhaps for want of memory); try a smaller --nj"
@@ -197,6 +231,7 @@ def _apply(chunk: list[Any]) -> list[Any]:
 def _start_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, ...], _locks: object) -> None:
     # The main process hears of Ctrl-C, too, and tells the workers; when it is killed nobody tells them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_worker)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)

@@ -13,7 +13,7 @@ findings_seeds="1 2 3"
 
 # Train, decode and score what is not up to date, two runs at a time if $nj allows; then print the table.
 findings() {
-  local exp network seed runs=() dirs=()
+  local exp network seed lane num_lanes runs=() dirs=()
   exp=$(dirname "$dir")/findings
   while read -r network; do
     for seed in $findings_seeds; do
@@ -22,22 +22,34 @@ findings() {
     done
   done <<<"$findings_networks"
   config=$root/conf/findings.yaml force='' extract
-  export -f findings_run
-  # xargs rather than background jobs, which an interrupt would leave running.
-  printf '%s\n' "${runs[@]}" | xargs -n 4 -P "$((nj < 2 ? 1 : 2))" \
-    bash -euo pipefail -c 'findings_run "$@"' "$0" "$root" "$data" "$exp" "$force"
+  num_lanes=$((nj < 2 ? 1 : 2))
+  for ((lane = 0; lane < num_lanes; lane++)); do start_child findings_lane "$lane" "$num_lanes"; done
+  wait_for_children
   asrkit table "${dirs[@]}"
 }
 
-# One run, in a shell of its own: ROOT DATA EXP FORCE CELL LAYERS uni|bi SEED. What it prints goes to a log.
+# Every $2-th of the runs, from $1 on, one after the other; a run that fails does not keep the others from being done.
+findings_lane() {
+  end_children_with_me
+  local number failed=0
+  for ((number = $1; number < ${#runs[@]}; number += $2)); do
+    # shellcheck disable=SC2086 # its words
+    start_child findings_run "$exp" ${runs[number]}
+    wait_for_children || failed=1
+  done
+  return "$failed"
+}
+
+# One run, in a shell of its own: EXP CELL LAYERS uni|bi SEED. What it prints goes to a log.
 # Search is greedy, for a language model hides what the networks differ in.
 findings_run() {
-  root=$1 data=$2 dir=$3/$5_$6_$7.$8 force=$4
+  end_children_with_me
+  dir=$1/$2_$3_$4.$5
   mkdir -p "$dir"
   exec 3>&1 4>&2 >>"$dir/findings.log" 2>&1
   trap '[ $? = 0 ] || echo "$0: error: ${dir##*/} did not finish; see the end of $dir/findings.log, then run the stage again" >&4' EXIT
-  asrkit train --config "$root/conf/findings.yaml" --set model.cell="$5" --set model.num_layers="$6" \
-    --set model.bidirectional="$([ "$7" = uni ] && echo false || echo true)" --set training.seed="$8" \
+  asrkit train --config "$root/conf/findings.yaml" --set model.cell="$2" --set model.num_layers="$3" \
+    --set model.bidirectional="$([ "$4" = uni ] && echo false || echo true)" --set training.seed="$5" \
     --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --dir "$dir" --resume ${force:+--force}
   for set in dev test; do
     asrkit decode --method greedy --dir "$dir" --data "$data/$set" --out "$dir/decode_$set" --nj 1 ${force:+--force}

@@ -8,9 +8,12 @@
 
 recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-export PATH="$root/.venv/bin:$PATH"
+. "$root/tools/signals.sh"
 . "$root/tools/stages.sh"
 . "$root/tools/findings.sh"
+end_children_with_me
+
+asrkit() { run_child "$root/.venv/bin/asrkit" "$@"; }
 
 corpus=
 data=$recipe/data
@@ -113,7 +116,7 @@ recipe_options() {
   ((first_stage > 0)) || [ -n "$corpus" ] ||
     usage_error "--corpus DIR is needed by stage 0: ${corpus_source:?}"
   [ -f "$config" ] || usage_error "--config: no file '$config'"
-  "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}
+  run_child "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}
 }
 
 # Print the options; the calls of stage() that follow add the stages.

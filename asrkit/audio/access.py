@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from asrkit.audio.read import AudioInfo, Channel, decode, open_file, spooled, stream_info
 from asrkit.errors import AudioError
@@ -80,17 +82,7 @@ class AudioAccess:
         if not entry.endswith("|"):
             raise AudioError(f"{entry}: an output pipe; expected a path or `command |`")
         # Not straight into the file: programs differ in what they do when it has no room.
-        with (
-            tempfile.TemporaryFile() as messages,
-            subprocess.Popen(
-                entry[:-1],
-                shell=True,
-                cwd=self.root,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=messages,
-            ) as command,
-        ):
+        with tempfile.TemporaryFile() as messages, _running(entry[:-1], self.root, messages) as command:
             assert command.stdout is not None
             with spooled(command.stdout, entry) as stream:
                 status = command.wait()
@@ -101,6 +93,30 @@ class AudioAccess:
                 if os.fstat(stream.fileno()).st_size == 0:
                     raise AudioError(f"{entry}: the command printed nothing; expected audio")
                 yield stream
+
+
+@contextlib.contextmanager
+def _running(command_line: str, directory: Path | None, messages: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A shell command, which ends, with all that it has started (its process group), when the block does."""
+    # Started in a thread, as Ctrl-C would lose a command that is just being started.
+    starter = ThreadPoolExecutor(1)
+    starting = starter.submit(
+        subprocess.Popen[bytes],
+        command_line,
+        shell=True,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=messages,
+        process_group=0,
+    )
+    try:
+        yield starting.result()
+    finally:
+        starter.shutdown()
+        with starting.result() as command:
+            if command.poll() is None:
+                os.killpg(command.pid, signal.SIGKILL)
 
 
 def is_pipe(entry: str) -> bool:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from asrkit import __version__
+from asrkit.cli import interrupts
 from asrkit.errors import AsrkitError
 
 # verb -> (module, one-line help). The help stands here so that `asrkit --help` loads none of the modules.
@@ -36,39 +37,60 @@ ALIASES = {"analyse": "analyze"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `asrkit ARGV`. Returns the exit status: 0 success, 1 failure, 2 wrong usage."""
+    """Run `asrkit ARGV`. Returns the exit status: 0 success, 1 failure, 2 wrong usage, 128 + N after signal N.
+
+    Without `argv` the process is the command's own: signals are caught, and one that interrupts it ends the process.
+    """
+    is_process = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
+    verb = next((argument for argument in argv if not argument.startswith("-")), "")
+    try:
+        if is_process:
+            interrupts.catch()
+        return _run(verb, argv)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted():
+            status = _report(verb, "interrupted", status=interrupts.exit_status())
+            if is_process:
+                os._exit(status)  # the usual way out would wait for threads, which may have hours to do
+            return status
+        if isinstance(error, AsrkitError):
+            return _report(verb, *(f"error: {line}" for line in str(error).split("\n")))
+        if isinstance(error, BrokenPipeError):  # the reader of our output (head, say) has gone
+            return _report(verb)
+        if isinstance(error, OSError):
+            where = error.filename2 or error.filename or "standard output"
+            return _report(verb, f"error: {where}: cannot be used ({error.strerror or error})")
+        raise
+
+
+def _run(verb: str, argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="asrkit", description="Phoneme recognition with recurrent networks and CTC.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"asrkit {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    chosen = next((argument for argument in argv if not argument.startswith("-")), None)
-    for verb, (module_name, summary) in VERBS.items():
-        aliases = [alias for alias, name in ALIASES.items() if name == verb]
-        verb_parser = verbs.add_parser(verb, aliases=aliases, help=summary, description=summary, allow_abbrev=False)
-        if verb == ALIASES.get(chosen or "", chosen):
+    for name, (module_name, summary) in VERBS.items():
+        aliases = [alias for alias, meant in ALIASES.items() if meant == name]
+        verb_parser = verbs.add_parser(name, aliases=aliases, help=summary, description=summary, allow_abbrev=False)
+        if name == ALIASES.get(verb, verb):
             module = importlib.import_module(module_name)
             module.configure(verb_parser)
             verb_parser.set_defaults(run=module.run)
     args = parser.parse_args(argv)
+    if interrupts.was_interrupted():
+        raise KeyboardInterrupt
+    status: int = args.run(args)
+    sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
+    return status
+
+
+def _report(verb: str, *lines: str, status: int = 1) -> int:
+    """Print the last lines of a command that failed; returns its status."""
+    for line in lines:
+        print(f"asrkit {verb}: {line}", file=sys.stderr, flush=True)
     try:
-        status: int = args.run(args)
-        sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
-        return status
-    except AsrkitError as error:
-        for line in str(error).split("\n"):
-            print(f"asrkit {args.verb}: error: {line}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # else the reader of our output (head, say) has gone
-            where = error.filename2 or error.filename or "standard output"
-            print(f"asrkit {args.verb}: error: {where}: cannot be used ({error.strerror or error})", file=sys.stderr)
-        try:
-            sys.stdout.flush()
-        except OSError:  # keep Python from complaining about it again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print(f"asrkit {args.verb}: interrupted", file=sys.stderr)
-        return 130
+        sys.stdout.flush()
+    except OSError:  # keep Python from complaining about it again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
 import sys
 import time
 from array import array
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asrkit.audio import open_audio
+from asrkit.cli.interrupts import put_off
 from asrkit.cli.options import add_channel, add_model, finite_float, positive_int
 from asrkit.errors import ConfigError
 from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
@@ -85,25 +84,12 @@ def _recognize(stream: StreamingRecognizer, chunks: Iterator[np.ndarray]) -> Non
     watch = _Watch(stream)
     try:
         for samples in chunks:
-            with _uninterrupted():
+            with put_off():  # from half a step the stream could not be finished
                 watch.write(partial(stream.accept, samples))
     except KeyboardInterrupt:
         print(file=sys.stderr)  # after the terminal's ^C
     watch.write(stream.finish)
     print(watch.summary(), file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the block is done: from half a step the stream could not be finished."""
-    pressed: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 class _Watch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -63,13 +62,8 @@ def run(args: argparse.Namespace) -> int:
     results = transcribe_all(recognizer, inputs, options, min(args.nj, len(inputs)))
     if len(inputs) > 1 and sys.stderr.isatty() and (args.out is not None or not sys.stdout.isatty()):
         results = track(results, "transcribing", len(inputs))
-    try:
-        with writer.locked("transcribe"):
-            num_failed = _write(results, writer)
-    except KeyboardInterrupt:
-        # Not by the usual way out, which waits for threads: they may have hours to do.
-        print("asrkit transcribe: interrupted", file=sys.stderr, flush=True)
-        os._exit(130)
+    with writer.locked("transcribe"):
+        num_failed = _write(results, writer)
     if num_failed:
         print(f"asrkit transcribe: {num_failed} of {len(inputs)} files failed", file=sys.stderr)
     return 1 if num_failed else 0

@@ -1,5 +1,6 @@
 """What a verb asks of the system grows as a straight line with the number of files: counted, never timed."""
 
+import gc
 import os
 import shutil
 import sys
@@ -51,6 +52,8 @@ def _read_so_far() -> tuple[int, int]:
 @contextmanager
 def counted() -> Iterator[Counter]:
     """What is done inside, by kind."""
+    gc.collect()
+    gc.disable()  # what it calls is none of the verb's
     counts, calls, before = Counter(), Counter(), _read_so_far()
     COUNT.now = counts
     sys.setprofile(lambda frame, event, arg: calls.update([event]))
@@ -59,6 +62,7 @@ def counted() -> Iterator[Counter]:
     finally:
         sys.setprofile(None)
         COUNT.now = None
+        gc.enable()
         counts["bytes read"], counts["reads"] = (b - a for a, b in zip(before, _read_so_far(), strict=True))
         counts["calls of functions"] = calls["call"] + calls["c_call"]
 
