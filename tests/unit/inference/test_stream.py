@@ -1,6 +1,7 @@
 """Streams against transcribe, which sees the whole: networks with random weights, whose outputs are made to vary."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,8 @@ from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.inference import stream as streaming
 from asrkit.inference.export import export_model
-from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.model import Outputs
+from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.recognizer import Recognizer
 from asrkit.inference.stream import StreamingRecognizer
 from asrkit.lang.tokens import TokenTable
@@ -194,6 +196,26 @@ def test_pauses_end_utterances_when_asked():
     assert [r.phones for r in whole if r.is_final] == [r.phones for r in finals]
     assert len([r for r in run(StreamingRecognizer(quiet), [samples]) if r.is_final]) == 1
     assert run(StreamingRecognizer(quiet, endpoint=0.5), [pause(3)]) == []
+
+
+def test_an_utterance_ends_after_so_many_quiet_steps_in_a_row(monkeypatch):
+    """Against a search for them in the steps written as text: a single loud step, too, begins the count anew."""
+    steps = "".join(np.random.default_rng(0).choice(["q", "l"], 1000, p=[0.8, 0.2]))  # quiet, loud
+    given = iter(steps)
+    log_probs = {"q": np.log([0.94, 0.02, 0.02, 0.02]), "l": np.log([0.02, 0.02, 0.94, 0.02])}
+
+    def accept(self, static):
+        return Outputs(np.array([log_probs[next(given)] for _ in static]).reshape(-1, 4))
+
+    monkeypatch.setattr(OutputStream, "accept", accept)
+    recognizer = StreamingRecognizer(OnnxModel(loud_model()), endpoint=0.06)  # steps of 10 ms
+    found = []
+    while recognizer.num_steps < len(steps):
+        if any(result.is_final for result in recognizer.accept(np.zeros(RATE // 100, np.float32))):
+            found.append(recognizer.num_steps)
+    ends = [match.end() for match in re.finditer("q{6}", steps)]
+    assert len(ends) > 30
+    assert found == [end for begin, end in itertools.pairwise([0, *ends]) if "l" in steps[begin:end]]
 
 
 def test_memory_does_not_grow_where_pauses_end_utterances():
