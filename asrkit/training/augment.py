@@ -52,8 +52,6 @@ class Augmenter:
         self._stats: dict[int, np.ndarray] = {}  # speaker -> (speeds, warps, 2, D): means and variances
         if feats.config.normalization.per_speaker and audio is not None:
             self._num_frames = feats.all_num_frames().values_by_row
-            self._by_speaker = np.lexsort((-self._num_frames, feats.speakers)).astype(np.int32)
-            self._bounds = np.searchsorted(feats.speakers[self._by_speaker], np.arange(feats.speakers.max() + 2))
 
     @classmethod
     def open(cls, config: AugmentConfig, feats: FeatureLoader) -> Augmenter:
@@ -129,7 +127,8 @@ class Augmenter:
 
     def _measure(self, speaker: int) -> np.ndarray:
         """Means and variances (speeds, warps, 2, D) float32 of a speaker's static features."""
-        rows = self._by_speaker[self._bounds[speaker] : self._bounds[speaker + 1]]
+        rows = np.flatnonzero(self._feats.speakers == speaker)
+        rows = rows[np.argsort(-self._num_frames[rows], kind="stable")]
         before = np.cumsum(self._num_frames[rows]) - self._num_frames[rows]
         sums = np.zeros((len(self._speeds), len(self._warps), 2, self._feats.config.num_static + 1))
         for utt_id in (self._feats.utt_ids[row] for row in rows[before < _STATS_FRAMES].tolist()):

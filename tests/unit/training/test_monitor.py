@@ -4,6 +4,7 @@ import csv
 import math
 import struct
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 from matplotlib.image import imread
@@ -88,6 +89,19 @@ def test_history_is_a_table(tmp_path):
     assert float(rows[1]["learning_rate"]) == 1.25e-7
     assert float(rows[1]["dev_per"]) == 50.0
     assert [row["blank_phase"] for row in rows] == ["0", "1"]
+
+
+def test_the_picture_is_drawn_when_more_than_a_minute_has_passed(tmp_path, monkeypatch):
+    drawn, clock = [], iter([1000, 1030, 1060, 1061, 1061, 1121, 1122, 1122, 1123])
+    monkeypatch.setattr("asrkit.training.monitor.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("asrkit.training.curve.draw_learning_curve", lambda history, path: drawn.append(len(history)))
+    history = [record(epoch) for epoch in range(1, 6)]
+    monitor = Monitor(tmp_path, 1)
+    for number in range(1, 6):
+        monitor.show(history[:number], 250.0, 60.0, 5)
+    assert drawn == [3, 5]  # after 61 seconds, and after 61 more
+    monitor.close(history)
+    assert drawn == [3, 5, 5]
 
 
 def test_the_picture_shows_both_losses_and_per(tmp_path):

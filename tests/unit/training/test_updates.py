@@ -21,12 +21,13 @@ SKIP = 3
 @pytest.fixture
 def seen(monkeypatch, tmp_path):
     """Trains on 24 utterances by these settings, and gives what the model is fed and what the optimizer is set to."""
-    seen = {"offsets": [], "rates": [], "momenta": [], "batches": []}
+    seen = {"offsets": [], "seeds": [], "rates": [], "momenta": [], "batches": []}
     outputs, step, load = AcousticModel.outputs, torch.optim.AdamW.step, TrainingSet.load
 
     def note_offsets(self, feats, lens, offsets=None):
         if self.training:
             seen["offsets"].append(None if offsets is None else offsets.tolist())
+            seen["seeds"].append(torch.initial_seed())
         return outputs(self, feats, lens, offsets)
 
     def note_settings(optimizer, *args):
@@ -86,6 +87,13 @@ def test_each_epoch_has_every_utterance_in_an_order_of_its_own(seen):
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert seen()["batches"] == batches
     assert seen(seed=7)["batches"] != batches
+
+
+def test_each_update_has_random_numbers_of_its_own(seen):
+    seeds = seen()["seeds"]
+    assert len(set(seeds)) == len(seeds) == 36
+    assert seen()["seeds"] == seeds
+    assert not {*seen(seed=7)["seeds"]} & {*seeds}
 
 
 def test_every_phase_of_frame_skipping_is_trained_on(seen):
