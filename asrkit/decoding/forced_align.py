@@ -186,9 +186,8 @@ def _checked_ids(tokens: Sequence[int] | np.ndarray, utt_id: str) -> np.ndarray:
 def _checked_sizes(log_probs: np.ndarray, ids: np.ndarray, optional: Collection[int], utt_id: str) -> np.ndarray:
     """(U,) uint8: which tokens are optional. Raises DataError for ids and sizes that cannot be aligned."""
     num_frames, num_classes = log_probs.shape
-    lowest, highest = (ids.min(), ids.max()) if len(ids) else (1, 1)
-    if not (lowest >= 1 and highest < num_classes):
-        raise DataError(_message(utt_id, f"token ids {lowest} to {highest}; expected 1 to {num_classes - 1}"))
+    if len(ids) and not (ids.min() >= 1 and ids.max() < num_classes):
+        raise DataError(_message(utt_id, f"token ids {ids.min()} to {ids.max()}; expected 1 to {num_classes - 1}"))
     is_optional = np.zeros(len(ids), dtype=np.uint8)
     if len(optional):
         is_optional[:] = np.isin(ids, list(optional))

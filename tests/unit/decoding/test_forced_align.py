@@ -87,6 +87,10 @@ def test_all_tokens_may_be_optional():
     assert forced_align(np.zeros((0, 3)), [1, 2], optional=[1, 2]).score == 0.0
 
 
+def test_no_token_needs_no_class_but_the_blank():
+    assert forced_align(np.full((3, 1), -0.5), []).score == -1.5
+
+
 @pytest.mark.parametrize(
     ("log_probs", "tokens", "message"),
     [
