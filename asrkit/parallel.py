@@ -119,11 +119,6 @@ def make_executor(
     )
 
 
-def make_thread_executor(num_threads: int) -> Executor:
-    """An executor of threads, for work that releases Python's global lock; inline for `num_threads` 1."""
-    return _InlineExecutor() if num_threads == 1 else ThreadPoolExecutor(num_threads)
-
-
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, as soon as it and those before it are ready.
 

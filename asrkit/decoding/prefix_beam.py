@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lm.automaton import LmAutomaton
-from asrkit.parallel import make_thread_executor
+from asrkit.parallel import map_in_threads
 
 MAX_BEAM = 2**31 - 1
 MAX_WEIGHT = 1e6
@@ -71,15 +72,13 @@ class BeamSearch:
     ) -> list[list[BeamResult]]:
         if num_threads < 1:
             raise ConfigError(f"beam search: num_threads {num_threads}; expected at least 1")
-        results = []
-        with make_thread_executor(max(1, min(num_threads, len(utterances)))) as executor:
-            futures = [executor.submit(self.decode, utt, num_best) for utt in utterances]
-            for index, future in enumerate(futures):
-                try:
-                    results.append(future.result())
-                except ModelError as error:
-                    executor.shutdown(cancel_futures=True)
-                    raise ModelError(f"utterance {index}: {error}") from None
+        results: list[list[BeamResult]] = []
+        decode = partial(self.decode, num_best=num_best)
+        try:
+            for result in map_in_threads(decode, utterances, max(1, min(num_threads, len(utterances)))):
+                results.append(result)
+        except ModelError as error:
+            raise ModelError(f"utterance {len(results)}: {error}") from None
         return results
 
     def stream(self, settle_after: int | None = None) -> BeamStream:

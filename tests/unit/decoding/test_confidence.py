@@ -88,15 +88,16 @@ def test_certainty_is_a_finite_number():
         impossible = np.log([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     for frames in (log_probs, impossible):
         evidence = phone_evidence(frames, forced_align(frames, [1]), TokenScorer())
-        assert evidence.tolist() == [[MAX_LOG_ODDS, MAX_LOG_ODDS]]
+        assert evidence.tolist() == [[30, 30]]
         assert 0.999 < Calibration()(evidence)[0] <= 1.0
     assert phone_evidence(log_probs, forced_align(log_probs, []), TokenScorer()).shape == (0, 2)
 
 
-def test_the_mean_posterior_is_the_second_piece_of_evidence():
+@pytest.mark.parametrize("probs", [(0.8, 0.5), (0.1, 0.2)])
+def test_the_mean_posterior_is_the_second_piece_of_evidence(probs):
     log_probs = np.log([[0.1, 0.8, 0.1], [0.3, 0.5, 0.2], [0.9, 0.05, 0.05]])
-    aligned = AlignedTokens(np.array([1]), np.array([0]), np.array([2]), np.log([0.8 * 0.5]) / 2, 0.0)
-    mean = math.sqrt(0.8 * 0.5)
+    mean = math.sqrt(math.prod(probs))
+    aligned = AlignedTokens(np.array([1]), np.array([0]), np.array([2]), np.log([mean]), 0.0)
     assert phone_evidence(log_probs, aligned, TokenScorer())[0, 1] == pytest.approx(math.log(mean / (1 - mean)))
 
 

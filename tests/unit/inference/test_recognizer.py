@@ -256,6 +256,15 @@ def test_a_gpu_is_asked_for_in_vain(exp: Path) -> None:
         load_recognizer(exp / "final.onnx", device="cuda")
 
 
+def test_of_pytorchs_reasons_the_first_line_is_said(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA to enable assertions")
+
+    monkeypatch.setattr(torch.nn.Module, "to", fail)
+    with pytest.raises(ModelError, match=r"device cuda: PyTorch cannot use it \(CUDA error: out of memory\); leave"):
+        load_recognizer(exp, device="cuda")
+
+
 def test_the_package_offers_what_recognises() -> None:
     assert asrkit.load_recognizer is load_recognizer
     assert asrkit.Recognizer is Recognizer
