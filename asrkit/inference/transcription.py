@@ -56,8 +56,6 @@ def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input)
 
 def _in_other_symbols(hypothesis: Hypothesis, table: Mapping[str, str]) -> Hypothesis:
     """With those of its phones that the `table` has written as it says."""
-    if not table:
-        return hypothesis
 
     def written(phones: Iterable[str]) -> tuple[str, ...]:
         return tuple(table.get(phone, phone) for phone in phones)

@@ -318,8 +318,6 @@ def choose_device(name: str) -> torch.device:
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on a device, but for the lengths of tokens, which CTC takes from the CPU."""
-    if device.type == "cpu":
-        return batch
     return replace(
         batch,
         feats=batch.feats.to(device),

@@ -68,6 +68,26 @@ def test_impossible_value(settings: dict, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "lowest", "highest", "others"),
+    [
+        ("sample_rate", 1000, 1_000_000, {"num_mel_bins": 3}),
+        ("frame_length_ms", None, 1000.0, {}),
+        ("frame_shift_ms", None, 1000.0, {}),
+        ("preemphasis", 0.0, 1.0, {}),
+        ("num_mel_bins", 3, 1000, {"frame_length_ms": 1000.0}),
+        ("delta_order", 0, 100, {}),
+        ("delta_window", 1, 1000, {}),
+    ],
+)
+def test_both_ends_are_possible_and_nothing_beyond(name: str, lowest: float, highest: float, others: dict) -> None:
+    for bound, beyond in ((lowest, -1), (highest, 1)):
+        if bound is not None:
+            FeatureConfig(kind="fbank", **others, **{name: bound})
+            with pytest.raises(ConfigError, match=rf"^features\.{name}: {bound + beyond}"):
+                FeatureConfig(kind="fbank", **others, **{name: bound + beyond})
+
+
 def test_values_that_another_kind_ignores_are_allowed() -> None:
     FeatureConfig(kind="fbank", num_mel_bins=10)  # num_ceps 13 is more than 10, but there are no cepstra
 

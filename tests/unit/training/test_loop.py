@@ -490,7 +490,15 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path):
     data = make_data(4, 1)
     with pytest.raises(ConfigError, match=r"training\.device cuda: PyTorch finds no such device"):
         train(make_model(), replace(CONFIG, device="cuda"), TrainingSets(data, data, TOKENS), tmp_path, "run")
-    assert loop.choose_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_there", "device"),
+    [("cpu", True, "cpu"), ("auto", True, "cuda"), ("cuda", True, "cuda"), ("auto", False, "cpu")],
+)
+def test_the_device_is_the_one_asked_for_or_what_there_is(monkeypatch, name, is_there, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    assert loop.choose_device(name).type == device
 
 
 def test_batches_are_loaded_one_ahead():
