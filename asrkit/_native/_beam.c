@@ -1,9 +1,11 @@
 /* CTC prefix beam search with an n-gram model, frame by frame: the kernel of asrkit.decoding.prefix_beam, whose NumPy
  * reference defines the result. T frames, V classes, C contexts of the language model.
  *
- * This file has the type that Python sees; the search is in _beam_search.h.
+ * This file has the types that Python sees; the search is in _beam_search.h.
  */
 #include "_beam_search.h"
+
+#include <float.h>
 
 /* The arrays of a language model, in the order of the arguments; `end` is the last of both. */
 static const Array IN_TABLE[] = {
@@ -19,61 +21,116 @@ static const Array IN_AUTOMATON[] = {
     {.name = "end", .kinds = "d", .ndim = 1},
 };
 enum { TABLE_SIZE = sizeof IN_TABLE / sizeof *IN_TABLE, AUTOMATON_SIZE = sizeof IN_AUTOMATON / sizeof *IN_AUTOMATON };
-enum { NUM_BEFORE_LM = 8 }; /* arguments */
+enum { NUM_BEFORE_ARRAYS = 4 }; /* arguments */
+
+/* ---- LanguageModel: arrays that are checked once, for any number of searches ---- */
 
 typedef struct {
     PyObject_HEAD
-    Search search;
-    Array highest, lm[AUTOMATON_SIZE]; /* held as long as the search, which reads them */
-    bool is_busy;                      /* while a thread works on it without the lock */
-    bool is_broken;                    /* memory ran out in the midst of a frame */
-} SearchObject;
+    Array highest, arrays[AUTOMATON_SIZE]; /* held as long as the object */
+    Py_ssize_t num_classes, num_contexts;
+    int start;
+    double lowest;
+    Lm lm; /* without weights */
+} LmObject;
 
-static void dealloc(PyObject *object) {
-    SearchObject *self = (SearchObject *)object;
+static void lm_dealloc(PyObject *object) {
+    LmObject *self = (LmObject *)object;
     PyTypeObject *type = Py_TYPE(object);
-    release(&self->search);
     release_array(&self->highest);
-    for (int i = 0; i < AUTOMATON_SIZE; i++) release_array(&self->lm[i]);
+    for (int i = 0; i < AUTOMATON_SIZE; i++) release_array(&self->arrays[i]);
     type->tp_free(object);
     Py_DECREF(type);
 }
 
-static bool is_long(const Array *array, Py_ssize_t length) { return array->view.shape[0] == length; }
-
-/* Whether all indices of the search lie within these arrays, as far as the arrays' shapes say. */
-static bool is_table(const Array *arrays, Py_ssize_t num_contexts, Py_ssize_t num_classes) {
-    for (int i = 0; i < TABLE_SIZE - 1; i++)
-        if (!is_long(&arrays[i], num_contexts) || arrays[i].view.shape[1] != num_classes) return false;
-    return true;
+/* The checks below set an exception where they are false. */
+static bool complain(const char *format, const char *name, Py_ssize_t least, Py_ssize_t most) {
+    PyErr_Format(PyExc_ValueError, format, name, least, most);
+    return false;
 }
 
-static bool is_automaton(const Array *arrays, Py_ssize_t num_contexts) {
-    const Array *first_arc = &arrays[0], *tokens = &arrays[1], *log_probs = &arrays[2], *next_context = &arrays[3];
+static bool is_long(const Array *array, Py_ssize_t length) {
+    if (array->view.shape[0] == length) return true;
+    return complain("language model: %s has %zd entries; expected %zd", array->name, array->view.shape[0], length);
+}
+
+static Py_ssize_t num_entries(const Array *array) { return array->view.len / array->view.itemsize; }
+
+/* Whether all entries of an int32 array are from `least` to `most`. */
+static bool are_within(const Array *array, Py_ssize_t least, Py_ssize_t most) {
+    const int32_t *entries = array->view.buf;
+    const Py_ssize_t length = num_entries(array);
+    bool is_sound = true;
+    for (Py_ssize_t i = 0; i < length; i++) is_sound &= entries[i] >= least && entries[i] <= most;
+    return is_sound || complain("language model: %s holds indices that are not from %zd to %zd", array->name, least, most);
+}
+
+/* Whether all entries of a float64 array are finite; with `may_overflow` also +inf, but nothing negative. */
+static bool are_numbers(const Array *array, bool may_overflow) {
+    const double *entries = array->view.buf;
+    const Py_ssize_t length = num_entries(array);
+    bool is_sound = true;
+    if (may_overflow)
+        for (Py_ssize_t i = 0; i < length; i++) is_sound &= entries[i] >= 0.0;
+    else
+        for (Py_ssize_t i = 0; i < length; i++) is_sound &= fabs(entries[i]) <= DBL_MAX;
+    return is_sound || complain("language model: %s holds what is no number of a model", array->name, 0, 0);
+}
+
+/* Whether all indices that the search forms lie within these arrays. */
+static bool is_table(const LmObject *self) {
+    const Array *factors = &self->arrays[0], *log_probs = &self->arrays[1], *next_context = &self->arrays[2];
+    for (const Array *array = factors; array <= next_context; array++) {
+        if (!is_long(array, self->num_contexts)) return false;
+        if (array->view.shape[1] != self->num_classes)
+            return complain("language model: %s has %zd columns; expected %zd", array->name, array->view.shape[1],
+                            self->num_classes);
+    }
+    return are_within(next_context, 0, self->num_contexts - 1) && are_numbers(factors, true) &&
+           are_numbers(log_probs, false);
+}
+
+/* The same; and that every way to shorter contexts ends in the empty one, which lists every token. */
+static bool is_automaton(const LmObject *self) {
+    const Array *arrays = self->arrays, *tokens = &arrays[1], *log_probs = &arrays[2], *next_context = &arrays[3];
     const Array *shorter = &arrays[4], *backoff = &arrays[5];
-    const Py_ssize_t num_arcs = tokens->view.shape[0];
-    return is_long(first_arc, num_contexts + 1) && is_long(log_probs, num_arcs) && is_long(next_context, num_arcs) &&
-           is_long(shorter, num_contexts) && is_long(backoff, num_contexts);
+    const Py_ssize_t num_contexts = self->num_contexts, num_arcs = tokens->view.shape[0];
+    if (!is_long(&arrays[0], num_contexts + 1) || !is_long(log_probs, num_arcs) || !is_long(next_context, num_arcs) ||
+        !is_long(shorter, num_contexts) || !is_long(backoff, num_contexts) ||
+        !are_within(next_context, 0, num_contexts - 1) || !are_within(tokens, 1, self->num_classes - 1) ||
+        !are_numbers(log_probs, false) || !are_numbers(backoff, false))
+        return false;
+    const int64_t *first_arc = arrays[0].view.buf;
+    const int32_t *token = tokens->view.buf, *shorter_context = shorter->view.buf;
+    bool is_sound = first_arc[0] == 0 && first_arc[num_contexts] == num_arcs && shorter_context[0] == 0;
+    for (Py_ssize_t c = 0; c < num_contexts; c++) is_sound &= first_arc[c] <= first_arc[c + 1];
+    if (!is_sound) return complain("language model: first_arc does not rise from 0 to the end of %s", "tokens", 0, 0);
+    for (Py_ssize_t c = 1; c < num_contexts; c++) is_sound &= shorter_context[c] >= 0 && shorter_context[c] < c;
+    if (!is_sound) return complain("language model: %s names a context that is not before its own", "shorter", 0, 0);
+    is_sound = first_arc[1] == self->num_classes - 1;
+    for (Py_ssize_t c = 0; c < num_contexts; c++)
+        for (int64_t arc = first_arc[c] + 1; arc < first_arc[c + 1]; arc++) is_sound &= token[arc - 1] < token[arc];
+    return is_sound || complain("language model: %s do not rise in each context, or miss some in the empty one",
+                                "tokens", 0, 0);
 }
 
-/* Whether the arguments, `num_lm` of them arrays of the language model, fit together. */
-static bool is_sound(const SearchObject *self, Py_ssize_t num_lm, Py_ssize_t num_contexts, int start) {
-    const Search *search = &self->search;
-    const Py_ssize_t num_classes = search->num_classes;
-    if (num_classes < 1 || num_classes > INT32_MAX || search->beam < 1 || search->beam > INT32_MAX) return false;
-    if (start < 0 || start >= num_contexts || !is_long(&self->highest, num_lm == 0 ? 0 : num_classes)) return false;
-    if (num_lm == TABLE_SIZE) return is_table(self->lm, num_contexts, num_classes);
-    if (num_lm == AUTOMATON_SIZE) return is_automaton(self->lm, num_contexts);
-    return num_lm == 0;
+/* Whether the arguments fit together. */
+static bool is_sound_lm(const LmObject *self, Py_ssize_t num_arrays) {
+    if (self->num_classes < 1 || self->num_classes > INT32_MAX)
+        return complain("language model: %s %zd", "classes", self->num_classes, 0);
+    if (self->num_contexts > INT32_MAX || self->start < 0 || self->start >= self->num_contexts)
+        return complain("language model: %s %zd; expected one of %zd contexts", "start", self->start, self->num_contexts);
+    return is_long(&self->highest, self->num_classes) &&
+           (num_arrays == TABLE_SIZE ? is_table(self) : is_automaton(self)) &&
+           are_numbers(&self->arrays[num_arrays - 1], false);
 }
 
-static void set_lm(Lm *lm, const Array *arrays, Py_ssize_t num_lm) {
-    if (num_lm == 0) return;
-    lm->end = arrays[num_lm - 1].view.buf;
-    if (num_lm == TABLE_SIZE) {
+static void set_arrays(Lm *lm, const Array *arrays, bool is_dense) {
+    if (is_dense) {
         lm->table_factors = arrays[0].view.buf;
         lm->table_log_probs = arrays[1].view.buf;
         lm->table_next = arrays[2].view.buf;
+        lm->end = arrays[TABLE_SIZE - 1].view.buf;
     } else {
         lm->first_arc = arrays[0].view.buf;
         lm->tokens = arrays[1].view.buf;
@@ -81,38 +138,107 @@ static void set_lm(Lm *lm, const Array *arrays, Py_ssize_t num_lm) {
         lm->next = arrays[3].view.buf;
         lm->shorter = arrays[4].view.buf;
         lm->backoff = arrays[5].view.buf;
+        lm->end = arrays[AUTOMATON_SIZE - 1].view.buf;
     }
 }
 
+PyDoc_STRVAR(lm_doc,
+             "LanguageModel(num_classes, start, lowest, highest, *arrays)\n\n"
+             "arrays: factors, log_probs (C, V) float64, next_context (C, V) int32, end (C,) float64 of an LmTable; or\n"
+             "first_arc, tokens, log_probs, next_context, shorter, backoff, end of an LmAutomaton, which must not be\n"
+             "changed from then on. lowest, highest (V,): its bounds. ValueError for arrays that a search cannot follow.");
+
+static bool lm_init(LmObject *self, PyObject *args) {
+    Array *arrays = self->arrays;
+    const Py_ssize_t num_arrays = PyTuple_GET_SIZE(args) - NUM_BEFORE_ARRAYS;
+    if (num_arrays != TABLE_SIZE && num_arrays != AUTOMATON_SIZE) {
+        PyErr_Format(PyExc_TypeError, "LanguageModel: %zd arrays; expected %d or %d", num_arrays, TABLE_SIZE,
+                     AUTOMATON_SIZE);
+        return false;
+    }
+    self->highest = (Array){.name = "highest", .kinds = "d", .ndim = 1};
+    if (num_arrays == TABLE_SIZE)
+        memcpy(arrays, IN_TABLE, sizeof IN_TABLE);
+    else
+        memcpy(arrays, IN_AUTOMATON, sizeof IN_AUTOMATON);
+    if (!PyArg_ParseTuple(args, "nidO&O&O&O&O&|O&O&O&:LanguageModel", &self->num_classes, &self->start, &self->lowest,
+                          take_array, &self->highest, take_array, &arrays[0], take_array, &arrays[1], take_array,
+                          &arrays[2], take_array, &arrays[3], take_array, &arrays[4], take_array, &arrays[5], take_array,
+                          &arrays[6]))
+        return false;
+    self->num_contexts = arrays[num_arrays - 1].view.shape[0];
+    if (!is_sound_lm(self, num_arrays)) return false;
+    set_arrays(&self->lm, arrays, num_arrays == TABLE_SIZE);
+    return true;
+}
+
+static PyObject *lm_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "LanguageModel: takes no keyword arguments");
+        return NULL;
+    }
+    PyObject *self = type->tp_alloc(type, 0); /* all zero */
+    if (self != NULL && !lm_init((LmObject *)self, args)) Py_CLEAR(self);
+    return self;
+}
+
+static PyType_Slot lm_slots[] = {
+    {Py_tp_doc, (void *)lm_doc}, {Py_tp_new, (void *)lm_new}, {Py_tp_dealloc, (void *)lm_dealloc}, {0, NULL}};
+static PyType_Spec lm_spec = {
+    .name = "asrkit._native._beam.LanguageModel", .basicsize = sizeof(LmObject), .flags = Py_TPFLAGS_DEFAULT,
+    .slots = lm_slots};
+
+/* ---- Search ---- */
+
+typedef struct {
+    PyObject_HEAD
+    Search search;
+    PyObject *lm;   /* held as long as the search, which reads its arrays; NULL without */
+    bool is_busy;   /* while a thread works on it without the lock */
+    bool is_broken; /* memory ran out in the midst of a frame */
+} SearchObject;
+
+static void dealloc(PyObject *object) {
+    SearchObject *self = (SearchObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    release(&self->search);
+    Py_XDECREF(self->lm);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
 PyDoc_STRVAR(type_doc,
-             "Search(num_classes, beam, threshold, lm_weight, bonus, start, lowest, highest, *lm)\n\n"
-             "threshold may be inf. lm: nothing; or factors, log_probs (C, V) float64, next_context (C, V) int32, end\n"
-             "(C,) float64 of an LmTable; or first_arc, tokens, log_probs, next_context, shorter, backoff, end of an\n"
-             "LmAutomaton. lowest, highest: its bounds; without lm 0, (0,).");
+             "Search(num_classes, beam, threshold, lm_weight, bonus, lm)\n\n"
+             "threshold may be inf. lm: a LanguageModel of as many classes, or None.");
 
 static bool init(SearchObject *self, PyObject *args) {
     Search *search = &self->search;
-    Array *highest = &self->highest, *lm = self->lm;
-    const Py_ssize_t num_lm = PyTuple_GET_SIZE(args) - NUM_BEFORE_LM;
-    int start;
-    double lowest;
-    *highest = (Array){.name = "highest", .kinds = "d", .ndim = 1};
-    if (num_lm == TABLE_SIZE)
-        memcpy(lm, IN_TABLE, sizeof IN_TABLE);
-    else
-        memcpy(lm, IN_AUTOMATON, sizeof IN_AUTOMATON);
-    if (!PyArg_ParseTuple(args, "nndddidO&|O&O&O&O&O&O&O&:Search", &search->num_classes, &search->beam,
-                          &search->threshold, &search->lm.weight, &search->lm.bonus, &start, &lowest, take_array,
-                          highest, take_array, &lm[0], take_array, &lm[1], take_array, &lm[2], take_array, &lm[3],
-                          take_array, &lm[4], take_array, &lm[5], take_array, &lm[6]))
+    PyObject *lm;
+    double weight, bonus;
+    if (!PyArg_ParseTuple(args, "nndddO:Search", &search->num_classes, &search->beam, &search->threshold, &weight, &bonus,
+                          &lm))
         return false;
-    const Py_ssize_t num_contexts = num_lm > 0 ? lm[num_lm - 1].view.shape[0] : 1;
-    if (!is_sound(self, num_lm, num_contexts, start)) {
+    if (lm != Py_None && Py_TYPE(lm)->tp_dealloc != lm_dealloc) {
+        PyErr_SetString(PyExc_TypeError, "Search: the last argument is a LanguageModel or None");
+        return false;
+    }
+    const LmObject *model = lm == Py_None ? NULL : (const LmObject *)lm;
+    const Py_ssize_t num_classes = search->num_classes;
+    if (num_classes < 1 || num_classes > INT32_MAX || search->beam < 1 || search->beam > INT32_MAX ||
+        !(search->threshold >= 0.0) || !isfinite(weight) || !isfinite(bonus) ||
+        (model != NULL && model->num_classes != num_classes)) {
         PyErr_SetString(PyExc_ValueError, "Search: arguments that do not fit together");
         return false;
     }
-    set_lm(&search->lm, lm, num_lm);
-    if (prepare(search, num_contexts, start, lowest, num_lm > 0 ? highest->view.buf : NULL)) return true;
+    if (model != NULL) {
+        self->lm = Py_NewRef(lm);
+        search->lm = model->lm;
+    }
+    search->lm.weight = weight;
+    search->lm.bonus = bonus;
+    if (model == NULL ? prepare(search, 1, 0, 0.0, NULL)
+                      : prepare(search, model->num_contexts, model->start, model->lowest, model->highest.view.buf))
+        return true;
     PyErr_NoMemory();
     return false;
 }
@@ -284,14 +410,18 @@ static PyType_Spec search_spec = {
     .name = "asrkit._native._beam.Search", .basicsize = sizeof(SearchObject), .flags = Py_TPFLAGS_DEFAULT,
     .slots = search_slots};
 
-static int add_type(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &search_spec, NULL);
-    int status = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
-    Py_XDECREF(type);
-    return status;
+static int add_types(PyObject *module) {
+    PyType_Spec *specs[] = {&lm_spec, &search_spec};
+    for (int i = 0; i < 2; i++) {
+        PyObject *type = PyType_FromModuleAndSpec(module, specs[i], NULL);
+        int status = type == NULL ? -1 : PyModule_AddType(module, (PyTypeObject *)type);
+        Py_XDECREF(type);
+        if (status < 0) return -1;
+    }
+    return 0;
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)add_type}, {0, NULL}};
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)add_types}, {0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, .m_name = "asrkit._native._beam", .m_slots = slots};
 

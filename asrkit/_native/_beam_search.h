@@ -464,7 +464,7 @@ static void apply_threshold(Search *search, bool is_log) {
     if (search->threshold == INFINITY || search->num_found == 0) return;
     double best = from_key(search->found[0].key);
     uint64_t floor = to_key(is_log ? best - search->threshold : best * exp(-search->threshold));
-    while (search->found[search->num_found - 1].key < floor) search->num_found--;
+    while (search->num_found > 1 && search->found[search->num_found - 1].key < floor) search->num_found--;
 }
 
 /* The frame in logarithms, just as the reference does it. */

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from asrkit.config.ranges import NonNegative, PositiveInt, range_faults
+from asrkit.config.ranges import NonNegative, PositiveInt, at_most, between, range_faults
 from asrkit.errors import ConfigError, raise_if_any
 
 SearchMethod = Literal["greedy", "beam"]
+
+# Far above what is of use: beyond these limits a search takes all memory, or its scores overflow.
+_Beam = Annotated[PositiveInt, at_most(100_000)]
+_Weight = Annotated[NonNegative, at_most(1e6)]
+_Nats = Annotated[float, between(-1e6, 1e6)]
 
 
 @dataclass(frozen=True)
@@ -16,11 +21,11 @@ class DecodingConfig:
     """How log-probabilities become phones. Raises ConfigError for impossible values."""
 
     method: SearchMethod = "beam"
-    beam: PositiveInt = 16  # prefixes kept per step
+    beam: _Beam = 16  # prefixes kept per step
     beam_threshold: NonNegative | None = None  # drop prefixes this many nats below the best, too
-    lm_weight: NonNegative = 0.3  # beam only: of the phone language model's natural-log probability; 0 leaves it out
-    insertion_bonus: float = 1.5  # beam only: added for every phone, in nats
-    blank_penalty: float = 0.0  # greedy only: taken off the blank's log probability at each step, in nats
+    lm_weight: _Weight = 0.3  # beam only: of the phone language model's natural-log probability; 0 leaves it out
+    insertion_bonus: _Nats = 1.5  # beam only: added for every phone, in nats
+    blank_penalty: _Nats = 0.0  # greedy only: taken off the blank's log probability at each step, in nats
 
     def __post_init__(self) -> None:
         raise_if_any(range_faults(self, "decoding"), ConfigError)

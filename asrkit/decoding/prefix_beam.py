@@ -25,8 +25,7 @@ from asrkit.errors import ConfigError, ModelError
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.parallel import map_in_threads
 
-MAX_BEAM = 2**31 - 1
-MAX_WEIGHT = 1e6
+_MAX_RESULTS = 2**31 - 1
 _MAX_TABLE = 2**19  # entries of a dense table: making a larger one takes longer than it saves in an hour of speech
 
 
@@ -43,25 +42,16 @@ class BeamSearch:
     sums_paths: ClassVar[bool] = True
 
     def __init__(self, config: DecodingConfig, lm: LmAutomaton | None = None) -> None:
-        """Raises ConfigError for a beam_threshold, a weight or a bonus that is NaN, and for a huge weight or bonus."""
-        threshold = math.inf if config.beam_threshold is None else float(config.beam_threshold)
-        if math.isnan(threshold):
-            raise ConfigError(f"beam search: beam_threshold {threshold}; expected at least 0 nats")
-        weight, bonus = float(config.lm_weight), float(config.insertion_bonus)
-        if not (abs(weight) <= MAX_WEIGHT and abs(bonus) <= MAX_WEIGHT):
-            raise ConfigError(
-                f"beam search: lm_weight {weight}, insertion_bonus {bonus}; "
-                f"expected at most {MAX_WEIGHT:.0f} in magnitude"
-            )
-        self.scorer = TokenScorer(lm, weight, bonus)
-        self.max_results = min(config.beam, MAX_BEAM)
-        self._beam_settings = BeamSettings(self.max_results, threshold, self.scorer)
+        threshold = math.inf if config.beam_threshold is None else config.beam_threshold
+        self.scorer = TokenScorer(lm, config.lm_weight, config.insertion_bonus)
+        self.max_results = config.beam
+        self._beams = Beams(BeamSettings(self.max_results, threshold, self.scorer))
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
         """As search.Search; num_best below 1 is a ConfigError."""
         num_best = _checked_number(num_best)
         log_probs = _as_frames(log_probs)
-        beam = start_beam(self._beam_settings, log_probs.shape[1])
+        beam = self._beams.start(log_probs.shape[1])
         bad_frame = beam.advance(log_probs)
         if bad_frame >= 0:
             raise _bad_frame_error(bad_frame)
@@ -82,7 +72,7 @@ class BeamSearch:
         return results
 
     def stream(self, settle_after: int | None = None) -> BeamStream:
-        return BeamStream(self._beam_settings, settle_after)
+        return BeamStream(self._beams, settle_after)
 
 
 class BeamStream:
@@ -99,10 +89,10 @@ class BeamStream:
     memory does not grow if `commit` is called now and then; else it does by some bytes a token.
     """
 
-    def __init__(self, settings: BeamSettings, settle_after: int | None = None) -> None:
+    def __init__(self, beams: Beams, settle_after: int | None = None) -> None:
         if settle_after is not None and settle_after < 1:
             raise ConfigError(f"beam search: settle_after {settle_after}; expected at least 1 frame")
-        self._settings = settings
+        self._beams = beams
         self._beam: Beam | None = None  # its number of classes comes with the first frames
         self._num_frames = 0
         self._settle_after = settle_after
@@ -111,7 +101,7 @@ class BeamStream:
     def advance(self, log_probs: np.ndarray) -> None:
         log_probs = _as_frames(log_probs)
         if self._beam is None:
-            self._beam = start_beam(self._settings, log_probs.shape[1])
+            self._beam = self._beams.start(log_probs.shape[1])
         elif log_probs.shape[1] != self._beam.num_classes:
             raise ModelError(f"beam search: {log_probs.shape[1]} classes; expected {self._beam.num_classes} as before")
         while len(log_probs):
@@ -140,47 +130,55 @@ class BeamStream:
 
     def _best(self, num_best: int, is_end: bool) -> list[BeamResult]:
         num_best = _checked_number(num_best)
-        lm = self._settings.scorer.lm
-        beam = self._beam or start_beam(self._settings, 1 if lm is None else lm.num_classes)
+        lm = self._beams.settings.scorer.lm
+        beam = self._beam or self._beams.start(1 if lm is None else lm.num_classes)
         return [BeamResult(*result) for result in beam.best(num_best, is_end)]
 
 
-def start_beam(settings: BeamSettings, num_classes: int) -> Beam:
-    """The beam of one utterance. Raises ModelError where the language model has another number of classes."""
-    lm = settings.scorer.lm
-    if lm is not None and num_classes != lm.num_classes:
-        raise ModelError(
-            f"beam search: {num_classes} classes, but the language model is for {lm.num_classes - 1} tokens "
-            "and the blank; use a language model made with the same token table"
-        )
-    native = kernel("_beam")
-    return ReferenceBeam(num_classes, settings) if native is None else native_beam(native, num_classes, settings)
+class Beams:
+    """Makes the beams of utterances that are searched with the same settings; by the compiled kernel where it is."""
 
+    def __init__(self, settings: BeamSettings) -> None:
+        self.settings = settings
+        self._lm: object = None  # of the kernel
 
-def native_beam(native: ModuleType, num_classes: int, settings: BeamSettings) -> Beam:
-    """ReferenceBeam by the compiled kernel `native`."""
-    arrays: tuple[np.ndarray, ...] = ()
-    start, lowest, highest = 0, 0.0, np.zeros(0)
-    scorer = settings.scorer
-    if (lm := scorer.lm) is not None:
-        start, (lowest, highest) = lm.start, lm.bounds
-        table = lm.table if len(lm.end) * lm.num_classes <= _MAX_TABLE else None
-        if table is not None:
-            factors = table.factors(scorer.lm_weight, scorer.insertion_bonus)
-            arrays = (factors, table.log_probs, table.next_context, table.end)
-        else:
-            arrays = (lm.first_arc, lm.tokens, lm.log_probs, lm.next_context, lm.shorter, lm.backoff, lm.end)
-    weights = scorer.lm_weight, scorer.insertion_bonus
-    beam: Beam = native.Search(
-        num_classes, settings.beam, settings.beam_threshold, *weights, start, lowest, highest, *arrays
-    )
-    return beam
+    def start(self, num_classes: int) -> Beam:
+        """The beam of one utterance. Raises ModelError where the language model has another number of classes."""
+        lm = self.settings.scorer.lm
+        if lm is not None and num_classes != lm.num_classes:
+            raise ModelError(
+                f"beam search: {num_classes} classes, but the language model is for {lm.num_classes - 1} tokens "
+                "and the blank; use a language model made with the same token table"
+            )
+        native = kernel("_beam")
+        return ReferenceBeam(num_classes, self.settings) if native is None else self.start_native(native, num_classes)
+
+    def start_native(self, native: ModuleType, num_classes: int) -> Beam:
+        """ReferenceBeam by the compiled kernel `native`."""
+        scorer = self.settings.scorer
+        weights = scorer.lm_weight, scorer.insertion_bonus
+        lm = None if scorer.lm is None else self._native_lm(native, scorer.lm)
+        beam: Beam = native.Search(num_classes, self.settings.beam, self.settings.beam_threshold, *weights, lm)
+        return beam
+
+    def _native_lm(self, native: ModuleType, lm: LmAutomaton) -> object:
+        """The language model as the kernel takes it, made and checked once."""
+        if self._lm is None:
+            table = lm.table if len(lm.end) * lm.num_classes <= _MAX_TABLE else None
+            arrays: tuple[np.ndarray, ...]
+            if table is not None:
+                factors = table.factors(self.settings.scorer.lm_weight, self.settings.scorer.insertion_bonus)
+                arrays = (factors, table.log_probs, table.next_context, table.end)
+            else:
+                arrays = (lm.first_arc, lm.tokens, lm.log_probs, lm.next_context, lm.shorter, lm.backoff, lm.end)
+            self._lm = native.LanguageModel(lm.num_classes, lm.start, *lm.bounds, *arrays)
+        return self._lm
 
 
 def _checked_number(num_best: int) -> int:
     if num_best < 1:
         raise ConfigError(f"beam search: num_best {num_best}; expected at least 1")
-    return min(num_best, MAX_BEAM)
+    return min(num_best, _MAX_RESULTS)
 
 
 def _as_frames(log_probs: np.ndarray) -> np.ndarray:

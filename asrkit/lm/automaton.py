@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from asrkit.errors import DataError
 from asrkit.formats.arpa import BOS, EOS, Ngram
 
 LN10 = math.log(10.0)
 MAX_TABLE = 2**22  # entries of a dense table: 84 MB with what a decoder adds
+MAX_DEPTH = 1000  # contexts on the way from one to the empty one: far above any order that is of use
+_MAX_MAGNITUDE = 1e6  # of natural logs: sums and products of them stay finite
 
 Levels = Sequence[Mapping[Ngram, tuple[float, float]]]  # of unigrams, bigrams...: log10 probability, log10 back-off
 
@@ -56,6 +59,8 @@ class LmAutomaton:
     `tokens` (A,) int32, `log_probs` (A,) float64 natural, `next_context` (A,) int32: one entry an arc.
     `shorter` (C,) int32: the longest known proper suffix of each context; `backoff` (C,) float64: natural log weights.
     `end` (C,) float64: natural log P(</s> | context). `start`: the context of an empty sentence.
+
+    Raises DataError for arrays that are not so: whoever has an LmAutomaton can follow it without looking out.
     """
 
     first_arc: np.ndarray
@@ -67,6 +72,47 @@ class LmAutomaton:
     end: np.ndarray
     start: int
     num_classes: int  # V
+
+    def __post_init__(self) -> None:
+        for fault in self._faults():  # the first one: those after it take for granted what it denies
+            raise DataError(f"language model: {fault}")
+
+    def _faults(self) -> Iterator[str]:
+        """What is wrong with the arrays."""
+        dtypes = {"first_arc": "int64", "tokens": "int32", "next_context": "int32", "shorter": "int32"}
+        dtypes |= {"log_probs": "float64", "backoff": "float64", "end": "float64"}
+        arrays: dict[str, np.ndarray] = {name: getattr(self, name) for name in dtypes}
+        for name, array in arrays.items():
+            if array.dtype != dtypes[name] or array.ndim != 1:
+                yield f"{name} is {array.dtype} of shape {array.shape}; expected {dtypes[name]} of one dimension"
+        num_contexts, num_arcs = len(self.end), len(self.tokens)
+        lengths = {"first_arc": num_contexts + 1, "shorter": num_contexts, "backoff": num_contexts}
+        lengths |= {"log_probs": num_arcs, "next_context": num_arcs}
+        for name, length in lengths.items():
+            if len(arrays[name]) != length:
+                yield (
+                    f"{name} has {len(arrays[name])} entries; expected {length} for {num_contexts} contexts and "
+                    f"{num_arcs} n-grams"
+                )
+        num_tokens = self.num_classes - 1
+        if num_contexts == 0 or not 0 <= self.start < num_contexts:
+            yield f"start {self.start}; expected one of {num_contexts} contexts"
+        for name in ("log_probs", "backoff", "end"):
+            if not (np.abs(arrays[name]) <= _MAX_MAGNITUDE).all():
+                yield f"{name} holds numbers that no probability has"
+        for name, low, high in (("tokens", 1, num_tokens), ("next_context", 0, num_contexts - 1)):
+            if num_arcs and not (low <= arrays[name].min() and arrays[name].max() <= high):
+                yield f"{name} from {arrays[name].min()} to {arrays[name].max()}; expected {low} to {high}"
+        if self.shorter[0] != 0 or (self.shorter < 0).any() or (self.shorter[1:] >= np.arange(1, num_contexts)).any():
+            yield "shorter: a context whose shorter one does not come before it"
+        if (depth := self._depth().max()) > MAX_DEPTH:
+            yield f"contexts of {depth} phones; expected {MAX_DEPTH} at most"
+        first_arc = self.first_arc
+        if first_arc[0] != 0 or first_arc[-1] != num_arcs or (first_arc[1:] < first_arc[:-1]).any():
+            yield f"first_arc does not rise from 0 to {num_arcs}"
+        falls = np.flatnonzero(np.diff(self.tokens) <= 0) + 1  # where a context's arcs may begin, and nothing else
+        if first_arc[1] != num_tokens or not np.isin(falls, first_arc).all():
+            yield f"tokens: expected each of {num_tokens} in the empty context, and in each context in rising order"
 
     def step(self, context: int, token: int) -> tuple[int, float]:
         """The context after `token`, and natural log P(token | context)."""
@@ -122,12 +168,11 @@ class LmAutomaton:
 
     def _depth(self) -> np.ndarray:
         """(C,) how many contexts there are on each one's way to the empty one."""
-        depth = np.zeros(len(self.end), dtype=np.int64)
-        while True:
-            deeper = np.where(np.arange(len(depth)) > 0, depth[self.shorter] + 1, 0)
-            if (deeper == depth).all():
-                return depth
-            depth = deeper
+        depth, reached = np.minimum(np.arange(len(self.end)), 1), self.shorter
+        while reached.any():  # contexts that are 1, 2, 4, ... on the way
+            depth = depth + depth[reached]
+            reached = reached[reached]
+        return depth
 
 
 def build_automaton(phones: Sequence[str], levels: Levels) -> LmAutomaton:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asrkit._native import kernel
 from asrkit.decoding import prefix_beam
-from asrkit.decoding.prefix_beam import native_beam
+from asrkit.decoding.prefix_beam import Beams
 from asrkit.decoding.reference_beam import BeamSettings, ReferenceBeam
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
@@ -222,7 +222,7 @@ def search_reference(log_probs, settings, num_best):
 
 
 def search_native(log_probs, settings, num_best):
-    search = native_beam(kernel("_beam"), log_probs.shape[1], settings)
+    search = Beams(settings).start_native(kernel("_beam"), log_probs.shape[1])
     assert search.advance(log_probs) == -1
     return [BeamResult(*result) for result in search.best(num_best, True)]
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("types", "errors"),
     ("findings",),
     ("io",),
-    ("config.yaml_config", "config.ranges", "audio", "lang", "parallel", "_native"),
+    ("config.yaml_config", "config.plain_values", "config.ranges", "audio", "lang", "parallel", "_native"),
     ("formats",),
     ("corpora", "features"),
     ("models", "lm", "scoring"),

@@ -1,6 +1,7 @@
 import gc
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,17 +9,18 @@ import pytest
 from asrkit._native import kernel
 from asrkit.decoding import prefix_beam
 from asrkit.decoding.greedy import greedy_search
-from asrkit.decoding.prefix_beam import native_beam
+from asrkit.decoding.prefix_beam import Beams
 from asrkit.decoding.reference_beam import BeamSettings, ReferenceBeam
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
-from asrkit.errors import ConfigError, ModelError
+from asrkit.errors import ConfigError, DataError, ModelError
 from asrkit.lm import automaton
 from asrkit.lm.ngram import train_ngram
 from tests.searches import beam_search, prefix_beam_search, prefix_beam_search_batch
 
 # Each frame's best class is the blank, yet the labelling (1,) has more probability in all: 0.64 against 0.36.
 SPREAD = np.log(np.array([[0.6, 0.4], [0.6, 0.4]]))
+SPARSE_NAMES = ("first_arc", "tokens", "log_probs", "next_context", "shorter", "backoff", "end")
 
 
 @pytest.fixture(autouse=True, params=["native", "reference"])
@@ -256,38 +258,36 @@ def test_refuses_what_it_cannot_decode():
         prefix_beam_search(SPREAD, beam_threshold=-1)
     with pytest.raises(ConfigError, match="beam_threshold must not be negative, found nan"):
         prefix_beam_search(SPREAD, beam_threshold=math.nan)
-    with pytest.raises(ConfigError, match="lm_weight inf"):
+    with pytest.raises(ConfigError, match="lm_weight must be at most 1000000"):
         prefix_beam_search(SPREAD, lm_weight=math.inf)
-    with pytest.raises(ConfigError, match="insertion_bonus nan"):
+    with pytest.raises(ConfigError, match="insertion_bonus must be from"):
         prefix_beam_search(SPREAD, insertion_bonus=math.nan)
 
 
-def test_the_kernel_refuses_arrays_that_do_not_fit(implementation):
+def test_the_kernel_refuses_arguments_that_do_not_fit(implementation):
     if implementation == "reference":
         pytest.skip("about the compiled kernel alone")
-    start = kernel("_beam").Search
-    settings = (5, math.inf, 0.0, 0.0, 0, 0.0)
-    none, table = np.zeros(0), train_ngram([["a"]], 2, ["a"]).automaton.table
-    dense = (table.log_probs, table.log_probs, table.next_context, table.end)
-    search = start(2, *settings, np.zeros(2), *dense)
+    native = kernel("_beam")
+    table = train_ngram([["a"]], 2, ["a"]).automaton.table
+    lm = native.LanguageModel(2, 0, 0.0, np.zeros(2), *dense_arrays(table))
+    search = native.Search(2, 5, math.inf, 0.0, 0.0, lm)
     assert search.advance(SPREAD) == -1
     assert len(search.best(1, True)) == 1
-    for wrong in (
-        (0, *settings, none),
-        (2, 0, *settings[1:], none),
-        (2, *settings[:4], 7, 0.0, np.zeros(2), *dense),
-        (2, *settings[:4], -1, 0.0, np.zeros(2), *dense),
-        (2, *settings, none, *dense),
-        (2, *settings, np.zeros(2), *dense[:3]),
-        (2, *settings, np.zeros(2), dense[0][:1], *dense[1:]),
-        (2, *settings, np.zeros(2), dense[0].astype(np.float32), *dense[1:]),
-        (1, *settings, np.zeros(1), *dense),
-        (2, *settings),
+    right = (2, 5, math.inf, 0.0, 0.0, None)
+    for place, values in enumerate(
+        ([0, 2**31, 3], [0, -1, 2**31], [-1.0, math.nan, -math.inf], [math.nan, math.inf], [math.nan, -math.inf])
     ):
-        with pytest.raises((TypeError, ValueError, BufferError)):
-            start(*wrong)
+        for value in values:
+            with pytest.raises((ValueError, OverflowError)):
+                native.Search(*right[:place], value, *right[place + 1 : 5], lm)
+    for other in (table, search, "LanguageModel", native.LanguageModel):
+        with pytest.raises(TypeError, match="the last argument is a LanguageModel or None"):
+            native.Search(*right[:5], other)
+    for wrong in (right[:5], (*right, None)):
+        with pytest.raises(TypeError):
+            native.Search(*wrong)
     with pytest.raises(TypeError, match="no keyword"):
-        start(2, *settings, highest=none)
+        native.Search(*right[:5], lm=lm)
     for frames in (SPREAD.astype(int), SPREAD[0], SPREAD[:, ::2], np.zeros((1, 3)), None):
         with pytest.raises((TypeError, ValueError, BufferError)):
             search.advance(frames)
@@ -296,11 +296,93 @@ def test_the_kernel_refuses_arrays_that_do_not_fit(implementation):
     assert len(search.best(1, True)) == 1
 
 
+def dense_arrays(table):
+    return table.factors(0.5, 1.0), table.log_probs, table.next_context, table.end
+
+
+def sparse_arrays(lm):
+    return [getattr(lm, name) for name in SPARSE_NAMES]
+
+
+def put(array, place, value):
+    """A copy of an array with another number in one place."""
+    array = array.copy()
+    array.flat[place] = value
+    return array
+
+
+def bad_copies(array, below):
+    """An array with what no language model has: other lengths, shapes, types, and numbers out of range.
+
+    `below`: what an index must be below; None for numbers that are no indices.
+    """
+    yield array[:-1]
+    yield np.concatenate([array, array[-1:]])
+    yield array[None]
+    yield array.astype(np.float32)
+    yield array.astype(np.int16)
+    limits = np.iinfo(array.dtype) if below is not None else None
+    strange = [math.nan, math.inf, -math.inf] if limits is None else [-1, below, limits.min, limits.max]
+    for place in {0, 1, array.size // 2, array.size - 2, array.size - 1}:
+        for value in strange:
+            yield put(array, place, value)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_the_kernel_refuses_arrays_of_which_none_may_be_followed(implementation, kind):
+    if implementation == "reference":
+        pytest.skip("about the compiled kernel alone")
+    native = kernel("_beam")
+    lm = train_ngram([["a", "b", "a"], ["c", "a", "b", "b"]], 3, ["a", "b", "c"]).automaton
+    num_contexts, num_arcs = len(lm.end), len(lm.tokens)
+    arrays = dense_arrays(lm.table) if kind == "dense" else sparse_arrays(lm)
+    sparse_limits = [num_arcs + 1, 4, None, num_contexts, num_contexts, None, None]
+    limits = [None, None, num_contexts, None] if kind == "dense" else sparse_limits
+    begin = 4, lm.start, lm.bounds[0], lm.bounds[1]
+    native.LanguageModel(*begin, *arrays)
+    for place, array in enumerate(arrays):
+        for bad in bad_copies(array, limits[place]):
+            is_factors = kind == "dense" and place == 0 and (bad.shape, bad.dtype) == (array.shape, array.dtype)
+            if is_factors and (bad >= 0).all():
+                continue  # they may overflow
+            with pytest.raises((TypeError, ValueError)):
+                native.LanguageModel(*begin, *arrays[:place], bad, *arrays[place + 1 :])
+    for wrong in ((4, -1), (4, num_contexts), (3, 0), (5, 0), (0, 0), (2**31, 0)):
+        with pytest.raises(ValueError, match="language model: "):
+            native.LanguageModel(*wrong, *begin[2:], *arrays)
+    for number in (0, 3, 5, 8):
+        with pytest.raises(TypeError, match=f"{number} arrays; expected 4 or 7"):
+            native.LanguageModel(*begin, *[arrays[0]] * number)
+
+
+def test_the_kernel_refuses_ways_without_an_end(implementation):
+    if implementation == "reference":
+        pytest.skip("about the compiled kernel alone")
+    lm = train_ngram([["a", "b", "a"], ["c", "a", "b", "b"]], 3, ["a", "b", "c"]).automaton
+    deep = int(np.flatnonzero(lm.shorter > 0)[0])
+    falling = next(c for c in range(1, len(lm.end)) if lm.first_arc[c + 1] - lm.first_arc[c] > 1)
+    pair = lm.first_arc[falling] + np.arange(2)
+    for change, match in (
+        ({"shorter": put(lm.shorter, deep, deep)}, "shorter names a context that is not before its own"),
+        ({"shorter": put(lm.shorter, lm.shorter[deep], deep)}, "shorter names a context that is not before its own"),
+        ({"shorter": put(lm.shorter, 0, 1)}, "first_arc does not rise|shorter"),
+        ({"first_arc": put(lm.first_arc, 1, 2)}, "miss some in the empty one"),
+        ({"first_arc": put(lm.first_arc, 2, 2**62)}, "first_arc does not rise"),
+        ({"tokens": put(lm.tokens, pair, lm.tokens[pair[::-1]])}, "do not rise in each context"),
+        ({"tokens": put(lm.tokens, pair, lm.tokens[pair[:1]])}, "do not rise in each context"),
+    ):
+        arrays = [change.get(name, getattr(lm, name)) for name in SPARSE_NAMES]
+        with pytest.raises(ValueError, match=match):
+            kernel("_beam").LanguageModel(4, lm.start, *lm.bounds, *arrays)
+        with pytest.raises(DataError, match="language model: "):
+            replace(lm, **change)
+
+
 def test_the_kernel_keeps_the_arrays_that_it_reads_and_one_thread_at_a_time(implementation):
     if implementation == "reference":
         pytest.skip("about the compiled kernel alone")
     lm = train_ngram([["a", "b"]], 3, ["a", "b"]).automaton
-    search = native_beam(kernel("_beam"), 3, BeamSettings(9, math.inf, TokenScorer(lm, 0.4)))
+    search = Beams(BeamSettings(9, math.inf, TokenScorer(lm, 0.4))).start_native(kernel("_beam"), 3)
     del lm
     gc.collect()
     frames = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=20000))
