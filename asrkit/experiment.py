@@ -24,16 +24,20 @@ import numpy as np
 import torch
 
 from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.plain_values import from_plain, is_of_type, shown
 from asrkit.config.yaml_config import config_text, dump_config, parse_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
-from asrkit.errors import ModelError, location
+from asrkit.errors import ConfigError, DataError, ModelError, location
+from asrkit.features.cmvn import check_stats
 from asrkit.io.stamp import fingerprint
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.lm.ngram import NgramLM, parse_arpa
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
+
+_MAX_CONFIG = 2**16  # characters: YAML takes long to read
 
 
 @dataclass(frozen=True)
@@ -120,19 +124,62 @@ def load_experiment(directory: str | Path) -> Experiment:
         if not directory.is_dir():
             raise ModelError(f"{location(directory)}no such experiment directory; made by stage 3 (asrkit train)")
         raise ModelError(f"{location(path)}not found; training has not finished, run stage 3 (asrkit train)")
-    saved = checkpoint.load(path)
-    if saved.get("format") != 2:
-        raise ModelError(f"{location(path)}expected format 2, found {saved.get('format')!r}; train again")
-    config = parse_config(saved["config"], ExperimentConfig, str(path))
-    tokens = TokenTable(saved["phones"])
-    model = make_model(config, tokens)
-    try:
-        model.load_state_dict(saved["model"])
-    except RuntimeError:
-        raise ModelError(
-            f"{location(path)}weights do not fit the model that its settings describe; train again"
-        ) from None
-    model.eval()
-    lm = None if saved["lm"] is None else parse_arpa(saved["lm"], tokens.phones, f"{path}, its language model")
-    calibration = Calibration(**saved["calibration"]) if saved.get("calibration") else None
-    return Experiment(config, tokens, model, saved["global_cmvn"].numpy(), lm, calibration)
+    return _Saved(path, checkpoint.load(path)).experiment()
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What `final.pt` holds. Whoever wrote it, nothing is believed before it is checked."""
+
+    path: Path
+    content: dict[str, Any]
+
+    def experiment(self) -> Experiment:
+        """Raises ModelError, naming the file, for what save_experiment did not write."""
+        if self.content.get("format") != 2:
+            raise self._error(f"expected format 2, found {shown(self.content.get('format'))}")
+        try:
+            config = parse_config(self._config_text(), ExperimentConfig, "config")
+            tokens = TokenTable(self._phones())
+            lm_text, values = self._get("lm", str | None), self.content.get("calibration")
+            calibration = None if values is None else from_plain(Calibration, values, "calibration")
+            global_cmvn = self._global_cmvn(config.features.num_static)
+        except (ConfigError, DataError) as error:
+            raise self._error(str(error).split("\n")[0]) from None
+        lm = None if lm_text is None else parse_arpa(lm_text, tokens.phones, f"{self.path}, its language model")
+        return Experiment(config, tokens, self._model(config, tokens), global_cmvn, lm, calibration)
+
+    def _model(self, config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:
+        with torch.device("meta"):  # takes no memory: settings may describe more than there is, the weights cannot
+            described = make_model(config, tokens)
+        weights = checkpoint.fitting_weights(self.content.get("model"), described, self.path)
+        model = make_model(config, tokens)
+        model.load_state_dict(weights)
+        return model.eval()
+
+    def _config_text(self) -> str:
+        text: str = self._get("config", str)
+        if len(text) > _MAX_CONFIG:
+            raise self._error(f"config: {len(text)} characters; expected {_MAX_CONFIG} at most")
+        return text
+
+    def _phones(self) -> list[str]:
+        phones = self.content.get("phones")
+        if not isinstance(phones, list) or not all(isinstance(phone, str) for phone in phones):
+            raise self._error(f"phones: expected a list of symbols, found {shown(phones)}")
+        return phones
+
+    def _global_cmvn(self, dim: int) -> np.ndarray:
+        stats = self.content.get("global_cmvn")
+        if not checkpoint.is_like(stats, torch.empty((2, dim + 1), dtype=torch.float64, device="meta")):
+            raise self._error(f"global_cmvn: expected (2, {dim + 1}) CMVN statistics, float64")
+        return check_stats(stats.numpy(), dim)
+
+    def _get(self, key: str, kind: Any) -> Any:
+        value = self.content.get(key, self)
+        if not is_of_type(value, kind):
+            raise self._error(f"{key}: missing or not a text")
+        return value
+
+    def _error(self, fault: str) -> ModelError:
+        return ModelError(f"{location(self.path)}{fault}; {checkpoint.TRAIN_AGAIN}")

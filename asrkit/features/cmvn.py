@@ -20,6 +20,7 @@ CmvnMode = Literal["speaker", "utterance", "global", "running", "none"]
 Normalizer = Callable[[np.ndarray], np.ndarray]  # static features (T, D) to normalized ones, (T, D) float32
 
 VARIANCE_FLOOR = 1e-20
+_MAX_MEAN = 1e30  # of features and their squares: float32 has room for it
 _RUNNING_WINDOW, _RUNNING_PRIOR = 600, 200  # frames; Kaldi's defaults
 
 
@@ -101,8 +102,10 @@ def check_stats(stats: np.ndarray, dim: int) -> np.ndarray:
             f"CMVN statistics of shape {stats.shape}; expected (2, {dim + 1}) for {dim}-dimensional features"
         )
     count = stats[0, dim]
-    if not (count >= 1.0 and np.isfinite(stats).all()):
-        raise DataError(f"CMVN statistics of {count:g} frames; expected one frame or more and finite sums")
+    if not (count >= 1.0 and np.isfinite(stats).all() and np.abs(stats[:, :dim]).max(initial=0.0) <= _MAX_MEAN * count):
+        raise DataError(
+            f"CMVN statistics of {count:g} frames; expected one frame or more and finite sums, of features that can be"
+        )
     return np.require(stats, np.float64, ("C", "A"))
 
 

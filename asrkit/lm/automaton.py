@@ -15,7 +15,7 @@ from asrkit.formats.arpa import BOS, EOS, Ngram
 LN10 = math.log(10.0)
 MAX_TABLE = 2**22  # entries of a dense table: 84 MB with what a decoder adds
 MAX_DEPTH = 1000  # contexts on the way from one to the empty one: far above any order that is of use
-_MAX_MAGNITUDE = 1e6  # of natural logs: sums and products of them stay finite
+_MAX_MAGNITUDE = 1e9  # of natural logs: sums and products of them stay finite
 
 Levels = Sequence[Mapping[Ngram, tuple[float, float]]]  # of unigrams, bigrams...: log10 probability, log10 back-off
 

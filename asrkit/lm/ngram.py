@@ -20,9 +20,10 @@ from asrkit.errors import DataError, location
 from asrkit.formats import arpa
 from asrkit.formats.arpa import BOS, EOS, NEVER, UNK, Ngram, read_arpa_text
 from asrkit.lang.symbols import name_symbols
-from asrkit.lm.automaton import LN10, LmAutomaton, build_automaton
+from asrkit.lm.automaton import LN10, MAX_DEPTH, LmAutomaton, build_automaton
 from asrkit.lm.smoothing import EPSILONS, count_ngrams, estimate
 
+_MAX_LOG10 = 1e5  # of the numbers of a model that decoding takes: no sum of them overflows
 UNK_MISSING = -100.0  # log10 probability that KenLM gives to <unk> when the file has none
 
 
@@ -136,7 +137,7 @@ def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
     probability that KenLM gives it. `path` names it in messages.
 
     Raises:
-        DataError: one line per fault: as `arpa.parse_arpa`, or a phone without a unigram.
+        DataError: one line per fault: as `arpa.parse_arpa`, a phone without a unigram, huge numbers or a huge order.
     """
     ngrams = arpa.parse_arpa(text, path)
     unigrams = ngrams[0] if ngrams else {}
@@ -145,4 +146,8 @@ def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
     if missing:
         names = name_symbols(missing, (symbol for (symbol,) in unigrams))
         raise DataError(f"{location(path)}no unigrams for {names}; train it with the same token table")
+    largest = max(abs(number) for level in ngrams for numbers in level.values() for number in numbers)
+    if largest > _MAX_LOG10 or len(ngrams) > MAX_DEPTH:
+        limits = f"{_MAX_LOG10:g} and {MAX_DEPTH} at most"
+        raise DataError(f"{location(path)}numbers up to {largest:g}, order {len(ngrams)}; expected {limits}")
     return NgramLM(tuple(phones), tuple(ngrams))

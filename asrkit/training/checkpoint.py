@@ -1,42 +1,113 @@
-"""Saving and loading PyTorch files: whole or not at all, and without running code from the file."""
+"""Saving and loading PyTorch files: whole or not at all, and without running code from the file.
+
+A file is a zip archive, as torch.save writes it, with a digest behind it (io/seal.py).
+"""
 
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeGuard
 
 import torch
+from torch import Tensor, nn
 
 from asrkit.errors import ModelError, location
 from asrkit.io.atomic import atomic_write
+from asrkit.io.seal import append_seal, check_seal
+
+TRAIN_AGAIN = "train again"
+# The end of PyTorch's zip archives: the end records of zip64, its locator and the old end record without a comment.
+_END = struct.Struct("<4s36xQQ 4s4xQ4x 4s16xH")
+_END_MARKS = (b"PK\x06\x06", b"PK\x06\x07", b"PK\x05\x06")
 
 
 def save(path: str | Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values atomically."""
     with atomic_write(path, "wb") as stream:
         torch.save(content, stream)
+        append_seal(stream)
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Read what save() wrote, onto the CPU.
+def load(path: str | Path, remedy: str = TRAIN_AGAIN) -> dict[str, Any]:
+    """Read what save() wrote, onto the CPU, in memory that the file's size bounds.
+
+    What its values mean is for the caller to check. `remedy`: what messages advise, besides restoring the file.
 
     Raises:
         ModelError: the file is missing, damaged, or holds anything but tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as stream:
+            _expect_stored(stream, check_seal(stream, path, remedy))
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{location(path)}no such file") from None
+    except ModelError:
+        raise
     except pickle.UnpicklingError:  # PyTorch's text advises to load it without weights_only, which could run its code
-        raise ModelError(
-            f"{location(path)}not a checkpoint of plain tensors; train again or restore the file"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0]
-        raise ModelError(
-            f"{location(path)}not a readable checkpoint ({reason}); train again or restore the file"
-        ) from None
+        fault = "not a checkpoint of plain tensors"
+        raise ModelError(f"{location(path)}{fault}; {remedy} or restore the file") from None
+    except Exception as error:  # PyTorch raises almost anything for what save() did not write
+        fault = f"not a readable checkpoint ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        raise ModelError(f"{location(path)}{fault}; {remedy} or restore the file") from None
     if not isinstance(content, dict):
         raise ModelError(f"{location(path)}expected a dictionary of tensors, found {type(content).__name__}")
     return content
+
+
+def _expect_stored(stream: IO[bytes], size: int) -> None:
+    """Raise ValueError unless the first `size` bytes are a zip archive that unpacks to no more than it has.
+
+    PyTorch has a zip reader of its own. The end records are looked at so closely that it finds the same directory.
+    """
+    if size < _END.size:
+        raise ValueError("not a zip archive")
+    stream.seek(size - _END.size)
+    end = _END.unpack(stream.read(_END.size))
+    mark64, directory_size, directory_at, locator_mark, end64_at, end_mark, comment_size = end
+    begins_at = size - _END.size
+    is_plain = (mark64, locator_mark, end_mark) == _END_MARKS and comment_size == 0
+    if not is_plain or end64_at != begins_at or directory_at + directory_size != begins_at:
+        raise ValueError("not a zip archive as PyTorch writes them")
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("a compressed zip archive")
+    if sum(member.file_size for member in members) > size:
+        raise ValueError("a zip archive whose members are larger than itself")
+    stream.seek(0)
+
+
+def fitting_weights(
+    weights: object, model: nn.Module, path: str | Path, remedy: str = TRAIN_AGAIN
+) -> dict[str, Tensor]:
+    """`weights`, read from `path`, as the model's load_state_dict takes them; it may be on PyTorch's meta device.
+
+    Raises ModelError for tensors of other names, types or shapes, and for values that are not finite.
+    """
+    expected = model.state_dict()
+    fitting = {}
+    for name, tensor in expected.items():
+        value = weights.get(name) if isinstance(weights, dict) else None
+        if is_like(value, tensor):
+            fitting[name] = value
+    if not isinstance(weights, dict) or weights.keys() != fitting.keys() or fitting.keys() != expected.keys():
+        raise ModelError(
+            f"{location(path)}weights do not fit the model that its settings describe; {remedy} or restore the file"
+        )
+    if bad := [name for name, value in fitting.items() if not torch.isfinite(value).all()]:
+        raise ModelError(f"{location(path)}weights that are not finite ({bad[0]}); {remedy} or restore the file")
+    return fitting
+
+
+def is_like(value: object, tensor: Tensor) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor of the same type and shape, with a place in memory for each of its numbers."""
+    return (
+        isinstance(value, Tensor)
+        and (value.dtype, value.shape, value.layout) == (tensor.dtype, tensor.shape, torch.strided)
+        and value.device.type == "cpu"
+        and value.is_contiguous()
+    )

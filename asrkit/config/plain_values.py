@@ -1,0 +1,69 @@
+"""Dataclasses from the plain values that model files keep of them, with every type checked. Loads no torch."""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+from asrkit.errors import ConfigError, raise_if_any
+
+T = TypeVar("T")
+
+_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    types.NoneType: "nothing",
+}
+_MOST_SHOWN = 60  # characters of a value
+
+
+def from_plain(cls: type[T], values: object, name: str) -> T:
+    """The dataclass of numbers and texts that `dataclasses.asdict` made `values` of; `name` stands for it.
+
+    Every field must be there and of its declared type; ranges are the dataclass's own affair.
+
+    Raises ConfigError with a line for each fault.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: expected values by their names, found {shown(values)}")
+    hints = typing.get_type_hints(cls)
+    faults = [f"{name}: unknown setting {shown(key)}" for key in values if key not in hints]
+    faults += [f"{name}.{key}: missing" for key in hints if key not in values]
+    faults += [
+        f"{name}.{key}: expected {_describe(hint)}, found {shown(values[key])}"
+        for key, hint in hints.items()
+        if key in values and not is_of_type(values[key], hint)
+    ]
+    raise_if_any(faults, ConfigError)
+    return cls(**values)
+
+
+def is_of_type(value: Any, hint: Any) -> bool:
+    """Whether a value is what a type says: a finite number, a text, None, one of a Literal's, X | Y."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return isinstance(value, str) and value in arguments
+    if arguments:
+        return any(is_of_type(value, argument) for argument in arguments)
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+    return isinstance(value, hint)
+
+
+def shown(value: object) -> str:
+    """A value in a message: the beginning of its text, on one line."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def _describe(hint: Any) -> str:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(arguments)
+    return " or ".join(map(_describe, arguments)) if arguments else _NAMES[hint]
