@@ -153,6 +153,8 @@ class _Saved:
         with torch.device("meta"):  # takes no memory: settings may describe more than there is, the weights cannot
             described = make_model(config, tokens)
         weights = checkpoint.fitting_weights(self.content.get("model"), described, self.path)
+        if bad := [name for name, values in weights.items() if not torch.isfinite(values).all()]:
+            raise self._error(f"weights that are not finite ({bad[0]})")
         model = make_model(config, tokens)
         model.load_state_dict(weights)
         return model.eval()

@@ -8,16 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from asrkit.config.ranges import between, range_faults
 from asrkit.decoding.forced_align import AlignedTokens
 from asrkit.decoding.scorer import TokenScorer
+from asrkit.errors import ConfigError, raise_if_any
 from asrkit.lm.automaton import LmTable
 from asrkit.scoring.per import score
 from asrkit.scoring.protocols import Protocol
 
 MAX_LOG_ODDS = 30.0  # so that certainty is a finite number
+_Weight = Annotated[float, between(-1e6, 1e6)]
 # What the prior of each weight of a calibration counts for, in phones with evidence of 1 or -1 nat (confidence 0.73 or
 # 0.27): such a phone's information on each weight is p * (1 - p). The offset's is the firmest: odds may be too sure
 # altogether, but even odds should stay even (Guo et al. 2017 leave the offset out).
@@ -33,12 +37,15 @@ class Calibration:
     """confidence = 1 / (1 + exp(-(odds_weight * log odds + mean_weight * logit of the mean posterior + offset))).
 
     Platt's scaling ("Probabilistic outputs for support vector machines", 1999) with a second term. The default takes
-    the odds as they are.
+    the odds as they are. Raises ConfigError for numbers that are not finite, or huge.
     """
 
-    odds_weight: float = 1.0
-    mean_weight: float = 0.0
-    offset: float = 0.0
+    odds_weight: _Weight = 1.0
+    mean_weight: _Weight = 0.0
+    offset: _Weight = 0.0
+
+    def __post_init__(self) -> None:
+        raise_if_any(range_faults(self, "calibration"), ConfigError)
 
     @property
     def weights(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,11 @@ from asrkit.experiment import Experiment, load_experiment
 from asrkit.inference.export_cells import recurrent_stack
 from asrkit.inference.export_features import add_deltas, front_end, normalize, stack_frames
 from asrkit.inference.export_graph import Graph, log_softmax
-from asrkit.inference.onnx_model import FORMAT, OnnxModel, pack_lm
+from asrkit.inference.onnx_metadata import Metadata
+from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
-from asrkit.io.json_text import json_text
-from asrkit.io.stamp import file_digest
+from asrkit.io.seal import read_digest, seal, unsealed
 from asrkit.models.acoustic import AcousticModel
 
 TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
@@ -94,7 +94,7 @@ def checked_export(directory: str | Path) -> bytes:
 
 
 def compared_export(
-    experiment: Experiment, made_from: str, sample: Sample, name: str | Path
+    experiment: Experiment, made_from: str | None, sample: Sample, name: str | Path
 ) -> tuple[bytes, Comparison]:
     """The ONNX file of the trained experiment `name`, as export_model gives it, and how far it is from PyTorch.
 
@@ -118,12 +118,13 @@ def int8_model(content: bytes) -> bytes:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    exact = onnx.load_from_string(unsealed(content))
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "int8.onnx"
         logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
         try:
             quantize_dynamic(
-                onnx.load_from_string(content),
+                exact,
                 path,
                 op_types_to_quantize=["MatMul", "LSTM"],
                 per_channel=True,
@@ -131,7 +132,9 @@ def int8_model(content: bytes) -> bytes:
             )
         finally:
             logging.disable(logging.NOTSET)
-        return path.read_bytes()
+        small = onnx.load(path)
+    helper.set_model_props(small, {entry.key: entry.value for entry in exact.metadata_props})  # and no others
+    return seal(small.SerializeToString())
 
 
 def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterable[Utterance]) -> float:
@@ -163,13 +166,13 @@ def _made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:
         yield (sums + deviation * noise).astype(np.float32), experiment.global_cmvn
 
 
-def load_for_export(directory: str | Path) -> tuple[Experiment, str]:
+def load_for_export(directory: str | Path) -> tuple[Experiment, str | None]:
     """A trained experiment, and the digest of its `final.pt`, which tells an export of it from an older one."""
     path = Path(directory) / "final.pt"
     while True:
-        digest = file_digest(path) if path.is_file() else ""
+        digest = read_digest(path)
         experiment = load_experiment(directory)
-        if file_digest(path) == digest:  # else it was replaced in between
+        if read_digest(path) == digest:  # else it was replaced in between
             return experiment, digest
 
 
@@ -189,9 +192,19 @@ def export_model(experiment: Experiment, made_from: str | None = None) -> bytes:
         producer_name="asrkit",
         producer_version=__version__,
     )
-    helper.set_model_props(proto, _properties(experiment, made_from))
+    metadata = Metadata(
+        config.features,
+        config.model,
+        config.decoding,
+        experiment.calibration,
+        experiment.tokens,
+        experiment.global_cmvn,
+        made_from,
+        experiment.lm_automaton,
+    )
+    helper.set_model_props(proto, metadata.entries())
     onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString()
+    return seal(proto.SerializeToString())
 
 
 def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int) -> None:
@@ -203,22 +216,3 @@ def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int
         graph.output(ctc, "log_probs", ["steps", num_classes])
     if frames is not None:
         graph.output(frames, "frame_log_probs", ["steps", num_classes - 1])
-
-
-def _properties(experiment: Experiment, made_from: str | None) -> dict[str, str]:
-    config = experiment.config
-    meta = {
-        "format": FORMAT,
-        "version": __version__,
-        "features": asdict(config.features),
-        "model": asdict(config.model),
-        "decoding": asdict(config.decoding),
-        "calibration": asdict(experiment.calibration) if experiment.calibration else None,
-        "phones": experiment.tokens.phones,
-        "global_cmvn": experiment.global_cmvn.tolist(),
-        "made_from": made_from,
-    }
-    properties = {"asrkit": json_text(meta)}
-    if experiment.lm is not None:
-        properties["lm"] = pack_lm(experiment.lm.automaton)
-    return properties

@@ -5,31 +5,26 @@ Legend: T frames, D static features, T' steps of the network, V output classes.
 
 from __future__ import annotations
 
-import base64
-import json
+import io
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asrkit.decoding.confidence import Calibration
-from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import AsrkitError, ConfigError, ModelError, location
 from asrkit.features.cmvn import Normalizer, check_stats
-from asrkit.features.config import FeatureConfig
 from asrkit.inference.model import Outputs, join_phases
-from asrkit.io.json_text import json_text
-from asrkit.lang.tokens import TokenTable
-from asrkit.lm.automaton import LmAutomaton
-from asrkit.models.config import ModelConfig
+from asrkit.inference.onnx_file import OnnxFault, checked_metadata
+from asrkit.inference.onnx_metadata import read_metadata
+from asrkit.io.seal import check_seal
 from asrkit.models.frontends import FRONT_ENDS
 
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT = 1
+_MAX_SIZE = 2**31  # bytes that Protocol Buffers, and so onnxruntime, can read
+_REMEDY = "export it again"
 States = Mapping[str, np.ndarray]  # of each recurrent layer, by the graph's names
 
 
@@ -49,26 +44,20 @@ class OnnxModel:
             ModelError: it is missing, damaged, of another version or not made by `asrkit export`.
         """
         self._source, self._num_threads = source, num_threads
-        name = "model" if isinstance(source, bytes) else str(source)
-        self._session, properties = _open_session(source, num_threads, name)
-        if "asrkit" not in properties:
-            raise ModelError(f"{location(name)}no asrkit metadata; expected a file made by asrkit export")
-        meta = json.loads(properties["asrkit"])
-        if meta["format"] != FORMAT:
-            raise ModelError(f"{location(name)}expected format {FORMAT}, found {meta['format']!r}; export it again")
+        self._name = "model" if isinstance(source, bytes) else str(source)
+        content = source if isinstance(source, bytes) else _read(Path(source))
+        check_seal(io.BytesIO(content), self._name, _REMEDY)
         try:
-            self.features = FeatureConfig(**meta["features"])
-            self.config = ModelConfig(**meta["model"])
-            self.decoding = DecodingConfig(**meta["decoding"])
-            self.calibration = Calibration(**meta["calibration"]) if meta["calibration"] else None
-        except (TypeError, AsrkitError) as error:
-            raise ModelError(f"{location(name)}made by asrkit {meta['version']} ({error}); export it again") from None
-        self.tokens = TokenTable(meta["phones"])
-        self.global_cmvn = np.array(meta["global_cmvn"])
-        self.made_from: str | None = meta["made_from"]
-        self.lm = _unpack_lm(properties["lm"]) if "lm" in properties else None
+            metadata = read_metadata(checked_metadata(content))
+        except (OnnxFault, AsrkitError) as error:
+            raise self._error(str(error).split("\n")[0]) from None
+        self.features, self.config, self.decoding = metadata.features, metadata.model, metadata.decoding
+        self.tokens, self.lm, self.calibration = metadata.tokens, metadata.lm, metadata.calibration
+        self.global_cmvn, self.made_from = metadata.global_cmvn, metadata.made_from
         self.bidirectional, self.stack, self.skip = self.config.bidirectional, self.config.stack, self.config.skip
         self.reach = self.features.delta_order * self.features.delta_window + FRONT_ENDS[self.config.frontend].reach
+        self._session = self._open_session(content)
+        self._expect_fitting_graph()
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -113,8 +102,13 @@ class OnnxModel:
             feeds["first"] = np.array(first, np.int64)
         if num_steps is not None:
             feeds["num_steps"] = np.array(num_steps, np.int64)
-        values = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        try:
+            values = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
+        except Exception as error:  # onnxruntime has a dozen, without a common base
+            raise self._error(f"the network cannot be run ({str(error).splitlines()[0]})") from None
         outputs = Outputs(values.pop("log_probs"), values.pop("frame_log_probs", None))
+        num_steps = -(-len(static) // self.skip) if num_steps is None else num_steps
+        self._expect_fitting_outputs(outputs, num_steps)
         return outputs, {name.removesuffix(".next"): state for name, state in values.items()}
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
@@ -133,28 +127,69 @@ class OnnxModel:
         mode = self.features.normalization
         return None if mode.is_fixed else mode.normalizer(self.global_cmvn)
 
+    def _open_session(self, content: bytes) -> onnxruntime.InferenceSession:
+        """A session of onnxruntime. Raises ModelError for what it cannot load."""
+        import onnxruntime  # here, so that those who need only the settings do not wait for it
 
-def _open_session(
-    source: str | Path | bytes, num_threads: int, name: str
-) -> tuple[onnxruntime.InferenceSession, Mapping[str, str]]:
-    """A session of onnxruntime and the file's metadata. Raises ModelError, naming `name`, for what it cannot load."""
-    import onnxruntime  # here, so that those who need only the settings do not wait for it
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._num_threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_mem_pattern = False  # every utterance is of another length
+        options.log_severity_level = 4
+        try:
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a dozen, without a common base
+            raise self._error(f"not a model that onnxruntime can load ({str(error).splitlines()[0]})") from None
 
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise ModelError(f"{location(name)}no such file; made by asrkit export")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_mem_pattern = False  # every utterance is of another length
-    options.log_severity_level = 4
-    try:
-        content = source if isinstance(source, bytes) else str(source)
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return session, session.get_modelmeta().custom_metadata_map
-    except Exception as error:  # onnxruntime has a dozen, without a common base
-        reason = str(error).split("\n")[0]
-        raise ModelError(f"{location(name)}not a model that onnxruntime can load ({reason}); export it again") from None
+    def _expect_fitting_graph(self) -> None:
+        """Raise ModelError unless the graph's inputs and outputs are those that the settings call for."""
+        num_classes = len(self.tokens)
+        heads = {"log_probs": num_classes}
+        if self.config.heads.has_frames:
+            heads["frame_log_probs"] = num_classes - 1
+        outputs = {value.name: (value.type, value.shape) for value in self._session.get_outputs()}
+        states = {name.removesuffix(".next") for name in outputs if name.startswith("state.")}
+        may_be_left_out = {"first", "num_steps", *states}
+        if self.features.normalization.is_fixed:
+            may_be_left_out.add("stats")
+        is_fitting = (
+            {value.name: (value.type, value.shape) for value in self._session.get_inputs()}
+            == {"static": ("tensor(float)", ["frames", self.features.num_static])}
+            and {value.name for value in self._session.get_overridable_initializers()} == may_be_left_out
+            and {name: outputs.pop(name, None) for name in heads}
+            == {name: ("tensor(float)", ["steps", size]) for name, size in heads.items()}
+            and outputs.keys() == {f"{state}.next" for state in states}
+            and bool(states) != self.bidirectional
+        )
+        if not is_fitting:
+            raise self._error("the graph's inputs and outputs are not those of its settings")
+
+    def _expect_fitting_outputs(self, outputs: Outputs, num_steps: int) -> None:
+        """Raise ModelError unless the network gave a row of numbers for each step, and a column for each class."""
+        num_classes = len(self.tokens)
+        heads = [(outputs.log_probs, num_classes)]
+        if outputs.frame_log_probs is not None:
+            heads.append((outputs.frame_log_probs, num_classes - 1))
+        for log_probs, size in heads:
+            if log_probs.shape != (num_steps, size):
+                raise self._error(f"the network gives {log_probs.shape} log-probabilities; expected {num_steps, size}")
+            if np.isnan(log_probs).any():
+                raise self._error("the network gives log-probabilities that are not numbers")
+
+    def _error(self, fault: str) -> ModelError:
+        return ModelError(f"{location(self._name)}{fault}; {_REMEDY}")
+
+
+def _read(path: Path) -> bytes:
+    """What is in the file. Raises ModelError for one that is missing or larger than a model can be."""
+    if not path.is_file():
+        raise ModelError(f"{location(path)}no such file; made by asrkit export")
+    with open(path, "rb") as stream:
+        content = stream.read(_MAX_SIZE)
+    if len(content) == _MAX_SIZE:
+        raise ModelError(f"{location(path)}{_MAX_SIZE} bytes or more; no model has so many")
+    return content
 
 
 class OutputStream:
@@ -208,22 +243,3 @@ class OutputStream:
             self._static = self._static[drop:]
             self._begin += drop
         return outputs
-
-
-def pack_lm(automaton: LmAutomaton) -> str:
-    """The arrays of a language model as text, which loads in milliseconds."""
-    fields = {
-        name: [value.dtype.str, base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()]
-        if isinstance(value, np.ndarray)
-        else value
-        for name, value in asdict(automaton).items()
-    }
-    return json_text(fields)
-
-
-def _unpack_lm(text: str) -> LmAutomaton:
-    fields: dict[str, Any] = {
-        name: np.frombuffer(base64.b64decode(value[1]), value[0]) if isinstance(value, list) else value
-        for name, value in json.loads(text).items()
-    }
-    return LmAutomaton(**fields)

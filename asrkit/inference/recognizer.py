@@ -31,7 +31,7 @@ from asrkit.inference.phone_time_stream import SETTLE
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.inference.windows import StaticFeatures, WindowedRecognizer
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import file_digest
+from asrkit.io.seal import read_digest
 from asrkit.lang.symbols import name_symbols
 from asrkit.types import Hypothesis, Waveform
 
@@ -275,9 +275,9 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
         try:
             existing = OnnxModel(exported, num_threads)
         except ModelError:
-            pass  # of another version
+            pass  # of another version, or damaged
         else:
-            if existing.made_from == file_digest(trained):
+            if existing.made_from == read_digest(trained):
                 return existing
     print(f"{exported}: exporting the model, which takes some seconds and is done once", file=sys.stderr, flush=True)
 

@@ -31,6 +31,11 @@ def seal(content: bytes) -> bytes:
     return content + hashlib.sha256(content).hexdigest().encode()
 
 
+def unsealed(content: bytes) -> bytes:
+    """What `seal` put mark and digest behind."""
+    return content[:-_NUM_AT_END]
+
+
 def append_seal(stream: IO[bytes]) -> None:
     """Write mark and digest behind what was written to a file so far."""
     stream.flush()

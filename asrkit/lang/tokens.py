@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,13 +23,15 @@ class TokenTable:
         """`phones`: the symbols of ids 1, 2, ... in order, without the blank.
 
         Raises:
-            DataError: a symbol is repeated, empty, contains white space or is the blank's.
+            DataError: a symbol is repeated, empty, contains white space or control characters or is the blank's.
         """
         self.symbols: tuple[str, ...] = (BLANK, *phones)
         findings = Findings()
         for symbol in self.symbols[1:]:
             if not symbol or symbol.split() != [symbol]:
                 findings.error(f"token {symbol!r}: a symbol must be non-empty and hold no white space")
+            elif any(unicodedata.category(character) in ("Cc", "Cs") for character in symbol):
+                findings.error(f"token {symbol!r}: a symbol must hold no control characters")  # nor half a character
         self.ids: dict[str, int] = {symbol: index for index, symbol in enumerate(self.symbols)}
         if len(self.ids) != len(self.symbols):
             repeated = sorted(symbol for symbol, times in Counter(self.symbols).items() if times > 1)

@@ -16,6 +16,7 @@ from asrkit.features.pipeline import feats_identity, pooled_stats
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import lock_dir
+from asrkit.io.seal import read_digest
 from asrkit.io.stamp import file_digest, fingerprint, is_current, write_stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
@@ -215,7 +216,8 @@ class _Stamps:
         return self.directory / ".decoding.stamp"
 
     def is_trained(self) -> bool:
-        return is_current(self._trained, self.identity, [self.directory / "final.pt"])
+        trained = self.directory / "final.pt"
+        return is_current(self._trained, self.identity, [trained]) and read_digest(trained) is not None
 
     def is_decoding_current(self) -> bool:
         return is_current(self._decoding, self.decoding_identity)

@@ -18,7 +18,7 @@ from asrkit.errors import ModelError, location
 from asrkit.io.atomic import atomic_write
 from asrkit.io.seal import append_seal, check_seal
 
-TRAIN_AGAIN = "train again"
+TRAIN_AGAIN, START_ANEW = "train again", "start anew with --force"
 # The end of PyTorch's zip archives: the end records of zip64, its locator and the old end record without a comment.
 _END = struct.Struct("<4s36xQQ 4s4xQ4x 4s16xH")
 _END_MARKS = (b"PK\x06\x06", b"PK\x06\x07", b"PK\x05\x06")
@@ -86,7 +86,7 @@ def fitting_weights(
 ) -> dict[str, Tensor]:
     """`weights`, read from `path`, as the model's load_state_dict takes them; it may be on PyTorch's meta device.
 
-    Raises ModelError for tensors of other names, types or shapes, and for values that are not finite.
+    Raises ModelError for tensors of other names, types or shapes.
     """
     expected = model.state_dict()
     fitting = {}
@@ -98,8 +98,6 @@ def fitting_weights(
         raise ModelError(
             f"{location(path)}weights do not fit the model that its settings describe; {remedy} or restore the file"
         )
-    if bad := [name for name, value in fitting.items() if not torch.isfinite(value).all()]:
-        raise ModelError(f"{location(path)}weights that are not finite ({bad[0]}); {remedy} or restore the file")
     return fitting
 
 

@@ -249,9 +249,9 @@ def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
     """Give the model the weights of the best epoch, or the mean of the best epochs', as the settings say."""
     epochs = [epoch for _, epoch in state.best.ranking]
     if not state.config.selection.keeps_mean:
-        state.model.load_state_dict(state.best.weights(epochs[0]))
+        state.model.load_state_dict(state.best.weights(epochs[0], state.model))
         return TrainingResult(state.history, state.history[epochs[0] - 1].dev_per)
-    state.model.load_state_dict(average([state.best.weights(epoch) for epoch in epochs]))
+    state.model.load_state_dict(average([state.best.weights(epoch, state.model) for epoch in epochs]))
     return TrainingResult(state.history, evaluate(state.model, data.dev, data.tokens).per)
 
 

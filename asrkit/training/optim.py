@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from asrkit.training.config import OptimizerName, TrainingConfig
 
@@ -32,6 +33,23 @@ OPTIMIZERS: dict[OptimizerName, Callable[[nn.Module, TrainingConfig], torch.opti
     "adamw": _adamw,
     "sgd": _sgd,
 }
+
+
+# What they keep for each weight: tensors of its shape, and AdamW's number of updates.
+_STATES: dict[type[torch.optim.Optimizer], set[str]] = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Let an optimizer go on from what its `state_dict` gave; its settings stay. Raises ValueError for another's."""
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    for weight, state in optimizer.state.items():
+        shapes = {name: value.shape for name, value in state.items() if isinstance(value, Tensor)}
+        shapes = {name: shape for name, shape in shapes.items() if shape == (() if name == "step" else weight.shape)}
+        if shapes.keys() != _STATES[type(optimizer)] and any(value is not None for value in state.values()):
+            raise ValueError("the optimizer's state is of other weights")
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:

@@ -7,6 +7,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
 from asrkit.training.blank_phase import after_blank_phase
 from asrkit.training.config import TrainingConfig
-from asrkit.training.optim import make_optimizer
+from asrkit.training.optim import make_optimizer, restore_optimizer
 from asrkit.training.schedule import DevResults, EpochSchedule, epoch_schedule
 from asrkit.training.step import LossSum
 from asrkit.training.weights import BestEpochs, MovingAverage, start_ctc_from_frames
@@ -144,7 +145,7 @@ class TrainingState:
         if self.epoch > self.last_epoch or self.schedule() is None or self._has_stopped_improving():
             if self.config.two_phase and not self.second_phase:
                 self.second_phase = True
-                self.model.load_state_dict(self.best.weights(self.best.ranking[0][1]))
+                self.model.load_state_dict(self.best.weights(self.best.ranking[0][1], self.model))
                 self._start_phase()
             else:
                 self.finished = True
@@ -180,32 +181,39 @@ class TrainingState:
         checkpoint.save(self.path, content)
 
     def _restore(self) -> None:
-        saved = checkpoint.load(self.path)
+        saved = checkpoint.load(self.path, checkpoint.START_ANEW)
         if saved.get("identity") != self.identity:
             raise ModelError(
                 f"{location(self.path)}belongs to a run with other settings or data; give another --dir, or --force to "
                 "start anew"
             )
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        if self.average:
-            self.average.load_state_dict(saved["average"])
-        self.best.ranking = [tuple(item) for item in saved["ranking"]]
         try:
-            self.history = [EpochRecord(**record) for record in saved["history"]]
-        except TypeError:  # other fields
+            self._take(saved)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
             raise ModelError(
                 f"{location(self.path)}made by another version of asrkit; go on with that, or --force to start anew"
             ) from None
-        self.sums, self.loss = EpochSums(**saved["sums"]), LossSum(**saved["loss"])
-        self.cpu_seconds = saved["cpu_seconds"]
-        self.second_phase, self._phase_start = saved["second_phase"], saved["phase_start"]
-        self.finished = saved["finished"]
         batches = f" and {self.sums.num_batches} batches" if self.sums.num_batches else ""
         print(f"resuming after epoch {len(self.history)}{batches} of {self.last_epoch}", file=sys.stderr)
         now = {"num_threads": self.config.num_threads, "device": self.device.type}
         if changed := [f"{name} {value}, was {saved[name]}" for name, value in now.items() if saved[name] != value]:
             print(f"warning: {'; '.join(changed)}: weights may differ from an uninterrupted run's", file=sys.stderr)
+
+    def _take(self, saved: dict[str, Any]) -> None:
+        """Be as a checkpoint says. Raises ModelError or one of Python's errors for what `save` did not write."""
+        weights = checkpoint.fitting_weights(saved["model"], self.model, self.path, checkpoint.START_ANEW)
+        self.model.load_state_dict(weights)
+        restore_optimizer(self.optimizer, saved["optimizer"])
+        if self.average:
+            self.average.load_state_dict(saved["average"])
+        self.best.ranking = [(float(value), int(epoch)) for value, epoch in saved["ranking"]]
+        self.history = [EpochRecord(**record) for record in saved["history"]]
+        self.sums, self.loss = EpochSums(**saved["sums"]), LossSum(**saved["loss"])
+        for numbers in (*map(asdict, self.history), asdict(self.sums), asdict(self.loss)):
+            float(sum(numbers.values()))  # TypeError where there is anything else
+        self.cpu_seconds = float(saved["cpu_seconds"])
+        self.second_phase, self._phase_start = bool(saved["second_phase"]), int(saved["phase_start"])
+        self.finished = bool(saved["finished"])
 
     def _start_phase(self) -> None:
         """A phase has an optimizer, a schedule and an average of its own."""

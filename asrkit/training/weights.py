@@ -53,8 +53,12 @@ class MovingAverage:
         return {"num_updates": self.num_updates, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.num_updates = state["num_updates"]
-        for average, saved in zip(self._weights, state["weights"], strict=True):
+        """Raises ValueError for another model's."""
+        weights = state["weights"]
+        if len(weights) != len(self._weights) or not all(map(checkpoint.is_like, weights, self._weights)):
+            raise ValueError("the average is of another model's weights")
+        self.num_updates = int(state["num_updates"])
+        for average, saved in zip(self._weights, weights, strict=True):
             average.copy_(saved)
 
 
@@ -76,8 +80,11 @@ class BestEpochs:
             checkpoint.save(self._path(epoch), {"model": model.state_dict()})
         self.ranking = ranking
 
-    def weights(self, epoch: int) -> dict[str, Tensor]:
-        return checkpoint.load(self._path(epoch))["model"]
+    def weights(self, epoch: int, model: nn.Module) -> dict[str, Tensor]:
+        """The weights kept of an epoch, as the model's load_state_dict takes them. Raises ModelError for others."""
+        path = self._path(epoch)
+        saved = checkpoint.load(path, checkpoint.START_ANEW)
+        return checkpoint.fitting_weights(saved.get("model"), model, path, checkpoint.START_ANEW)
 
     def tidy(self) -> None:
         """Remove the files of epochs that are not, or no longer, among the best."""

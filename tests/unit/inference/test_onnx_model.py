@@ -3,6 +3,7 @@
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 from onnx import helper
 
 from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ConfigError, DataError, ModelError
 from asrkit.experiment import Experiment, make_model
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.export import export_model
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
+from asrkit.io.seal import seal, unsealed
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.config import ModelConfig
 
@@ -144,24 +147,29 @@ def test_features_of_another_shape(shape: tuple[int, ...]) -> None:
 
 def changed(**parts) -> bytes:
     """A model with other metadata; a part that is None is left out."""
-    model = onnx.load_from_string(content())
+    model = onnx.load_from_string(unsealed(content()))
     properties = {item.key: item.value for item in model.metadata_props}
     meta = {**json.loads(properties.pop("asrkit")), **parts}
     del model.metadata_props[:]
     helper.set_model_props(model, properties if parts.get("format", 1) is None else {"asrkit": json.dumps(meta)})
-    return model.SerializeToString()
+    return seal(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: b"", "not a model that onnxruntime can load"),
-        (lambda: b"these are words", "not a model that onnxruntime can load"),
-        (lambda: content()[:1000], "not a model that onnxruntime can load"),
+        (lambda: b"", "no digest at its end: cut short, or not made by this version of asrkit"),
+        (lambda: b"these are words", "no digest at its end: .*; copy it again, or export it again"),
+        (lambda: content()[:1000], "no digest at its end"),
+        (lambda: content().replace(b"LSTM", b"LSTN"), "damaged: its content does not agree with the digest"),
+        (lambda: seal(b"these are words"), "not an ONNX file"),
         (lambda: changed(format=None), "no asrkit metadata; expected a file made by asrkit export"),
         (lambda: changed(format=9), "expected format 1, found 9; export it again"),
-        (lambda: changed(model={"cell": "lstm", "colour": "red"}), "made by asrkit .*colour.*; export it again"),
-        (lambda: changed(decoding={"beam": 0}), "decoding.beam must be at least 1, found 0.*; export it again"),
+        (lambda: changed(model={"cell": "lstm", "colour": "red"}), "model: unknown setting 'colour'; export it again"),
+        (
+            lambda: changed(decoding={**asdict(DecodingConfig()), "beam": 0}),
+            "decoding.beam must be at least 1, found 0; export",
+        ),
     ],
 )
 def test_files_that_are_no_models(tmp_path: Path, make, message: str) -> None:

@@ -45,7 +45,7 @@ def test_the_best_epochs_have_files(tmp_path):
         best.tidy()
     assert best.ranking == [(30.0, 5), (40.0, 4)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.4.pt", "best.5.pt"]
-    assert [best.weights(epoch)["weight"].item() for epoch in (4, 5)] == [4, 5]
+    assert [best.weights(epoch, model)["weight"].item() for epoch in (4, 5)] == [4, 5]
 
 
 def test_a_file_goes_only_when_it_is_told_to(tmp_path):
