@@ -144,9 +144,9 @@ class _Saved:
             lm_text, values = self._get("lm", str | None), self.content.get("calibration")
             calibration = None if values is None else from_plain(Calibration, values, "calibration")
             global_cmvn = self._global_cmvn(config.features.num_static)
+            lm = None if lm_text is None else parse_arpa(lm_text, tokens.phones, "its language model")
         except (ConfigError, DataError) as error:
             raise self._error(str(error).split("\n")[0]) from None
-        lm = None if lm_text is None else parse_arpa(lm_text, tokens.phones, f"{self.path}, its language model")
         return Experiment(config, tokens, self._model(config, tokens), global_cmvn, lm, calibration)
 
     def _model(self, config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:

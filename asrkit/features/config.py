@@ -62,7 +62,7 @@ class FeatureConfig:
         expect("sample_rate", 1000 <= self.sample_rate <= 1_000_000, "a sampling rate in Hz, such as 16000")
         expect("frame_length_ms", 0.0 < self.frame_length_ms <= 1000.0, "milliseconds, above 0 and at most 1000")
         expect("frame_shift_ms", 0.0 < self.frame_shift_ms <= 1000.0, "milliseconds, above 0 and at most 1000")
-        expect("dither", 0.0 <= self.dither < np.inf, "0 or more")
+        expect("dither", 0.0 <= self.dither <= 32768.0, "0 to 32768")
         expect("preemphasis", 0.0 <= self.preemphasis <= 1.0, "0 to 1")
         expect("energy_floor", 0.0 <= self.energy_floor < np.inf, "0 or more")
         expect("num_mel_bins", 3 <= self.num_mel_bins <= 1000, "3 to 1000")

@@ -185,11 +185,9 @@ def _read(path: Path) -> bytes:
     """What is in the file. Raises ModelError for one that is missing or larger than a model can be."""
     if not path.is_file():
         raise ModelError(f"{location(path)}no such file; made by asrkit export")
-    with open(path, "rb") as stream:
-        content = stream.read(_MAX_SIZE)
-    if len(content) == _MAX_SIZE:
+    if path.stat().st_size >= _MAX_SIZE:
         raise ModelError(f"{location(path)}{_MAX_SIZE} bytes or more; no model has so many")
-    return content
+    return path.read_bytes()
 
 
 class OutputStream:

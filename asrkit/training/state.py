@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from asrkit.config.plain_values import is_of_type
 from asrkit.errors import ModelError, location
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
@@ -189,7 +190,7 @@ class TrainingState:
             )
         try:
             self._take(saved)
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError):
             raise ModelError(
                 f"{location(self.path)}made by another version of asrkit; go on with that, or --force to start anew"
             ) from None
@@ -214,6 +215,8 @@ class TrainingState:
         self.cpu_seconds = float(saved["cpu_seconds"])
         self.second_phase, self._phase_start = bool(saved["second_phase"]), int(saved["phase_start"])
         self.finished = bool(saved["finished"])
+        if not (is_of_type(saved["num_threads"], int) and is_of_type(saved["device"], str)):
+            raise TypeError("expected a number of threads and the name of a device")
 
     def _start_phase(self) -> None:
         """A phase has an optimizer, a schedule and an average of its own."""

@@ -13,7 +13,7 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
-from asrkit.io.stamp import file_digest
+from asrkit.io.seal import read_digest
 from asrkit.scoring.per import score
 
 from .conftest import run_asrkit, train_args
@@ -28,7 +28,7 @@ def export(capsys, *args, status=0):
 
 def test_training_leaves_an_export(tones):
     exported = OnnxModel(tones / "exp/final.onnx")
-    assert exported.made_from == file_digest(tones / "exp/final.pt")
+    assert exported.made_from == read_digest(tones / "exp/final.pt")
     expected = TorchModel(load_experiment(tones / "exp"))
     static = FeatureExtractor(exported.features)(read_audio(tones / "audio/test0-0.wav"), "x")
     np.testing.assert_allclose(exported.log_probs(static), expected.log_probs(static), rtol=0, atol=1e-4)
@@ -43,7 +43,7 @@ def test_tuning_refreshes_the_export(tones, tmp_path):
     run_asrkit("decode", "--dir", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev")
     run_asrkit("tune", "--dir", exp, "--ref", tones / "data/dev", "--decode-dir", exp / "decode_dev")
     after, trained = OnnxModel(exp / "final.onnx"), load_experiment(exp)
-    assert after.made_from == file_digest(exp / "final.pt") != before.made_from
+    assert after.made_from == read_digest(exp / "final.pt") != before.made_from
     assert (after.decoding, after.calibration) == (trained.config.decoding, trained.calibration)
     assert before.calibration is None is not after.calibration
 

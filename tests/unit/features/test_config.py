@@ -41,7 +41,7 @@ def test_all_impossible_values_at_once() -> None:
         FeatureConfig(window="kaiser", num_ceps=24, dither=float("nan"))
     assert str(caught.value).split("\n") == [
         "features.window: 'kaiser'; expected one of povey, hamming, hanning, rectangular, blackman, sine",
-        "features.dither: nan; expected 0 or more",
+        "features.dither: nan; expected 0 to 32768",
         "features.num_ceps: 24; expected 1 to num_mel_bins (23)",
     ]
 
@@ -104,7 +104,7 @@ def test_from_yaml(tmp_path: Path) -> None:
 def test_an_impossible_value_is_reported_at_its_line() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config("features:\n  kind: mfcc\n  dither: -1\n", ExperimentConfig, "c.yaml")
-    assert str(caught.value) == "c.yaml:3: features.dither: -1.0; expected 0 or more"
+    assert str(caught.value) == "c.yaml:3: features.dither: -1.0; expected 0 to 32768"
 
 
 def test_stored_features_do_not_depend_on_cmvn_and_deltas() -> None:

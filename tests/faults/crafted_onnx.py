@@ -1,0 +1,401 @@
+"""Crafted and damaged exported models."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from asrkit.inference.export import export_model, int8_model
+from asrkit.io.seal import seal, unsealed
+from tests.faults.crafted import (
+    BAD_PHONES,
+    HUGE,
+    LM_ARRAYS,
+    Case,
+    Missing,
+    bad_arrays,
+    damaged,
+    experiment,
+    lm,
+    put,
+    strange_values,
+    to_json,
+)
+
+
+@functools.cache
+def right(**shape: Any) -> bytes:
+    return export_model(experiment(**shape))
+
+
+def cases(num_flips: int = 100) -> Iterator[Case]:
+    """Every crafted exported model, and `num_flips` with one bit flipped."""
+    for name, make in damaged(right(), num_flips, seed=2):
+        yield Case(name, "onnx", make, must_fail=True)
+    for name, make in (*_settings(), *_graphs()):
+        yield Case(name, "onnx", make)
+    for name, make in (*_phones(), *_stats(), *_language_models(), *_refused_graphs()):
+        yield Case(name, "onnx", make, must_fail=True)
+    for name, shape in {"jordan": {"cell": "jordan"}, "both": {"head": "both", "bidirectional": False}}.items():
+        yield Case(f"{name} as it is", "onnx", functools.partial(right, **shape))
+    yield Case("8 bits as it is", "onnx", lambda: int8_model(right()))
+
+
+def _proto() -> onnx.ModelProto:
+    return onnx.load_from_string(unsealed(right()))
+
+
+@functools.cache
+def _entries() -> dict[str, str]:
+    return {entry.key: entry.value for entry in _proto().metadata_props}
+
+
+def with_entries(**changes: str | None) -> bytes:
+    """A sealed model with other entries in its metadata; None leaves one out."""
+    proto = _proto()
+    entries = {key: value for key, value in {**_entries(), **changes}.items() if value is not None}
+    helper.set_model_props(proto, entries)
+    return seal(proto.SerializeToString())
+
+
+def _with_settings(values: Any) -> bytes:
+    return with_entries(asrkit=to_json(values))
+
+
+def _settings() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    values = json.loads(_entries()["asrkit"])
+    for name, changed in strange_values(values):
+        yield name, functools.partial(_with_settings, changed)
+    yield "huge", functools.partial(_with_settings, put(values, ("model",), {**values["model"], **HUGE}))
+    wide = {"sample_rate": 1_000_000, "frame_length_ms": 1000.0, "num_mel_bins": 1000, "delta_order": 100}
+    yield "wide", functools.partial(_with_settings, put(values, ("features",), {**values["features"], **wide}))
+    yield "beam", functools.partial(_with_settings, put(values, ("decoding", "beam"), 10**12))
+    calibration = {"odds_weight": 1e308, "mean_weight": -1e308, "offset": 0.0}
+    yield "calibration", functools.partial(_with_settings, put(values, ("calibration",), calibration))
+    for text in ("", "null", "[]", "[" * 100_000, "{" * 100_000, "1" * 10_000, '{"format": 1', "\ud7ff", "NaN"):
+        yield f"settings {text[:10]}", functools.partial(with_entries, asrkit=text)
+    yield "no settings", functools.partial(with_entries, asrkit=None)
+    yield "no language model", functools.partial(with_entries, lm=None)
+
+
+def _phones() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    values = json.loads(_entries()["asrkit"])
+    for phones in BAD_PHONES:
+        yield f"phones {str(phones)[:40]!r}", functools.partial(_with_settings, put(values, ("phones",), phones))
+
+
+def _stats() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    values = json.loads(_entries()["asrkit"])
+    sums, squares = values["global_cmvn"]
+    for name, stats in {
+        "one row": [sums],
+        "three rows": [sums, squares, squares],
+        "rows of two lengths": [sums, squares[1:]],
+        "short rows": [sums[1:], squares[1:]],
+        "texts": [["1"] * 14] * 2,
+        "negative count": [[*sums[:-1], -1], squares],
+        "no frames": [[*sums[:-1], 0], squares],
+        "NaN": [[float("nan"), *sums[1:]], squares],
+        "infinity": [sums, [float("inf"), *squares[1:]]],
+        "above float32": [[1e300, *sums[1:]], squares],
+        "above float64": [[10**400, *sums[1:]], squares],
+        "rows in rows": [[sums] * 14, [squares] * 14],
+    }.items():
+        yield f"statistics: {name}", functools.partial(_with_settings, put(values, ("global_cmvn",), stats))
+
+
+def _packed(array: np.ndarray) -> list[str]:
+    return [array.dtype.str, base64.b64encode(array.tobytes()).decode()]
+
+
+def _language_models() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    values = json.loads(_entries()["lm"])
+
+    def case(name: str, changed: Any) -> tuple[str, Callable[[], bytes]]:
+        return f"language model: {name}", functools.partial(with_entries, lm=to_json(changed))
+
+    for name in LM_ARRAYS:
+        array = getattr(lm().automaton, name)
+        for what, changed in bad_arrays(name):
+            yield case(f"{name} {what}", put(values, (name,), _packed(changed)))
+        other = "<f8" if array.dtype.kind == "i" else "<i8"
+        text = _packed(array)[1]
+        for packed in (Missing(), None, "text", [], ["O", text], ["V8", text], [other, text], [">i4", text]):
+            yield case(f"{name} {str(packed)[:12]}", put(values, (name,), packed))
+        for packed in ([array.dtype.str, "%%%"], [array.dtype.str, text[:-3]], [array.dtype.str, 5], [None, text]):
+            yield case(f"{name} {str(packed)[-12:]}", put(values, (name,), packed))
+    for name, wrong in {"start": [-1, 10**6, 2**70, 0.5, "0", None], "num_classes": [0, 4, 6, -1, 2**70, "5"]}.items():
+        for value in wrong:
+            yield case(f"{name} {value!r}", put(values, (name,), value))
+    yield case("more than there is", {**values, "order": 3})
+    for text in ("", "null", "[]", "[" * 100_000, "1" * 10_000):
+        yield f"language model {text[:10]}", functools.partial(with_entries, lm=text)
+    yield case("a cycle", put(values, ("shorter",), _packed(_cyclic())))
+    yield case("contexts of 100000 phones", _deep(100_000))
+
+
+def _cyclic() -> np.ndarray:
+    shorter = lm().automaton.shorter.copy()
+    shorter[-2:] = len(shorter) - 1, len(shorter) - 2
+    return shorter
+
+
+def _deep(num_contexts: int) -> dict[str, Any]:
+    """A language model whose every context's shorter one is that before it."""
+    num_tokens = lm().automaton.num_classes - 1
+    zeros = _packed(np.zeros(num_contexts))
+    first_arc = np.minimum(np.arange(num_contexts + 1), 1) * num_tokens
+    return {
+        "first_arc": _packed(first_arc.astype(np.int64)),
+        "tokens": _packed(np.arange(1, num_tokens + 1, dtype=np.int32)),
+        "log_probs": _packed(np.full(num_tokens, -1.0)),
+        "next_context": _packed(np.full(num_tokens, num_contexts - 1, np.int32)),
+        "shorter": _packed(np.maximum(np.arange(num_contexts) - 1, 0).astype(np.int32)),
+        "backoff": zeros,
+        "end": zeros,
+        "start": 0,
+        "num_classes": num_tokens + 1,
+    }
+
+
+def _graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Changes after which a graph may or may not be one that a network has."""
+    num_nodes, num_tensors = len(_proto().graph.node), len(_proto().graph.initializer)
+    for index in range(num_nodes):
+        yield f"node {index} left out", functools.partial(_edited, lambda graph, i: graph.node.pop(i), index)
+        yield (
+            f"node {index} twice",
+            functools.partial(_edited, lambda graph, i: graph.node.append(graph.node[i]), index),
+        )
+        yield f"node {index} with other inputs", functools.partial(_edited, _other_inputs, index)
+    for index in range(num_tensors):
+        yield f"tensor {index} left out", functools.partial(_edited, lambda graph, i: graph.initializer.pop(i), index)
+        yield f"tensor {index} flat", functools.partial(_edited, _flat, index)
+        yield f"tensor {index} negative", functools.partial(_edited, _negative, index)
+        yield f"tensor {index} large", functools.partial(_edited, _large, index)
+
+
+def _edited(edit: Callable[[onnx.GraphProto, int], object], index: int) -> bytes:
+    proto = _proto()
+    edit(proto.graph, index)
+    return seal(proto.SerializeToString())
+
+
+def _node_twice(graph: onnx.GraphProto, index: int) -> None:
+    graph.node.append(graph.node[index])
+
+
+def _other_inputs(graph: onnx.GraphProto, index: int) -> None:
+    inputs = list(graph.node[index].input)
+    del graph.node[index].input[:]
+    graph.node[index].input.extend([*inputs[1:], "static"])
+
+
+def _put_tensor(graph: onnx.GraphProto, index: int, array: np.ndarray) -> None:
+    graph.initializer[index].CopyFrom(numpy_helper.from_array(array, graph.initializer[index].name))
+
+
+def _flat(graph: onnx.GraphProto, index: int) -> None:
+    _put_tensor(graph, index, numpy_helper.to_array(graph.initializer[index]).reshape(-1))
+
+
+def _negative(graph: onnx.GraphProto, index: int) -> None:
+    _put_tensor(graph, index, -numpy_helper.to_array(graph.initializer[index]) - 1)
+
+
+def _large(graph: onnx.GraphProto, index: int) -> None:
+    array = numpy_helper.to_array(graph.initializer[index])
+    _put_tensor(graph, index, array + np.asarray(10**5, array.dtype))
+
+
+def _refused_graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """What no export has."""
+
+    def case(edit: Callable[[onnx.ModelProto], object]) -> tuple[str, Callable[[], bytes]]:
+        def make() -> bytes:
+            proto = _proto()
+            edit(proto)
+            return seal(proto.SerializeToString())
+
+        return edit.__name__.strip("_").replace("_", " "), make
+
+    yield from map(case, _EDITS)
+    for operator in ("Loop", "If", "Expand", "Tile", "ConstantOfShape", "RandomNormal", "EyeLike", "Resize", "OneHot"):
+        yield f"operator {operator}", functools.partial(_with_operator, operator, "")
+    for domain in ("com.microsoft", "ai.onnx.ml", "evil"):
+        yield f"operator of {domain}", functools.partial(_with_operator, "PyOp", domain)
+    for value in (np.nan, np.inf, -np.inf):
+        yield f"weights {value}", functools.partial(_with_weight, value)
+    yield "graph twice", lambda: seal(unsealed(right()) + b"\x3a\x00")
+    for name, content in {
+        "no message": b"",
+        "words": b"these are words",
+        "wire type": b"\x0f",
+        "long number": b"\x08" + b"\xff" * 20,
+        "long message": b"\x3a\xff\xff\xff\xff\x0f",
+        "graph alone": b"\x3a\x00",
+    }.items():
+        yield name, functools.partial(seal, content)
+
+
+def _with_operator(operator: str, domain: str) -> bytes:
+    proto = _proto()
+    proto.graph.node.insert(0, helper.make_node(operator, ["static"], ["unused"], domain=domain))
+    if domain:
+        proto.opset_import.append(helper.make_opsetid(domain, 1))
+    return seal(proto.SerializeToString())
+
+
+def _with_weight(value: float) -> bytes:
+    proto = _proto()
+    index = next(
+        i for i, tensor in enumerate(proto.graph.initializer) if tensor.data_type == 1 and len(tensor.dims) > 1
+    )
+    array = numpy_helper.to_array(proto.graph.initializer[index]).copy()
+    array.flat[3] = value
+    _put_tensor(proto.graph, index, array)
+    return seal(proto.SerializeToString())
+
+
+def _external_data(proto: onnx.ModelProto) -> None:
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+
+
+def _location_alone(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].data_location = TensorProto.EXTERNAL
+
+
+def _short_tensor(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].raw_data = b""
+
+
+def _tensor_of_terabytes(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].dims[:] = [2**20, 2**20]
+
+
+def _negative_shape(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].dims[:] = [-1]
+
+
+def _texts_as_weights(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [1], [b"text"]))
+
+
+def _sparse_weights(proto: onnx.ModelProto) -> None:
+    values = helper.make_tensor("sparse", TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("at", TensorProto.INT64, [1], [3])
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [10**12]))
+
+
+def _range_of_terabytes(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(helper.make_tensor("end", TensorProto.INT64, [1], np.int64(10**12).tobytes(), True))
+
+
+def _attribute_of_terabytes(proto: onnx.ModelProto) -> None:
+    conv = next(node for node in proto.graph.node if node.op_type == "Conv")
+    conv.attribute.append(helper.make_attribute("pads", [10**9, 10**9]))
+
+
+def _attribute_text(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].attribute.append(helper.make_attribute("library", "/tmp/evil.so"))
+
+
+def _graph_in_an_operator(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].attribute.append(helper.make_attribute("body", helper.make_graph([], "inner", [], [])))
+
+
+def _loop_in_a_loop(proto: onnx.ModelProto) -> None:
+    inner = helper.make_graph([helper.make_node("Scan", ["a"], ["b"])], "inner", [], [])
+    proto.graph.node.append(helper.make_node("Scan", ["static"], ["unused"], body=inner, num_scan_inputs=1))
+
+
+def _tensor_in_an_attribute(proto: onnx.ModelProto) -> None:
+    value = helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0])
+    proto.graph.node[0].attribute.append(helper.make_attribute("value", value))
+
+
+def _functions(proto: onnx.ModelProto) -> None:
+    proto.functions.append(helper.make_function("evil", "f", ["a"], ["b"], [], []))
+
+
+def _training_info(proto: onnx.ModelProto) -> None:
+    proto.training_info.add()
+
+
+def _newer_operators(proto: onnx.ModelProto) -> None:
+    proto.opset_import[0].version = 99
+
+
+def _no_operators(proto: onnx.ModelProto) -> None:
+    del proto.opset_import[:]
+
+
+def _no_graph(proto: onnx.ModelProto) -> None:
+    proto.ClearField("graph")
+
+
+def _output_missing(proto: onnx.ModelProto) -> None:
+    proto.graph.output.pop()
+
+
+def _output_of_another_size(proto: onnx.ModelProto) -> None:
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 10**6
+
+
+def _output_renamed(proto: onnx.ModelProto) -> None:
+    proto.graph.output[0].name = proto.graph.node[-1].output[0] = "other"
+
+
+def _input_of_another_size(proto: onnx.ModelProto) -> None:
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 7
+
+
+def _input_more(proto: onnx.ModelProto) -> None:
+    proto.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+
+
+def _unknown_entry(proto: onnx.ModelProto) -> None:
+    proto.metadata_props.add(key="ort_config", value="{}")
+
+
+def _entry_twice(proto: onnx.ModelProto) -> None:
+    proto.metadata_props.append(proto.metadata_props[0])
+
+
+_EDITS = (
+    _external_data,
+    _location_alone,
+    _short_tensor,
+    _tensor_of_terabytes,
+    _negative_shape,
+    _texts_as_weights,
+    _sparse_weights,
+    _range_of_terabytes,
+    _attribute_of_terabytes,
+    _attribute_text,
+    _graph_in_an_operator,
+    _loop_in_a_loop,
+    _tensor_in_an_attribute,
+    _functions,
+    _training_info,
+    _newer_operators,
+    _no_operators,
+    _no_graph,
+    _output_missing,
+    _output_of_another_size,
+    _output_renamed,
+    _input_of_another_size,
+    _input_more,
+    _unknown_entry,
+    _entry_twice,
+)
