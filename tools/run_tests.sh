@@ -25,7 +25,7 @@ echo "== tests =="
 .venv/bin/python -m pytest -q -n 2 --dist loadfile -rs "$@" # a file's tests share what they have trained
 [ $# -eq 0 ] || exit 0
 
-kernel_tests=(tests/unit/native tests/unit/decoding tests/unit/features tests/property)
+kernel_tests=(tests/unit/{native,decoding,features} tests/unit/inference/test_model_files.py tests/property)
 echo "== the kernels' tests on the NumPy fallback =="
 ASRKIT_NO_NATIVE=1 .venv/bin/python -m pytest -q -n 2 "${kernel_tests[@]}"
 

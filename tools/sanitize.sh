@@ -15,7 +15,7 @@ for library in libasan.so libstdc++.so; do # torch's C++ exceptions need the lat
   fi
   libraries+=("$path")
 done
-[ $# -gt 0 ] || set -- tests/unit/native tests/unit/decoding tests/unit/features tests/property
+[ $# -gt 0 ] || set -- tests/unit/{native,decoding,features} tests/unit/inference/test_model_files.py tests/property
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT

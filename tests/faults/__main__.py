@@ -1,30 +1,27 @@
-"""Try faults of one kind and print how many were tried, right and wrong: `python -m tests.faults KIND [options]`."""
+"""What must not go wrong, whatever happens. `python -m tests.faults KIND [OPTIONS]` tries faults of one kind.
+
+Each kind is a module beside this one, with a function `main` that reads its options, tries one fault after the other,
+prints how many were tried, right and wrong, and returns 1 where one was wrong.
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
-import time
 
-KINDS = {"models": "model files that are damaged, or crafted to do harm"}
+KINDS = {
+    "models": "model files that are damaged, or crafted to do harm",
+    "pairs": "two runs that write one directory at the same time",
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    for name, summary in KINDS.items():
-        importlib.import_module(f"tests.faults.{name}").configure(kinds.add_parser(name, help=summary))
-    args = parser.parse_args()
-    began, num_tried, num_wrong = time.monotonic(), 0, 0
-    for outcome in importlib.import_module(f"tests.faults.{args.kind}").outcomes(args):
-        num_tried += 1
-        if outcome.wrong is not None:
-            num_wrong += 1
-            print(f"{outcome.name}: {outcome.wrong}", file=sys.stderr, flush=True)
-    print("kind      tried  right  wrong  seconds")
-    print(f"{args.kind:8} {num_tried:6} {num_tried - num_wrong:6} {num_wrong:6} {time.monotonic() - began:8.0f}")
-    return int(num_wrong > 0)
+    if len(sys.argv) < 2 or sys.argv[1] not in KINDS:
+        print(__doc__, *(f"{name:8} {what}" for name, what in KINDS.items()), sep="\n")
+        return 2
+    del sys.argv[0]
+    status: int = importlib.import_module(f"tests.faults.{sys.argv[0]}").main()
+    return status
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Model files that are damaged, or crafted to do harm: each is refused in one line, or is a model that works.
 
-A process of its own reads them, within bounds of memory; one that dies of a file, or takes too long, was wrong.
+A process of its own reads them, within bounds of memory and time; where one ends it, that is wrong, too.
+`python -m tests.faults.models --count 500` reads so many and prints what became of them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import multiprocessing
 import os
 import random
 import resource
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
@@ -30,7 +33,7 @@ from asrkit.inference.recognizer import Recognizer
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.json_text import json_text
 from asrkit.types import Waveform
-from tests.faults import Outcome, crafted_onnx, crafted_pt
+from tests.faults import crafted_onnx, crafted_pt
 from tests.faults.crafted import Case
 
 MAX_MEMORY = 2**30  # bytes above what the process has after its imports
@@ -38,20 +41,19 @@ MAX_SECONDS = 60
 _RATE = 16000
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=500, help="files to try (default: %(default)s); 0: all")
-    parser.add_argument("--seed", type=int, default=1, help="which of them (default: %(default)s)")
-
-
-def outcomes(args: argparse.Namespace) -> Iterator[Outcome]:
-    """What became of `count` of the cases, chosen by the seed."""
+def run(count: int, seed: int) -> Counter[str]:
+    """Read `count` files chosen by the seed, 0 for all. Returns how many were tried, right and wrong; prints those."""
+    results: Counter[str] = Counter()
     numbers = list(range(len(all_cases())))
-    if args.count:
-        numbers = random.Random(args.seed).sample(numbers, min(args.count, len(numbers)))
-    with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(_Reader())
+    if count:
+        numbers = random.Random(seed).sample(numbers, min(count, len(numbers)))
+    with Reader() as reader:
         for number in numbers:
-            yield reader.read(number)
+            name, wrong = reader.read(number)
+            results.update(["tried", "right" if wrong is None else "wrong"])
+            if wrong is not None:
+                print(f"{name}: {wrong}", file=sys.stderr, flush=True)
+    return results
 
 
 def all_cases() -> list[Case]:
@@ -119,20 +121,21 @@ JUDGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-class _Reader:
+class Reader:
     """A process that reads cases, started anew where one ended it."""
 
     def __init__(self) -> None:
         self._cases = all_cases()
         self._process: multiprocessing.process.BaseProcess | None = None
 
-    def __enter__(self) -> _Reader:
+    def __enter__(self) -> Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def read(self, number: int) -> Outcome:
+    def read(self, number: int) -> tuple[str, str | None]:
+        """A case's name, and what was wrong with it."""
         case = self._cases[number]
         name = f"{case.kind}: {case.name}"
         if self._process is None:
@@ -141,11 +144,12 @@ class _Reader:
         try:
             if not self._pipe.poll(MAX_SECONDS):
                 self._stop()
-                return Outcome(name, f"it took more than {MAX_SECONDS} seconds")
-            return Outcome(name, self._pipe.recv())
+                return name, f"it took more than {MAX_SECONDS} seconds"
+            return name, self._pipe.recv()
         except EOFError:
-            process = self._stop()
-            return Outcome(name, f"it ended the process ({process.exitcode})")
+            self._process.join()
+            status, self._process = self._process.exitcode, None
+            return name, f"it ended the process (status {status})"
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -155,12 +159,11 @@ class _Reader:
         other.close()
         self._pipe.recv()  # it is ready
 
-    def _stop(self) -> multiprocessing.process.BaseProcess | None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.join()
-        return process
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        self._process = None
 
 
 def _read_all(pipe: Connection) -> None:
@@ -180,3 +183,17 @@ def _limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MAX_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=500, help="files to read (default: %(default)s); 0: all")
+    parser.add_argument("--seed", type=int, default=0, help="which of them (default: %(default)s)")
+    args = parser.parse_args()
+    results = run(args.count, args.seed)
+    print(f"models: {results['tried']} tried, {results['right']} right, {results['wrong']} wrong")
+    return 1 if results["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

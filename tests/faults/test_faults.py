@@ -1,4 +1,4 @@
-"""A share of the fault tests: each kind of fault on a few cases. `python -m tests.faults.KIND` runs them in full."""
+"""A share of the fault tests: each kind of fault on a few cases. `python -m tests.faults KIND` runs them in full."""
 
 import subprocess
 import sys
@@ -6,14 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import models
+from tests.faults.__main__ import KINDS
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pairs"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_share_of_each_kind_goes_right(kind):
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.faults.{kind}", "--count", "18"],
+        [sys.executable, "-m", "tests.faults", kind, "--count", "18"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
     assert done.stdout == f"{kind}: 18 tried, 18 right, 0 wrong\n", done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_by_the_file():
+    names = {"100 layers of 8192", "zip bomb", "array of a terabyte", "tensor of terabytes", "huge", "external data"}
+    numbers = [number for number, case in enumerate(models.all_cases()) if case.name in names]
+    assert len(numbers) > len(names)  # some are of two kinds
+    with models.Reader() as reader:
+        assert [reader.read(number)[1] for number in numbers] == [None] * len(numbers), (
+            f"within {models.MAX_MEMORY} bytes"
+        )

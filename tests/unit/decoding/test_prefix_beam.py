@@ -250,6 +250,8 @@ def test_refuses_what_it_cannot_decode():
         prefix_beam_search(SPREAD[0])
     with pytest.raises(ConfigError, match="beam must be at least 1, found 0"):
         prefix_beam_search(SPREAD, beam=0)
+    with pytest.raises(ConfigError, match="beam must be at most 100000, found 1000000"):
+        prefix_beam_search(SPREAD, beam=10**6)
     with pytest.raises(ModelError, match="frame 1 of log_probs"):
         prefix_beam_search(np.array([[0.0, -1.0], [1e200, 0.0]]))
     with pytest.raises(ModelError, match="type complex128"):

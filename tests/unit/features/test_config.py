@@ -60,6 +60,15 @@ def test_all_impossible_values_at_once() -> None:
         ({"cmvn": "sliding"}, "cmvn: 'sliding'; expected one of speaker, utterance, global, running, none"),
         ({"delta_window": 0}, "delta_window: 0; expected 1 to 1000"),
         ({"preemphasis": 1.5}, "preemphasis: 1.5; expected 0 to 1"),
+        (
+            {"sample_rate": 10**6, "frame_length_ms": 1000.0, "num_mel_bins": 1000},
+            "num_mel_bins: 1000; expected fewer for frames of that length",
+        ),
+        ({"delta_order": 20, "delta_window": 51}, "delta_window: 51; expected less: deltas over 1000 frames at most"),
+        (
+            {"kind": "fbank", "num_mel_bins": 100, "delta_order": 100, "frame_length_ms": 100.0},
+            "delta_order: 100; expected less: 10100 features a frame are above 10000",
+        ),
     ],
 )
 def test_impossible_value(settings: dict, message: str) -> None:

@@ -2,12 +2,14 @@ import bz2
 import gzip
 import lzma
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from asrkit.errors import ConfigError, DataError
-from asrkit.lm.ngram import EOS, LN10, NEVER, UNK, read_arpa, train_ngram, write_arpa
+from asrkit.lm import ngram
+from asrkit.lm.ngram import EOS, LN10, NEVER, UNK, NgramLM, read_arpa, train_ngram, write_arpa
 from asrkit.lm.smoothing import FALLBACK_DISCOUNTS, kneser_ney_discounts
 
 ARPA = """\
@@ -243,3 +245,48 @@ def test_training_refuses_unusable_input():
     for epsilons in ((), (1.0, 0.0), (math.inf,), (math.nan,)):
         with pytest.raises(ConfigError, match=r"epsilons .*; expected positive numbers"):
             train_ngram([["a"]], 2, ["a"], "laplace", epsilons)
+
+
+def test_numbers_and_orders_beyond_all_models_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "lm.arpa"
+    lm = train_ngram([["a", "b"]], 2, ["a", "b"])
+    write_arpa(NgramLM(lm.phones, ({**lm.ngrams[0], ("a",): (-1e6, 0.0)}, lm.ngrams[1])), path)
+    with pytest.raises(DataError, match=r"lm.arpa: numbers up to 1e\+06, order 2; expected 100000 and 1000 at most$"):
+        read_arpa(path, ["a", "b"])
+    write_arpa(lm, path)
+    read_arpa(path, ["a", "b"])
+    monkeypatch.setattr(ngram, "MAX_DEPTH", 1)
+    with pytest.raises(DataError, match="order 2; expected 100000 and 1 at most"):
+        read_arpa(path, ["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["first_arc", "tokens", "log_probs", "next_context", "shorter", "backoff", "end"])
+def test_arrays_that_are_no_language_model_are_refused(name):
+    automaton = train_ngram([["a", "b", "a"], ["b", "a"]], 3, ["a", "b"]).automaton
+    array = getattr(automaton, name)
+    extremes = [np.iinfo(array.dtype).min, np.iinfo(array.dtype).max] if array.dtype.kind == "i" else [-np.inf, np.nan]
+    wrong = [array[:-1], np.append(array, array[-1:]), array[None], array.astype(np.float32)]
+    for place in range(len(array)):
+        for value in extremes:
+            wrong.append(array.copy())
+            wrong[-1][place] = value
+    for each in wrong:
+        with pytest.raises(DataError, match=r"^language model: "):
+            replace(automaton, **{name: each})
+    for other in ({"start": -1}, {"start": len(automaton.end)}, {"num_classes": 2}, {"num_classes": 4}):
+        with pytest.raises(DataError, match=r"^language model: "):
+            replace(automaton, **other)
+
+
+def test_a_chain_of_contexts_has_an_end():
+    automaton = train_ngram([["a"]], 1, ["a"]).automaton
+
+    def chain(length):
+        size = length + 1
+        first_arc = np.minimum(np.arange(size + 1), 1)
+        shorter = np.maximum(np.arange(size) - 1, 0).astype(np.int32)
+        return replace(automaton, first_arc=first_arc, shorter=shorter, backoff=np.zeros(size), end=np.zeros(size))
+
+    assert chain(1000)._depth().tolist() == list(range(1001))
+    with pytest.raises(DataError, match="contexts of 1001 phones; expected 1000 at most"):
+        chain(1001)

@@ -1,0 +1,74 @@
+"""Model files that are damaged or crafted: refused in one line, or a model that works. tests/faults has all of them.
+
+The suite reads a share; tools/sanitize.sh reads it with kernels that notice what they read or write out of bounds.
+"""
+
+import random
+from unittest import mock
+
+import numpy as np
+import onnx
+import pytest
+
+from asrkit.errors import ModelError
+from asrkit.inference.onnx_model import OnnxModel
+from asrkit.training import checkpoint
+from tests.faults import crafted_onnx, crafted_pt
+from tests.faults.crafted import Case
+from tests.faults.models import JUDGES, all_cases, judge
+
+CASES = all_cases()
+
+
+def test_right_files_are_taken():
+    for case in CASES:
+        if case.name.endswith("as it is"):
+            assert judge(case) is None
+
+
+def test_crafted_files_are_refused_in_one_line_or_work():
+    share = random.Random(0).sample(CASES, 120)
+    share += [case for case in CASES if case.kind == "final.pt" and "layers" in case.name]
+    share += [case for case in CASES if "a cycle" in case.name or "contexts of" in case.name]
+    wrong = {f"{case.kind}: {case.name}": found for case in share if (found := judge(case)) is not None}
+    assert wrong == {}
+
+
+def test_the_judge_sees_what_goes_wrong():
+    assert judge(Case("right", "onnx", crafted_onnx.right)) is None
+    assert judge(Case("right", "onnx", crafted_onnx.right, must_fail=True)) == "it was taken for a model"
+    case = Case("other", "other", crafted_onnx.right)
+    for error, wrong in (
+        (ValueError("bad"), "ValueError: bad"),
+        (ModelError("a.onnx: bad"), "an error that does not name the file: a.onnx: bad"),
+        (ModelError("bad\nworse"), "an error that is not one line: 'bad\\nworse'"),
+    ):
+        with mock.patch.dict(JUDGES, other=mock.Mock(side_effect=error)):
+            assert judge(case) == wrong
+    with mock.patch.dict(JUDGES, other=lambda path: path.with_name("more").touch()):
+        assert judge(case).startswith("it left ")
+
+
+def test_files_are_the_same_byte_for_byte_again(tmp_path):
+    assert crafted_onnx.right() == crafted_onnx.right.__wrapped__()
+    assert crafted_pt.right() == crafted_pt.right.__wrapped__()
+    content = crafted_pt._load(crafted_pt.right())
+    for name in ("a.pt", "b.pt"):
+        checkpoint.save(tmp_path / name, content)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
+def test_other_programs_can_read_a_sealed_export():
+    proto = onnx.load_from_string(crafted_onnx.right())
+    onnx.checker.check_model(proto, full_check=True)
+    assert [entry.key for entry in proto.metadata_props] == ["asrkit", "lm", "sha256"]
+    assert proto.metadata_props[-1].value.encode() == crafted_onnx.right()[-64:]
+
+
+def test_the_error_of_a_network_that_cannot_be_run_names_the_file(tmp_path):
+    """A graph that onnxruntime takes, and whose sizes do not go together."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(crafted_onnx.right())
+    model = OnnxModel(path)
+    with pytest.raises(Exception, match=f"^{path}: the network cannot be run .*; export it again$"):
+        model.step(np.zeros((4, 13), np.float32), {"state.0.hidden": np.zeros((9, 9, 9), np.float32)})
