@@ -46,4 +46,7 @@ class Findings:
 
 
 def _with_location(message: str, path: str | Path | None, line: int | None) -> str:
-    return message if path is None else f"{location(path, line)}{message}"
+    if path is None:
+        return message
+    # What a message quotes of a file, a label of a TextGrid for one, may hold line ends.
+    return f"{location(path, line)}{message}".replace("\r", "\\r").replace("\n", "\\n")

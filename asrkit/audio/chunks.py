@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from asrkit.audio.file_formats import HEAD_BYTES, identify
 from asrkit.audio.pieces import Pieces
-from asrkit.audio.source import is_open_size, too_short
+from asrkit.audio.source import MAX_RATE, MIN_RATE, is_open_size, too_short
 from asrkit.audio.tags import tag_bytes
 from asrkit.errors import AudioError
 
@@ -190,7 +190,7 @@ def _read_header(stream: BinaryIO, name: str, size: int, layout: _Layout) -> _He
     form_size = 0
     if layout.first > 8:  # CAF has no size of the whole
         place = 16 if layout.first == 40 else 4
-        form_size = struct.unpack_from(layout.order + layout.size_code, beginning, place)[0]
+        form_size = struct.unpack_from(layout.order + layout.size_code, beginning.ljust(24, b"\0"), place)[0]
     header, big_sizes = _Header(form_size), None
     for kind, position, chunk_size, body in _chunks(stream, size, layout, layout.first):
         if kind == layout.data:
@@ -205,7 +205,7 @@ def _read_header(stream: BinaryIO, name: str, size: int, layout: _Layout) -> _He
         elif kind == b"ds64" and len(body) >= 16:
             big_sizes = struct.unpack_from("<QQ", body)
             header.places["ds64"] = position
-        elif len(body) >= 16:
+        elif len(body[: max(chunk_size, 0)]) >= 16:
             _describe(header, kind[:4], position, body[:chunk_size], layout.order)
     if not header.begin:
         raise AudioError(f"{name}: a header without samples ({size} bytes in all); expected a chunk of samples")
@@ -227,7 +227,8 @@ def _describe(header: _Header, kind: bytes, position: int, body: bytes, order: s
         if header.block_samples > 1:
             header.promised *= header.block_samples
     elif kind == b"desc" and len(body) >= 24:
-        header.sample_rate = int(max(min(struct.unpack_from(">d", body)[0], 1e9), 0))
+        rate = struct.unpack_from(">d", body)[0]
+        header.sample_rate = round(rate) if MIN_RATE <= rate <= MAX_RATE else 0
         header.block_bytes, header.block_samples = struct.unpack_from(">II", body, 16)
     elif kind == b"VHDR":
         header.sample_rate, header.block_bytes = struct.unpack_from(">H", body, 12)[0], 0
@@ -313,9 +314,12 @@ def check_rest(
 def _step(stream: BinaryIO, name: str, position: int, size: int, layout: _Layout | None) -> tuple[int, int]:
     """How many zeros are at `position`, and the bytes of a chunk or tag behind them. Raises AudioError for a file."""
     stream.seek(position)
-    content = stream.read(_BLOCK_BYTES)
-    rest = content.lstrip(b"\0")
-    num_zeros, head = len(content) - len(rest), rest[:HEAD_BYTES]
+    content = stream.read(HEAD_BYTES)
+    if content and not content.strip(b"\0"):  # only then are zeros what there may be much of
+        content += stream.read(_BLOCK_BYTES)
+    num_zeros = len(content) - len(content.lstrip(b"\0"))
+    stream.seek(position + num_zeros)
+    head = stream.read(HEAD_BYTES)
     check_joined(name, head, position + num_zeros)
     if tag := tag_bytes(head):
         return num_zeros, tag

@@ -189,6 +189,7 @@ class _Walk:
     def __init__(self, data: mmap.mmap, name: str, place: range) -> None:
         self._data, self._name, self._begin, self._size = data, name, place.start, place.stop
         self._free_bytes: dict[tuple[int, bool, int, int], int] = {}  # bytes of a frame in the free format
+        self._found: dict[bytes, tuple[int, int]] = {}  # mark -> from where it was looked for, and where it is
 
     def segments(self) -> Iterator[_Segment]:
         position, segment = self._begin, None
@@ -260,7 +261,27 @@ class _Walk:
         following = self._header(stop)
         if following is not None:
             return following.stream == header.stream
-        return stop == self._size or (stop < self._size and _tag_bytes(self._data, stop) > 0)
+        return stop == self._size or (stop < self._size and self._tag_bytes(stop) > 0)
+
+    def _tag_bytes(self, position: int) -> int:
+        """Length of the tag that begins at `position`; 0 when none does."""
+        head = self._data[position : position + TAG_HEAD_BYTES]
+        if head.startswith(b"LYRICSBEGIN"):
+            return max(max(self._find(mark, position) for mark in _LYRICS_ENDS) + 9 - position, 0)
+        return tag_bytes(head)
+
+    def _find(self, mark: bytes, position: int) -> int:
+        """As `find` of the data, which does not go through the same bytes time and again."""
+        begin, place = self._found.get(mark, (self._size, -1))
+        if position < begin:
+            nearer = self._data.find(mark, position, begin + len(mark))
+            place = place if nearer < 0 else nearer
+        elif 0 <= place < position:
+            place = self._data.find(mark, position)
+        else:
+            return place
+        self._found[mark] = (position, place)
+        return place
 
     def _cut_off(self, position: int, size: int | None = None) -> AudioError:
         held = self._size - position
@@ -274,7 +295,7 @@ class _Walk:
 
         Raises AudioError when frames follow something else, or another file does.
         """
-        if tag := _tag_bytes(self._data, position):
+        if tag := self._tag_bytes(position):
             return position + tag
         if self._data[position] == 0xFF and position + _HEADER_BYTES > self._size:
             raise self._cut_off(position)
@@ -294,11 +315,4 @@ class _Walk:
 
 
 _NOT_ZERO = re.compile(rb"[^\0]")
-
-
-def _tag_bytes(data: mmap.mmap, position: int) -> int:
-    """Length of the tag that begins at `position`; 0 when none does."""
-    head = data[position : position + TAG_HEAD_BYTES]
-    if head.startswith(b"LYRICSBEGIN"):
-        return max(max(data.find(mark, position) for mark in (b"LYRICSEND", b"LYRICS200")) + 9 - position, 0)
-    return tag_bytes(head)
+_LYRICS_ENDS = (b"LYRICSEND", b"LYRICS200")

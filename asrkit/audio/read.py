@@ -238,7 +238,8 @@ def _one_channel(frames: np.ndarray, channel: Channel, name: str, first: int, sa
     if isinstance(channel, int) or frames.shape[1] == 1:
         samples = frames[:, channel if isinstance(channel, int) else 0]
     else:
-        samples = frames.mean(axis=1, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            samples = frames.mean(axis=1, dtype=np.float32)
     finite = np.isfinite(samples)
     if not finite.all():
         bad = np.flatnonzero(~finite)

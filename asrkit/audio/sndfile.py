@@ -37,7 +37,7 @@ class SoundFile(soundfile.SoundFile):
         """The next frames (at most `num_frames`, channels), float32 on the int16 scale."""
         with quiet_c_library():
             block = self.read(num_frames, dtype="float32", always_2d=True)
-        with np.errstate(over="ignore"):  # an infinite sample is reported with its time later
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported with its time later
             block *= np.float32(32768)
         return block
 

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from asrkit.audio.chunks import check_joined, check_rest
 from asrkit.audio.file_formats import HEAD_BYTES
 from asrkit.audio.pieces import Pieces
+from asrkit.audio.source import check_rate
 from asrkit.errors import AudioError
 
 _END, _SOUND, _MORE_SOUND, _EXTENDED, _NEW_SOUND = 0, 1, 2, 8, 9
@@ -17,6 +18,7 @@ _CODINGS = {0: (1, 8), 4: (1, 16), 6: (6, 8), 7: (7, 8)}
 
 # sox counts so many bytes of the header of its only block too few; the mark of the end follows.
 _SOX_BYTES = 8
+_MAX_BYTES = 2**32 - 37  # that a WAV header can say
 
 
 def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
@@ -70,10 +72,13 @@ def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
     sample_rate, num_channels, number = described
     if number not in _CODINGS:
         raise AudioError(f"{name}: a VOC file of coding {number}, which is not read; convert it to WAV")
+    check_rate(sample_rate, name)
     coding, bits = _CODINGS[number]
     block = num_channels * bits // 8
     check_rest(stream, name, (position, size), sample_rate * block, None)
     fmt = struct.pack("<HHIIHH", coding, num_channels, sample_rate, sample_rate * block, block, bits)
     num_bytes = sum(map(len, samples))
+    if num_bytes > _MAX_BYTES:
+        raise AudioError(f"{name}: {num_bytes} bytes of samples in a VOC file; expected less than 4 GiB")
     header = b"RIFF" + struct.pack("<I", 36 + num_bytes) + b"WAVEfmt " + struct.pack("<I", 16) + fmt
     return Pieces(stream, [header + b"data" + struct.pack("<I", num_bytes), *samples])

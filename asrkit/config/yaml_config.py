@@ -25,6 +25,8 @@ from asrkit.io.text import open_text
 
 T = TypeVar("T")
 
+_MAX_BYTES = 2**18  # of a file: YAML is parsed in Python, some seconds a megabyte
+_MAX_DEPTH = 20
 _UNREADABLE = object()
 _OPTION = "--set "  # what the names of marks begin with that are of an override
 _TRUE, _FALSE, _NULL = {"true", "yes", "on"}, {"false", "no", "off"}, {"null", "~", "none", ""}
@@ -44,7 +46,10 @@ def load_config(path: str | Path | None, cls: type[T], overrides: Sequence[str] 
         return parse_config("", cls, "the defaults", overrides)
     try:
         with open_text(path) as stream:
-            text = stream.read().decode()
+            content = stream.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise DataError(f"{location(path)}more than {_MAX_BYTES} bytes; expected the few settings of an experiment")
+        text = content.decode()
     except OSError as error:
         raise ConfigError(f"{location(path)}cannot be read: {error.strerror}") from None
     except DataError as error:
@@ -70,10 +75,19 @@ def parse_config(text: str, cls: type[T], name: str, overrides: Sequence[str] = 
     return config
 
 
+class _Loader(yaml.SafeLoader):
+    """Stops at more brackets in brackets than any configuration has: time grows with the square of their number."""
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        if self.flow_level >= _MAX_DEPTH:
+            raise RecursionError
+        super().fetch_flow_collection_start(token_class)
+
+
 def _compose(text: str, name: str) -> yaml.Node:
     """The YAML nodes of `text`, with marks that know `name`; an empty scalar when there is nothing in it."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         loader.name = name
         return loader.get_single_node() or yaml.ScalarNode("", "", loader.get_mark())
     except yaml.MarkedYAMLError as error:

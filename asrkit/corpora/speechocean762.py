@@ -128,7 +128,7 @@ def _read_part(
             missing = sorted(set(range(num_words)) - of_words.keys())
             what = f"no phones for word {' '.join(map(str, missing))}" if missing else "more words"
             findings.error(f"{where('text', utt_id)}{utt_id}: {what} in resource/text-phone; get the whole corpus")
-        phones = sum((of_words[index] for index in sorted(of_words)), ())
+        phones = tuple(itertools.chain.from_iterable(of_words[index] for index in sorted(of_words)))
         spk_id = utt2spk.get(utt_id, "")
         utts.append(Utterance(utt_id, spk_id, audio, phones, sex=tables["spk2gender"].get(spk_id)))
     # Kaldi's tools want speakers in the order of their utterances.

@@ -6,12 +6,12 @@ What KenLM reads is read, and means the same: the variants of SRILM, IRSTLM and 
 from __future__ import annotations
 
 import bz2
-import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
@@ -23,6 +23,18 @@ BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 NEVER = -99.0  # log10 probability of what does not occur, as SRILM writes it; also that of <s>, which is not predicted
 
 Ngram = tuple[str, ...]
+
+
+class _Decompressor(Protocol):
+    """What the decompressors of zlib, bz2 and lzma have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
 NgramTable = Mapping[Ngram, tuple[float, float]]  # n-gram -> log10 probability and log10 back-off weight
 
 
@@ -47,7 +59,14 @@ def write_arpa(tables: Sequence[NgramTable], path: str | Path) -> None:
 _IMPOSSIBLE = ("-inf", "-infinity")
 
 # By the first bytes, whatever the file's name is.
-_DECOMPRESS = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}
+_DECOMPRESS: dict[bytes, Callable[[], _Decompressor]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(memlimit=_MAX_XZ_BYTES),
+}
+# Language models shrink to a fifth or a tenth; what shrinks more is made to fill the memory.
+_MAX_GROWTH = 100
+_MAX_XZ_BYTES = 2**28  # of memory; xz -9 takes a quarter of it
 _NOT_ARPA = {
     b"mmap lm ": "a binary file of KenLM; give the ARPA file that it was built from",
     b"blmt": "a binary file of IRSTLM; write an ARPA file by compile-lm --text=yes",
@@ -65,7 +84,7 @@ def read_arpa_text(path: str | Path) -> str:
             content = stream.read()
         for beginning, decompress in _DECOMPRESS.items():
             if content.startswith(beginning):
-                content = decompress(content)
+                content = _decompressed(content, decompress, path)
                 break
         for beginning, what in _NOT_ARPA.items():
             if content.lstrip().startswith(beginning):
@@ -73,11 +92,30 @@ def read_arpa_text(path: str | Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{location(path)}not UTF-8 ({error.reason} at byte {error.start})") from None
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{location(path)}cannot be decompressed ({error}); the file is cut short or damaged") from None
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{location(path)}cannot be read: {reason}; made by stage 2 (asrkit train-lm)") from None
+
+
+def _decompressed(content: bytes, decompress: Callable[[], _Decompressor], path: str | Path) -> bytes:
+    """What one or more compressed streams, one after the other, hold. Raises DataError when that is too much."""
+    limit, parts = _MAX_GROWTH * len(content) + 2**20, []
+    size = 0
+    while content:
+        stream = decompress()
+        parts.append(stream.decompress(content, limit + 1 - size))
+        size += len(parts[-1])
+        if size > limit:
+            raise DataError(
+                f"{location(path)}grows to more than {_MAX_GROWTH} times its size; decompress it yourself if it is "
+                "a language model"
+            )
+        if not stream.eof:
+            raise EOFError("it ends before its end is marked")
+        content = stream.unused_data.lstrip(b"\0")  # padding
+    return b"".join(parts)
 
 
 def parse_arpa(text: str, path: str | Path) -> list[dict[Ngram, tuple[float, float]]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError
 from asrkit.findings import Findings
 from asrkit.formats.label import Label
 from asrkit.formats.seconds import MAX_SECONDS, format_seconds, parse_seconds, to_micros
@@ -49,10 +49,11 @@ def read_textgrid(path: str | Path, findings: Findings) -> list[Tier]:
     if "chronological TextGrid" in text[:60]:
         findings.error("a chronological TextGrid; save it as a (short) text file in Praat", path)
         return []
+    reader = _PraatReader(text)
     try:
-        return _PraatReader(path, text).read_tiers()
+        return reader.read_tiers()
     except _BrokenTextGridError as error:
-        findings.error(str(error))
+        findings.error(str(error), path, reader.line)
         return []
 
 
@@ -96,16 +97,16 @@ class _BrokenTextGridError(Exception):
 class _PraatReader:
     """Takes the tokens of a TextGrid one after the other; the first that is not as expected ends the reading."""
 
-    def __init__(self, path: str | Path, text: str) -> None:
-        self.path, self.line = path, 1
+    def __init__(self, text: str) -> None:
+        self.line = 1
         self._tokens = _praat_tokens(text)
 
     def read_tiers(self) -> list[Tier]:
-        """The interval tiers. Raises _BrokenTextGridError with file and line."""
+        """The interval tiers. Raises _BrokenTextGridError about the line `line`."""
         for _ in range(2):
             header = self._take(str, "`ooTextFile` and `TextGrid`: a TextGrid's first two lines")
             if header.removesuffix(" short") not in ("ooTextFile", "TextGrid"):
-                raise self._broken(f"expected a TextGrid, found {header!r}")
+                raise _BrokenTextGridError(f"expected a TextGrid, found {header!r}")
         self._take(float, "the TextGrid's start")
         self._take(float, "the TextGrid's end")
         has_tiers = self._take(bool, "<exists>")
@@ -113,7 +114,7 @@ class _PraatReader:
         tiers = [self._read_tier() for _ in range(num_tiers)]
         rest, self.line = next(self._tokens, (None, self.line))
         if rest is not None:
-            raise self._broken(f"{rest!r} after the last interval that was announced")
+            raise _BrokenTextGridError(f"{rest!r} after the last interval that was announced")
         return [tier for tier in tiers if tier is not None]
 
     def _read_tier(self) -> Tier | None:
@@ -132,25 +133,24 @@ class _PraatReader:
             labels.append(Label(phone, start, end, self.line))
         if not is_interval_tier and kind != "TextTier":
             self.line = first_line
-            raise self._broken(f'expected "IntervalTier" or "TextTier", found {kind!r}')
+            raise _BrokenTextGridError(f'expected "IntervalTier" or "TextTier", found {kind!r}')
         return Tier(name, first_line, tuple(labels)) if is_interval_tier else None
 
     def _take_number(self, what: str) -> int:
         value = self._take(float, what)
         if not (value.is_integer() and value >= 0):
-            raise self._broken(f"expected {what}, found {value:g}")
+            raise _BrokenTextGridError(f"expected {what}, found {value:g}")
         return round(value)
 
     def _take(self, kind: type[Token], what: str) -> Token:
         value, self.line = next(self._tokens, (None, self.line))
         if not isinstance(value, kind):
-            raise self._broken(f"expected {what}, found {'the end of the file' if value is None else repr(value)}")
+            raise _BrokenTextGridError(
+                f"expected {what}, found {'the end of the file' if value is None else repr(value)}"
+            )
         if value == math.inf:
-            raise self._broken(f"expected {what}, found a number beyond {MAX_SECONDS:g}")
+            raise _BrokenTextGridError(f"expected {what}, found a number beyond {MAX_SECONDS:g}")
         return value
-
-    def _broken(self, message: str) -> _BrokenTextGridError:
-        return _BrokenTextGridError(f"{location(self.path, self.line)}{message}")
 
 
 def _praat_tokens(text: str) -> Iterator[tuple[str | float | bool, int]]:

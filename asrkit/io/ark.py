@@ -29,6 +29,7 @@ from asrkit.io.tables import Keys
 _DTYPES: dict[bytes, np.dtype[Any]] = {b"F": np.dtype("<f4"), b"D": np.dtype("<f8")}
 # Token -> bytes per value of the three compressed forms (kSpeechFeature, kTwoByteAuto, kOneByteAuto).
 _COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 1}
+_MAX_RANGE = 1e37  # of values in them, so that sums stay finite
 # A foreign scp may name an archive per utterance; a process may not map without limit.
 _MAX_MAPS = 256
 
@@ -158,7 +159,7 @@ class ArkReader(Mapping[str, np.ndarray]):
                 with open(path, "rb") as stream:
                     mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:  # mmap raises ValueError for an empty file
-                reason = getattr(error, "strerror", None) or "empty file"
+                reason = (error.strerror if isinstance(error, OSError) else None) or "empty file"
                 raise DataError(
                     f"{location(self.scp_path, row + 1)}{path}: {reason}; expected a Kaldi archive"
                 ) from None
@@ -184,6 +185,11 @@ class ArkReader(Mapping[str, np.ndarray]):
                 min_value, value_range, *rows_and_cols = struct.unpack_from("<ffii", sizes)
                 shape = tuple(rows_and_cols)
                 begin += 16
+                if not abs(min_value) + abs(value_range) <= _MAX_RANGE:
+                    raise DataError(
+                        f"{self._where(row)}a compressed matrix from {min_value:g} on over {value_range:g}; expected "
+                        "numbers that can be; make it again"
+                    )
                 payload = shape[0] * shape[1] * _COMPRESSED[token] + (8 * shape[1] if token == b"CM" else 0)
             else:
                 fields = struct.unpack_from("<bibi" if token[1:] == b"M" else "<bi", sizes)

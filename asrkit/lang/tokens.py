@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError
+from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.text import read_text
@@ -88,4 +88,7 @@ class TokenTable:
         if not findings.errors and symbols[:1] != [BLANK]:
             findings.error(f"expected `{BLANK} 0` first, found {lines[:1]}", path, 1)
         findings.raise_errors()
-        return cls(symbols[1:])
+        try:
+            return cls(symbols[1:])
+        except DataError as error:
+            raise DataError("\n".join(f"{location(path)}{fault}" for fault in str(error).split("\n"))) from None

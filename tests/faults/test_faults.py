@@ -1,5 +1,6 @@
 """A share of the fault tests: each kind of fault on a few cases. `python -m tests.faults KIND` runs them in full."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,9 @@ def test_a_share_of_each_kind_goes_right(kind):
         capture_output=True,
         text=True,
     )
-    assert done.stdout == f"{kind}: 18 tried, 18 right, 0 wrong\n", done.stdout + done.stderr
+    last = re.fullmatch(rf"{kind}: (\d+) tried, \1 right, 0 wrong", done.stdout.rstrip("\n").split("\n")[-1])
+    assert last is not None, done.stdout + done.stderr
+    assert int(last[1]) >= 18  # the fuzzer tries each parser
 
 
 @pytest.mark.slow

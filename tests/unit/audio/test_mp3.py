@@ -1,11 +1,13 @@
 """MPEG audio: the frames are counted, whatever a header says; every one is decoded, or it is an error."""
 
+import mmap
 import struct
 
 import numpy as np
 import pytest
 
 from asrkit.audio import AudioAccess, audio_info, read_audio
+from asrkit.audio.mp3 import _Walk
 from asrkit.errors import AudioError
 from tests.audio_bytes import (
     MPEG_RATES,
@@ -223,3 +225,15 @@ def test_the_decoders_remarks_are_not_printed(read, capfd):
         frames[begin + 20 : begin + 120] = random.bytes(100)
     read(bytes(frames))
     assert capfd.readouterr() == ("", "")
+
+
+def test_ends_of_lyrics_are_found_wherever_one_looks_first(tmp_path):
+    rng = np.random.default_rng(1)
+    content = b"".join(rng.choice([b"LYRICSEND", b"x" * 40, b"\xff", b"LYRICSEN"], 60))
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for _ in range(50):
+            walk = _Walk(data, "x", range(len(data)))
+            for position in rng.integers(0, len(data), 8).tolist():
+                assert walk._find(b"LYRICSEND", position) == data.find(b"LYRICSEND", position)

@@ -1,5 +1,6 @@
 """Sizes in headers are compared with files, whatever the container: nothing is left out without a word."""
 
+import io
 import struct
 
 import numpy as np
@@ -302,3 +303,25 @@ def test_libsndfile_alone_would_say_nothing(tmp_path):
         content = encode(speechlike(5000), container, "PCM_16")
         (tmp_path / "x").write_bytes(content[: len(content) // 2])
         assert 0 < soundfile.info(tmp_path / "x").frames < 3000
+
+
+class Counted(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    num_read = 0
+
+    def read(self, size=-1):
+        content = super().read(size)
+        self.num_read += len(content)
+        return content
+
+
+@pytest.mark.parametrize("behind", [b"LIST\0\0\0\0", b"\0" * 8, b"LIST\0\0\0\0\0\0", b"TAG" + bytes(125)])
+def test_what_is_behind_the_samples_is_read_a_few_times_at_most(behind):
+    counts = []
+    for number in (1000, 10_000):
+        stream = Counted(behind * number)
+        chunks.check_rest(stream, "x", (0, len(behind) * number), 32000)
+        counts.append(stream.num_read)
+    assert counts[1] <= 30 * len(behind) * 10_000
+    assert counts[1] < 11 * counts[0] + 2**18

@@ -174,3 +174,16 @@ SHIPPED = sorted(Path(__file__).parents[3].glob("conf/*.yaml")) + sorted(
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: "/".join(path.parts[-3:]))
 def test_shipped_configurations_are_valid(path):
     load_config(path, ExperimentConfig)
+
+
+def test_a_file_that_is_no_configuration_by_its_size(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("# settings\n" * 30_000)
+    with pytest.raises(ConfigError, match=r"c.yaml: more than 262144 bytes; expected the few settings"):
+        load_config(path, Outer)
+
+
+def test_numbers_that_no_setting_has(tmp_path):
+    for number in ("9" * 20, "9" * 5000, "1e999", "٣"):
+        with pytest.raises(ConfigError, match=r"c.yaml:1: "):
+            parse_config(f"{{training: {{seed: {number}, max_lr: {number}}}}}", ExperimentConfig, "c.yaml")

@@ -131,3 +131,9 @@ def test_the_center_of_a_frame_is_where_an_impulse_shows_most(snip_edges: bool) 
         samples = np.zeros(8000, np.float32)
         samples[round(config.framing.centers(30)[frame] * 16000)] = 1e4
         assert FeatureExtractor(config)(Waveform(samples, 16000)).sum(axis=1).argmax() == frame
+
+
+def test_the_mel_filters_fit_in_memory():
+    FeatureConfig(sample_rate=1_000_000, num_mel_bins=128)
+    with pytest.raises(ConfigError, match="num_mel_bins: 1000; expected fewer for frames of that length"):
+        FeatureConfig(sample_rate=1_000_000, frame_length_ms=1000, num_mel_bins=1000)

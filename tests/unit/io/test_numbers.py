@@ -18,7 +18,6 @@ ARRAYS = re.compile(r"(np|rng)[.].*|.*[.](mean|sum)\(\)")
 # Other calls of int and float on what is no text of a file: numbers, bits that Python itself wrote, parts of ids that
 # the reader made of numbers.
 NO_TEXT = {
-    "audio/chunks.py": ("max(min(struct.unpack_from('>d', body)[0], 1000000000.0), 0)",),
     "audio/ogg.py": ("f'{byte:08b}'[::-1]", "f'{crc:032b}'[::-1]"),
     "corpora/farsdat.py": ("utt.spk_id", "utt.utt_id.rsplit('_', 1)[1]"),
     "corpora/mini.py": ("sounding[-1]",),

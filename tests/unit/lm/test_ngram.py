@@ -290,3 +290,30 @@ def test_a_chain_of_contexts_has_an_end():
     assert chain(1000)._depth().tolist() == list(range(1001))
     with pytest.raises(DataError, match="contexts of 1001 phones; expected 1000 at most"):
         chain(1001)
+
+
+def test_compressed_files_of_several_parts(arpa):
+    path = arpa("")
+    content = ARPA.encode()
+    half = len(content) // 2
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        path.write_bytes(compress(content[:half]) + compress(content[half:]))
+        assert read_arpa(path, ("a", "b", "ʃ")).ngrams
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_files_that_grow_beyond_all_bounds(arpa, compress):
+    path = arpa("")
+    path.write_bytes(compress(b"\\data\\\n" * 1_000_000))
+    with pytest.raises(DataError, match=r"lm.arpa: grows to more than 100 times its size"):
+        read_arpa(path, ("a",))
+    path.write_bytes(compress(ARPA.encode())[:-5])
+    with pytest.raises(DataError, match=r"lm.arpa: cannot be decompressed"):
+        read_arpa(path, ("a",))
+
+
+def test_numbers_that_no_file_means(arpa):
+    for number in ("9" * 5000, "0", "٣"):
+        path = arpa(f"\\data\\\nngram {number}=1\n\n\\end\\\n")
+        with pytest.raises(DataError, match=r"lm.arpa:2: expected `ngram ORDER=COUNT`"):
+            read_arpa(path, ("a",))

@@ -1,0 +1,1 @@
+"""Faults made on purpose: what asrkit does when files are damaged, killed, crafted. Run by hand; small in the tests."""
