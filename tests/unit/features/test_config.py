@@ -84,9 +84,9 @@ def test_impossible_value(settings: dict, message: str) -> None:
         ("frame_length_ms", None, 1000.0, {}),
         ("frame_shift_ms", None, 1000.0, {}),
         ("preemphasis", 0.0, 1.0, {}),
-        ("num_mel_bins", 3, 1000, {"frame_length_ms": 1000.0}),
+        ("num_mel_bins", 3, 1000, {"frame_length_ms": 500.0}),
         ("delta_order", 0, 100, {}),
-        ("delta_window", 1, 1000, {}),
+        ("delta_window", 1, 1000, {"delta_order": 1}),
     ],
 )
 def test_both_ends_are_possible_and_nothing_beyond(name: str, lowest: float, highest: float, others: dict) -> None:

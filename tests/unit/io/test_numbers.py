@@ -26,7 +26,7 @@ NO_TEXT = {
     "io/tables.py": ("self.values_by_row[self.keys_by_row.row(key)]",),
 }
 # JSON is read by io/json_text.py, whose numbers are finite.
-READS_JSON = {"io/json_text.py", "corpora/espeak.py", "inference/onnx_model.py"}
+READS_JSON = {"io/json_text.py", "corpora/espeak.py", "inference/onnx_metadata.py"}
 
 
 def number_readings(source: str) -> Iterator[tuple[int, str]]:
