@@ -16,9 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
-from asrkit.errors import AsrkitError
+from asrkit.errors import AsrkitError, printable
 from asrkit.io.lock import Inheritance
 
 Item = TypeVar("Item")
@@ -195,7 +195,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(items, description, total, file=sys.stderr) as bar:
+        with tqdm(items, printable(description), total, file=progress_stream()) as bar:
             yield from bar
         return
     of_total = "" if total is None else f"/{total}"
@@ -207,6 +207,12 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
             last_line = time.monotonic()
             print(f"{description}: {done}{of_total} after {last_line - began:.0f} s", file=sys.stderr, flush=True)
     print(f"{description}: {done}{of_total} in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+
+
+def progress_stream() -> IO[str]:
+    """Standard error for progress bars, which move the cursor; see cli/terminal.py."""
+    stream: IO[str] = getattr(sys.stderr, "unfiltered", sys.stderr)
+    return stream
 
 
 _function: Callable[[Any], Any] | None = None

@@ -74,5 +74,5 @@ align_and_transcribe() {
 }
 
 transcribe_audio() {
-  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} "$audio"
+  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} -- "$audio"
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from asrkit.audio.read import AudioInfo, Channel, decode, open_file, spooled, stream_info
-from asrkit.errors import AudioError
+from asrkit.errors import AudioError, printable
 from asrkit.types import Waveform
 
 
@@ -68,11 +68,11 @@ class AudioAccess:
         entry = entry.strip()
         if is_pipe(entry):
             with self._run_pipe(entry) as stream:
-                yield stream, entry
+                yield stream, printable(entry)
             return
         path = self.path(entry)
         with open_file(path) as stream:
-            yield stream, path
+            yield stream, printable(path)
 
     @contextlib.contextmanager
     def _run_pipe(self, entry: str) -> Iterator[BinaryIO]:

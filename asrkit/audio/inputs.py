@@ -21,7 +21,7 @@ from asrkit.audio.file_formats import (
     not_read,
 )
 from asrkit.audio.mp3 import begins_with_frames
-from asrkit.errors import ConfigError, location
+from asrkit.errors import ConfigError, location, printable
 from asrkit.findings import Findings
 from asrkit.io.text import read_text
 
@@ -55,7 +55,7 @@ def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             matches = sorted(glob.glob(argument, recursive=True))
             inputs += [each for match in matches for each in _of_path(match)]
-            inputs += [] if matches else [Input(argument, "", f"{argument}: no file matches")]
+            inputs += [] if matches else [Input(argument, "", f"{printable(argument)}: no file matches")]
         else:
             inputs += _of_path(argument)
     if not inputs:
@@ -113,7 +113,7 @@ def _of_path(path: str) -> list[Input]:
     if not files:
         expected = " ".join(sorted(AUDIO_ENDINGS))
         return [Input(path, "", f"{location(path)}a directory without audio; expected files that end in {expected}")]
-    print(f"{path}: {len(files)} audio file{'s' * (len(files) != 1)}", file=sys.stderr, flush=True)
+    print(f"{printable(path)}: {len(files)} audio file{'s' * (len(files) != 1)}", file=sys.stderr, flush=True)
     return [Input(str(file), file.relative_to(path).with_suffix("").as_posix(), _fault_of(file)) for file in files]
 
 
@@ -128,4 +128,4 @@ def _fault_of(file: Path) -> str | None:
     except OSError:
         return None  # opening it again tells the fault
     is_read = by_content is not None and by_content.is_read
-    return None if is_read else not_read(str(file), by_content or by_ending)
+    return None if is_read else not_read(printable(file), by_content or by_ending)

@@ -49,7 +49,7 @@ from asrkit.audio.sphere import sphere_source
 from asrkit.audio.tags import tag_bytes
 from asrkit.audio.voc import voc_as_wav
 from asrkit.audio.wav import plain_wav
-from asrkit.errors import AudioError, location
+from asrkit.errors import AudioError, location, printable
 from asrkit.types import Waveform
 
 Channel = int | Literal["error", "mix"]
@@ -116,8 +116,8 @@ def open_audio(source: str | Path | BinaryIO, *, channel: Channel = "error") -> 
     Raises AudioError as read_audio; for damage in its middle when decoding gets there.
     """
     if isinstance(source, (str, Path)):
-        with open_file(source) as stream, open_source(stream, str(source), whole=False) as opened:
-            yield AudioStream(opened, str(source), channel)
+        with open_file(source) as stream, open_source(stream, printable(source), whole=False) as opened:
+            yield AudioStream(opened, printable(source), channel)
         return
     name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
     with spooled(source, name) as stream:
@@ -165,7 +165,7 @@ def read_audio(path: str | Path, *, sample_rate: int | None = None, channel: Cha
             several channels and none was chosen, or holds values that are NaN or infinite.
     """
     with open_file(path) as stream:
-        return decode(stream, str(path), sample_rate, channel)
+        return decode(stream, printable(path), sample_rate, channel)
 
 
 def audio_duration(path: str | Path) -> float:
@@ -176,7 +176,7 @@ def audio_duration(path: str | Path) -> float:
 def audio_info(path: str | Path) -> AudioInfo:
     """Length, sampling rate and number of channels of an audio file. Raises AudioError as `read_audio`."""
     with open_file(path) as stream:
-        return stream_info(stream, str(path))
+        return stream_info(stream, printable(path))
 
 
 def check_channel(num_channels: int, channel: Channel, name: str) -> None:

@@ -7,10 +7,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from asrkit import __version__
 from asrkit.cli import interrupts
-from asrkit.errors import AsrkitError
+from asrkit.cli.terminal import printable_output
+from asrkit.errors import AsrkitError, ConfigError, printable
 
 # verb -> (module, one-line help). The help stands here so that `asrkit --help` loads none of the modules.
 VERBS = {
@@ -44,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_process = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((argument for argument in argv if not argument.startswith("-")), "")
+    with printable_output():
+        return _guarded(verb, argv, is_process)
+
+
+def _guarded(verb: str, argv: Sequence[str], is_process: bool) -> int:
+    """Run a verb, and make one line of each error that is expected."""
     try:
         if is_process:
             interrupts.catch()
@@ -60,12 +69,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report(verb)
         if isinstance(error, OSError):
             where = error.filename2 or error.filename or "standard output"
-            return _report(verb, f"error: {where}: cannot be used ({error.strerror or error})")
+            return _report(verb, f"error: {printable(where)}: cannot be used ({error.strerror or error})")
+        if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+            shown = printable(error.object[max(0, error.start - 60) : error.end + 60])
+            return _report(verb, f"error: {shown}: a name that is not UTF-8; rename that file or directory")
         raise
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _run(verb: str, argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="asrkit", description="Phoneme recognition with recurrent networks and CTC.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"asrkit {__version__}")
@@ -80,9 +97,18 @@ def _run(verb: str, argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if interrupts.was_interrupted():
         raise KeyboardInterrupt
+    _check_names(args)
     status: int = args.run(args)
     sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
     return status
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    """Raise ConfigError for a path with a line's end in it, but for one of many recordings: those fail one by one."""
+    for name, value in vars(args).items():
+        for each in value if isinstance(value, list) and name not in ("inputs", "files") else [value]:
+            if isinstance(each, str | Path) and ("\n" in str(each) or "\r" in str(each)):
+                raise ConfigError(f"{printable(each)}: an argument with a line's end in it; rename the file")
 
 
 def _report(verb: str, *lines: str, status: int = 1) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError, raise_if_any
+from asrkit.errors import DataError, printable, printable_lines, raise_if_any
 from asrkit.formats.results import FORMATS, Result
 from asrkit.io.atomic import atomic_write, remove_leftovers
 from asrkit.io.lock import lock_dir
@@ -37,19 +37,22 @@ class ResultWriter:
         if directory is None and len(keys) > 1 and not self.format.is_stream:
             raise DataError(f"--format {format_name}: {len(keys)} recordings; give --out DIR to get a file for each")
         owners: dict[str, str] = {}
-        for name, key in zip(names, keys, strict=True):
+        for name, key in zip(map(printable, names), keys, strict=True):
+            shown = printable(key)
             if directory is not None:
                 if key.startswith("/") or ".." in key.split("/"):
-                    faults.append(f"{name}: the name {key} leads out of {directory}; leave --out out")
+                    faults.append(f"{name}: the name {shown} leads out of {directory}; leave --out out")
                 elif key in owners:
-                    faults.append(
-                        f"{name}: {self._file(key)} is {owners[key]}'s, too; rename one or treat them one by one"
-                    )
+                    file = printable(self._file(key))
+                    faults.append(f"{name}: {file} is {owners[key]}'s, too; rename one or treat them one by one")
             if self.format.has_keys:
-                if key.split() != [key]:
-                    faults.append(f"{name}: the name {key!r} holds a blank, which CTM has no place for; rename it")
+                if key.split() != [key] or shown != key:
+                    faults.append(
+                        f"{name}: the name {shown!r} holds a blank or a control character, which CTM has no place for; "
+                        "rename it"
+                    )
                 elif directory is None and key in owners:
-                    faults.append(f"{name}: in CTM it is {key}, as {owners[key]} is; rename one")
+                    faults.append(f"{name}: in CTM it is {shown}, as {owners[key]} is; rename one")
             owners.setdefault(key, name)
         raise_if_any(faults)
         self._directories = set() if directory is None else {self._file(key).parent for key in keys}
@@ -67,13 +70,12 @@ class ResultWriter:
             yield
 
     def write(self, result: Result) -> None:
-        # UTF-8 in any locale, and names of files as they are on disk, though they be no UTF-8.
-        content = self.format.render(result).encode("utf-8", "surrogateescape")
+        content = self.format.render(result)
         if self.directory is None:
-            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.write(printable_lines(content).encode())  # UTF-8 in any locale
             sys.stdout.buffer.flush()
             return
-        with atomic_write(self._file(result.key), "wb") as stream:
+        with atomic_write(self._file(result.key)) as stream:
             stream.write(content)
 
     def _file(self, key: str) -> Path:

@@ -19,7 +19,7 @@ from asrkit.corpora.common import SET_NAMES, Corpus
 from asrkit.corpora.label_files import LABEL_ENDINGS, LABEL_READERS, LabelReader, LabelSource, label_kind
 from asrkit.corpora.speaker_split import Units, is_list
 from asrkit.corpora.table import Row, base_of, read_table
-from asrkit.errors import AudioError, ConfigError, DataError, location
+from asrkit.errors import AudioError, ConfigError, DataError, location, printable
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, check_labels
 from asrkit.formats.seconds import to_micros
@@ -269,9 +269,8 @@ def _find_files(corpus_dir: Path, exclude: str | Path | None, findings: Findings
     files = _Files([], [], [])
     for path in visible_files(corpus_dir, exclude):
         ending = path.suffix.lower()
-        printable = os.fsencode(path).decode("utf-8", "replace").replace("\n", "\\n").replace("\r", "\\r")
-        if ending in _AUDIO and printable != str(path):
-            findings.error("a file name that is not UTF-8 or holds a line end; rename it", printable)
+        if ending in (*_AUDIO, *LABEL_ENDINGS, *_TABLES) and printable(path) != str(path):
+            findings.error("a file name that is not UTF-8 or holds a control character; rename it", path)
         elif ending in _AUDIO:
             files.audio.append(path)
         elif ending in LABEL_ENDINGS:

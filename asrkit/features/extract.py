@@ -218,7 +218,7 @@ def _divide(sources: list[_Source], settings: dict[str, object], access: AudioAc
             if not is_pipe(audio):
                 path = os.path.abspath(access.path(audio))
                 audio = f"{path} {file_signature(path)}"
-            digest.update(f"{astuple(source)} {audio}\n".encode())
+            digest.update(f"{astuple(source)} {audio}\n".encode("utf-8", "surrogateescape"))
         jobs.append(_Job(number, tuple(sources[begin:end]), digest.hexdigest()))
     return jobs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from asrkit.errors import printable
 from asrkit.io.scp import read_table, split_fields, write_table
 from asrkit.types import Hypothesis
 
@@ -24,7 +25,11 @@ def write_transcripts(path: str | Path, transcripts: Mapping[str, Iterable[str]]
 
 
 def format_transcript(name: str, hypothesis: Hypothesis) -> str:
-    """`name phone phone ...`, or `name rank score phone ...` for each of the alternatives where there are any."""
+    """`name phone phone ...`, or `name rank score phone ...` for each of the alternatives where there are any.
+
+    The name is written as `printable` gives it.
+    """
+    name = printable(name)
     if not hypothesis.alternatives:
         return " ".join((name, *hypothesis.phones)) + "\n"
     ranked = enumerate(hypothesis.alternatives, 1)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from asrkit.audio import AudioAccess, Channel, read_audio
-from asrkit.errors import AsrkitError, ConfigError, DataError
+from asrkit.errors import AsrkitError, ConfigError, DataError, location, printable
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.results import Result
 from asrkit.inference.recognizer import Recognizer
@@ -65,9 +65,9 @@ def align_all(
     for job in jobs:
         try:
             if not job.phones:
-                raise DataError(f"{job.name}: no phones for it in {texts_name}")
+                raise DataError(f"{location(job.name)}no phones for it in {texts_name}")
             waveform = job.load()
-            hypothesis = recognizer.align(waveform, job.phones, job.name, optional_silence=optional_silence)
+            hypothesis = recognizer.align(waveform, job.phones, printable(job.name), optional_silence=optional_silence)
             yield Result(job.name, job.key, hypothesis, waveform.duration, waveform.sample_rate)
         except AsrkitError as error:
             yield error

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from asrkit.io.atomic import atomic_write
 from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 def json_text(value: object, indent: int | None = None) -> str:
     """A value of JSON's own types as text, without a newline at its end.
 
-    JSON has no NaN and no infinity. A figure that is not defined is None, which becomes null.
+    It is UTF-8 for every value: what cannot stand in a line, such as a byte of a file's name that is no UTF-8
+    (os.fsdecode: U+DC80 to U+DCFF), is written as `\\udcff`. Reading gives the same text back, and os.fsencode of a
+    name the same bytes. JSON has no NaN and no infinity. A figure that is not defined is None, which becomes null.
 
     Raises ValueError for NaN and infinity.
     """
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)  # they can only be in strings
 
 
 def write_json(path: str | Path, value: object) -> None:

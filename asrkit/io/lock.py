@@ -219,7 +219,7 @@ def _is_at(path: Path, key: tuple[int, int]) -> bool:
 
 def _try(descriptor: int, path: Path, verb: str) -> bool:
     """Take the lock of an open file, and write whose it is; False when another has it."""
-    content = (json_text(asdict(_Owner.me(verb))) + "\n").encode("utf-8", "surrogateescape")
+    content = (json_text(asdict(_Owner.me(verb))) + "\n").encode()
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

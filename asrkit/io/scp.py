@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from asrkit.errors import DataError
+from asrkit.errors import DataError, printable
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.text import NUL_FAULT, open_text
@@ -15,6 +15,7 @@ from asrkit.io.text import NUL_FAULT, open_text
 # ASCII only: a symbol or an id may hold any other Unicode space. "\r" comes from tables edited on Windows.
 BLANKS = " \t\r"
 _FIELD = re.compile(r"[^ \t\r\n]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of a byte in a file's name that is not UTF-8
 _ROW = re.compile(r"[ \t\r]*([^ \t\r\n]*)[ \t\r]*([^\n]*)")  # matches any line
 
 
@@ -117,6 +118,8 @@ def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
             findings.error(f"key {key!r}: must not begin with a byte-order mark (U+FEFF)", path)
         if "\0" in key + value:
             findings.error(f"{key!r} or its value holds a NUL character, which no text has", path)
+        if _SURROGATE.search(key + value):
+            findings.error(f"{printable(key)} {printable(value)}: not UTF-8; rename that file or directory", path)
         if "\n" in value or "\r" in value or value != value.strip(BLANKS):
             findings.error(f"value {value!r} of {key}: must not hold line ends, nor begin or end in blanks", path)
     findings.raise_errors()

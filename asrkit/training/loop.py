@@ -26,6 +26,7 @@ from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
 from asrkit.models.batching import Batch
+from asrkit.parallel import progress_stream
 from asrkit.scoring.per import score
 from asrkit.training.blank_phase import is_blank_phase
 from asrkit.training.config import TrainingConfig
@@ -210,6 +211,7 @@ def _progress_bar(state: TrainingState) -> tqdm[NoReturn]:
         initial=state.sums.num_batches,
         leave=False,
         disable=None,
+        file=progress_stream(),
         unit="batch",
     )
 

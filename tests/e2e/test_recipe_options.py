@@ -203,7 +203,7 @@ def test_options_about_audio_reach_the_steps_that_read_it(tree: Tree, recipe: st
     assert len(extracts) == 1 + last - 6
     assert all(call[-5:] == about_audio for call in extracts)
     (transcribe,) = [call for call in tree.calls() if call[0] == "transcribe"]
-    assert transcribe[3:] == ["--channel", "mix", "my audio/first one.wav"]
+    assert transcribe[3:] == ["--channel", "mix", "--", "my audio/first one.wav"]
 
 
 @pytest.mark.parametrize(

@@ -526,4 +526,4 @@ def test_words_in_place_of_phones_and_invisible_characters_are_warned_of(corpus)
 def test_a_file_name_that_no_table_can_hold(corpus):
     table_of(corpus, "phones", lambda spk, n: "a")
     record(corpus / "s0/a\nb.wav")
-    assert faults_of(corpus) == ["s0/a\\nb.wav: a file name that is not UTF-8 or holds a line end; rename it"]
+    assert faults_of(corpus) == ["s0/a\\nb.wav: a file name that is not UTF-8 or holds a control character; rename it"]
