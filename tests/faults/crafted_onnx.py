@@ -41,7 +41,7 @@ def cases(num_flips: int = 100) -> Iterator[Case]:
         yield Case(name, "onnx", make, must_fail=True)
     for name, make in (*_settings(), *_graphs()):
         yield Case(name, "onnx", make)
-    for name, make in (*_phones(), *_stats(), *_language_models(), *_refused_graphs()):
+    for name, make in (*_phones(), *_stats(), *_language_models(), *refused_graphs()):
         yield Case(name, "onnx", make, must_fail=True)
     for name, shape in {"jordan": {"cell": "jordan"}, "both": {"head": "both", "bidirectional": False}}.items():
         yield Case(f"{name} as it is", "onnx", functools.partial(right, **shape))
@@ -215,7 +215,7 @@ def _large(graph: onnx.GraphProto, index: int) -> None:
     _put_tensor(graph, index, array + np.asarray(10**5, array.dtype))
 
 
-def _refused_graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
+def refused_graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
     """What no export has."""
 
     def case(edit: Callable[[onnx.ModelProto], object]) -> tuple[str, Callable[[], bytes]]:

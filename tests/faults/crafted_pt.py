@@ -59,7 +59,7 @@ def cases(num_flips: int = 50) -> Iterator[Case]:
     for kind, content in (("final.pt", right()), ("checkpoint.pt", right_checkpoint())):
         for name, make in damaged(content, num_flips, seed=3):
             yield Case(name, kind, make, must_fail=True)
-        for name, make in _no_checkpoints(content):
+        for name, make in no_checkpoints(content):
             yield Case(name, kind, make, must_fail=True)
         loaded = _load(content)
         for name, make in _weights(loaded):
@@ -72,7 +72,7 @@ def cases(num_flips: int = 50) -> Iterator[Case]:
                 if key in loaded:
                     changed = put(loaded, (key,), value)
                     yield Case(f"{key} {str(value)[:20]!r}", kind, functools.partial(saved, changed))
-    for name, make in (*_settings(), *_optimizers()):
+    for name, make in (*settings(), *optimizers()):
         yield Case(name, "final.pt" if "optimizer" not in name else "checkpoint.pt", make, must_fail=True)
 
 
@@ -93,7 +93,7 @@ def saved(content: Any) -> bytes:
     return seal(stream.getvalue())
 
 
-def _settings() -> Iterator[tuple[str, Callable[[], bytes]]]:
+def settings() -> Iterator[tuple[str, Callable[[], bytes]]]:
     loaded, config = _load(right()), experiment().config
 
     def case(name: str, **changes: Any) -> tuple[str, Callable[[], bytes]]:
@@ -191,7 +191,7 @@ def _weights(loaded: dict[str, Any]) -> Iterator[tuple[str, Callable[[], bytes]]
     yield "weights by numbers", functools.partial(saved, {**loaded, "model": dict(enumerate(weights.values()))})
 
 
-def _optimizers() -> Iterator[tuple[str, Callable[[], bytes]]]:
+def optimizers() -> Iterator[tuple[str, Callable[[], bytes]]]:
     loaded = _load(right_checkpoint())
     for name in ("exp_avg", "exp_avg_sq", "step"):
         for value in (Missing(), torch.ones(7), torch.ones(7, 7, 7), "text", None):
@@ -214,7 +214,7 @@ class _Evil:
         return os.system, ("touch evil",)
 
 
-def _no_checkpoints(content: bytes) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def no_checkpoints(content: bytes) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Files that PyTorch would read otherwise, or not at all."""
     loaded = _load(content)
 
