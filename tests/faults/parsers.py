@@ -35,6 +35,7 @@ from asrkit.formats.data_dir import load_data_dir, write_data_dir
 from asrkit.formats.label import Label, check_labels
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.json_text import json_text, read_json
+from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table
 from asrkit.io.tables import LazyTable
 from asrkit.io.text import read_text
@@ -113,6 +114,12 @@ def _read_table(directory: Path) -> None:
         assert keys[0:2] == list(rows)[:2]
         assert len(keys) == len(lazy)
         assert "no key" not in keys
+        assert keys[-1] == list(rows)[-1]
+        for place in (len(keys), -len(keys) - 1):
+            with contextlib.suppress(IndexError):
+                raise AssertionError(keys[place])
+        with contextlib.suppress(KeyError):
+            raise AssertionError(lazy["no key"])
         assert keys.repeated() == []
     transcripts.read_transcripts(path)
 
@@ -432,7 +439,7 @@ def _with_options(read: Callable[[], object]) -> None:
 def _read_own(directory: Path) -> None:
     fields = _options(directory)
     names = ("labels", "silence", "tier", "speaker", "dev_speakers", "test_speakers")
-    known = {name: fields[name] for name in names if fields.get(name)}
+    known = {name: fields[name].replace("HERE", str(directory)) for name in names if fields.get(name)}
     if known.get("labels", "lab") not in LABEL_READERS:
         del known["labels"]  # which the command line refuses
     table_path = directory / fields["table"] if fields.get("table") and "/" not in fields["table"] else None
@@ -463,9 +470,14 @@ def _own() -> list[Files]:
     two_tables = {"a.csv": b"audio\n" + "\n".join(audio).encode(), "b.csv": listed.encode()}
     return [
         {**audio, "corpus.csv": listed.encode(), "options": b""},
-        {**audio, "corpus.tsv": alike.encode(), "options": b"dev_speakers=s1\ntest_speakers=list"},
+        {**audio, "corpus.tsv": alike.encode(), "options": b"dev_speakers=s1\ntest_speakers=HERE/list"},
         {**audio, "corpus.tsv": alike.encode(), "options": b"dev_speakers=s1,s9\ntest_speakers=0.3"},
-        {**audio, "corpus.tsv": alike.encode(), "list": b"s2\ns4\n", "options": b"dev_speakers=0\ntest_speakers=100%"},
+        {
+            **audio,
+            "corpus.tsv": alike.encode(),
+            "list": b"s2\ns4\n",
+            "options": b"dev_speakers=0\ntest_speakers=HERE/list",
+        },
         {**audio, **of_kind["TextGrid"], "options": shares},
         {**audio, **of_kind["lab"], "options": b"partial=\nspeaker=x("},
         {**audio, **of_kind["lab"], "options": b"silence=a b\nspeaker=x"},
@@ -477,7 +489,10 @@ def _own() -> list[Files]:
 
 
 def _read_timit(directory: Path) -> None:
-    timit.read_corpus(directory)
+    fields = _options(directory)
+    num_phones = parse_whole(fields.get("phones", "48"))
+    test = "full" if "full" in fields else "core"
+    timit.read_corpus(directory, num_phones=num_phones if num_phones in timit.INVENTORIES else 39, test=test)
 
 
 def _timit() -> list[Files]:
@@ -491,7 +506,17 @@ def _timit() -> list[Files]:
         for part, speaker in (("TRAIN", "FCJF0"), ("TRAIN", "MDAC0"), ("TEST", "MDAB0"), ("TEST", "FAKS0"))
         for name, content in (("SX37.WAV", _wav()), ("SX37.PHN", labels))
     }
-    return [nltk, {**plain, "DOC/SPKRINFO.TXT": b"; ID Sex DR Use\nCJF0 F 1 TRN 03/26\nDAB0 M 1 TST 03/26\n"}]
+    table_ = b"; ID Sex DR Use\nCJF0 F 1 TRN 03/26\nDAB0 M 1 TST 03/26\n"
+    sa = {"TEST/DR1/MDAB0/SA1.WAV": _wav(), "TEST/DR1/MDAB0/SA1.PHN": labels, "TEST/DR1/MDAB0/SI9.WAV.wav": _wav()}
+    sa["TEST/DR1/MDAB0/SI9.PHN"] = labels
+    again = {"more/TRAIN/DR2/FCJF0/SX1.PHN": labels, "TRAIN/DR1/FAKS0/SX2.WAV": _wav(), "other/SX3.WAV": _wav()}
+    return [
+        nltk,
+        {**plain, "DOC/SPKRINFO.TXT": table_},
+        {**plain, **sa, "DOC/SPKRINFO.TXT": table_, "options": b"full=\nphones=61"},
+        {**plain, **sa, "options": b"full=\nphones=39"},
+        {**plain, **again},
+    ]
 
 
 def _tree(make: Callable[[Path], object]) -> Files:
@@ -571,7 +596,7 @@ def _read_list(directory: Path) -> None:
         return  # other files than those of the input
     os.chdir(directory)
     given = find_inputs([str(directory / "x.wav")], path)
-    assert given[0].name == str(directory / "x.wav")
+    assert given[0] == find_inputs([str(directory / "x.wav")])[0]
 
 
 # Audio
