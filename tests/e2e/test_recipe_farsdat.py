@@ -81,7 +81,8 @@ def test_the_last_stage_puts_the_networks_in_a_table(workplace, tmp_path):
     lines = done.stdout.splitlines()
     (start,) = (index for index, line in enumerate(lines) if line.startswith("experiment  "))
     header, *rows = lines[start : start + 5]
-    assert re.fullmatch(r"test: data/test, \d+ reference tokens, protocol as-is, 2 speakers", lines[start - 3])
+    line = r"test: data/test, \d+ reference tokens, protocol as-is, 2 speakers"
+    assert any(re.fullmatch(line, each) for each in lines[:start])
     assert header.endswith("dev PER  test PER")  # two speakers are too few for intervals
     fields = [row.split() for row in rows]
     assert [row[:6] for row in fields] == [
