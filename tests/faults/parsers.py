@@ -108,7 +108,7 @@ def _read_table(directory: Path) -> None:
     for key in lazy:
         assert lazy[key] == rows[key]
         assert key in lazy
-    if isinstance(lazy, LazyTable):
+    if rows and isinstance(lazy, LazyTable):
         assert dict(lazy.rows()) == rows
         keys = lazy.keys_by_row
         assert keys[0:2] == list(rows)[:2]
