@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from asrkit.features.config import FeatureConfig
+from asrkit.inference.windows import Windows
 from asrkit.training.config import AugmentConfig, TrainingConfig
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -37,3 +38,9 @@ def test_the_documented_defaults_are_those_of_the_code(page, config, in_prose):
     defaults = {field.name: getattr(config(), field.name) for field in fields(config)}
     expected = {name: [*value] if isinstance(value, tuple) else value for name, value in defaults.items()}
     assert documented(page) == {name: value for name, value in expected.items() if name not in in_prose}
+
+
+def test_the_documented_windows_are_those_of_the_code():
+    text = (DOCS / "transcribe.md").read_text(encoding="utf-8")
+    assert f"in windows of {Windows().length:g} s:" in text
+    assert f"begins {Windows().context:g} s before each window and ends {Windows().context:g} s after it" in text

@@ -1,7 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
 
 from asrkit.errors import AudioError
+from asrkit.features.backends.reference import log_energy_floor
 from asrkit.features.cmvn import NORMALIZATIONS, accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
@@ -27,6 +30,13 @@ def test_audio_of_another_rate() -> None:
     with pytest.raises(AudioError) as caught:
         FeatureExtractor(FeatureConfig())(Waveform(noise(8000), 8000), "utt1")
     assert str(caught.value) == "utt1: audio at 8000 Hz; expected 16000 Hz (features.sample_rate)"
+
+
+def test_no_energy_floor_is_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert log_energy_floor(FeatureConfig(energy_floor=0.0)) == -np.inf
+    assert log_energy_floor(FeatureConfig(energy_floor=100.0)) == np.log(100.0)
 
 
 def test_num_frames_is_what_comes_out() -> None:

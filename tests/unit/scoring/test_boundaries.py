@@ -73,3 +73,16 @@ def test_nothing_in_common_is_null_in_json():
     assert found.to_dict()["overlap"] is None
     assert found.to_dict()["boundaries"] == Errors(np.array([])).to_dict()
     assert found.to_dict()["boundaries"]["within_20_ms"] is None
+
+
+def test_figures_have_four_decimals():
+    found = Errors(np.array([0.01234567, -0.03, 0.02])).to_dict()
+    assert found == {
+        "num": 3,
+        "within_10_ms": 0.0,
+        "within_20_ms": 66.6667,
+        "within_50_ms": 100.0,
+        "mean_abs_ms": 20.7819,
+        "median_abs_ms": 20.0,
+        "bias_ms": 12.3457,
+    }

@@ -437,6 +437,20 @@ def test_other_threads_are_warned_of(tmp_path, capsys):
     assert lines[1] == "warning: num_threads 2, was 1: weights may differ from an uninterrupted run's"
 
 
+@pytest.mark.parametrize(("minutes", "expected"), [(1000.0, 2), (EVERY_BATCH, 6)])
+def test_checkpoints_are_made_after_epochs_and_when_it_is_time(tmp_path, monkeypatch, minutes, expected):
+    saved, save = [], checkpoint.save
+
+    def note(path, content):
+        saved.append(path.name)
+        save(path, content)
+
+    monkeypatch.setattr(checkpoint, "save", note)
+    config, data = replace(CONFIG, num_epochs=2, batch_size=4, checkpoint_minutes=minutes), make_data(12, 1)
+    train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run")
+    assert saved.count("checkpoint.pt") == expected
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     data = make_data(8, 1)
     train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "one")

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -102,6 +103,19 @@ def test_the_picture_is_drawn_when_more_than_a_minute_has_passed(tmp_path, monke
     assert drawn == [3, 5]  # after 61 seconds, and after 61 more
     monitor.close(history)
     assert drawn == [3, 5, 5]
+
+
+def test_the_picture_tells_the_phases_apart(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda canvas, stream: figures.append(canvas.figure))
+    draw_learning_curve([record(epoch, phase) for epoch, phase in enumerate((0, 0, 1, 1, 2), 1)], tmp_path / "a.png")
+    draw_learning_curve([record(1), record(2)], tmp_path / "b.png")
+    legends = [{text.get_text() for text in figure.axes[1].get_legend().get_texts()} for figure in figures]
+    assert legends[1] == {"training loss", "dev loss", "dev PER"}
+    assert legends[0] == legends[1] | {"pre-training on frames", "weight noise begins"}
+    left, _ = figures[0].axes
+    assert [(span.get_x(), span.get_width()) for span in left.patches] == [(0.5, 2.0)]
+    assert [line.get_xdata() for line in left.lines if line.get_label() == "weight noise begins"] == [[4.5, 4.5]]
 
 
 def test_the_picture_shows_both_losses_and_per(tmp_path):

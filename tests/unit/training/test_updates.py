@@ -21,13 +21,14 @@ SKIP = 3
 @pytest.fixture
 def seen(monkeypatch, tmp_path):
     """Trains on 24 utterances by these settings, and gives what the model is fed and what the optimizer is set to."""
-    seen = {"offsets": [], "seeds": [], "rates": [], "momenta": [], "batches": []}
+    seen = {"feats": [], "offsets": [], "seeds": [], "rates": [], "momenta": [], "batches": []}
     outputs, step, load = AcousticModel.outputs, torch.optim.AdamW.step, TrainingSet.load
 
     def note_offsets(self, feats, lens, offsets=None):
         if self.training:
             seen["offsets"].append(None if offsets is None else offsets.tolist())
             seen["seeds"].append(torch.initial_seed())
+            seen["feats"].append(feats.detach().numpy())
         return outputs(self, feats, lens, offsets)
 
     def note_settings(optimizer, *args):
@@ -94,6 +95,22 @@ def test_each_update_has_random_numbers_of_its_own(seen):
     assert len(set(seeds)) == len(seeds) == 36
     assert seen()["seeds"] == seeds
     assert not {*seen(seed=7)["seeds"]} & {*seeds}
+
+
+def test_the_noise_on_features_is_as_strong_as_asked(seen):
+    plain = seen(num_epochs=1, input_noise=0.0)["feats"]
+    noisy = seen(num_epochs=1, input_noise=0.5)["feats"]
+    noise = np.concatenate([(a - b).ravel() for a, b in zip(noisy, plain, strict=True)])
+    assert len(noise) > 2000
+    assert noise.std() == pytest.approx(0.5, rel=0.05)
+    assert np.abs(noise).mean() == pytest.approx(0.5 * (2 / np.pi) ** 0.5, rel=0.05)  # as of a normal distribution
+
+
+def test_on_a_cpu_no_operator_shares_its_work(seen, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    seen(num_epochs=1, num_threads=2)
+    assert set(asked) == {1}
 
 
 def test_every_phase_of_frame_skipping_is_trained_on(seen):

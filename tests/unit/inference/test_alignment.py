@@ -1,0 +1,43 @@
+"""Jobs of alignment in order, with the faults of each, by a recognizer that notes what it is asked."""
+
+import numpy as np
+import pytest
+
+from asrkit.errors import ConfigError, DataError
+from asrkit.inference.alignment import AlignmentJob, align_all, jobs_of_files
+from asrkit.lang.tokens import TokenTable
+from asrkit.types import Waveform
+
+
+class Recognizer:
+    tokens = TokenTable(["a", "#"])
+
+    def __init__(self):
+        self.asked = []
+
+    def align(self, waveform, phones, name, optional_silence):
+        self.asked.append((name, phones, optional_silence))
+        return phones
+
+
+def jobs(*names):
+    return [AlignmentJob(name, name, ("a",), lambda: Waveform(np.zeros(800, np.float32), 8000)) for name in names]
+
+
+@pytest.mark.parametrize("silence", [None, "#"])
+def test_every_job_is_done_and_what_fails_is_told(silence):
+    recognizer, (first, last) = Recognizer(), jobs("x", "y")
+    given = [first, *jobs_of_files(["audio/z.wav"], {"other": ("a",)}), last]
+    found = list(align_all(recognizer, given, "texts.tsv", silence))
+    assert recognizer.asked == [("x", ("a",), silence), ("y", ("a",), silence)]
+    assert isinstance(found[1], DataError)
+    assert str(found[1]) == "audio/z.wav: no phones for it in texts.tsv"
+    assert [(result.name, result.duration, result.sample_rate) for result in found[::2]] == [
+        ("x", 0.1, 8000),
+        ("y", 0.1, 8000),
+    ]
+
+
+def test_a_silence_that_the_model_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match=r"^--optional-silence sil: the model does not have it; it has a #$"):
+        next(align_all(Recognizer(), jobs("x"), "texts.tsv", "sil"))
