@@ -155,6 +155,24 @@ def test_a_state_that_is_carried_on_changes_nothing(head, cmvn, shape, seconds):
     assert_same(run(model, decoder, samples, Windows(seconds)), whole)
 
 
+def test_windows_shorter_than_what_a_step_looks_ahead():
+    model = onnx_model(False, "both", "global")
+    decoder = Decoder(model)
+    with StaticFeatures([sounds(2)], FeatureExtractor(model.features), "x") as static:
+        parts, (whole,) = (
+            [
+                *WindowedRecognizer(model, decoder.search, decoder.timer, windows).outputs(
+                    static, model.global_cmvn, True
+                )
+            ]
+            for windows in (Windows(0.001), Windows(100.0))
+        )
+    assert len(parts[0].log_probs) == len(parts[0].frame_log_probs) == 0
+    for name in ("log_probs", "frame_log_probs"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_allclose(joined, getattr(whole, name), atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["beam", "greedy"])
 @pytest.mark.parametrize(
     ("head", "cmvn", "shape"),
