@@ -45,10 +45,21 @@ def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureC
 
 
 def pooled_stats(data_dir: str | Path) -> np.ndarray:
-    """CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set."""
+    """CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set.
+
+    Raises DataError for statistics of several dimensions, of none, or that check_stats refuses.
+    """
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
-    return sum((np.asarray(stats, np.float64) for stats in ArkReader(path).values()), start=np.zeros(()))
+    speakers = ArkReader(path)
+    shapes = {speakers.shape(speaker) for speaker in speakers}
+    match list(shapes):
+        case [(2, width)] if width > 1:
+            total = sum((np.asarray(stats, np.float64) for stats in speakers.values()), start=np.zeros(()))
+            return check_stats(total, width - 1)
+        case _:
+            found = ", ".join(map(str, sorted(shapes))) or "none"
+            raise DataError(f"{path}: statistics of shapes {found}; expected one, (2, dimension + 1); {_MADE_BY}")
 
 
 def feats_identity(data_dir: Path) -> list[str]:

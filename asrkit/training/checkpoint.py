@@ -6,6 +6,7 @@ A file is a zip archive, as torch.save writes it, with a digest behind it (io/se
 from __future__ import annotations
 
 import pickle
+import pickletools
 import struct
 import zipfile
 from pathlib import Path
@@ -21,6 +22,9 @@ from asrkit.io.seal import append_seal, check_seal
 TRAIN_AGAIN, START_ANEW = "train again", "start anew with --force"
 # The end of PyTorch's zip archives: the end records of zip64, its locator and the old end record without a comment.
 _END = struct.Struct("<4s36xQQ 4s4xQ4x 4s16xH")
+# What a pickle of tensors and plain values names. PyTorch allows more, such as arrays of any size, made on the spot.
+_NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
+_NAMES |= {f"torch {kind}Storage" for kind in ("Float", "Double", "Long", "Int")}
 _END_MARKS = (b"PK\x06\x06", b"PK\x06\x07", b"PK\x05\x06")
 
 
@@ -62,6 +66,7 @@ def _expect_stored(stream: IO[bytes], size: int) -> None:
     """Raise ValueError unless the first `size` bytes are a zip archive that unpacks to no more than it has.
 
     PyTorch has a zip reader of its own. The end records are looked at so closely that it finds the same directory.
+    Raises UnpicklingError where it would make anything but tensors and plain values.
     """
     if size < _END.size:
         raise ValueError("not a zip archive")
@@ -74,11 +79,20 @@ def _expect_stored(stream: IO[bytes], size: int) -> None:
         raise ValueError("not a zip archive as PyTorch writes them")
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError("a compressed zip archive")
-    if sum(member.file_size for member in members) > size:
-        raise ValueError("a zip archive whose members are larger than itself")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("a compressed zip archive")
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("a zip archive whose members are larger than itself")
+        for member in members:
+            if member.filename.lower().endswith("data.pkl"):  # PyTorch looks for it in either case
+                _expect_plain(archive.read(member))
     stream.seek(0)
+
+
+def _expect_plain(pickled: bytes) -> None:
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("STACK_GLOBAL", "INST") or (opcode.name == "GLOBAL" and argument not in _NAMES):
+            raise pickle.UnpicklingError(f"{opcode.name} {argument}")
 
 
 def fitting_weights(

@@ -235,8 +235,8 @@ def no_checkpoints(content: bytes) -> Iterator[tuple[str, Callable[[], bytes]]]:
     yield "end of a zip alone", sealed(lambda: unsealed(content)[-98:])
     yield "directory elsewhere", sealed(lambda: _moved_directory(content))
     yield "more numbers than there are", sealed(lambda: _rewritten(content, _more_numbers))
-    terabyte = b"\x80\x02cbuiltins\nbytearray\n\x8a\x08" + (10**12).to_bytes(8, "little") + b"\x85R."
-    yield "array of a terabyte", sealed(lambda: _rewritten(content, lambda _: terabyte))
+    for size in (10**12, 10**10):
+        yield f"array of {size} bytes", sealed(functools.partial(_rewritten, content, functools.partial(_array, size)))
     yield "pickle cut", sealed(lambda: _rewritten(content, lambda data: data[: len(data) // 2]))
     yield "pickle of nothing", sealed(lambda: _rewritten(content, lambda _: b""))
     yield (
@@ -281,6 +281,11 @@ def _more_numbers(pickled: bytes) -> bytes:
     )
     assert count == 1
     return changed
+
+
+def _array(size: int, pickled: bytes) -> bytes:
+    """A pickle of bytearray(size)."""
+    return b"\x80\x02cbuiltins\nbytearray\n\x8a\x08" + size.to_bytes(8, "little") + b"\x85R."
 
 
 def _moved_directory(content: bytes) -> bytes:

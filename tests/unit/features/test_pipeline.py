@@ -170,3 +170,22 @@ def test_features_made_with_other_settings(data_dir: Path) -> None:
         (data_dir / "feats.json").write_text(damaged, encoding="latin-1")
         with pytest.raises(DataError, match=r"feats\.json: cannot be read"):
             FeatureLoader(data_dir, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "found"),
+    [
+        ([], "none"),
+        ([(2, 14), (2, 15)], r"\(2, 14\), \(2, 15\)"),
+        ([(2, 14), (1, 14)], r"\(1, 14\), \(2, 14\)"),
+        ([(3, 14)], r"\(3, 14\)"),
+        ([(2, 1)], r"\(2, 1\)"),
+        ([(28,)], r"\(28,\)"),
+    ],
+)
+def test_pooled_statistics_are_of_one_dimension(tmp_path: Path, speakers: list[tuple[int, ...]], found: str) -> None:
+    with ArkWriter(tmp_path / "cmvn.ark", tmp_path / "cmvn.scp") as writer:
+        for number, shape in enumerate(speakers):
+            writer.write(f"s{number}", np.ones(shape))
+    with pytest.raises(DataError, match=rf"cmvn.scp: statistics of shapes {found}; expected one"):
+        pooled_stats(tmp_path)
