@@ -26,7 +26,7 @@ from asrkit.io.text import open_text
 T = TypeVar("T")
 
 _MAX_BYTES = 2**18  # of a file: YAML is parsed in Python, some seconds a megabyte
-_MAX_DEPTH = 20
+_MAX_DEPTH = 20  # of brackets in brackets, and of settings in settings
 _UNREADABLE = object()
 _OPTION = "--set "  # what the names of marks begin with that are of an override
 _TRUE, _FALSE, _NULL = {"true", "yes", "on"}, {"false", "no", "off"}, {"null", "~", "none", ""}
@@ -65,7 +65,7 @@ def parse_config(text: str, cls: type[T], name: str, overrides: Sequence[str] = 
     findings = Findings()
     for override in overrides:
         key, equals, value = override.partition("=")
-        if not equals or not all(key.split(".")):
+        if not equals or not all(key.split(".")) or key.count(".") > _MAX_DEPTH:
             findings.error(f"{_OPTION}{override}: expected SECTION.SETTING=VALUE, such as training.seed=2")
             continue
         node = _put(node, key.split("."), _compose(value, _OPTION + override))
