@@ -30,7 +30,7 @@ from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ConfigError, DataError, ModelError, location
 from asrkit.features.cmvn import check_stats
-from asrkit.io.stamp import fingerprint
+from asrkit.io.stamp import TRAIN_STAMP, expect_right, fingerprint
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.lm.ngram import NgramLM, parse_arpa
@@ -124,6 +124,7 @@ def load_experiment(directory: str | Path) -> Experiment:
         if not directory.is_dir():
             raise ModelError(f"{location(directory)}no such experiment directory; made by stage 3 (asrkit train)")
         raise ModelError(f"{location(path)}not found; training has not finished, run stage 3 (asrkit train)")
+    expect_right(directory / TRAIN_STAMP, "stage 3 (asrkit train --resume)", [path.name], ModelError)
     return _Saved(path, checkpoint.load(path)).experiment()
 
 

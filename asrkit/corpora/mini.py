@@ -25,7 +25,7 @@ from asrkit.findings import Findings
 from asrkit.formats.ctm import format_line, parse_line
 from asrkit.io.atomic import LOCK_NAME, atomic_dir, atomic_write
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.io.stamp import File, Output, Stamp
 from asrkit.parallel import map_ordered
 from asrkit.types import PhoneTime, Utterance
 
@@ -137,6 +137,9 @@ def plan_speakers(seed: int) -> list[Speaker]:
     return speakers
 
 
+_STAMP = ".corpus.stamp"
+
+
 def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: int = 1, force: bool = False) -> bool:
     """Make the corpus in `corpus_dir`, whole or not at all; False when it was there already, made from the same seed.
 
@@ -146,12 +149,12 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
         DataError: espeakng-loader is missing, it did not say what was asked, or `corpus_dir` holds something else.
     """
     corpus_dir = Path(corpus_dir)
-    stamp = corpus_dir / ".corpus.stamp"
     sources = (Path(__file__), Path(espeak.__file__), Path(persian.__file__))
-    inputs = {"seed": seed, "code": [file_digest(source) for source in sources]}
-    if not force and is_current(stamp, inputs, (corpus_dir / "phones.ctm", corpus_dir / "speakers.tsv")):
+    inputs = {"seed": seed, "code": [File(source) for source in sources]}
+    stamp = Stamp(corpus_dir / _STAMP, inputs)
+    if not force and stamp.is_current():
         return False
-    if corpus_dir.exists() and not stamp.exists() and not _is_empty(corpus_dir):
+    if corpus_dir.exists() and not stamp.path.exists() and not _is_empty(corpus_dir):
         raise DataError(
             f"{location(corpus_dir)}holds something that is no mini corpus; give a new or an empty directory"
         )
@@ -169,7 +172,8 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
             stream.writelines(ctm)
         with atomic_write(new / "speakers.tsv") as stream:
             _write_speakers(stream, speakers, version)
-        write_stamp(new / stamp.name, inputs)
+        files = [path for path in new.rglob("*") if path.is_file()]
+        Stamp(new / _STAMP, inputs).write({path: Output.found(path) for path in files})
     return True
 
 

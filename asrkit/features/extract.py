@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,21 +25,22 @@ from asrkit.features.backends import backend_class
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
+from asrkit.features.pipeline import FEATS_STAMP
 from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkWriter
+from asrkit.io.atomic import recording
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, write_table
-from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
+from asrkit.io.stamp import File, LargeFile, Making, Output, Stamp, fingerprint
 from asrkit.parallel import map_ordered
 from asrkit.types import Waveform
 
 _UTTS_PER_ARCHIVE = 50  # fewest, while there are less than _MAX_ARCHIVES
 _MAX_ARCHIVES = 64
 _OUTPUTS = ("feats.scp", "feats.json", "cmvn.scp", "cmvn.ark", "utt2num_frames")
-_STAMP = ".feats.stamp"
 _JOBS = ".feats.jobs"
 
 
@@ -73,12 +75,12 @@ class _Extract:
         return FeatureExtractor(self.config)  # made in the process that needs it
 
     def __call__(self, job: _Job) -> list[str]:
-        jobs = self.data_dir / _JOBS
+        ark, scp = _archive(self.data_dir, job)
         faults: list[str] = []
         num_frames: dict[str, int] = {}
         spk_stats: dict[str, np.ndarray] = {}
         try:
-            with ArkWriter(self.data_dir / f"feats.{job.number}.ark", jobs / f"{job.number}.scp") as writer:
+            with recording() as written, ArkWriter(ark, scp) as writer:
                 for source, feats in self._all_feats(job.sources):
                     if isinstance(feats, str):
                         faults.append(f"{self.data_dir}: utterance {source.utt_id}: {feats}")
@@ -94,7 +96,8 @@ class _Extract:
             return faults
         record = {"inputs": job.inputs, "num_frames": num_frames}
         record["stats"] = {spk_id: stats.tolist() for spk_id, stats in spk_stats.items()}  # repr of a float is exact
-        write_json(jobs / f"{job.number}.json", record)
+        record["outputs"] = {path.name: Output.of(path, each).to_json() for path, each in written.items()}
+        write_json(scp.with_suffix(".json"), record)
         return faults
 
     def _all_feats(self, sources: tuple[_Source, ...]) -> Iterator[tuple[_Source, np.ndarray | str]]:
@@ -163,22 +166,17 @@ def extract_data_dir(
     """
     data_dir = Path(data_dir)
     extractor = FeatureExtractor(config)
+    tables = [File(data_dir / name).identity() for name in ("wav.scp", "utt2spk", "segments")]
     sources = _read_sources(data_dir, access)
     settings = {"data_dir": os.path.abspath(data_dir), "backend": extractor.backend, **config.static_settings()}
     settings["channel"] = access.channel
     jobs = _divide(sources, settings, access)
-    tables = [data_dir / name for name in ("wav.scp", "utt2spk", "segments")]
-    inputs = {
-        "jobs": [job.inputs for job in jobs],
-        "tables": [file_digest(path) if path.is_file() else "absent" for path in tables],
-    }
-    archives = [data_dir / f"feats.{job.number}.ark" for job in jobs]
-    outputs = [*archives, *(data_dir / name for name in _OUTPUTS)]
-    if not force and is_current(data_dir / _STAMP, inputs, outputs):
+    stamp = Stamp(data_dir / FEATS_STAMP, {"jobs": [job.inputs for job in jobs], "tables": tables})
+    if not force and stamp.is_current():
         return False
     try:
-        with lock_dir(data_dir, "extract"):
-            for name in (_STAMP, *_OUTPUTS):
+        with lock_dir(data_dir, "extract"), stamp.making(of=_OUTPUTS) as making:
+            for name in _OUTPUTS:
                 (data_dir / name).unlink(missing_ok=True)
             todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
             _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
@@ -186,9 +184,8 @@ def extract_data_dir(
             _make_archives(extract, todo, num_jobs, len(sources))
             root = None if access.root is None else os.path.abspath(access.root)
             audio = {"channel": access.channel, "audio_root": root}
-            _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()})
-            write_stamp(data_dir / _STAMP, inputs)
-            shutil.rmtree(data_dir / _JOBS)
+            _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()}, making)
+        shutil.rmtree(data_dir / _JOBS)
     except OSError as error:
         raise DataError(f"{error.filename or data_dir}: features cannot be written ({error.strerror})") from None
     return True
@@ -217,20 +214,26 @@ def _divide(sources: list[_Source], settings: dict[str, object], access: AudioAc
             audio = source.audio
             if not is_pipe(audio):
                 path = os.path.abspath(access.path(audio))
-                audio = f"{path} {file_signature(path)}"
+                audio = f"{path} {LargeFile(path).identity()}"
             digest.update(f"{astuple(source)} {audio}\n".encode("utf-8", "surrogateescape"))
         jobs.append(_Job(number, tuple(sources[begin:end]), digest.hexdigest()))
     return jobs
 
 
-def _read_record(data_dir: Path, job: _Job) -> dict[str, dict]:
+def _archive(data_dir: Path, job: _Job) -> tuple[Path, Path]:
+    """The archive of a job, and its table."""
+    return data_dir / f"feats.{job.number}.ark", data_dir / _JOBS / f"{job.number}.scp"
+
+
+def _read_record(data_dir: Path, job: _Job) -> Any:
     return read_json(data_dir / _JOBS / f"{job.number}.json")
 
 
 def _is_done(data_dir: Path, job: _Job) -> bool:
-    needed = (data_dir / f"feats.{job.number}.ark", data_dir / _JOBS / f"{job.number}.scp")
     try:
-        return all(path.is_file() for path in needed) and _read_record(data_dir, job)["inputs"] == job.inputs
+        record: dict[str, Any] = _read_record(data_dir, job)
+        written = {path: Output.parse(record["outputs"][path.name]) for path in _archive(data_dir, job)}
+        return record["inputs"] == job.inputs and all(output.is_at(path) for path, output in written.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -244,14 +247,15 @@ def _clear(data_dir: Path, kept: set[int]) -> None:
             path.unlink()
 
 
-def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object]) -> None:
-    """Tables over all archives, from the records of the jobs."""
+def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object], making: Making) -> None:
+    """Write tables over all archives, from the records of the jobs."""
     feats: dict[str, str] = {}
     num_frames: dict[str, str] = {}
     spk_stats: dict[str, np.ndarray] = {}
     for job in jobs:
-        record = _read_record(data_dir, job)
-        feats |= read_table(data_dir / _JOBS / f"{job.number}.scp")
+        record, (ark, scp) = _read_record(data_dir, job), _archive(data_dir, job)
+        making.add({ark: Output.parse(record["outputs"][ark.name])}, scp.with_suffix(".json"))
+        feats |= read_table(scp)
         num_frames |= {utt_id: str(number) for utt_id, number in record["num_frames"].items()}
         for spk_id, values in record["stats"].items():
             stats = np.array(values)

@@ -18,10 +18,12 @@ from asrkit.io.ark import ArkReader
 from asrkit.io.json_text import read_json
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table
-from asrkit.io.stamp import file_digest, file_signature
+from asrkit.io.stamp import File, Input, LargeFile, Product, expect_right
 from asrkit.io.tables import Keys, Numbers
 
-_MADE_BY = "made by stage 1 (asrkit extract)"
+_STEP = "stage 1 (asrkit extract)"
+_MADE_BY = f"made by {_STEP}"
+FEATS_STAMP = ".feats.stamp"
 _NO_LINE = -2  # in place of a speaker
 
 
@@ -62,14 +64,14 @@ def pooled_stats(data_dir: str | Path) -> np.ndarray:
             raise DataError(f"{path}: statistics of shapes {found}; expected one, (2, dimension + 1); {_MADE_BY}")
 
 
-def feats_identity(data_dir: Path) -> list[str]:
-    """What the features of a data directory are, for stamps, without reading them."""
-    stamp = data_dir / ".feats.stamp"
+def feats_input(data_dir: Path) -> Input | list[Input]:
+    """The features of a data directory as what another step depends on."""
+    stamp = data_dir / FEATS_STAMP
     if stamp.exists():
-        return [file_digest(data_dir / "feats.scp"), file_digest(stamp)]
+        return Product(stamp)
     tables = [path for path in (data_dir / "feats.scp", data_dir / "cmvn.scp") if path.exists()]
     archives = [archive for path in tables for archive in ArkReader(path).archives]
-    return [*map(file_digest, tables), *map(file_signature, archives)]  # made by another tool
+    return [*map(File, tables), *map(LargeFile, archives)]  # made by another tool
 
 
 class FeatureLoader(Mapping[str, np.ndarray]):
@@ -77,8 +79,8 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
     `global_stats`, for modes of CMVN that take them, are the training set's `pooled_stats`, also when reading another
     set. Memory does not grow with the audio's length, and the object can be sent to another process. Raises DataError
-    for missing or empty files, for features that asrkit made with other settings (those of other tools do not tell
-    theirs), for utterances without a speaker and for speakers without statistics.
+    for missing, empty or damaged files, for features that asrkit made with other settings (those of other tools do not
+    tell theirs), for utterances without a speaker and for speakers without statistics.
 
     `speakers` (n,): with CMVN per speaker, each utterance's speaker as a number; in the order of `utt_ids`.
     """
@@ -94,6 +96,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
             )
         names = ["feats.scp"] + (["cmvn.scp"] if mode.per_speaker else [])
         _expect_files([self.data_dir / name for name in names])
+        expect_right(self.data_dir / FEATS_STAMP, _STEP)
         self._feats = ArkReader(self.data_dir / "feats.scp")
         if not self._feats:
             raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")

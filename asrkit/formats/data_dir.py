@@ -15,7 +15,7 @@ from asrkit.formats.ctm import format_phone_times, read_phone_times
 from asrkit.formats.seconds import format_seconds, parse_time
 from asrkit.formats.segments import Segment, format_segment, parse_segment
 from asrkit.formats.transcripts import write_transcripts
-from asrkit.io.atomic import atomic_dir
+from asrkit.io.atomic import atomic_dir, atomic_write
 from asrkit.io.scp import scan_table, split_fields, write_table
 from asrkit.types import PhoneTime, Utterance
 
@@ -334,7 +334,7 @@ def _write_tables(directory: Path, utts: Sequence[Utterance], durations: Mapping
         segments = {utt.utt_id: _segment(utt, durations[utt.utt_id]) for utt in utts}
         write_table(directory / "segments", {utt: format_segment(segment) for utt, segment in segments.items()})
     if any(utt.phone_times for utt in utts):
-        with open(directory / "phones.ctm", "w", encoding="utf-8", newline="\n") as stream:
+        with atomic_write(directory / "phones.ctm") as stream:
             stream.writelines(format_phone_times(utt.utt_id, utt.phone_times) for utt in utts)
 
 

@@ -12,8 +12,10 @@ import os
 import re
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
@@ -43,10 +45,13 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+            written = Written.of(stream)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    for record in _recorder.records:
+        record[Path(os.path.abspath(path))] = written
 
 
 @contextlib.contextmanager
@@ -73,6 +78,57 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
             os.replace(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+    before, after = Path(os.path.abspath(temporary)), Path(os.path.abspath(path))
+    for record in _recorder.records:
+        for file in [file for file in record if file.is_relative_to(before)]:
+            record[after / file.relative_to(before)] = record.pop(file)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file, told from others that may take its place."""
+
+    size: int
+    time: int  # of its last change, in nanoseconds
+    inode: int
+
+    @classmethod
+    def of(cls, stream: IO[Any]) -> Written:
+        """The file that is open as `stream`."""
+        status = os.fstat(stream.fileno())
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class _Recorder(threading.local):
+    """The records that a thread keeps at the moment of what it writes."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[Path, Written]] = []
+
+
+_recorder = _Recorder()
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[dict[Path, Written]]:
+    """Give a record of the files that this thread writes by atomic_write in the block, by their absolute paths."""
+    record: dict[Path, Written] = {}
+    with _records([*_recorder.records, record]):
+        yield record
+
+
+def not_recording() -> AbstractContextManager[None]:
+    """A block in which what this thread writes is left out of all records."""
+    return _records([])
+
+
+@contextlib.contextmanager
+def _records(records: list[dict[Path, Written]]) -> Iterator[None]:
+    before, _recorder.records = _recorder.records, records
+    try:
+        yield
+    finally:
+        _recorder.records = before
 
 
 def remove_leftovers(directory: Path, name: str = "") -> None:

@@ -17,14 +17,14 @@ from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.io.stamp import File, Product, Stamp, expect_right
 from asrkit.parallel import track
 from asrkit.reporting.analysis import build_analysis, render_analysis, wider_points
 from asrkit.reporting.calibration import Bin
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.transcripts import read_references, transcript_warnings
-from asrkit.stages.inputs import DECODE, PREPARE, TRAIN, DecodedSet, expect_files
-from asrkit.stages.log_probs import LogProbStore
+from asrkit.stages.inputs import DECODE, DECODE_STAMP, PREPARE, TRAIN, DecodedSet, expect_files
+from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def analyze(
     experiment, out = Path(experiment), decoded.decode_dir
     text, hyp, settings = decoded.data_dir / "text", out / "hyp", out / "decoding.yaml"
     expect_files({experiment / "final.pt": TRAIN, text: PREPARE, hyp: DECODE, settings: DECODE})
-    stamp, text_file = out / ".analysis.stamp", out / "analysis.txt"
-    outputs = [text_file, out / "analysis.json", out / "analysis.csv", out / "reliability.png"]
-    inputs = _identity(experiment, decoded, protocol)
-    if not force and is_current(stamp, inputs, outputs):
-        warnings = read_json(outputs[1]).get("warnings", [])
+    expect_right(out / DECODE_STAMP, DECODE)
+    text_file = out / "analysis.txt"
+    stamp = Stamp(out / ".analysis.stamp", _inputs(experiment, decoded, protocol))
+    if not force and stamp.is_current():
+        warnings = read_json(out / "analysis.json").get("warnings", [])
         return Analysis(text_file, text_file.read_text(encoding="utf-8"), is_new=False, warnings=warnings)
     config = load_config(settings, DecodingConfig)
     if not SEARCHES[config.method].sums_paths:
@@ -85,7 +85,7 @@ def analyze(
 
     from asrkit.experiment import load_experiment  # loads PyTorch
 
-    with lock_dir(out, "analyze"):
+    with lock_dir(out, "analyze"), stamp.making():
         trained = load_experiment(experiment)
         refs, hyps = read_references(text), read_transcripts(hyp)
         protocol.check_references(refs, str(text))
@@ -100,8 +100,7 @@ def analyze(
         if warnings:
             figures["warnings"] = warnings
         _write(out, figures)
-        write_stamp(stamp, inputs)
-        return Analysis(text_file, render_analysis(figures), is_new=True, warnings=warnings)
+    return Analysis(text_file, render_analysis(figures), is_new=True, warnings=warnings)
 
 
 def _write(out: Path, figures: Mapping[str, Any]) -> None:
@@ -122,8 +121,9 @@ def _write(out: Path, figures: Mapping[str, Any]) -> None:
         stream.write(render_analysis(figures))
 
 
-def _identity(experiment: Path, decoded: DecodedSet, protocol: Protocol) -> dict[str, Any]:
+def _inputs(experiment: Path, decoded: DecodedSet, protocol: Protocol) -> dict[str, Any]:
     """All that the analysis depends on."""
-    files = [experiment / "final.pt", decoded.data_dir / "text", decoded.log_prob_dir / ".log_probs.stamp"]
+    files = [experiment / "final.pt", decoded.data_dir / "text"]
     files += [decoded.decode_dir / name for name in ("hyp", "decoding.yaml")]
-    return {"files": [file_digest(path) if path.exists() else None for path in files], "protocol": protocol.name}
+    log_probs = Product(decoded.log_prob_dir / LOG_PROBS_STAMP)
+    return {"files": [File(path) for path in files], "log_probs": log_probs, "protocol": protocol.name}

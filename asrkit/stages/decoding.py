@@ -15,7 +15,8 @@ from asrkit.decoding.methods import SEARCHES, make_search
 from asrkit.decoding.search import BeamResult, Search
 from asrkit.errors import ConfigError
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
-from asrkit.features.pipeline import FeatureLoader, feats_identity
+from asrkit.features.config import FeatureConfig
+from asrkit.features.pipeline import FeatureLoader, feats_input
 from asrkit.formats.ctm import write_ctm
 from asrkit.inference.frame_clock import frame_clock
 from asrkit.inference.hypothesis import add_times, make_hypothesis
@@ -26,11 +27,11 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import json_text
 from asrkit.io.lock import lock_dir
 from asrkit.io.scp import write_table
-from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.io.stamp import File, Product, Stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.parallel import map_ordered
-from asrkit.stages.inputs import EXTRACT, TRAIN, expect_files
-from asrkit.stages.log_probs import LogProbStore
+from asrkit.stages.inputs import DECODE_STAMP, EXTRACT, TRAIN, expect_files
+from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
 from asrkit.types import Hypothesis
 
 if TYPE_CHECKING:
@@ -108,25 +109,26 @@ def decode(
     """
     experiment, data_dir, out = Path(experiment), Path(data_dir), Path(out)
     expect_files({experiment / "final.pt": TRAIN, data_dir / "feats.scp": EXTRACT})
-    inputs, stamp = _identity(experiment, data_dir, options), out / ".decode.stamp"
-    log_prob_dir = options.log_probs or out
+    stamp = Stamp(out / DECODE_STAMP, _inputs(experiment, data_dir, options))
     hyp, nbest, ctm = (out / name for name in ("hyp", "nbest.jsonl", "phones.ctm"))
-    outputs = [hyp, out / "decoding.yaml", log_prob_dir / "log_probs.scp"]
-    outputs += [*([nbest] if options.nbest else []), *([ctm] if options.ctm else [])]
-    if not force and is_current(stamp, inputs, outputs):
+    log_prob_dir = options.log_probs or out
+    if not force and stamp.is_current() and Product(log_prob_dir / LOG_PROBS_STAMP).identity() is not None:
         return Decoding(out, is_new=False)
 
     from asrkit.experiment import load_experiment  # loads PyTorch
 
-    with lock_dir(out, "decode"):
+    with lock_dir(out, "decode"), stamp.making() as making:
         trained = load_experiment(experiment)
         search = _make_search(trained, options, experiment)
-        for old in (stamp, hyp, nbest, ctm):  # a killed run shall leave nothing to score
+        for old in (hyp, nbest, ctm):  # a killed run shall leave nothing to score
             old.unlink(missing_ok=True)
-        feats = _load_features(trained, data_dir, options)
+        features = _features(trained, options)
         store = LogProbStore(log_prob_dir, trained, data_dir)
-        if force or not store.is_current(feats.config.cmvn):
-            store.write(feats, options.batch_size, num_jobs)
+        stored_by = store.stamp(features.cmvn)
+        feats = FeatureLoader(data_dir, features, trained.global_cmvn)
+        if force or not stored_by.is_current():
+            store.write(stored_by, feats, options.batch_size, num_jobs)
+        making.add(stored_by.outputs(), stored_by.path)
 
         stored = store.open()
         search_stored = _SearchStored(search, stored, options.nbest or 1)
@@ -144,19 +146,18 @@ def decode(
         write_table(
             hyp, {utt_id: " ".join(trained.tokens.decode(best.tokens)) for utt_id, (best, *_) in results.items()}
         )
-        write_stamp(stamp, inputs)
-        return Decoding(out, is_new=True)
+    return Decoding(out, is_new=True)
 
 
 def _decoding_config(trained: Experiment, options: DecodeOptions) -> DecodingConfig:
     return replace(trained.config.decoding, **options.search_settings)
 
 
-def _load_features(trained: Experiment, data_dir: Path, options: DecodeOptions) -> FeatureLoader:
+def _features(trained: Experiment, options: DecodeOptions) -> FeatureConfig:
     features = trained.config.features
     if options.cmvn:
         features = features.with_normalization(NORMALIZATIONS[options.cmvn](features.norm_vars))
-    return FeatureLoader(data_dir, features, trained.global_cmvn)
+    return features
 
 
 def _make_search(trained: Experiment, options: DecodeOptions, directory: Path) -> Search:
@@ -224,9 +225,8 @@ def _nbest_lines(utt_id: str, results: Iterable[BeamResult], tokens: TokenTable)
         yield json_text(row) + "\n"
 
 
-def _identity(experiment: Path, data_dir: Path, options: DecodeOptions) -> dict[str, Any]:
+def _inputs(experiment: Path, data_dir: Path, options: DecodeOptions) -> dict[str, Any]:
     """All that the hypotheses depend on."""
     files = [experiment / "final.pt", data_dir / "utt2spk"]
-    digests = [file_digest(path) if path.exists() else None for path in files]
     given = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _SPEED_ALONE}
-    return {"files": digests, "feats": feats_identity(data_dir), **given}
+    return {"files": [File(path) for path in files], "feats": feats_input(data_dir), **given}

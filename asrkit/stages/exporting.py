@@ -15,6 +15,7 @@ from asrkit.io.lock import lock_dir, lock_file
 from asrkit.parallel import track
 from asrkit.scoring.per import PerResult, score
 from asrkit.scoring.transcripts import read_references
+from asrkit.stages.inputs import changing_model
 
 if TYPE_CHECKING:
     from asrkit.inference.export import Comparison, Utterance
@@ -118,7 +119,8 @@ def export(
             )
             cost = Int8Cost(after, before, len(small), len(content))
             content = small
-        write_export(path, content)
+        with changing_model(directory):
+            write_export(path, content)
         return Export(path, len(content), comparison, cost)
 
 

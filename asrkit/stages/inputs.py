@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.errors import location, raise_if_any
+from asrkit.io.stamp import TRAIN_STAMP, changing
 
 PREPARE = "stage 0 (asrkit prepare)"
 EXTRACT = "stage 1 (asrkit extract)"
 TRAIN_LM = "stage 2 (asrkit train-lm)"
 TRAIN = "stage 3 (asrkit train)"
 DECODE = "stage 4 (asrkit decode)"
+DECODE_STAMP = ".decode.stamp"
 REPORT = "stage 5 (asrkit report)"
 
 
@@ -33,6 +36,11 @@ class DecodedSet:
     @property
     def log_prob_dir(self) -> Path:
         return self.log_probs or self.decode_dir
+
+
+def changing_model(directory: Path) -> AbstractContextManager[None]:
+    """A block that changes a trained model's decoding settings or its export: its stamp then lists what they are."""
+    return changing(directory / TRAIN_STAMP, ("final.pt", "final.onnx", "config.yaml"))
 
 
 def expect_files(made_by: Mapping[Path, str]) -> None:

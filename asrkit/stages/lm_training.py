@@ -10,7 +10,7 @@ from asrkit.errors import ConfigError
 from asrkit.findings import Findings
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.lock import lock_file
-from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.io.stamp import File, Stamp, stamp_of
 from asrkit.lang.symbols import name_symbols, symbol_warnings
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram, write_arpa
@@ -101,19 +101,19 @@ def train_lm(
     tokens, out = Path(tokens), Path(out)
     text, dev_text = Path(data_dir) / "text", None if dev is None else Path(dev) / "text"
     expect_files({file: PREPARE for file in (text, tokens, dev_text) if file})
-    stamp = out.with_name(f".{out.name}.stamp")
     epsilons = config.epsilons or EPSILONS
     inputs = {
-        "text": file_digest(text),
-        "tokens": file_digest(tokens),
-        "dev": file_digest(dev_text) if dev_text else None,
+        "text": File(text),
+        "tokens": File(tokens),
+        "dev": File(dev_text) if dev_text else None,
         "order": config.order,
         "smoothing": config.smoothing,
         "epsilons": list(epsilons) if config.smoothing == "laplace" else None,
     }
-    if not force and is_current(stamp, inputs, [out]):
+    stamp = Stamp(stamp_of(out), inputs)
+    if not force and stamp.is_current():
         return LmTraining(out)
-    with lock_file(out, "train-lm"):
+    with lock_file(out, "train-lm"), stamp.making():
         phones, transcripts = TokenTable.read(tokens).phones, read_transcripts(text)
         _check_transcripts(transcripts, phones, text, tokens)
         held_out = None if dev_text is None else read_transcripts(dev_text)
@@ -127,8 +127,7 @@ def train_lm(
         if dev_text is not None and held_out is not None:
             on_dev = HeldOut(dev_text, lm.perplexity(held_out.values()), *_count(held_out.values(), phones))
         write_arpa(lm, out)
-        write_stamp(stamp, inputs)
-        return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev, warnings)
+    return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev, warnings)
 
 
 def _check_transcripts(

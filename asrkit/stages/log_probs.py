@@ -14,13 +14,15 @@ import numpy as np
 
 from asrkit.errors import DataError, location, raise_if_any
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
-from asrkit.features.pipeline import FeatureLoader, feats_identity
+from asrkit.features.pipeline import FeatureLoader, feats_input
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.io.stamp import File, Stamp
 
 if TYPE_CHECKING:
     from asrkit.experiment import Experiment
+
+LOG_PROBS_STAMP = ".log_probs.stamp"
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,22 @@ class LogProbStore:
     def scp(self) -> Path:
         return self.directory / "log_probs.scp"
 
-    @property
-    def _stamp(self) -> Path:
-        return self.directory / ".log_probs.stamp"
+    def stamp(self, cmvn: CmvnMode) -> Stamp:
+        """What they are made from, with this mode of CMVN, and whether they are there and right."""
+        return Stamp(self.directory / LOG_PROBS_STAMP, self._inputs(cmvn))
 
-    def is_current(self, cmvn: CmvnMode) -> bool:
-        """Whether they are there, and made with this mode of CMVN from the weights and features as they are now."""
-        return is_current(self._stamp, self._identity(cmvn), [self.scp])
+    def write(self, stamp: Stamp, feats: FeatureLoader, batch_size: int, num_threads: int) -> None:
+        """Compute and write them; `feats` are the data directory's, opened after `stamp` was made.
 
-    def write(self, feats: FeatureLoader, batch_size: int, num_threads: int) -> None:
-        """Compute and write them; `feats` are the data directory's. The batch size changes speed alone."""
+        The batch size changes speed alone.
+        """
         # PyTorch takes seconds to load.
         import torch
 
         from asrkit.inference.torch_model import TorchModel
         from asrkit.models.batching import bucket
 
-        with lock_dir(self.directory, "decode"):
-            self._stamp.unlink(missing_ok=True)
+        with lock_dir(self.directory, "decode"), stamp.making():
             torch.set_num_threads(num_threads)
             model = TorchModel(self.experiment)
             batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)
@@ -60,7 +60,6 @@ class LogProbStore:
                 for utt_ids in batches:
                     for utt_id, log_probs in zip(utt_ids, model.batch([feats[u] for u in utt_ids]), strict=True):
                         writer.write(utt_id, log_probs)
-            write_stamp(self._stamp, self._identity(feats.config.cmvn))
 
     def open(self) -> ArkReader:
         """What is stored, (T, V) by utterance."""
@@ -71,7 +70,7 @@ class LogProbStore:
 
         Raises DataError when they are missing, or were made from other features or weights.
         """
-        if not any(map(self.is_current, NORMALIZATIONS)):
+        if not any(self.stamp(cmvn).is_current() for cmvn in NORMALIZATIONS):
             fault = "not of this experiment and data as they are now" if self.scp.exists() else "not found"
             raise DataError(
                 f"{location(self.scp)}{fault}; made by stage 4 (asrkit decode --data {self.data_dir} "
@@ -87,14 +86,13 @@ class LogProbStore:
         )
         return {utt_id: stored[utt_id] for utt_id in utt_ids}
 
-    def _identity(self, cmvn: CmvnMode) -> dict[str, Any]:
+    def _inputs(self, cmvn: CmvnMode) -> dict[str, Any]:
         """All that the log-probabilities depend on."""
         from asrkit.experiment import acoustic_digest  # loads PyTorch
 
-        utt2spk = self.data_dir / "utt2spk"
         return {
             "model": acoustic_digest(self.experiment),
-            "feats": feats_identity(self.data_dir),
-            "utt2spk": file_digest(utt2spk) if utt2spk.exists() else None,
+            "feats": feats_input(self.data_dir),
+            "utt2spk": File(self.data_dir / "utt2spk"),
             "cmvn": cmvn,
         }

@@ -23,7 +23,7 @@ from asrkit.findings import Findings
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import file_signature, is_current, write_stamp
+from asrkit.io.stamp import LargeFile, Stamp, wrong_outputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.types import Utterance
 
@@ -188,13 +188,20 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
 
     Raises:
         AudioError: files that cannot be read, a line each; nothing is written then.
-        DataError: as `write_data_dir`; or `data_dir` has a set that the corpus does not give.
+        DataError: as `write_data_dir`; or `data_dir` has a set that the corpus does not give, or files that were
+            changed since they were written, which `force` replaces.
     """
-    stamp, tokens = data_dir / _STAMP, data_dir / "tokens.txt"
-    inputs = _inputs(corpus)
-    if not force and is_current(stamp, inputs, [tokens, *(data_dir / name / "text" for name in corpus.sets)]):
+    stamp, tokens = Stamp(data_dir / _STAMP, _inputs(corpus)), data_dir / "tokens.txt"
+    if not force and stamp.is_current():
         return None
     findings = Findings()
+    for path in [] if force else wrong_outputs(stamp.path):
+        if path.exists():
+            findings.error(
+                "is not as asrkit prepare wrote it; give --force to write all anew, or begin after this step to keep "
+                "your changes",
+                path,
+            )
     for name in SET_NAMES:
         if name not in corpus.sets and (data_dir / name).exists():
             findings.error(
@@ -206,13 +213,13 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
         for directory in (data_dir, *(data_dir / name for name in corpus.sets if (data_dir / name).exists())):
             locks.enter_context(lock_dir(directory, "prepare"))
         # From here on the stamp says only whose directory this is, and later stages miss the token table.
-        with atomic_write(stamp) as stream:
+        with atomic_write(stamp.path) as stream:
             stream.write("unfinished\n")
         tokens.unlink(missing_ok=True)
-        for name, utts in corpus.sets.items():
-            write_data_dir(data_dir / name, utts, durations)
-        TokenTable(corpus.phones).write(tokens)
-        write_stamp(stamp, inputs)
+        with stamp.making(is_removed=False):
+            for name, utts in corpus.sets.items():
+                write_data_dir(data_dir / name, utts, durations)
+            TokenTable(corpus.phones).write(tokens)
     return {name: _count(utts, durations) for name, utts in corpus.sets.items()}
 
 
@@ -222,7 +229,7 @@ def _inputs(corpus: Corpus) -> dict[str, Any]:
     return {
         "tokens": corpus.phones,
         "sets": {name: [dataclasses.astuple(utt) for utt in utts] for name, utts in corpus.sets.items()},
-        "audio": [file_signature(path) for path in audio],
+        "audio": [LargeFile(path) for path in audio],
     }
 
 

@@ -12,11 +12,11 @@ from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.io.stamp import File, Stamp, expect_right
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.transcripts import transcript_warnings
-from asrkit.stages.inputs import DECODE, expect_files
+from asrkit.stages.inputs import DECODE, DECODE_STAMP, expect_files
 
 _TABLES = ("wav.scp", "text", "utt2spk", "spk2utt", "spk2gender")
 
@@ -56,15 +56,14 @@ def report(
     """
     ref, hyp, out = Path(ref), Path(hyp), Path(out)
     expect_files({hyp: DECODE})
-    text_file, json_file, stamp = (out / name for name in ("report.txt", "report.json", ".report.stamp"))
+    expect_right(hyp.parent / DECODE_STAMP, DECODE, [hyp.name])
+    text_file, json_file = out / "report.txt", out / "report.json"
     files = [hyp, *(ref / name for name in _TABLES)]
-    inputs = {str(file): file_digest(file) for file in files if file.is_file()} | {"protocol": protocol.name}
-    if not force and is_current(stamp, inputs, [text_file, json_file]):
-        made_before = _read_lines(json_file)
-        if made_before is not None:
-            lines, warnings = made_before
-            return Report(text_file, json_file, lines, is_new=False, warnings=warnings)
-    with lock_dir(out, "report"):
+    stamp = Stamp(out / ".report.stamp", {str(file): File(file) for file in files} | {"protocol": protocol.name})
+    if not force and stamp.is_current() and (made_before := _read_lines(json_file)) is not None:
+        lines, warnings = made_before
+        return Report(text_file, json_file, lines, is_new=False, warnings=warnings)
+    with lock_dir(out, "report"), stamp.making():
         data = load_data_dir(ref, AudioAccess(allow_pipes=True))  # it opens no audio, so no pipe is run
         hyps = read_transcripts(hyp)
         result = protocol.score(data.text, hyps, ref_name=str(ref / "text"), hyp_name=str(hyp))
@@ -75,12 +74,11 @@ def report(
         with atomic_write(text_file) as stream:
             stream.write(f"{hyp} against {ref}\n" + render_text(figures))
         write_json(json_file, figures)
-        write_stamp(stamp, inputs)
-        return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True, warnings=warnings)
+    return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True, warnings=warnings)
 
 
 def _read_lines(json_file: Path) -> tuple[list[str], list[str]] | None:
-    """What a report that is up to date says in short, and its warnings; None when someone has damaged its file."""
+    """What a report says in short, and its warnings; None for a file that is no report."""
     try:
         figures = read_json(json_file)
         lines, warnings = [*figures["intro"], figures["line"]], [*figures.get("warnings", [])]

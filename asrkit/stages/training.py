@@ -11,21 +11,24 @@ import numpy as np
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import dump_config, to_dict
-from asrkit.errors import DataError, location
-from asrkit.features.pipeline import feats_identity, pooled_stats
+from asrkit.errors import DataError, ModelError, location
+from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import lock_dir
-from asrkit.io.seal import read_digest
-from asrkit.io.stamp import file_digest, fingerprint, is_current, write_stamp
+from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, changing, expect_right, stamp_of, wrong_outputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
 from asrkit.stages.exporting import Export, export_trained
-from asrkit.stages.inputs import EXTRACT, PREPARE, TRAIN_LM
+from asrkit.stages.inputs import EXTRACT, PREPARE, TRAIN_LM, changing_model
 
 if TYPE_CHECKING:
     from asrkit.models.acoustic import AcousticModel
     from asrkit.training.loop import TrainingResult, TrainingSets
+
+
+# What a training leaves besides its own state: checkpoints, and what TensorBoard reads.
+_OUTPUTS = ("config.yaml", "tokens.txt", "excluded.txt", "history.csv", "learning_curve.png", "final.pt", "final.onnx")
 
 
 def _say_nothing(line: str) -> None:
@@ -108,43 +111,105 @@ def train(
     """
     directory, config = Path(directory), config or ExperimentConfig()
     _expect_inputs(data, config)
+    stamp = Stamp(directory / TRAIN_STAMP, _inputs(data, config))
     tokens = TokenTable.read(data.tokens)
     lm_text = _read_lm(data.lm, tokens)
-    stamps = _Stamps(directory, _identity(data, config), {"decoding": to_dict(config.decoding), "lm": lm_text})
-    if not force and stamps.is_trained():
-        if not stamps.is_decoding_current():
-            with lock_dir(directory, "train"):
-                _update_decoding(directory, config, lm_text)
-                stamps.write_decoding()
+    decoding = Stamp(directory / ".decoding.stamp", {"decoding": to_dict(config.decoding), "lm": lm_text})
+    if not force and stamp.is_current() and decoding.is_current():
         return Training(directory)
     with lock_dir(directory, "train"):
+        if not force and _is_trained(stamp):
+            _remake(stamp, lambda: _Run.prepare(data, config, tokens), report)
+            if not decoding.is_current():
+                _update_decoding(directory, config, lm_text)
+                decoding.write({})
+            return Training(directory)
+        checkpoint = directory / "checkpoint.pt"
         if force:
-            stamps.checkpoint.unlink(missing_ok=True)
-        if stamps.checkpoint.exists() and not resume:
+            checkpoint.unlink(missing_ok=True)
+        if checkpoint.exists() and not resume:
             raise DataError(
-                f"{location(stamps.checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
+                f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
             )
-        return _train(_Run.prepare(data, config, tokens), data, stamps, lm_text, report)
+        run = _Run.prepare(data, config, tokens)
+        if not checkpoint.exists():  # else it will tell first whether this model is ours to replace
+            for path in (stamp.path, directory / "final.pt"):
+                path.unlink(missing_ok=True)
+        with stamp.making(of=_OUTPUTS, is_removed=False):
+            trained = _train(run, stamp, lm_text, report)
+            decoding.write({})
+        return trained
 
 
-def _train(
-    run: _Run, data: TrainingData, stamps: _Stamps, lm_text: str | None, report: Callable[[str], None]
-) -> Training:
-    """Train and export into the directory, which is locked."""
+def _train(run: _Run, stamp: Stamp, lm_text: str | None, report: Callable[[str], None]) -> Training:
+    """Train and export into the directory of the stamp, which is locked."""
     from asrkit.training import loop  # PyTorch takes seconds to load
 
-    directory = stamps.directory
-    stamps.remove_outdated()
-    _note_excluded(run.excluded, data.train, directory / "excluded.txt", report)
+    directory = stamp.path.parent
+    run.note_excluded(directory, report)
     if not len(run.sets.train):
-        raise DataError(f"{location(data.train)}no utterance is left to train on; see {directory / 'excluded.txt'}")
+        where = location(run.data.train)
+        raise DataError(f"{where}no utterance is left to train on; see {directory / 'excluded.txt'}")
     report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
-    result = loop.train(run.model, run.config.training, run.sets, directory, fingerprint(stamps.identity))
+    result = loop.train(run.model, run.config.training, run.sets, directory, stamp.made_from)
+    stamp.path.unlink(missing_ok=True)  # an older one may not fit what follows
     run.save(directory, lm_text)
-    exported = export_trained(directory, data.dev)
+    exported = export_trained(directory, run.data.dev)
     report(f"{exported.path}: {exported.comparison.line()}")
-    stamps.write()
     return Training(directory, result, exported, run.excluded)
+
+
+def _is_trained(stamp: Stamp) -> bool:
+    """Whether the model itself is there and right; one that another step was changing is, when it can be loaded."""
+    if not stamp.has_inputs():
+        return False
+    final = stamp.path.parent / "final.pt"
+    if final not in wrong_outputs(stamp.path):
+        return True
+    if final in stamp.outputs():
+        return False
+
+    from asrkit.experiment import load_experiment  # loads PyTorch
+
+    try:
+        load_experiment(final.parent)
+    except ModelError:
+        return False
+    return True
+
+
+def _remake(stamp: Stamp, prepare: Callable[[], _Run], report: Callable[[str], None]) -> None:
+    """Make again what is missing or not as it was left: from the model, from the checkpoint, or from the data."""
+    directory, wrong = stamp.path.parent, {path.name for path in wrong_outputs(stamp.path)}
+    if not wrong:
+        return
+
+    # They load PyTorch and matplotlib.
+    from asrkit.experiment import load_experiment
+    from asrkit.inference.export import export_experiment
+    from asrkit.training.curve import draw_learning_curve
+    from asrkit.training.monitor import write_history
+    from asrkit.training.state import read_history
+
+    with changing(stamp.path, wrong):
+        if wrong & {"config.yaml", "tokens.txt"}:
+            trained = load_experiment(directory)
+            dump_config(trained.config, directory / "config.yaml")
+            trained.tokens.write(directory / "tokens.txt")
+        if "final.onnx" in wrong:
+            export_experiment(directory)
+        if lost := sorted(wrong & {"history.csv", "learning_curve.png"}):
+            try:
+                history = read_history(directory, stamp.made_from)
+            except ModelError as error:
+                what = f"{location(directory / lost[0])}missing, or not as training wrote it"
+                raise ModelError(f"{what}, and cannot be made again: {error}") from None
+            write_history(directory / "history.csv", history)
+            draw_learning_curve(history, directory / "learning_curve.png")
+        if "excluded.txt" in wrong:
+            prepare().note_excluded(directory, report)
+    for name in sorted(wrong - {"final.pt"}):
+        report(f"{directory / name}: made again")
 
 
 def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
@@ -153,6 +218,11 @@ def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
     for path, step in _made_by(data).items():
         if not path.is_file():
             findings.error(f"not found; made by {step}", path)
+    findings.raise_errors()
+    for data_dir in (data.train, data.dev):
+        expect_right(data_dir / FEATS_STAMP, EXTRACT)
+    if data.lm is not None:
+        expect_right(stamp_of(data.lm), TRAIN_LM)
     if config.model.heads.has_frames:
         for data_dir in (data.train, data.dev):
             if (data_dir / "text").is_file() and not (data_dir / "phones.ctm").is_file():
@@ -181,7 +251,7 @@ def _read_lm(path: Path | None, tokens: TokenTable) -> str | None:
     return text
 
 
-def _identity(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
+def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
     """All that the trained weights depend on, but for threads and device, which only warn when they change."""
     names = ["text", "utt2spk", *(["phones.ctm"] if config.model.heads.has_frames else [])]
     files = [data.tokens, *(data_dir / name for data_dir in (data.train, data.dev) for name in names)]
@@ -190,80 +260,26 @@ def _identity(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
         del sections["training"][name]
     return {
         "config": sections,
-        "files": [file_digest(path) if path.exists() else None for path in files],
-        "feats": [feats_identity(data_dir) for data_dir in (data.train, data.dev)],
+        "files": [File(path) for path in files],
+        "feats": [feats_input(data_dir) for data_dir in (data.train, data.dev)],
     }
-
-
-@dataclass(frozen=True)
-class _Stamps:
-    """What an experiment directory was made from: its weights, and beside them what decoding takes."""
-
-    directory: Path
-    identity: dict[str, Any]
-    decoding_identity: dict[str, Any]
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.directory / "checkpoint.pt"
-
-    @property
-    def _trained(self) -> Path:
-        return self.directory / ".train.stamp"
-
-    @property
-    def _decoding(self) -> Path:
-        return self.directory / ".decoding.stamp"
-
-    def is_trained(self) -> bool:
-        trained = self.directory / "final.pt"
-        return is_current(self._trained, self.identity, [trained]) and read_digest(trained) is not None
-
-    def is_decoding_current(self) -> bool:
-        return is_current(self._decoding, self.decoding_identity)
-
-    def remove_outdated(self) -> None:
-        """Take the model of another run away, unless a checkpoint will tell first whether it is ours to replace."""
-        if not self.checkpoint.exists():
-            for path in (self._trained, self.directory / "final.pt"):
-                path.unlink(missing_ok=True)
-
-    def write_decoding(self) -> None:
-        write_stamp(self._decoding, self.decoding_identity)
-
-    def write(self) -> None:
-        self.write_decoding()
-        write_stamp(self._trained, self.identity)
 
 
 def _update_decoding(directory: Path, config: ExperimentConfig, lm_text: str | None) -> None:
     from asrkit.experiment import update_decoding
     from asrkit.inference.export import export_experiment
 
-    update_decoding(directory, config.decoding, lm_text)
-    export_experiment(directory)
-    dump_config(config, directory / "config.yaml")
-
-
-def _note_excluded(
-    excluded: Mapping[str, tuple[int, int]], data_dir: Path, path: Path, report: Callable[[str], None]
-) -> None:
-    """Name the utterances that CTC cannot align, in a file and to `report`."""
-    if not excluded:
-        path.unlink(missing_ok=True)
-        return
-    lines = [f"{utt_id}: {steps} steps, needs {needed}" for utt_id, (steps, needed) in excluded.items()]
-    with atomic_write(path) as stream:
-        stream.write("".join(line + "\n" for line in lines))
-    report(f"{data_dir}: {len(lines)} utterances left out, too short for CTC (also in {path}):")
-    for line in lines:
-        report(f"  {line}")
+    with changing_model(directory):
+        update_decoding(directory, config.decoding, lm_text)
+        export_experiment(directory)
+        dump_config(config, directory / "config.yaml")
 
 
 @dataclass(frozen=True)
 class _Run:
     """A training that can begin: the untrained network and all that it is trained with."""
 
+    data: TrainingData
     config: ExperimentConfig
     model: AcousticModel
     sets: TrainingSets
@@ -284,7 +300,21 @@ class _Run:
         excluded: Mapping[str, tuple[int, int]] = {}
         if heads.has_ctc:
             train_set, excluded = split_infeasible(train_set, model)
-        return cls(config, model, TrainingSets(train_set, dev_set, tokens), global_cmvn, excluded)
+        return cls(data, config, model, TrainingSets(train_set, dev_set, tokens), global_cmvn, excluded)
+
+    def note_excluded(self, directory: Path, report: Callable[[str], None]) -> None:
+        """Name the utterances that CTC cannot align, in excluded.txt and to `report`."""
+        path = directory / "excluded.txt"
+        if not self.excluded:
+            path.unlink(missing_ok=True)
+            return
+        lines = [f"{utt_id}: {steps} steps, needs {needed}" for utt_id, (steps, needed) in self.excluded.items()]
+        with atomic_write(path) as stream:
+            stream.write("".join(line + "\n" for line in lines))
+        where = self.data.train
+        report(f"{where}: {len(lines)} utterances left out, too short for CTC (also in {path}):")
+        for line in lines:
+            report(f"  {line}")
 
     @property
     def num_parameters(self) -> int:

@@ -10,12 +10,12 @@ from typing import Any
 from asrkit.decoding.tuning import StoredSet, leave_out, tune_search
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import file_digest, is_current, write_stamp
+from asrkit.io.stamp import File, Product, Stamp
 from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.transcripts import read_references, read_utt2spk, transcript_warnings
-from asrkit.stages.inputs import PREPARE, TRAIN, DecodedSet, expect_files
-from asrkit.stages.log_probs import LogProbStore
+from asrkit.stages.inputs import PREPARE, TRAIN, DecodedSet, changing_model, expect_files
+from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ def tune(
     experiment = Path(experiment)
     out, text = experiment / "tune", dev.data_dir / "text"
     expect_files({experiment / "final.pt": TRAIN, text: PREPARE})
-    stamp, table, picture, summary = (out / name for name in (".tune.stamp", "surface.csv", "surface.png", "tune.json"))
-    if not force and is_current(stamp, _identity(experiment, dev, protocol), [table, picture, summary]):
+    table, picture, summary = (out / name for name in ("surface.csv", "surface.png", "tune.json"))
+    stamp = Stamp(out / ".tune.stamp", _inputs(dev, protocol))
+    if not force and stamp.is_current():
         figures = read_json(summary)
         return Tuning(out, figures["lines"], is_new=False, warnings=figures.get("warnings", []))
     # PyTorch and matplotlib take seconds to load.
@@ -72,7 +73,8 @@ def tune(
     from asrkit.inference.export import export_experiment
     from asrkit.reporting.figures import draw_surface
 
-    with lock_dir(experiment, "tune"), lock_dir(out, "tune"):
+    outputs = {each.name for each in (table, picture, summary, experiment / "final.pt")}
+    with lock_dir(experiment, "tune"), lock_dir(out, "tune"), stamp.making(of=outputs):
         trained = load_experiment(experiment)
         refs = read_references(text)
         protocol.check_references(refs, str(text))
@@ -88,18 +90,16 @@ def tune(
         figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, left_out, fit, utt2spk)}
         if warnings:
             figures["warnings"] = warnings
-        stamp.unlink(missing_ok=True)
         write_surface(table, tuned.points)
         draw_surface(picture, tuned.points, tuned.winner)
         write_json(summary, figures)
-        store_tuning(experiment, tuned.config, fit.calibration)
-        export_experiment(experiment)
-        write_stamp(stamp, _identity(experiment, dev, protocol))
-        return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
+        with changing_model(experiment):
+            store_tuning(experiment, tuned.config, fit.calibration)
+            export_experiment(experiment)
+    return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
 
 
-def _identity(experiment: Path, dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:
-    """All that the choice depends on; final.pt as it is once the choice is in it."""
-    files = [experiment / "final.pt", dev.data_dir / "text", dev.data_dir / "utt2spk"]
-    files.append(dev.log_prob_dir / ".log_probs.stamp")
-    return {"files": [file_digest(path) if path.exists() else None for path in files], "protocol": protocol.name}
+def _inputs(dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:
+    """All that the choice depends on but final.pt, which is among the outputs: with the choice in it."""
+    files = [File(dev.data_dir / name) for name in ("text", "utt2spk")]
+    return {"files": files, "log_probs": Product(dev.log_prob_dir / LOG_PROBS_STAMP), "protocol": protocol.name}

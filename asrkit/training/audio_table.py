@@ -14,7 +14,7 @@ from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.lock import lock_file
-from asrkit.io.stamp import file_digest, file_signature, fingerprint, is_current, write_stamp
+from asrkit.io.stamp import File, LargeFile, Stamp, fingerprint
 from asrkit.io.tables import LazyTable
 from asrkit.parallel import map_ordered
 from asrkit.types import Waveform
@@ -61,18 +61,19 @@ class AudioTable:
         names = [self._audio.path(entry) for _, entry in self._wav.rows()]
         if _is_quick(names[0], self._sample_rate):
             return
-        ark, scp, stamp = (self.data_dir / f".audio.{ending}" for ending in ("ark", "scp", "stamp"))
+        ark, scp = (self.data_dir / f".audio.{ending}" for ending in ("ark", "scp"))
         tables = [path for path in (self._wav.path, self.data_dir / "segments") if path.is_file()]
         inputs = {
             "options": {"sample_rate": self._sample_rate, "root": self._audio.root, "channel": self._audio.channel},
-            "tables": [file_digest(path) for path in tables],
-            "audio": fingerprint({name: file_signature(name) for name in names}),
+            "tables": [File(path) for path in tables],
+            "audio": fingerprint({name: LargeFile(name) for name in names}),
         }
-        if not is_current(stamp, inputs, [ark, scp]):
+        stamp = Stamp(self.data_dir / ".audio.stamp", inputs)
+        if not stamp.is_current():
             with lock_file(ark, "train", wait=True):  # of several trainings on this data one decodes it
-                if not is_current(stamp, inputs, [ark, scp]):
-                    self._decode(utt_ids, ark, scp)
-                    write_stamp(stamp, inputs)
+                if not stamp.is_current():
+                    with stamp.making():
+                        self._decode(utt_ids, ark, scp)
         self._decoded = ArkReader(scp)
 
     def _decode(self, utt_ids: Sequence[str], ark: Path, scp: Path) -> None:

@@ -48,7 +48,7 @@ def load(path: str | Path, remedy: str = TRAIN_AGAIN) -> dict[str, Any]:
             _expect_stored(stream, check_seal(stream, path, remedy))
             content = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ModelError(f"{location(path)}no such file") from None
+        raise ModelError(f"{location(path)}no such file; {remedy} or restore it") from None
     except ModelError:
         raise
     except pickle.UnpicklingError:  # PyTorch's text advises to load it without weights_only, which could run its code

@@ -50,8 +50,9 @@ class Monitor:
             self._draw(history)
 
     def close(self, history: Sequence[EpochRecord]) -> None:
-        """Bring the picture up to date and end."""
+        """Bring table and picture up to date and end."""
         self._writer.close()
+        write_history(self.directory / "history.csv", history)
         self._draw(history)
 
     def _draw(self, history: Sequence[EpochRecord]) -> None:

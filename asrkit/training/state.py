@@ -49,6 +49,25 @@ class EpochSums:
     learning_rate: float = 0.0
 
 
+def read_history(directory: Path, identity: str) -> list[EpochRecord]:
+    """The epochs of a run's checkpoint. Raises ModelError when it is missing, damaged, or of other inputs."""
+    path = directory / "checkpoint.pt"
+    try:
+        return [EpochRecord(**record) for record in _load(path, identity)["history"]]
+    except (LookupError, TypeError):
+        raise ModelError(f"{location(path)}made by another version of asrkit; {checkpoint.START_ANEW}") from None
+
+
+def _load(path: Path, identity: str) -> dict[str, Any]:
+    saved = checkpoint.load(path, checkpoint.START_ANEW)
+    if saved.get("identity") != identity:
+        raise ModelError(
+            f"{location(path)}belongs to a run with other settings or data; give another --dir, or --force to start "
+            "anew"
+        )
+    return saved
+
+
 class TrainingState:
     """Model, optimizer, averages and progress of a run in `directory`; `identity` is whatever fixes its inputs."""
 
@@ -182,12 +201,7 @@ class TrainingState:
         checkpoint.save(self.path, content)
 
     def _restore(self) -> None:
-        saved = checkpoint.load(self.path, checkpoint.START_ANEW)
-        if saved.get("identity") != self.identity:
-            raise ModelError(
-                f"{location(self.path)}belongs to a run with other settings or data; give another --dir, or --force to "
-                "start anew"
-            )
+        saved = _load(self.path, self.identity)
         try:
             self._take(saved)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError):

@@ -10,6 +10,7 @@ import importlib
 import sys
 
 KINDS = {
+    "cuts": "files of a finished recipe that are deleted, cut short or changed",
     "fuzz": "damaged and made-up input for every parser",
     "models": "model files that are damaged, or crafted to do harm",
     "pairs": "two runs that write one directory at the same time",

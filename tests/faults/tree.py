@@ -24,8 +24,8 @@ training: {num_epochs: 3, batch_size: 4, max_lr: 0.02, warmup: 0.12, keep_best: 
   augment: {speeds: [], vtlp: 0, time_masks: 0}}
 decoding: {beam: 4, lm_weight: 0.3, insertion_bonus: 0.0}
 """
-# What differs from run to run: times, random numbers of processes, seconds of the CPU.
-_NOT_COMPARED = ("tensorboard/", "checkpoint.pt")
+# The state of a training, which nothing reads once it is done; it has times in it.
+STATE = ("tensorboard/", "checkpoint.pt", "/best.")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Tree:
         self.work = self.root / "work"  # what verbs write; corpus and config stay as they are
         self.corpus, self.data, self.exp = self.root / "corpus", self.work / "data", self.work / "exp"
         self.config = self.root / "config.yaml"
+        self.made_by: dict[str, str] = {}  # file below `work` -> the stage of the recipe that made it first
 
     def make(self) -> None:
         """Make the corpus and run the whole recipe."""
@@ -63,9 +64,12 @@ class Tree:
                     soundfile.write(self.corpus / file, _tones(rng, phones), 16000)
                     rows.append(f"{file},{' '.join(phones)},{name}{speaker},{name}")
         (self.corpus / "table.csv").write_text("\n".join(rows) + "\n")
-        for command in self.recipe().values():
+        for name, command in self.recipe().items():
             done = self.run(command)
             assert done.status == 0, (command, done)
+            for path in self.work.rglob("*"):
+                if path.is_file():
+                    self.made_by.setdefault(path.relative_to(self.work).as_posix(), name)
 
     def recipe(self) -> dict[str, list[str]]:
         """The commands of the stages, by name, in their order."""
@@ -121,7 +125,7 @@ class Tree:
         for path in sorted(self.work.rglob("*")):
             name = path.relative_to(self.work).as_posix() + ("/" if path.is_dir() else "")
             is_hidden = any(part.startswith(".") and part.endswith(".stamp") for part in path.parts)
-            if (hidden or not is_hidden) and not any(part in name for part in _NOT_COMPARED):
+            if (hidden or not is_hidden) and not any(part in name for part in STATE):
                 found[name] = b"" if path.is_dir() else _reproducible(path)
         return found
 

@@ -7,7 +7,6 @@ import pytest
 from asrkit.io.atomic import atomic_dir, atomic_write, remove_leftovers
 from asrkit.io.lock import lock_dir, lock_file
 from asrkit.io.processes import HOST, start_time
-from asrkit.io.stamp import fingerprint, is_current, write_stamp
 
 
 class Interrupted(Exception):
@@ -122,24 +121,6 @@ def test_a_directory_is_replaced_whole(tmp_path):
         (new / "fresh").touch()
     assert os.listdir(tmp_path / "dir") == ["fresh"]
     assert os.listdir(tmp_path) == ["dir"]
-
-
-def test_a_stamp_is_current_for_the_same_inputs_and_existing_outputs(tmp_path):
-    stamp, output = tmp_path / "stamp", tmp_path / "output"
-    inputs = {"rate": 0.1, "files": ["a", "b"]}
-    assert not is_current(stamp, inputs)
-    write_stamp(stamp, inputs)
-    assert is_current(stamp, dict(reversed(inputs.items())))
-    assert not is_current(stamp, inputs, [output])
-    output.touch()
-    assert is_current(stamp, inputs, [output])
-    assert not is_current(stamp, inputs | {"rate": 0.2})
-    assert fingerprint(inputs) != fingerprint(inputs | {"files": ["b", "a"]})
-
-
-def test_a_damaged_stamp_is_not_current(tmp_path):
-    (tmp_path / "stamp").write_bytes(b"\xff\xfe")
-    assert not is_current(tmp_path / "stamp", {})
 
 
 def test_a_directory_is_listed_once(tmp_path, monkeypatch):
