@@ -863,7 +863,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/corpora/speechocean762.py": (),
     "asrkit/corpora/table.py": (),
     "asrkit/corpora/timit.py": (),
-    "asrkit/features/pipeline.py": ("full_features", "pooled_stats", "feats_identity", "FeatureLoader.__getitem__"),
+    "asrkit/features/pipeline.py": ("full_features", "pooled_stats", "feats_input", "FeatureLoader.__getitem__"),
     "asrkit/formats/arpa.py": ("write_arpa",),
     "asrkit/formats/ctm.py": ("write_ctm",),
     "asrkit/formats/data_dir.py": (),
