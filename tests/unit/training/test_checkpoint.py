@@ -30,7 +30,7 @@ def test_files_that_end_early_are_refused(tmp_path, share):
 
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "a.pt"
-    with pytest.raises(ModelError, match=r"a\.pt: no such file$"):
+    with pytest.raises(ModelError, match=r"a\.pt: no such file; train again or restore it$"):
         checkpoint.load(path)
     with pytest.raises(ModelError, match=r"not a readable checkpoint"):
         checkpoint.load(tmp_path)
