@@ -439,7 +439,7 @@ def _split(
     wanted = {name: value for name, value in wanted.items() if name not in named}
     of_train = [utt for utt in utts if set_of[utt.utt_id] == "train"]
     if not of_train:
-        raise ConfigError("the column set says train nowhere; nothing to train on")
+        raise ConfigError(f"{location(listing.table or '')}the column set says train nowhere; nothing to train on")
     has_speakers = "speaker" in listing.columns or options.speaker is not None
     units = Units(
         "speakers" if has_speakers else "recordings (speakers are not known)", {utt.spk_id for utt in of_train}

@@ -468,8 +468,29 @@ def _own() -> list[Files]:
     ctm_file = "".join(f"{base[3:]} 1 0 0.02 a\n" for base in bases).encode()
     shares = b"speaker=^([^/]+)/\ndev_speakers=s2\ntest_speakers=25%\nsilence=sil\ntier=phones"
     two_tables = {"a.csv": b"audio\n" + "\n".join(audio).encode(), "b.csv": listed.encode()}
+    stereo = encode(np.zeros((800, 2), np.float32), "WAV", "PCM_16")
+    silent = textgrid.format_textgrid(0.05, {"phones": []}).encode()
+
+    def with_rows(header: str, row: str, given: str = "", **more: bytes) -> Files:
+        """A table of one line for each recording; `more` with _ for / in names."""
+        rows = [row.format(base=base, number=number) for number, base in enumerate(bases, 1)]
+        others = {name.replace("__", "/").replace("_", "."): content for name, content in more.items()}
+        return {**audio, "corpus.csv": "\n".join([header, *rows]).encode(), "options": given.encode(), **others}
+
     return [
         {**audio, "corpus.csv": listed.encode(), "options": b""},
+        with_rows("audio,phones,set", "{base}.wav,a,dev", all_lab=b"a\n"),
+        with_rows("audio,start,end", "{base}.wav,0,0.04", s1__u1_lab=b"a\n"),
+        with_rows("audio,phones,speaker", "{base}.wav,a,s{number}", "speaker=^(s.)", s1__u1_wav=stereo),
+        with_rows("audio,phones,start,end", "{base}.wav,a,0,{number}"),
+        with_rows("audio,phones,speaker,sex", "{base}.wav,a,s1,m", "dev_speakers=0"),
+        with_rows("audio,phones,speaker,set", "{base}.wav,a,s1,dev")
+        | {"corpus.csv": listed.replace(",s3,", ",s1,").encode()},
+        with_rows("audio,phones,set,speaker", "{base}.wav,a,train,s{number}", "test_speakers=0.5\ndev_speakers=0"),
+        with_rows("audio,phones", "{base}.wav," + " ".join(f"p{number}" for number in range(201))),
+        {"corpus.csv": listed.encode(), "options": b"test_speakers=0.1", **audio},
+        {"a.ctm": ctm_file, "b.ctm": ctm_file, "s1/u1.flac": b"", **audio},
+        {"s1/u1.TextGrid": silent, "options": b"partial=", **audio},
         {**audio, "corpus.tsv": alike.encode(), "options": b"dev_speakers=s1\ntest_speakers=HERE/list"},
         {**audio, "corpus.tsv": alike.encode(), "options": b"dev_speakers=s1,s9\ntest_speakers=0.3"},
         {
