@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from asrkit.decoding.config import DecodingConfig
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.windows import Windows
 from asrkit.training.config import AugmentConfig, TrainingConfig
@@ -29,6 +30,7 @@ def documented(page):
 @pytest.mark.parametrize(
     ("page", "config", "in_prose"),
     [
+        ("decoding.md", DecodingConfig, set()),
         ("features.md", FeatureConfig, set()),
         ("augmentation.md", AugmentConfig, set()),
         ("training.md", TrainingConfig, {"augment", "num_views", "frame_weight", "pretrain_epochs"}),
