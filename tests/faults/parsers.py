@@ -8,7 +8,6 @@ import contextlib
 import gzip
 import json
 import lzma
-import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -197,13 +196,13 @@ def _read_data_dir(directory: Path) -> None:
 
 
 def _read_features(directory: Path) -> None:
-    os.chdir(directory)  # where paths of archives start
-    loader = FeatureLoader(directory, FeatureConfig(num_mel_bins=4, num_ceps=3))
-    counts = loader.all_num_frames()
-    assert list(counts) == list(loader)
-    for utt_id in loader:
-        loader.static(utt_id)
-        loader.stats(utt_id)
+    with contextlib.chdir(directory):  # where paths of archives start
+        loader = FeatureLoader(directory, FeatureConfig(num_mel_bins=4, num_ceps=3))
+        counts = loader.all_num_frames()
+        assert list(counts) == list(loader)
+        for utt_id in loader:
+            loader.static(utt_id)
+            loader.stats(utt_id)
 
 
 def _features() -> list[Files]:
@@ -615,8 +614,8 @@ def _read_list(directory: Path) -> None:
     if set(b"/~") & set((read_text(path, findings) or "/").encode()):
         findings.raise_errors()
         return  # other files than those of the input
-    os.chdir(directory)
-    given = find_inputs([str(directory / "x.wav")], path)
+    with contextlib.chdir(directory):
+        given = find_inputs([str(directory / "x.wav")], path)
     assert given[0] == find_inputs([str(directory / "x.wav")])[0]
 
 

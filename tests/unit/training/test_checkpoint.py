@@ -1,11 +1,10 @@
 """Checkpoints are read whole, or refused in a line that names the file."""
 
-import pickle
-
 import pytest
 import torch
 
 from asrkit.errors import ModelError
+from asrkit.io.seal import append_seal
 from asrkit.training import checkpoint
 
 CONTENT = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "epoch": 3, "history": [{"loss": 0.5}]}
@@ -24,7 +23,7 @@ def test_files_that_end_early_are_refused(tmp_path, share):
     checkpoint.save(path, CONTENT)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ModelError, match=r"a\.pt: not a readable checkpoint \(.*\); train again or restore the file$"):
+    with pytest.raises(ModelError, match=r"a\.pt: no digest at its end: cut short, .*; copy it again, or train again$"):
         checkpoint.load(path)
 
 
@@ -34,9 +33,13 @@ def test_other_files_are_refused(tmp_path):
         checkpoint.load(path)
     with pytest.raises(ModelError, match=r"not a readable checkpoint"):
         checkpoint.load(tmp_path)
-    torch.save([1, 2], path)
+    with path.open("w+b") as stream:
+        torch.save([1, 2], stream)
+        append_seal(stream)
     with pytest.raises(ModelError, match=r"a\.pt: expected a dictionary of tensors, found list$"):
         checkpoint.load(path)
-    path.write_bytes(pickle.dumps(pytest.approx(1)))
+    with path.open("w+b") as stream:
+        torch.save(pytest.approx(1), stream)
+        append_seal(stream)
     with pytest.raises(ModelError, match=r"a\.pt: not a checkpoint of plain tensors; train again or restore the file$"):
         checkpoint.load(path)
