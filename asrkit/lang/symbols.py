@@ -36,6 +36,8 @@ def symbol_fault(symbol: str) -> str | None:
             f"the symbol {symbol!r} holds white space (U+{ord(space[0]):04X}); expected one phone, or plain blanks "
             "between phones"
         )
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in symbol):
+        return f"the symbol {symbol!r} holds a control character; write the phone without it"
     if symbol in _RESERVED:
         return f"the symbol {symbol} is reserved; write the phone otherwise"
     return None
