@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -119,6 +120,8 @@ def test_a_lock_lasts_while_workers_of_a_killed_process_live(tmp_path, monkeypat
     with other_process(HOLD_WITH_WORKER, tmp_path) as process:
         worker = int(process.line)
         os.kill(worker, signal.SIGSTOP)  # it would end when it sees that its parent has
+        while Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)  # its threads stop one by one
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         try:
