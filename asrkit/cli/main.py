@@ -48,32 +48,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((argument for argument in argv if not argument.startswith("-")), "")
     with printable_output():
-        return _guarded(verb, argv, is_process)
-
-
-def _guarded(verb: str, argv: Sequence[str], is_process: bool) -> int:
-    """Run a verb, and make one line of each error that is expected."""
-    try:
-        if is_process:
-            interrupts.catch()
-        return _run(verb, argv)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted():
-            status = _report(verb, "interrupted", status=interrupts.exit_status())
+        try:
             if is_process:
+                interrupts.catch()
+            args = _parse(verb, argv)
+            status: int = args.run(args)
+            sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
+            return status
+        except BaseException as error:
+            status = _report_error(verb, error)
+            if is_process and status > 128:
                 os._exit(status)  # the usual way out would wait for threads, which may have hours to do
             return status
-        if isinstance(error, AsrkitError):
-            return _report(verb, *(f"error: {line}" for line in str(error).split("\n")))
-        if isinstance(error, BrokenPipeError):  # the reader of our output (head, say) has gone
-            return _report(verb)
-        if isinstance(error, OSError):
-            where = error.filename2 or error.filename or "standard output"
-            return _report(verb, f"error: {printable(where)}: cannot be used ({error.strerror or error})")
-        if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-            shown = printable(error.object[max(0, error.start - 60) : error.end + 60])
-            return _report(verb, f"error: {shown}: a name that is not UTF-8; rename that file or directory")
-        raise
+
+
+def _report_error(verb: str, error: BaseException) -> int:
+    """Make one line of an error that is expected, and return the exit status; raise any other error again."""
+    if isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted():
+        return _report(verb, "interrupted", status=interrupts.exit_status())
+    if isinstance(error, AsrkitError):
+        return _report(verb, *(f"error: {line}" for line in str(error).split("\n")))
+    if isinstance(error, BrokenPipeError):  # the reader of our output (head, say) has gone
+        return _report(verb)
+    if isinstance(error, OSError):
+        where = error.filename2 or error.filename or "standard output"
+        return _report(verb, f"error: {printable(where)}: cannot be used ({error.strerror or error})")
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        shown = printable(error.object[max(0, error.start - 60) : error.end + 60])
+        return _report(verb, f"error: {shown}: a name that is not UTF-8; rename that file or directory")
+    raise error
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,7 +84,8 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
-def _run(verb: str, argv: Sequence[str]) -> int:
+def _parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with the verb's function as `run`. Only the verb's module is loaded."""
     parser = _Parser(
         prog="asrkit", description="Phoneme recognition with recurrent networks and CTC.", allow_abbrev=False
     )
@@ -98,9 +102,7 @@ def _run(verb: str, argv: Sequence[str]) -> int:
     if interrupts.was_interrupted():
         raise KeyboardInterrupt
     _check_names(args)
-    status: int = args.run(args)
-    sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
-    return status
+    return args
 
 
 def _check_names(args: argparse.Namespace) -> None:
