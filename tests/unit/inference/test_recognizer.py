@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,6 +132,25 @@ def test_a_step_for_each_frame_gives_the_times_that_frames_give(
     for other in (by_step, coarse):
         differences = [abs(time.end - ref.end) for time, ref in zip(other.times, by_frame.times, strict=True)]
         assert np.mean(np.array(differences) < 1e-9) > 0.8
+
+
+def test_alignment_looks_at_every_frame_while_there_is_room(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = sound(1.0)  # 98 frames
+    phones = recognizer.transcribe(samples, sample_rate=16000).phones
+    assert phones
+    called = []
+
+    def note(name: str, compute: Callable) -> Callable:
+        return lambda *args: called.append(name) or compute(*args)
+
+    for name in ("outputs_by_frame", "log_probs"):
+        monkeypatch.setattr(recognizer.model, name, note(name, getattr(recognizer.model, name)))
+    for room in (98 * len(phones), 98 * len(phones) - 1):
+        monkeypatch.setattr(recognizer_module, "_MAX_FINE_CELLS", room)
+        recognizer.align(samples, phones, sample_rate=16000)
+    assert called == ["outputs_by_frame", "log_probs"]
 
 
 def test_arrays_of_every_type_are_as_loud() -> None:
