@@ -9,9 +9,10 @@ from asrkit.errors import ConfigError, DataError
 from asrkit.features.cmvn import accumulate, apply_cmvn
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
-from asrkit.features.pipeline import FeatureLoader, full_features, pooled_stats
+from asrkit.features.pipeline import FeatureLoader, feats_input, full_features, pooled_stats
 from asrkit.io.ark import ArkWriter
 from asrkit.io.scp import write_table
+from asrkit.io.stamp import File, Product
 
 UTT2SPK = {"a-1": "a", "a-2": "a", "b-1": "b"}
 CONFIG = FeatureConfig()
@@ -97,6 +98,14 @@ def test_loader_gives_writable_arrays_that_are_no_part_of_the_file(data_dir: Pat
     feats = loader["a-1"]
     feats[:] = 0
     np.testing.assert_array_equal(loader["a-1"], STATIC["a-1"])
+
+
+def test_features_are_known_by_their_stamp_or_by_their_files_where_there_is_none(data_dir: Path) -> None:
+    found = feats_input(data_dir)
+    assert found[:2] == [File(data_dir / "feats.scp"), File(data_dir / "cmvn.scp")]
+    assert [Path(archive.path) for archive in found[2:]] == [data_dir / "feats.1.ark", data_dir / "cmvn.ark"]
+    (data_dir / ".feats.stamp").touch()
+    assert feats_input(data_dir) == Product(data_dir / ".feats.stamp")
 
 
 def test_global_statistics_are_those_given(data_dir: Path) -> None:
