@@ -111,7 +111,7 @@ def read_corpus(
     findings.raise_errors()
     if not utts:
         raise DataError(f"{location(corpus_dir)}no recording has labels; put them beside the audio, or write a table")
-    sets = _split(listing, utts, options, findings)
+    sets = _split(listing, utts, corpus_dir, options, findings)
     _check_speakers(sets, findings)
     _check_phones(sets, findings)
     phones = sorted({phone for utt in utts for phone in utt.phones})
@@ -424,7 +424,7 @@ def _check_sexes(rows: Iterable[Row], findings: Findings) -> None:
 
 
 def _split(
-    listing: _Listing, utts: Sequence[Utterance], options: OwnOptions, findings: Findings
+    listing: _Listing, utts: Sequence[Utterance], corpus_dir: Path, options: OwnOptions, findings: Findings
 ) -> dict[str, list[Utterance]]:
     """The utterances of each set: by the column `set`; sets that it does not name are split off train.
 
@@ -438,16 +438,16 @@ def _split(
             raise ConfigError(f"--{name}-speakers: the column set gives {name} already; leave out one of them")
     wanted = {name: value for name, value in wanted.items() if name not in named}
     of_train = [utt for utt in utts if set_of[utt.utt_id] == "train"]
+    source = listing.table or corpus_dir
     if not of_train:
-        raise ConfigError(f"{location(listing.table or '')}the column set says train nowhere; nothing to train on")
+        raise ConfigError(f"{location(source)}the column set says train nowhere; nothing to train on")
     has_speakers = "speaker" in listing.columns or options.speaker is not None
-    units = Units(
-        "speakers" if has_speakers else "recordings (speakers are not known)", {utt.spk_id for utt in of_train}
-    )
+    what = "speakers" if has_speakers else "recordings (speakers are not known)"
+    units = Units(what, {utt.spk_id for utt in of_train}, source)
     by_speaker = not units.too_few_for(wanted)
     if not by_speaker:
         findings.note(f"{len(units.names)} {units.what} cannot be split into sets; utterances are, of all of them")
-        units = Units("utterances", {utt.utt_id for utt in of_train})
+        units = Units("utterances", {utt.utt_id for utt in of_train}, source)
     held_out = units.hold_out(wanted, known={utt.spk_id for utt in utts})
     for name, chosen in held_out.items():
         set_of |= {utt.utt_id: name for utt in of_train if (utt.spk_id if by_speaker else utt.utt_id) in chosen}

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from asrkit.errors import ConfigError, location
 from asrkit.findings import Findings
@@ -21,10 +22,14 @@ _LONGEST_HINTED = 100  # characters of such a name: comparing takes longer than 
 
 @dataclass(frozen=True)
 class Units:
-    """What sets are made of: `names` of speakers, or of utterances where there are too few; `what` they are."""
+    """What sets are made of: `names` of speakers, or of utterances where there are too few; `what` they are.
+
+    `source`: the file or directory that has them.
+    """
 
     what: str
     names: set[str]
+    source: Path
 
     def too_few_for(self, wanted: Mapping[str, str | None]) -> bool:
         """Whether shares of them, one at least for each set, leave none for train."""
@@ -58,7 +63,8 @@ class Units:
         if not free and not findings.errors:
             findings.error(
                 f"{len(self.names)} {self.what} for train and {' and '.join(wanted)}: none is left for train; hold out "
-                "fewer, or say in a column set what goes where"
+                "fewer, or say in a column set what goes where",
+                self.source,
             )
         findings.raise_errors(ConfigError)
         return held_out

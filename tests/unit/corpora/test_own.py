@@ -277,10 +277,16 @@ def test_a_set_that_the_column_leaves_out_is_drawn_from_the_utterances_of_the_on
     table_of(corpus, "phones,speaker,set", lambda spk, n: f"a,anna,{'test' if n == 2 else 'train'}")
     found = read_corpus(corpus, OwnOptions(dev_speakers="0.2"))
     assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 16, "dev": 4, "test": 10}
-    fault = (
-        "1 speakers for train and dev: none is left for train; hold out fewer, or say in a column set what goes where"
-    )
-    assert faults_of(corpus, ConfigError, dev_speakers="anna") == [fault]
+    fault = "1 speakers for train and dev: none is left for train; hold out fewer, or say in a column set what goes where"
+    assert faults_of(corpus, ConfigError, dev_speakers="anna") == [f"corpus.csv: {fault}"]
+
+
+def test_speakers_of_label_files_of_whom_none_is_left(corpus):
+    for speaker in ("s0", "s1"):
+        write(corpus / speaker / "u0.phn", LABELS["phn"])
+    options = {"speaker": "^(s.)", "partial": True, "test_speakers": "s0"}
+    fault = "2 speakers for train and test and dev: none is left for train; hold out fewer, or say in a column set what"
+    assert faults_of(corpus, ConfigError, **options, dev_speakers="s1") == [f"{corpus}: {fault} goes where"]
 
 
 def test_parts_of_one_recording_without_a_speaker(tmp_path):

@@ -60,7 +60,7 @@ READERS = {
         "audio,phones\nno.wav,ʃ a\n",
     ),
     "list of speakers": (
-        lambda path: Units("speakers", {"ʃ", "a", "b"}).hold_out({"dev": str(path)}, known=set()),
+        lambda path: Units("speakers", {"ʃ", "a", "b"}, path.parent).hold_out({"dev": str(path)}, known=set()),
         "a\nʃ\n",
     ),
     "list of audio files": (lambda path: find_inputs([], path), "no/ʃ.wav\nno/b.wav\n"),
