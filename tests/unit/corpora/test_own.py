@@ -277,7 +277,9 @@ def test_a_set_that_the_column_leaves_out_is_drawn_from_the_utterances_of_the_on
     table_of(corpus, "phones,speaker,set", lambda spk, n: f"a,anna,{'test' if n == 2 else 'train'}")
     found = read_corpus(corpus, OwnOptions(dev_speakers="0.2"))
     assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 16, "dev": 4, "test": 10}
-    fault = "1 speakers for train and dev: none is left for train; hold out fewer, or say in a column set what goes where"
+    fault = (
+        "1 speakers for train and dev: none is left for train; hold out fewer, or say in a column set what goes where"
+    )
     assert faults_of(corpus, ConfigError, dev_speakers="anna") == [f"corpus.csv: {fault}"]
 
 

@@ -1,7 +1,10 @@
 """Exported models in chunks, in threads and in other processes, and files that are no such models."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -179,6 +182,22 @@ def test_files_that_are_no_models(tmp_path: Path, make, message: str) -> None:
         OnnxModel(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+def test_onnxruntime_tells_nobody(tmp_path: Path) -> None:
+    """It would begin with a file that identifies the machine's user; a connection would follow after seconds."""
+    (tmp_path / "model.onnx").write_bytes(content())
+    code = """
+import os, pathlib, sys
+from asrkit.inference.onnx_model import OnnxModel
+OnnxModel(pathlib.Path("model.onnx"))
+assert "onnxruntime" in sys.modules
+print(os.listdir(), os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("['model.onnx'] 1\n", "")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
