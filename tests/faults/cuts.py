@@ -115,6 +115,8 @@ class Cuts:
     def _run(self, stage: str, options: tuple[str, ...] = (), depth: int = 0) -> None:
         """Run a stage, and what its message asks for. Raises Failure."""
         done = self.tree.run([*self.recipe[stage], *options])
+        if done.fault is not None:
+            raise Failure(f"{stage} {options}: {done.fault}: {done.output}")
         if done.status == 0:
             return
         remedy = _remedy(done)
@@ -132,7 +134,7 @@ class Cuts:
 def _remedy(done: Done) -> str | None:
     """What a message tells to do: a verb to run, an option to give; "" for nothing, None when it does not tell."""
     errors = [line for line in done.output.splitlines() if re.match(r"asrkit [a-z-]+: error: ", line)]
-    if done.status != 1 or not errors or "Traceback" in done.output:
+    if done.status != 1 or not errors:
         return None
     for line in errors:
         if match := re.search(r"(?:stage [0-9] \(asrkit ([a-z-]+)|(--resume|--force))", line):

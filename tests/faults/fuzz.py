@@ -38,6 +38,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from asrkit.errors import AsrkitError
+from tests.faults.limits import add_part, in_memory
 from tests.faults.mutation import Files, damaged, made_up
 from tests.faults.parsers import MODULES, PARSERS, ROOT, Parser
 
@@ -115,8 +116,7 @@ class Directory:
     """A directory in memory that holds one input after the other; only what differs is written."""
 
     def __init__(self) -> None:
-        shared = Path("/dev/shm")
-        self.path = Path(tempfile.mkdtemp(prefix="asrkit-fuzz-", dir=shared if os.access(shared, os.W_OK) else None))
+        self.path = Path(tempfile.mkdtemp(prefix="asrkit-fuzz-", dir=in_memory()))
         self._held: Files = {}
 
     def fill(self, files: Mapping[str, bytes]) -> None:
@@ -400,19 +400,12 @@ def _ranges(numbers: Sequence[int]) -> str:
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
-def _part(text: str) -> tuple[int, int]:
-    part, _, num_parts = text.partition("/")
-    if part.isdecimal() and num_parts.isdecimal() and 1 <= int(part) <= int(num_parts):
-        return int(part), int(num_parts)
-    raise argparse.ArgumentTypeError(f"expected K/N, such as 1/4, found {text!r}")
-
-
 def configure(options: argparse.ArgumentParser) -> None:
     names = [parser.name for parser in PARSERS]
     options.add_argument("--count", type=int, default=1_000_000, help="inputs in all (default: %(default)s)")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--parser", action="append", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
-    options.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="the Kth of N parts of the inputs")
+    add_part(options, "inputs")
     options.add_argument("--coverage", action="store_true", help="which share of the parsers' lines is run; slower")
     options.add_argument("--show", type=int, metavar="NUMBER", help="write this input of the parser to ./fuzz-NUMBER")
 

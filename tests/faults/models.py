@@ -13,7 +13,6 @@ import math
 import multiprocessing
 import os
 import random
-import resource
 import sys
 import tempfile
 import warnings
@@ -35,9 +34,8 @@ from asrkit.io.json_text import json_text
 from asrkit.types import Waveform
 from tests.faults import crafted_onnx, crafted_pt
 from tests.faults.crafted import Case
+from tests.faults.limits import MAX_SECONDS, limit_memory
 
-MAX_MEMORY = 2**30  # bytes above what the process has after its imports
-MAX_SECONDS = 60
 _RATE = 16000
 
 
@@ -171,18 +169,11 @@ def _read_all(pipe: Connection) -> None:
     for kind in JUDGES:  # what is imported, and made ready, once
         judge(next(case for case in cases if case.kind == kind))
     judge(Case("as it is", "onnx", crafted_onnx.right))
-    _limit_memory()
+    limit_memory()
     pipe.send(None)
     with contextlib.suppress(EOFError):
         while True:
             pipe.send(judge(cases[pipe.recv()]))
-
-
-def _limit_memory() -> None:
-    """Let the process have MAX_MEMORY more than now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MAX_MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def main() -> int:

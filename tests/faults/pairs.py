@@ -133,6 +133,8 @@ class Pairs:
 
 
 def _end(done: Done) -> str:
+    if done.fault is not None:
+        return f"{done.status}: {done.fault}"
     if done.status == 1 and _IN_USE.fullmatch(done.last_line):
         return "in use"
     return str(done.status) if not done.status else f"{done.status}: {done.last_line}"

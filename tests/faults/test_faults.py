@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults import models
 from tests.faults.__main__ import KINDS
+from tests.faults.limits import MAX_MEMORY
 
 
 @pytest.mark.slow
@@ -38,6 +39,4 @@ def test_memory_is_bounded_by_the_file():
     numbers = [number for number, case in enumerate(models.all_cases()) if case.name in names]
     assert len(numbers) > len(names)  # some are of two kinds
     with models.Reader() as reader:
-        assert [reader.read(number)[1] for number in numbers] == [None] * len(numbers), (
-            f"within {models.MAX_MEMORY} bytes"
-        )
+        assert [reader.read(number)[1] for number in numbers] == [None] * len(numbers), f"within {MAX_MEMORY} bytes"

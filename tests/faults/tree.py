@@ -1,21 +1,29 @@
 """A whole recipe on a few seconds of tones, for tests that break its files or run its verbs against each other.
 
-Every verb runs in a process of its own, forked from one that has loaded PyTorch, so that it begins within milliseconds.
+Every verb runs in a process of its own, forked from one that has loaded PyTorch, so that it begins within milliseconds,
+and within the limits of limits.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile
 
+from tests.faults.limits import MAX_MEMORY, MAX_SECONDS, in_memory, limit_memory
+
+ROOT = Path(__file__).parents[2]
 TONES_HZ = {"a": 400, "b": 1000, "c": 2500}
 CONFIG = """\
 features: {cmvn: speaker}
@@ -34,10 +42,20 @@ class Done:
 
     status: int  # as a shell has it; negative: the signal that killed it
     output: str  # both streams
+    memory: int  # bytes in use at most, by it or by a process that it started
 
     @property
     def last_line(self) -> str:
         return self.output.rstrip("\n").rpartition("\n")[2]
+
+    @property
+    def fault(self) -> str | None:
+        """What no run may do, whatever it finds; None where it did not."""
+        if "Traceback" in self.output:
+            return "a traceback"
+        if self.status == -signal.SIGALRM:
+            return f"more than {MAX_SECONDS} seconds"
+        return f"{self.memory} bytes of memory" if self.memory > MAX_MEMORY else None
 
 
 class Tree:
@@ -47,12 +65,14 @@ class Tree:
         self.root = root.resolve()
         self.work = self.root / "work"  # what verbs write; corpus and config stay as they are
         self.corpus, self.data, self.exp = self.root / "corpus", self.work / "data", self.work / "exp"
-        self.config = self.root / "config.yaml"
+        self.config, self.temporary = self.root / "config.yaml", self.root / "tmp"
         self.made_by: dict[str, str] = {}  # file below `work` -> the stage of the recipe that made it first
 
     def make(self) -> None:
-        """Make the corpus and run the whole recipe."""
+        """Make the corpus and run the whole recipe; the work is saved before each stage, under that one's name."""
         self.corpus.mkdir(parents=True)
+        self.temporary.mkdir()
+        self.work.mkdir()
         self.config.write_text(CONFIG)
         rng = np.random.default_rng(0)
         rows = ["audio,phones,speaker,set"]
@@ -65,6 +85,7 @@ class Tree:
                     rows.append(f"{file},{' '.join(phones)},{name}{speaker},{name}")
         (self.corpus / "table.csv").write_text("\n".join(rows) + "\n")
         for name, command in self.recipe().items():
+            self.save(name)
             done = self.run(command)
             assert done.status == 0, (command, done)
             for path in self.work.rglob("*"):
@@ -107,14 +128,14 @@ class Tree:
         out = ("--decode-dir", self.exp / f"decode_{name}")
         return ["analyze", "--dir", self.exp, "--ref", self.data / name, *out, "--nj", 1, *options]
 
-    def save(self) -> None:
+    def save(self, name: str = "saved") -> None:
         """Keep the work as it is, for `restore`."""
-        shutil.copytree(self.work, self.root / "saved", symlinks=True)
+        shutil.copytree(self.work, self.root / "states" / name, symlinks=True)
 
-    def restore(self) -> None:
+    def restore(self, name: str = "saved") -> None:
         """Bring the work back to what it was when it was saved, times and all."""
         shutil.rmtree(self.work, ignore_errors=True)
-        shutil.copytree(self.root / "saved", self.work, symlinks=True)
+        shutil.copytree(self.root / "states" / name, self.work, symlinks=True)
 
     def contents(self, *, hidden: bool = False) -> dict[str, bytes]:
         """The bytes of every file of the work that should be the same in every run; `hidden` ones, too, if asked for.
@@ -125,46 +146,59 @@ class Tree:
         for path in sorted(self.work.rglob("*")):
             name = path.relative_to(self.work).as_posix() + ("/" if path.is_dir() else "")
             is_hidden = any(part.startswith(".") and part.endswith(".stamp") for part in path.parts)
-            if (hidden or not is_hidden) and not any(part in name for part in STATE):
+            if (hidden or not is_hidden) and not _is_state(name):
                 found[name] = b"" if path.is_dir() else _reproducible(path)
         return found
 
     def start(self, command: Sequence[object]) -> Run:
-        """Begin a verb."""
-        return Run([*map(str, command)], self.root)
+        """Begin a verb, or a program that is given by its whole path."""
+        return Run([*map(str, command)], self.temporary)
 
     def run(self, command: Sequence[object]) -> Done:
-        """Run a verb to its end."""
+        """Run it to its end."""
         return self.start(command).wait()
 
 
 class Run:
     """A verb that runs in a process of its own."""
 
-    def __init__(self, command: Sequence[str], directory: Path) -> None:
-        self._output = directory / f"output-{os.urandom(6).hex()}"
+    def __init__(self, command: Sequence[str], temporary: Path) -> None:
+        self._output = os.memfd_create("output")
         _load()
         sys.stdout.flush()
         sys.stderr.flush()
         self.process = os.fork()
         if not self.process:
-            os._exit(_child(command, self._output))
+            os._exit(_child(command, self._output, temporary))
+        with contextlib.suppress(OSError):  # it has done so itself, or has ended
+            os.setpgid(self.process, self.process)
+
+    def kill(self, *, with_workers: bool) -> None:
+        """End it at once, with the processes that it started, or leave those to themselves."""
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if with_workers else os.kill)(self.process, signal.SIGKILL)
 
     def wait(self) -> Done:
-        status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-        output = self._output.read_text(errors="replace") if self._output.exists() else ""
-        self._output.unlink(missing_ok=True)
-        return Done(status, output)
+        _, status, used = os.wait4(self.process, 0)
+        output = os.pread(self._output, os.fstat(self._output).st_size, 0).decode(errors="replace")
+        os.close(self._output)
+        return Done(os.waitstatus_to_exitcode(status), output, used.ru_maxrss * 1024)
 
 
-def _child(command: Sequence[str], output: Path) -> int:
+def _child(command: Sequence[str], output: int, temporary: Path) -> int:
     from asrkit.cli.main import main
 
     status = 70
     with contextlib.suppress(BaseException):
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.setpgid(0, 0)
+        signal.alarm(MAX_SECONDS)
+        limit_memory()
+        os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+        os.environ["PYTHONPATH"] = str(ROOT)
         for stream in (1, 2):
-            os.dup2(descriptor, stream)
+            os.dup2(output, stream)
+        if os.path.isabs(command[0]):
+            os.execv(command[0], command)
         try:
             status = main(command)
         except SystemExit as stop:
@@ -179,7 +213,7 @@ def _child(command: Sequence[str], output: Path) -> int:
 
 
 def _load() -> None:
-    """Load what verbs load, once."""
+    """Load what verbs load, once; also what they load only when they come to it."""
     import importlib
     import pkgutil
 
@@ -188,6 +222,8 @@ def _load() -> None:
     for module in pkgutil.walk_packages(asrkit.__path__, "asrkit."):
         if not module.name.startswith(("asrkit.__main__", "asrkit._native")):
             importlib.import_module(module.name)
+    for name in ("jiwer", "matplotlib.figure", "onnx", "onnxruntime", "PIL.PngImagePlugin", "torch._dynamo"):
+        importlib.import_module(name)
 
 
 def _tones(rng: np.random.Generator, phones: Sequence[str]) -> np.ndarray:
@@ -199,10 +235,20 @@ def _tones(rng: np.random.Generator, phones: Sequence[str]) -> np.ndarray:
     return samples + rng.normal(0, 0.003, len(samples))
 
 
+def _is_state(name: str) -> bool:
+    """Whether a file is of the state of a training; one under a temporary name, which has to go, is not."""
+    return any(part in name for part in STATE) and ".tmp-" not in name
+
+
 def _reproducible(path: Path) -> bytes:
     content = path.read_bytes()
     if path.name == "history.csv":  # its last column is of seconds
         return b"\n".join(line.rpartition(b",")[0] for line in content.split(b"\n"))
+    if path.name == ".train.stamp":
+        stamp = json.loads(content)
+        timed = {name for name in stamp["outputs"] if _is_state(f"/{name}") or name == "history.csv"}
+        outputs = {name: output for name, output in stamp["outputs"].items() if name not in timed}
+        return json.dumps({**stamp, "outputs": outputs}).encode()
     return content
 
 
@@ -213,10 +259,11 @@ def difference(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> lis
 
 @contextlib.contextmanager
 def new_tree() -> Iterator[Tree]:
-    """A tree that was made and saved, in a temporary directory."""
-    import tempfile
+    """A tree that was made and saved, in a temporary directory. Its training set has four archives."""
+    from asrkit.features import extract
 
-    with tempfile.TemporaryDirectory(prefix="asrkit-faults-") as directory:
+    few = mock.patch.object(extract, "_UTTS_PER_ARCHIVE", 5)
+    with tempfile.TemporaryDirectory(prefix="asrkit-faults-", dir=in_memory()) as directory, few:
         tree = Tree(Path(directory))
         tree.make()
         tree.save()

@@ -1,0 +1,126 @@
+/* Loaded before the C library (LD_PRELOAD), counts the changes that processes make to files below a directory, and ends
+   one before its change number `at`, or lets that and all later ones that need space fail with `error`.
+   forked.py builds it and shares the numbers with it in the file that ASRKIT_FAULTS names. */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static struct shared { /* as forked.py writes it */
+  int64_t is_on, count, at, error;
+  char below[PATH_MAX];
+} *shared;
+
+__attribute__((constructor)) static void begin(void) {
+  const char *name = getenv("ASRKIT_FAULTS");
+  int file = name ? (int)((int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open"))(name, O_RDWR | O_CLOEXEC) : -1;
+  if (file < 0) return;
+  void *memory = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory != MAP_FAILED) shared = memory;
+  close(file);
+}
+
+static int link_is_below(const char *link, const char *rest) {
+  char path[2 * PATH_MAX];
+  ssize_t size = readlink(link, path, PATH_MAX - 1);
+  if (size < 0) return 0;
+  snprintf(path + size, sizeof path - size, "/%s", rest);
+  size_t length = strlen(shared->below);
+  return !strncmp(path, shared->below, length) && path[length] == '/';
+}
+
+/* Whether `path`, from the directory of `base` on, or the open file `base` itself when there is none, is below. */
+static int is_below(int base, const char *path) {
+  if (!shared || !shared->is_on) return 0;
+  int saved = errno, found;
+  char link[64] = "/proc/self/cwd";
+  if (path && path[0] == '/') {
+    size_t length = strlen(shared->below);
+    found = !strncmp(path, shared->below, length) && path[length] == '/';
+  } else {
+    if (base != AT_FDCWD) snprintf(link, sizeof link, "/proc/self/fd/%d", base);
+    found = link_is_below(link, path ? path : "");
+  }
+  errno = saved;
+  return found;
+}
+
+/* Count a change. Returns whether it has to fail, with errno set. */
+static int fails(int base, const char *path, int needs_space) {
+  if (!is_below(base, path)) return 0;
+  int64_t number = __atomic_add_fetch(&shared->count, 1, __ATOMIC_SEQ_CST);
+  if (!shared->at || number < shared->at) return 0;
+  if (!shared->error) {
+    if (number == shared->at) kill(getpid(), SIGKILL);
+    return 0;
+  }
+  if (needs_space) errno = (int)shared->error;
+  return needs_space;
+}
+
+#define NEXT(type, name, parameters) type(*next) parameters = (type(*) parameters)dlsym(RTLD_NEXT, #name)
+#define WRAP(type, name, parameters, arguments, base, path, needs_space) \
+  type name parameters { \
+    NEXT(type, name, parameters); \
+    return fails(base, path, needs_space) ? -1 : next arguments; \
+  }
+#define OPEN(name, parameters, arguments, base) \
+  int name parameters { \
+    NEXT(int, name, parameters); \
+    va_list rest; \
+    va_start(rest, flags); \
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
+    va_end(rest); \
+    if (flags & (O_CREAT | O_TRUNC | O_WRONLY | O_RDWR) && fails(base, path, !!(flags & O_CREAT))) return -1; \
+    return next arguments; \
+  }
+#define FOPEN(name) \
+  FILE *name(const char *path, const char *mode) { \
+    NEXT(FILE *, name, (const char *, const char *)); \
+    return strpbrk(mode, "wa+") && fails(AT_FDCWD, path, 1) ? NULL : next(path, mode); \
+  }
+
+OPEN(open, (const char *path, int flags, ...), (path, flags, mode), AT_FDCWD)
+OPEN(open64, (const char *path, int flags, ...), (path, flags, mode), AT_FDCWD)
+OPEN(openat, (int base, const char *path, int flags, ...), (base, path, flags, mode), base)
+OPEN(openat64, (int base, const char *path, int flags, ...), (base, path, flags, mode), base)
+FOPEN(fopen)
+FOPEN(fopen64)
+WRAP(ssize_t, write, (int file, const void *from, size_t size), (file, from, size), file, NULL, 1)
+WRAP(ssize_t, pwrite, (int file, const void *from, size_t size, off_t to), (file, from, size, to), file, NULL, 1)
+WRAP(ssize_t, pwrite64, (int file, const void *from, size_t size, off64_t to), (file, from, size, to), file, NULL, 1)
+WRAP(ssize_t, writev, (int file, const struct iovec *from, int count), (file, from, count), file, NULL, 1)
+WRAP(int, fsync, (int file), (file), file, NULL, 1)
+WRAP(int, fdatasync, (int file), (file), file, NULL, 1)
+WRAP(int, ftruncate, (int file, off_t size), (file, size), file, NULL, size > 0)
+WRAP(int, ftruncate64, (int file, off64_t size), (file, size), file, NULL, size > 0)
+WRAP(int, truncate, (const char *path, off_t size), (path, size), AT_FDCWD, path, size > 0)
+WRAP(int, truncate64, (const char *path, off64_t size), (path, size), AT_FDCWD, path, size > 0)
+WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), AT_FDCWD, path, 1)
+WRAP(int, mkdirat, (int base, const char *path, mode_t mode), (base, path, mode), base, path, 1)
+WRAP(int, rmdir, (const char *path), (path), AT_FDCWD, path, 0)
+WRAP(int, unlink, (const char *path), (path), AT_FDCWD, path, 0)
+WRAP(int, unlinkat, (int base, const char *path, int flags), (base, path, flags), base, path, 0)
+WRAP(int, rename, (const char *from, const char *to), (from, to), AT_FDCWD, to, 1)
+WRAP(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to), b, to, 1)
+WRAP(int, link, (const char *from, const char *to), (from, to), AT_FDCWD, to, 1)
+WRAP(int, linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags), b, to, 1)
+WRAP(int, symlink, (const char *from, const char *to), (from, to), AT_FDCWD, to, 1)
+WRAP(int, symlinkat, (const char *from, int base, const char *to), (from, base, to), base, to, 1)
+WRAP(int, chmod, (const char *path, mode_t mode), (path, mode), AT_FDCWD, path, 0)
+WRAP(int, fchmod, (int file, mode_t mode), (file, mode), file, NULL, 0)
+WRAP(int, utimensat, (int base, const char *path, const struct timespec times[2], int flags), (base, path, times, flags),
+     base, path, 0)
+WRAP(int, futimens, (int file, const struct timespec times[2]), (file, times), file, NULL, 0)

@@ -1,0 +1,74 @@
+"""Changes of files below a directory, counted in every process; one can be killed before its Nth change, or run into a
+full disk. changes.c, which the C compiler builds, is loaded into all processes before the C library.
+
+    changes = Changes(directory)
+    with changes.counted() as count:                # count.value: how many there were
+    with changes.counted(kill_at=7):                # the process that makes the seventh is killed just before
+    with changes.counted(fail_at=7, error=ENOSPC):  # the seventh, and each later one that takes space, fails
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_VARIABLE = "ASRKIT_FAULTS"  # names the file of the numbers that are shared
+_NUMBERS = struct.Struct("=4q4096s")  # is on, count, at, error, below; as in changes.c
+
+
+def main_with_changes(main: Callable[[], int], module: str) -> int:
+    """Call `main` in a process, begun anew as `python -m MODULE` with the same arguments, in which Changes can be used.
+
+    Returns the status.
+    """
+    if _VARIABLE in os.environ:
+        return main()
+    compiler = os.environ.get("CC") or shutil.which("cc") or "gcc"
+    with tempfile.TemporaryDirectory(prefix="asrkit-faults-") as directory:
+        library, numbers = Path(directory) / "changes.so", Path(directory) / "numbers"
+        source = Path(__file__).with_name("changes.c")
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        numbers.write_bytes(bytes(_NUMBERS.size))
+        environment = os.environ | {"LD_PRELOAD": str(library), _VARIABLE: str(numbers)}
+        return subprocess.run([sys.executable, "-m", module, *sys.argv[1:]], env=environment).returncode
+
+
+class Count:
+    """How many changes there have been."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+
+    @property
+    def value(self) -> int:
+        count: int = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[1]
+        return count
+
+
+class Changes:
+    """The changes below one directory; that of this process are counted as well."""
+
+    def __init__(self, below: Path) -> None:
+        self._below = os.fsencode(below.resolve())
+        with open(os.environ[_VARIABLE], "r+b") as stream:
+            self._memory = mmap.mmap(stream.fileno(), _NUMBERS.size)
+
+    @contextlib.contextmanager
+    def counted(self, *, kill_at: int = 0, fail_at: int = 0, error: int = 0) -> Iterator[Count]:
+        """Count, from 1 on, while the block lasts; 0: none is stopped."""
+        self._set(1, kill_at or fail_at, error if fail_at else 0)
+        try:
+            yield Count(self._memory)
+        finally:
+            self._memory[:8] = bytes(8)
+
+    def _set(self, is_on: int, at: int, error: int) -> None:
+        self._memory[: _NUMBERS.size] = _NUMBERS.pack(is_on, 0, at, error, self._below)
