@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from asrkit.training.checkpoint import is_like
 from asrkit.training.config import OptimizerName, TrainingConfig
 
 
@@ -35,7 +36,7 @@ OPTIMIZERS: dict[OptimizerName, Callable[[nn.Module, TrainingConfig], torch.opti
 }
 
 
-# What they keep for each weight: tensors of its shape, and AdamW's number of updates.
+# What they keep for each weight: tensors like it, and AdamW's number of updates.
 _STATES: dict[type[torch.optim.Optimizer], set[str]] = {
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
     torch.optim.SGD: {"momentum_buffer"},
@@ -43,13 +44,16 @@ _STATES: dict[type[torch.optim.Optimizer], set[str]] = {
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Let an optimizer go on from what its `state_dict` gave; its settings stay. Raises ValueError for another's."""
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
-    for weight, state in optimizer.state.items():
-        shapes = {name: value.shape for name, value in state.items() if isinstance(value, Tensor)}
-        shapes = {name: shape for name, shape in shapes.items() if shape == (() if name == "step" else weight.shape)}
-        if shapes.keys() != _STATES[type(optimizer)] and any(value is not None for value in state.values()):
+    """Let an optimizer go on from what its `state_dict` gave; its settings stay.
+
+    Raises ValueError or LookupError for another's: fused updates write to these tensors without a look at their sizes.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for number, state in saved["state"].items():
+        like = {name: torch.zeros(()) if name == "step" else weights[number] for name in _STATES[type(optimizer)]}
+        if state.keys() != like.keys() or not all(is_like(state[name], tensor) for name, tensor in like.items()):
             raise ValueError("the optimizer's state is of other weights")
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:

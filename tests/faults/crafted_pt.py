@@ -194,9 +194,11 @@ def _weights(loaded: dict[str, Any]) -> Iterator[tuple[str, Callable[[], bytes]]
 def optimizers() -> Iterator[tuple[str, Callable[[], bytes]]]:
     loaded = _load(right_checkpoint())
     for name in ("exp_avg", "exp_avg_sq", "step"):
-        for value in (Missing(), torch.ones(7), torch.ones(7, 7, 7), "text", None):
+        right = loaded["optimizer"]["state"][0][name]
+        one_for_all = torch.ones(()).expand(right.shape or (5,))
+        for value in (Missing(), torch.ones(7), torch.ones(7, 7, 7), "text", None, one_for_all, right.double()):
             changed = put(loaded, ("optimizer", "state", 0, name), value)
-            yield f"optimizer: {name} {str(value)[:10]!r}", functools.partial(saved, changed)
+            yield f"optimizer: {name} {str(value)[:10]!r} {getattr(value, 'dtype', '')}", functools.partial(saved, changed)
     for name, value in {
         "other weights": put(loaded, ("optimizer", "state"), {5000: loaded["optimizer"]["state"][0]}),
         "no state": put(loaded, ("optimizer",), {}),
