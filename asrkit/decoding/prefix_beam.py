@@ -142,6 +142,9 @@ class Beams:
         self.settings = settings
         self._lm: object = None  # of the kernel
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Beams, (self.settings,)  # the kernel's language model cannot be sent to another process
+
     def start(self, num_classes: int) -> Beam:
         """The beam of one utterance. Raises ModelError where the language model has another number of classes."""
         lm = self.settings.scorer.lm

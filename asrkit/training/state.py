@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ def read_history(directory: Path, identity: str) -> list[EpochRecord]:
     """The epochs of a run's checkpoint. Raises ModelError when it is missing, damaged, or of other inputs."""
     path = directory / "checkpoint.pt"
     try:
-        return [EpochRecord(**record) for record in _load(path, identity)["history"]]
-    except (LookupError, TypeError):
+        return _read_records(_load(path, identity))
+    except (LookupError, TypeError, ArithmeticError):
         raise ModelError(f"{location(path)}made by another version of asrkit; {checkpoint.START_ANEW}") from None
 
 
@@ -66,6 +66,16 @@ def _load(path: Path, identity: str) -> dict[str, Any]:
             "anew"
         )
     return saved
+
+
+def _read_records(saved: dict[str, Any]) -> list[EpochRecord]:
+    """Raises LookupError, TypeError or ArithmeticError where a checkpoint has anything but numbers there."""
+    records = [EpochRecord(**record) for record in saved["history"]]
+    for value in (value for record in records for value in astuple(record)):
+        if not isinstance(value, (int, float)):
+            raise TypeError("an epoch's figures are not numbers")
+        float(value)  # OverflowError
+    return records
 
 
 class TrainingState:
@@ -162,7 +172,7 @@ class TrainingState:
             with self.evaluated_weights():  # the same once more, unless there is an average
                 start_ctc_from_frames(self.model)
         self.sums, self.loss = EpochSums(), LossSum()
-        if self.epoch > self.last_epoch or self.schedule() is None or self._has_stopped_improving():
+        if self._is_over():
             if self.config.two_phase and not self.second_phase:
                 self.second_phase = True
                 self.model.load_state_dict(self.best.weights(self.best.ranking[0][1], self.model))
@@ -222,15 +232,25 @@ class TrainingState:
         if self.average:
             self.average.load_state_dict(saved["average"])
         self.best.ranking = [(float(value), int(epoch)) for value, epoch in saved["ranking"]]
-        self.history = [EpochRecord(**record) for record in saved["history"]]
+        self.history = _read_records(saved)
         self.sums, self.loss = EpochSums(**saved["sums"]), LossSum(**saved["loss"])
-        for numbers in (*map(asdict, self.history), asdict(self.sums), asdict(self.loss)):
+        for numbers in (asdict(self.sums), asdict(self.loss)):
             float(sum(numbers.values()))  # TypeError where there is anything else
         self.cpu_seconds = float(saved["cpu_seconds"])
         self.second_phase, self._phase_start = bool(saved["second_phase"]), int(saved["phase_start"])
         self.finished = bool(saved["finished"])
+        self._expect_possible()
         if not (is_of_type(saved["num_threads"], int) and is_of_type(saved["device"], str)):
             raise TypeError("expected a number of threads and the name of a device")
+
+    def _expect_possible(self) -> None:
+        """Raise ValueError where a training cannot be."""
+        places = [(self.sums.num_batches, self.batches_per_epoch), (self._phase_start, self.epoch)]
+        places += [(epoch - 1, len(self.history)) for _, epoch in self.best.ranking]
+        if not all(is_of_type(place, int) and 0 <= place < size for place, size in places):
+            raise ValueError("a batch or an epoch that there is not")
+        if self.finished != self._is_over() or (self.finished and not self.best.ranking):
+            raise ValueError("a training that should have ended, or should not")
 
     def _start_phase(self) -> None:
         """A phase has an optimizer, a schedule and an average of its own."""
@@ -243,6 +263,10 @@ class TrainingState:
     def _counted(self) -> list[EpochRecord]:
         """The phase's epochs, pre-training left out: its dev figures are those of another loss."""
         return [record for record in self.history[self._phase_start :] if record.phase > 0]
+
+    def _is_over(self) -> bool:
+        """Whether the phase has had its last epoch."""
+        return self.epoch > self.last_epoch or self.schedule() is None or self._has_stopped_improving()
 
     def _has_stopped_improving(self) -> bool:
         """Whether `early_stopping` epochs have gone by without a lower dev PER since the blank phase ended."""

@@ -188,10 +188,6 @@ def _edited(edit: Callable[[onnx.GraphProto, int], object], index: int) -> bytes
     return seal(proto.SerializeToString())
 
 
-def _node_twice(graph: onnx.GraphProto, index: int) -> None:
-    graph.node.append(graph.node[index])
-
-
 def _other_inputs(graph: onnx.GraphProto, index: int) -> None:
     inputs = list(graph.node[index].input)
     del graph.node[index].input[:]
@@ -279,6 +275,14 @@ def _short_tensor(proto: onnx.ModelProto) -> None:
     proto.graph.initializer[0].raw_data = b""
 
 
+def _tensor_cut_in_a_number(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].raw_data = proto.graph.initializer[0].raw_data[:-1]
+
+
+def _tensor_of_nine_dimensions(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].dims.extend([1] * 9)
+
+
 def _tensor_of_terabytes(proto: onnx.ModelProto) -> None:
     proto.graph.initializer[0].dims[:] = [2**20, 2**20]
 
@@ -299,6 +303,12 @@ def _sparse_weights(proto: onnx.ModelProto) -> None:
 
 def _range_of_terabytes(proto: onnx.ModelProto) -> None:
     proto.graph.initializer.append(helper.make_tensor("end", TensorProto.INT64, [1], np.int64(10**12).tobytes(), True))
+
+
+def _range_from_the_lowest_number(proto: onnx.ModelProto) -> None:
+    """Its magnitude is no number of 64 bits."""
+    low = np.int64(-(2**63)).tobytes()
+    proto.graph.initializer.append(helper.make_tensor("end", TensorProto.INT64, [1], low, True))
 
 
 def _attribute_of_terabytes(proto: onnx.ModelProto) -> None:
@@ -376,11 +386,14 @@ _EDITS = (
     _external_data,
     _location_alone,
     _short_tensor,
+    _tensor_cut_in_a_number,
+    _tensor_of_nine_dimensions,
     _tensor_of_terabytes,
     _negative_shape,
     _texts_as_weights,
     _sparse_weights,
     _range_of_terabytes,
+    _range_from_the_lowest_number,
     _attribute_of_terabytes,
     _attribute_text,
     _graph_in_an_operator,

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import re
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -198,7 +199,8 @@ def optimizers() -> Iterator[tuple[str, Callable[[], bytes]]]:
         one_for_all = torch.ones(()).expand(right.shape or (5,))
         for value in (Missing(), torch.ones(7), torch.ones(7, 7, 7), "text", None, one_for_all, right.double()):
             changed = put(loaded, ("optimizer", "state", 0, name), value)
-            yield f"optimizer: {name} {str(value)[:10]!r} {getattr(value, 'dtype', '')}", functools.partial(saved, changed)
+            what = f"{str(value)[:10]!r} {getattr(value, 'dtype', '')}"
+            yield f"optimizer: {name} {what}", functools.partial(saved, changed)
     for name, value in {
         "other weights": put(loaded, ("optimizer", "state"), {5000: loaded["optimizer"]["state"][0]}),
         "no state": put(loaded, ("optimizer",), {}),
@@ -234,6 +236,12 @@ def no_checkpoints(content: bytes) -> Iterator[tuple[str, Callable[[], bytes]]]:
     yield "compressed", sealed(lambda: _compressed(content))
     yield "zip bomb", sealed(lambda: _compressed(content, more=b"\0" * 10**8))
     yield "zip comment", sealed(lambda: unsealed(content)[:-2] + b"\x05\0words")
+    yield "zip comment in the digest", sealed(lambda: unsealed(content)[:-2] + b"\x05\0")
+    yield "members twice", sealed(lambda: _with_directory(unsealed(content), lambda directory: directory * 2))
+    yield (
+        "another directory",
+        sealed(lambda: _with_directory(unsealed(content), lambda directory: directory, twice=True)),
+    )
     yield "end of a zip alone", sealed(lambda: unsealed(content)[-98:])
     yield "directory elsewhere", sealed(lambda: _moved_directory(content))
     yield "more numbers than there are", sealed(lambda: _rewritten(content, _more_numbers))
@@ -254,12 +262,32 @@ def _legacy(loaded: dict[str, Any]) -> bytes:
 
 
 def _compressed(content: bytes, more: bytes = b"") -> bytes:
+    """A compressed archive that ends as PyTorch's do."""
     source, target = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for member in source.infolist():
-            archive.writestr(member, source.read(member), zipfile.ZIP_DEFLATED)
+            archive.writestr(member.filename, source.read(member), zipfile.ZIP_DEFLATED)
         archive.writestr("archive/more", more)
-    return target.getvalue()
+    packed = target.getvalue()
+    count, size, at = struct.unpack("<10xHII2x", packed[-22:])
+    return packed[:-22] + _ends(count, size, at)
+
+
+def _with_directory(content: bytes, change: Callable[[bytes], bytes], twice: bool = False) -> bytes:
+    """PyTorch's archive with another directory; or with two, of which the end names the place of the first."""
+    count, size, at = struct.unpack("<32x3Q", content[-98:-42])
+    directory = change(content[at : at + size])
+    count = count * len(directory) // size
+    return content[:at] + directory * (1 + twice) + _ends(count, len(directory), at, len(directory) * twice)
+
+
+def _ends(count: int, size: int, at: int, more: int = 0) -> bytes:
+    """What an archive of PyTorch ends with, after a directory of `count` members and `size` bytes, and `more` bytes."""
+    return (
+        struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, at)
+        + struct.pack("<4sIQI", b"PK\6\7", 0, at + size + more, 1)
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, size, at, 0)
+    )
 
 
 def _rewritten(content: bytes, change: Callable[[bytes], bytes]) -> bytes:

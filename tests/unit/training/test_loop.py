@@ -15,6 +15,7 @@ from asrkit.training import checkpoint, loop
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
 from asrkit.training.loop import Evaluation, TrainingSets, evaluate, train
+from asrkit.training.state import read_history
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
@@ -468,6 +469,36 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     checkpoint.save(tmp_path / "checkpoint.pt", content)
     with pytest.raises(ModelError, match=r"checkpoint.pt: made by another version of asrkit; .* --force"):
         train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sums": {"num_batches": number, "num_skipped": 0, "gradient_norm": 0.0, "learning_rate": 0.0}}
+     for number in (-1, 2, 2.5, float("nan"))]
+    + [{"phase_start": -1}, {"phase_start": 4}, {"phase_start": 10**400}, {"finished": False}, {"ranking": []},
+       {"ranking": [(1.0, 0)]}, {"ranking": [(1.0, 4)]}, {"history": []}, {"second_phase": 1, "phase_start": 2}],
+)  # fmt: skip
+def test_a_checkpoint_of_what_cannot_be_is_refused(tmp_path, changes):
+    """Two batches an epoch, three epochs, finished."""
+    data = make_data(8, 1)
+    train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
+    content = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert {*content["sums"]} == {"num_batches", "num_skipped", "gradient_norm", "learning_rate"}
+    checkpoint.save(tmp_path / "checkpoint.pt", {**content, **changes})
+    with pytest.raises(ModelError, match=r"checkpoint.pt: made by another version of asrkit; .* --force"):
+        train(make_model(), CONFIG, TrainingSets(data, data, TOKENS), tmp_path, "run")
+
+
+@pytest.mark.parametrize("value", ["text", None, [], 10**400, torch.ones(())])
+def test_a_history_of_anything_but_numbers_is_refused(tmp_path, value):
+    data = make_data(8, 1)
+    train(make_model(), replace(CONFIG, num_epochs=1), TrainingSets(data, data, TOKENS), tmp_path, "run")
+    assert [record.epoch for record in read_history(tmp_path, "run")] == [1]
+    content = checkpoint.load(tmp_path / "checkpoint.pt")
+    content["history"][0]["dev_per"] = value
+    checkpoint.save(tmp_path / "checkpoint.pt", content)
+    with pytest.raises(ModelError, match=r"checkpoint.pt: made by another version of asrkit; start anew with --force"):
+        read_history(tmp_path, "run")
 
 
 def test_a_loss_that_is_not_finite_names_the_utterances(tmp_path):
