@@ -1,11 +1,14 @@
 """What every search of the registry gives: so many results as it keeps, and one where no number is named."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.methods import SEARCHES, make_search
 from asrkit.errors import ModelError
+from asrkit.lm.ngram import train_ngram
 
 LOG_PROBS = np.log(np.random.default_rng(0).dirichlet(np.ones(4), 8))
 
@@ -22,6 +25,13 @@ def test_as_many_results_as_are_kept(method, number):
     assert len(stream.best(100)) == len(stream.finish(100)) == number
     for results in (search.decode(LOG_PROBS), *search.decode_all([LOG_PROBS]), stream.best(), stream.finish()):
         assert len(results) == 1
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+def test_a_search_that_was_used_can_be_sent_to_another_process(method):
+    search = make_search(DecodingConfig(method=method), train_ngram([["a", "b"]], 2, ["a", "b", "c"]).automaton)
+    results = search.decode(LOG_PROBS)
+    assert pickle.loads(pickle.dumps(search)).decode(LOG_PROBS) == results
 
 
 @pytest.mark.parametrize(("num_threads", "most"), [(1, 3), (2, 10)])
