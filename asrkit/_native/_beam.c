@@ -102,9 +102,10 @@ static bool is_automaton(const LmObject *self) {
         return false;
     const int64_t *first_arc = arrays[0].view.buf;
     const int32_t *token = tokens->view.buf, *shorter_context = shorter->view.buf;
-    bool is_sound = first_arc[0] == 0 && first_arc[num_contexts] == num_arcs && shorter_context[0] == 0;
+    bool is_sound = first_arc[0] == 0 && first_arc[num_contexts] == num_arcs;
     for (Py_ssize_t c = 0; c < num_contexts; c++) is_sound &= first_arc[c] <= first_arc[c + 1];
     if (!is_sound) return complain("language model: first_arc does not rise from 0 to the end of %s", "tokens", 0, 0);
+    is_sound = shorter_context[0] == 0;
     for (Py_ssize_t c = 1; c < num_contexts; c++) is_sound &= shorter_context[c] >= 0 && shorter_context[c] < c;
     if (!is_sound) return complain("language model: %s names a context that is not before its own", "shorter", 0, 0);
     is_sound = first_arc[1] == self->num_classes - 1;

@@ -367,7 +367,7 @@ def test_the_kernel_refuses_ways_without_an_end(implementation):
     for change, match in (
         ({"shorter": put(lm.shorter, deep, deep)}, "shorter names a context that is not before its own"),
         ({"shorter": put(lm.shorter, lm.shorter[deep], deep)}, "shorter names a context that is not before its own"),
-        ({"shorter": put(lm.shorter, 0, 1)}, "first_arc does not rise|shorter"),
+        ({"shorter": put(lm.shorter, 0, 1)}, "shorter names a context that is not before its own"),
         ({"first_arc": put(lm.first_arc, 1, 2)}, "miss some in the empty one"),
         ({"first_arc": put(lm.first_arc, 2, 2**62)}, "first_arc does not rise"),
         ({"tokens": put(lm.tokens, pair, lm.tokens[pair[::-1]])}, "do not rise in each context"),
