@@ -102,9 +102,11 @@ def check_stats(stats: np.ndarray, dim: int) -> np.ndarray:
             f"CMVN statistics of shape {stats.shape}; expected (2, {dim + 1}) for {dim}-dimensional features"
         )
     count = stats[0, dim]
-    if not (count >= 1.0 and np.isfinite(stats).all() and np.abs(stats[:, :dim]).max(initial=0.0) <= _MAX_MEAN * count):
+    largest = np.abs(stats[:, :dim]).max(initial=0.0)
+    if not (count >= 1.0 and np.isfinite(stats).all() and largest <= _MAX_MEAN * count):
         raise DataError(
-            f"CMVN statistics of {count:g} frames; expected one frame or more and finite sums, of features that can be"
+            f"CMVN statistics of {count:g} frames, sums up to {largest:g}; expected one frame or more and finite sums, "
+            f"up to {_MAX_MEAN:g} a frame"
         )
     return np.require(stats, np.float64, ("C", "A"))
 

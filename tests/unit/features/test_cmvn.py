@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from asrkit.errors import ConfigError, DataError
-from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode, RunningCmvn, accumulate, apply_cmvn
+from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode, RunningCmvn, accumulate, apply_cmvn, check_stats
 
 
 @pytest.fixture
@@ -42,6 +42,22 @@ def test_input_is_not_changed(feats: np.ndarray) -> None:
     before = feats.copy()
     apply_cmvn(feats, accumulate(feats))
     np.testing.assert_array_equal(feats, before)
+
+
+def test_statistics_of_features_that_cannot_be_are_refused() -> None:
+    stats = np.array([[1e32, -1e32, 100.0], [1e32, 1e32, 0.0]])
+    assert check_stats(stats, 2).tolist() == stats.tolist()
+    for place, value, found in [
+        ((0, 2), 99.0, r"99 frames, sums up to 1e\+32"),
+        ((1, 0), 1.01e32, r"100 frames, sums up to 1.01e\+32"),
+        ((0, 0), np.nan, r"100 frames, sums up to nan"),
+        ((0, 2), 0.0, r"0 frames, sums up to 1e\+32"),
+        ((1, 2), np.inf, r"100 frames, sums up to 1e\+32"),
+    ]:
+        wrong = stats.copy()
+        wrong[place] = value
+        with pytest.raises(DataError, match=rf"of {found}; expected one frame or more and finite sums, up to 1e\+30 a"):
+            check_stats(wrong, 2)
 
 
 def test_statistics_that_cannot_be_used(feats: np.ndarray) -> None:
