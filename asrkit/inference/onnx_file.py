@@ -1,11 +1,11 @@
 """What an ONNX file from a stranger may hold: only what `asrkit export` writes. Looked at before onnxruntime loads it.
 
 onnxruntime would read weights from other files that a model names, run loops without an end, and make tensors of any
-size that the graph asks for. So operators and their attributes, the types of values and the parts of messages are
+size that a number in the graph asks for. So operators, texts of attributes, types of tensors and parts of messages are
 those of the export or of onnxruntime's quantisation of it; whole numbers are small; every tensor is as long as its
-shape says, and holds finite numbers. The file is read as Protocol Buffers say
-(protobuf.dev/programming-guides/encoding), with the numbers of fields from onnx.proto: the `onnx` package takes longer
-to load than all of this.
+shape says, and holds finite numbers. What is not seen here: a graph of these operators that multiplies sizes. The file
+is read as Protocol Buffers say (protobuf.dev/programming-guides/encoding), with the numbers of fields from onnx.proto:
+the `onnx` package takes longer to load than all of this.
 """
 
 from __future__ import annotations

@@ -105,7 +105,10 @@ class OnnxModel:
         try:
             values = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
         except Exception as error:  # onnxruntime has a dozen, without a common base
-            raise self._error(f"the network cannot be run ({str(error).splitlines()[0]})") from None
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"{location(self._name)}the network cannot be run ({reason}); {_REMEDY}, or free memory"
+            ) from None
         outputs = Outputs(values.pop("log_probs"), values.pop("frame_log_probs", None))
         num_steps = -(-len(static) // self.skip) if num_steps is None else num_steps
         self._expect_fitting_outputs(outputs, num_steps)

@@ -229,6 +229,8 @@ def refused_graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
         yield f"operator of {domain}", functools.partial(_with_operator, "PyOp", domain)
     for value in (np.nan, np.inf, -np.inf):
         yield f"weights {value}", functools.partial(_with_weight, value)
+    values = json.loads(_entries()["asrkit"])
+    yield "another direction", functools.partial(_with_settings, put(values, ("model", "bidirectional"), False))
     yield "graph twice", lambda: seal(unsealed(right()) + b"\x3a\x00")
     for name, content in {
         "no message": b"",

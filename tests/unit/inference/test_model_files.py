@@ -4,7 +4,9 @@ The suite reads a share; tools/sanitize.sh reads it with kernels that notice wha
 """
 
 import random
+import re
 from collections.abc import Iterable
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -86,5 +88,19 @@ def test_the_error_of_a_network_that_cannot_be_run_names_the_file(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(crafted_onnx.right())
     model = OnnxModel(path)
-    with pytest.raises(Exception, match=f"^{path}: the network cannot be run .*; export it again$"):
+    with pytest.raises(ModelError, match=f"^{path}: the network cannot be run .*; export it again, or free memory$"):
         model.step(np.zeros((4, 13), np.float32), {"state.0.hidden": np.zeros((9, 9, 9), np.float32)})
+
+
+def test_what_the_network_gives_is_looked_at(monkeypatch):
+    model, feats = OnnxModel(crafted_onnx.right()), np.zeros((9, 13), np.float32)
+    right = model.log_probs(feats)
+    assert right.shape == (5, 5)
+    for wrong, fault in (
+        (right[:-1], "the network gives (4, 5) log-probabilities; expected (5, 5)"),
+        (right[:, :-1], "the network gives (5, 4) log-probabilities; expected (5, 5)"),
+        (np.where(right == right.max(), np.nan, right), "the network gives log-probabilities that are not numbers"),
+    ):
+        monkeypatch.setattr(model, "_session", SimpleNamespace(run=mock.Mock(return_value=[wrong])))
+        with pytest.raises(ModelError, match=f"^model: {re.escape(fault)}; export it again$"):
+            model.log_probs(feats)
