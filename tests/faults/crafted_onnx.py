@@ -360,6 +360,10 @@ def _output_missing(proto: onnx.ModelProto) -> None:
     proto.graph.output.pop()
 
 
+def _output_more(proto: onnx.ModelProto) -> None:
+    proto.graph.output.append(helper.make_tensor_value_info(proto.graph.node[0].output[0], TensorProto.FLOAT, None))
+
+
 def _output_of_another_size(proto: onnx.ModelProto) -> None:
     proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 10**6
 
@@ -407,6 +411,7 @@ _EDITS = (
     _no_operators,
     _no_graph,
     _output_missing,
+    _output_more,
     _output_of_another_size,
     _output_renamed,
     _input_of_another_size,
