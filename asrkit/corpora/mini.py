@@ -23,7 +23,7 @@ from asrkit.corpora.persian import PHONES, SILENCE, VOWELS, Word
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.ctm import format_line, parse_line
-from asrkit.io.atomic import LOCK_NAME, atomic_dir, atomic_write
+from asrkit.io.atomic import LOCK_NAMES, atomic_dir, atomic_write
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Output, Stamp
 from asrkit.parallel import map_ordered
@@ -178,7 +178,7 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
 
 
 def _is_empty(directory: Path) -> bool:
-    return directory.is_dir() and {path.name for path in directory.iterdir()} <= {LOCK_NAME}
+    return directory.is_dir() and {path.name for path in directory.iterdir()} <= {*LOCK_NAMES}
 
 
 _COLUMNS = (

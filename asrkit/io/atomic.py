@@ -23,6 +23,7 @@ from asrkit.io.numbers import parse_whole
 from asrkit.io.processes import HOST, is_running, start_time
 
 LOCK_NAME = ".asrkit.lock"
+LOCK_NAMES = (LOCK_NAME, f"{LOCK_NAME}.owner")  # all that a lock may consist of
 _NAME_BYTES = 100  # of the file's own name in a temporary one, which must not get too long
 
 
@@ -59,29 +60,35 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     """Give an empty temporary directory that takes `path`'s place when the block ends without an exception.
 
     A reader sees the old tree, none for a moment, or the whole new one. A lock in the old tree (io/lock.py) is the new
-    one's, too.
+    one's, too. Of a symbolic link the directory that it leads to is replaced.
     """
-    path = Path(path)
+    after, path = Path(os.path.abspath(path)), Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = _temporary(path), _temporary(path)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            if (path / LOCK_NAME).exists():
-                os.link(path / LOCK_NAME, temporary / LOCK_NAME)
             os.replace(path, old)
+            _move_locks(old, temporary)
         os.replace(temporary, path)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
         if old.exists() and not path.exists():
+            _move_locks(temporary, old)
             os.replace(old, path)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
-    before, after = Path(os.path.abspath(temporary)), Path(os.path.abspath(path))
     for record in _recorder.records:
-        for file in [file for file in record if file.is_relative_to(before)]:
-            record[after / file.relative_to(before)] = record.pop(file)
+        for file in [file for file in record if file.is_relative_to(temporary)]:
+            record[after / file.relative_to(temporary)] = record.pop(file)
+
+
+def _move_locks(source: Path, target: Path) -> None:
+    """Take the files of a directory's lock to another one; a moved file is the same lock."""
+    for name in LOCK_NAMES:
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(source / name, target / name)
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,9 @@ def lock_dir(directory: str | Path, verb: str) -> Iterator[None]:
     directory = Path(directory)
     with _made(directory), _locked(directory / LOCK_NAME, directory, verb, wait=False):
         remove_leftovers(directory)
+        real = Path(os.path.realpath(directory))
         with contextlib.suppress(OSError):  # the directory above may be one that cannot be read
-            remove_leftovers(directory.absolute().parent, directory.name)
+            remove_leftovers(real.parent, real.name)
         yield
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import soundfile
 from asrkit.corpora import espeak, mini
 from asrkit.corpora.persian import PHONES, VOWELS, spell
 from asrkit.errors import DataError
+from asrkit.io.lock import lock_dir
 
 SMALL_PLAN = {
     "train": mini.SetPlan(("m1", "f2"), 2, 3, 5),
@@ -237,6 +240,20 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path):
     with pytest.raises(DataError, match="no mini corpus"):
         mini.make_corpus(tmp_path, force=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.usefixtures("small_plan")
+@pytest.mark.parametrize("has_flock", [True, False])
+def test_what_a_lock_consists_of_is_not_something_else(tmp_path, monkeypatch, has_flock):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if not has_flock:
+        monkeypatch.setattr(fcntl, "flock", flock)
+    with lock_dir(tmp_path / "corpus", "prepare"):
+        assert mini.make_corpus(tmp_path / "corpus", seed=3)
+    made = {path.name for path in (tmp_path / "corpus").iterdir()}
+    assert made == {".corpus.stamp", "phones.ctm", "speakers.tsv", "wav"}
 
 
 def test_faults_in_the_corpus_tables_are_all_named(tmp_path):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from asrkit.io.atomic import atomic_dir, atomic_write, remove_leftovers
+from asrkit.io.atomic import LOCK_NAME, atomic_dir, atomic_write, recording, remove_leftovers
 from asrkit.io.lock import lock_dir, lock_file
 from asrkit.io.processes import HOST, start_time
 
@@ -95,11 +95,12 @@ def test_writers_of_one_file_do_not_meet(tmp_path):
 def test_the_old_directory_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "old").touch()
+    (tmp_path / "dir" / LOCK_NAME).touch()
     real, calls = os.replace, []
 
     def replace(source, target):
         calls.append(target)
-        if len(calls) == 2:
+        if calls.count(tmp_path / "dir") == 1 and calls[-1] == tmp_path / "dir":
             raise OSError(28, "No space left on device")
         real(source, target)
 
@@ -107,7 +108,22 @@ def test_the_old_directory_comes_back_when_the_new_one_cannot_take_its_place(tmp
     with pytest.raises(OSError), atomic_dir(tmp_path / "dir"):
         pass
     assert os.listdir(tmp_path) == ["dir"]
-    assert os.listdir(tmp_path / "dir") == ["old"]
+    assert sorted(os.listdir(tmp_path / "dir")) == [LOCK_NAME, "old"]
+
+
+def test_a_link_to_a_directory_stays_one(tmp_path):
+    (tmp_path / "elsewhere" / "dir").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "dir" / "stale").touch()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere" / "dir")
+    with recording() as record, atomic_dir(link) as new:
+        assert new.parent == tmp_path / "elsewhere"  # a rename does not lead to another disk
+        with atomic_write(new / "fresh") as stream:
+            stream.write("fresh")
+    assert link.is_symlink()
+    assert os.listdir(tmp_path / "elsewhere") == ["dir"]
+    assert os.listdir(link) == ["fresh"]
+    assert list(record) == [link / "fresh"]
 
 
 def test_a_directory_is_replaced_whole(tmp_path):

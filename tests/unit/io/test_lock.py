@@ -224,7 +224,14 @@ def test_a_lock_can_be_waited_for(tmp_path, capfd):
     assert order == ["first", "second"]
 
 
-def test_a_replaced_directory_stays_locked(tmp_path):
+@pytest.mark.parametrize("has_flock", [True, False])
+def test_a_replaced_directory_stays_locked(tmp_path, monkeypatch, has_flock):
+    def link(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as file systems do that have no hard links
+
+    monkeypatch.setattr(os, "link", link)
+    if not has_flock:
+        without_flock(monkeypatch)
     with lock_dir(tmp_path / "d", "prepare"):
         with atomic_dir(tmp_path / "d") as new:
             (new / "text").touch()
