@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -103,7 +104,10 @@ def export(
             f"{location(directory)}an exported file; expected the experiment directory that it was made from"
         )
     path = Path(out or directory / ("final.int8.onnx" if int8 else "final.onnx"))
-    with lock_file(path, "export") if out else lock_dir(directory, "export"):
+    is_inside = path.resolve().parent == directory.resolve()
+    if is_inside:
+        path = directory / path.name  # as its stamp calls it
+    with lock_dir(directory, "export") if is_inside else lock_file(path, "export"):
         trained, digest = load_for_export(directory)
         feats = None if ref is None else FeatureLoader(ref, trained.config.features, trained.global_cmvn)
         if feats is None:
@@ -119,7 +123,7 @@ def export(
             )
             cost = Int8Cost(after, before, len(small), len(content))
             content = small
-        with changing_model(directory):
+        with changing_model(directory) if is_inside else nullcontext():
             write_export(path, content)
         return Export(path, len(content), comparison, cost)
 

@@ -14,6 +14,7 @@ from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.seal import read_digest
+from asrkit.io.stamp import TRAIN_STAMP, wrong_outputs
 from asrkit.scoring.per import score
 
 from .conftest import run_asrkit, train_args
@@ -81,6 +82,20 @@ def test_the_cost_of_8_bit_weights_is_measured(tones, tmp_path, capsys):
     assert lines[3].startswith(f"8-bit weights cost {errors['int8:'] - errors['float32:']:+.2f} % PER")
     static = np.zeros((40, 13), np.float32) + np.arange(40, dtype=np.float32)[:, None] % 7
     assert not np.array_equal(OnnxModel(out).log_probs(static), OnnxModel(tones / "exp/final.onnx").log_probs(static))
+
+
+def test_an_export_elsewhere_leaves_the_experiment_alone(tones, tmp_path, capsys):
+    """The experiment may lie where nothing can be written, or be in use."""
+    exp = tmp_path / "exp"
+    shutil.copytree(tones / "exp", exp)
+    before = exp.stat().st_mtime_ns  # of the last file that came or went
+    export(capsys, exp, "--out", tmp_path / "model.onnx")
+    assert exp.stat().st_mtime_ns == before
+    # A file in it is its own, by whatever name.
+    (tmp_path / "link").symlink_to(exp)
+    export(capsys, exp, "--int8", "--ref", tones / "data/dev", "--out", tmp_path / "link/final.onnx")
+    assert (exp / "final.onnx").read_bytes() != (tmp_path / "model.onnx").read_bytes()
+    assert wrong_outputs(exp / TRAIN_STAMP) == []
 
 
 def test_a_wrong_export_is_not_written(tones, tmp_path, capsys, monkeypatch):
