@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,9 @@ def prepare_mini(
         notes = ["made; synthetic, so error rates on it say nothing about FarsDat"] if made else []
         return Corpus(mini.PHONES, mini.read_corpus(corpus_dir), notes=notes)
 
-    with lock_dir(corpus_dir, "prepare"):  # also while it is read
+    # Also while it is read, unless it lies where nobody writes it.
+    is_fixed = os.path.isdir(corpus_dir) and not os.access(corpus_dir, os.W_OK)
+    with contextlib.nullcontext() if is_fixed else lock_dir(corpus_dir, "prepare"):
         return _prepare(read, data_dir, force, report)
 
 
@@ -203,6 +206,11 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
                 path,
             )
     for name in SET_NAMES:
+        if (data_dir / name).is_symlink():
+            findings.error(
+                "a symbolic link, and prepare would replace what it leads to; remove it; all of --data may be a link",
+                data_dir / name,
+            )
         if name not in corpus.sets and (data_dir / name).exists():
             findings.error(
                 f"is there, but this copy of the corpus gives no {name}; remove it or change --data", data_dir / name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -111,6 +112,25 @@ def test_what_it_did_not_make_is_not_replaced(corpus, tmp_path, capsys):
     assert {path: path.read_bytes() for path in corpus.rglob("*") if path.is_file()} == before
 
 
+def test_what_a_link_leads_to_is_not_replaced(corpus, tmp_path, capsys):
+    data, precious = tmp_path / "data", tmp_path / "precious"
+    prepare("speechocean762", corpus, data)
+    (data / "train").rename(precious)
+    (data / "train").symlink_to(precious)
+    assert prepare("speechocean762", corpus, data) == 0  # up to date
+    (precious / "thesis.tex").write_text("years of work")
+    capsys.readouterr()
+    assert prepare("speechocean762", corpus, data, "--force") == 1
+    assert f"error: {data}/train: a symbolic link, and prepare would replace" in capsys.readouterr().err
+    assert (precious / "thesis.tex").exists()
+    assert (data / "tokens.txt").exists()
+    linked = tmp_path / "linked"
+    (data / "train").unlink()
+    linked.symlink_to(data)
+    assert prepare("speechocean762", corpus, linked, "--force") == 0
+    assert linked.is_symlink() and (data / "train/text").exists()
+
+
 def test_a_foreign_data_directory_is_refused_before_a_corpus_is_made(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(mini, "make_corpus", lambda *args, **kwargs: pytest.fail("a corpus was made"))
     data = tmp_path / "data"
@@ -166,6 +186,12 @@ def test_mini_is_made_where_there_is_none(tmp_path, capsys, monkeypatch):
         assert (data / name / "phones.ctm").exists()
     assert prepare("mini", tmp_path / "corpus", data, "--nj", "1") == 0
     assert capsys.readouterr().out == f"{data}: up to date\n"
+    with monkeypatch.context() as patch:  # it can also be read where nothing can be written
+        patch.setattr(os, "access", lambda path, mode: path != tmp_path / "corpus")
+        before = (tmp_path / "corpus").stat().st_mtime_ns  # of the last file that came or went
+        assert prepare("mini", tmp_path / "corpus", tmp_path / "other", "--nj", "1") == 0
+        assert (tmp_path / "corpus").stat().st_mtime_ns == before
+    capsys.readouterr()
     assert prepare("mini", tmp_path / "corpus", data, "--nj", "1", "--seed", "9") == 0
     assert "up to date" not in capsys.readouterr().out
 
