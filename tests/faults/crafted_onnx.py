@@ -361,7 +361,7 @@ def _output_missing(proto: onnx.ModelProto) -> None:
 
 
 def _output_more(proto: onnx.ModelProto) -> None:
-    proto.graph.output.append(helper.make_tensor_value_info(proto.graph.node[0].output[0], TensorProto.FLOAT, None))
+    proto.graph.output.append(helper.make_tensor_value_info(proto.graph.node[0].output[0], TensorProto.DOUBLE, None))
 
 
 def _output_of_another_size(proto: onnx.ModelProto) -> None:

@@ -234,6 +234,7 @@ def no_checkpoints(content: bytes) -> Iterator[tuple[str, Callable[[], bytes]]]:
     yield "number", functools.partial(saved, 5)
     yield "legacy", sealed(functools.partial(_legacy, loaded))
     yield "compressed", sealed(lambda: _compressed(content))
+    yield "compressed to no less", sealed(lambda: _compressed(content, level=0))
     yield "zip bomb", sealed(lambda: _compressed(content, more=b"\0" * 10**8))
     yield "zip comment", sealed(lambda: unsealed(content)[:-2] + b"\x05\0words")
     yield "zip comment in the digest", sealed(lambda: unsealed(content)[:-2] + b"\x05\0")
@@ -261,10 +262,10 @@ def _legacy(loaded: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def _compressed(content: bytes, more: bytes = b"") -> bytes:
+def _compressed(content: bytes, more: bytes = b"", level: int = 6) -> bytes:
     """A compressed archive that ends as PyTorch's do."""
     source, target = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
         for member in source.infolist():
             archive.writestr(member.filename, source.read(member), zipfile.ZIP_DEFLATED)
         archive.writestr("archive/more", more)
