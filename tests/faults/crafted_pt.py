@@ -245,14 +245,14 @@ def no_checkpoints(content: bytes) -> Iterator[tuple[str, Callable[[], bytes]]]:
     )
     yield "end of a zip alone", sealed(lambda: unsealed(content)[-98:])
     yield "directory elsewhere", sealed(lambda: _moved_directory(content))
-    yield "more numbers than there are", sealed(lambda: _rewritten(content, _more_numbers))
+    yield "more numbers than there are", sealed(lambda: rewritten(content, _more_numbers))
     for size in (10**12, 10**10):
-        yield f"array of {size} bytes", sealed(functools.partial(_rewritten, content, functools.partial(_array, size)))
-    yield "pickle cut", sealed(lambda: _rewritten(content, lambda data: data[: len(data) // 2]))
-    yield "pickle of nothing", sealed(lambda: _rewritten(content, lambda _: b""))
+        yield f"array of {size} bytes", sealed(functools.partial(rewritten, content, functools.partial(_array, size)))
+    yield "pickle cut", sealed(lambda: rewritten(content, lambda data: data[: len(data) // 2]))
+    yield "pickle of nothing", sealed(lambda: rewritten(content, lambda _: b""))
     yield (
         "lists in lists",
-        sealed(lambda: _rewritten(content, lambda _: b"\x80\x02" + b"]" * 10**5 + b"a" * 10**5 + b".")),
+        sealed(lambda: rewritten(content, lambda _: b"\x80\x02" + b"]" * 10**5 + b"a" * 10**5 + b".")),
     )
 
 
@@ -291,7 +291,7 @@ def _ends(count: int, size: int, at: int, more: int = 0) -> bytes:
     )
 
 
-def _rewritten(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+def rewritten(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """The archive with another pickle in it, written by PyTorch's own writer."""
     source, target = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
     writer = torch._C.PyTorchFileWriter(target)

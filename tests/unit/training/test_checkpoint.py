@@ -1,11 +1,15 @@
 """Checkpoints are read whole, or refused in a line that names the file."""
 
+import collections
+import pickle
+
 import pytest
 import torch
 
 from asrkit.errors import ModelError
-from asrkit.io.seal import append_seal
+from asrkit.io.seal import append_seal, seal, unsealed
 from asrkit.training import checkpoint
+from tests.faults.crafted_pt import rewritten
 
 CONTENT = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "epoch": 3, "history": [{"loss": 0.5}]}
 
@@ -43,3 +47,24 @@ def test_other_files_are_refused(tmp_path):
         append_seal(stream)
     with pytest.raises(ModelError, match=r"a\.pt: not a checkpoint of plain tensors; train again or restore the file$"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("name", [b"data.pkl", b"DATA.PKL"])
+def test_the_pickle_is_looked_at_under_each_name_that_pytorch_finds_it_by(tmp_path, name):
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, CONTENT)
+    whole = unsealed(path.read_bytes())
+    path.write_bytes(seal(whole.replace(b"data.pkl", name)))
+    assert checkpoint.load(path)["epoch"] == 3
+    made_on_the_spot = b"\x80\x02cbuiltins\nbytearray\nK\x09\x85R."
+    path.write_bytes(seal(rewritten(whole, lambda _: made_on_the_spot).replace(b"data.pkl", name)))
+    with pytest.raises(ModelError, match=r"a\.pt: not a checkpoint of plain tensors"):
+        checkpoint.load(path)
+
+
+def test_names_in_a_pickle_are_seen_however_they_are_written():
+    named = collections.OrderedDict
+    for pickled in (pickle.dumps(named, 4), b"(icollections\nOrderedDict\n.", pickle.dumps(range, 2)):
+        with pytest.raises(pickle.UnpicklingError):
+            checkpoint._expect_plain(pickled)
+    checkpoint._expect_plain(pickle.dumps(named, 2))
