@@ -1,8 +1,10 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import soundfile
 
 from asrkit.audio import AudioAccess, read_audio
 from asrkit.cli.main import main
-from asrkit.errors import DataError
+from asrkit.errors import DataError, InUseError
 from asrkit.features import extract as extract_module
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
@@ -20,6 +22,7 @@ from asrkit.features.extract import _Extract, extract_data_dir
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.lock import lock_dir
 from asrkit.io.processes import HOST
 from asrkit.io.scp import read_table, write_table
 from asrkit.parallel import make_executor
@@ -214,6 +217,26 @@ def test_done_once_until_something_changes(data_dir: Path) -> None:
 
     (data_dir / "cmvn.ark").unlink()
     assert extract_data_dir(data_dir, CONFIG, num_jobs=1)
+
+
+def test_records_of_jobs_are_removed_before_another_run_can_make_its_own(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, faults = shutil.rmtree, []
+
+    def begin_another() -> None:
+        with lock_dir(data_dir, "extract"):
+            pass
+
+    def note(path: Path) -> None:
+        with ThreadPoolExecutor(1) as executor:
+            faults.append(executor.submit(begin_another).exception())
+        remove(path)
+
+    monkeypatch.setattr(extract_module.shutil, "rmtree", note)
+    extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    assert [type(fault) for fault in faults] == [InUseError]
+    assert not (data_dir / ".feats.jobs").exists()
 
 
 def test_every_utterance_that_fails_is_named(data_dir: Path) -> None:
