@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes .venv with asrkit and the package versions of constraints.txt, or brings it up to date; --bench does the same
-# for .venv-bench, the benchmarks' environment. Quick when nothing has changed; an interrupted set-up is done again
-# from the start.
+# Makes .venv with asrkit and the packages of requirements.txt, or brings it up to date; --bench does the same for
+# .venv-bench, the benchmarks' environment. Packages must have the hashes that are listed, whatever serves them. Quick
+# when nothing has changed; an interrupted set-up is done again from the start.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$root/tools/signals.sh"
+end_children_with_me
 venv=$root/.venv
-constraints=$root/constraints.txt
-extras=mini,test
-bench=
+requirements=$root/requirements.txt
 torch_index=
 
 fail() {
@@ -25,18 +25,16 @@ while [ $# -gt 0 ]; do
       shift 2
       ;;
     --bench)
-      bench=yes
       venv=$root/.venv-bench
-      constraints=$root/constraints-bench.txt
-      extras=bench
+      requirements=$root/requirements-bench.txt
       shift
       ;;
     -h | --help)
       cat <<'EOF'
 Usage: tools/setup.sh [--bench] [--torch-index URL]
-Makes .venv, or brings it up to date, with asrkit and the packages of constraints.txt.
+Makes .venv, or brings it up to date, with asrkit and the packages of requirements.txt.
   --bench            make .venv-bench, where the benchmarks run beside other toolkits (some GB)
-  --torch-index URL  take torch from this package index, for a particular CPU or CUDA build
+  --torch-index URL  take torch from this package index, for a particular CPU or CUDA build; its hash is not checked
 EOF
       exit 0
       ;;
@@ -57,7 +55,7 @@ fi
 digest() { cksum | tr ' ' -; }
 packages=$({
   printf '%s\n' "$root"
-  cat "$constraints" "$root/setup.cfg" "$root/setup.py" "$root"/asrkit/_native/*.[ch]
+  cat "$requirements" "$root/requirements-cuda.txt" "$root/setup.cfg" "$root/setup.py" "$root"/asrkit/_native/*.[ch]
 } | digest)
 index=$(printf '%s' "$torch_index" | digest)
 made_packages='' made_index=''
@@ -99,13 +97,45 @@ fi
 echo unfinished >"$marker"
 
 install() {
-  "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input -c "$constraints" "$@" ||
+  run_child "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@" ||
     fail 1 "pip could not install the packages (its message stands above); check the network and run this again"
 }
-install setuptools # asrkit is built with the pinned version
-[ -z "$torch_index" ] || install --force-reinstall --no-deps --index-url "$torch_index" torch
-install --no-build-isolation -e "${root}[$extras]"
-[ -z "$bench" ] || install --no-deps pyctcdecode # it asks for an older numpy, but works with this one
+install_listed() { install --no-deps --require-hashes -r "$1"; }
+
+# torch and its hashes by themselves.
+listed=
+while read -r line; do
+  if [[ $line == torch==* || $listed == *\\$'\n' ]]; then listed+=$line$'\n'; fi
+done <"$requirements"
+torch=${listed%% *}
+if [ -n "$torch_index" ]; then
+  printf 'tools/setup.sh: %s and what it needs come from %s; their hashes are not checked\n' "$torch" "$torch_index" >&2
+  install --force-reinstall --no-deps --index-url "$torch_index" "$torch"
+elif ! "$venv/bin/python" -c 'import sys; from importlib.metadata import version
+sys.exit("torch==" + version("torch").split("+")[0] != sys.argv[1])' "$torch" 2>/dev/null; then
+  # Of several builds pip takes one whose hash its index tells. Fetched first, it is the one that pip's configuration
+  # prefers, such as one for CPUs alone in a directory of wheels; and then it is checked all the same.
+  printf '%s' "$listed" >"$venv/torch.txt"
+  run_child "$venv/bin/python" -m pip download -qq --disable-pip-version-check --no-input --no-deps \
+    --only-binary :all: -d "$venv/wheels" "$torch" ||
+    fail 1 "pip could not get the packages (its message stands above); check the network and run this again"
+  install --no-deps --require-hashes --no-index --find-links "$venv/wheels" -r "$venv/torch.txt"
+  rm -rf "$venv/wheels" "$venv/torch.txt"
+fi
+install_listed "$requirements"
+# Builds of torch for CUDA need more than others.
+if ! "$venv/bin/python" -c 'import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from packaging.requirements import Requirement
+for requirement in map(Requirement, requires("torch") or ()):
+    try:
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            version(requirement.name)
+    except PackageNotFoundError:
+        sys.exit(1)'; then
+  if [ -n "$torch_index" ]; then install "$torch"; else install_listed "$root/requirements-cuda.txt"; fi
+fi
+install --no-deps --no-build-isolation -e "$root"
 # Says so in one line if the extension could not be built.
 "$venv/bin/python" -c 'import asrkit._native as native; [native.kernel(name) for name in native.KERNELS]' || true
 echo "$packages $index" >"$marker"

@@ -26,14 +26,20 @@ echo "$*" >>"$CALLS"
 case "$*" in
   "-m venv "*) for venv; do :; done; mkdir -p "$venv/bin"; cp "$0" "$venv/bin/python" ;;
 esac
-case "$*" in *"$FAILING"*) exit 1 ;; esac
+case "$*" in
+  *"import version"*) exit 1 ;; # no torch yet
+  *PackageNotFoundError*) [ -z "$CUDA" ]; exit ;;
+  *"$FAILING"*) exit 1 ;;
+esac
 """
 
 
 FILES = (
     "tools/setup.sh",
-    "constraints.txt",
-    "constraints-bench.txt",
+    "tools/signals.sh",
+    "requirements.txt",
+    "requirements-bench.txt",
+    "requirements-cuda.txt",
     "setup.cfg",
     "setup.py",
     "asrkit/_native/_align.c",
@@ -70,23 +76,32 @@ class Tree:
         os.rename(self.root, root)
         self.locate(root)
 
-    def run(self, *options: str, refused: str = "", failing: str = "nothing") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *options: str, refused: str = "", failing: str = "nothing", cuda: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": str(self.bin), "CALLS": str(self.log), "REFUSED": refused, "FAILING": failing}
+        environment["CUDA"] = cuda
         command = [str(self.bin / "bash"), str(self.root / "tools" / "setup.sh"), *options]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
     def calls(self) -> list[str]:
-        """What Python was asked since the last look: `venv`, pip's last argument, or `kernels` for the extension."""
+        """What Python was asked since the last look: `venv`, pip's last argument, or `kernels` for the extension.
+
+        That it was asked what torch needs is left out.
+        """
         text = self.log.read_text() if self.log.exists() else ""
         self.log.unlink(missing_ok=True)
         words = {"-m venv": "venv", "asrkit._native": "kernels"}
         return [
-            next((word for part, word in words.items() if part in line), line.split()[-1]) for line in text.splitlines()
+            next((word for part, word in words.items() if part in line), line.split()[-1])
+            for line in text.splitlines()
+            if line.startswith("-m ") or "_native" in line
         ]
 
     @property
     def everything(self) -> list[str]:
-        return ["venv", "setuptools", f"{self.root}[mini,test]", "kernels"]
+        torch = ["torch==2.13.0", f"{self.venv}/torch.txt"]
+        return ["venv", *torch, f"{self.root}/requirements.txt", f"{self.root}", "kernels"]
 
 
 @pytest.fixture
@@ -102,7 +117,7 @@ def test_a_second_set_up_does_nothing(tree: Tree) -> None:
     assert tree.calls() == []
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file not in ("tools/setup.sh", "constraints-bench.txt")])
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("tools/") and "bench" not in file])
 def test_changed_requirements_and_sources_are_installed_into_the_same_environment(tree: Tree, file: str) -> None:
     tree.run()
     tree.calls()
@@ -116,7 +131,7 @@ def test_changed_requirements_and_sources_are_installed_into_the_same_environmen
     assert tree.calls() == []
 
 
-@pytest.mark.parametrize("failing", ["-m venv", "install -qq", "--no-build-isolation"])
+@pytest.mark.parametrize("failing", ["-m venv", "requirements.txt", "--no-build-isolation"])
 def test_an_interrupted_set_up_is_done_again_from_the_start(tree: Tree, failing: str) -> None:
     failed = tree.run(failing=failing)
     assert failed.returncode == 1
@@ -174,7 +189,7 @@ def test_a_new_source_of_the_extension_is_built(tree: Tree) -> None:
     assert tree.calls() == tree.everything[1:]
 
 
-@pytest.mark.parametrize("failing", ["nothing", "-m venv", "install -qq", "--no-build-isolation", "pyctcdecode"])
+@pytest.mark.parametrize("failing", ["nothing", "-m venv", "requirements-bench.txt", "--no-build-isolation"])
 def test_the_kernels_of_another_environment_stay(tree: Tree, failing: str) -> None:
     """Those that `.venv` is using: whatever becomes of `--bench`, and at each of its steps."""
     kernel = tree.native / "_align.cpython-399-x86_64-linux-gnu.so"
@@ -186,45 +201,76 @@ def test_the_kernels_of_another_environment_stay(tree: Tree, failing: str) -> No
     assert "gone" not in tree.calls()
 
 
+def pip_calls(tree: Tree) -> list[str]:
+    return [line for line in tree.log.read_text().splitlines() if line.startswith("-m pip ")]
+
+
+def test_all_that_is_installed_has_a_hash(tree: Tree) -> None:
+    """Or is this package, which is built with what is installed already."""
+    tree.run(cuda="yes")
+    download, *packages, asrkit = pip_calls(tree)
+    assert "download" in download
+    assert "--no-index" in packages[0]
+    assert [line.split()[-1] for line in packages] == [
+        f"{tree.venv}/torch.txt",
+        f"{tree.root}/requirements.txt",
+        f"{tree.root}/requirements-cuda.txt",
+    ]
+    assert all("--require-hashes" in line and "--no-deps" in line for line in packages)
+    assert asrkit.endswith(f" --no-deps --no-build-isolation -e {tree.root}")
+
+
 def test_the_benchmarks_have_an_environment_of_their_own(tree: Tree) -> None:
-    bench = ["venv", "setuptools", f"{tree.root}[bench]", "pyctcdecode", "kernels"]
-    assert tree.run("--bench", "--torch-index", "https://example.org/cpu").returncode == 0
-    installs = [line for line in tree.log.read_text().splitlines() if "-m pip install" in line]
-    assert all(f"-c {tree.root}/constraints-bench.txt" in line for line in installs)
-    assert ["--no-deps" in line for line in installs] == [False, True, False, True]
-    assert tree.calls() == [*bench[:2], "torch", *bench[2:]]
+    venv = f"{tree.root}/.venv-bench"
+    bench = [
+        "venv",
+        "torch==2.11.0",
+        f"{venv}/torch.txt",
+        f"{tree.root}/requirements-bench.txt",
+        f"{tree.root}",
+        "kernels",
+    ]
+    assert tree.run("--bench").returncode == 0
+    assert all("--require-hashes" in line for line in pip_calls(tree)[1:-1])
+    assert tree.calls() == bench
     assert not tree.venv.exists()
     tree.run("--bench")
     assert tree.calls() == []
     assert tree.run().returncode == 0
     assert tree.calls() == tree.everything
-    tree.run("--bench", failing="pyctcdecode")  # up to date: asks for nothing
+    tree.run("--bench", failing="requirements-bench")  # up to date: asks for nothing
     assert tree.calls() == []
-    (tree.root / "constraints-bench.txt").write_text("torch==1\n")
-    assert tree.run("--bench", failing="pyctcdecode").returncode == 1
+    with open(tree.root / "requirements-bench.txt", "a") as stream:
+        stream.write("\n")
+    assert tree.run("--bench", failing="requirements-bench").returncode == 1
     tree.calls()
     assert tree.run("--bench").returncode == 0
     assert tree.calls() == bench
 
 
+@pytest.mark.parametrize("bench", [[], ["--bench"]])
+def test_torch_from_an_index_is_said_to_be_unchecked(tree: Tree, bench: list[str]) -> None:
+    url = "https://example.org/cpu"
+    done = tree.run(*bench, "--torch-index", url, cuda="yes")
+    torch = {"": "torch==2.13.0", "--bench": "torch==2.11.0"}["".join(bench)]
+    assert f"{torch} and what it needs come from {url}; their hashes are not checked\n" in done.stderr
+    first, listed, needed, _ = pip_calls(tree)
+    assert first.endswith(f" --no-deps --index-url {url} {torch}")
+    assert "--require-hashes" in listed
+    assert needed.endswith(f" --no-input {torch}")
+    assert "not checked" not in tree.run(*bench).stderr
+
+
 def test_torch_from_an_index(tree: Tree) -> None:
     first, second = "https://example.org/cpu", "https://example.org/cuda"
     tree.run("--torch-index", first)
-    with_torch = [*tree.everything[:2], "torch", *tree.everything[2:]]
+    with_torch = [*tree.everything[:2], *tree.everything[3:]]
     assert tree.calls() == with_torch
     for options in (["--torch-index", first], []):
         tree.run(*options)
         assert tree.calls() == []
     tree.run(f"--torch-index={second}")
     assert tree.calls() == with_torch[1:]
-
-
-def test_the_constraints_and_the_index_reach_pip(tree: Tree) -> None:
-    tree.run("--torch-index", "https://example.org/cpu")
-    installs = [line for line in tree.log.read_text().splitlines() if "-m pip install" in line]
-    assert len(installs) == 3
-    assert all(f"-c {tree.root}/constraints.txt" in line for line in installs)
-    assert [("--index-url https://example.org/cpu" in line) for line in installs] == [False, True, False]
 
 
 def test_python_without_its_bundled_pip_uses_the_one_it_has(tree: Tree) -> None:
