@@ -75,9 +75,9 @@ done
 [ -n "$python" ] || fail 1 "Python 3.11 or later is needed, and PATH has $(python3 --version 2>/dev/null || echo none); \
 install it (on Debian or Ubuntu: apt install python3 python3-venv) or add it to PATH"
 if "$python" -c 'import venv, ensurepip' 2>/dev/null; then
-  bundled_pip=yes
+  without_pip=
 elif "$python" -c 'import venv, pip' 2>/dev/null; then
-  bundled_pip=
+  without_pip=--without-pip
 else
   fail 1 "$python has no pip; install it (on Debian or Ubuntu: apt install python3-venv python3-pip)"
 fi
@@ -87,17 +87,17 @@ if [ "$made_packages" = unfinished ] || ! is_recent "$venv/bin/python"; then
   rm -rf "$venv"
   mkdir "$venv"
   echo unfinished >"$marker"
-  if [ -n "$bundled_pip" ]; then
-    "$python" -m venv "$venv"
-  else
-    "$python" -m venv --without-pip "$venv"
-    "$python" -m pip --python "$venv/bin/python" install --quiet pip
-  fi
+  "$python" -m venv ${without_pip:+"$without_pip"} "$venv"
 fi
 echo unfinished >"$marker"
 
+# The environment's own pip came with Python. Where there is none, the one outside serves: none is fetched unchecked.
+pip=("$venv/bin/python" -m pip)
+if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then pip=("$python" -m pip --python "$venv/bin/python"); fi
+options=(-qq --disable-pip-version-check --no-input)
+
 install() {
-  run_child "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$@" ||
+  run_child "${pip[@]}" install "${options[@]}" "$@" ||
     fail 1 "pip could not install the packages (its message stands above); check the network and run this again"
 }
 install_listed() { install --no-deps --require-hashes -r "$1"; }
@@ -116,8 +116,7 @@ sys.exit("torch==" + version("torch").split("+")[0] != sys.argv[1])' "$torch" 2>
   # Of several builds pip takes one whose hash its index tells. Fetched first, it is the one that pip's configuration
   # prefers, such as one for CPUs alone in a directory of wheels; and then it is checked all the same.
   printf '%s' "$listed" >"$venv/torch.txt"
-  run_child "$venv/bin/python" -m pip download -qq --disable-pip-version-check --no-input --no-deps \
-    --only-binary :all: -d "$venv/wheels" "$torch" ||
+  run_child "${pip[@]}" download "${options[@]}" --no-deps --only-binary :all: -d "$venv/wheels" "$torch" ||
     fail 1 "pip could not get the packages (its message stands above); check the network and run this again"
   install --no-deps --require-hashes --no-index --find-links "$venv/wheels" -r "$venv/torch.txt"
   rm -rf "$venv/wheels" "$venv/torch.txt"

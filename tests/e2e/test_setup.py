@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Answers the three questions that set-up asks with the words in $REFUSED, makes a virtual environment by copying
+# Answers the four questions that set-up asks with the words in $REFUSED, makes a virtual environment by copying
 # itself, and takes pip's place.
 PYTHON = """#!/bin/sh
 case "$*" in
@@ -17,6 +17,7 @@ case "$*" in
   *version_info*) question=version ;;
   *"venv, ensurepip"*) question=ensurepip ;;
   *"venv, pip"*) question=pip ;;
+  *"import pip"*) question=own-pip ;;
   *) question= ;;
 esac
 if [ -n "$question" ]; then
@@ -273,9 +274,20 @@ def test_torch_from_an_index(tree: Tree) -> None:
     assert tree.calls() == with_torch[1:]
 
 
-def test_python_without_its_bundled_pip_uses_the_one_it_has(tree: Tree) -> None:
-    assert tree.run(refused="ensurepip").returncode == 0
-    assert tree.calls() == ["venv", "pip", *tree.everything[1:]]
+@pytest.mark.parametrize("refused", ["ensurepip own-pip", "own-pip"])
+def test_python_without_its_bundled_pip_uses_the_one_it_has(tree: Tree, refused: str) -> None:
+    """And fetches none. So it is for an environment that was made so, whatever Python has by now."""
+    tree.run(refused="ensurepip own-pip")
+    first = tree.log.read_text().splitlines()
+    with open(tree.root / "setup.cfg", "a") as stream:
+        stream.write("\n")
+    tree.log.unlink()
+    assert tree.run(refused=refused).returncode == 0
+    assert first[0] == f"-m venv --without-pip {tree.venv}"
+    outside = f"-m pip --python {tree.venv}/bin/python "
+    for calls in (first, tree.log.read_text().splitlines()):
+        assert [line.startswith(outside) for line in calls if "pip " in line and "venv --" not in line] == [True] * 4
+    assert tree.calls() == tree.everything[1:]
 
 
 @pytest.mark.parametrize(

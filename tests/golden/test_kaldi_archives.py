@@ -1,7 +1,6 @@
-"""Archives that Kaldi's own code (kaldi_native_io) and kaldiio read and write, against ours, in both directions."""
+"""Archives that Kaldi's own code (kaldi_native_io) reads and writes, against ours, in both directions."""
 
 import kaldi_native_io
-import kaldiio
 import numpy as np
 import pytest
 
@@ -36,11 +35,6 @@ def test_kaldi_reads_ours(tmp_path, kind):
     sorted_scp = getattr(kaldi_native_io, f"RandomAccess{name}Reader")(f"scp,s,cs:{tmp_path}/a.scp")
     for key in sorted(arrays):
         np.testing.assert_array_equal(np.array(sorted_scp[key]), arrays[key])
-    loaded = kaldiio.load_scp(str(tmp_path / "a.scp"))
-    assert list(loaded) == sorted(arrays)
-    for key, values in arrays.items():
-        np.testing.assert_array_equal(loaded[key], values)
-    assert [key for key, _ in kaldiio.load_ark(str(tmp_path / "a.ark"))] == list(arrays)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,16 +50,6 @@ def test_we_read_kaldi(tmp_path, kind):
         np.testing.assert_array_equal(reader[key], values)
         assert reader[key].dtype == dtype
         assert reader.shape(key) == shape
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_we_read_kaldiio(tmp_path, kind):
-    _, dtype, shape = KINDS[kind]
-    arrays = _arrays(dtype, shape)
-    kaldiio.save_ark(str(tmp_path / "a.ark"), arrays, scp=str(tmp_path / "a.scp"))
-    reader = ArkReader(tmp_path / "a.scp")
-    for key, values in arrays.items():
-        np.testing.assert_array_equal(reader[key], values)
 
 
 # 1 is automatic (CM for more than 8 rows, else CM2), 2 speech feature (CM), 3 and 4 two bytes (CM2), 5 to 7 one (CM3).
@@ -87,18 +71,6 @@ def test_we_read_compressed(tmp_path, method, shape):
         assert found.dtype == np.float32
         assert reader.num_rows(key) == shape[0]
         np.testing.assert_allclose(found, np.array(expected[key]), rtol=2e-6, atol=2e-6 * np.abs(values).max())
-        other = kaldiio.load_scp(str(tmp_path / "a.scp"))[key]
-        # Method 4 spans -32768 to 32767, where kaldiio's order of float32 operations loses half a unit.
-        atol = 2.0**-9 if method == 4 else 2e-6 * np.abs(values).max()
-        np.testing.assert_allclose(found, other, rtol=2e-6, atol=atol)
-
-
-@pytest.mark.parametrize("method", [2, 3, 5])
-def test_we_read_kaldiio_compressed(tmp_path, method):
-    values = {"utt": np.random.default_rng(5).normal(size=(50, 13)).astype(np.float32)}
-    kaldiio.save_ark(str(tmp_path / "a.ark"), values, scp=str(tmp_path / "a.scp"), compression_method=method)
-    expected = kaldiio.load_scp(str(tmp_path / "a.scp"))["utt"]
-    np.testing.assert_allclose(ArkReader(tmp_path / "a.scp")["utt"], expected, rtol=2e-6, atol=1e-6)
 
 
 def test_file_without_key(tmp_path):
