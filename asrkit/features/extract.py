@@ -7,7 +7,6 @@ killed goes on with those that are not.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -176,7 +175,7 @@ def extract_data_dir(
     if not force and stamp.is_current():
         return False
     try:
-        with lock_dir(data_dir, "extract"), _without_jobs(data_dir), stamp.making(of=_OUTPUTS) as making:
+        with lock_dir(data_dir, "extract"), stamp.making(of=_OUTPUTS) as making:
             for name in _OUTPUTS:
                 (data_dir / name).unlink(missing_ok=True)
             todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
@@ -186,6 +185,7 @@ def extract_data_dir(
             root = None if access.root is None else os.path.abspath(access.root)
             audio = {"channel": access.channel, "audio_root": root}
             _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()}, making)
+            shutil.rmtree(data_dir / _JOBS)  # before the stamp: what is up to date has none
     except OSError as error:
         raise DataError(f"{error.filename or data_dir}: features cannot be written ({error.strerror})") from None
     return True
@@ -236,13 +236,6 @@ def _is_done(data_dir: Path, job: _Job) -> bool:
         return record["inputs"] == job.inputs and all(output.is_at(path) for path, output in written.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-@contextlib.contextmanager
-def _without_jobs(data_dir: Path) -> Iterator[None]:
-    """Remove the records of jobs after the block, if that ends well: a later run goes on with them otherwise."""
-    yield
-    shutil.rmtree(data_dir / _JOBS)
 
 
 def _clear(data_dir: Path, kept: set[int]) -> None:

@@ -30,7 +30,7 @@ from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.phone_time_stream import SETTLE
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.inference.windows import StaticFeatures, WindowedRecognizer
-from asrkit.io.lock import lock_dir
+from asrkit.io.lock import lock_dir, remove_dead_locks
 from asrkit.io.seal import read_digest
 from asrkit.lang.symbols import name_symbols
 from asrkit.types import Hypothesis, Waveform
@@ -278,6 +278,7 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
             pass  # of another version, or damaged
         else:
             if existing.made_from == read_digest(trained):
+                remove_dead_locks(path)
                 return existing
     print(f"{exported}: exporting the model, which takes some seconds and is done once", file=sys.stderr, flush=True)
 

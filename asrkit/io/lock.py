@@ -118,11 +118,22 @@ def lock_file(path: str | Path, verb: str, *, wait: bool = False) -> Iterator[No
     `wait`: for as long as another has the lock, rather than raise InUseError.
     """
     path = Path(path)
-    lock = path.with_name(f".{shortened(path.name)}{LOCK_NAME}")
-    with _made(path.parent), _locked(lock, path, verb, wait):
+    with _made(path.parent), _locked(_lock_of(path), path, verb, wait):
         for name in (path.name, f".{path.name}.stamp"):
             remove_leftovers(path.parent, name)
         yield
+
+
+def remove_dead_locks(*paths: Path) -> None:
+    """Remove locks that killed runs left on directories, or on files, and what else lock_dir or lock_file removes.
+
+    A lock that a process has stays as it is.
+    """
+    for path in paths:
+        lock, take = (path / LOCK_NAME, lock_dir) if path.is_dir() else (_lock_of(path), lock_file)
+        if lock.exists():
+            with contextlib.suppress(InUseError, OSError), take(path, "cleanup"):
+                pass
 
 
 class Inheritance:
@@ -134,6 +145,10 @@ class Inheritance:
 
 def _keep_open(*duplicates: Any) -> list[int]:
     return [duplicate.detach() for duplicate in duplicates]
+
+
+def _lock_of(file: Path) -> Path:
+    return file.with_name(f".{shortened(file.name)}{LOCK_NAME}")
 
 
 @contextlib.contextmanager

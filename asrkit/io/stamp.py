@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from asrkit.errors import AsrkitError, DataError, location
 from asrkit.io.atomic import Written, atomic_write, not_recording, recording
 from asrkit.io.json_text import json_text, read_json
+from asrkit.io.lock import remove_dead_locks
 
 TRAIN_STAMP = ".train.stamp"  # in an experiment directory: whose model that is, which several steps change and read
 _SMALL = 1_000_000  # bytes of a file that is read whenever it is looked at
@@ -142,8 +143,16 @@ class Stamp:
         self.made_from = fingerprint(inputs)
 
     def is_current(self) -> bool:
-        """Whether the step was made from these inputs, and all that it left is as it left it."""
-        return self.has_inputs() and not wrong_outputs(self.path)
+        """Whether the step was made from these inputs, and all that it left is as it left it.
+
+        Then the locks of runs that were killed after that are removed.
+        """
+        if not self.has_inputs() or wrong_outputs(self.path):
+            return False
+        directory, file = self.path.parent, self.path.name.removeprefix(".").removesuffix(".stamp")
+        above = {directory.absolute().parent, *(path.parent for path in self.outputs())}
+        remove_dead_locks(directory, directory / file, *above)
+        return True
 
     def has_inputs(self) -> bool:
         """Whether the step was made from these inputs."""

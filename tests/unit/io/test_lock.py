@@ -16,9 +16,10 @@ import pytest
 
 from asrkit.errors import InUseError
 from asrkit.io import lock as lock_module
-from asrkit.io.atomic import LOCK_NAME, atomic_dir
+from asrkit.io.atomic import LOCK_NAME, atomic_dir, atomic_write
 from asrkit.io.lock import _Owner, lock_dir, lock_file
 from asrkit.io.processes import HOST
+from asrkit.io.stamp import Stamp
 from asrkit.parallel import make_executor
 
 # Locks argv[1], says so, and goes on when it is told to.
@@ -113,6 +114,29 @@ def test_what_a_killed_process_had_is_free(tmp_path, monkeypatch, prelude):
                 os.getpid()
             )
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("prelude", ["", NO_FLOCK])
+def test_what_is_up_to_date_loses_the_locks_of_killed_processes_alone(tmp_path, monkeypatch, prelude):
+    directory, stamp = tmp_path / "set", Stamp(tmp_path / "set" / ".step.stamp", {})
+    with stamp.making(), atomic_write(tmp_path / "other" / "file") as stream:
+        stream.write("text")
+    if prelude:
+        without_flock(monkeypatch)
+    for place in (tmp_path, directory, tmp_path / "other"):
+        with other_process(prelude + HOLD, place) as process:
+            assert stamp.is_current()
+            assert (place / LOCK_NAME).exists()
+            process.kill()
+            process.wait()
+        temporary = place / f".file.tmp-{HOST}-{process.pid}-0-1234abcd"
+        temporary.mkdir()
+        assert stamp.is_current()
+        assert not [path for path in place.iterdir() if path.name.startswith((LOCK_NAME, ".file"))]
+    file_lock = tmp_path / "set" / f".step{LOCK_NAME}"
+    file_lock.touch()
+    assert stamp.is_current()
+    assert not file_lock.exists()
 
 
 def test_a_lock_lasts_while_workers_of_a_killed_process_live(tmp_path, monkeypatch):
