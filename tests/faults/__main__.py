@@ -12,6 +12,7 @@ import sys
 KINDS = {
     "cuts": "files of a finished recipe that are deleted, cut short or changed",
     "fuzz": "damaged and made-up input for every parser",
+    "kills": "processes that are killed, before each change of a file and at random times",
     "models": "model files that are damaged, or crafted to do harm",
     "pairs": "two runs that write one directory at the same time",
 }

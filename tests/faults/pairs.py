@@ -140,13 +140,13 @@ def _end(done: Done) -> str:
     return str(done.status) if not done.status else f"{done.status}: {done.last_line}"
 
 
-def run(count: int, seed: int) -> Counter[str]:
-    """Run `count` pairs. Returns how many were tried, right and wrong; what was wrong is printed."""
+def run(count: int, seed: int, names: Sequence[str] = ()) -> Counter[str]:
+    """Run `count` pairs, of these names or all. Returns how many were tried, right and wrong; prints what was wrong."""
     results: Counter[str] = Counter()
     rng = random.Random(seed)
     with new_tree() as tree:
         pairs = Pairs(tree)
-        names = list(pairs.commands)
+        names = names or list(pairs.commands)
         for number in range(count):
             faults = pairs.faults(names[number % len(names)], rng)
             results.update(["tried", "wrong" if faults else "right"])

@@ -1,5 +1,6 @@
 """A share of the fault tests: each kind of fault on a few cases. `python -m tests.faults KIND` runs them in full."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import models
+from asrkit.inference import onnx_model
+from asrkit.io import lock, seal, stamp
+from tests.faults import cuts, models, pairs
 from tests.faults.__main__ import KINDS
 from tests.faults.limits import MAX_MEMORY
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -17,7 +22,7 @@ from tests.faults.limits import MAX_MEMORY
 def test_a_share_of_each_kind_goes_right(kind):
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", kind, "--count", "18"],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )
@@ -40,3 +45,61 @@ def test_memory_is_bounded_by_the_file():
     assert len(numbers) > len(names)  # some are of two kinds
     with models.Reader() as reader:
         assert [reader.read(number)[1] for number in numbers] == [None] * len(numbers), f"within {MAX_MEMORY} bytes"
+
+
+# Faults of the kinds that are tried for, put into the code.
+
+
+@pytest.mark.slow
+def test_stamps_that_look_at_existence_only_are_found(monkeypatch):
+    monkeypatch.setattr(stamp.Output, "is_at", lambda self, path, since=0: path.exists())
+    assert cuts.run(16, 1)["wrong"] > 0
+
+
+@pytest.mark.slow
+def test_locks_that_everyone_gets_are_found(monkeypatch):
+    monkeypatch.setattr(lock, "_try", lambda descriptor, path, verb: True)
+    assert pairs.run(8, 1, ["extract"])["wrong"] > 0
+
+
+def test_damage_that_is_not_looked_for_is_found(monkeypatch):
+    damaged = [case for case in models.all_cases() if case.kind == "onnx" and case.name.startswith("bit ")][:40]
+    assert [models.judge(case) for case in damaged] == [None] * 40
+    monkeypatch.setattr(onnx_model, "check_seal", seal_size)
+    assert "it was taken for a model" in [models.judge(case) for case in damaged]
+
+
+def seal_size(stream, name, remedy):
+    size = stream.seek(0, os.SEEK_END) - seal._NUM_AT_END
+    stream.seek(0)
+    return size
+
+
+KILL_WITHOUT = """
+import sys
+from tests.faults import kills
+from asrkit.io import {module}
+{module}.{name} = lambda *_: None
+if __name__ == "__main__":
+    sys.exit(kills.main_with_changes(kills._main, "planted"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name", "message"),
+    [
+        ("lock", "remove_leftovers", "these files are not as they should be"),
+        ("stamp", "remove_dead_locks", "asrkit.lock"),
+    ],
+)
+def test_what_killed_runs_leave_is_found(tmp_path, module, name, message):
+    (tmp_path / "planted.py").write_text(KILL_WITHOUT.format(module=module, name=name))
+    done = subprocess.run(
+        [sys.executable, "-m", "planted", "--command", "train-lm"],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
