@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_SIZE = 2**31  # bytes that Protocol Buffers, and so onnxruntime, can read
 _REMEDY = "export it again"
+_MOST_SHOWN = 300  # characters of a fault, which may have a name of megabytes in it
 States = Mapping[str, np.ndarray]  # of each recurrent layer, by the graph's names
 
 
@@ -50,7 +51,7 @@ class OnnxModel:
         try:
             metadata = read_metadata(checked_metadata(content))
         except (OnnxFault, AsrkitError) as error:
-            raise self._error(str(error).split("\n")[0]) from None
+            raise self._error(str(error).split("\n")[0][:_MOST_SHOWN]) from None
         self.features, self.config, self.decoding = metadata.features, metadata.model, metadata.decoding
         self.tokens, self.lm, self.calibration = metadata.tokens, metadata.lm, metadata.calibration
         self.global_cmvn, self.made_from = metadata.global_cmvn, metadata.made_from

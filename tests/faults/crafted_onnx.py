@@ -282,7 +282,7 @@ def _tensor_cut_in_a_number(proto: onnx.ModelProto) -> None:
 
 
 def _tensor_of_nine_dimensions(proto: onnx.ModelProto) -> None:
-    proto.graph.initializer[0].dims.extend([1] * 9)
+    proto.graph.initializer[0].dims.extend([1] * (9 - len(proto.graph.initializer[0].dims)))
 
 
 def _tensor_of_terabytes(proto: onnx.ModelProto) -> None:

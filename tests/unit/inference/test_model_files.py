@@ -92,6 +92,20 @@ def test_the_error_of_a_network_that_cannot_be_run_names_the_file(tmp_path):
         model.step(np.zeros((4, 13), np.float32), {"state.0.hidden": np.zeros((9, 9, 9), np.float32)})
 
 
+def test_shapes_are_looked_at_before_their_lengths_are_multiplied():
+    """A million lengths would take hours."""
+    crafted = dict(crafted_onnx.refused_graphs())["tensor of nine dimensions"]
+    with pytest.raises(
+        ModelError, match=r"^model: tensor .*: type \d+, shape .* lengths of 0 or more; export it again$"
+    ):
+        OnnxModel(crafted())
+
+
+def test_a_fault_is_said_in_a_line_of_some_length():
+    with pytest.raises(ModelError, match=r"^model: the operator 'xxx.{270,300}; export it again$"):
+        OnnxModel(crafted_onnx._with_operator("x" * 10**6, ""))
+
+
 def test_what_the_network_gives_is_looked_at(monkeypatch):
     model, feats = OnnxModel(crafted_onnx.right()), np.zeros((9, 13), np.float32)
     right = model.log_probs(feats)
