@@ -48,7 +48,7 @@ class ResultWriter:
             if self.format.has_keys:
                 if key.split() != [key] or shown != key:
                     faults.append(
-                        f"{name}: the name {shown!r} holds a blank or a control character, which CTM has no place for; "
+                        f"{name}: the name '{shown}' holds a blank or a control character, which CTM has no place for; "
                         "rename it"
                     )
                 elif directory is None and key in owners:

@@ -107,6 +107,8 @@ def test_names_that_a_ctm_cannot_hold_are_named(asrkit, tones, directory):
     unfit = [name for name in NAMES if os.fsdecode(name).split() != [os.fsdecode(name)] or shown(name) != name]
     faults = [line for line in said if b"which CTM has no place for" in line]
     assert len(faults) == 2 * len(unfit)
+    for name in unfit:
+        assert any(b"the name '%s' holds" % shown(name) in fault for fault in faults)
 
 
 def test_each_by_itself_and_as_an_option_would_be(asrkit, tones, directory, monkeypatch):
