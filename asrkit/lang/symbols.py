@@ -28,7 +28,7 @@ _MOST_NAMED = 10  # warnings of one kind
 
 
 def symbol_fault(symbol: str) -> str | None:
-    """What is wrong with a phone symbol, or None. Any Unicode symbol will do that holds no white space."""
+    """What is wrong with a phone symbol, or None. Any will do without white space and control characters."""
     if not symbol:
         return "an empty symbol; give the phone or remove the interval"
     if space := _SPACE.search(symbol):
@@ -36,11 +36,16 @@ def symbol_fault(symbol: str) -> str | None:
             f"the symbol {symbol!r} holds white space (U+{ord(space[0]):04X}); expected one phone, or plain blanks "
             "between phones"
         )
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in symbol):
+    if holds_control(symbol):
         return f"the symbol {symbol!r} holds a control character; write the phone without it"
     if symbol in _RESERVED:
         return f"the symbol {symbol} is reserved; write the phone otherwise"
     return None
+
+
+def holds_control(symbol: str) -> bool:
+    """Whether a control character, or half of a character, is in a symbol."""
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in symbol)
 
 
 def symbol_warnings(symbols: Mapping[str, Iterable[str]]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.text import read_text
-from asrkit.lang.symbols import name_symbols
+from asrkit.lang.symbols import holds_control, name_symbols
 
 BLANK = "<blk>"  # always id 0
 
@@ -30,8 +29,8 @@ class TokenTable:
         for symbol in self.symbols[1:]:
             if not symbol or symbol.split() != [symbol]:
                 findings.error(f"token {symbol!r}: a symbol must be non-empty and hold no white space")
-            elif any(unicodedata.category(character) in ("Cc", "Cs") for character in symbol):
-                findings.error(f"token {symbol!r}: a symbol must hold no control characters")  # nor half a character
+            elif holds_control(symbol):
+                findings.error(f"token {symbol!r}: a symbol must hold no control characters")
         self.ids: dict[str, int] = {symbol: index for index, symbol in enumerate(self.symbols)}
         if len(self.ids) != len(self.symbols):
             repeated = sorted(symbol for symbol, times in Counter(self.symbols).items() if times > 1)

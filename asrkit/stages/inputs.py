@@ -16,7 +16,6 @@ TRAIN_LM = "stage 2 (asrkit train-lm)"
 TRAIN = "stage 3 (asrkit train)"
 DECODE = "stage 4 (asrkit decode)"
 DECODE_STAMP = ".decode.stamp"
-REPORT = "stage 5 (asrkit report)"
 
 
 @dataclass(frozen=True)

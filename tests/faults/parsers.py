@@ -44,7 +44,6 @@ from asrkit.reporting.table import _last_cpu_seconds, _read_report
 from asrkit.stages.reporting import _read_lines
 from asrkit.types import Hypothesis, PhoneTime
 from tests.audio_bytes import (
-    MPEG_RATES,
     ape,
     encode,
     id3v2,
@@ -90,10 +89,6 @@ def _words(text: str) -> list[bytes]:
 
 def _only(*contents: str | bytes) -> list[Files]:
     return [{INPUT: content.encode() if isinstance(content, str) else content} for content in contents]
-
-
-def _raise(findings: Findings) -> None:
-    findings.raise_errors()
 
 
 # Tables and archives
@@ -178,10 +173,6 @@ _DATA = {
     "phones.ctm": b"s1-u1 1 0.0 0.1 a\ns1-u1 1 0.1 0.2 b\ns1-u1 1 0.3 0.2 c\ns2-u3 1 0 0.2 c\ns2-u3 1 0.2 0.1 sil\n",
 }
 _SMALL_DATA = {"wav.scp": b"u1 a.wav\n", "text": b"u1 a b\n", "utt2spk": b"u1 u1\n"}
-
-
-def _data_dirs() -> list[Files]:
-    return [_DATA, _SMALL_DATA]
 
 
 def _read_data_dir(directory: Path) -> None:
@@ -668,9 +659,8 @@ def _encoded(*kinds: tuple[str, str | None], num_samples: int = 600, rates: Sequ
 def _mp3() -> list[Files]:
     info, frames = mp3(speechlike(3000))
     silent = mpeg_frame("1", 2, 4, 0) * 3
-    free = mpeg_frame("2", 3, 0, 1) if False else b"\xff\xf3\x04\xc0" + bytes(100)
+    free = b"\xff\xf3\x04\xc0" + bytes(100)
     lyrics = b"LYRICSBEGIN" + b"la la" + b"LYRICSEND"
-    assert MPEG_RATES
     return _only(
         info + frames,
         frames,
@@ -824,7 +814,14 @@ PARSERS: tuple[Parser, ...] = (
     Parser("table", _read_table, _TABLES, _words("u1 u2 a b c")),
     Parser("archive", _read_archive, _archives(), _words("\0BFM \0BCM \0BDV a.ark:0 u1 | [0:1]"), main="feats.scp"),
     Parser("features", _read_features, _features(), _words("u1 s1 null true 5"), weight=0.5, main="feats.json"),
-    Parser("data-dir", _read_data_dir, _data_dirs(), _words("r1 s1 s1-u1 s2-u3 a m f |"), weight=0.6, main="segments"),
+    Parser(
+        "data-dir",
+        _read_data_dir,
+        [_DATA, _SMALL_DATA],
+        _words("r1 s1 s1-u1 s2-u3 a m f |"),
+        weight=0.6,
+        main="segments",
+    ),
     Parser("ctm", _read_ctm, _CTM, _words("r1 r2 1 A 0.5 ;; sil a")),
     Parser("phone-times", _read_phone_times, _UTT_TIMES, _words("u1 u2 1 A 0.5 sil a")),
     Parser("textgrid", _read_textgrid, _GRIDS, _GRID_WORDS),
