@@ -1,5 +1,7 @@
 """One's own corpus: tables and label files of every kind, sets, and each fault with its file and line."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -534,4 +536,9 @@ def test_words_in_place_of_phones_and_invisible_characters_are_warned_of(corpus)
 def test_a_file_name_that_no_table_can_hold(corpus):
     table_of(corpus, "phones", lambda spk, n: "a")
     record(corpus / "s0/a\nb.wav")
-    assert faults_of(corpus) == ["s0/a\\nb.wav: a file name that is not UTF-8 or holds a control character; rename it"]
+    (corpus / "s0/\x1b[2J.lab").write_text("a\n")
+    (corpus / os.fsdecode(b"\xff.csv")).write_text("audio,phones\n")
+    assert faults_of(corpus) == [
+        f"{name}: a file name that is not UTF-8 or holds a control character; rename it"
+        for name in ("\\xff.csv", "s0/\\x1b[2J.lab", "s0/a\\nb.wav")
+    ]

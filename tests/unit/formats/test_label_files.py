@@ -245,7 +245,7 @@ def test_faults_of_line_by_line_files_come_together(tmp_path):
     path = write(tmp_path / "a.phn", "0 100 a\n100 b\n100 x c\n50 200 d\n200 200 e\n200 300 <blk>\n-1 5 f\n")
     faults = faults_of(read_phn, path, 16000)
     assert [fault.removeprefix(f"{path}:").split(" ")[0] for fault in faults] == ["2:", "3:", "7:", "4:", "5:", "6:"]
-    path = write(tmp_path / "a.lab", "0 100 a\n1 b\n1 2\n1 2 c d\n")
+    path = write(tmp_path / "a.lab", "0 100 a\n1 b\n1 2\n100 200 c d\n200 300 d 1.5 e\n")
     assert [fault.split(" ")[0] for fault in faults_of(read_lab, path)] == [f"{path}:{line}:" for line in (2, 3, 4)]
     path = write(
         tmp_path / "a.ctm", "u 1 0 0.1 a\nu 1 0.1 nan b\nu 2 0.1 0.1 b\nu 1 0.05 0.1 c\nu 1 0.2\nu 1 0.3 -1 d\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import asrkit
-from asrkit.io.json_text import json_text, write_json
+from asrkit.io.json_text import json_text, parse_json, write_json
 
 PACKAGE = Path(asrkit.__file__).parent
 
@@ -21,6 +21,13 @@ def test_what_is_no_json_reaches_no_file(tmp_path: Path, number: float) -> None:
         write_json(path, {"figure": [number]})
     assert json.loads(path.read_text()) == {"before": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63), 10**400, "1e400", "NaN"])
+def test_numbers_that_no_json_of_ours_has(number: int | str) -> None:
+    assert parse_json(f"[{2**63 - 1}, {1 - 2**63}, 1e300]") == [2**63 - 1, 1 - 2**63, 1e300]
+    with pytest.raises(ValueError, match=r"a whole number of more than 64 bits|expected a finite number"):
+        parse_json(f"[{number}]")
 
 
 def test_undefined_figures_are_null_and_symbols_stay_themselves(tmp_path: Path) -> None:

@@ -295,6 +295,34 @@ def test_owners_that_are_gone_are_told_from_others_without_flock(tmp_path, monke
         pass
 
 
+def test_another_may_be_quicker(tmp_path, monkeypatch):
+    """With or without locks of the kernel's, between two steps of the one who is slower."""
+    flock, rename, file = fcntl.flock, os.rename, tmp_path / f"{LOCK_NAME}.owner"
+
+    def flock_late(descriptor, operation):
+        if not operation & fcntl.LOCK_UN:
+            monkeypatch.setattr(fcntl, "flock", flock)
+            (tmp_path / LOCK_NAME).unlink()  # as the one does who had the lock before
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with lock_dir(tmp_path, "extract"):
+        assert "in use by process" in try_to_lock(tmp_path)
+
+    def rename_late(source, target):
+        monkeypatch.setattr(os, "rename", rename)
+        file.write_text(json.dumps(asdict(living)))
+        rename(source, target)
+
+    living = replace(_Owner.me("tune"), process=os.getppid(), start=lock_module.start_time(os.getppid()))
+    file.write_text(json.dumps(asdict(replace(living, start="1"))))
+    without_flock(monkeypatch)
+    monkeypatch.setattr(os, "rename", rename_late)
+    with pytest.raises(InUseError, match=f"in use by process {living.process} "), lock_dir(tmp_path, "extract"):
+        pass
+    assert _Owner.read(file) == living
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"process": "1"}', b"[" * 100_000, b'{"pid": 1}'])
 def test_a_damaged_file_of_an_owner_names_nobody(tmp_path, monkeypatch, content):
     monkeypatch.setattr(lock_module, "_SECONDS_TO_WRITE", 0.0)

@@ -1,5 +1,7 @@
 """Kaldi text tables: what is read, and that every fault is named with file and line at once."""
 
+import os
+
 import pytest
 
 from asrkit.errors import DataError
@@ -64,6 +66,13 @@ def test_line_ends_of_old_macs_would_make_one_row_of_all(tmp_path):
         read_table(tmp_path / "text")
     with pytest.raises(DataError, match="must not hold line ends"):
         write_table(tmp_path / "t", {"a": "x\ry"})
+
+
+def test_names_that_are_not_utf_8_are_shown(tmp_path):
+    with pytest.raises(DataError) as refused:
+        write_table(tmp_path / "wav.scp", {"a": "x.wav", "b": os.fsdecode(b"\xff.wav")})
+    assert str(refused.value) == f"{tmp_path}/wav.scp: b \\xff.wav: not UTF-8; rename that file or directory"
+    assert not (tmp_path / "wav.scp").exists()
 
 
 def test_written_in_byte_order(tmp_path):

@@ -109,4 +109,6 @@ def test_symbols_that_cannot_be():
     assert symbol_fault("ʃ") is None
     assert "white space (U+00A0)" in symbol_fault("a\u00a0b")
     assert "reserved" in symbol_fault("<blk>")
+    for symbol in ("\x1b[2J", "a\0", "\x7f", "\x9b31m", "\ud800"):
+        assert "control character" in symbol_fault(symbol)
     assert "empty" in symbol_fault("")

@@ -28,7 +28,7 @@ def test_unknown_phones_are_all_named():
         TokenTable(["a"]).encode([BLANK])
 
 
-@pytest.mark.parametrize("phones", [["a", "a"], [""], ["a b"], [BLANK], ["a\n"]])
+@pytest.mark.parametrize("phones", [["a", "a"], [""], ["a b"], [BLANK], ["a\n"], ["\x1b[2J"], ["\ud800"]])
 def test_symbols_that_cannot_be(phones):
     with pytest.raises(DataError):
         TokenTable(phones)

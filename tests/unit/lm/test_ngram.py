@@ -2,6 +2,7 @@ import bz2
 import gzip
 import lzma
 import math
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -297,8 +298,18 @@ def test_compressed_files_of_several_parts(arpa):
     content = ARPA.encode()
     half = len(content) // 2
     for compress in (gzip.compress, bz2.compress, lzma.compress):
-        path.write_bytes(compress(content[:half]) + compress(content[half:]))
+        path.write_bytes(compress(content[:half]) + compress(content[half:]) + bytes(512))  # as tapes pad
         assert read_arpa(path, ("a", "b", "ʃ")).ngrams
+
+
+def test_memory_that_an_xz_file_asks_for(arpa):
+    path, content = arpa(""), bytearray(lzma.compress(ARPA.encode()))
+    assert content[14:16] == b"\x21\x01"  # LZMA2, whose one property is the size of its dictionary
+    content[16] = 40  # 4 GiB
+    content[20:24] = zlib.crc32(content[12:20]).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"lm.arpa: cannot be decompressed \(Memory usage limit exceeded\)"):
+        read_arpa(path, ("a", "b", "ʃ"))
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])

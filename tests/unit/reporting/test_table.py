@@ -186,6 +186,7 @@ def test_all_that_is_missing_is_named(tmp_path):
     (first / "decode_test/report.json").unlink()
     (second / "decode_dev/report.json").write_text("[]")
     (second / "history.csv").unlink()
+    (third / "history.csv").write_text("epoch,cpu_seconds\n1,-1\n")
     with pytest.raises(DataError) as caught:
         read_systems([first, second, third])
     faults = str(caught.value).split("\n")
@@ -194,6 +195,7 @@ def test_all_that_is_missing_is_named(tmp_path):
         "second/decode_dev/report.json",
         "second/history.csv",
         "third/decode_test/report.json",
+        "third/history.csv",
     ]
     assert "made by stage 5 (asrkit report)" in faults[0]
     assert "no reference tokens" in faults[3]
