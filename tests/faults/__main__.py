@@ -1,4 +1,5 @@
-"""What must not go wrong, whatever happens. `python -m tests.faults KIND [OPTIONS]` tries faults of one kind.
+"""What must not go wrong, whatever happens. `python -m tests.faults KIND [OPTIONS]` tries faults of one kind, and
+`python -m tests.faults full --dir DIR` all of them (full.py).
 
 Each kind is a module beside this one, with a function `main` that reads its options, tries one fault after the other,
 prints how many were tried, right and wrong, and returns 1 where one was wrong.
@@ -19,7 +20,7 @@ KINDS = {
 
 
 def main() -> int:
-    if len(sys.argv) < 2 or sys.argv[1] not in KINDS:
+    if len(sys.argv) < 2 or sys.argv[1] not in (*KINDS, "full"):
         print(__doc__, *(f"{name:8} {what}" for name, what in KINDS.items()), sep="\n")
         return 2
     del sys.argv[0]

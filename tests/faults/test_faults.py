@@ -10,7 +10,7 @@ import pytest
 
 from asrkit.inference import onnx_model
 from asrkit.io import lock, seal, stamp
-from tests.faults import cuts, models, pairs
+from tests.faults import cuts, full, models, pairs
 from tests.faults.__main__ import KINDS
 from tests.faults.limits import MAX_MEMORY
 
@@ -45,6 +45,28 @@ def test_memory_is_bounded_by_the_file():
     assert len(numbers) > len(names)  # some are of two kinds
     with models.Reader() as reader:
         assert [reader.read(number)[1] for number in numbers] == [None] * len(numbers), f"within {MAX_MEMORY} bytes"
+
+
+@pytest.mark.slow
+def test_all_kinds_make_a_table_and_what_was_run_is_not_run_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(full, "RUNS", {"fuzz": (("--parser", "tokens", "--count", "40"), 2), "models": ((), 1)})
+    monkeypatch.setattr(full, "_commit", lambda: "commit")
+    monkeypatch.setattr(sys, "argv", ["full", "--dir", str(tmp_path)])
+    first, second, models_log = (
+        tmp_path / "commit" / name
+        for name in (*(f"fuzz --parser tokens --count 40 --part {k} of 2" for k in (1, 2)), "models")
+    )
+    first.parent.mkdir()
+    first.write_text("some rows\nfuzz: 20 tried, 20 right, 0 wrong\n")
+    second.write_text("of a run that was ended\n")
+    models_log.write_text("models: 5000 tried, 4999 right, 1 wrong\n")
+    assert full.main() == 1
+    rows = capsys.readouterr().out.splitlines()[-2:]
+    assert rows == [
+        "| fuzz | 40 | 40 | 0 | `python -m tests.faults fuzz --parser tokens --count 40` |",
+        "| models | 5,000 | 4,999 | 1 | `python -m tests.faults models` |",
+    ]
+    assert second.read_text().endswith("fuzz: 20 tried, 20 right, 0 wrong\n")
 
 
 # Faults of the kinds that are tried for, put into the code.
