@@ -115,7 +115,7 @@ def _running(command_line: str, directory: Path | None, messages: IO[bytes]) -> 
     finally:
         starter.shutdown()
         with starting.result() as command:
-            if command.poll() is None:
+            if command.returncode is None:  # the shell may have ended before what it started
                 os.killpg(command.pid, signal.SIGKILL)
 
 

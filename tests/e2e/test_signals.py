@@ -269,8 +269,15 @@ def test_workers_clean_up_and_end(tmp_path, pipe, send):
     assert list(out.iterdir()) == []
 
 
-def test_the_commands_of_a_table_end_too(tmp_path, pipe):
-    (tmp_path / "wav.scp").write_text(f"u1 exec 3>{pipe.path}; echo running >&3; sleep 1000; cat x.wav |\n")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo running >&3; sleep 1000; cat x.wav",
+        "(sleep 0.3; echo running >&3; sleep 1000) & exit",  # the shell is gone by then
+    ],
+)
+def test_the_commands_of_a_table_end_too(tmp_path, pipe, command):
+    (tmp_path / "wav.scp").write_text(f"u1 exec 3>{pipe.path}; {command} |\n")
     (tmp_path / "text").write_text("u1 a\n")
     (tmp_path / "utt2spk").write_text("u1 s1\n")
     process = pipe.start(sys.executable, "-m", "asrkit", "validate", tmp_path, "--allow-pipes")
