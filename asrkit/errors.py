@@ -35,6 +35,10 @@ class InUseError(AsrkitError):
     """What is to be written is being written by another run."""
 
 
+class MissingPackageError(AsrkitError):
+    """A package of one of asrkit's extras that is not installed, and is needed now."""
+
+
 # What ends a line, commands a terminal, turns the direction of writing around, or is no character at all.
 _UNPRINTABLE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_NAMES = re.compile(f"[\t\n{_UNPRINTABLE}]")

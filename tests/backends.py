@@ -2,7 +2,7 @@
 
 import pytest
 
-from asrkit.errors import ConfigError
+from asrkit.errors import ConfigError, MissingPackageError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 
@@ -11,6 +11,8 @@ def extractor_or_skip(config: FeatureConfig) -> FeatureExtractor:
     """The extractor; skips the test where its backend is not installed or not built, and for no other error."""
     try:
         return FeatureExtractor(config)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
     except ConfigError as error:
         if "torchaudio cannot be loaded" in str(error):
             pytest.skip(f"{error} (tools/setup.sh --bench makes an environment that has it)")

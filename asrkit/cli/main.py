@@ -14,6 +14,7 @@ from asrkit import __version__
 from asrkit.cli import interrupts
 from asrkit.cli.terminal import printable_output
 from asrkit.errors import AsrkitError, ConfigError, printable
+from asrkit.extras import TRAINING, expect_packages, named_when_missing
 
 # verb -> (module, one-line help). The help stands here so that `asrkit --help` loads none of the modules.
 VERBS = {
@@ -37,6 +38,8 @@ VERBS = {
 }
 
 ALIASES = {"analyse": "analyze"}
+# They need the extra `train`, some of it at their end only. Others say so when they come to need a package of it.
+_OF_TRAINING = ("train", "decode", "tune", "analyze", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if is_process:
                 interrupts.catch()
             args = _parse(verb, argv)
-            status: int = args.run(args)
+            if ALIASES.get(verb, verb) in _OF_TRAINING:
+                expect_packages(TRAINING)
+            with named_when_missing():
+                status: int = args.run(args)
             sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
             return status
         except BaseException as error:

@@ -19,6 +19,7 @@ from typing import Any
 
 import asrkit
 from asrkit.errors import AsrkitError, DataError
+from asrkit.extras import named_when_missing
 from asrkit.io.json_text import json_text
 
 SAMPLE_RATE = 22050  # Hz, of every voice
@@ -54,14 +55,14 @@ class Speech:
 
 
 def library_version() -> str:
-    """The version of the espeak-ng library, such as 1.52.0. Raises DataError when espeakng-loader is not installed."""
+    """The version of the espeak-ng library, such as 1.52.0. Raises MissingPackageError without espeakng-loader."""
     info = _library().espeak_Info
     info.restype = ctypes.c_char_p
     return info(None).decode().split(" ")[0]
 
 
 def variant_names() -> list[str]:
-    """The voice variants that the library brings, sorted. Raises DataError when espeakng-loader is not installed."""
+    """The voice variants that the library brings, sorted. Raises MissingPackageError without espeakng-loader."""
     return sorted(path.name for path in (_data_path() / "voices" / "!v").iterdir())
 
 
@@ -71,7 +72,8 @@ def synthesize(language: str, variant: str, prompts: Sequence[Prompt]) -> list[S
     The result depends on the arguments and the library alone: it is the same bits every time.
 
     Raises:
-        DataError: espeakng-loader is not installed, has no such variant, or gave up.
+        MissingPackageError: espeakng-loader is not installed.
+        DataError: it has no such variant, or gave up.
     """
     # The library takes the plain voice, without a word, when a variant does not exist.
     if variant not in variant_names():
@@ -100,12 +102,8 @@ def synthesize(language: str, variant: str, prompts: Sequence[Prompt]) -> list[S
 
 
 def _loader() -> ModuleType:
-    try:
+    with named_when_missing():
         import espeakng_loader
-    except ImportError:
-        raise DataError(
-            "espeakng-loader: not installed; the mini corpus is spoken by it; install it: pip install espeakng-loader"
-        ) from None
     return espeakng_loader
 
 

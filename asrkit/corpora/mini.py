@@ -146,7 +146,8 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
     It holds wav/SPEAKER/UTTERANCE.wav, phones.ctm and speakers.tsv.
 
     Raises:
-        DataError: espeakng-loader is missing, it did not say what was asked, or `corpus_dir` holds something else.
+        MissingPackageError: espeakng-loader is not installed.
+        DataError: it did not say what was asked, or `corpus_dir` holds something else.
     """
     corpus_dir = Path(corpus_dir)
     sources = (Path(__file__), Path(espeak.__file__), Path(persian.__file__))

@@ -13,6 +13,7 @@ from asrkit.audio import AudioStream
 from asrkit.audio.file_formats import HEAD_BYTES, identify
 from asrkit.audio.inputs import RAW_HEAD_BYTES, file_format
 from asrkit.errors import AudioError, ConfigError
+from asrkit.extras import named_when_missing
 
 
 def in_chunks(audio: AudioStream, size: int) -> Iterator[np.ndarray]:
@@ -67,14 +68,15 @@ def _refuse_file(head: bytes) -> None:
 def microphone(rate: int, size: int) -> Iterator[np.ndarray]:
     """Samples of the default input device, `size` at a time, without an end.
 
-    Raises ConfigError without sounddevice and PortAudio, AudioError when the device cannot be used.
+    Raises MissingPackageError without sounddevice, ConfigError without PortAudio, AudioError when the device cannot be
+    used.
     """
     try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: no PortAudio
+        with named_when_missing():
+            import sounddevice
+    except OSError as error:
         raise ConfigError(
-            f"--microphone: sounddevice cannot be loaded ({error}); install it with: pip install sounddevice; and "
-            "PortAudio, where your system lacks it: apt install libportaudio2"
+            f"--microphone: sounddevice cannot be loaded ({error}); install PortAudio: apt install libportaudio2"
         ) from None
     try:
         with sounddevice.RawInputStream(samplerate=rate, channels=1, dtype="int16", blocksize=size) as device:

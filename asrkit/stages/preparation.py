@@ -78,8 +78,8 @@ def prepare_mini(
         report: gets the corpus, with its warnings and notes, before anything is written.
 
     Raises:
-        DataError: espeakng-loader is missing or did not say what was asked; `corpus_dir` or `data_dir` holds what this
-            function did not make.
+        MissingPackageError: espeakng-loader is not installed.
+        DataError: it did not say what was asked; `corpus_dir` or `data_dir` holds what this function did not make.
         AudioError: audio that cannot be read, a line each.
     """
 

@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from asrkit.extras import EXTRAS
+
 ROOT = Path(__file__).parents[2]
 # By module, where the name is not the distribution's, and of those that other environments have.
 DISTRIBUTIONS = {"yaml": "pyyaml", "flashlight": "flashlight-text"}
@@ -62,17 +64,25 @@ def test_what_the_packages_need_is_listed():
                 assert each.specifier.contains(pin.version), (name, each)
 
 
-def declared() -> set[str]:
+def sections() -> dict[str, set[str]]:
+    """What setup.cfg declares: by extra, and under "" what every installation has."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    sections = [config["options"]["install_requires"], *config["options.extras_require"].values()]
-    lines = [line.strip() for section in sections for line in section.split("\n")]
-    return {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("#")}
+    texts = {"": config["options"]["install_requires"], **config["options.extras_require"]}
+    lines = {name: [line.strip() for line in text.split("\n")] for name, text in texts.items()}
+    return {
+        name: {canonicalize_name(Requirement(line).name) for line in each if line and not line.startswith("#")}
+        for name, each in lines.items()
+    }
 
 
-def imported() -> set[str]:
+def declared() -> set[str]:
+    return set().union(*sections().values())
+
+
+def imported(*folders: str) -> set[str]:
     modules = set()
-    for folder in ("asrkit", "tools", "tests", "recipes", "examples"):
+    for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Import):
@@ -86,8 +96,18 @@ def imported() -> set[str]:
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
-    assert imported() - declared() == NOT_DECLARED
-    assert declared() - imported() == NOT_IMPORTED
+    found = imported("asrkit", "tools", "tests", "recipes", "examples")
+    assert found - declared() == NOT_DECLARED
+    assert declared() - found == NOT_IMPORTED
+
+
+def test_what_asrkit_may_lack_is_named_with_the_extra_that_brings_it():
+    """extras.py says what to install: of each of asrkit's extras what setup.cfg says."""
+    extras = {name: {canonicalize_name(module) for module in modules} for name, modules in EXTRAS.items()}
+    everywhere, *others = ({"": sections()[""]} | extras).values()
+    assert extras == {name: sections()[name] for name in extras}
+    assert everywhere.isdisjoint(set().union(*others))
+    assert imported("asrkit") == everywhere.union(*others)
 
 
 def test_what_is_declared_is_pinned():
@@ -110,6 +130,10 @@ def test_the_page_of_licenses_lists_what_is_pinned():
         line.strip("| ").split(" | ") for line in (ROOT / "docs/licenses.md").read_text().split("\n") if "|" in line
     ]
     page = {canonicalize_name(name): (version, license_name) for name, version, license_name, _ in rows[2:]}
+    use = {canonicalize_name(name): use for name, _, _, use in rows[2:]}
+    assert {name for name, each in use.items() if each == "asrkit"} == sections()[""]
+    for extra in ("train", "mini", "microphone"):
+        assert {name for name, each in use.items() if each == f"extra `{extra}`"} == sections()[extra]
     listed = pins("requirements.txt")
     assert {name: version for name, (version, _) in page.items()} == {
         name: str(requirement.specifier).removeprefix("==") for name, (requirement, _) in listed.items()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from asrkit.errors import ConfigError, raise_if_any
+from asrkit.extras import named_when_missing
 from asrkit.features.backends.interface import BackendName, FeatureBackend
 from asrkit.features.framing import LibrosaFraming
 from asrkit.features.window import window_function
@@ -21,8 +22,8 @@ _WINDOWS = {"hanning": "hann", "hamming": "hamming", "blackman": "blackman", "re
 class LibrosaBackend(FeatureBackend):
     """librosa.feature.mfcc, or power_to_db of librosa.feature.melspectrogram for the filter bank.
 
-    Samples are scaled to -1 to 1. Without snip_edges frames are centered (librosa's `center`). Raises ConfigError
-    without librosa, and for settings that librosa has no counterpart of.
+    Samples are scaled to -1 to 1. Without snip_edges frames are centered (librosa's `center`). Raises
+    MissingPackageError without librosa, ConfigError for settings that librosa has no counterpart of.
     """
 
     name: ClassVar[BackendName] = "librosa"
@@ -30,12 +31,8 @@ class LibrosaBackend(FeatureBackend):
     framing_class = LibrosaFraming
 
     def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
-        try:
+        with named_when_missing():
             import librosa
-        except ImportError as error:
-            raise ConfigError(
-                f"features.backend: librosa cannot be loaded ({error}); install it, or choose native or numpy"
-            ) from None
         missing = [("use_energy", config.use_energy, False), ("energy_floor", config.energy_floor, 0.0)]
         raise_if_any(
             [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from asrkit.errors import ConfigError
+from asrkit.extras import named_when_missing
 from asrkit.features.backends.interface import BackendName, FeatureBackend
 from asrkit.features.window import mirrored
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class TorchaudioBackend(FeatureBackend):
-    """Kaldi's definitions as torchaudio has them: all but the window "sine". Raises ConfigError without torchaudio.
+    """Kaldi's definitions as torchaudio has them: all but the window "sine".
 
     torchaudio takes one signal a call. Utterances are therefore laid one behind the other, each beginning at a multiple
     of the frame shift, and the frames that reach from one into the next are dropped.
+
+    Raises MissingPackageError without torchaudio, ConfigError where it cannot be loaded.
     """
 
     name: ClassVar[BackendName] = "torchaudio"
@@ -29,8 +32,9 @@ class TorchaudioBackend(FeatureBackend):
 
     def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
         try:
-            import torch
-            from torchaudio.compliance import kaldi
+            with named_when_missing():
+                import torch
+                from torchaudio.compliance import kaldi
         except (ImportError, OSError) as error:  # OSError: built for another torch than the one that is here
             reason = str(error).split("\n")[0]
             raise ConfigError(

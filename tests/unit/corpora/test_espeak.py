@@ -8,7 +8,7 @@ import time
 import pytest
 
 from asrkit.corpora import espeak
-from asrkit.errors import DataError
+from asrkit.errors import DataError, MissingPackageError
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def _loader():
 
 def test_a_missing_library_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(DataError, match=r"espeakng-loader: not installed.*pip install espeakng-loader"):
+    with pytest.raises(MissingPackageError, match=r"^needs espeakng-loader, .*pip install 'asrkit\[mini\]'$"):
         espeak.library_version()
 
 
