@@ -23,6 +23,7 @@ stop_stage=6
 last_stage=6
 dir=
 force=
+verify=
 torch_index=
 only_help=
 corpus_options=
@@ -56,6 +57,11 @@ recipe_options() {
         ;;
       --allow-pipes)
         extract_options+=(--allow-pipes)
+        shift
+        continue
+        ;;
+      --verify)
+        verify=yes
         shift
         continue
         ;;
@@ -135,6 +141,7 @@ Options:
   --channel mix|N    of audio with several channels: average them, or take channel N (from 0)
   --allow-pipes      run the shell commands that wav.scp holds (only for data whose origin you trust)
   --audio-root DIR   where relative paths in wav.scp start (default: the current directory)
+  --verify           stage 1: read all audio, also where nothing seems to have changed
   --force            redo stages that are up to date
   --torch-index URL  package index to take torch from when .venv is made, for a particular build
   --help             print this and stop

@@ -12,7 +12,7 @@ prepare() {
 # Stage 1. What has features already is up to date, unless $config has other frames.
 extract() {
   asrkit extract "$data/train" "$data/dev" "$data/test" --config "$config" --nj "$nj" \
-    ${extract_options[@]+"${extract_options[@]}"} ${force:+--force}
+    ${extract_options[@]+"${extract_options[@]}"} ${force:+--force} ${verify:+--verify}
 }
 
 # Stage 2: an n-gram model of ORDER.

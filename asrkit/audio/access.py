@@ -28,11 +28,14 @@ class AudioAccess:
         root: where relative paths of wav.scp start and commands run; None is the current directory.
         allow_pipes: run the commands that wav.scp holds. Only for data whose origin is trusted.
         channel: which of several channels is taken, as in read_audio.
+        verify: read all audio to find out whether it has changed, and run all commands again; else a file is taken for
+            unchanged while its size, times and inode are the same, and a command while its text is.
     """
 
     root: Path | None = None
     allow_pipes: bool = False
     channel: Channel = "error"
+    verify: bool = False
 
     def load(
         self, entry: str, *, sample_rate: int | None = None, start: float | None = None, end: float | None = None

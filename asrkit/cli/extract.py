@@ -24,6 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_nj(parser)
     add_force(parser)
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all audio and archives to find out whether they changed, also those whose size, times and inode "
+        "did not, and run the commands of wav.scp again",
+    )
     add_audio_options(parser)
     add_channel(parser)
 
@@ -36,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     features = load_config(args.config, args.overrides).features
     if args.backend is not None:
         features = replace(features, backend=args.backend)
-    access = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
+    access = AudioAccess(args.audio_root, args.allow_pipes, args.channel, args.verify)
     extract(args.data_dirs, features, access=access, num_jobs=args.nj, force=args.force, report=_report)
     return 0
 

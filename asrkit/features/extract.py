@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -28,14 +28,25 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FEATS_STAMP
 from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
-from asrkit.io.ark import ArkWriter
+from asrkit.io.ark import ArkWriter, name_new_place, names_its_place
 from asrkit.io.atomic import recording
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
+from asrkit.io.notes import forget
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, write_table
-from asrkit.io.stamp import File, LargeFile, Making, Output, Stamp, fingerprint
-from asrkit.parallel import map_ordered
+from asrkit.io.stamp import (
+    AUDIO,
+    Making,
+    Output,
+    Stamp,
+    changing,
+    digest_notes,
+    fingerprint,
+    is_being_changed,
+    name_of,
+)
+from asrkit.parallel import map_in_threads, map_ordered
 from asrkit.types import Waveform
 
 _UTTS_PER_ARCHIVE = 50  # fewest, while there are less than _MAX_ARCHIVES
@@ -154,6 +165,9 @@ def extract_data_dir(
 ) -> bool:
     """Write the features of all utterances of `data_dir` into it; return False when they were up to date already.
 
+    They are up to date while settings, tables and the content of the audio are the same, wherever that is; tables that
+    name another place than that of a moved directory are corrected.
+
     Writes feats.N.ark, feats.scp, feats.json (the settings), cmvn.ark, cmvn.scp (statistics by speaker) and
     utt2num_frames, the same bytes for any `num_jobs`. feats.scp appears last, and only when no utterance failed; a
     later call goes on with the archives that are not done. Reads wav.scp, utt2spk and segments (if there), and the
@@ -166,29 +180,59 @@ def extract_data_dir(
     """
     data_dir = Path(data_dir)
     extractor = FeatureExtractor(config)
-    tables = [File(data_dir / name).identity() for name in ("wav.scp", "utt2spk", "segments")]
     sources = _read_sources(data_dir, access)
-    settings = {"data_dir": os.path.abspath(data_dir), "backend": extractor.backend, **config.static_settings()}
-    settings["channel"] = access.channel
-    jobs = _divide(sources, settings, access)
-    stamp = Stamp(data_dir / FEATS_STAMP, {"jobs": [job.inputs for job in jobs], "tables": tables})
-    if not force and stamp.is_current():
-        return False
+    root = None if access.root is None else os.path.abspath(access.root)
+    audio = {"channel": access.channel, "audio_root": root}
+    settings = {"backend": extractor.backend, **audio, **config.static_settings()}
+    run_again = access.verify and any(is_pipe(source.audio) for source in sources)
     try:
+        identities = _identities(data_dir, sources, access, num_jobs)
+        jobs = _divide(sources, settings | {"audio_root": None}, identities)  # wherever the audio is
+        stamp = Stamp(data_dir / FEATS_STAMP, {"jobs": [job.inputs for job in jobs]})
+        if not force and not run_again and stamp.is_current(while_changing=True):
+            _settle(data_dir, settings)
+            return False
         with lock_dir(data_dir, "extract"), stamp.making(of=_OUTPUTS) as making:
             for name in _OUTPUTS:
                 (data_dir / name).unlink(missing_ok=True)
-            todo = list(jobs) if force else [job for job in jobs if not _is_done(data_dir, job)]
+            todo = [job for job in jobs if force or run_again or not _is_done(data_dir, job)]
             _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
             extract = _Extract(data_dir, replace(config, backend=extractor.backend), access)
             _make_archives(extract, todo, num_jobs, len(sources))
-            root = None if access.root is None else os.path.abspath(access.root)
-            audio = {"channel": access.channel, "audio_root": root}
-            _join(data_dir, jobs, {"backend": extractor.backend, **audio, **config.static_settings()}, making)
+            _join(data_dir, jobs, settings, making)
             shutil.rmtree(data_dir / _JOBS)  # before the stamp: what is up to date has none
     except OSError as error:
         raise DataError(f"{error.filename or data_dir}: features cannot be written ({error.strerror})") from None
     return True
+
+
+def _settle(data_dir: Path, settings: dict[str, Any]) -> None:
+    """Let up-to-date features tell where they and their audio are, after they were moved.
+
+    Where nothing can be written, the tables stay as they are: only Kaldi's tools need what they say of the place.
+    """
+    tables = ("feats.scp", "cmvn.scp") if os.access(data_dir, os.W_OK) else ()
+    moved = [name for name in tables if not names_its_place(data_dir / name)]
+    is_new_root = read_json(data_dir / "feats.json") != settings
+    if not moved and not is_new_root and not is_being_changed(data_dir / FEATS_STAMP):
+        return
+    with lock_dir(data_dir, "extract"), changing(data_dir / FEATS_STAMP, ("feats.scp", "cmvn.scp", "feats.json")):
+        for name in moved:
+            name_new_place(data_dir / name)
+        if is_new_root:
+            write_json(data_dir / "feats.json", settings)
+
+
+def _identities(data_dir: Path, sources: list[_Source], access: AudioAccess, num_jobs: int) -> dict[str, str | None]:
+    """What counts of each entry of wav.scp: the digest of a file, None where it is missing, and a command itself."""
+    entries = dict.fromkeys(source.audio for source in sources)
+    files = {entry: access.path(entry) for entry in entries if not is_pipe(entry)}
+    if access.verify:
+        forget(data_dir, AUDIO, name_of(data_dir / FEATS_STAMP))
+    notes = digest_notes(data_dir, AUDIO)
+    notes.find_all(files.values(), lambda find, new: map_in_threads(find, new, num_jobs))
+    notes.save()
+    return {entry: notes.of(files[entry]) if entry in files else entry for entry in entries}
 
 
 def _make_archives(extract: _Extract, jobs: list[_Job], num_jobs: int, num_utts: int) -> None:
@@ -203,7 +247,7 @@ def _make_archives(extract: _Extract, jobs: list[_Job], num_jobs: int, num_utts:
     raise_if_any(faults)
 
 
-def _divide(sources: list[_Source], settings: dict[str, object], access: AudioAccess) -> list[_Job]:
+def _divide(sources: list[_Source], settings: dict[str, object], identities: Mapping[str, str | None]) -> list[_Job]:
     """Jobs of about equal numbers of utterances, in order; their number depends on that of the utterances alone."""
     num_jobs = min(_MAX_ARCHIVES, -(-len(sources) // _UTTS_PER_ARCHIVE))
     bounds = [len(sources) * number // num_jobs for number in range(num_jobs + 1)]
@@ -211,11 +255,8 @@ def _divide(sources: list[_Source], settings: dict[str, object], access: AudioAc
     for number, (begin, end) in enumerate(pairwise(bounds), 1):
         digest = hashlib.sha256(fingerprint(settings).encode())
         for source in sources[begin:end]:
-            audio = source.audio
-            if not is_pipe(audio):
-                path = os.path.abspath(access.path(audio))
-                audio = f"{path} {LargeFile(path).identity()}"
-            digest.update(f"{astuple(source)} {audio}\n".encode("utf-8", "surrogateescape"))
+            what = astuple(replace(source, audio="")), identities[source.audio]
+            digest.update(f"{what}\n".encode("utf-8", "surrogateescape"))
         jobs.append(_Job(number, tuple(sources[begin:end]), digest.hexdigest()))
     return jobs
 
@@ -255,7 +296,9 @@ def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object], making:
     for job in jobs:
         record, (ark, scp) = _read_record(data_dir, job), _archive(data_dir, job)
         making.add({ark: Output.parse(record["outputs"][ark.name])}, scp.with_suffix(".json"))
-        feats |= read_table(scp)
+        for utt_id, place in read_table(scp).items():
+            _, _, offset = place.rpartition(":")
+            feats[utt_id] = f"{os.path.abspath(ark)}:{offset}"  # it may have been made elsewhere
         num_frames |= {utt_id: str(number) for utt_id, number in record["num_frames"].items()}
         for spk_id, values in record["stats"].items():
             stats = np.array(values)

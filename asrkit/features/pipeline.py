@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ from asrkit.features.cmvn import accumulate, check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.findings import Findings
-from asrkit.io.ark import ArkReader
+from asrkit.io.ark import ArkReader, is_own_table
 from asrkit.io.json_text import read_json
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table
-from asrkit.io.stamp import File, Input, LargeFile, Product, expect_right
+from asrkit.io.stamp import Input, Product, digest_notes, expect_right
 from asrkit.io.tables import Keys, Numbers
 
 _STEP = "stage 1 (asrkit extract)"
@@ -53,7 +55,7 @@ def pooled_stats(data_dir: str | Path) -> np.ndarray:
     """
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
-    speakers = ArkReader(path)
+    speakers = _open(path)
     shapes = {speakers.shape(speaker) for speaker in speakers}
     match list(shapes):
         case [(2, width)] if width > 1:
@@ -64,14 +66,36 @@ def pooled_stats(data_dir: str | Path) -> np.ndarray:
             raise DataError(f"{path}: statistics of shapes {found}; expected one, (2, dimension + 1); {_MADE_BY}")
 
 
-def feats_input(data_dir: Path) -> Input | list[Input]:
+def feats_input(data_dir: Path) -> Input:
     """The features of a data directory as what another step depends on."""
     stamp = data_dir / FEATS_STAMP
-    if stamp.exists():
-        return Product(stamp)
-    tables = [path for path in (data_dir / "feats.scp", data_dir / "cmvn.scp") if path.exists()]
-    archives = [archive for path in tables for archive in ArkReader(path).archives]
-    return [*map(File, tables), *map(LargeFile, archives)]  # made by another tool
+    return Product(stamp) if stamp.exists() else _ForeignFeats(data_dir)
+
+
+@dataclass(frozen=True)
+class _ForeignFeats:
+    """Features that another tool made: the content of the archives counts, and what the tables find in them."""
+
+    data_dir: Path
+
+    def identity(self) -> list[tuple[list[str | None], str]]:
+        tables = [path for path in (self.data_dir / "feats.scp", self.data_dir / "cmvn.scp") if path.exists()]
+        readers, notes = [ArkReader(path) for path in tables], digest_notes(self.data_dir, "feats")
+        found = [([notes.of(archive) for archive in reader.archives], _digest(reader)) for reader in readers]
+        notes.save()
+        return found
+
+
+def _digest(reader: ArkReader) -> str:
+    digest = hashlib.sha256()
+    for place in reader.places():
+        digest.update(f"{place}\n".encode())
+    return digest.hexdigest()
+
+
+def _open(scp: Path) -> ArkReader:
+    """The archives of a data directory's features or statistics; those of `asrkit extract` lie in the directory."""
+    return ArkReader(scp, is_beside=is_own_table(scp, scp.with_name(FEATS_STAMP)))
 
 
 class FeatureLoader(Mapping[str, np.ndarray]):
@@ -97,13 +121,13 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         names = ["feats.scp"] + (["cmvn.scp"] if mode.per_speaker else [])
         _expect_files([self.data_dir / name for name in names])
         expect_right(self.data_dir / FEATS_STAMP, _STEP)
-        self._feats = ArkReader(self.data_dir / "feats.scp")
+        self._feats = _open(self.data_dir / "feats.scp")
         if not self._feats:
             raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")
         self.made_with = _read_settings(self.data_dir / "feats.json", config)
         self._cmvn: ArkReader | None = None
         if mode.per_speaker:
-            self._cmvn = ArkReader(self.data_dir / "cmvn.scp")
+            self._cmvn = _open(self.data_dir / "cmvn.scp")
             self._read_speakers(self._cmvn.keys_by_row)
 
     def _read_speakers(self, with_stats: Keys) -> None:

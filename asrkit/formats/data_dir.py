@@ -276,6 +276,11 @@ def write_data_dir(path: str | Path, utterances: Iterable[Utterance], durations:
         raise DataError(f"{location(path)}cannot be written ({error.strerror})") from None
 
 
+def wav_rows(utts: Iterable[Utterance]) -> dict[str, str]:
+    """The rows of wav.scp; see write_data_dir."""
+    return {utt.recording_id: _absolute(utt.audio) for utt in utts}
+
+
 def _check_utterances(path: Path, utts: Sequence[Utterance], durations: Mapping[str, float]) -> None:
     findings = Findings()
     if not utts:
@@ -322,7 +327,7 @@ def _write_tables(directory: Path, utts: Sequence[Utterance], durations: Mapping
     spk2utt: dict[str, list[str]] = {}
     for utt in utts:
         spk2utt.setdefault(utt.spk_id, []).append(utt.utt_id)
-    write_table(directory / "wav.scp", {utt.recording_id: _absolute(utt.audio) for utt in utts})
+    write_table(directory / "wav.scp", wav_rows(utts))
     write_transcripts(directory / "text", {utt.utt_id: utt.phones for utt in utts})
     write_table(directory / "utt2spk", {utt.utt_id: utt.spk_id for utt in utts})
     write_table(directory / "spk2utt", {spk: " ".join(ids) for spk, ids in spk2utt.items()})

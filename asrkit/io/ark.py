@@ -23,7 +23,8 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.numbers import parse_whole
-from asrkit.io.scp import scan_table, write_table
+from asrkit.io.scp import read_table, scan_lines, scan_table, write_table
+from asrkit.io.stamp import read_outputs
 from asrkit.io.tables import Keys
 
 _DTYPES: dict[bytes, np.dtype[Any]] = {b"F": np.dtype("<f4"), b"D": np.dtype("<f8")}
@@ -93,8 +94,13 @@ class ArkReader(Mapping[str, np.ndarray]):
     as new float32 arrays. Can be pickled (the maps are opened anew).
     """
 
-    def __init__(self, scp_path: str | Path, *, root: str | Path | None = None):
-        """`root`: where relative archive paths start (default: the current directory).
+    def __init__(self, scp_path: str | Path, *, root: str | Path | None = None, is_beside: bool = False):
+        """Open a table.
+
+        Args:
+            root: where relative archive paths start (default: the current directory).
+            is_beside: the archives lie beside the table, wherever it says that they are: so it is with tables that
+                ArkWriter wrote, also when they were moved since.
 
         Raises:
             DataError: the scp file is missing or faulty; a line for each fault.
@@ -105,7 +111,10 @@ class ArkReader(Mapping[str, np.ndarray]):
         findings = Findings()
         self.keys_by_row = Keys(self._scan(numbers, findings))
         findings.raise_errors()
-        self._paths = [os.path.join(root or "", path) for path in numbers]
+        if is_beside:
+            self._paths = [os.path.join(self.scp_path.parent, os.path.basename(path)) for path in numbers]
+        else:
+            self._paths = [os.path.join(root or "", path) for path in numbers]
         self._maps: dict[int, mmap.mmap] = {}
 
     def _scan(self, numbers: dict[str, int], findings: Findings) -> Iterator[str]:
@@ -135,6 +144,10 @@ class ArkReader(Mapping[str, np.ndarray]):
     def archives(self) -> list[str]:
         """Paths of the archives."""
         return list(self._paths)
+
+    def places(self) -> Iterator[tuple[str, int, int]]:
+        """Each key, the number of its archive among `archives`, and the offset in it."""
+        return zip(self.keys_by_row, self._arks, self._offsets, strict=True)
 
     def __len__(self) -> int:
         return len(self.keys_by_row)
@@ -229,6 +242,28 @@ class ArkReader(Mapping[str, np.ndarray]):
         if count == 0:
             return np.empty(shape, _DTYPES[token[:1]])
         return np.frombuffer(data, _DTYPES[token[:1]], count, begin).reshape(shape)
+
+
+def is_own_table(scp_path: str | Path, stamp: Path) -> bool:
+    """Whether a table is an output of the step that has this stamp: then its archives are, too, and lie beside it."""
+    return Path(scp_path).name in (read_outputs(stamp) or {})
+
+
+def names_its_place(scp_path: Path) -> bool:
+    """Whether a table that ArkWriter wrote names archives where they are now, which is where the table is."""
+    for _, _, value in scan_lines(scp_path, Findings()):
+        try:
+            return os.path.samefile(os.path.dirname(value), scp_path.parent)
+        except OSError:
+            return False
+    return True
+
+
+def name_new_place(scp_path: Path) -> None:
+    """Let a table that ArkWriter wrote, and that was moved with its archives, name these where they are now."""
+    rows = {key: os.path.basename(value) for key, value in read_table(scp_path).items()}
+    directory = os.path.abspath(scp_path.parent)
+    write_table(scp_path, {key: os.path.join(directory, place) for key, place in rows.items()})
 
 
 def _decompress(

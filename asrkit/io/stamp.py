@@ -2,9 +2,10 @@
 
 A stamp is taken away before a step writes anything, and written last. It holds a fingerprint of the inputs and a list
 of the outputs: each one's size and SHA-256, of what this process wrote (`recording`), so that what another process put
-in its place is not taken for it. An output is right when it has that content. Small ones are read to find out. Large
-ones are read only when the system says that they were changed, copied or restored after the stamp was written (ctime,
-which no program can set back).
+in its place is not taken for it. An output is right when it has that content, wherever it is now. Files are read to
+find out, and noted (io/notes.py) so that they are not read again while they stay as they are.
+
+What a step depends on is content, too, never a place or a time, so that a tree may be copied and moved.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import os
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from asrkit.errors import AsrkitError, DataError, location
 from asrkit.io.atomic import Written, atomic_write, not_recording, recording
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.lock import remove_dead_locks
+from asrkit.io.notes import Notes, notes_path
 
 TRAIN_STAMP = ".train.stamp"  # in an experiment directory: whose model that is, which several steps change and read
-_SMALL = 1_000_000  # bytes of a file that is read whenever it is looked at
+AUDIO = "audio"  # in a data directory: the notes on the files that wav.scp names
 
 
 def file_digest(path: str | Path) -> str:
@@ -33,6 +35,12 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digest_notes(directory: Path, name: str) -> Notes:
+    """Digests of files, as they were noted in `directory` under this name."""
+    return Notes(notes_path(directory, name), file_digest)
+
+
+@runtime_checkable
 class Input(Protocol):
     """Something that a step depends on, among its other inputs, which are values of JSON."""
 
@@ -51,22 +59,11 @@ class File:
 
 
 @dataclass(frozen=True)
-class LargeFile:
-    """A file too large to be read for its identity: size and time count; "absent" when it is missing."""
-
-    path: str | Path
-
-    def identity(self) -> str:
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return "absent"
-        return f"{status.st_size}:{status.st_mtime_ns}"
-
-
-@dataclass(frozen=True)
 class Product:
-    """What a step left that has the stamp `path`: the content of its outputs counts; None unless they are right."""
+    """What a step left that has the stamp `path`: the content of its archives counts; None unless all is right.
+
+    The tables beside archives say where these are, which does not count; what else they say is in the archives, too.
+    """
 
     path: Path
 
@@ -74,7 +71,8 @@ class Product:
         outputs = read_outputs(self.path)
         if outputs is None or wrong_outputs(self.path):
             return None
-        return {name: output.sha256 for name, output in outputs.items() if output is not None}
+        archives = {name: output for name, output in outputs.items() if name.endswith(".ark")}
+        return {name: output.sha256 for name, output in archives.items() if output is not None}
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
@@ -83,7 +81,7 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
 
 
 def _identity(value: object) -> Any:
-    return value.identity() if isinstance(value, File | LargeFile | Product) else str(value)
+    return value.identity() if isinstance(value, Input) else str(value)
 
 
 @dataclass(frozen=True)
@@ -127,9 +125,16 @@ class Output:
                 status = os.fstat(stream.fileno())
                 if status.st_size != self.size:
                     return False
-                if status.st_size > _SMALL and status.st_ctime_ns < since:
+                if status.st_ctime_ns < since:
                     return True
                 return hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256
+        except OSError:
+            return False
+
+    def is_noted(self, path: Path, notes: Notes) -> bool:
+        """Whether the file at `path` has this content, as far as notes say, which are brought up to date."""
+        try:
+            return os.stat(path).st_size == self.size and notes.of(path) == self.sha256
         except OSError:
             return False
 
@@ -142,16 +147,17 @@ class Stamp:
         self.path = Path(path)
         self.made_from = fingerprint(inputs)
 
-    def is_current(self) -> bool:
+    def is_current(self, *, while_changing: bool = False) -> bool:
         """Whether the step was made from these inputs, and all that it left is as it left it.
 
-        Then the locks of runs that were killed after that are removed.
+        Then the locks of runs that were killed after that are removed. `while_changing`: what another step is changing,
+        or was when it was killed, counts as right.
         """
-        if not self.has_inputs() or wrong_outputs(self.path):
+        if not self.has_inputs() or (changed_outputs if while_changing else wrong_outputs)(self.path):
             return False
-        directory, file = self.path.parent, self.path.name.removeprefix(".").removesuffix(".stamp")
+        directory = self.path.parent
         above = {directory.absolute().parent, *(path.parent for path in self.outputs())}
-        remove_dead_locks(directory, directory / file, *above)
+        remove_dead_locks(directory, directory / name_of(self.path), *above)
         return True
 
     def has_inputs(self) -> bool:
@@ -210,6 +216,11 @@ def stamp_of(file: Path) -> Path:
     return file.with_name(f".{file.name}.stamp")
 
 
+def name_of(stamp: Path) -> str:
+    """The name of a step, under which its outputs are noted."""
+    return stamp.name.removeprefix(".").removesuffix(".stamp")
+
+
 def read_outputs(stamp: Path) -> dict[str, Output | None] | None:
     """The outputs that a stamp lists, by their paths from its directory; None without one.
 
@@ -221,13 +232,26 @@ def read_outputs(stamp: Path) -> dict[str, Output | None] | None:
 
 def wrong_outputs(stamp: Path) -> list[Path]:
     """The outputs of a step that are missing or not as it left them; those that another step is changing, too."""
-    try:
-        since = stamp.stat().st_mtime_ns
-    except OSError:
+    outputs = read_outputs(stamp)
+    if not outputs:
         return []
-    places = {stamp.parent / name: output for name, output in (read_outputs(stamp) or {}).items()}
-    wrong = [path for path, output in places.items() if output is None or not output.is_at(path, since)]
+    notes = digest_notes(stamp.parent, name_of(stamp))
+    places = {stamp.parent / name: output for name, output in outputs.items()}
+    wrong = [path for path, output in places.items() if output is None or not output.is_noted(path, notes)]
+    notes.save()
     return [Path(os.path.normpath(path)) for path in wrong]
+
+
+def changed_outputs(stamp: Path) -> list[Path]:
+    """The outputs of a step that are missing, or that are not as it left them and that no other step is changing."""
+    outputs = read_outputs(stamp) or {}
+    wrong = wrong_outputs(stamp)
+    return [path for path in wrong if outputs.get(os.path.relpath(path, stamp.parent)) is not None or not path.exists()]
+
+
+def is_being_changed(stamp: Path) -> bool:
+    """Whether another step is changing outputs, or was when it was killed."""
+    return None in (read_outputs(stamp) or {}).values()
 
 
 def expect_right(
@@ -237,10 +261,9 @@ def expect_right(
 
     `made_by` is what makes it again. Of files without a stamp, which another tool may have made, nothing is known.
     """
-    outputs = read_outputs(stamp) or {}
-    for path in wrong_outputs(stamp):
+    for path in changed_outputs(stamp):
         name = os.path.relpath(path, stamp.parent)
-        if outputs[name] is not None and (names is None or name in names):
+        if names is None or name in names:
             raise error(
                 f"{location(path)}missing, or not as {made_by} left it; run that again, or remove {stamp} if you "
                 "changed it on purpose"

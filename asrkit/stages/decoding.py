@@ -37,7 +37,7 @@ from asrkit.types import Hypothesis
 if TYPE_CHECKING:
     from asrkit.experiment import Experiment
 
-_SPEED_ALONE = ("batch_size",)  # options that change no result
+_NO_RESULT = ("batch_size", "log_probs")  # options that change no hypothesis
 
 
 @dataclass(frozen=True)
@@ -228,5 +228,5 @@ def _nbest_lines(utt_id: str, results: Iterable[BeamResult], tokens: TokenTable)
 def _inputs(experiment: Path, data_dir: Path, options: DecodeOptions) -> dict[str, Any]:
     """All that the hypotheses depend on."""
     files = [experiment / "final.pt", data_dir / "utt2spk"]
-    given = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _SPEED_ALONE}
+    given = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _NO_RESULT}
     return {"files": [File(path) for path in files], "feats": feats_input(data_dir), **given}

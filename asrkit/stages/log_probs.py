@@ -63,7 +63,7 @@ class LogProbStore:
 
     def open(self) -> ArkReader:
         """What is stored, (T, V) by utterance."""
-        return ArkReader(self.scp)
+        return ArkReader(self.scp, is_beside=True)
 
     def read(self, utt_ids: Iterable[str]) -> dict[str, np.ndarray]:
         """The log-probabilities (T, V) of these utterances, which the data directory's text has.

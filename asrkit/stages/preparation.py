@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from asrkit.corpora.farsdat import FarsdatOptions
 from asrkit.corpora.own import OwnOptions
 from asrkit.errors import AudioError
 from asrkit.findings import Findings
-from asrkit.formats.data_dir import write_data_dir
+from asrkit.formats.data_dir import wav_rows, write_data_dir
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import lock_dir
-from asrkit.io.stamp import LargeFile, Stamp, wrong_outputs
+from asrkit.io.scp import read_table, write_table
+from asrkit.io.stamp import Stamp, changed_outputs, changing, is_being_changed
 from asrkit.lang.tokens import TokenTable
 from asrkit.types import Utterance
 
@@ -194,11 +195,13 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
         DataError: as `write_data_dir`; or `data_dir` has a set that the corpus does not give, or files that were
             changed since they were written, which `force` replaces.
     """
-    stamp, tokens = Stamp(data_dir / _STAMP, _inputs(corpus)), data_dir / "tokens.txt"
-    if not force and stamp.is_current():
+    durations = _durations(corpus.sets) if corpus.durations is None else corpus.durations
+    stamp, tokens = Stamp(data_dir / _STAMP, _inputs(corpus, durations)), data_dir / "tokens.txt"
+    if not force and stamp.is_current(while_changing=True):
+        _settle(data_dir, corpus.sets)
         return None
     findings = Findings()
-    for path in [] if force else wrong_outputs(stamp.path):
+    for path in [] if force else changed_outputs(stamp.path):
         if path.exists():
             findings.error(
                 "is not as asrkit prepare wrote it; give --force to write all anew, or begin after this step to keep "
@@ -216,10 +219,7 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
                 f"is there, but this copy of the corpus gives no {name}; remove it or change --data", data_dir / name
             )
     findings.raise_errors()
-    durations = _durations(corpus.sets) if corpus.durations is None else corpus.durations
-    with contextlib.ExitStack() as locks:
-        for directory in (data_dir, *(data_dir / name for name in corpus.sets if (data_dir / name).exists())):
-            locks.enter_context(lock_dir(directory, "prepare"))
+    with _locked(data_dir, corpus.sets):
         # From here on the stamp says only whose directory this is, and later stages miss the token table.
         with atomic_write(stamp.path) as stream:
             stream.write("unfinished\n")
@@ -231,13 +231,35 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
     return {name: _count(utts, durations) for name, utts in corpus.sets.items()}
 
 
-def _inputs(corpus: Corpus) -> dict[str, Any]:
-    """All that the data directories depend on."""
-    audio = sorted({utt.audio for utts in corpus.sets.values() for utt in utts})
+@contextlib.contextmanager
+def _locked(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
+    """A block in which this run alone writes the data directory and the sets of these names in it."""
+    with contextlib.ExitStack() as locks:
+        for directory in (data_dir, *(data_dir / name for name in names if (data_dir / name).exists())):
+            locks.enter_context(lock_dir(directory, "prepare"))
+        yield
+
+
+def _settle(data_dir: Path, sets: Mapping[str, Iterable[Utterance]]) -> None:
+    """Let data directories that are up to date tell where the audio is now, when the corpus was moved."""
+    tables = {data_dir / name / "wav.scp": wav_rows(utts) for name, utts in sets.items()}
+    moved = [table for table, rows in tables.items() if read_table(table) != rows]
+    if not moved and not is_being_changed(data_dir / _STAMP):
+        return
+    names = [str(table.relative_to(data_dir)) for table in tables]
+    with _locked(data_dir, sets), changing(data_dir / _STAMP, names):
+        for table in moved:
+            write_table(table, tables[table])
+
+
+def _inputs(corpus: Corpus, durations: Mapping[str, float]) -> dict[str, Any]:
+    """All that the data directories depend on, but for the place of the audio."""
     return {
         "tokens": corpus.phones,
-        "sets": {name: [dataclasses.astuple(utt) for utt in utts] for name, utts in corpus.sets.items()},
-        "audio": [LargeFile(path) for path in audio],
+        "sets": {
+            name: [repr(dataclasses.replace(utt, audio="")) for utt in utts] for name, utts in corpus.sets.items()
+        },
+        "durations": dict(durations),
     }
 
 

@@ -18,7 +18,7 @@ from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.transcripts import transcript_warnings
 from asrkit.stages.inputs import DECODE, DECODE_STAMP, expect_files
 
-_TABLES = ("wav.scp", "text", "utt2spk", "spk2utt", "spk2gender")
+_TABLES = ("text", "utt2spk", "spk2utt", "spk2gender")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def report(
     expect_files({hyp: DECODE})
     expect_right(hyp.parent / DECODE_STAMP, DECODE, [hyp.name])
     text_file, json_file = out / "report.txt", out / "report.json"
-    files = [hyp, *(ref / name for name in _TABLES)]
-    stamp = Stamp(out / ".report.stamp", {str(file): File(file) for file in files} | {"protocol": protocol.name})
+    files = [File(file) for file in (hyp, *(ref / name for name in _TABLES))]
+    stamp = Stamp(out / ".report.stamp", {"files": files, "protocol": protocol.name})
     if not force and stamp.is_current() and (made_before := _read_lines(json_file)) is not None:
         lines, warnings = made_before
         return Report(text_file, json_file, lines, is_new=False, warnings=warnings)

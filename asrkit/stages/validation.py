@@ -8,9 +8,10 @@ from pathlib import Path
 
 from asrkit.audio import END_TOLERANCE, AudioAccess, check_channel
 from asrkit.errors import AudioError, DataError
+from asrkit.features.pipeline import FEATS_STAMP
 from asrkit.findings import Findings
 from asrkit.formats.data_dir import DataDir, ParsedDataDir, parse_data_dir
-from asrkit.io.ark import ArkReader
+from asrkit.io.ark import ArkReader, is_own_table
 from asrkit.io.scp import scan_table
 from asrkit.lang.symbols import name_symbols, symbol_warnings
 from asrkit.lang.tokens import TokenTable
@@ -69,7 +70,7 @@ def _check_archive(parsed: ParsedDataDir, name: str, keys: Collection[str]) -> N
         if key not in rows:
             findings.error(f"{key} of utt2spk is missing; made by stage 1 (asrkit extract)", scp)
     if not findings.errors:
-        reader = ArkReader(scp)
+        reader = ArkReader(scp, is_beside=is_own_table(scp, scp.with_name(FEATS_STAMP)))
         for key in reader:
             try:
                 reader.shape(key)

@@ -14,7 +14,7 @@ from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.lock import lock_file
-from asrkit.io.stamp import File, LargeFile, Stamp, fingerprint
+from asrkit.io.stamp import AUDIO, File, Stamp, digest_notes
 from asrkit.io.tables import LazyTable
 from asrkit.parallel import map_ordered
 from asrkit.types import Waveform
@@ -58,23 +58,24 @@ class AudioTable:
 
         That is all audio but WAV and SPHERE files at the sampling rate wanted. The archive takes 4 bytes a sample.
         """
-        names = [self._audio.path(entry) for _, entry in self._wav.rows()]
-        if _is_quick(names[0], self._sample_rate):
+        first = next(entry for _, entry in self._wav.rows())
+        if _is_quick(self._audio.path(first), self._sample_rate):
             return
         ark, scp = (self.data_dir / f".audio.{ending}" for ending in ("ark", "scp"))
-        tables = [path for path in (self._wav.path, self.data_dir / "segments") if path.is_file()]
+        notes = digest_notes(self.data_dir, AUDIO)
         inputs = {
-            "options": {"sample_rate": self._sample_rate, "root": self._audio.root, "channel": self._audio.channel},
-            "tables": [File(path) for path in tables],
-            "audio": fingerprint({name: LargeFile(name) for name in names}),
+            "options": {"sample_rate": self._sample_rate, "channel": self._audio.channel},
+            "segments": File(self.data_dir / "segments"),
+            "audio": [(recording, notes.of(self._audio.path(entry))) for recording, entry in self._wav.rows()],
         }
+        notes.save()
         stamp = Stamp(self.data_dir / ".audio.stamp", inputs)
         if not stamp.is_current():
             with lock_file(ark, "train", wait=True):  # of several trainings on this data one decodes it
                 if not stamp.is_current():
                     with stamp.making():
                         self._decode(utt_ids, ark, scp)
-        self._decoded = ArkReader(scp)
+        self._decoded = ArkReader(scp, is_beside=True)
 
     def _decode(self, utt_ids: Sequence[str], ark: Path, scp: Path) -> None:
         num_jobs = len(os.sched_getaffinity(0))

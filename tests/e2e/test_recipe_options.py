@@ -177,8 +177,9 @@ def test_the_verbs_know_the_arguments_they_are_given(
 ) -> None:
     tree.write_test_set(tree.root / "recipes" / recipe / "data")
     about_audio = ["--channel", "1", "--allow-pipes", "--audio-root=my audio"]
-    tree.run(recipe, "--corpus", "speech", "--force", *about_audio)
+    tree.run(recipe, "--corpus", "speech", "--force", "--verify", *about_audio)
     calls = tree.calls()
+    assert {call[0] for call in calls if "--verify" in call} == {"extract"}
     assert [call[0] for call in calls] == verbs_of(recipe)
     for call in calls:
         module = importlib.import_module(cli.VERBS[call[0]][0])

@@ -880,7 +880,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/corpora/speechocean762.py": (),
     "asrkit/corpora/table.py": (),
     "asrkit/corpora/timit.py": (),
-    "asrkit/features/pipeline.py": ("full_features", "pooled_stats", "feats_input", "FeatureLoader.__getitem__"),
+    "asrkit/features/pipeline.py": (
+        *("full_features", "pooled_stats", "feats_input", "_ForeignFeats", "_digest", "FeatureLoader.__getitem__"),
+    ),
     "asrkit/formats/arpa.py": ("write_arpa",),
     "asrkit/formats/ctm.py": ("write_ctm",),
     "asrkit/formats/data_dir.py": (),
@@ -891,7 +893,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/formats/segments.py": (),
     "asrkit/formats/textgrid.py": (),
     "asrkit/formats/transcripts.py": ("write_transcripts", "format_transcript"),
-    "asrkit/io/ark.py": ("ArkWriter", "ArkReader.__getstate__"),
+    "asrkit/io/ark.py": (
+        *("ArkWriter", "ArkReader.__getstate__", "ArkReader.places", "is_own_table", "names_its_place"),
+        "name_new_place",
+    ),
     "asrkit/io/json_text.py": ("write_json",),
     "asrkit/io/numbers.py": (),
     "asrkit/io/scp.py": ("write_table",),

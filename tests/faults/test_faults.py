@@ -74,14 +74,14 @@ def test_all_kinds_make_a_table_and_what_was_run_is_not_run_again(tmp_path, monk
 
 @pytest.mark.slow
 def test_stamps_that_look_at_existence_only_are_found(monkeypatch):
-    monkeypatch.setattr(stamp.Output, "is_at", lambda self, path, since=0: path.exists())
+    monkeypatch.setattr(stamp.Output, "is_noted", lambda self, path, notes: path.exists())
     assert cuts.run(16, 1)["wrong"] > 0
 
 
 @pytest.mark.slow
 def test_locks_that_everyone_gets_are_found(monkeypatch):
     monkeypatch.setattr(lock, "_try", lambda descriptor, path, verb: True)
-    assert pairs.run(8, 1, ["extract"])["wrong"] > 0
+    assert any(pairs.run(8, seed, ["extract"])["wrong"] for seed in range(10))  # not every pair meets
 
 
 def test_damage_that_is_not_looked_for_is_found(monkeypatch):

@@ -145,7 +145,7 @@ class Tree:
         found = {}
         for path in sorted(self.work.rglob("*")):
             name = path.relative_to(self.work).as_posix() + ("/" if path.is_dir() else "")
-            is_hidden = any(part.startswith(".") and part.endswith(".stamp") for part in path.parts)
+            is_hidden = any(part.startswith(".") and part.endswith((".stamp", ".notes")) for part in path.parts)
             if (hidden or not is_hidden) and not _is_state(name):
                 found[name] = b"" if path.is_dir() else _reproducible(path)
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import soundfile
 
 from asrkit.cli.main import main
 from asrkit.corpora import mini, speechocean762
+from asrkit.errors import DataError
 from asrkit.lang.phone_map import TIMIT_48, TIMIT_61
 from asrkit.lang.tokens import TokenTable
+from asrkit.stages import preparation
 from asrkit.stages.validation import validate
 from tests.timit_tree import LAYOUTS, NLTK, files_of, make_tree
 
@@ -226,6 +229,38 @@ def test_timit_to_data_directories(name, tmp_path, capsys):
     assert TokenTable.read(data / "tokens.txt").phones == TIMIT_61
     assert prepare("timit", root, data, "--test", "full") == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[:3] == ["test", "2", "20"]
+
+
+def test_a_corpus_that_was_moved_leaves_all_but_the_places_of_its_audio(tmp_path, capsys, monkeypatch):
+    here, there, data = tmp_path / "here", tmp_path / "there", tmp_path / "data"
+    make_tree(here, LAYOUTS["upper"])
+    assert prepare("timit", here, data) == 0
+    (data / "train" / "feats.scp").write_text("of a later step\n")
+    before = {path: path.read_text() for path in data.rglob("*") if path.is_file()}
+    for path in here.rglob("*"):
+        os.utime(path, (0, 0))
+    shutil.copytree(here, there, copy_function=shutil.copy)
+    shutil.rmtree(here)
+    capsys.readouterr()
+
+    def cut(*_):
+        raise DataError("cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "write_table", cut)
+        assert prepare("timit", there, data) == 1
+    for _ in range(2):
+        assert prepare("timit", there, data) == 0
+        assert capsys.readouterr().out == f"{data}: up to date\n"
+    after = {path: path.read_text() for path in data.rglob("*") if path.is_file()}
+    changed = {path.relative_to(data).as_posix() for path in before if before[path] != after[path]}
+    assert changed == {".prepare.stamp", "train/wav.scp", "dev/wav.scp", "test/wav.scp"}
+    assert before.keys() == after.keys()
+    for name in ("train", "dev", "test"):
+        table = data / name / "wav.scp"
+        assert after[table] == before[table].replace(str(here), str(there))
+    assert prepare("timit", there, data, "--force") == 0
+    assert all(path.read_text() == text for path, text in after.items() if path.name != "feats.scp")
 
 
 def digest(path):

@@ -21,10 +21,12 @@ from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import _Extract, extract_data_dir
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader
+from asrkit.io import notes as notes_module
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.lock import lock_dir
 from asrkit.io.processes import HOST
 from asrkit.io.scp import read_table, write_table
+from asrkit.io.stamp import expect_right
 from asrkit.parallel import make_executor
 from tests.backends import extractor_or_skip
 
@@ -62,6 +64,16 @@ def contents(directory: Path) -> dict[str, bytes]:
 def made(directory: Path) -> list[str]:
     """What extraction left there, hidden files included."""
     return sorted({path.name for path in directory.iterdir()} - {"wav.scp", "utt2spk", "segments"})
+
+
+def wait_for_the_clock(directory: Path) -> None:
+    """Until what is written is later than all that is there."""
+    since = max(path.stat().st_ctime_ns for path in directory.iterdir())
+    probe = directory.parent / "probe"
+    while True:
+        probe.write_text("")
+        if probe.stat().st_ctime_ns > since:
+            return probe.unlink()
 
 
 def test_several_channels_need_a_choice(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +144,7 @@ def test_archives_hold_about_the_same_number_in_order(data_dir: Path) -> None:
 def test_number_of_archives_follows_from_the_number_of_utterances() -> None:
     def number_of(utterances: int) -> int:
         source = extract_module._Source("u", "s", "none.wav", None, None)
-        return len(extract_module._divide([source] * utterances, {}, AudioAccess()))
+        return len(extract_module._divide([source] * utterances, {}, {"none.wav": None}))
 
     assert [number_of(n) for n in (1, 50, 51, 500, 3200, 3201, 20000)] == [1, 1, 2, 10, 64, 64, 64]
 
@@ -237,6 +249,130 @@ def test_records_of_jobs_are_removed_before_another_run_can_make_its_own(
     extract_data_dir(data_dir, CONFIG, num_jobs=1)
     assert [type(fault) for fault in faults] == [InUseError]
     assert not (data_dir / ".feats.jobs").exists()
+
+
+def test_content_counts_not_time_or_place(data_dir: Path, tmp_path: Path) -> None:
+    """A moved and touched directory is up to date; then its tables name its new place, byte for byte as made there."""
+    extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    before = contents(data_dir)
+    for path in (tmp_path / "audio").iterdir():
+        os.utime(path, (0, 0))
+    assert not extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    assert contents(data_dir) == before
+
+    moved = tmp_path / "elsewhere" / "data"
+    shutil.copytree(tmp_path / "audio", tmp_path / "elsewhere" / "audio", copy_function=shutil.copy)
+    data_dir.rename(moved)
+    shutil.rmtree(tmp_path / "audio")
+    places = {
+        utt: place.replace("/audio/", "/elsewhere/audio/") for utt, place in read_table(moved / "wav.scp").items()
+    }
+    write_table(moved / "wav.scp", places)
+    loaded = FeatureLoader(moved, CONFIG)
+    assert len(loaded["anna-00"]) == 18  # before the tables are corrected
+    assert not extract_data_dir(moved, CONFIG, num_jobs=1)
+    found = contents(moved)
+    changed = {name for name in before if found[name] != before[name]}
+    assert changed == {"wav.scp", "feats.scp", "cmvn.scp", ".feats.stamp"}
+    assert ArkReader(moved / "feats.scp").archives == [str(moved / "feats.1.ark")]
+    assert not extract_data_dir(moved, CONFIG, num_jobs=1)
+    assert contents(moved) == found
+    assert extract_data_dir(moved, CONFIG, num_jobs=1, force=True)
+    assert contents(moved) == found
+
+
+def test_a_copy_is_read_where_it_is(data_dir: Path, tmp_path: Path) -> None:
+    """Not from the directory that it was copied from, which its tables name; features of other tools are."""
+    extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    shutil.copytree(data_dir, tmp_path / "copy")
+    expected = np.array(FeatureLoader(data_dir, CONFIG)["anna-00"])
+    extract_data_dir(data_dir, replace(CONFIG, preemphasis=0.5), num_jobs=1)
+    np.testing.assert_array_equal(FeatureLoader(tmp_path / "copy", CONFIG)["anna-00"], expected)
+    (tmp_path / "copy" / ".feats.stamp").unlink()
+    (tmp_path / "copy" / "feats.1.ark").write_bytes(b"not what feats.scp names")
+    assert not np.array_equal(FeatureLoader(tmp_path / "copy", CONFIG)["anna-00"], expected)
+
+
+def test_another_audio_root_is_noted_and_nothing_is_computed(data_dir: Path, tmp_path: Path) -> None:
+    write_table(data_dir / "wav.scp", {utt: f"audio/{utt}.wav" for utt in UTTS})
+    assert extract_data_dir(data_dir, CONFIG, num_jobs=1, access=AudioAccess(tmp_path))
+    (tmp_path / "audio").rename(tmp_path / "sound")
+    write_table(data_dir / "wav.scp", {utt: f"{utt}.wav" for utt in UTTS})
+    assert not extract_data_dir(data_dir, CONFIG, num_jobs=1, access=AudioAccess(tmp_path / "sound"))
+    settings = json.loads((data_dir / "feats.json").read_text())
+    assert settings["audio_root"] == str(tmp_path / "sound")
+    assert not extract_data_dir(data_dir, CONFIG, num_jobs=1, access=AudioAccess(tmp_path / "sound"))
+
+
+def test_an_interrupted_correction_is_taken_up(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    moved = data_dir.rename(tmp_path / "moved")
+
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    archive = (moved / "feats.1.ark").stat().st_mtime_ns
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(extract_module, "name_new_place", interrupt)
+            extract_data_dir(moved, CONFIG, num_jobs=1)
+    assert not extract_data_dir(moved, CONFIG, num_jobs=1)
+    assert (moved / "feats.1.ark").stat().st_mtime_ns == archive
+    assert ArkReader(moved / "cmvn.scp").archives == [str(moved / "cmvn.ark")]
+    expect_right(moved / ".feats.stamp", "x")
+
+
+def test_what_no_time_tells_is_found_when_asked(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that does not tell when a file was changed, here one whose every file has the same times."""
+    monkeypatch.setattr(notes_module, "_WORTH_KEEPING", 0)
+    monkeypatch.setattr(notes_module, "_state", lambda status: [status.st_size, 0, 0, 0])
+    wav = Path(read_table(data_dir / "wav.scp")["bert-03"])
+    assert extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    wait_for_the_clock(data_dir)
+    assert not extract_data_dir(data_dir, CONFIG, num_jobs=1, access=AudioAccess(verify=True))
+    before, time = contents(data_dir), wav.stat().st_mtime_ns
+    write_wav(wav, 0.35, 99)
+    os.utime(wav, ns=(time, time))
+    archive = data_dir / "feats.1.ark"
+    later = max(path.stat().st_ctime_ns for path in (wav, archive)) + 1
+    for notes in data_dir.glob(".*.notes"):
+        os.utime(notes, ns=(later, later))
+    assert not extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    assert contents(data_dir) == before
+    assert extract_data_dir(data_dir, CONFIG, num_jobs=1, access=AudioAccess(verify=True))
+    assert contents(data_dir)["feats.1.ark"] != before["feats.1.ark"]
+
+
+def test_commands_are_run_again_when_asked(data_dir: Path) -> None:
+    wavs = read_table(data_dir / "wav.scp")
+    write_table(data_dir / "wav.scp", {**wavs, "bert-03": f"cat {wavs['bert-03']} |"})
+    access = AudioAccess(allow_pipes=True)
+    assert extract_data_dir(data_dir, CONFIG, num_jobs=1, access=access)
+    before = contents(data_dir)
+    assert extract_data_dir(data_dir, CONFIG, num_jobs=1, access=replace(access, verify=True))
+    assert contents(data_dir) == before
+    write_wav(Path(wavs["bert-03"]), 0.7, 99)
+    assert not extract_data_dir(data_dir, CONFIG, num_jobs=1, access=access)
+    assert extract_data_dir(data_dir, CONFIG, num_jobs=1, access=replace(access, verify=True))
+    assert len(ArkReader(data_dir / "feats.scp")["bert-03"]) == 68
+
+
+def test_an_extraction_goes_on_where_it_was_moved_to(data_dir: Path, tmp_path: Path) -> None:
+    wavs = read_table(data_dir / "wav.scp")
+    last = Path(wavs["cora-11"])
+    good = last.read_bytes()
+    last.write_text("no audio")
+    with pytest.raises(DataError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extract_module, "_UTTS_PER_ARCHIVE", 5)
+        extract_data_dir(data_dir, CONFIG, num_jobs=1)
+    last.write_bytes(good)
+    moved = data_dir.rename(tmp_path / "moved")
+    done = (moved / "feats.1.ark").stat().st_mtime_ns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extract_module, "_UTTS_PER_ARCHIVE", 5)
+        assert extract_data_dir(moved, CONFIG, num_jobs=1)
+    assert (moved / "feats.1.ark").stat().st_mtime_ns == done
+    assert ArkReader(moved / "feats.scp").archives == [str(moved / f"feats.{number}.ark") for number in range(1, 9)]
 
 
 def test_every_utterance_that_fails_is_named(data_dir: Path) -> None:

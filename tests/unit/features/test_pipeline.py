@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from asrkit.features.deltas import add_deltas
 from asrkit.features.pipeline import FeatureLoader, feats_input, full_features, pooled_stats
 from asrkit.io.ark import ArkWriter
 from asrkit.io.scp import write_table
-from asrkit.io.stamp import File, Product
+from asrkit.io.stamp import Product, fingerprint
 
 UTT2SPK = {"a-1": "a", "a-2": "a", "b-1": "b"}
 CONFIG = FeatureConfig()
@@ -36,6 +37,35 @@ def data_dir(tmp_path: Path) -> Path:
         writer.write("a", accumulate(STATIC["a-1"]) + accumulate(STATIC["a-2"]))
         writer.write("b", accumulate(STATIC["b-1"]))
     return tmp_path
+
+
+def test_what_counts_of_features_of_another_tool(data_dir: Path) -> None:
+    """The content of archives and what is found where in them; neither places nor times."""
+    before = fingerprint({"feats": feats_input(data_dir)})
+    moved = data_dir / "moved"
+    moved.mkdir()
+    for name in ("feats.1.ark", "cmvn.ark"):
+        (data_dir / name).rename(moved / name)
+    for name in ("feats.scp", "cmvn.scp"):
+        text = (data_dir / name).read_text()
+        (data_dir / name).write_text(text.replace(f"{data_dir}/", f"{moved}/"))
+    os.utime(moved / "feats.1.ark", (0, 0))
+    assert fingerprint({"feats": feats_input(data_dir)}) == before
+    rows = (data_dir / "feats.scp").read_text().splitlines()
+    swapped = [f"a-1 {rows[1].split()[1]}", f"a-2 {rows[0].split()[1]}", rows[2], ""]
+    (data_dir / "feats.scp").write_text("\n".join(swapped))
+    assert fingerprint({"feats": feats_input(data_dir)}) != before
+    (data_dir / "feats.scp").write_text("\n".join([*rows, ""]))
+    assert fingerprint({"feats": feats_input(data_dir)}) == before
+    content = bytearray((moved / "cmvn.ark").read_bytes())
+    content[-1] ^= 1
+    (moved / "cmvn.ark").write_bytes(content)
+    assert fingerprint({"feats": feats_input(data_dir)}) != before
+
+
+def test_features_that_have_a_stamp_are_known_by_it(data_dir: Path) -> None:
+    (data_dir / ".feats.stamp").touch()
+    assert feats_input(data_dir) == Product(data_dir / ".feats.stamp")
 
 
 def test_cmvn_comes_before_deltas() -> None:
@@ -98,14 +128,6 @@ def test_loader_gives_writable_arrays_that_are_no_part_of_the_file(data_dir: Pat
     feats = loader["a-1"]
     feats[:] = 0
     np.testing.assert_array_equal(loader["a-1"], STATIC["a-1"])
-
-
-def test_features_are_known_by_their_stamp_or_by_their_files_where_there_is_none(data_dir: Path) -> None:
-    found = feats_input(data_dir)
-    assert found[:2] == [File(data_dir / "feats.scp"), File(data_dir / "cmvn.scp")]
-    assert [Path(archive.path) for archive in found[2:]] == [data_dir / "feats.1.ark", data_dir / "cmvn.ark"]
-    (data_dir / ".feats.stamp").touch()
-    assert feats_input(data_dir) == Product(data_dir / ".feats.stamp")
 
 
 def test_global_statistics_are_those_given(data_dir: Path) -> None:

@@ -2,12 +2,13 @@
 
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from asrkit.errors import DataError
-from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.ark import ArkReader, ArkWriter, name_new_place, names_its_place
 
 
 @pytest.fixture
@@ -73,6 +74,28 @@ def test_relative_archives(archive, monkeypatch):
     assert ArkReader(scp, root=archive.parent)["a"].tolist() == [1.5, -2.5]
     monkeypatch.chdir(archive.parent)
     assert ArkReader(scp)["a"].tolist() == [1.5, -2.5]
+
+
+def test_archives_that_were_moved_with_their_table(archive, tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    there.mkdir()
+    assert names_its_place(archive)
+    made_here = archive.read_text()
+    for name in ("a.scp", "a.ark"):
+        (tmp_path / name).rename(there / name)
+    assert not names_its_place(there / "a.scp")
+    with pytest.raises(DataError, match=r"a\.ark: No such file"):
+        ArkReader(there / "a.scp")["a"]
+    assert ArkReader(there / "a.scp", is_beside=True)["a"].tolist() == [1.5, -2.5]
+    monkeypatch.chdir(there)
+    for table in (Path("a.scp"), there / "a.scp"):
+        assert ArkReader(table, is_beside=True)["a"].tolist() == [1.5, -2.5]
+    name_new_place(Path("a.scp"))
+    assert (there / "a.scp").read_text() == made_here.replace(f"{tmp_path}/", f"{there}/")
+    assert names_its_place(Path("a.scp"))
+    assert ArkReader("a.scp")["a"].tolist() == [1.5, -2.5]
+    (tmp_path / "link").symlink_to(there)
+    assert names_its_place(tmp_path / "link" / "a.scp")
 
 
 def test_other_shapes_and_orders(tmp_path):

@@ -7,17 +7,18 @@ import threading
 import pytest
 
 from asrkit.errors import DataError
-from asrkit.io import stamp as stamp_module
+from asrkit.io import notes as notes_module
 from asrkit.io.atomic import atomic_dir, atomic_write, recording
 from asrkit.io.stamp import (
     File,
-    LargeFile,
     Output,
     Product,
     Stamp,
+    changed_outputs,
     changing,
     expect_right,
     fingerprint,
+    is_being_changed,
     read_outputs,
     wrong_outputs,
 )
@@ -37,15 +38,6 @@ def make(directory, inputs=INPUTS):
         write(directory / "a", "one\n")
         write(directory / "below" / "b", "two\n")
     return stamp
-
-
-def wait_for_the_clock(directory, since):
-    """Until what is written has a later time than `since`."""
-    probe = directory / "probe"
-    while True:
-        probe.write_text("")
-        if probe.stat().st_ctime_ns > since:
-            return probe.unlink()
 
 
 def damage(path, how):
@@ -72,10 +64,11 @@ def test_a_stamp_tells_what_was_made_from_what(tmp_path):
 
 @pytest.mark.parametrize("how", ["delete", "cut", "change"])
 @pytest.mark.parametrize("name", ["a", "below/b"])
-@pytest.mark.parametrize("small", [0, 1_000_000])
-def test_outputs_that_are_not_as_they_were_left_are_found(tmp_path, monkeypatch, how, name, small):
-    monkeypatch.setattr(stamp_module, "_SMALL", small)
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_outputs_that_are_not_as_they_were_left_are_found(tmp_path, monkeypatch, how, name, is_noted):
+    monkeypatch.setattr(notes_module, "_WORTH_KEEPING", 0 if is_noted else 1_000_000)
     stamp = make(tmp_path)
+    assert stamp.is_current()
     damage(tmp_path / name, how)
     assert not stamp.is_current() and stamp.has_inputs()
     assert wrong_outputs(stamp.path) == [tmp_path / name]
@@ -92,29 +85,31 @@ def test_outputs_that_are_not_as_they_were_left_are_found(tmp_path, monkeypatch,
 
 
 def test_content_counts_not_time_or_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(stamp_module, "_SMALL", 0)
-    make(tmp_path / "here")
+    monkeypatch.setattr(notes_module, "_WORTH_KEEPING", 0)
+    assert make(tmp_path / "here").is_current()
     shutil.copytree(tmp_path / "here", tmp_path / "there")
     os.utime(tmp_path / "there" / "a", (0, 0))
     assert Stamp(tmp_path / "there" / ".stamp", INPUTS).is_current()
     assert Product(tmp_path / "there" / ".stamp").identity() == Product(tmp_path / "here" / ".stamp").identity()
 
 
-def test_large_files_are_read_only_when_they_were_touched_since(tmp_path, monkeypatch):
-    monkeypatch.setattr(stamp_module, "_SMALL", 3)
+def test_outputs_are_read_only_when_they_were_touched_since(tmp_path, monkeypatch):
+    monkeypatch.setattr(notes_module, "_WORTH_KEEPING", 0)
     stamp, reads = make(tmp_path), []
     digest = hashlib.file_digest
-    later = max(path.stat().st_ctime_ns for path in tmp_path.rglob("*")) + 1
-    os.utime(stamp.path, ns=(later, later))  # clocks of file systems are too coarse for a test
     monkeypatch.setattr(hashlib, "file_digest", lambda *args: reads.append(args[0].name) or digest(*args))
-    assert stamp.is_current()
-    assert reads == []
+
+    def look():
+        reads.clear()
+        assert stamp.is_current()
+        return list(reads)
+
+    while look():  # what was written just before the notes is read again
+        pass
     for change in (os.utime, lambda path: path.write_text("one\n"), lambda path: shutil.copy2(path, tmp_path / "c")):
-        wait_for_the_clock(tmp_path, later)
         change(tmp_path / "a")
     (tmp_path / "c").replace(tmp_path / "a")  # of the same size and time
-    assert stamp.is_current()
-    assert reads == [str(tmp_path / "a")]
+    assert look() == [str(tmp_path / "a")]
     (tmp_path / "c").write_text("two\n")
     status = (tmp_path / "a").stat()
     os.utime(tmp_path / "c", ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -167,18 +162,29 @@ def test_inputs_are_those_from_before_the_step(tmp_path):
 
 def test_identities_of_inputs(tmp_path):
     file = tmp_path / "file"
-    assert (File(file).identity(), LargeFile(file).identity(), Product(file).identity()) == (None, "absent", None)
+    assert (File(file).identity(), Product(file).identity()) == (None, None)
     file.write_text("one")
-    before = File(file).identity(), LargeFile(file).identity()
+    before = File(file).identity()
     os.utime(file, (0, 0))
-    assert (File(file).identity(), LargeFile(file).identity()) == (before[0], "3:0")
-    stamp = make(tmp_path)
-    whole = Product(stamp.path).identity()
-    assert list(whole) == ["a", "below/b"]
-    damage(tmp_path / "a", "change")
-    assert Product(stamp.path).identity() is None
-    make(tmp_path, {"other": "inputs"})
-    assert Product(stamp.path).identity() == whole
+    assert File(file).identity() == before
+
+
+def test_of_a_product_the_archives_count(tmp_path):
+    """The tables, which must be right, too, say where archives are."""
+
+    def make_archive(place):
+        stamp = Stamp(tmp_path / ".feats.stamp", {"settings": place})
+        with stamp.making():
+            write(tmp_path / "feats.ark", "values")
+            write(tmp_path / "feats.scp", place)
+        return Product(stamp.path).identity()
+
+    whole = make_archive("here")
+    assert whole == {"feats.ark": hashlib.sha256(b"values").hexdigest()}
+    for name in ("feats.ark", "feats.scp"):
+        damage(tmp_path / name, "change")
+        assert Product(tmp_path / ".feats.stamp").identity() is None
+        assert make_archive("there") == whole
 
 
 def test_another_step_changes_an_output(tmp_path):
@@ -187,14 +193,20 @@ def test_another_step_changes_an_output(tmp_path):
         assert read_outputs(stamp.path)["a"] is None
         assert wrong_outputs(stamp.path) == [tmp_path / "a"]  # not to be skipped
         expect_right(stamp.path, "x")  # but whole
+        assert is_being_changed(stamp.path) and changed_outputs(stamp.path) == []
         write(tmp_path / "a", "changed\n")
         write(tmp_path / "c", "not an output\n")
     assert stamp.is_current()
     assert list(read_outputs(stamp.path)) == ["a", "below/b"]
+    assert not is_being_changed(stamp.path)
     with pytest.raises(RuntimeError), changing(stamp.path, ["a", "below/b"]):
         write(tmp_path / "a", "again\n")
         raise RuntimeError
+    assert is_being_changed(stamp.path) and changed_outputs(stamp.path) == []
     assert wrong_outputs(stamp.path) == [tmp_path / "a", tmp_path / "below/b"]
+    (tmp_path / "a").rename(tmp_path / "lost")
+    assert changed_outputs(stamp.path) == [tmp_path / "a"]
+    (tmp_path / "lost").rename(tmp_path / "a")
     with changing(stamp.path, ["a", "below/b"]):
         pass
     assert stamp.is_current()

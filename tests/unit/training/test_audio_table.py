@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 
@@ -77,6 +78,23 @@ def test_slow_audio_is_decoded_once(tmp_path: Path, ending: str, sample_rate: in
     changed = AudioTable(tmp_path, 16000)
     changed.decode_once(list(wav))
     assert len(changed["utt1"].samples) == 8000
+
+
+def test_decoded_audio_is_found_where_it_was_moved_to(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    for number in range(3):
+        write_audio(here / f"{number}.flac", 0.2 + 0.1 * number, number)
+    write_table(here / "wav.scp", {f"utt{number}": f"{number}.flac" for number in range(3)})
+    table = AudioTable(here, 16000, AudioAccess(here))
+    table.decode_once(["utt0", "utt1", "utt2"])
+    expected, made = np.array(table["utt2"].samples), (here / ".audio.ark").stat().st_mtime_ns
+    here.rename(there)
+    os.utime(there / "0.flac", (0, 0))
+    moved = AudioTable(there, 16000, AudioAccess(there))
+    moved.decode_once(["utt0", "utt1", "utt2"])
+    assert (there / ".audio.ark").stat().st_mtime_ns == made
+    np.testing.assert_array_equal(moved["utt2"].samples, expected)
 
 
 def test_wav_files_at_the_right_rate_are_left_alone(tmp_path: Path) -> None:
