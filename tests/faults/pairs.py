@@ -121,7 +121,7 @@ class Pairs:
             done = [self.tree.run(commands[0])]
             self._seconds[name] = time.monotonic() - began
             ends = (_end(done[0]), "in use")
-            outcomes.append(Outcome(self.tree.contents(), ends[::-1] if is_turned else ends))
+            outcomes.append(Outcome(self.tree.contents(hidden=True), ends[::-1] if is_turned else ends))
             done.append(self.tree.run(commands[1]))
             outcomes.append(self._outcome(done[::-1] if is_turned else done))
         assert any(each.ends[0] == "0" for each in outcomes), (name, outcomes[0].ends)
@@ -129,7 +129,7 @@ class Pairs:
         return outcomes
 
     def _outcome(self, done: Sequence[Done]) -> Outcome:
-        return Outcome(self.tree.contents(), (_end(done[0]), _end(done[1])))
+        return Outcome(self.tree.contents(hidden=True), (_end(done[0]), _end(done[1])))
 
 
 def _end(done: Done) -> str:
