@@ -1,14 +1,16 @@
-"""Augmentation of training utterances: speed, vocal tract length, noise, masks.
+"""Augmentation of training utterances: speed, vocal tract length, room, noise, level, codec, masks.
 
-Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013) and noise need features
-computed anew from the audio; masks (SpecAugment, Park et al. 2019) are laid over full features. What an utterance
-goes through is drawn from the generator that is passed in, and from nothing else.
+Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013) and what happens to a
+recording on its way (rooms.py, noise.py, codecs.py) need features computed anew from the audio; masks (SpecAugment,
+Park et al. 2019) are laid over full features. What an utterance goes through is drawn from the generator that is passed
+in, and from nothing else.
 
 Legend: T frames, D static features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,10 @@ from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.training.audio_table import AudioTable
+from asrkit.training.codecs import CODECS, check_codecs, set_level
 from asrkit.training.config import AugmentConfig
+from asrkit.training.noise import NOISES, Scene, add_noise
+from asrkit.training.rooms import reverberate, room_response
 from asrkit.types import Waveform
 
 NUM_WARPS = 9  # warp factors that vtlp draws from: as many as there are statistics for each speaker and speed
@@ -33,14 +38,16 @@ class Augmenter:
     """Full features of augmented utterances, and masks for them.
 
     CMVN by speaker takes the statistics of the speaker's utterances at the same speed and warp, as if they were
-    another speaker's; they are computed when first needed and kept. Noise does not enter them. Can be sent to another
+    another speaker's; they are computed when first needed and kept. An utterance with another room, noise, level or
+    codec is normalized by its own, as a recording without a speaker is when it is recognized. Can be sent to another
     process.
     """
 
     def __init__(self, config: AugmentConfig, feats: FeatureLoader, audio: AudioTable | None = None) -> None:
         """`audio`: the utterances' audio at the features' sampling rate; masks alone need none.
 
-        Raises ConfigError when the features' backend or filter bank does not go with `vtlp`.
+        Raises ConfigError when the features' backend or filter bank does not go with `vtlp`, and for a codec that is
+        not there.
         """
         self.config = config
         self._feats, self._audio = feats, audio
@@ -49,6 +56,18 @@ class Augmenter:
         if config.vtlp:
             self._warps = tuple(np.linspace(1 - config.vtlp, 1 + config.vtlp, NUM_WARPS).round(6).tolist())
         self._extractors = [FeatureExtractor(feats.config, warp) for warp in self._warps] if audio is not None else []
+        ways = [
+            (config.reverb_prob, self._in_a_room),
+            (config.noise_prob, self._with_noise),
+            (config.level_prob, self._at_a_level),
+            (config.codec_prob, self._through_a_codec),
+        ]
+        # Noise is drawn for also where nothing gets any: what other settings draw depends on it.
+        self._ways = [(share, way) for share, way in ways if share or way == self._with_noise]
+        alone = feats.config.with_normalization(feats.config.normalization.without_speaker)
+        self._alone = [FeatureExtractor(alone, warp) for warp in self._warps] if any(share for share, _ in ways) else []
+        if config.codec_prob:
+            check_codecs(config.codecs)
         self._stats: dict[int, np.ndarray] = {}  # speaker -> (speeds, warps, 2, D): means and variances
         if feats.config.normalization.per_speaker and audio is not None:
             self._num_frames = feats.all_num_frames().values_by_row
@@ -65,7 +84,8 @@ class Augmenter:
         if feats.made_with is None:
             raise DataError(
                 f"{feats.data_dir / 'feats.json'}: not found; training.augment computes features anew and has to know "
-                "how these were made: make them with asrkit extract, or set speeds to [], vtlp and noise_prob to 0"
+                "how these were made: make them with asrkit extract, or set speeds to [] and vtlp, noise_prob, "
+                "reverb_prob, level_prob and codec_prob to 0"
             )
         root = feats.made_with.get("audio_root")
         access = AudioAccess(root and Path(root), channel=feats.made_with.get("channel", "error"))
@@ -81,38 +101,51 @@ class Augmenter:
         """
         speed = self._speeds[rng.integers(len(self._speeds))]
         warp = int(rng.integers(len(self._warps)))
-        with_noise = rng.random() < self.config.noise_prob
-        if self._warps[warp] == speed == 1.0 and not with_noise:
+        ways = [way for share, way in self._ways if rng.random() < share]
+        if self._warps[warp] == speed == 1.0 and not ways:
             return self._feats[utt_id], speed
         original = self._recordings[utt_id]
         waveform = change_speed(original, speed)
         if self._extractors[warp].num_frames(len(waveform.samples)) < max(min_frames, 1):
             # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
             waveform, speed, warp = original, 1.0, self._warps.index(1.0)
-        if with_noise:
-            low, high = self.config.noise_snr_db
-            snr_db = rng.uniform(low, high)
-            waveform = replace(waveform, samples=add_noise(waveform.samples, self._noise(waveform, rng), snr_db))
-        stats = self._speaker_stats(utt_id, speed, warp)
-        return self._extractors[warp].full(waveform, utt_id, stats), speed
+        if not ways:
+            stats = self._speaker_stats(utt_id, speed, warp)
+            return self._extractors[warp].full(waveform, utt_id, stats), speed
+        for way in ways:
+            waveform = way(waveform, rng)
+        return self._alone[warp].full(waveform, utt_id, self._feats.stats(utt_id)), speed
 
     @property
     def _recordings(self) -> AudioTable:
         assert self._audio is not None, "settings that change audio come with it"
         return self._audio
 
+    def _in_a_room(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
+        t60 = _between(self.config.reverb_t60, rng)
+        response = room_response(t60, waveform.sample_rate, rng)
+        return replace(waveform, samples=reverberate(waveform.samples, response))
+
+    def _with_noise(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
+        snr_db = _between(self.config.noise_snr_db, rng)
+        return replace(waveform, samples=add_noise(waveform.samples, self._noise(waveform, rng), snr_db))
+
     def _noise(self, waveform: Waveform, rng: np.random.Generator) -> np.ndarray:
-        """Noise of the waveform's length: white, pink, or the babble of other utterances."""
-        num_samples = len(waveform.samples)
-        kind = rng.integers(3)
-        if kind < 2:
-            return colored_noise(num_samples, float(kind), rng)
-        babble = np.zeros(num_samples, np.float32)
+        """Noise of the waveform's length, of a kind that is drawn."""
+        kind = self.config.noises[rng.integers(len(self.config.noises))]
+        return NOISES[kind](Scene(len(waveform.samples), waveform.sample_rate, self._talkers), rng)
+
+    def _talkers(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Samples of the utterances whose babble is noise."""
         for row in rng.integers(len(self._feats.utt_ids), size=_NUM_TALKERS):
-            samples = self._recordings[self._feats.utt_ids[int(row)]].samples
-            shift = rng.integers(len(samples))
-            babble += np.resize(np.roll(samples, shift), num_samples) / max(samples.std(), 1.0)
-        return babble
+            yield self._recordings[self._feats.utt_ids[int(row)]].samples
+
+    def _at_a_level(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
+        return replace(waveform, samples=set_level(waveform.samples, _between(self.config.level_db, rng)))
+
+    def _through_a_codec(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
+        codec = CODECS[self.config.codecs[rng.integers(len(self.config.codecs))]]
+        return codec(waveform, _between(self.config.codec_kbps, rng))
 
     def _speaker_stats(self, utt_id: str, speed: float, warp: int) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) at a speed and warp; the stored ones where nothing was changed."""
@@ -160,9 +193,15 @@ class Augmenter:
                 feats[:, first : first + size] = fill[first : first + size]
 
 
+def _between(ends: Sequence[float], rng: np.random.Generator) -> float:
+    low, high = ends
+    return rng.uniform(low, high)
+
+
 def needs_audio(config: AugmentConfig) -> bool:
     """Whether features are to be computed from audio again."""
-    return any(speed != 1.0 for speed in config.speeds) or config.vtlp > 0 or config.noise_prob > 0
+    shares = (config.vtlp, config.noise_prob, config.reverb_prob, config.level_prob, config.codec_prob)
+    return any(speed != 1.0 for speed in config.speeds) or any(shares)
 
 
 def is_active(config: AugmentConfig) -> bool:
@@ -177,22 +216,3 @@ def change_speed(waveform: Waveform, speed: float) -> Waveform:
     rate = waveform.sample_rate
     samples = soxr.resample(waveform.samples, rate * speed, rate, quality="HQ")
     return Waveform(np.ascontiguousarray(samples, np.float32), rate)
-
-
-def colored_noise(num_samples: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise (num_samples,) float32 whose power falls with frequency to `exponent`: 0 white, 1 pink."""
-    if exponent == 0.0:
-        return rng.standard_normal(num_samples, np.float32)
-    size = 1 << (num_samples - 1).bit_length()  # the FFT's best
-    spectrum = np.fft.rfft(rng.standard_normal(size, np.float32))
-    spectrum[0] = 0.0
-    spectrum[1:] *= np.arange(1, len(spectrum)) ** (-exponent / 2)
-    return np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
-
-
-def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """`samples` and `noise`, both (n,) float32, at a ratio of their powers of `snr_db`; silence stays as it is."""
-    power, noise_power = samples.var(dtype=np.float64), noise.var(dtype=np.float64)
-    if power == 0.0 or noise_power == 0.0:
-        return samples
-    return samples + np.float32(np.sqrt(power / noise_power) * 10 ** (-snr_db / 20)) * noise

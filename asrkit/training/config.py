@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -19,9 +20,17 @@ from asrkit.config.ranges import (
     range_faults,
 )
 from asrkit.errors import ConfigError, raise_if_any
+from asrkit.training.codecs import CodecName
+from asrkit.training.noise import NoiseName
 from asrkit.training.selection import SELECTIONS, Selection, SelectName
 
 _Warp = Annotated[float, between(0, 0.5)]
+_LIMITS = {
+    "noise_snr_db": (-math.inf, math.inf),
+    "reverb_t60": (0.05, 3.0),
+    "level_db": (-80.0, 20.0),
+    "codec_kbps": (12.0, 128.0),
+}
 
 
 OptimizerName = Literal["adamw", "sgd"]
@@ -32,14 +41,22 @@ ScheduleName = Literal["one_cycle", "plateau", "newbob", "noam", "constant"]
 class AugmentConfig:
     """What training utterances go through, each drawn anew in every epoch.
 
-    `speeds`, `vtlp` and noise need features computed from the audio again; masks are laid over full features. With
-    speeds [] and 0 for the others nothing is done. Raises ConfigError for impossible values.
+    All but masks need features computed from the audio again; masks are laid over full features. With speeds [] and 0
+    for `vtlp`, the shares and the masks nothing is done. Raises ConfigError for impossible values.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch, of which an utterance gets one
     vtlp: _Warp = 0.1  # vocal tract length perturbation: factors from 1 - vtlp to 1 + vtlp
     noise_prob: Share = 0.0  # share of utterances that get noise added to their samples
     noise_snr_db: tuple[float, ...] = (10.0, 30.0)  # lowest and highest signal-to-noise ratio of that noise
+    noises: tuple[NoiseName, ...] = ("white", "pink", "babble")  # of which such an utterance gets one
+    reverb_prob: Share = 0.0  # share of utterances that are heard in a room
+    reverb_t60: tuple[float, ...] = (0.1, 0.8)  # seconds: its shortest and longest reverberation time
+    level_prob: Share = 0.0  # share of utterances that are recorded at another level
+    level_db: tuple[float, ...] = (-40.0, 6.0)  # of the loudest sample, against full scale, which cuts what is above
+    codec_prob: Share = 0.0  # share of utterances that go through a codec
+    codecs: tuple[CodecName, ...] = ("8khz", "telephone", "mulaw", "gsm", "opus", "mp3")  # of which such a one gets one
+    codec_kbps: tuple[float, ...] = (12.0, 48.0)  # lowest and highest bit rate of opus and mp3
     time_masks: NonNegativeInt = 2  # stretches of frames per utterance that are set to 0, the mean after CMVN
     time_mask_frames: PositiveInt = 20  # longest such stretch
     time_mask_share: Share = 0.2  # most of an utterance that all of them together may cover
@@ -50,8 +67,14 @@ class AugmentConfig:
         faults = range_faults(self, "training.augment")
         if bad := [speed for speed in self.speeds if not 0.5 <= speed <= 2]:
             faults.append(f"training.augment.speeds must be from 0.5 to 2, found {', '.join(map(str, bad))}")
-        if len(self.noise_snr_db) != 2 or self.noise_snr_db[0] > self.noise_snr_db[-1]:
-            faults.append(f"training.augment.noise_snr_db must be two values, low and high, found {self.noise_snr_db}")
+        for name, (lowest, highest) in _LIMITS.items():
+            values = getattr(self, name)
+            if len(values) != 2 or not lowest <= values[0] <= values[1] <= highest:
+                limits = f" from {lowest:g} to {highest:g}" if highest < math.inf else ""
+                faults.append(f"training.augment.{name} must be two values, low and high{limits}, found {values}")
+        for name in ("noises", "codecs"):
+            if not getattr(self, name):
+                faults.append(f"training.augment.{name} must name one or more, found none")
         raise_if_any(faults, ConfigError)
 
 

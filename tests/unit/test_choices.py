@@ -18,7 +18,9 @@ from asrkit.models.cells import CELLS, CellName
 from asrkit.models.frontends import FRONT_ENDS, FrontEndName
 from asrkit.models.heads import HEADS, HeadName
 from asrkit.models.inits import INITS, InitName
+from asrkit.training.codecs import CODECS, CodecName
 from asrkit.training.config import OptimizerName, ScheduleName
+from asrkit.training.noise import NOISES, NoiseName
 from asrkit.training.optim import OPTIMIZERS
 from asrkit.training.schedule import SCHEDULES
 from asrkit.training.selection import SELECTIONS, SelectName
@@ -48,6 +50,8 @@ CHOICES = {
     "schedule": Choice(get_args(ScheduleName), "training/schedule.py"),
     "optimizer": Choice(get_args(OptimizerName), "training/optim.py"),
     "kept weights": Choice(get_args(SelectName), "training/selection.py"),
+    "noise": Choice(get_args(NoiseName), "training/noise.py"),
+    "codec": Choice(get_args(CodecName), "training/codecs.py"),
     "feature backend": Choice(get_args(BackendChoice), "features/backends/__init__.py"),
 }
 
@@ -108,6 +112,8 @@ def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(INITS) == get_args(InitName)
     assert tuple(SCHEDULES) == get_args(ScheduleName)
     assert tuple(OPTIMIZERS) == get_args(OptimizerName)
+    assert tuple(NOISES) == get_args(NoiseName)
+    assert tuple(CODECS) == get_args(CodecName)
     assert tuple(SELECTIONS) == get_args(SelectName)
 
 

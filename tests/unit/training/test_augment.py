@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+import soxr
 
 from asrkit.audio import AudioAccess, read_audio
 from asrkit.errors import ConfigError, DataError
@@ -19,9 +20,12 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader, full_features, pooled_stats
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
-from asrkit.training.augment import Augmenter, add_noise, change_speed, colored_noise
+from asrkit.training.augment import Augmenter, change_speed
+from asrkit.training.codecs import CODECS, set_level
 from asrkit.training.config import AugmentConfig
 from asrkit.training.dataset import TrainingSet, split_infeasible
+from asrkit.training.noise import NOISES, Scene, add_noise, colored_noise
+from asrkit.training.rooms import reverberate, room_response
 from asrkit.types import PhoneTime, Utterance, Waveform
 
 TOKENS = TokenTable(["a", "b", "c"])
@@ -29,6 +33,9 @@ NOTHING = AugmentConfig(speeds=(), vtlp=0.0, time_masks=0)
 UTTS = {f"spk{spk}-{n}": f"spk{spk}" for spk in (1, 2) for n in range(3)}
 ALL = replace(
     NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1, noise_prob=0.5, time_masks=2, time_mask_frames=5, coefficient_masks=1
+)
+WAYS = replace(
+    NOTHING, noise_prob=0.5, reverb_prob=0.5, level_prob=0.5, codec_prob=0.5, noises=("brown", "babble", "hum")
 )
 INAUDIBLE = replace(NOTHING, noise_prob=1.0, noise_snr_db=(200.0, 200.0))
 
@@ -68,8 +75,9 @@ def audio_of(data_dir: Path, utt_id: str) -> Waveform:
     return read_audio(data_dir.parent / f"{utt_id}.wav")
 
 
-def test_the_generator_decides_everything(data_dir: Path) -> None:
-    data, fresh = open_set(data_dir, ALL), open_set(data_dir, ALL)
+@pytest.mark.parametrize("augment", [ALL, WAYS])
+def test_the_generator_decides_everything(data_dir: Path, augment: AugmentConfig) -> None:
+    data, fresh = open_set(data_dir, augment), open_set(data_dir, augment)
     utt_ids = list(UTTS)
     first = data.load(utt_ids, np.random.default_rng(1))
     other = data.load(utt_ids, np.random.default_rng(2))
@@ -89,7 +97,8 @@ def test_nothing_drawn_is_nothing_done(data_dir: Path) -> None:
         assert open_set(data_dir, augment).load(list(UTTS), np.random.default_rng(1)).feats.equal(plain)
     assert open_set(data_dir, NOTHING).augmenter is None
     # Features of the audio, with noise that is too weak to change a sample, are the stored ones.
-    data = open_set(data_dir, INAUDIBLE)
+    data = open_set(data_dir, INAUDIBLE, cmvn="utterance")
+    plain = data.load(list(UTTS)).feats
     assert (data.load(list(UTTS), np.random.default_rng(1)).feats - plain).abs().max() < 1e-3
 
 
@@ -253,6 +262,91 @@ def test_babble_is_other_speech(data_dir: Path) -> None:
         waveform, np.random.default_rng(next(s for s in range(30) if np.random.default_rng(s).integers(3) == 2))
     )
     assert talkers.std() == pytest.approx(5**0.5, rel=0.3)  # five talkers of equal power
+
+
+@pytest.mark.parametrize("cmvn", ["speaker", "utterance", "global", "none"])
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_what_an_utterance_goes_through_by_brute_force(tmp_path: Path, cmvn: str, rate: int) -> None:
+    """In the order of a recording: room, noise, level, codec; then CMVN as for a file without a speaker."""
+    soundfile.write(tmp_path / "utt.wav", speech(1.2, 1).astype(np.int16), 16000)
+    data = tmp_path / "data"
+    write_data_dir(data, [Utterance("utt", "spk", str(tmp_path / "utt.wav"), ("a",))], {"utt": 1.2})
+    config = FeatureConfig(cmvn=cmvn, sample_rate=rate)
+    extract_data_dir(data, config, num_jobs=1)
+    augment = replace(
+        NOTHING, reverb_prob=1.0, noise_prob=1.0, level_prob=1.0, codec_prob=1.0, noises=("hum",), codecs=("mulaw",)
+    )
+    made = augmenter(data, augment, cmvn=cmvn, sample_rate=rate)
+    found, speed = made("utt", np.random.default_rng(5))
+    assert speed == 1.0
+
+    rng = np.random.default_rng(5)
+    rng.integers(1), rng.integers(1), rng.random(4)  # the speed, the warp, four ways
+    wave = read_audio(tmp_path / "utt.wav", sample_rate=rate)
+    samples = reverberate(wave.samples, room_response(rng.uniform(0.1, 0.8), rate, rng))
+    snr_db = rng.uniform(10, 30)
+    rng.integers(1)
+    samples = add_noise(samples, NOISES["hum"](Scene(len(samples), rate, lambda rng: iter(())), rng), snr_db)
+    samples = set_level(samples, rng.uniform(-40, 6))
+    static = FeatureExtractor(config)(CODECS["mulaw"](Waveform(samples, rate), 0.0))
+    stats = pooled_stats(data) if cmvn == "global" else accumulate(static)
+    np.testing.assert_allclose(found, full_features(static, stats, config), atol=1e-4)
+
+
+def test_an_8_khz_recording_is_heard_in_training_as_in_recognition(data_dir: Path, tmp_path: Path) -> None:
+    """The same features, CMVN included, as those of a file at 8 kHz that a model for 16 kHz recognizes."""
+    made = augmenter(data_dir, replace(NOTHING, codec_prob=1.0, codecs=("8khz",)))
+    feats, _ = made("spk1-2", np.random.default_rng(1))
+    at_8_khz = soxr.resample(audio_of(data_dir, "spk1-2").samples, 16000, 8000)
+    soundfile.write(tmp_path / "a.wav", np.rint(at_8_khz).astype(np.int16), 8000)
+    static = FeatureExtractor(FeatureConfig())(read_audio(tmp_path / "a.wav", sample_rate=16000))
+    np.testing.assert_allclose(feats, full_features(static, accumulate(static), FeatureConfig()), atol=1e-4)
+
+
+def test_ways_that_are_off_draw_nothing(data_dir: Path) -> None:
+    """So that what a seed gave before there were these settings it still gives."""
+    made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1, noise_prob=0.5))
+    rng, expected = np.random.default_rng(1), np.random.default_rng(1)
+    kinds = set()
+    for utt_id in [*UTTS] * 5:
+        speed = made(utt_id, rng)[1]
+        assert speed == (0.9, 1.0, 1.1)[expected.integers(3)]
+        expected.integers(9)
+        if expected.random() < 0.5:
+            expected.uniform(10, 30)
+            num_samples = len(change_speed(audio_of(data_dir, utt_id), speed).samples)
+            kinds.add(kind := int(expected.integers(3)))
+            if kind == 2:
+                for row in expected.integers(len(UTTS), size=5):
+                    expected.integers(len(audio_of(data_dir, [*UTTS][row]).samples))
+            else:
+                expected.standard_normal(1 << (num_samples - 1).bit_length() if kind else num_samples, np.float32)
+        assert rng.bit_generator.state == expected.bit_generator.state
+    assert kinds == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seconds", [0.026, 0.1])
+@pytest.mark.parametrize("sound", ["silence", "clipped", "click"])
+def test_ways_of_very_short_silent_and_clipped_utterances(tmp_path: Path, seconds: float, sound: str) -> None:
+    num_samples = round(16000 * seconds)
+    samples = np.zeros(num_samples, np.int16)
+    if sound == "clipped":
+        samples[:] = np.where(np.arange(num_samples) % 100 < 50, 32767, -32768)
+    elif sound == "click":
+        samples[num_samples // 2] = 1
+    soundfile.write(tmp_path / "utt.wav", samples, 16000)
+    data = tmp_path / "data"
+    write_data_dir(data, [Utterance("utt", "spk", str(tmp_path / "utt.wav"), ("a",))], {"utt": seconds})
+    extract_data_dir(data, FeatureConfig(), num_jobs=1)
+    plain = FeatureExtractor(FeatureConfig()).num_frames(num_samples)
+    always = replace(WAYS, noise_prob=1.0, reverb_prob=1.0, level_prob=1.0, codec_prob=1.0)
+    for ways in (*(replace(always, codecs=(name,)) for name in CODECS), replace(WAYS, codec_prob=0.0)):
+        made, rng = augmenter(data, ways), np.random.default_rng(1)
+        for _ in range(3):
+            feats, speed = made("utt", rng)
+            assert feats.shape == (plain, 39)
+            assert speed == 1.0
+            assert np.isfinite(feats).all()
 
 
 def masked(data_dir: Path, augment: AugmentConfig, seed: int, **settings: object) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,77 @@
+"""Noise to add to speech, drawn from a generator and from nothing else; `NOISES` has the kinds by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+NoiseName = Literal["white", "pink", "brown", "babble", "hum"]
+
+_TOP_OF_HUM = 1000.0  # Hz: above it mains hum has little
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where noise is wanted: so many samples at so many Hz; `talkers` gives the samples of some other utterances."""
+
+    num_samples: int
+    sample_rate: int
+    talkers: Callable[[np.random.Generator], Iterator[np.ndarray]]
+
+
+def colored_noise(num_samples: int, exponent: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise (num_samples,) float32 whose power falls with frequency to `exponent`.
+
+    0 is white, 1 pink, 2 brown.
+    """
+    if exponent == 0.0:
+        return rng.standard_normal(num_samples, np.float32)
+    size = 1 << (num_samples - 1).bit_length()  # the FFT's best
+    spectrum = np.fft.rfft(rng.standard_normal(size, np.float32))
+    spectrum[0] = 0.0
+    spectrum[1:] *= np.arange(1, len(spectrum)) ** (-exponent / 2)
+    return np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
+
+
+def babble(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Utterances one over the other, each as loud as the others, repeated where they are too short."""
+    total = np.zeros(scene.num_samples, np.float32)
+    for samples in scene.talkers(rng):
+        shift = rng.integers(len(samples))
+        total += np.resize(np.roll(samples, shift), scene.num_samples) / max(samples.std(), 1.0)
+    return total
+
+
+def hum(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Mains hum: 50 or 60 Hz and the harmonics up to 1 kHz, harmonic k of amplitude 0 to 1/k, in any phase."""
+    rate = scene.sample_rate
+    hz = (50, 60)[rng.integers(2)]
+    orders = np.arange(1, int(min(_TOP_OF_HUM, (rate - 1) / 2) / hz) + 1)
+    spectrum = np.zeros(rate // 2 + 1, np.complex64)  # of a second, in which each harmonic comes round
+    phases = rng.uniform(0, 2 * np.pi, len(orders))
+    spectrum[orders * hz] = rate / 2 * rng.uniform(0, 1, len(orders)) / orders * np.exp(1j * phases)
+    return np.resize(np.fft.irfft(spectrum, rate).astype(np.float32), scene.num_samples)
+
+
+def _colored(exponent: float) -> Callable[[Scene, np.random.Generator], np.ndarray]:
+    return lambda scene, rng: colored_noise(scene.num_samples, exponent, rng)
+
+
+NOISES: dict[NoiseName, Callable[[Scene, np.random.Generator], np.ndarray]] = {
+    "white": _colored(0.0),
+    "pink": _colored(1.0),
+    "brown": _colored(2.0),
+    "babble": babble,
+    "hum": hum,
+}
+
+
+def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """`samples` and `noise`, both (n,) float32, at a ratio of their powers of `snr_db`; silence stays as it is."""
+    power, noise_power = samples.var(dtype=np.float64), noise.var(dtype=np.float64)
+    if power == 0.0 or noise_power == 0.0:
+        return samples
+    return samples + np.float32(np.sqrt(power / noise_power) * 10 ** (-snr_db / 20)) * noise
