@@ -30,6 +30,7 @@ from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ConfigError, DataError, ModelError, location
 from asrkit.features.cmvn import check_stats
+from asrkit.io.lock import is_there
 from asrkit.io.stamp import TRAIN_STAMP, expect_right, fingerprint
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
@@ -120,7 +121,7 @@ def load_experiment(directory: str | Path) -> Experiment:
     """
     directory = Path(directory)
     path = directory / "final.pt"
-    if not path.is_file():
+    if not is_there(path):
         if not directory.is_dir():
             raise ModelError(f"{location(directory)}no such experiment directory; made by stage 3 (asrkit train)")
         raise ModelError(f"{location(path)}not found; training has not finished, run stage 3 (asrkit train)")

@@ -31,7 +31,7 @@ from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkWriter, name_new_place, names_its_place
 from asrkit.io.atomic import recording
 from asrkit.io.json_text import read_json, write_json
-from asrkit.io.lock import lock_dir
+from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.notes import forget
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, write_table
@@ -316,7 +316,7 @@ def _read_sources(data_dir: Path, access: AudioAccess) -> list[_Source]:
     findings = Findings()
     wav_scp, utt2spk_table, segments = (data_dir / name for name in ("wav.scp", "utt2spk", "segments"))
     for table in (wav_scp, utt2spk_table):
-        if not table.is_file():
+        if not is_there(table):
             findings.error("not found; made by stage 0 (asrkit prepare)", table)
     findings.raise_errors()
     wav, utt2spk = read_table(wav_scp), read_table(utt2spk_table)

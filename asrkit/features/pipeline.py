@@ -18,6 +18,7 @@ from asrkit.features.deltas import add_deltas
 from asrkit.findings import Findings
 from asrkit.io.ark import ArkReader, is_own_table
 from asrkit.io.json_text import read_json
+from asrkit.io.lock import is_there
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table
 from asrkit.io.stamp import Input, Product, digest_notes, expect_right
@@ -201,7 +202,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
 
 def _expect_files(paths: list[Path]) -> None:
-    raise_if_any([f"{path}: not found; {_MADE_BY}" for path in paths if not path.is_file()])
+    raise_if_any([f"{path}: not found; {_MADE_BY}" for path in paths if not is_there(path)])
 
 
 def _read_settings(path: Path, config: FeatureConfig) -> dict[str, Any] | None:

@@ -124,16 +124,30 @@ def lock_file(path: str | Path, verb: str, *, wait: bool = False) -> Iterator[No
         yield
 
 
-def remove_dead_locks(*paths: Path) -> None:
-    """Remove locks that killed runs left on directories, or on files, and what else lock_dir or lock_file removes.
+def expect_free(*paths: Path) -> None:
+    """Raise InUseError where another run writes one of these directories or files.
 
-    A lock that a process has stays as it is.
+    The lock of a run that was killed is removed, and what else lock_dir or lock_file removes.
     """
     for path in paths:
         lock, take = (path / LOCK_NAME, lock_dir) if path.is_dir() else (_lock_of(path), lock_file)
         if lock.exists():
-            with contextlib.suppress(InUseError, OSError), take(path, "cleanup"):
+            with contextlib.suppress(OSError), take(path, "reading"):
                 pass
+
+
+def remove_dead_locks(*paths: Path) -> None:
+    """Remove what killed runs left of locks and temporary files; a lock that a process has stays."""
+    for path in paths:
+        with contextlib.suppress(InUseError):
+            expect_free(path)
+
+
+def is_there(file: Path) -> bool:
+    """Whether a file that another run makes is there. Raises InUseError where it is not, but one may be making it."""
+    if not file.is_file():
+        expect_free(file, file.parent, file.parent.parent)
+    return file.is_file()
 
 
 class Inheritance:

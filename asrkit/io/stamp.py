@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 from asrkit.errors import AsrkitError, DataError, location
 from asrkit.io.atomic import Written, atomic_write, not_recording, recording
 from asrkit.io.json_text import json_text, read_json
-from asrkit.io.lock import remove_dead_locks
+from asrkit.io.lock import expect_free, remove_dead_locks
 from asrkit.io.notes import Notes, notes_path
 
 TRAIN_STAMP = ".train.stamp"  # in an experiment directory: whose model that is, which several steps change and read
@@ -260,10 +260,16 @@ def expect_right(
     """Raise `error` for an output of a step, one of `names`, that is not as the step left it.
 
     `made_by` is what makes it again. Of files without a stamp, which another tool may have made, nothing is known.
+    Raises InUseError where another run is writing there.
     """
-    for path in changed_outputs(stamp):
-        name = os.path.relpath(path, stamp.parent)
-        if names is None or name in names:
+
+    def wrong() -> list[Path]:
+        paths = changed_outputs(stamp)
+        return [path for path in paths if names is None or os.path.relpath(path, stamp.parent) in names]
+
+    if wrong():
+        expect_free(stamp.parent, stamp.parent / name_of(stamp))
+        for path in wrong():
             raise error(
                 f"{location(path)}missing, or not as {made_by} left it; run that again, or remove {stamp} if you "
                 "changed it on purpose"

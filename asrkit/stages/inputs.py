@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.errors import location, raise_if_any
+from asrkit.io.lock import is_there
 from asrkit.io.stamp import TRAIN_STAMP, changing
 
 PREPARE = "stage 0 (asrkit prepare)"
@@ -43,5 +44,5 @@ def changing_model(directory: Path) -> AbstractContextManager[None]:
 
 
 def expect_files(made_by: Mapping[Path, str]) -> None:
-    """Raise DataError with a line for each file that is missing, which says what step makes it."""
-    raise_if_any([f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not path.is_file()])
+    """Raise DataError with a line for each file that is missing, which says what step makes it; else as is_there."""
+    raise_if_any([f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not is_there(path)])

@@ -15,7 +15,7 @@ from asrkit.errors import DataError, ModelError, location
 from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
-from asrkit.io.lock import lock_dir
+from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, changing, expect_right, stamp_of, wrong_outputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
@@ -216,7 +216,7 @@ def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
     """Raise DataError with a line for each file that is missing."""
     findings = Findings()
     for path, step in _made_by(data).items():
-        if not path.is_file():
+        if not is_there(path):
             findings.error(f"not found; made by {step}", path)
     findings.raise_errors()
     for data_dir in (data.train, data.dev):
