@@ -9,6 +9,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 end_children_with_me
 venv=$root/.venv
 requirements=$root/requirements.txt
+source=
 torch_index=
 
 fail() {
@@ -27,6 +28,7 @@ while [ $# -gt 0 ]; do
     --bench)
       venv=$root/.venv-bench
       requirements=$root/requirements-bench.txt
+      source=$root/requirements-source.txt
       shift
       ;;
     -h | --help)
@@ -55,7 +57,7 @@ fi
 digest() { cksum | tr ' ' -; }
 packages=$({
   printf '%s\n' "$root"
-  cat "$requirements" "$root/requirements-cuda.txt" "$root/setup.cfg" "$root/setup.py" "$root"/asrkit/_native/*.[ch]
+  cat "$requirements" ${source:+"$source"} "$root/requirements-cuda.txt" "$root/setup.cfg" "$root/setup.py" "$root"/asrkit/_native/*.[ch]
 } | digest)
 index=$(printf '%s' "$torch_index" | digest)
 made_packages='' made_index=''
@@ -100,7 +102,7 @@ install() {
   run_child "${pip[@]}" install "${options[@]}" "$@" ||
     fail 1 "pip could not install the packages (its message stands above); check the network and run this again"
 }
-install_listed() { install --no-deps --require-hashes -r "$1"; }
+install_listed() { install --no-deps --require-hashes "${@:2}" -r "$1"; }
 
 # torch and its hashes by themselves.
 listed=
@@ -121,7 +123,7 @@ sys.exit("torch==" + version("torch").split("+")[0] != sys.argv[1])' "$torch" 2>
   install --no-deps --require-hashes --no-index --find-links "$venv/wheels" -r "$venv/torch.txt"
   rm -rf "$venv/wheels" "$venv/torch.txt"
 fi
-install_listed "$requirements"
+install_listed "$requirements" --only-binary :all:
 # Builds of torch for CUDA need more than others.
 if ! "$venv/bin/python" -c 'import sys
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -132,8 +134,10 @@ for requirement in map(Requirement, requires("torch") or ()):
             version(requirement.name)
     except PackageNotFoundError:
         sys.exit(1)'; then
-  if [ -n "$torch_index" ]; then install "$torch"; else install_listed "$root/requirements-cuda.txt"; fi
+  if [ -n "$torch_index" ]; then install "$torch"; else install_listed "$root/requirements-cuda.txt" --only-binary :all:; fi
 fi
+# What builds a package is not fetched unchecked either.
+if [ -n "$source" ]; then PATH=$venv/bin:$PATH install_listed "$source" --no-build-isolation; fi
 install --no-deps --no-build-isolation -e "$root"
 # Says so in one line if the extension could not be built.
 "$venv/bin/python" -c 'import asrkit._native as native; [native.kernel(name) for name in native.KERNELS]' || true

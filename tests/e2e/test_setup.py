@@ -1,6 +1,7 @@
 """tools/setup.sh with a Python that only records what it is asked to do: no package is fetched."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,6 +42,7 @@ FILES = (
     "requirements.txt",
     "requirements-bench.txt",
     "requirements-cuda.txt",
+    "requirements-source.txt",
     "setup.cfg",
     "setup.py",
     "asrkit/_native/_align.c",
@@ -118,7 +120,7 @@ def test_a_second_set_up_does_nothing(tree: Tree) -> None:
     assert tree.calls() == []
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("tools/") and "bench" not in file])
+@pytest.mark.parametrize("file", [file for file in FILES if not re.match(r"tools|requirements-(bench|source)", file)])
 def test_changed_requirements_and_sources_are_installed_into_the_same_environment(tree: Tree, file: str) -> None:
     tree.run()
     tree.calls()
@@ -218,6 +220,7 @@ def test_all_that_is_installed_has_a_hash(tree: Tree) -> None:
         f"{tree.root}/requirements-cuda.txt",
     ]
     assert all("--require-hashes" in line and "--no-deps" in line for line in packages)
+    assert all("--only-binary :all:" in line for line in packages[1:])
     assert asrkit.endswith(f" --no-deps --no-build-isolation -e {tree.root}")
 
 
@@ -228,11 +231,15 @@ def test_the_benchmarks_have_an_environment_of_their_own(tree: Tree) -> None:
         "torch==2.11.0",
         f"{venv}/torch.txt",
         f"{tree.root}/requirements-bench.txt",
+        f"{tree.root}/requirements-source.txt",
         f"{tree.root}",
         "kernels",
     ]
     assert tree.run("--bench").returncode == 0
-    assert all("--require-hashes" in line for line in pip_calls(tree)[1:-1])
+    torch, *listed, source, _ = pip_calls(tree)[1:]
+    assert all("--require-hashes" in line for line in (torch, *listed, source))
+    assert all("--only-binary :all:" in line for line in listed)
+    assert "--no-build-isolation" in source
     assert tree.calls() == bench
     assert not tree.venv.exists()
     tree.run("--bench")
@@ -255,7 +262,7 @@ def test_torch_from_an_index_is_said_to_be_unchecked(tree: Tree, bench: list[str
     done = tree.run(*bench, "--torch-index", url, cuda="yes")
     torch = {"": "torch==2.13.0", "--bench": "torch==2.11.0"}["".join(bench)]
     assert f"{torch} and what it needs come from {url}; their hashes are not checked\n" in done.stderr
-    first, listed, needed, _ = pip_calls(tree)
+    first, listed, needed, *_ = pip_calls(tree)
     assert first.endswith(f" --no-deps --index-url {url} {torch}")
     assert "--require-hashes" in listed
     assert needed.endswith(f" --no-input {torch}")
