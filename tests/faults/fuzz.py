@@ -182,6 +182,7 @@ def try_inputs(parser: Parser, seed: int, numbers: Sequence[int], progress: Any 
     """Read inputs in this process, up to the first that takes too much memory. `progress` takes their places."""
     result = Result()
     directory = Directory()
+    gc.collect()  # else files that were dropped before could be closed meanwhile, and hide as many that stay open
     base, num_open = _peak(), _num_open()
     seconds = _MAX_SECONDS * (10 if sys.gettrace() else 1)
     try:
