@@ -8,8 +8,8 @@ time.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # type checkers take it for typing's, which takes longer to load than all else here
 if TYPE_CHECKING:
     from asrkit.audio import read_audio as read_audio
     from asrkit.audio.access import AudioAccess as AudioAccess

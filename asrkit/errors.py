@@ -6,6 +6,8 @@ command line prints these lines without a traceback and exits with 1.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +41,10 @@ class MissingPackageError(AsrkitError):
     """A package of one of asrkit's extras that is not installed, and is needed now."""
 
 
+class SystemFault(AsrkitError):
+    """What the system refuses: a file that it cannot read or write, or memory."""
+
+
 # What ends a line, commands a terminal, turns the direction of writing around, or is no character at all.
 _UNPRINTABLE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_NAMES = re.compile(f"[\t\n{_UNPRINTABLE}]")
@@ -65,6 +71,61 @@ def _escaped(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # what Python makes of a byte that is no UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return match[0].encode("unicode_escape").decode()
+
+
+_AGAIN = "then run the same command again"
+_LESS_MEMORY = f"end other programs, or let it do less at a time (a smaller --nj, smaller batches), {_AGAIN}"
+_REMEDIES = {
+    errno.ENOMEM: _LESS_MEMORY,
+    errno.ENOSPC: f"the disk is full; make room on it, {_AGAIN}",
+    errno.EDQUOT: f"your share of the disk is used up; remove something of yours, {_AGAIN}",
+    errno.EFBIG: f"larger than files may be here; raise the limit (ulimit -f), {_AGAIN}",
+    errno.EROFS: "nothing can be written there; give another place",
+    errno.EACCES: "change its permissions or those of its directory, or give another file",
+    errno.EPERM: "change its permissions or its owner, or give another file",
+    errno.EMFILE: f"raise the limit (ulimit -n), {_AGAIN}",
+    errno.ENFILE: f"end other programs, {_AGAIN}",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "it is a link that leads back to itself; remove it",
+    errno.EIO: f"the disk or the network to it fails; have it checked, {_AGAIN}",
+    errno.ESTALE: f"it was replaced on its server meanwhile; {_AGAIN.removeprefix('then ')}",
+    errno.EBADF: "it is closed; open it, or send it to /dev/null",
+}
+# PyTorch, onnxruntime and the C++ library say so.
+_SAID_OF_MEMORY = re.compile("can't allocate memory|out of memory|failed to allocate|bad_alloc|cannot allocate", re.I)
+
+
+def system_fault(error: BaseException, about: str | Path | None = None) -> SystemFault | None:
+    """What the system refuses, told in one line; None for an error of another kind.
+
+    It names the file that it is about. `about` is what was being worked on, named where the error names no file.
+    """
+    if wants_memory(error):
+        return SystemFault(f"{location(about) if about is not None else ''}not enough memory; {_LESS_MEMORY}")
+    if not isinstance(error, OSError):
+        return None
+    said, remedy = error.strerror or str(error) or type(error).__name__, _REMEDIES.get(error.errno or 0)
+    name = next((each for each in (error.filename2, error.filename, about) if each is not None), None)
+    line = said if name is None else f"{location(_text(name))}cannot be used ({said})"
+    return SystemFault(printable(f"{line}; {remedy}" if remedy else line))
+
+
+def expected(error: Exception, about: str | Path | None = None) -> AsrkitError:
+    """The error as one of asrkit's, where it is one or the system_fault of one; else it is raised again."""
+    known = error if isinstance(error, AsrkitError) else system_fault(error, about)
+    if known is None:
+        raise error
+    return known
+
+
+def wants_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory; some libraries have no exception of their own for it."""
+    is_of_library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
+    return isinstance(error, MemoryError) or (is_of_library and _SAID_OF_MEMORY.search(str(error)) is not None)
+
+
+def _text(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else str(name)
 
 
 def location(file: str | Path, line: int | None = None) -> str:

@@ -19,12 +19,14 @@ from types import FrameType
 from typing import IO, Any, TypeVar
 
 from asrkit.errors import AsrkitError, printable
+from asrkit.io.files import naming
 from asrkit.io.lock import Inheritance
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_WORKERS = "worker processes"
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_TO_END = 10.0  # in which a worker process cleans up
 
@@ -52,8 +54,13 @@ class _WorkerContext(SpawnContext):
 class _Workers(ProcessPoolExecutor):
     """Processes that end when they are told to, in the middle of their work."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        with naming(_WORKERS):
+            super().__init__(*args, **options)
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return super().submit(_work, fn, *args, **kwargs)
+        with naming(_WORKERS):
+            return super().submit(_work, fn, *args, **kwargs)
 
 
 def _work(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

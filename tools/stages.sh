@@ -68,7 +68,8 @@ align_and_transcribe() {
   first_audio "$data/test" || return 0
   mkdir -p "$dir" # so that it is asrkit that says when there is no experiment
   asrkit align --model "$dir" --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
-    >"$dir/aligned_test.ctm"
+    >"$dir/aligned_test.ctm.part"
+  mv -- "$dir/aligned_test.ctm.part" "$dir/aligned_test.ctm" # which is thus whole, or as it was
   boundaries test "$dir/aligned_test.ctm"
   transcribe_audio
 }

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from asrkit.audio.read import AudioInfo, Channel, decode, open_file, spooled, stream_info
+from asrkit.audio.read import AudioInfo, Channel, decode, no_room, open_audio_file, spooled, stream_info
 from asrkit.errors import AudioError, printable
 from asrkit.types import Waveform
 
@@ -74,7 +74,7 @@ class AudioAccess:
                 yield stream, printable(entry)
             return
         path = self.path(entry)
-        with open_file(path) as stream:
+        with open_audio_file(path) as stream:
             yield stream, printable(path)
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ class AudioAccess:
         if not entry.endswith("|"):
             raise AudioError(f"{entry}: an output pipe; expected a path or `command |`")
         # Not straight into the file: programs differ in what they do when it has no room.
-        with tempfile.TemporaryFile() as messages, _running(entry[:-1], self.root, messages) as command:
+        with _temporary(entry) as messages, _running(entry[:-1], self.root, messages) as command:
             assert command.stdout is not None
             with spooled(command.stdout, entry) as stream:
                 status = command.wait()
@@ -96,6 +96,13 @@ class AudioAccess:
                 if os.fstat(stream.fileno()).st_size == 0:
                     raise AudioError(f"{entry}: the command printed nothing; expected audio")
                 yield stream
+
+
+def _temporary(entry: str) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise no_room(entry, error) from None
 
 
 @contextlib.contextmanager
@@ -114,12 +121,20 @@ def _running(command_line: str, directory: Path | None, messages: IO[bytes]) -> 
         process_group=0,
     )
     try:
-        yield starting.result()
+        yield _started(starting, command_line)
     finally:
         starter.shutdown()
-        with starting.result() as command:
-            if command.returncode is None:  # the shell may have ended before what it started
-                os.killpg(command.pid, signal.SIGKILL)
+        if starting.exception() is None:
+            with starting.result() as command:
+                if command.returncode is None:  # the shell may have ended before what it started
+                    os.killpg(command.pid, signal.SIGKILL)
+
+
+def _started(starting: Future[subprocess.Popen[bytes]], command_line: str) -> subprocess.Popen[bytes]:
+    try:
+        return starting.result()
+    except OSError as error:
+        raise AudioError(f"{printable(command_line)}|: cannot be run ({error.strerror or error})") from None
 
 
 def is_pipe(entry: str) -> bool:

@@ -23,6 +23,7 @@ from asrkit.audio.file_formats import (
 from asrkit.audio.mp3 import begins_with_frames
 from asrkit.errors import ConfigError, location, printable
 from asrkit.findings import Findings
+from asrkit.io.files import open_file
 from asrkit.io.text import read_text
 
 STANDARD_INPUT = "-"
@@ -123,7 +124,7 @@ def _fault_of(file: Path) -> str | None:
     if by_ending is None or by_ending.is_read:
         return None
     try:
-        with open(file, "rb") as stream:
+        with open_file(file) as stream:
             by_content = identify(stream.read(HEAD_BYTES))
     except OSError:
         return None  # opening it again tells the fault

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import stat
 import sys
 import tempfile
@@ -50,6 +49,7 @@ from asrkit.audio.tags import tag_bytes
 from asrkit.audio.voc import voc_as_wav
 from asrkit.audio.wav import plain_wav
 from asrkit.errors import AudioError, location, printable
+from asrkit.io.files import NamedFile, open_file, writer
 from asrkit.types import Waveform
 
 Channel = int | Literal["error", "mix"]
@@ -116,7 +116,7 @@ def open_audio(source: str | Path | BinaryIO, *, channel: Channel = "error") -> 
     Raises AudioError as read_audio; for damage in its middle when decoding gets there.
     """
     if isinstance(source, (str, Path)):
-        with open_file(source) as stream, open_source(stream, printable(source), whole=False) as opened:
+        with open_audio_file(source) as stream, open_source(stream, printable(source), whole=False) as opened:
             yield AudioStream(opened, printable(source), channel)
         return
     name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
@@ -134,12 +134,21 @@ def spooled(source: IO[bytes], name: str) -> Iterator[BinaryIO]:
         try:
             copy = opened.enter_context(tempfile.TemporaryFile(buffering=0))
             # Through a buffer: a write to the bare file may end early, and says so only in its result.
-            with open(copy.fileno(), "wb", closefd=False) as sink:
-                shutil.copyfileobj(source, sink, 2**20)
+            with writer(NamedFile(copy.fileno(), "wb"), "wb") as sink:
+                for block in _read_blocks(source, name):
+                    sink.write(block)
         except OSError as error:
             raise no_room(name, error) from None
         copy.seek(0)
-        yield opened.enter_context(open(copy.fileno(), "rb", closefd=False))
+        yield opened.enter_context(open_file(copy.fileno(), name))
+
+
+def _read_blocks(source: IO[bytes], name: str) -> Iterator[bytes]:
+    try:
+        while block := source.read(2**20):
+            yield block
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read ({error.strerror or error})") from None
 
 
 def no_room(name: str, error: OSError) -> AudioError:
@@ -164,7 +173,7 @@ def read_audio(path: str | Path, *, sample_rate: int | None = None, channel: Cha
         AudioError: the file is missing, empty, not audio, without samples or shorter than its header says, has
             several channels and none was chosen, or holds values that are NaN or infinite.
     """
-    with open_file(path) as stream:
+    with open_audio_file(path) as stream:
         return decode(stream, printable(path), sample_rate, channel)
 
 
@@ -175,7 +184,7 @@ def audio_duration(path: str | Path) -> float:
 
 def audio_info(path: str | Path) -> AudioInfo:
     """Length, sampling rate and number of channels of an audio file. Raises AudioError as `read_audio`."""
-    with open_file(path) as stream:
+    with open_audio_file(path) as stream:
         return stream_info(stream, printable(path))
 
 
@@ -191,7 +200,7 @@ def check_channel(num_channels: int, channel: Channel, name: str) -> None:
 
 
 @contextlib.contextmanager
-def open_file(path: str | Path) -> Iterator[BinaryIO]:
+def open_audio_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a regular file that is not empty. Raises AudioError for anything else."""
     try:
         status = os.stat(path)
@@ -201,13 +210,18 @@ def open_file(path: str | Path) -> Iterator[BinaryIO]:
             raise AudioError(f"{location(path)}not a regular file; expected an audio file")
         if status.st_size == 0:
             raise AudioError(f"{location(path)}empty file (0 bytes); expected audio")
-        stream = open(path, "rb")  # noqa: SIM115 (closed below)
+        stream = open_file(path)
     except FileNotFoundError:
         raise AudioError(f"{location(path)}no such audio file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise AudioError(f"{location(path)}cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    with stream:
-        yield stream
+    try:
+        with stream:
+            yield stream
+    except OSError as error:
+        if error.filename in (None, str(path)):  # what a library maps or looks at has no name
+            raise AudioError(f"{location(path)}cannot be read ({error.strerror or error})") from None
+        raise
 
 
 def stream_info(stream: BinaryIO, name: str) -> AudioInfo:

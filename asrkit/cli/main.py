@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from asrkit import __version__
 from asrkit.cli import interrupts
-from asrkit.cli.terminal import printable_output
-from asrkit.errors import AsrkitError, ConfigError, printable
+from asrkit.cli.terminal import STANDARD_ERROR, STANDARD_OUTPUT, open_closed_streams, printable_output
+from asrkit.errors import AsrkitError, ConfigError, printable, system_fault
 from asrkit.extras import TRAINING, expect_packages, named_when_missing
 
 # verb -> (module, one-line help). The help stands here so that `asrkit --help` loads none of the modules.
@@ -50,15 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_process = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((argument for argument in argv if not argument.startswith("-")), "")
+    if is_process:
+        open_closed_streams()
     with printable_output():
         try:
             if is_process:
                 interrupts.catch()
-            args = _parse(verb, argv)
-            if ALIASES.get(verb, verb) in _OF_TRAINING:
-                expect_packages(TRAINING)
-            with named_when_missing():
-                status: int = args.run(args)
+            try:
+                args = _parse(verb, argv)
+                if ALIASES.get(verb, verb) in _OF_TRAINING:
+                    expect_packages(TRAINING)
+                with named_when_missing():
+                    status: int = args.run(args)
+            except SystemExit as end:  # of argparse, which has printed help or what is wrong
+                sys.stdout.flush()
+                raise end
             sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
             return status
         except BaseException as error:
@@ -72,13 +79,11 @@ def _report_error(verb: str, error: BaseException) -> int:
     """Make one line of an error that is expected, and return the exit status; raise any other error again."""
     if isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted():
         return _report(verb, "interrupted", status=interrupts.exit_status())
-    if isinstance(error, AsrkitError):
-        return _report(verb, *(f"error: {line}" for line in str(error).split("\n")))
-    if isinstance(error, BrokenPipeError):  # the reader of our output (head, say) has gone
-        return _report(verb)
-    if isinstance(error, OSError):
-        where = error.filename2 or error.filename or "standard output"
-        return _report(verb, f"error: {printable(where)}: cannot be used ({error.strerror or error})")
+    if isinstance(error, BrokenPipeError) and error.filename in (STANDARD_OUTPUT, STANDARD_ERROR):
+        return _report(verb)  # the reader of our output (head, say) has gone
+    known = error if isinstance(error, AsrkitError) else system_fault(error)
+    if known is not None:
+        return _report(verb, *(f"error: {line}" for line in str(known).split("\n")))
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         shown = printable(error.object[max(0, error.start - 60) : error.end + 60])
         return _report(verb, f"error: {shown}: a name that is not UTF-8; rename that file or directory")
@@ -88,6 +93,9 @@ def _report_error(verb: str, error: BaseException) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse's own takes no notice of output that cannot be written
 
 
 def _parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
@@ -121,10 +129,12 @@ def _check_names(args: argparse.Namespace) -> None:
 
 def _report(verb: str, *lines: str, status: int = 1) -> int:
     """Print the last lines of a command that failed; returns its status."""
-    for line in lines:
-        print(f"asrkit {verb}: {line}", file=sys.stderr, flush=True)
-    try:
-        sys.stdout.flush()
-    except OSError:  # keep Python from complaining about it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError):  # there is nobody to tell
+        for line in lines:
+            print(f"asrkit {verb}: {line}", file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # keep Python from complaining about it again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return status

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError, printable, printable_lines, raise_if_any
+from asrkit.errors import DataError, printable, raise_if_any
 from asrkit.formats.results import FORMATS, Result
 from asrkit.io.atomic import atomic_write, remove_leftovers
 from asrkit.io.lock import lock_dir
@@ -72,8 +71,7 @@ class ResultWriter:
     def write(self, result: Result) -> None:
         content = self.format.render(result)
         if self.directory is None:
-            sys.stdout.buffer.write(printable_lines(content).encode())  # UTF-8 in any locale
-            sys.stdout.buffer.flush()
+            print(content, end="", flush=True)
             return
         with atomic_write(self._file(result.key)) as stream:
             stream.write(content)

@@ -17,6 +17,7 @@ from asrkit.cli.interrupts import put_off
 from asrkit.cli.options import add_channel, add_model, finite_float, positive_int
 from asrkit.errors import ConfigError
 from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
+from asrkit.io.files import open_file
 from asrkit.io.json_text import json_text
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.microphone:
         _recognize(stream, microphone(rate, size))
         return 0
-    with open(sys.stdin.fileno(), "rb", closefd=False) as source:
+    with open_file(sys.stdin.fileno(), name) as source:
         _recognize(stream, raw_samples(source, size))
     return 0
 

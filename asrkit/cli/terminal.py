@@ -1,24 +1,51 @@
-"""What a verb writes for people: names and symbols of others cannot command the terminal that shows it."""
+"""What a verb writes for people: names and symbols of others cannot command the terminal that shows it.
+
+Errors of the streams name them, so that none is taken for that of a file.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
 from asrkit.errors import printable_lines
+from asrkit.io.files import NamedFile, naming, open_file, writer
+
+STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = "standard input", "standard output", "standard error"
+
+
+def open_closed_streams() -> None:
+    """Give the standard streams that are closed to this process something to be, or its files would take their numbers.
+
+    Reading and writing them fails, as it should, but for standard error: nobody could be told.
+    """
+    for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # gets the lowest number, which is this one
+    sys.stdin = sys.stdin or io.TextIOWrapper(open_file(0, STANDARD_INPUT), encoding="utf-8")
+    sys.stdout = sys.stdout or writer(NamedFile(1, "wb", STANDARD_OUTPUT), "w")
+    sys.stderr = sys.stderr or writer(NamedFile(2, "wb", STANDARD_ERROR), "w")
 
 
 class _Filtered:
     """A stream of text that escapes what is not printable; `unfiltered` is the stream as it was."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self.unfiltered = stream
+    def __init__(self, stream: IO[str], name: str) -> None:
+        self.unfiltered, self._name = stream, name
 
     def write(self, text: str) -> int:
-        return self.unfiltered.write(printable_lines(text))
+        with naming(self._name):
+            return self.unfiltered.write(printable_lines(text))
+
+    def flush(self) -> None:
+        with naming(self._name):
+            self.unfiltered.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.unfiltered, name)
@@ -30,7 +57,8 @@ def printable_output() -> Iterator[None]:
     streams = sys.stdout, sys.stderr
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
-    sys.stdout, sys.stderr = (cast(IO[str], _Filtered(stream)) for stream in streams)
+    sys.stdout = cast(IO[str], _Filtered(sys.stdout, STANDARD_OUTPUT))
+    sys.stderr = cast(IO[str], _Filtered(sys.stderr, STANDARD_ERROR))
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.ctm import format_line, parse_line
 from asrkit.io.atomic import LOCK_NAMES, atomic_dir, atomic_write
+from asrkit.io.files import NamedFile, read_bytes, writer
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Output, Stamp
 from asrkit.parallel import map_ordered
@@ -249,7 +251,7 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
 
 def _read_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{location(path)}cannot be read ({error}); make the corpus again with --force") from None
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
@@ -279,7 +281,10 @@ def _record_speaker(wav_dir: Path, seed: int, speaker: Speaker) -> tuple[list[st
             continue
         samples = np.frombuffer(speech.samples, np.int16).astype(np.float32)
         pcm, bounds = _record(samples, starts, said, speaker, room, rng_of(seed, "recording", utt_id))
-        soundfile.write(wav_dir / speaker.spk_id / f"{utt_id}.wav", pcm, SAMPLE_RATE, subtype="PCM_16")
+        content = io.BytesIO()
+        soundfile.write(content, pcm, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        with writer(NamedFile(wav_dir / speaker.spk_id / f"{utt_id}.wav", "wb"), "wb") as stream:
+            stream.write(content.getbuffer())
         for phone, start, end in zip((SILENCE, *said), bounds, bounds[1:], strict=False):
             lines.append(format_line(utt_id, f"{start:.6f}", f"{end - start:.6f}", phone))
     return lines, findings

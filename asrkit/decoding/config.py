@@ -11,7 +11,8 @@ from asrkit.errors import ConfigError, raise_if_any
 SearchMethod = Literal["greedy", "beam"]
 
 # Far above what is of use: beyond these limits a search takes all memory, or its scores overflow.
-_Beam = Annotated[PositiveInt, at_most(100_000)]
+WIDEST_BEAM = 100_000
+_Beam = Annotated[PositiveInt, at_most(WIDEST_BEAM)]
 _Weight = Annotated[NonNegative, at_most(1e6)]
 _Nats = Annotated[float, between(-1e6, 1e6)]
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from asrkit.audio import AudioAccess, is_pipe
-from asrkit.errors import AsrkitError, DataError, raise_if_any
+from asrkit.errors import AsrkitError, DataError, expected, raise_if_any
 from asrkit.features.backends import backend_class
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
@@ -123,8 +123,8 @@ class _Extract:
             return self.access.load(
                 source.audio, sample_rate=self.config.sample_rate, start=source.start, end=source.end
             )
-        except AsrkitError as error:
-            return _one_line(error, source)
+        except Exception as error:
+            return _one_line(expected(error), source)
 
     def _compute(self, batch: tuple[_Source, ...], waveforms: list[Waveform | str]) -> list[np.ndarray | str]:
         """Features, or what is wrong; of `waveforms` that could not be loaded that is known already."""
@@ -141,14 +141,15 @@ class _Extract:
             return [
                 *self.extractor.batch([waveform for _, waveform in loaded], [source.utt_id for source, _ in loaded])
             ]
-        except AsrkitError:  # one by one, to find out which
+        except Exception as error:
+            expected(error)  # one by one, to find out which
             return [self._compute_one(source, waveform) for source, waveform in loaded]
 
     def _compute_one(self, source: _Source, waveform: Waveform) -> np.ndarray | str:
         try:
             return self.extractor(waveform, source.utt_id)
-        except AsrkitError as error:
-            return _one_line(error, source)
+        except Exception as error:
+            return _one_line(expected(error), source)
 
 
 def _one_line(error: AsrkitError, source: _Source) -> str:
@@ -202,7 +203,7 @@ def extract_data_dir(
             _join(data_dir, jobs, settings, making)
             shutil.rmtree(data_dir / _JOBS)  # before the stamp: what is up to date has none
     except OSError as error:
-        raise DataError(f"{error.filename or data_dir}: features cannot be written ({error.strerror})") from None
+        raise expected(error, data_dir) from None
     return True
 
 

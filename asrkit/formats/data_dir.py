@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asrkit.audio import AudioAccess, is_pipe
-from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.ctm import format_phone_times, read_phone_times
 from asrkit.formats.seconds import format_seconds, parse_time
@@ -265,15 +264,13 @@ def write_data_dir(path: str | Path, utterances: Iterable[Utterance], durations:
         DataError: what `load_data_dir` would refuse: no utterances, an id given twice, an empty transcript, a missing
             length, times that go back or belong to other phones, a symbol or id with a blank, a recording
             with two sources or a speaker with two sexes; a line for each.
+        OSError: it cannot be written.
     """
     path = Path(path)
     utts = sorted(utterances, key=lambda utt: utt.utt_id)
     _check_utterances(path, utts, durations)
-    try:
-        with atomic_dir(path) as new:
-            _write_tables(new, utts, durations)
-    except OSError as error:
-        raise DataError(f"{location(path)}cannot be written ({error.strerror})") from None
+    with atomic_dir(path) as new:
+        _write_tables(new, utts, durations)
 
 
 def wav_rows(utts: Iterable[Utterance]) -> dict[str, str]:

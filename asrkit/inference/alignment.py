@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from asrkit.audio import AudioAccess, Channel, read_audio
-from asrkit.errors import AsrkitError, ConfigError, DataError, location, printable
+from asrkit.errors import AsrkitError, ConfigError, DataError, expected, location, printable
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.results import Result
 from asrkit.inference.recognizer import Recognizer
@@ -69,5 +69,5 @@ def align_all(
             waveform = job.load()
             hypothesis = recognizer.align(waveform, job.phones, printable(job.name), optional_silence=optional_silence)
             yield Result(job.name, job.key, hypothesis, waveform.duration, waveform.sample_rate)
-        except AsrkitError as error:
-            yield error
+        except Exception as error:
+            yield expected(error, job.name)

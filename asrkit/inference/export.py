@@ -34,6 +34,7 @@ from asrkit.inference.onnx_metadata import Metadata
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
+from asrkit.io.files import naming
 from asrkit.io.seal import read_digest, seal, unsealed
 from asrkit.models.acoustic import AcousticModel
 
@@ -123,13 +124,14 @@ def int8_model(content: bytes) -> bytes:
         path = Path(directory) / "int8.onnx"
         logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
         try:
-            quantize_dynamic(
-                exact,
-                path,
-                op_types_to_quantize=["MatMul", "LSTM"],
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-            )
+            with naming(directory):
+                quantize_dynamic(
+                    exact,
+                    path,
+                    op_types_to_quantize=["MatMul", "LSTM"],
+                    per_channel=True,
+                    weight_type=QuantType.QInt8,
+                )
         finally:
             logging.disable(logging.NOTSET)
         small = onnx.load(path)

@@ -17,6 +17,7 @@ from asrkit.features.cmvn import Normalizer, check_stats
 from asrkit.inference.model import Outputs, join_phases
 from asrkit.inference.onnx_file import OnnxFault, checked_metadata
 from asrkit.inference.onnx_metadata import read_metadata
+from asrkit.io.files import read_bytes
 from asrkit.io.seal import check_seal
 from asrkit.models.frontends import FRONT_ENDS
 
@@ -191,7 +192,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{location(path)}no such file; made by asrkit export")
     if path.stat().st_size >= _MAX_SIZE:
         raise ModelError(f"{location(path)}{_MAX_SIZE} bytes or more; no model has so many")
-    return path.read_bytes()
+    return read_bytes(path)
 
 
 class OutputStream:

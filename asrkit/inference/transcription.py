@@ -9,7 +9,7 @@ from functools import partial
 
 from asrkit.audio import Channel, open_audio
 from asrkit.audio.inputs import STANDARD_INPUT, Input
-from asrkit.errors import AsrkitError, DataError
+from asrkit.errors import AsrkitError, DataError, expected
 from asrkit.formats.results import Result
 from asrkit.inference.recognizer import Recognizer
 from asrkit.parallel import map_in_threads
@@ -50,8 +50,8 @@ def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input)
             hypothesis = _in_other_symbols(hypothesis, options.symbols)
             silent = recognizer.timer.silent_phones
             return Result(each.name, each.key, hypothesis, audio.duration, audio.sample_rate, silent)
-    except AsrkitError as error:
-        return error
+    except Exception as error:
+        return expected(error, each.name)
 
 
 def _in_other_symbols(hypothesis: Hypothesis, table: Mapping[str, str]) -> Hypothesis:

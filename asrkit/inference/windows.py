@@ -55,17 +55,20 @@ class StaticFeatures:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (closed by close)
         try:
             for static in _static_blocks(blocks, extractor, name):
-                self._file.write(np.ascontiguousarray(static).tobytes())
+                self._keep(static, name)
                 self.num_frames += len(static)
                 self.stats += accumulate(static)
-            self._file.flush()
-        except OSError as error:
+        except BaseException:
             with contextlib.suppress(OSError):  # closing writes what is left, too
                 self.close()
-            raise no_room(name, error) from None
-        except BaseException:
-            self.close()
             raise
+
+    def _keep(self, static: np.ndarray, name: str) -> None:
+        try:
+            self._file.write(np.ascontiguousarray(static).tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise no_room(name, error) from None
 
     def read(self, begin: int, end: int) -> np.ndarray:
         """Frames `begin` to `end`, those that there are."""

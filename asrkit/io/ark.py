@@ -22,6 +22,7 @@ import numpy as np
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.files import open_file
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, scan_lines, scan_table, write_table
 from asrkit.io.stamp import read_outputs
@@ -169,7 +170,7 @@ class ArkReader(Mapping[str, np.ndarray]):
         if number not in self._maps:
             path = self._paths[number]
             try:
-                with open(path, "rb") as stream:
+                with open_file(path) as stream:
                     mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:  # mmap raises ValueError for an empty file
                 reason = (error.strerror if isinstance(error, OSError) else None) or "empty file"

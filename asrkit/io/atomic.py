@@ -1,5 +1,7 @@
 """Files and directories that appear whole or not at all: written under a temporary name, synced, renamed.
 
+Errors of the system name the file or directory that was to be written, whatever the libraries in between made of them.
+
 A temporary name says whose it is: `.NAME.tmp-HOST-PROCESS-START-RANDOM`. No two writers have the same one, and
 `remove_leftovers` removes those of processes that have ended.
 """
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
+from asrkit.io.files import NamedFile, writer
 from asrkit.io.numbers import parse_whole
 from asrkit.io.processes import HOST, is_running, start_time
 
@@ -36,21 +39,27 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
     """Open a file that takes `path`'s place when the block ends without an exception.
 
     `mode` is "w" (UTF-8 text, newlines as written) or "wb". The parent directory is made when missing.
+
+    Raises OSError, which names `path`, when it cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
-    encoding, newline = ("utf-8", "\n") if mode == "w" else (None, None)
-    try:
-        with open(temporary, mode, encoding=encoding, newline=newline) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            written = Written.of(stream)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _shown_as(path, temporary):
+        file = NamedFile(temporary, "wb", path)
+        try:
+            with writer(file, mode) as stream:
+                yield stream
+                stream.flush()
+                file.sync()
+                written = Written.of(stream)
+            os.replace(temporary, path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if file.error is not None and isinstance(error, Exception):
+                raise file.error from None
+            raise
     for record in _recorder.records:
         record[Path(os.path.abspath(path))] = written
 
@@ -61,23 +70,28 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
 
     A reader sees the old tree, none for a moment, or the whole new one. A lock in the old tree (io/lock.py) is the new
     one's, too. Of a symbolic link the directory that it leads to is replaced.
+
+    Raises OSError, which names `path` or what is below it, when that cannot be written.
     """
     after, path = Path(os.path.abspath(path)), Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = _temporary(path), _temporary(path)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            os.replace(path, old)
-            _move_locks(old, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            _move_locks(temporary, old)
-            os.replace(old, path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with _shown_as(after, temporary, old):
+        temporary.mkdir()
+        try:
+            yield temporary
+            if path.exists():
+                os.replace(path, old)
+                _move_locks(old, temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            try:
+                if old.exists() and not path.exists():
+                    _move_locks(temporary, old)
+                    os.replace(old, path)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
     shutil.rmtree(old, ignore_errors=True)
     for record in _recorder.records:
         for file in [file for file in record if file.is_relative_to(temporary)]:
@@ -89,6 +103,20 @@ def _move_locks(source: Path, target: Path) -> None:
     for name in LOCK_NAMES:
         with contextlib.suppress(FileNotFoundError):
             os.replace(source / name, target / name)
+
+
+@contextlib.contextmanager
+def _shown_as(path: Path, *temporaries: Path) -> Iterator[None]:
+    """A block whose errors name `path`, or what is below it, in place of what is there for now."""
+    try:
+        yield
+    except OSError as error:
+        for attribute in ("filename", "filename2"):
+            name = getattr(error, attribute)
+            for temporary in temporaries:
+                if isinstance(name, str) and Path(name).is_relative_to(temporary):
+                    setattr(error, attribute, str(path / Path(name).relative_to(temporary)))
+        raise
 
 
 @dataclass(frozen=True)

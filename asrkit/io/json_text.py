@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkit.io.atomic import atomic_write
+from asrkit.io.files import read_bytes
 from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -43,7 +44,7 @@ def parse_json(text: str) -> Any:
 
 def read_json(path: str | Path) -> Any:
     """The value in a file. Raises OSError when it cannot be read, ValueError when it holds no JSON."""
-    return parse_json(Path(path).read_text(encoding="utf-8"))
+    return parse_json(read_bytes(path).decode())
 
 
 def _whole(text: str) -> int:

@@ -28,6 +28,7 @@ from typing import Any
 
 from asrkit.errors import InUseError, location
 from asrkit.io.atomic import LOCK_NAME, remove_leftovers, shortened
+from asrkit.io.files import naming
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.processes import HOST, is_running, machine, start_time
 
@@ -251,7 +252,8 @@ def _try(descriptor: int, path: Path, verb: str) -> bool:
     """Take the lock of an open file, and write whose it is; False when another has it."""
     content = (json_text(asdict(_Owner.me(verb))) + "\n").encode()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with naming(path):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -289,7 +291,11 @@ def _become_owner(file: Path, content: bytes) -> bool:
     except FileExistsError:
         return False
     try:
-        os.write(descriptor, content)
+        with naming(file):
+            os.write(descriptor, content)
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
     return True

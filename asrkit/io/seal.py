@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from asrkit.errors import ModelError, location
+from asrkit.io.files import open_file
 
 _NUM_DIGITS = 64
 DIGEST_KEY = "sha256"
@@ -39,7 +40,7 @@ def unsealed(content: bytes) -> bytes:
 def append_seal(stream: IO[bytes]) -> None:
     """Write mark and digest behind what was written to a file so far."""
     stream.flush()
-    with open(stream.name, "rb") as written:
+    with open_file(stream.name) as written:
         digest = hashlib.file_digest(written, "sha256")
     digest.update(MARK)
     stream.write(MARK + digest.hexdigest().encode())
@@ -48,7 +49,7 @@ def append_seal(stream: IO[bytes]) -> None:
 def read_digest(path: str | Path) -> str | None:
     """The digest at a file's end, unchecked; None where there is none, or no file."""
     try:
-        with open(path, "rb") as stream:
+        with open_file(path) as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(stream.tell() - _NUM_AT_END, 0))
             end = stream.read()

@@ -21,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from asrkit.errors import AsrkitError, DataError, location
 from asrkit.io.atomic import Written, atomic_write, not_recording, recording
+from asrkit.io.files import open_file
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.lock import expect_free, remove_dead_locks
 from asrkit.io.notes import Notes, notes_path
@@ -31,7 +32,7 @@ AUDIO = "audio"  # in a data directory: the notes on the files that wav.scp name
 
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's content."""
-    with open(path, "rb") as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -95,7 +96,7 @@ class Output:
     def of(cls, path: Path, written: Written) -> Output:
         """The file at `path`. Raises DataError when it is not the one that was written."""
         try:
-            with open(path, "rb") as stream:
+            with open_file(path) as stream:
                 if Written.of(stream) == written:
                     return cls(written.size, hashlib.file_digest(stream, "sha256").hexdigest())
         except FileNotFoundError:
@@ -105,7 +106,7 @@ class Output:
     @classmethod
     def found(cls, path: Path) -> Output:
         """The file at `path`, where no other process writes."""
-        with open(path, "rb") as stream:
+        with open_file(path) as stream:
             return cls.of(path, Written.of(stream))
 
     @classmethod
@@ -121,7 +122,7 @@ class Output:
     def is_at(self, path: Path, since: int = 0) -> bool:
         """Whether the file at `path` has this content, which it had at the time `since`, in nanoseconds."""
         try:
-            with open(path, "rb") as stream:
+            with open_file(path) as stream:
                 status = os.fstat(stream.fileno())
                 if status.st_size != self.size:
                     return False

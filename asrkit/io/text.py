@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
+from asrkit.io.files import open_file
 
 # Of a character that is in no text, and that no path may hold.
 NUL_FAULT = "a NUL character; the file is damaged, or is no text file"
@@ -32,7 +33,7 @@ def open_text(path: str | Path) -> BinaryIO:
         OSError: the file cannot be read.
         DataError: its first bytes say UTF-16 or UTF-32, and it is not.
     """
-    stream = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+    stream = open_file(path)
     try:
         head = stream.peek(4)  # no seeking: it may be a pipe
         encodings = [name for mark, name in _ENCODINGS if head.startswith(mark)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from asrkit.config.yaml_config import to_dict
 from asrkit.decoding.confidence import Calibration
-from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.config import WIDEST_BEAM, DecodingConfig
 from asrkit.decoding.search_errors import Labeling, ScorePair
 from asrkit.decoding.tuning import MAX_BEAM, Point, StoredSet
 from asrkit.reporting.calibration import expected_calibration_error, reliability
@@ -25,11 +25,15 @@ _CLASSES = ("search errors", "model errors")
 
 
 def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labeling]]]:
-    """What beams of twice the width find, then of 4, 8 and 16 times, those above twice up to MAX_BEAM."""
+    """What beams of twice the width find, then of 4, 8 and 16 times, those above twice up to MAX_BEAM.
+
+    Twice is WIDEST_BEAM at most; nothing is wider than that.
+    """
     for factor in (2, 4, 8, 16):
-        wider = replace(config, beam=factor * config.beam)
-        if factor > 2 and wider.beam > MAX_BEAM:
+        beam = min(factor * config.beam, WIDEST_BEAM)
+        if beam == config.beam or (factor > 2 and beam > MAX_BEAM):
             return
+        wider = replace(config, beam=beam)
         hyps = data.search(wider)
         yield Point(wider, data.count(hyps)), hyps
 
@@ -163,6 +167,8 @@ def _class_lines(analysis: Mapping[str, Any]) -> list[str]:
 
 
 def _wider_lines(analysis: Mapping[str, Any]) -> list[str]:
+    if not analysis["wider"]:
+        return [f"No beam is wider than {analysis['settings']['beam']}"]
     rows: list[list[str | int]] = [
         ["beam", "PER", "errors", "utts changed", "with a better score", "utts, %", "phones", "phones, %"]
     ]

@@ -23,9 +23,10 @@ from asrkit.config.yaml_config import to_dict
 from asrkit.errors import DataError
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.findings import Findings
+from asrkit.io.files import read_bytes
 from asrkit.io.json_text import read_json
 from asrkit.io.numbers import parse_number
-from asrkit.io.stamp import fingerprint
+from asrkit.io.stamp import expect_right, fingerprint
 from asrkit.models.config import ModelConfig
 from asrkit.scoring.significance import Comparison, Interval, compare_errors, rate_interval
 
@@ -183,6 +184,11 @@ def _read_report(path: Path, findings: Findings) -> Scored | None:
     except (OSError, ValueError, LookupError, TypeError):
         findings.error("no report of asrkit; make it again (asrkit report --force)", path)
         return None
+    try:
+        expect_right(path.with_name(".report.stamp"), "stage 5 (asrkit report)", [path.name])
+    except DataError as error:
+        findings.error(str(error))
+        return None
     if not sum(refs.values()):
         findings.error("no reference tokens, so no rate; score data with phones in its text (asrkit report)", path)
         return None
@@ -191,8 +197,8 @@ def _read_report(path: Path, findings: Findings) -> Scored | None:
 
 def _last_cpu_seconds(path: Path, findings: Findings) -> float:
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            seconds = parse_number(list(csv.DictReader(stream))[-1]["cpu_seconds"] or "", low=0.0)
+        rows = list(csv.DictReader(read_bytes(path).decode().splitlines()))
+        seconds = parse_number(rows[-1]["cpu_seconds"] or "", low=0.0)
     except (OSError, LookupError, ValueError, csv.Error):
         seconds = None
     if seconds is None:

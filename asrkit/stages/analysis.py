@@ -15,6 +15,7 @@ from asrkit.decoding.tuning import StoredSet
 from asrkit.errors import ConfigError, DataError, location
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
+from asrkit.io.files import read_bytes
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Product, Stamp, expect_right
@@ -74,9 +75,8 @@ def analyze(
     expect_right(out / DECODE_STAMP, DECODE)
     text_file = out / "analysis.txt"
     stamp = Stamp(out / ".analysis.stamp", _inputs(experiment, decoded, protocol))
-    if not force and stamp.is_current():
-        warnings = read_json(out / "analysis.json").get("warnings", [])
-        return Analysis(text_file, text_file.read_text(encoding="utf-8"), is_new=False, warnings=warnings)
+    if not force and stamp.is_current() and (made_before := _read_analysis(out, text_file)) is not None:
+        return made_before
     config = load_config(settings, DecodingConfig)
     if not SEARCHES[config.method].sums_paths:
         raise ConfigError(
@@ -101,6 +101,15 @@ def analyze(
             figures["warnings"] = warnings
         _write(out, figures)
     return Analysis(text_file, render_analysis(figures), is_new=True, warnings=warnings)
+
+
+def _read_analysis(out: Path, text_file: Path) -> Analysis | None:
+    """The analysis that is there; None where its files are not those of one."""
+    try:
+        warnings = [*read_json(out / "analysis.json").get("warnings", [])]
+        return Analysis(text_file, read_bytes(text_file).decode(), is_new=False, warnings=warnings)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _write(out: Path, figures: Mapping[str, Any]) -> None:

@@ -82,6 +82,6 @@ def _read_lines(json_file: Path) -> tuple[list[str], list[str]] | None:
     try:
         figures = read_json(json_file)
         lines, warnings = [*figures["intro"], figures["line"]], [*figures.get("warnings", [])]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return (lines, warnings) if all(isinstance(line, str) for line in lines + warnings) else None

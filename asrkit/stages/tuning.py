@@ -65,9 +65,9 @@ def tune(
     expect_files({experiment / "final.pt": TRAIN, text: PREPARE})
     table, picture, summary = (out / name for name in ("surface.csv", "surface.png", "tune.json"))
     stamp = Stamp(out / ".tune.stamp", _inputs(dev, protocol))
-    if not force and stamp.is_current():
-        figures = read_json(summary)
-        return Tuning(out, figures["lines"], is_new=False, warnings=figures.get("warnings", []))
+    if not force and stamp.is_current() and (made_before := _read_lines(summary)) is not None:
+        lines, warnings = made_before
+        return Tuning(out, lines, is_new=False, warnings=warnings)
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
     from asrkit.inference.export import export_experiment
@@ -97,6 +97,15 @@ def tune(
             store_tuning(experiment, tuned.config, fit.calibration)
             export_experiment(experiment)
     return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
+
+
+def _read_lines(summary: Path) -> tuple[list[str], list[str]] | None:
+    """The result in short, and its warnings; None for a file that is no result."""
+    try:
+        figures = read_json(summary)
+        return [*figures["lines"]], [*figures.get("warnings", [])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _inputs(dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:

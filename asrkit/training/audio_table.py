@@ -13,6 +13,7 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.files import open_file
 from asrkit.io.lock import lock_file
 from asrkit.io.stamp import AUDIO, File, Stamp, digest_notes
 from asrkit.io.tables import LazyTable
@@ -102,6 +103,6 @@ class AudioTable:
 
 def _is_quick(path: str, sample_rate: int) -> bool:
     """Whether a file of audio is read about as quickly as it could be from an archive."""
-    with open(path, "rb") as stream:
+    with open_file(path) as stream:
         head = stream.read(4)
     return head in (b"RIFF", b"NIST") and audio_info(path)[1] == sample_rate

@@ -15,8 +15,9 @@ from typing import IO, Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from asrkit.errors import ModelError, location
+from asrkit.errors import ModelError, location, system_fault
 from asrkit.io.atomic import atomic_write
+from asrkit.io.files import open_file
 from asrkit.io.seal import append_seal, check_seal
 
 TRAIN_AGAIN, START_ANEW = "train again", "start anew with --force"
@@ -41,10 +42,10 @@ def load(path: str | Path, remedy: str = TRAIN_AGAIN) -> dict[str, Any]:
     What its values mean is for the caller to check. `remedy`: what messages advise, besides restoring the file.
 
     Raises:
-        ModelError: the file is missing, damaged, or holds anything but tensors and plain values.
+        ModelError: the file is missing, cannot be read, is damaged, or holds anything but tensors and plain values.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_file(path) as stream:
             _expect_stored(stream, check_seal(stream, path, remedy))
             content = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -55,6 +56,9 @@ def load(path: str | Path, remedy: str = TRAIN_AGAIN) -> dict[str, Any]:
         fault = "not a checkpoint of plain tensors"
         raise ModelError(f"{location(path)}{fault}; {remedy} or restore the file") from None
     except Exception as error:  # PyTorch raises almost anything for what save() did not write
+        refused = system_fault(error, path)
+        if refused is not None and (not isinstance(error, OSError) or error.filename is not None):
+            raise ModelError(str(refused)) from None
         fault = f"not a readable checkpoint ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         raise ModelError(f"{location(path)}{fault}; {remedy} or restore the file") from None
     if not isinstance(content, dict):

@@ -9,6 +9,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from asrkit.io.atomic import atomic_write
+from asrkit.training.events import EventFile
 from asrkit.training.state import EpochRecord
 
 _SECONDS_BETWEEN_PICTURES = 60  # drawing takes as long as a short epoch
@@ -19,15 +20,9 @@ class Monitor:
     """Reports of a run in `directory` that starts, or goes on, with `first_epoch`."""
 
     def __init__(self, directory: Path, first_epoch: int):
-        # Imported here, as matplotlib below, so that those who only take a model's parts need neither.
-        from tensorboardX import SummaryWriter
-
         self.directory = directory
-        # What a killed run wrote of epochs that are now done again is purged by their number. TensorBoard reads files
-        # in the order of their names, which have the time to the second.
-        self._writer = SummaryWriter(
-            str(directory / "tensorboard"), purge_step=first_epoch, filename_suffix=f".{first_epoch:06}"
-        )
+        # What a killed run wrote of epochs that are now done again is not shown.
+        self._events = EventFile(directory / "tensorboard", first_epoch)
         self._last_picture = time.monotonic()
 
     def show(self, history: Sequence[EpochRecord], utts_per_second: float, left: float, last_epoch: int) -> None:
@@ -42,20 +37,20 @@ class Monitor:
             file=sys.stderr,
         )
         write_history(self.directory / "history.csv", history)
-        for name in ("train_loss", "dev_loss", "dev_per", "learning_rate", "gradient_norm", "skipped_batches"):
-            self._writer.add_scalar(name, getattr(record, name), record.epoch)
-        self._writer.add_scalar("utterances_per_second", utts_per_second, record.epoch)
-        self._writer.flush()
+        names = ("train_loss", "dev_loss", "dev_per", "learning_rate", "gradient_norm", "skipped_batches")
+        scalars = {name: getattr(record, name) for name in names}
+        self._events.add({**scalars, "utterances_per_second": utts_per_second}, record.epoch)
         if time.monotonic() - self._last_picture > _SECONDS_BETWEEN_PICTURES:
             self._draw(history)
 
     def close(self, history: Sequence[EpochRecord]) -> None:
         """Bring table and picture up to date and end."""
-        self._writer.close()
+        self._events.close()
         write_history(self.directory / "history.csv", history)
         self._draw(history)
 
     def _draw(self, history: Sequence[EpochRecord]) -> None:
+        # Imported here, so that those who only take a model's parts do not need matplotlib.
         from asrkit.training.curve import draw_learning_curve
 
         draw_learning_curve(history, self.directory / "learning_curve.png")

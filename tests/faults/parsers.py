@@ -862,7 +862,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/audio/mp3.py": ("begins_with_frames", "parse_header"),
     "asrkit/audio/ogg.py": (),
     "asrkit/audio/pieces.py": (),
-    "asrkit/audio/read.py": ("spooled", "no_room", "audio_duration", "open_file"),
+    "asrkit/audio/read.py": ("spooled", "no_room", "audio_duration", "open_audio_file"),
     "asrkit/audio/sndfile.py": (),
     "asrkit/audio/source.py": (),
     "asrkit/audio/sphere.py": ("_mu_law_table", "_a_law_table"),

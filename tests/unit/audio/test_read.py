@@ -436,6 +436,32 @@ def test_pipes_that_fail(tmp_path):
     assert "promises 4001 samples" in error_of(AudioAccess(allow_pipes=True).load, f"head -c 444 {tmp_path}/x.wav |")
 
 
+def test_what_the_system_refuses_is_told_of_the_recording(tmp_path, monkeypatch):
+    class Broken:
+        name = "the stream"
+
+        def read(self, size):
+            raise OSError(5, "Input/output error")
+
+    def broken_off(*args, **kwargs):
+        raise OSError(5, "Input/output error")
+
+    def open_broken():
+        with open_audio(Broken()):
+            pass
+
+    assert error_of(open_broken) == "the stream: cannot be read (Input/output error)"
+    monkeypatch.setattr("asrkit.audio.access.subprocess.Popen.__init__", broken_off)
+    assert error_of(AudioAccess(allow_pipes=True).load, "true |") == "true |: cannot be run (Input/output error)"
+    soundfile.write(tmp_path / "x.ogg", noise(), RATE)
+    monkeypatch.setattr("asrkit.audio.ogg.mmap.mmap", broken_off)
+    assert error_of(read_audio, tmp_path / "x.ogg") == f"{tmp_path}/x.ogg: cannot be read (Input/output error)"
+    monkeypatch.setattr("tempfile.TemporaryFile", broken_off)
+    for function in (AudioAccess(allow_pipes=True).load, open_broken):
+        message = error_of(function, *(["true |"] if function != open_broken else []))
+        assert "no temporary file can be written for it in" in message
+
+
 def test_flac_without_a_length(tmp_path):
     """An encoder that writes into a pipe leaves the count of samples at 0, which means unknown."""
     soundfile.write(tmp_path / "x.flac", noise(5000), RATE)

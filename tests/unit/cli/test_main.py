@@ -1,4 +1,7 @@
 import argparse
+import errno
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from asrkit.audio import open_audio
 from asrkit.cli import main as cli
 from asrkit.cli.options import positive_int
-from asrkit.errors import DataError
+from asrkit.cli.terminal import open_closed_streams
+from asrkit.errors import AudioError, DataError
 
 
 @pytest.fixture
@@ -53,8 +58,131 @@ def test_output_that_cannot_be_written_is_status_1(tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (
         1,
-        "asrkit score: error: standard output: cannot be used (No space left on device)\n",
+        "asrkit score: error: standard output: cannot be used (No space left on device); the disk is full; make room "
+        "on it, then run the same command again\n",
     )
+    for buffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*command[:4], "--help"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+            )
+        assert (done.returncode, done.stderr.count("\n"), "standard output: cannot" in done.stderr) == (1, 1, True)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*command[:4], "none", "none"], stderr=full)
+    assert done.returncode == 1
+
+
+CLOSED = "cannot be used (Bad file descriptor); it is closed; open it, or send it to /dev/null"
+
+
+@pytest.mark.parametrize(
+    ("closed", "command", "status", "said"),
+    [
+        (">&-", "score text text --json out.json", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
+        (">&-", "score --help", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
+        ("2>&-", "score text text --json out.json", 0, ""),
+        ("2>&-", "score text none", 1, ""),
+        ("<&-", "score text text --json out.json", 0, ""),
+        ("<&- >&- 2>&-", "score text text --json out.json", 1, ""),
+    ],
+)
+def test_streams_that_are_closed(tmp_path, closed, command, status, said):
+    """What is opened next would get their numbers, and what is printed would go there."""
+    (tmp_path / "text").write_text("u1 a b\n")
+    script = f"exec {sys.executable} -m asrkit {command} {closed}"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, said)
+    if "--json" in command:
+        assert json.loads((tmp_path / "out.json").read_text())["num_ref"] == 2
+
+
+def test_audio_from_a_closed_input(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    saved = os.dup(0)
+    os.close(0)
+    try:
+        open_closed_streams()
+        said = r"^standard input: cannot be read \(Bad file descriptor\)$"
+        with pytest.raises(AudioError, match=said), open_audio(sys.stdin.buffer):
+            pass
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, "Input/output error", "a.wav"), "a.wav: cannot be used (Input/output error); the disk or "),
+        (OSError(errno.ESTALE, "Stale file handle", "a"), "a: cannot be used (Stale file handle); it was replaced on "),
+        (
+            PermissionError(errno.EACCES, "Permission denied", b"a\xff"),
+            "a\\xff: cannot be used (Permission denied); change",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a"), "a: cannot be used (Disk quota exceeded); your share "),
+        (OSError(errno.EFBIG, "File too large", "a"), "a: cannot be used (File too large); larger than files may be "),
+        (
+            OSError(errno.EMFILE, "Too many open files", "a"),
+            "a: cannot be used (Too many open files); raise the limit ",
+        ),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a"), "a: cannot be used (File name too long); give it a "),
+        (OSError(errno.ELOOP, "Too many levels", "a"), "a: cannot be used (Too many levels); it is a link that leads "),
+        (OSError(errno.EXDEV, "Invalid link", "a\nb", None, "c"), "c: cannot be used (Invalid link)"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "Resource temporarily unavailable"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
+        (OSError("no cache directory"), "no cache directory"),
+        (MemoryError(), "not enough memory; end other programs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory; end other programs"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(verb, capsys, error, said):
+    def fail(args):
+        raise error
+
+    verb(fail)
+    assert cli.main(["act"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"asrkit act: error: {said}") and printed.count("\n") == 1
+
+
+def test_a_reader_of_the_output_that_goes_is_no_error(tmp_path):
+    (tmp_path / "text").write_text("u1 a b\n")
+    command = [sys.executable, "-m", "asrkit", "score", str(tmp_path / "text"), str(tmp_path / "text")]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault of ours"), KeyError("out of memory.wav")])
+def test_faults_of_the_program_are_not_hidden(verb, error):
+    def fail(args):
+        raise error
+
+    verb(fail)
+    with pytest.raises(type(error)):
+        cli.main(["act"])
+
+
+def test_ctrl_c_while_the_command_loads(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'asrkit.cli.main':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+    )
+    search_path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-m", "asrkit", "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": search_path},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "asrkit: interrupted\n")
 
 
 @pytest.mark.parametrize("argv", [[], ["unknown"], ["act", "--number", "0"], ["act", "--numb", "3"], ["act", "extra"]])

@@ -41,3 +41,32 @@ def test_every_job_is_done_and_what_fails_is_told(silence):
 def test_a_silence_that_the_model_does_not_have_is_refused():
     with pytest.raises(ConfigError, match=r"^--optional-silence sil: the model does not have it; it has a #$"):
         next(align_all(Recognizer(), jobs("x"), "texts.tsv", "sil"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(5, "Input/output error", "b.wav"), "b.wav: cannot be used (Input/output error); the disk "),
+        (OSError(24, "Too many open files"), "y: cannot be used (Too many open files); raise the limit "),
+        (MemoryError(), "y: not enough memory; end other programs"),
+    ],
+)
+def test_what_the_system_refuses_for_one_recording_does_not_end_the_others(error, said):
+    class Refusing(Recognizer):
+        def align(self, waveform, phones, name, optional_silence):
+            if name == "y":
+                raise error
+            return super().align(waveform, phones, name, optional_silence)
+
+    first, fault, last = align_all(Refusing(), jobs("x", "y", "z"), "texts.tsv")
+    assert [first.name, last.name] == ["x", "z"]
+    assert str(fault).startswith(said)
+
+
+def test_a_fault_of_the_program_ends_all():
+    class Failing(Recognizer):
+        def align(self, waveform, phones, name, optional_silence):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(align_all(Failing(), jobs("x"), "texts.tsv"))

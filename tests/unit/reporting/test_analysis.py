@@ -102,6 +102,16 @@ def test_wider_beams_end_where_they_would_take_too_long(misled):
     assert [p.config.beam for p, _ in wider_points(misled, DecodingConfig(beam=5000, lm_weight=0.0))] == [10000]
 
 
+@pytest.mark.parametrize(("beam", "wider"), [(50_000, [100_000]), (50_001, [100_000]), (100_000, [])])
+def test_no_beam_is_wider_than_a_search_may_have(misled, beam, wider):
+    config = DecodingConfig(beam=beam, lm_weight=0.0)
+    points = list(wider_points(misled, config))
+    assert [point.config.beam for point, _ in points] == wider
+    hyps = misled.search(config)
+    text = render_analysis(build_analysis(misled, config, hyps, points, None))
+    assert ("No beam is wider than 100000" in text) == (not wider)
+
+
 def png_size(path):
     content = path.read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"

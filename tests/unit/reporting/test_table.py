@@ -11,6 +11,7 @@ from asrkit.cli.main import main
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.errors import DataError
 from asrkit.experiment import make_model, save_experiment
+from asrkit.io.stamp import Output, Stamp
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.config import ModelConfig
 from asrkit.reporting.table import find_pairs, read_systems, render_differences, render_table
@@ -199,6 +200,18 @@ def test_all_that_is_missing_is_named(tmp_path):
     ]
     assert "made by stage 5 (asrkit report)" in faults[0]
     assert "no reference tokens" in faults[3]
+
+
+def test_a_report_that_was_changed_is_named(tmp_path):
+    first, second = make_experiment(tmp_path / "first"), make_experiment(tmp_path / "second", seed=2)
+    report = second / "decode_test/report.json"
+    Stamp(report.with_name(".report.stamp"), {}).write({report: Output.found(report)})
+    read_systems([first, second])
+    report.write_text(report.read_text().replace('"num_errors": 30', '"num_errors": 10'))
+    with pytest.raises(DataError) as caught:
+        read_systems([first, second])
+    said = "missing, or not as stage 5 (asrkit report) left it; run that again, or remove "
+    assert str(caught.value).startswith(f"{report}: {said}")
 
 
 def test_no_rows_are_refused():

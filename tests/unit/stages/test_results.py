@@ -8,6 +8,7 @@ import pytest
 import asrkit
 from asrkit.cli.main import main
 from asrkit.errors import ConfigError, DataError
+from asrkit.stages import analysis, reporting, tuning
 
 
 @pytest.fixture
@@ -83,3 +84,31 @@ def test_epsilons_belong_to_laplace_smoothing() -> None:
     with pytest.raises(ConfigError, match="no meaning for --smoothing kneser_ney"):
         asrkit.LmConfig(epsilons=(1.0,))
     assert asrkit.LmConfig(smoothing="laplace", epsilons=(1.0,)).epsilons == (1.0,)
+
+
+# No JSON; JSON of another shape.
+DAMAGED = [
+    b"",
+    b"{",
+    b"\xff",
+    b"[" * 100_000,
+    b"[]",
+    b"null",
+    b'{"warnings": 1}',
+    b'{"lines": 1, "intro": 1, "line": ""}',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("stage", [analysis, reporting, tuning])
+def test_what_is_no_result_is_not_taken_for_one_that_was_made_before(tmp_path: Path, stage, content: bytes) -> None:
+    (tmp_path / "analysis.json").write_bytes(content)
+    (tmp_path / "text").write_bytes(b"text" if content != b"[]" else b"\xff")
+    if stage is analysis:
+        made_before = analysis._read_analysis(tmp_path, tmp_path / "text")
+        if content.startswith(b'{"lines"'):  # has no warnings, which is right
+            assert made_before is not None and made_before.text == "text"
+            return
+    else:
+        made_before = stage._read_lines(tmp_path / "analysis.json")
+    assert made_before is None

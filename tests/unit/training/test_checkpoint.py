@@ -35,7 +35,7 @@ def test_other_files_are_refused(tmp_path):
     path = tmp_path / "a.pt"
     with pytest.raises(ModelError, match=r"a\.pt: no such file; train again or restore it$"):
         checkpoint.load(path)
-    with pytest.raises(ModelError, match=r"not a readable checkpoint"):
+    with pytest.raises(ModelError, match=rf"^{tmp_path}: cannot be used \(Is a directory\)$"):
         checkpoint.load(tmp_path)
     with path.open("w+b") as stream:
         torch.save([1, 2], stream)
