@@ -12,6 +12,7 @@ import sys
 
 KINDS = {
     "cuts": "files of a finished recipe that are deleted, cut short or changed",
+    "disk-full": "disks that are full, at each change of a file that takes space",
     "fuzz": "damaged and made-up input for every parser",
     "kills": "processes that are killed, before each change of a file and at random times",
     "models": "model files that are damaged, or crafted to do harm",
@@ -21,10 +22,10 @@ KINDS = {
 
 def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] not in (*KINDS, "full"):
-        print(__doc__, *(f"{name:8} {what}" for name, what in KINDS.items()), sep="\n")
+        print(__doc__, *(f"{name:9} {what}" for name, what in KINDS.items()), sep="\n")
         return 2
     del sys.argv[0]
-    status: int = importlib.import_module(f"tests.faults.{sys.argv[0]}").main()
+    status: int = importlib.import_module(f"tests.faults.{sys.argv[0].replace('-', '_')}").main()
     return status
 
 

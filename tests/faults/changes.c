@@ -21,6 +21,8 @@
 static struct shared { /* as forked.py writes it */
   int64_t is_on, count, at, error;
   char below[PATH_MAX];
+  int64_t failed; /* the number of the first change that failed, and its file */
+  char file[PATH_MAX];
 } *shared;
 
 __attribute__((constructor)) static void begin(void) {
@@ -32,42 +34,48 @@ __attribute__((constructor)) static void begin(void) {
   close(file);
 }
 
-static int link_is_below(const char *link, const char *rest) {
-  char path[2 * PATH_MAX];
-  ssize_t size = readlink(link, path, PATH_MAX - 1);
-  if (size < 0) return 0;
-  snprintf(path + size, sizeof path - size, "/%s", rest);
-  size_t length = strlen(shared->below);
-  return !strncmp(path, shared->below, length) && path[length] == '/';
-}
-
-/* Whether `path`, from the directory of `base` on, or the open file `base` itself when there is none, is below. */
-static int is_below(int base, const char *path) {
-  if (!shared || !shared->is_on) return 0;
-  int saved = errno, found;
+/* Write the whole of `path`, from the directory of `base` on, or of the open file `base` itself when there is none. */
+static void find_whole(int base, const char *path, char whole[2 * PATH_MAX]) {
   char link[64] = "/proc/self/cwd";
   if (path && path[0] == '/') {
-    size_t length = strlen(shared->below);
-    found = !strncmp(path, shared->below, length) && path[length] == '/';
-  } else {
-    if (base != AT_FDCWD) snprintf(link, sizeof link, "/proc/self/fd/%d", base);
-    found = link_is_below(link, path ? path : "");
+    snprintf(whole, 2 * PATH_MAX, "%s", path);
+    return;
   }
+  if (base != AT_FDCWD) snprintf(link, sizeof link, "/proc/self/fd/%d", base);
+  ssize_t size = readlink(link, whole, PATH_MAX - 1);
+  if (size < 0) size = 0;
+  snprintf(whole + size, 2 * PATH_MAX - size, "%s%s", path ? "/" : "", path ? path : "");
+}
+
+static int is_new(int base, const char *path) {
+  int saved = errno;
+  struct stat status;
+  int found = fstatat(base, path, &status, AT_SYMLINK_NOFOLLOW);
   errno = saved;
-  return found;
+  return found < 0;
 }
 
 /* Count a change. Returns whether it has to fail, with errno set. */
 static int fails(int base, const char *path, int needs_space) {
-  if (!is_below(base, path)) return 0;
+  if (!shared || !shared->is_on) return 0;
+  int saved = errno;
+  char whole[2 * PATH_MAX];
+  find_whole(base, path, whole);
+  errno = saved;
+  size_t length = strlen(shared->below);
+  if (strncmp(whole, shared->below, length) || whole[length] != '/') return 0;
   int64_t number = __atomic_add_fetch(&shared->count, 1, __ATOMIC_SEQ_CST);
   if (!shared->at || number < shared->at) return 0;
   if (!shared->error) {
     if (number == shared->at) kill(getpid(), SIGKILL);
     return 0;
   }
-  if (needs_space) errno = (int)shared->error;
-  return needs_space;
+  if (!needs_space) return 0;
+  int64_t none = 0;
+  if (__atomic_compare_exchange_n(&shared->failed, &none, number, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    snprintf(shared->file, sizeof shared->file, "%s", whole);
+  errno = (int)shared->error;
+  return 1;
 }
 
 #define NEXT(type, name, parameters) type(*next) parameters = (type(*) parameters)dlsym(RTLD_NEXT, #name)
@@ -83,7 +91,7 @@ static int fails(int base, const char *path, int needs_space) {
     va_start(rest, flags); \
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
     va_end(rest); \
-    if (flags & (O_CREAT | O_TRUNC | O_WRONLY | O_RDWR) && fails(base, path, !!(flags & O_CREAT))) return -1; \
+    if (flags & (O_CREAT | O_TRUNC | O_WRONLY | O_RDWR) && fails(base, path, flags & O_CREAT && is_new(base, path))) return -1; \
     return next arguments; \
   }
 #define FOPEN(name) \
@@ -108,8 +116,8 @@ WRAP(int, ftruncate, (int file, off_t size), (file, size), file, NULL, size > 0)
 WRAP(int, ftruncate64, (int file, off64_t size), (file, size), file, NULL, size > 0)
 WRAP(int, truncate, (const char *path, off_t size), (path, size), AT_FDCWD, path, size > 0)
 WRAP(int, truncate64, (const char *path, off64_t size), (path, size), AT_FDCWD, path, size > 0)
-WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), AT_FDCWD, path, 1)
-WRAP(int, mkdirat, (int base, const char *path, mode_t mode), (base, path, mode), base, path, 1)
+WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), AT_FDCWD, path, is_new(AT_FDCWD, path))
+WRAP(int, mkdirat, (int base, const char *path, mode_t mode), (base, path, mode), base, path, is_new(base, path))
 WRAP(int, rmdir, (const char *path), (path), AT_FDCWD, path, 0)
 WRAP(int, unlink, (const char *path), (path), AT_FDCWD, path, 0)
 WRAP(int, unlinkat, (int base, const char *path, int flags), (base, path, flags), base, path, 0)

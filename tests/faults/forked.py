@@ -17,17 +17,17 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _VARIABLE = "ASRKIT_FAULTS"  # names the file of the numbers that are shared
-_NUMBERS = struct.Struct("=4q4096s")  # is on, count, at, error, below; as in changes.c
+_NUMBERS = struct.Struct("=4q4096sq4096s")  # is on, count, at, error, below, failed, file; as in changes.c
 
 
-def main_with_changes(main: Callable[[], int], module: str) -> int:
+def main_with_changes(main: Callable[[], int], module: str, prefix: Sequence[str] = ()) -> int:
     """Call `main` in a process, begun anew as `python -m MODULE` with the same arguments, in which Changes can be used.
 
-    Returns the status.
+    `prefix`: a command that runs another. Returns the status.
     """
     if _VARIABLE in os.environ:
         return main()
@@ -38,11 +38,11 @@ def main_with_changes(main: Callable[[], int], module: str) -> int:
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
         numbers.write_bytes(bytes(_NUMBERS.size))
         environment = os.environ | {"LD_PRELOAD": str(library), _VARIABLE: str(numbers)}
-        return subprocess.run([sys.executable, "-m", module, *sys.argv[1:]], env=environment).returncode
+        return subprocess.run([*prefix, sys.executable, "-m", module, *sys.argv[1:]], env=environment).returncode
 
 
 class Count:
-    """How many changes there have been."""
+    """How many changes there have been, and which was the first to fail."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
@@ -51,6 +51,12 @@ class Count:
     def value(self) -> int:
         count: int = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[1]
         return count
+
+    @property
+    def failed(self) -> tuple[int, str]:
+        """The number of the first change that failed, 0 for none, and the file that it was to change."""
+        failed, file = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[-2:]
+        return failed, os.fsdecode(file.rstrip(b"\0"))
 
 
 class Changes:
@@ -71,4 +77,4 @@ class Changes:
             self._memory[:8] = bytes(8)
 
     def _set(self, is_on: int, at: int, error: int) -> None:
-        self._memory[: _NUMBERS.size] = _NUMBERS.pack(is_on, 0, at, error, self._below)
+        self._memory[: _NUMBERS.size] = _NUMBERS.pack(is_on, 0, at, error, self._below, 0, b"")

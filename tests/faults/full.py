@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 # The options of each kind, and in how many parts it is run.
 RUNS: dict[str, tuple[tuple[str, ...], int]] = {
     "kills": ((), 4),
+    "disk-full": ((), 4),
     "pairs": (("--count", "216"), 1),
     "cuts": (("--count", "0"), 1),
     "models": (("--count", "0"), 1),

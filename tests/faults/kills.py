@@ -33,6 +33,10 @@ from tests.faults.limits import add_part
 from tests.faults.tree import Done, Tree, difference, new_tree
 from tests.recipe_tree import copy_recipes
 
+SMALL_PLAN = {
+    name: replace(plan, variants=plan.variants[:1], speakers_per_variant=1, num_utts=2)
+    for name, plan in mini.PLAN.items()
+}
 _STAGES = range(7)  # of run.sh
 
 
@@ -135,7 +139,7 @@ class Kills:
             done = self.tree.run(scenario.command)
         found = Undisturbed(count.value, time.monotonic() - began, self.tree.contents(hidden=True))
         again = self.tree.run(scenario.command)
-        found.lines = _lines(done) | _lines(again)
+        found.lines = lines_of(done) | lines_of(again)
         assert done.status == again.status == 0 and not done.fault and not again.fault, (scenario, done, again)
         assert not (wrong := difference(self.tree.contents(hidden=True), found.contents)), (scenario, wrong)
         return found
@@ -166,7 +170,7 @@ class Kills:
         done = self.tree.run(scenario.command)
         if done.status or done.fault is not None:
             found.append(f"it ended with {done.status}, {done.fault}: {done.output}")
-        if strange := sorted(_lines(done) - expected.lines):
+        if strange := sorted(lines_of(done) - expected.lines):
             found.append(f"it says {strange}")
         if wrong := difference(self.tree.contents(hidden=True), expected.contents):
             found.append(f"these files are not as they should be: {wrong}")
@@ -184,7 +188,7 @@ class Kills:
             yield run.wait()
 
 
-def _lines(done: Done) -> set[str]:
+def lines_of(done: Done) -> set[str]:
     """What a run says, without numbers; nor that it goes on with what a killed one left."""
     lines = re.sub(r"[0-9]+([.:][0-9]+)*(e-[0-9]+)?", "0", done.output).splitlines()
     return {line for line in lines if not line.startswith("resuming after epoch ")}
@@ -194,11 +198,7 @@ def run(args: argparse.Namespace) -> Counter[str]:
     """Run the trials. Returns how many were tried, right and wrong; what was wrong is printed."""
     results: Counter[str] = Counter()
     part, num_parts = args.part
-    small = {
-        name: replace(plan, variants=plan.variants[:1], speakers_per_variant=1, num_utts=2)
-        for name, plan in mini.PLAN.items()
-    }
-    with new_tree() as tree, mock.patch.object(mini, "PLAN", small):
+    with new_tree() as tree, mock.patch.object(mini, "PLAN", SMALL_PLAN):
         kills = Kills(tree, args.command)
         trials = kills.some(args.count, args.seed) if args.count else kills.trials(args.by_time, args.seed)
         print(f"{'command':40} {'tried':>5} {'wrong':>5} {'seconds':>7}", flush=True)

@@ -97,26 +97,27 @@ def seal_size(stream, name, remedy):
     return size
 
 
-KILL_WITHOUT = """
+RUN_WITHOUT = """
 import sys
-from tests.faults import kills
+from tests.faults import {kind} as kind
 from asrkit.io import {module}
 {module}.{name} = lambda *_: None
 if __name__ == "__main__":
-    sys.exit(kills.main_with_changes(kills._main, "planted"))
+    sys.exit(kind.main_with_changes(kind._main, "planted"))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "name", "message"),
+    ("kind", "module", "name", "message"),
     [
-        ("lock", "remove_leftovers", "these files are not as they should be"),
-        ("stamp", "remove_dead_locks", "asrkit.lock"),
+        ("kills", "lock", "remove_leftovers", "these files are not as they should be"),
+        ("kills", "stamp", "remove_dead_locks", "asrkit.lock"),
+        ("disk_full", "files", "_name", "had no space, but it names"),
     ],
 )
-def test_what_killed_runs_leave_is_found(tmp_path, module, name, message):
-    (tmp_path / "planted.py").write_text(KILL_WITHOUT.format(module=module, name=name))
+def test_what_runs_leave_or_say_that_are_stopped_is_found(tmp_path, kind, module, name, message):
+    (tmp_path / "planted.py").write_text(RUN_WITHOUT.format(kind=kind, module=module, name=name))
     done = subprocess.run(
         [sys.executable, "-m", "planted", "--command", "train-lm"],
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"},

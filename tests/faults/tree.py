@@ -258,12 +258,12 @@ def difference(found: Mapping[str, bytes], expected: Mapping[str, bytes]) -> lis
 
 
 @contextlib.contextmanager
-def new_tree() -> Iterator[Tree]:
-    """A tree that was made and saved, in a temporary directory. Its training set has four archives."""
+def new_tree(parent: Path | None = None) -> Iterator[Tree]:
+    """A tree that was made and saved, in a temporary directory, in `parent`. Its training set has four archives."""
     from asrkit.features import extract
 
     few = mock.patch.object(extract, "_UTTS_PER_ARCHIVE", 5)
-    with tempfile.TemporaryDirectory(prefix="asrkit-faults-", dir=in_memory()) as directory, few:
+    with tempfile.TemporaryDirectory(prefix="asrkit-faults-", dir=parent or in_memory()) as directory, few:
         tree = Tree(Path(directory))
         tree.make()
         tree.save()
