@@ -26,6 +26,10 @@ class Findings:
         """Add an error; `path` and `line` say where it is."""
         self.errors.append(_with_location(message, path, line))
 
+    def unreadable(self, error: OSError) -> None:
+        """Add the error of a file or directory that cannot be read."""
+        self.error(f"cannot be read ({error.strerror})", error.filename)
+
     def warn(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
         """Add a warning."""
         self.warnings.append(_with_location(message, path, line))

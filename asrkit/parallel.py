@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO, Any, TypeVar
 
 from asrkit.errors import AsrkitError, printable
-from asrkit.io.files import naming
+from asrkit.io.files import Naming
 from asrkit.io.lock import Inheritance
 
 Item = TypeVar("Item")
@@ -55,11 +55,11 @@ class _Workers(ProcessPoolExecutor):
     """Processes that end when they are told to, in the middle of their work."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        with naming(_WORKERS):
+        with Naming(_WORKERS):
             super().__init__(*args, **options)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        with naming(_WORKERS):
+        with Naming(_WORKERS):
             return super().submit(_work, fn, *args, **kwargs)
 
 

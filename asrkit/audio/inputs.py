@@ -78,14 +78,14 @@ def file_format(head: bytes) -> AudioFormat | None:
     return MPEG if kind is None and head.startswith((b"ID3", b"APETAGEX")) else kind
 
 
-def visible_files(directory: str | Path, exclude: str | Path | None = None) -> Iterator[Path]:
+def visible_files(directory: str | Path, findings: Findings, exclude: str | Path | None = None) -> Iterator[Path]:
     """The files in a directory and below it, sorted in each directory, but for hidden ones.
 
     Those in hidden directories and in the directory `exclude` are left out. Links are followed, each directory is
-    entered once.
+    entered once. One that cannot be read is an error in `findings`.
     """
     entered = {os.path.realpath(each) for each in (directory, exclude) if each is not None}  # links may form circles
-    for parent, subdirectories, names in os.walk(directory, followlinks=True):
+    for parent, subdirectories, names in os.walk(directory, onerror=findings.unreadable, followlinks=True):
         kept = []
         for name in sorted(subdirectories):
             real = os.path.realpath(os.path.join(parent, name))
@@ -110,12 +110,16 @@ def _of_path(path: str) -> list[Input]:
     if not os.path.isdir(path):
         return [Input(path, Path(path).stem)]
     endings = AUDIO_ENDINGS | UNREADABLE_AUDIO_ENDINGS
-    files = [file for file in visible_files(path) if file.suffix.lower() in endings]
+    findings = Findings()
+    files = [file for file in visible_files(path, findings) if file.suffix.lower() in endings]
+    unread = [Input(path, "", fault) for fault in findings.errors]
     if not files:
         expected = " ".join(sorted(AUDIO_ENDINGS))
-        return [Input(path, "", f"{location(path)}a directory without audio; expected files that end in {expected}")]
+        fault = f"{location(path)}a directory without audio; expected files that end in {expected}"
+        return unread or [Input(path, "", fault)]
     print(f"{printable(path)}: {len(files)} audio file{'s' * (len(files) != 1)}", file=sys.stderr, flush=True)
-    return [Input(str(file), file.relative_to(path).with_suffix("").as_posix(), _fault_of(file)) for file in files]
+    found = [Input(str(file), file.relative_to(path).with_suffix("").as_posix(), _fault_of(file)) for file in files]
+    return found + unread
 
 
 def _fault_of(file: Path) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import IO, Any, cast
 
 from asrkit.errors import printable_lines
-from asrkit.io.files import NamedFile, naming, open_file, writer
+from asrkit.io.files import NamedFile, Naming, open_file, writer
 
 STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = "standard input", "standard output", "standard error"
 
@@ -40,11 +40,11 @@ class _Filtered:
         self.unfiltered, self._name = stream, name
 
     def write(self, text: str) -> int:
-        with naming(self._name):
+        with Naming(self._name):
             return self.unfiltered.write(printable_lines(text))
 
     def flush(self) -> None:
-        with naming(self._name):
+        with Naming(self._name):
             self.unfiltered.flush()
 
     def __getattr__(self, name: str) -> Any:

@@ -299,7 +299,8 @@ def _walk(disc: Path, part: str, findings: Findings) -> list[Path]:
     directories = _named(disc, part)
     if not directories:
         findings.warn(f"no directory {part}", disc)
-    return sorted(path for directory in directories for path in directory.rglob("*") if path.is_file())
+    walks = [walk for directory in directories for walk in os.walk(directory, onerror=findings.unreadable)]
+    return sorted(path for parent, _, names in walks for name in names if (path := Path(parent, name)).is_file())
 
 
 def _place(places: dict[Key, Path], key: Key, path: Path, findings: Findings) -> None:

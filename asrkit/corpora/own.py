@@ -267,7 +267,7 @@ def _match(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Row]:
 def _find_files(corpus_dir: Path, exclude: str | Path | None, findings: Findings) -> _Files:
     """Audio and label files anywhere below the corpus, and tables in it itself. Hidden files are left out."""
     files = _Files([], [], [])
-    for path in visible_files(corpus_dir, exclude):
+    for path in visible_files(corpus_dir, findings, exclude):
         ending = path.suffix.lower()
         if ending in (*_AUDIO, *LABEL_ENDINGS, *_TABLES) and printable(path) != str(path):
             findings.error("a file name that is not UTF-8 or holds a control character; rename it", path)

@@ -238,11 +238,7 @@ def _find_files(corpus_dir: Path, findings: Findings) -> _Tree:
 def _walk(top: str, findings: Findings) -> Iterator[tuple[str, list[str]]]:
     """Directories with the names of their files, sorted; links are followed, each directory comes once."""
     seen = set()
-
-    def note(error: OSError) -> None:
-        findings.error(f"cannot be read ({error.strerror})", error.filename)
-
-    for directory, subdirs, names in os.walk(top, onerror=note, followlinks=True):
+    for directory, subdirs, names in os.walk(top, onerror=findings.unreadable, followlinks=True):
         status = os.stat(directory)
         if (status.st_dev, status.st_ino) in seen:
             subdirs.clear()

@@ -34,7 +34,7 @@ from asrkit.inference.onnx_metadata import Metadata
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
-from asrkit.io.files import naming
+from asrkit.io.files import Naming
 from asrkit.io.seal import read_digest, seal, unsealed
 from asrkit.models.acoustic import AcousticModel
 
@@ -124,7 +124,7 @@ def int8_model(content: bytes) -> bytes:
         path = Path(directory) / "int8.onnx"
         logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
         try:
-            with naming(directory):
+            with Naming(directory):
                 quantize_dynamic(
                     exact,
                     path,

@@ -57,8 +57,8 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
         except BaseException as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            if file.error is not None and isinstance(error, Exception):
-                raise file.error from None
+            if file.naming.error is not None and isinstance(error, Exception):
+                raise file.naming.error from None
             raise
     for record in _recorder.records:
         record[Path(os.path.abspath(path))] = written

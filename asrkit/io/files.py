@@ -5,88 +5,79 @@ The system names a file that it cannot open, rename or remove, but not one that 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, overload
 
 _WRITE_BUFFER = 2**17  # bytes
 
 
-@contextlib.contextmanager
-def naming(name: str | Path) -> Iterator[None]:
-    """A block about one file: errors of the system that name none name this one."""
-    try:
-        yield
-    except OSError as error:
-        _name(error, name)
-        raise
+class Naming:
+    """A block about one file, whose name is `shown`: errors of the system that name none name this one.
 
+    `error` is the first of them.
+    """
 
-def _name(error: OSError, name: str | Path) -> None:
-    if error.filename is None:
-        error.filename = os.fspath(name)
+    def __init__(self, shown: str | Path) -> None:
+        self.shown = os.fspath(shown)
+        self.error: OSError | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            if error.filename is None:
+                error.filename = self.shown
+            self.error = self.error or error
 
 
 class NamedFile(io.FileIO):
-    """A file that is read or written without a buffer.
+    """A file that is read or written without a buffer; `naming` has its name in errors, and the first of them.
 
-    Attributes:
-        shown: its name in errors.
-        error: the first of them; libraries that write make other errors of it.
+    Libraries that write may make errors of their own of that one.
     """
 
     def __init__(self, path: str | Path | int, mode: str, shown: str | Path | None = None) -> None:
-        self.error: OSError | None = None
-        self.shown = shown if shown is not None else str(path)
-        with self._naming():
-            super().__init__(
-                path if isinstance(path, int) else os.fspath(path), mode, closefd=not isinstance(path, int)
-            )
-
-    @contextlib.contextmanager
-    def _naming(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            _name(error, self.shown)
-            self.error = self.error or error
-            raise
+        """`path` may be the number of an open file, which stays open. `shown`: the name in errors."""
+        self.naming = Naming(str(path) if shown is None else shown)
+        with self.naming:
+            opened = path if isinstance(path, int) else os.fspath(path)
+            super().__init__(opened, mode, closefd=not isinstance(path, int))
 
     def read(self, size: int | None = -1) -> bytes:
-        with self._naming():
+        with self.naming:
             return super().read(size)
 
     def readall(self) -> bytes:
-        with self._naming():
+        with self.naming:
             return super().readall()
 
     def readinto(self, buffer: Any) -> int:
-        with self._naming():
+        with self.naming:
             return super().readinto(buffer)
 
     def write(self, content: Any) -> int:
-        with self._naming():
+        with self.naming:
             return super().write(content)
 
     def truncate(self, size: int | None = None) -> int:
-        with self._naming():
+        with self.naming:
             return super().truncate(size)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
-        with self._naming():
+        with self.naming:
             os.fsync(self.fileno())
 
     def close(self) -> None:
-        with self._naming():
+        with self.naming:
             super().close()
 
 
 def open_file(path: str | Path | int, shown: str | Path | None = None) -> io.BufferedReader:
-    """Open a file for reading, by its path or by its number, which stays open; `shown` is its name in errors."""
+    """Open a file for reading; arguments are as for NamedFile."""
     return io.BufferedReader(NamedFile(path, "rb", shown))
 
 

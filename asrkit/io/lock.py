@@ -28,7 +28,7 @@ from typing import Any
 
 from asrkit.errors import InUseError, location
 from asrkit.io.atomic import LOCK_NAME, remove_leftovers, shortened
-from asrkit.io.files import naming
+from asrkit.io.files import Naming
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.processes import HOST, is_running, machine, start_time
 
@@ -252,7 +252,7 @@ def _try(descriptor: int, path: Path, verb: str) -> bool:
     """Take the lock of an open file, and write whose it is; False when another has it."""
     content = (json_text(asdict(_Owner.me(verb))) + "\n").encode()
     try:
-        with naming(path):
+        with Naming(path):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
@@ -291,7 +291,7 @@ def _become_owner(file: Path, content: bytes) -> bool:
     except FileExistsError:
         return False
     try:
-        with naming(file):
+        with Naming(file):
             os.write(descriptor, content)
     except OSError:
         file.unlink(missing_ok=True)

@@ -23,6 +23,8 @@ static struct shared { /* as forked.py writes it */
   char below[PATH_MAX];
   int64_t failed; /* the number of the first change that failed, and its file */
   char file[PATH_MAX];
+  int64_t num_free; /* names that were renamed to others: there is room to rename something to them */
+  char free[8][PATH_MAX];
 } *shared;
 
 __attribute__((constructor)) static void begin(void) {
@@ -55,6 +57,19 @@ static int is_new(int base, const char *path) {
   return found < 0;
 }
 
+static int is_free(int base, const char *path) {
+  char whole[2 * PATH_MAX];
+  find_whole(base, path, whole);
+  int found = 0;
+  for (int i = 0; shared && i < 8; i++) found |= !strcmp(whole, shared->free[i]);
+  return found;
+}
+
+static void set_free(const char *whole) {
+  if (shared && shared->is_on)
+    snprintf(shared->free[__atomic_fetch_add(&shared->num_free, 1, __ATOMIC_SEQ_CST) % 8], PATH_MAX, "%s", whole);
+}
+
 /* Count a change. Returns whether it has to fail, with errno set. */
 static int fails(int base, const char *path, int needs_space) {
   if (!shared || !shared->is_on) return 0;
@@ -83,6 +98,16 @@ static int fails(int base, const char *path, int needs_space) {
   type name parameters { \
     NEXT(type, name, parameters); \
     return fails(base, path, needs_space) ? -1 : next arguments; \
+  }
+#define RENAME(name, parameters, arguments, a, from, b, to) \
+  int name parameters { \
+    NEXT(int, name, parameters); \
+    if (fails(b, to, !is_new(a, from) && !is_free(b, to))) return -1; \
+    char whole[2 * PATH_MAX]; \
+    find_whole(a, from, whole); \
+    int status = next arguments; \
+    if (!status) set_free(whole); \
+    return status; \
   }
 #define OPEN(name, parameters, arguments, base) \
   int name parameters { \
@@ -121,8 +146,8 @@ WRAP(int, mkdirat, (int base, const char *path, mode_t mode), (base, path, mode)
 WRAP(int, rmdir, (const char *path), (path), AT_FDCWD, path, 0)
 WRAP(int, unlink, (const char *path), (path), AT_FDCWD, path, 0)
 WRAP(int, unlinkat, (int base, const char *path, int flags), (base, path, flags), base, path, 0)
-WRAP(int, rename, (const char *from, const char *to), (from, to), AT_FDCWD, to, 1)
-WRAP(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to), b, to, 1)
+RENAME(rename, (const char *from, const char *to), (from, to), AT_FDCWD, from, AT_FDCWD, to)
+RENAME(renameat, (int a, const char *from, int b, const char *to), (a, from, b, to), a, from, b, to)
 WRAP(int, link, (const char *from, const char *to), (from, to), AT_FDCWD, to, 1)
 WRAP(int, linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags), b, to, 1)
 WRAP(int, symlink, (const char *from, const char *to), (from, to), AT_FDCWD, to, 1)

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _VARIABLE = "ASRKIT_FAULTS"  # names the file of the numbers that are shared
-_NUMBERS = struct.Struct("=4q4096sq4096s")  # is on, count, at, error, below, failed, file; as in changes.c
+# Is on, count, at, error, below, failed, file, number of free names, these; as in changes.c.
+_NUMBERS = struct.Struct("=4q4096sq4096sq32768s")
 
 
 def main_with_changes(main: Callable[[], int], module: str, prefix: Sequence[str] = ()) -> int:
@@ -55,7 +56,7 @@ class Count:
     @property
     def failed(self) -> tuple[int, str]:
         """The number of the first change that failed, 0 for none, and the file that it was to change."""
-        failed, file = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[-2:]
+        failed, file = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[5:7]
         return failed, os.fsdecode(file.rstrip(b"\0"))
 
 
@@ -77,4 +78,4 @@ class Changes:
             self._memory[:8] = bytes(8)
 
     def _set(self, is_on: int, at: int, error: int) -> None:
-        self._memory[: _NUMBERS.size] = _NUMBERS.pack(is_on, 0, at, error, self._below, 0, b"")
+        self._memory[: _NUMBERS.size] = _NUMBERS.pack(is_on, 0, at, error, self._below, 0, b"", 0, b"")

@@ -113,7 +113,7 @@ if __name__ == "__main__":
     [
         ("kills", "lock", "remove_leftovers", "these files are not as they should be"),
         ("kills", "stamp", "remove_dead_locks", "asrkit.lock"),
-        ("disk_full", "files", "_name", "had no space, but it names"),
+        ("disk_full", "files", "Naming.__exit__", "had no space, but it names"),
     ],
 )
 def test_what_runs_leave_or_say_that_are_stopped_is_found(tmp_path, kind, module, name, message):

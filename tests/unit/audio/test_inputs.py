@@ -11,7 +11,9 @@ from asrkit.audio import AUDIO_ENDINGS, UNREADABLE_AUDIO_ENDINGS, open_audio, re
 from asrkit.audio.file_formats import FORMATS, identify
 from asrkit.audio.inputs import file_format, find_inputs, visible_files
 from asrkit.cli.stream import raw_samples
-from asrkit.errors import AudioError
+from asrkit.corpora import farsdat, own
+from asrkit.errors import AudioError, DataError
+from asrkit.findings import Findings
 from tests.audio_bytes import RATE, ape, encode, id3v2, mp3, mpeg_frame, speechlike
 
 # How a file of each format of the table begins.
@@ -161,9 +163,31 @@ def test_what_is_named_is_read_though_hidden(corpus):
     assert [each.key for each in find_inputs([f"{corpus}/**/*.wav"])] == ["b"]
 
 
+def test_a_directory_that_cannot_be_read_is_named(corpus, monkeypatch):
+    listed = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = find_inputs([str(corpus)])
+    assert [(each.key, each.fault) for each in found] == [
+        ("a", None),
+        ("b", None),
+        ("", f"{corpus}/deep: cannot be read (Permission denied)"),
+    ]
+    (corpus / "CD1" / "wave" / "deep").mkdir(parents=True)
+    for read, directory in ((own.read_corpus, corpus / "deep"), (farsdat.read_corpus, corpus / "CD1/wave/deep")):
+        with pytest.raises(DataError) as caught:
+            read(corpus)
+        assert f"{directory}: cannot be read (Permission denied)" in str(caught.value).split("\n")
+
+
 def test_links_are_followed_once(corpus):
     os.symlink(corpus, corpus / "deep" / "round")
     os.symlink(corpus / "deep", corpus / "z")
-    names = [str(path.relative_to(corpus)) for path in visible_files(corpus)]
+    names = [str(path.relative_to(corpus)) for path in visible_files(corpus, Findings())]
     assert names == ["a.AIFC", "b.wav", "notes.txt", "deep/d.m4a", "deep/e.webm", "deep/f.gsm", "deep/er/c.mp2"]
-    assert list(visible_files(corpus, exclude=corpus / "deep")) == [corpus / name for name in names[:3]]
+    assert list(visible_files(corpus, Findings(), exclude=corpus / "deep")) == [corpus / name for name in names[:3]]

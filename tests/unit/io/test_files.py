@@ -10,7 +10,7 @@ import pytest
 
 import asrkit
 from asrkit.io.atomic import atomic_dir, atomic_write
-from asrkit.io.files import NamedFile, naming, open_file, read_bytes, writer
+from asrkit.io.files import NamedFile, Naming, open_file, read_bytes, writer
 
 PACKAGE = Path(asrkit.__file__).parent
 FULL = Path("/dev/full")  # a device that is always full
@@ -51,7 +51,7 @@ def test_a_file_that_cannot_be_written_is_named(mode, content, end):
 
 
 def test_a_name_that_is_there_stays(tmp_path):
-    with pytest.raises(OSError) as caught, naming("another"):
+    with pytest.raises(OSError) as caught, Naming("another"):
         read_bytes(tmp_path / "none")
     assert caught.value.filename == str(tmp_path / "none")
 
