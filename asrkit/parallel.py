@@ -240,9 +240,12 @@ def _start_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, 
     # The main process hears of Ctrl-C, too, and tells the workers; when it is killed nobody tells them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_worker)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    if initializer is not None:
-        initializer(*initargs)
+    try:
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
+        if initializer is not None:
+            initializer(*initargs)
+    except SystemExit:  # by `_end_worker`, as another worker died; the executor would print where it came
+        os._exit(1)
 
 
 def _exit_with_parent() -> None:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -89,6 +90,17 @@ def test_items_are_taken_as_they_are_needed() -> None:
 def test_a_worker_that_dies() -> None:
     with pytest.raises(AsrkitError, match="smaller --nj"):
         list(map_ordered(die, range(4), 2, description="x", chunk_size=1))
+
+
+def end_as_others_do() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+
+def test_a_worker_that_is_told_to_end_as_it_begins_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with make_executor(1, initializer=end_as_others_do, isolate=True) as executor, pytest.raises(BrokenProcessPool):
+        executor.submit(square, 1).result()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_workers_use_one_thread_and_leave_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:
