@@ -36,6 +36,7 @@ def room_response(t60: float, sample_rate: int, rng: np.random.Generator) -> np.
     wall = np.exp(-_DECAY / 2 * _free_path(size) / (_SOUND * t60))  # what is left of the pressure behind each
     delays = np.rint((distances - direct) * sample_rate / _SOUND).astype(int)
     response = np.bincount(delays, direct / distances * wall**num_walls, minlength=num_early)[:num_early]
+    response[1:] -= response[1:].mean()  # images are all of one sign; in its place Allen and Berkley have a filter
     seconds = direct / _SOUND + np.arange(num_early, num_samples) / sample_rate
     density = 4 * np.pi * _SOUND * direct**2 / np.prod(size)  # energy a second without walls' loss; direct sound has 1
     late = np.sqrt(density / sample_rate) * np.exp(-_DECAY / 2 / t60 * seconds)

@@ -33,6 +33,7 @@ def test_the_direct_sound_comes_at_once_and_first() -> None:
         response = room_response(rng.uniform(0.05, 3.0), 16000, rng)
         assert response[0] == pytest.approx(1.0)
         assert np.isfinite(response).all()
+        assert response.sum() == pytest.approx(1, abs=6 * float(np.linalg.norm(response[800:])) + 1e-3)  # no drift
         direct_to_rest.append(-10 * np.log10(np.sum(response[1:] ** 2)))
     assert min(direct_to_rest) < -5  # far from the mouth, and close to it
     assert max(direct_to_rest) > 10

@@ -1,0 +1,303 @@
+"""Recognition of what people record: `python -m tests.bench.conditions --data DATA --out OUT --model MODEL ...`.
+
+Copies the utterances of a data directory to OUT/CONDITION, a data directory for each condition: with quiet before and
+behind, at 8 kHz, coded, quieter, clipped, in rooms, in noise. Then each model transcribes the files, each by itself as
+`asrkit transcribe` does. Printed is a table of PER, of the mean confidence of the phones found, and of the share of
+them that is right. The last line is JSON. Symbols are compared as they are, silence too.
+
+What is drawn depends on --seed and the utterances alone. Nothing is what training.augment draws: rooms are eight of
+their own, of which all images of the source are summed up to the end and the walls fitted to the reverberation time;
+noise is of kinds that training lacks (noise with the mean spectrum of these utterances; babble of eight of these; pink
+noise in gusts), as loud as is said against the whole utterance, and the same at all levels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+import soundfile
+import soxr
+
+from asrkit.audio import AudioAccess
+from asrkit.formats.data_dir import load_data_dir, write_data_dir
+from asrkit.inference.recognizer import Recognizer, load_recognizer
+from asrkit.scoring.per import score
+from asrkit.types import PhoneTime, Utterance
+from tests.bench import print_versions
+
+SOUND = 343.0  # m/s
+NUM_ROOMS = 8
+NUM_TALKERS = 8
+QUIETEST = 0.1  # share of an utterance's frames that are taken for its room's noise
+SOFTEST_ROOM = 1.0  # standard deviation, int16 scale
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Utterances by id: samples (n,) on the int16 scale, all at one rate in Hz; and where random numbers begin."""
+
+    samples: Mapping[str, np.ndarray]
+    rate: int
+    seed: int
+
+    @functools.cached_property
+    def spectrum(self) -> np.ndarray:
+        """Mean power (257,) of the utterances, each as loud as the others, from 0 Hz to half the rate."""
+        spectra = [
+            scipy.signal.welch(samples / max(samples.std(), 1.0), nperseg=min(512, len(samples)), nfft=512)[1]
+            for samples in self.samples.values()
+        ]
+        return np.mean(spectra, axis=0)
+
+    def rng(self, *names: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(" ".join(names).encode())])
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What becomes of an utterance: its samples change, quiet comes before and behind, a file holds it.
+
+    change: from a corpus and an utterance's id to samples (n,).
+    pad: seconds of quiet at either end.
+    quiet: from samples, their rate, a number and a generator to that many samples of quiet.
+    file_rate: of the file in Hz; None leaves the corpus' own.
+    file: libsndfile's format and subtype, and compression level.
+    """
+
+    change: Callable[[Corpus, str], np.ndarray] = lambda corpus, utt_id: corpus.samples[utt_id]
+    pad: float = 0.0
+    quiet: Callable[[np.ndarray, int, int, np.random.Generator], np.ndarray] | None = None
+    file_rate: int | None = None
+    file: tuple[str, str, float | None] = ("WAV", "PCM_16", None)
+
+
+def digital_silence(samples: np.ndarray, rate: int, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    return np.zeros(num_samples)
+
+
+def room_noise(samples: np.ndarray, rate: int, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise with the mean spectrum of the utterance's quietest frames of 25 ms."""
+    size = rate // 40
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (0, size)), size)[:: size // 2]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    power = frames.var(axis=1)
+    quietest = frames[power <= np.quantile(power[: max(len(power) - 2, 1)], QUIETEST)]
+    noise = shaped_noise(np.mean(np.abs(np.fft.rfft(quietest * np.hanning(size))) ** 2, axis=0), num_samples, rng)
+    return noise * max(float(np.sqrt(quietest.var())), SOFTEST_ROOM)
+
+
+def shaped_noise(power: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise (num_samples,) of variance 1 whose spectrum is `power` (bins,), from 0 Hz to half the rate."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    at = np.linspace(0, len(power) - 1, len(spectrum))
+    noise = np.fft.irfft(spectrum * np.sqrt(np.interp(at, np.arange(len(power)), power)), num_samples)
+    return noise / max(noise.std(), 1e-9)
+
+
+def noise_for(corpus: Corpus, utt_id: str) -> np.ndarray:
+    """Noise of the utterance's length and of variance 1: the same at all levels."""
+    rng, num_samples = corpus.rng("noise", utt_id), len(corpus.samples[utt_id])
+    kind = rng.integers(3)
+    if kind == 0:
+        noise = shaped_noise(corpus.spectrum, num_samples, rng)
+    elif kind == 1:
+        others = [other for other in sorted(corpus.samples) if other != utt_id] or [utt_id]
+        talkers = [corpus.samples[others[number]] for number in rng.integers(len(others), size=NUM_TALKERS)]
+        noise = sum(
+            np.resize(np.roll(talker, rng.integers(len(talker))), num_samples) / max(talker.std(), 1.0)
+            for talker in talkers
+        )
+    else:
+        seconds = np.arange(num_samples) / corpus.rate
+        gusts = sum(np.sin(2 * np.pi * (rng.uniform(0.3, 3) * seconds + rng.random())) for _ in range(4))
+        noise = shaped_noise(1 / np.arange(1, 258), num_samples, rng) * np.exp(gusts / 2)
+    return noise / max(np.std(noise), 1e-9)
+
+
+def in_noise(snr_db: float, corpus: Corpus, utt_id: str) -> np.ndarray:
+    samples = corpus.samples[utt_id]
+    return samples + samples.std() * 10 ** (-snr_db / 20) * noise_for(corpus, utt_id)
+
+
+def amplified(gain_db: float, corpus: Corpus, utt_id: str) -> np.ndarray:
+    return corpus.samples[utt_id] * 10 ** (gain_db / 20)
+
+
+def clipped(peak_db: float, corpus: Corpus, utt_id: str) -> np.ndarray:
+    """With the loudest sample so many dB above full scale, where the file cuts it."""
+    samples = corpus.samples[utt_id]
+    return samples * (32767 * 10 ** (peak_db / 20) / max(np.abs(samples).max(), 1.0))
+
+
+def in_a_room(t60: float, corpus: Corpus, utt_id: str) -> np.ndarray:
+    """In one of eight rooms, the direct sound where it was, and as loud as before."""
+    samples = corpus.samples[utt_id]
+    number = int(corpus.rng("room", utt_id).integers(NUM_ROOMS))
+    wet = scipy.signal.fftconvolve(samples, room(t60, corpus.rate, corpus.seed, number))[: len(samples)]
+    return wet * (samples.std() / max(wet.std(), 1e-9))
+
+
+@functools.cache
+def room(t60: float, rate: int, seed: int, number: int) -> np.ndarray:
+    """Impulse response of a room by the image method (Allen and Berkley 1979), all walls alike.
+
+    How much the walls reflect is found by halving, so that the energy that the images leave falls from -5 to -35 dB
+    (Schroeder 1965) as `t60` wants.
+    """
+    rng = np.random.default_rng([seed, number])
+    size = rng.uniform((3.5, 3.0, 2.4), (7.0, 6.0, 3.2))
+    microphone, source = rng.uniform(0.5, size - 0.5), rng.uniform(0.5, size - 0.5)
+    squares, walls = np.zeros(1), np.zeros(1, int)
+    for axis in range(3):
+        farthest = SOUND * t60 / (2 * size[axis]) + 2
+        order = np.arange(-int(farthest), int(farthest) + 1)
+        at = np.stack([2 * order * size[axis] + source[axis], 2 * order * size[axis] - source[axis]])
+        hits = np.stack([np.abs(2 * order), np.abs(2 * order - 1)])
+        squares = np.add.outer(squares, (at.ravel() - microphone[axis]) ** 2).ravel()
+        walls = np.add.outer(walls, hits.ravel()).ravel()
+        near = squares < (SOUND * t60 * 1.1) ** 2
+        squares, walls = squares[near], walls[near]
+    distances = np.sqrt(squares)
+    direct = distances.min()
+    places = np.rint((distances - direct) * rate / SOUND).astype(int)
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        reflected = (low + high) / 2
+        response = np.bincount(places, direct / distances * reflected**walls)
+        energy = np.bincount(places, (direct / distances * reflected**walls) ** 2)
+        low, high = (reflected, high) if reverberation_time(energy, rate) < t60 else (low, reflected)
+    # Images are all of one sign; as they did, take away what that gives below speech.
+    return scipy.signal.sosfilt(scipy.signal.butter(2, 50, "highpass", fs=rate, output="sos"), response)
+
+
+def reverberation_time(energy: np.ndarray, rate: int) -> float:
+    """Seconds for 60 dB of decay, from that of -5 to -35 dB behind the direct sound; `energy` (n,) by samples."""
+    left = np.cumsum(energy[:0:-1])[::-1]
+    level = 10 * np.log10(np.maximum(left / left[0], 1e-30))
+    first, last = np.searchsorted(-level, (5, 35))
+    return float(-60 / np.polyfit(np.arange(first, last) / rate, level[first:last], 1)[0])
+
+
+CONDITIONS = {
+    "clean": Condition(),
+    "digital silence, 1 s": Condition(pad=1.0, quiet=digital_silence),
+    "digital silence, 5 s": Condition(pad=5.0, quiet=digital_silence),
+    "room noise, 1 s": Condition(pad=1.0, quiet=room_noise),
+    "room noise, 5 s": Condition(pad=5.0, quiet=room_noise),
+    "8 kHz": Condition(file_rate=8000),
+    "mu-law": Condition(file_rate=8000, file=("WAV", "ULAW", None)),
+    "MP3, 48 kbit/s": Condition(file_rate=16000, file=("MP3", "MPEG_LAYER_III", (160 - 48) / (160 - 8))),
+    "gain -30 dB": Condition(functools.partial(amplified, -30.0)),
+    "clipping": Condition(functools.partial(clipped, 10.0)),
+    "reverberation, 0.3 s": Condition(functools.partial(in_a_room, 0.3)),
+    "reverberation, 0.8 s": Condition(functools.partial(in_a_room, 0.8)),
+    "noise, 20 dB": Condition(functools.partial(in_noise, 20.0)),
+    "noise, 10 dB": Condition(functools.partial(in_noise, 10.0)),
+    "noise, 5 dB": Condition(functools.partial(in_noise, 5.0)),
+}
+
+
+def directory_of(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in name).replace("__", "_")
+
+
+def load_corpus(data: Path, num_utts: int | None, rate: int, seed: int) -> tuple[list[Utterance], Corpus]:
+    """The first utterances of a data directory, or all, and their samples."""
+    utts = load_data_dir(data).utterances()
+    utts = utts[:: max(len(utts) // num_utts, 1)][:num_utts] if num_utts else utts
+    access = AudioAccess()
+    samples = {
+        utt.utt_id: access.load(utt.audio, sample_rate=rate, start=utt.start, end=utt.end).samples for utt in utts
+    }
+    return utts, Corpus(samples, rate, seed)
+
+
+def make(name: str, utts: Sequence[Utterance], corpus: Corpus, directory: Path) -> None:
+    """Write a data directory with the utterances under a condition; their files lie in its folder beside it."""
+    condition = CONDITIONS[name]
+    audio = directory.with_name(directory.name + "_audio")
+    audio.mkdir(parents=True, exist_ok=True)
+    made, durations = [], {}
+    for utt in utts:
+        samples = condition.change(corpus, utt.utt_id)
+        if condition.quiet is not None:
+            num_samples, rng = round(condition.pad * corpus.rate), corpus.rng("quiet", utt.utt_id)
+            ends = [condition.quiet(corpus.samples[utt.utt_id], corpus.rate, num_samples, rng) for _ in range(2)]
+            samples = np.concatenate([ends[0], samples, ends[1]])
+        durations[utt.utt_id] = len(samples) / corpus.rate
+        rate = condition.file_rate or corpus.rate
+        if rate != corpus.rate:
+            samples = soxr.resample(samples, corpus.rate, rate, quality="HQ")
+        path = audio / f"{utt.utt_id.replace('/', '_')}.{condition.file[0].lower()}"
+        write_file(path, samples, rate, condition.file)
+        times = tuple(
+            PhoneTime(time.phone, time.start + condition.pad, time.end + condition.pad) for time in utt.phone_times
+        )
+        made.append(replace(utt, audio=str(path.absolute()), rec_id=None, start=None, end=None, phone_times=times))
+    write_data_dir(directory, made, durations)
+
+
+def write_file(path: Path, samples: np.ndarray, rate: int, file: tuple[str, str, float | None]) -> None:
+    kind, subtype, level = file
+    whole = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+    mode = None if level is None else "CONSTANT"
+    soundfile.write(path, whole, rate, subtype, format=kind, compression_level=level, bitrate_mode=mode)
+
+
+def measure(recognizer: Recognizer, directory: Path) -> dict[str, float]:
+    """PER of a data directory's utterances, mean confidence, and share right of the phones found, all in %."""
+    utts = load_data_dir(directory).utterances()
+    found = {utt.utt_id: recognizer.transcribe(utt.audio, utt.utt_id) for utt in utts}
+    result = score({utt.utt_id: utt.phones for utt in utts}, {utt_id: each.phones for utt_id, each in found.items()})
+    confidences = [value for each in found.values() for value in each.confidences]
+    return {
+        "per": result.per,
+        "confidence": 100 * float(np.mean(confidences)) if confidences else 0.0,
+        "right": 100 * result.num_hits / max(result.num_hyp, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a data directory, such as recipes/mini/data/test")
+    parser.add_argument("--out", type=Path, required=True, help="for the copies (17 MB a minute of audio)")
+    parser.add_argument("--model", action="append", default=[], help="a trained model; again for more of them")
+    parser.add_argument("--condition", action="append", choices=[*CONDITIONS], help="one of all; again for more")
+    parser.add_argument("--utts", type=int, help="so many utterances in place of all")
+    parser.add_argument("--rate", type=int, default=16000, help="Hz")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    print_versions("numpy", "onnxruntime", "soundfile")
+    utts, corpus = load_corpus(args.data, args.utts, args.rate, args.seed)
+    seconds = sum(map(len, corpus.samples.values())) / corpus.rate
+    print(f"{args.data}: {len(utts)} utterances, {seconds:.0f} s")
+    names = args.condition or [*CONDITIONS]
+    for name in names:
+        make(name, utts, corpus, args.out / directory_of(name))
+    recognizers = {model: load_recognizer(model) for model in args.model}
+    print("| condition |" + "".join(f" {model}: PER % | confidence % | right % |" for model in recognizers))
+    print("|---|" + "---|" * 3 * len(recognizers))
+    found: dict[str, dict[str, dict[str, float]]] = {model: {} for model in recognizers}
+    for name in names:
+        row = f"| {name} |"
+        for model, recognizer in recognizers.items():
+            found[model][name] = figures = measure(recognizer, args.out / directory_of(name))
+            row += f" {figures['per']:.1f} | {figures['confidence']:.1f} | {figures['right']:.1f} |"
+        print(row, flush=True)
+    print(
+        json.dumps(
+            {m: {n: {k: round(v, 2) for k, v in f.items()} for n, f in rows.items()} for m, rows in found.items()}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
