@@ -116,7 +116,7 @@ class Directory:
     """A directory in memory that holds one input after the other; only what differs is written."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="asrkit-fuzz-", dir=in_memory()))
+        self.path = Path(tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=in_memory()))
         self._held: Files = {}
 
     def fill(self, files: Mapping[str, bytes]) -> None:
@@ -134,6 +134,11 @@ class Directory:
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _prefix(process: int) -> str:
+    """How the names of a process's directories begin."""
+    return f"asrkit-fuzz-{process}-"
 
 
 def judge(parser: Parser, directory: Path) -> tuple[bool, str | None]:
@@ -238,6 +243,8 @@ def try_apart(parser: Parser, seed: int, numbers: Sequence[int], with_lines: boo
         else:
             place = struct.unpack("<q", progress[:8])[0]
             part = Result(tried=place + 1, wrong=[(numbers[place], end or "the process ended")])
+            for left in Path(in_memory() or tempfile.gettempdir()).glob(f"{_prefix(process)}*"):
+                shutil.rmtree(left)
         result.add(part)
         numbers = numbers[part.tried :]
     return result

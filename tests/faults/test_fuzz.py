@@ -85,7 +85,9 @@ def test_files_that_stay_open():
     assert [what for _, what in result.wrong] == ["1 files stay open after this input or one that follows"]
 
 
-def test_a_process_that_ends_is_found_and_the_rest_goes_on():
+def test_a_process_that_ends_is_found_and_the_rest_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(fuzz, "in_memory", lambda: str(tmp_path))
+
     def read(directory):
         if "2" in (directory / INPUT).read_text(errors="replace"):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -98,6 +100,7 @@ def test_a_process_that_ends_is_found_and_the_rest_goes_on():
     assert [number for number, _ in result.wrong] == ending
     assert {what for _, what in result.wrong} == {f"the process ended with status {-signal.SIGKILL}"}
     assert result.tried == len(numbers)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_library_that_does_not_come_back_is_ended(monkeypatch):
