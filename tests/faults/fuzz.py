@@ -38,7 +38,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from asrkit.errors import AsrkitError
-from tests.faults.limits import add_part, in_memory
+from tests.faults.limits import add_part, cpu_seconds, in_memory
 from tests.faults.mutation import Files, damaged, made_up
 from tests.faults.parsers import MODULES, PARSERS, ROOT, Parser
 
@@ -283,22 +283,13 @@ def _wait(process: int, progress: mmap.mmap) -> str | None:
             return None if number == 0 else f"the process ended with status {number}"
         time.sleep(pause)
         pause = min(2 * pause, 0.2)
-        now, cpu = struct.unpack("<q", progress[:8])[0], _cpu_seconds(process)
+        now, cpu = struct.unpack("<q", progress[:8])[0], cpu_seconds(process)
         if now != place:
             place, since = now, cpu
         elif cpu - since > 20 * _MAX_SECONDS:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
             return f"more than {20 * _MAX_SECONDS:g} s of CPU in a library"
-
-
-def _cpu_seconds(process: int) -> float:
-    try:
-        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as stream:
-            fields = stream.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError):
-        return 0.0
 
 
 class LineTracer:

@@ -6,7 +6,8 @@ import resource
 from pathlib import Path
 
 MAX_MEMORY = 2**30  # bytes
-MAX_SECONDS = 60
+MAX_SECONDS = 60  # of one CPU
+MAX_WAIT_S = 600  # for one that does nothing
 
 
 def limit_memory() -> None:
@@ -14,6 +15,16 @@ def limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MAX_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def cpu_seconds(process: int) -> float:
+    """What a process has used of a CPU; it does not depend on what else the machine does."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as stream:
+            fields = stream.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError):
+        return 0.0
 
 
 def in_memory() -> str | None:

@@ -4,13 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from asrkit.inference import onnx_model
 from asrkit.io import lock, seal, stamp
-from tests.faults import cuts, full, models, pairs
+from tests.faults import cuts, full, models, pairs, tree
 from tests.faults.__main__ import KINDS
 from tests.faults.limits import MAX_MEMORY
 
@@ -69,6 +70,10 @@ def test_all_kinds_make_a_table_and_what_was_run_is_not_run_again(tmp_path, monk
     assert second.read_text().endswith("fuzz: 20 tried, 20 right, 0 wrong\n")
 
 
+def test_full_is_all_kinds():
+    assert full.RUNS.keys() == KINDS.keys()
+
+
 # Faults of the kinds that are tried for, put into the code.
 
 
@@ -99,6 +104,7 @@ def seal_size(stream, name, remedy):
 
 RUN_WITHOUT = """
 import sys
+import time
 from tests.faults import {kind} as kind
 from asrkit.io import {module}
 {module}.{name} = lambda *_: None
@@ -126,3 +132,42 @@ def test_what_runs_leave_or_say_that_are_stopped_is_found(tmp_path, kind, module
     )
     assert done.returncode == 1
     assert message in done.stderr
+
+
+def spin():
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("act", "fault"),
+    [
+        (spin, "more than 1 seconds"),
+        (lambda: time.sleep(100), "more than 1 seconds"),
+        (lambda: bytes(2**31), "a traceback"),
+        (lambda: held.append(b"\1" * 2**20), None),
+        (lambda: 1 // 0, "a traceback"),
+    ],
+)
+def test_runs_that_break_the_limits_are_found(tmp_path, monkeypatch, act, fault):
+    monkeypatch.setattr(tree, "MAX_SECONDS", 1)
+    monkeypatch.setattr(tree, "MAX_WAIT_S", 3)
+    monkeypatch.setattr(tree, "_load", lambda: None)
+    monkeypatch.setattr("asrkit.cli.main.main", lambda command: [act(), 0][1])
+    assert tree.Run(["verb"], tmp_path).wait().fault == fault
+
+
+def test_much_memory_is_found():
+    assert tree.Done(0, "", 2**30).fault is None
+    assert tree.Done(0, "", 2**30 + 1).fault == f"{2**30 + 1} bytes of memory"
+
+
+def test_a_model_that_takes_for_ever_is_found(monkeypatch):
+    reader = models.Reader()
+    monkeypatch.setattr(models, "MAX_WAIT_S", 0)
+    with reader:
+        reader._start()
+        assert not reader._answers()
+
+
+held = []

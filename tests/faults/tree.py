@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -21,7 +22,7 @@ from unittest import mock
 import numpy as np
 import soundfile
 
-from tests.faults.limits import MAX_MEMORY, MAX_SECONDS, in_memory, limit_memory
+from tests.faults.limits import MAX_MEMORY, MAX_SECONDS, MAX_WAIT_S, in_memory, limit_memory
 
 ROOT = Path(__file__).parents[2]
 TONES_HZ = {"a": 400, "b": 1000, "c": 2500}
@@ -53,7 +54,7 @@ class Done:
         """What no run may do, whatever it finds; None where it did not."""
         if "Traceback" in self.output:
             return "a traceback"
-        if self.status == -signal.SIGALRM:
+        if self.status in (-signal.SIGXCPU, -signal.SIGALRM):
             return f"more than {MAX_SECONDS} seconds"
         return f"{self.memory} bytes of memory" if self.memory > MAX_MEMORY else None
 
@@ -191,12 +192,14 @@ def _child(command: Sequence[str], output: int, temporary: Path) -> int:
     status = 70
     with contextlib.suppress(BaseException):
         os.setpgid(0, 0)
-        signal.alarm(MAX_SECONDS)
+        signal.alarm(MAX_WAIT_S)
+        resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS + 5))
         limit_memory()
         os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
         os.environ["PYTHONPATH"] = str(ROOT)
         for stream in (1, 2):
             os.dup2(output, stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))  # pytest's are not those
         if os.path.isabs(command[0]):
             os.execv(command[0], command)
         try:
