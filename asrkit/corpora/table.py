@@ -196,5 +196,5 @@ def _parse_times(cells: Mapping[str, str], where: str, findings: Findings) -> tu
 
 def base_of(path: Path, corpus_dir: Path) -> str:
     """A file's path below the corpus, or its name when it is elsewhere, without the ending."""
-    path = path.with_suffix("")
+    path = path.parent / path.stem  # not with_suffix, which refuses a path without a name: / or .
     return (path.relative_to(corpus_dir) if path.is_relative_to(corpus_dir) else Path(path.name)).as_posix()

@@ -13,11 +13,8 @@ def start_time(process_id: int) -> str:
 
     A number is given to another process in time; number and start together are one process's alone.
     """
-    try:
-        status = Path(f"/proc/{process_id}/stat").read_bytes()
-    except OSError:
-        return "0"
-    return status.rpartition(b")")[2].split()[19].decode()  # the name in parentheses may hold anything
+    fields = _status(process_id)
+    return fields[19].decode() if fields else "0"
 
 
 def is_running(process_id: int, started: str) -> bool:
@@ -28,7 +25,19 @@ def is_running(process_id: int, started: str) -> bool:
         return False
     except (PermissionError, OverflowError):
         pass  # another user's, or no number that a process has
-    return started == "0" or start_time(process_id) in (started, "0")
+    fields = _status(process_id)
+    if fields and fields[0] in (b"Z", b"X"):  # it has ended; its parent, as init in some containers, does not ask how
+        return False
+    return started == "0" or not fields or fields[19].decode() == started
+
+
+def _status(process_id: int) -> list[bytes]:
+    """The fields of /proc/PROCESS/stat from the state on; none where there is no such file."""
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_bytes()
+    except OSError:
+        return []
+    return status.rpartition(b")")[2].split()  # the name in parentheses may hold anything
 
 
 def machine() -> str:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,12 +179,24 @@ class Run:
         """End it at once, with the processes that it started, or leave those to themselves."""
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if with_workers else os.kill)(self.process, signal.SIGKILL)
+        while with_workers and _is_one_running(self.process):
+            time.sleep(0.01)  # a signal takes effect when the process has its turn
 
     def wait(self) -> Done:
         _, status, used = os.wait4(self.process, 0)
         output = os.pread(self._output, os.fstat(self._output).st_size, 0).decode(errors="replace")
         os.close(self._output)
         return Done(os.waitstatus_to_exitcode(status), output, used.ru_maxrss * 1024)
+
+
+def _is_one_running(group: int) -> bool:
+    """Whether a process of this group has not ended."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, own_group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(own_group) == group and state not in "ZX":
+                return True
+    return False
 
 
 def _child(command: Sequence[str], output: int, temporary: Path) -> int:

@@ -207,6 +207,7 @@ def test_all_faults_of_a_table_come_at_once_with_their_lines(corpus):
     edit(table, 9, "a b", "a <s>")
     edit(table, 10, "a b", "a\u00a0b")
     edit(table, 12, "a b", '"a b')
+    edit(table, 13, "s3/u2.wav", "/")
     edit(table, 14, ",,", ",f,")
     edit(table, 15, ",,", ",male,")
     (corpus / "s6/u0.wav").write_bytes(b"RIFF, but no more")
@@ -223,6 +224,7 @@ def test_all_faults_of_a_table_come_at_once_with_their_lines(corpus):
         "corpus.csv:9: the symbol <s> is reserved",
         "corpus.csv:10: the symbol 'a\\xa0b' holds white space (U+00A0)",
         "corpus.csv:12: not a row of CSV",
+        "corpus.csv:13: no audio file /",
         "corpus.csv:15: speaker s4 is m, but f at corpus.csv:14",
         "corpus.csv:20: s6/u0.wav: ",
         "corpus.csv:21: 2 channels in u1.wav; make it mono",

@@ -84,6 +84,15 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "file"])
 
 
+def test_a_process_whose_end_its_parent_did_not_ask_for_has_ended(tmp_path):
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        (tmp_path / f".file.tmp-{HOST}-{process.pid}-{start_time(process.pid)}-00").touch()
+        with lock_dir(tmp_path, "extract"):
+            pass
+        assert os.listdir(tmp_path) == []
+
+
 def test_writers_of_one_file_do_not_meet(tmp_path):
     with atomic_write(tmp_path / "file") as first, atomic_write(tmp_path / "file") as second:
         first.write("first")
