@@ -9,11 +9,13 @@ A temporary name says whose it is: `.NAME.tmp-HOST-PROCESS-START-RANDOM`. No two
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
 import secrets
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -43,6 +45,7 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
     Raises OSError, which names `path`, when it cannot be written.
     """
     path = Path(path)
+    expect_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     with _shown_as(path, temporary):
@@ -197,6 +200,23 @@ def _temporary(path: Path) -> Path:
 
 
 _start_time = functools.lru_cache(maxsize=1)(start_time)  # of this process, which may be forked
+
+
+def expect_replaceable(path: Path) -> None:
+    """Raise OSError for what must not become a file: a directory, a device, a pipe, the name of an open file.
+
+    Who may write in /dev could otherwise replace /dev/null, or /dev/stdout, for all programs.
+    """
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) and not os.readlink(path).startswith("/proc/"):
+            status = os.stat(path)
+    except OSError:
+        return  # nothing is there
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file, and is not replaced", str(path))
 
 
 def shortened(name: str) -> str:

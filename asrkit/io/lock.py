@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkit.errors import InUseError, location
-from asrkit.io.atomic import LOCK_NAME, remove_leftovers, shortened
+from asrkit.io.atomic import LOCK_NAME, expect_replaceable, remove_leftovers, shortened
 from asrkit.io.files import Naming
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.processes import HOST, is_running, machine, start_time
@@ -116,9 +116,10 @@ def lock_dir(directory: str | Path, verb: str) -> Iterator[None]:
 def lock_file(path: str | Path, verb: str, *, wait: bool = False) -> Iterator[None]:
     """Be the only one who writes the file `path`, and its stamp, while the block lasts; otherwise as lock_dir.
 
-    `wait`: for as long as another has the lock, rather than raise InUseError.
+    `wait`: for as long as another has the lock, rather than raise InUseError. Raises OSError also for what is no file.
     """
     path = Path(path)
+    expect_replaceable(path)
     with _made(path.parent), _locked(_lock_of(path), path, verb, wait):
         for name in (path.name, f".{path.name}.stamp"):
             remove_leftovers(path.parent, name)
@@ -163,7 +164,7 @@ def _keep_open(*duplicates: Any) -> list[int]:
 
 
 def _lock_of(file: Path) -> Path:
-    return file.with_name(f".{shortened(file.name)}{LOCK_NAME}")
+    return file.parent / f".{shortened(file.name)}{LOCK_NAME}"
 
 
 @contextlib.contextmanager

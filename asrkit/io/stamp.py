@@ -214,7 +214,7 @@ class Making:
 
 def stamp_of(file: Path) -> Path:
     """The stamp of a step that makes a file which stands alone."""
-    return file.with_name(f".{file.name}.stamp")
+    return file.parent / f".{file.name}.stamp"
 
 
 def name_of(stamp: Path) -> str:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -158,3 +159,27 @@ def test_a_directory_is_listed_once(tmp_path, monkeypatch):
             with atomic_write(tmp_path / str(number)):
                 pass
     assert sorted(map(str, listed)) == sorted([str(tmp_path), str(tmp_path.parent)])
+
+
+@pytest.mark.parametrize("path", [".", "/", "..", "directory", "pipe", "link to pipe", "standard output"])
+def test_what_is_no_file_is_not_replaced(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    Path("directory").mkdir()
+    os.mkfifo("pipe")
+    Path("link to pipe").symlink_to("pipe")
+    Path("standard output").symlink_to("/proc/self/fd/1")  # as /dev/stdout is, also where that is a file
+    before = [(entry.name, entry.inode()) for entry in os.scandir()]
+    for write in (atomic_write(path), lock_file(path, "score")):
+        with pytest.raises(OSError) as caught, write:
+            raise AssertionError("begun")
+        assert caught.value.filename == path
+    assert [(entry.name, entry.inode()) for entry in os.scandir()] == before
+
+
+@pytest.mark.parametrize("target", ["file", "none"])
+def test_links_to_files_are_replaced(tmp_path, target):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    with lock_file(tmp_path / "link", "score"), atomic_write(tmp_path / "link") as stream:
+        stream.write("text")
+    assert (tmp_path / "link").read_text() == "text"

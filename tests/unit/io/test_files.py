@@ -114,10 +114,9 @@ def test_what_is_written_whole_or_not_at_all_is_named_by_its_last_name(tmp_path,
 
 
 def test_a_place_that_cannot_be_written_is_named_by_its_last_name(tmp_path):
-    (tmp_path / "file").mkdir()
-    (tmp_path / "file" / "full").touch()
     with pytest.raises(OSError) as caught, atomic_write(tmp_path / "file") as stream:
         stream.write("text")
+        (tmp_path / "file").mkdir()  # meanwhile
     assert caught.value.filename == caught.value.filename2 == str(tmp_path / "file")
     name = "x" * 300
     with pytest.raises(OSError) as caught, atomic_write(tmp_path / name) as stream:
