@@ -21,8 +21,8 @@
 static struct shared { /* as forked.py writes it */
   int64_t is_on, count, at, error;
   char below[PATH_MAX];
-  int64_t failed; /* the number of the first change that failed, and its file */
-  char file[PATH_MAX];
+  int64_t failed, num_files; /* the number of the first change that failed, and the first such file of each process */
+  char files[8][PATH_MAX];
   int64_t num_free; /* names that were renamed to others: there is room to rename something to them */
   char free[8][PATH_MAX];
 } *shared;
@@ -86,9 +86,11 @@ static int fails(int base, const char *path, int needs_space) {
     return 0;
   }
   if (!needs_space) return 0;
+  static int is_told;
   int64_t none = 0;
-  if (__atomic_compare_exchange_n(&shared->failed, &none, number, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-    snprintf(shared->file, sizeof shared->file, "%s", whole);
+  __atomic_compare_exchange_n(&shared->failed, &none, number, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  if (!__atomic_exchange_n(&is_told, 1, __ATOMIC_SEQ_CST))
+    snprintf(shared->files[__atomic_fetch_add(&shared->num_files, 1, __ATOMIC_SEQ_CST) % 8], PATH_MAX, "%s", whole);
   errno = (int)shared->error;
   return 1;
 }

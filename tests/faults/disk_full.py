@@ -113,17 +113,17 @@ class FullDisks:
         if trial.at:
             with self.kills.changes.counted(fail_at=trial.at, error=errno.ENOSPC) as count:
                 done = self.tree.run(scenario.command)
-            self.failed, file = count.failed
+            self.failed, files = count.failed, count.files
         else:
             assert self.mount is not None
             with _room(self.mount, trial.pages):
                 done = self.tree.run(scenario.command)
-            self.failed, file = int(done.status != 0), ""
+            self.failed, files = int(done.status != 0), []
         if not self.failed:
             return None
-        # Of several processes the first to have no space need not be the first to say so; a lock holds all the same.
-        is_named = not file.endswith(LOCK_NAME) and "--nj 2" not in " ".join(scenario.command)
-        found = [*self._faults_of_run(done, file if is_named else "", expected.lines)]
+        if any(file.endswith(LOCK_NAME) for file in files):  # it holds all the same; what comes next is not known
+            files = []
+        found = [*self._faults_of_run(done, files, expected.lines)]
         left = self.tree.contents(hidden=True)
         found += [
             f"{name} is neither as it was nor as it should be"
@@ -144,16 +144,16 @@ class FullDisks:
             self.tree.temporary.mkdir()
         return found
 
-    def _faults_of_run(self, done: Done, file: str, usual: set[str]) -> Iterator[str]:
-        """What is wrong with the end of a run that had no space for `file` (not known which: "")."""
+    def _faults_of_run(self, done: Done, files: Sequence[str], usual: set[str]) -> Iterator[str]:
+        """What is wrong with the end of a run whose processes first had no space for `files`; none: not known which."""
         if done.status != 1 or done.fault is not None:
             yield f"ended with {done.status}, {done.fault}: {done.output}"
         others = [line for line in done.output.splitlines() if not _FULL.fullmatch(line)]
         named = [match[1] for line in done.output.splitlines() if (match := _FULL.fullmatch(line))]
         if not named or len(named) > len(set(named)):
             yield f"{len(named)} lines say that the disk is full: {done.output}"
-        if file and _TEMPORARY.sub(r"\1", file) not in named:
-            yield f"{file} had no space, but it names {named}"
+        if files and not {_TEMPORARY.sub(r"\1", file) for file in files} & {*named}:
+            yield f"{files} had no space, but it names {named}"
         if any(_TEMPORARY.search(name) or not name.startswith(str(self.tree.root)) for name in named):
             yield f"it names {named}"
         strange = lines_of(Done(0, "\n".join(line for line in others if not _OTHERS_AFTER.fullmatch(line)), 0)) - usual

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _VARIABLE = "ASRKIT_FAULTS"  # names the file of the numbers that are shared
-# Is on, count, at, error, below, failed, file, number of free names, these; as in changes.c.
-_NUMBERS = struct.Struct("=4q4096sq4096sq32768s")
+_PATH = 4096
+# Is on, count, at, error, below, failed, 8 files and their number, 8 free names and theirs; as in changes.c.
+_NUMBERS = struct.Struct(f"=4q{_PATH}s2q{8 * _PATH}sq{8 * _PATH}s")
 
 
 def main_with_changes(main: Callable[[], int], module: str, prefix: Sequence[str] = ()) -> int:
@@ -43,7 +44,7 @@ def main_with_changes(main: Callable[[], int], module: str, prefix: Sequence[str
 
 
 class Count:
-    """How many changes there have been, and which was the first to fail."""
+    """How many changes there have been, and which were the first to fail."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
@@ -54,10 +55,17 @@ class Count:
         return count
 
     @property
-    def failed(self) -> tuple[int, str]:
-        """The number of the first change that failed, 0 for none, and the file that it was to change."""
-        failed, file = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[5:7]
-        return failed, os.fsdecode(file.rstrip(b"\0"))
+    def failed(self) -> int:
+        """The number of the first change that failed, 0 for none."""
+        number: int = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[5]
+        return number
+
+    @property
+    def files(self) -> list[str]:
+        """The first file of each process that it could not change."""
+        _, number, files = _NUMBERS.unpack(self._memory[: _NUMBERS.size])[5:8]
+        paths = [files[begin : begin + _PATH] for begin in range(0, len(files), _PATH)][:number]
+        return [os.fsdecode(path.partition(b"\0")[0]) for path in paths]
 
 
 class Changes:
@@ -78,4 +86,4 @@ class Changes:
             self._memory[:8] = bytes(8)
 
     def _set(self, is_on: int, at: int, error: int) -> None:
-        self._memory[: _NUMBERS.size] = _NUMBERS.pack(is_on, 0, at, error, self._below, 0, b"", 0, b"")
+        self._memory[: _NUMBERS.size] = _NUMBERS.pack(is_on, 0, at, error, self._below, 0, 0, b"", 0, b"")
