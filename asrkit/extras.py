@@ -15,6 +15,7 @@ EXTRAS = {
     "train": (*TRAINING, "torchaudio", "librosa"),
     "microphone": ("sounddevice",),
     "mini": ("espeakng_loader",),
+    "web": ("h11", "starlette", "uvicorn", "wsproto"),
 }
 _EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in modules}
 

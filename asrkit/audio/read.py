@@ -77,11 +77,11 @@ class AudioStream:
     `sample_rate` (Hz) and `num_channels` are the file's own. `num_samples`: how many samples a channel were decoded.
     """
 
-    def __init__(self, source: Source, name: str, channel: Channel) -> None:
+    def __init__(self, source: Source, name: str, channel: Channel, max_seconds: float = math.inf) -> None:
         check_channel(source.num_channels, channel, name)
         self.name, self.sample_rate, self.num_channels = name, source.sample_rate, source.num_channels
         self.num_samples = 0
-        self._source, self._channel = source, channel
+        self._source, self._channel, self._max_seconds = source, channel, max_seconds
 
     @property
     def duration(self) -> float:
@@ -102,29 +102,43 @@ class AudioStream:
         for block in self._source.blocks():
             yield _one_channel(block, self._channel, self.name, self.num_samples, self.sample_rate)
             self.num_samples += len(block)
+            if self.duration > self._max_seconds:
+                raise AudioError(f"{self.name}: longer than {self._max_seconds:g} s, the most that is taken; cut it")
         if self.num_samples == 0:
             raise no_samples(self.name)
 
 
 @contextlib.contextmanager
-def open_audio(source: str | Path | BinaryIO, *, channel: Channel = "error") -> Iterator[AudioStream]:
+def open_audio(
+    source: str | Path | IO[bytes],
+    *,
+    channel: Channel = "error",
+    name: str | None = None,
+    max_seconds: float = math.inf,
+) -> Iterator[AudioStream]:
     """Open audio to decode it in blocks, in memory that does not depend on its length.
 
-    `source`: a path, or a binary stream such as sys.stdin.buffer, which is copied to a temporary file first: audio
-    formats have headers that can be understood only together with the size. `channel` is as for read_audio.
+    Args:
+        source: a path, or a binary stream such as sys.stdin.buffer, which is copied to a temporary file first: audio
+            formats have headers that can be understood only together with the size.
+        channel: as for read_audio.
+        name: of a stream, for messages.
+        max_seconds: audio that lasts longer is refused, when decoding gets there.
 
     Raises AudioError as read_audio; for damage in its middle when decoding gets there.
     """
     if isinstance(source, (str, Path)):
         with open_audio_file(source) as stream, open_source(stream, printable(source), whole=False) as opened:
-            yield AudioStream(opened, printable(source), channel)
+            yield AudioStream(opened, printable(source), channel, max_seconds)
         return
-    name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
+    if name is None:
+        name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
+    name = printable(name)
     with spooled(source, name) as stream:
         if os.fstat(stream.fileno()).st_size == 0:
             raise AudioError(f"{name}: nothing in it (0 bytes); expected audio")
         with open_source(stream, name, whole=False) as opened:
-            yield AudioStream(opened, name, channel)
+            yield AudioStream(opened, name, channel, max_seconds)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ VERBS = {
     "transcribe": ("asrkit.cli.transcribe", "recognise audio files"),
     "stream": ("asrkit.cli.stream", "recognise audio while it is being spoken"),
     "align": ("asrkit.cli.align", "find where known phones are in audio files"),
+    "serve": ("asrkit.cli.serve", "a page and an HTTP API on this machine, for recordings and speech"),
 }
 
 ALIASES = {"analyse": "analyze"}

@@ -18,7 +18,6 @@ from asrkit.cli.options import add_channel, add_model, finite_float, positive_in
 from asrkit.errors import ConfigError
 from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
 from asrkit.io.files import open_file
-from asrkit.io.json_text import json_text
 
 if TYPE_CHECKING:
     from asrkit.inference.stream import StreamingRecognizer, StreamResult
@@ -115,7 +114,7 @@ class _Watch:
                 self._first = result.end + took
             if sounds and result.is_final and self._speech is None:
                 self._speech = result.times[sounds[0]].start
-            print(to_json(result), flush=True)
+            print(result.json_line(), flush=True)
 
     def summary(self) -> str:
         parts = {part: seconds for part, seconds in self._stream.look_ahead.items() if seconds > 0.0}
@@ -130,19 +129,3 @@ class _Watch:
                 f"first phone written {self._first - self._speech:.2f} s after speech began at {self._speech:.2f} s"
             )
         return "\n".join(lines)
-
-
-def to_json(result: StreamResult) -> str:
-    """{"partial": [phone...], "time": s}, or {"final": [{"phone", "start", "end", "confidence"}...], "time": s}."""
-    if not result.is_final:
-        return json_text({"partial": result.phones, "time": round(result.end, 3)})
-    phones = [
-        {
-            "phone": span.phone,
-            "start": round(span.start, 4),
-            "end": round(span.end, 4),
-            "confidence": round(confidence, 4),
-        }
-        for span, confidence in zip(result.times, result.confidences, strict=True)
-    ]
-    return json_text({"final": phones, "time": round(result.end, 3)})

@@ -198,6 +198,15 @@ class Recognizer:
         confidences = tuple(np.exp(aligned.log_probs).tolist())
         return Hypothesis(utt_id, self.tokens.decode(aligned.tokens), aligned.score, times, confidences)
 
+    def posteriors(self, audio: Audio, channel: Channel = "error", *, sample_rate: int | None = None) -> np.ndarray:
+        """The probability of each class at each step of the network, (T', V) float32; class 0 is the blank of CTC.
+
+        Step k stands for the time that `timer.clock` says. Memory grows with the audio. Arguments and errors are
+        transcribe's.
+        """
+        _, _, static = self._load(audio, None, channel, sample_rate)
+        return np.exp(self.model.log_probs(static))
+
     def _load(
         self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None
     ) -> tuple[str, Waveform, np.ndarray]:

@@ -25,6 +25,7 @@ from asrkit.inference.model import Outputs
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.phone_time_stream import FullFeatures, PhoneTimeStream, settle_steps
 from asrkit.inference.phone_timer import PhoneTimer
+from asrkit.io.json_text import json_text
 from asrkit.types import PhoneTime
 
 _COMMIT_S = 10.0  # how often phones that are certain become final, in seconds
@@ -43,6 +44,21 @@ class StreamResult:
     is_final: bool = False
     times: tuple[PhoneTime, ...] = ()
     confidences: tuple[float, ...] = ()
+
+    def json_line(self) -> str:
+        """{"partial": [phone...], "time": s}, or {"final": [{"phone", "start", "end", "confidence"}...], "time": s}."""
+        if not self.is_final:
+            return json_text({"partial": self.phones, "time": round(self.end, 3)})
+        phones = [
+            {
+                "phone": span.phone,
+                "start": round(span.start, 4),
+                "end": round(span.end, 4),
+                "confidence": round(confidence, 4),
+            }
+            for span, confidence in zip(self.times, self.confidences, strict=True)
+        ]
+        return json_text({"final": phones, "time": round(self.end, 3)})
 
 
 class StreamingRecognizer:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from asrkit.audio import Channel, open_audio
+from asrkit.audio import AudioStream, Channel, open_audio
 from asrkit.audio.inputs import STANDARD_INPUT, Input
 from asrkit.errors import AsrkitError, DataError, expected
 from asrkit.formats.results import Result
@@ -46,15 +46,20 @@ def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input)
     source = sys.stdin.buffer if each.name == STANDARD_INPUT else each.name
     try:
         with open_audio(source, channel=options.channel) as audio:
-            hypothesis = recognizer.transcribe(audio, with_times=options.with_times, num_best=options.num_best)
-            hypothesis = _in_other_symbols(hypothesis, options.symbols)
-            silent = recognizer.timer.silent_phones
-            return Result(each.name, each.key, hypothesis, audio.duration, audio.sample_rate, silent)
+            return transcribe_one(recognizer, audio, each, options)
     except Exception as error:
         return expected(error, each.name)
 
 
-def _in_other_symbols(hypothesis: Hypothesis, table: Mapping[str, str]) -> Hypothesis:
+def transcribe_one(recognizer: Recognizer, audio: AudioStream, each: Input, options: TranscribeOptions) -> Result:
+    """The result of the recording `each`, whose `audio` is open. Raises AudioError as Recognizer.transcribe."""
+    hypothesis = recognizer.transcribe(audio, with_times=options.with_times, num_best=options.num_best)
+    hypothesis = in_other_symbols(hypothesis, options.symbols)
+    silent = recognizer.timer.silent_phones
+    return Result(each.name, each.key, hypothesis, audio.duration, audio.sample_rate, silent)
+
+
+def in_other_symbols(hypothesis: Hypothesis, table: Mapping[str, str]) -> Hypothesis:
     """With those of its phones that the `table` has written as it says."""
 
     def written(phones: Iterable[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.experiment import make_model, save_experiment
-from asrkit.extras import TRAINING
+from asrkit.extras import EXTRAS, TRAINING
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.export import export_experiment
 from asrkit.lang.tokens import TokenTable
@@ -194,9 +194,10 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
     backends = [("extract", data / "dev", "--backend", name, "--force") for name in ("torchaudio", "librosa")]
     training = training_verbs(tmp_path)
     unable = [("transcribe", "--model", unexported, audio), *backends, ("stream", "--model", model, "--microphone")]
-    results = run_verbs(site, modules_of(asked), *working, *training, *unable)
+    serving = ("serve", "--model", model)
+    results = run_verbs(site, modules_of(asked), *working, *training, *unable, serving)
     assert [stderr for status, _, stderr in results[: len(working)] if status != 0] == []
-    assert [status for status, _, _ in results[len(working) :]] == [1] * len(training + unable)
+    assert [status for status, _, _ in results[len(working) :]] == [1] * len([*training, *unable, serving])
     printed = {str(verb[0]): stdout for verb, (_, stdout, _) in zip(working, results, strict=False)}
     assert "kernels, provide a C compiler" in "".join(stderr for _, _, stderr in results)
     assert '"confidence"' in printed["stream"]
@@ -217,7 +218,8 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
             strict=True,
         )
     ]
-    assert said == expected
+    web = f"{', '.join(EXTRAS['web'])}, which are not installed; {install} 'asrkit[web]'"
+    assert said == [*expected, f"asrkit serve: error: needs {web}"]
 
 
 @pytest.mark.slow

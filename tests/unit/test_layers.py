@@ -27,7 +27,7 @@ LAYERS = (
     ("experiment",),
     ("inference",),
     ("reporting",),
-    ("stages",),
+    ("stages", "serve"),
     ("cli",),
     ("__main__",),
 )

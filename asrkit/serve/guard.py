@@ -1,0 +1,141 @@
+"""Who may ask what: every request passes here first.
+
+Pages of other sites cannot use the server, though a browser on this machine reaches it: not by a request of theirs
+(Origin, Sec-Fetch-Site), not by a name of theirs that leads to this machine (Host; "DNS rebinding"), and not by a frame
+around the page (Content-Security-Policy). Where a token is needed, it comes in a header, which no other site can set.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from asrkit.serve.answers import Refusal, fault_text
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# No script or style but the server's own files, and nothing from elsewhere. `blob:` is audio that the page has made.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; media-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_OWN_SITES = frozenset({"same-origin", "none"})  # "none": someone typed the address
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may use the server. `host` is where it listens; `token`: what a request must bring, None for nothing."""
+
+    host: str
+    token: str | None = None
+
+    def admits(self, token: str) -> bool:
+        """Whether this is the token, or none is needed."""
+        return self.token is None or secrets.compare_digest(token.encode(), self.token.encode())
+
+    def knows(self, host: str) -> bool:
+        """Whether a request's Host is this machine.
+
+        An address always is: only a name can be made to lead here by others. With a token any name may be used, as it
+        gives nothing away.
+        """
+        name = _name(host)
+        return self.token is not None or name in ("localhost", self.host) or is_address(name)
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is given by its number."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens there."""
+    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _name(host: str) -> str:
+    """The host of `host:port`; "" when it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+class Guard:
+    """The ASGI application `app`, for those whom `access` admits; `public` paths need no token."""
+
+    def __init__(self, app: App, access: Access, public: Collection[str]) -> None:
+        self._app, self._access, self._public = app, access, public
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+        except Refusal as refusal:
+            await (_refuse if scope["type"] == "http" else _refuse_socket)(send, refusal)
+            return
+
+        async def send_guarded(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_encoded(_HEADERS)]
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)
+
+    def _check(self, scope: Scope) -> None:
+        """Raise Refusal for a request that may not be carried out."""
+        headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        hosts = headers.get("host", [])
+        host = hosts[0] if len(hosts) == 1 else ""
+        if not self._access.knows(host):
+            raise Refusal(403, f"host {host!r}: not a name of this server; use http://{self._access.host}")
+        sites = headers.get("sec-fetch-site", [])
+        is_navigation = headers.get("sec-fetch-mode") == ["navigate"] and scope.get("method") == "GET"
+        is_own = is_navigation or _OWN_SITES.issuperset(sites)
+        if not is_own or any(urlsplit(origin).netloc != host for origin in headers.get("origin", ())):
+            raise Refusal(403, "a request from another site's page; open this server's own page")
+        # Over a WebSocket, for which browsers send no such header, the token is in the first message.
+        if scope["type"] == "http" and scope["path"] not in self._public:
+            scheme, _, token = headers.get("authorization", [""])[0].partition(" ")
+            if not self._access.admits(token if scheme.lower() == "bearer" else ""):
+                raise Refusal(401, "no token, or a wrong one; send the header `Authorization: Bearer TOKEN`")
+
+
+async def _refuse(send: Send, refusal: Refusal) -> None:
+    headers = {**_HEADERS, "content-type": "application/json", "connection": "close"}
+    if refusal.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    await send({"type": "http.response.start", "status": refusal.status, "headers": _encoded(headers)})
+    await send({"type": "http.response.body", "body": fault_text(refusal).encode()})
+
+
+async def _refuse_socket(send: Send, refusal: Refusal) -> None:
+    await send({"type": "websocket.close", "reason": str(refusal)})  # before it is accepted: status 403
+
+
+def _encoded(headers: MutableMapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -1,0 +1,61 @@
+"""The server: it listens, and ends connections that bring nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from asrkit.errors import ConfigError
+from asrkit.serve.app import make_app
+from asrkit.serve.guard import Access
+from asrkit.serve.live import MAX_MESSAGE
+from asrkit.serve.service import Service
+
+_IDLE_SECONDS = 20  # for a whole request to begin: its first line and headers
+_SECONDS_TO_END = 5
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed when no whole head of a request comes in time, however many bytes do."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        if self.conn.their_state is not h11.IDLE:  # called for any bytes: those of a head put nothing off
+            super()._unset_keepalive_if_required()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises ConfigError when it cannot."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}, port {port}: cannot listen there ({error.strerror or error}); give another --host or --port"
+        ) from None
+
+
+def make_server(service: Service, access: Access) -> uvicorn.Server:
+    """The server, whose `run(sockets=[listen(...)])` serves until it is told to end."""
+    options: dict[str, Any] = {
+        "http": _Connection,
+        "ws": "wsproto",
+        "ws_max_size": MAX_MESSAGE,
+        "ws_per_message_deflate": False,  # a small message could become a large one
+        "lifespan": "off",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_keep_alive": _IDLE_SECONDS,
+        "timeout_graceful_shutdown": _SECONDS_TO_END,
+    }
+    return uvicorn.Server(uvicorn.Config(make_app(service, access), **options))

@@ -1,0 +1,62 @@
+"""What the page shows of a recording, as one JSON object."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import IO
+
+import numpy as np
+
+from asrkit.audio import Channel, open_audio
+from asrkit.formats.results import FORMATS, Result
+from asrkit.io.json_text import json_text
+from asrkit.serve.service import ServedModel
+from asrkit.types import Waveform
+
+SHOWN_SECONDS = 300.0  # longer recordings are listed and not drawn
+
+
+def format_view(model: ServedModel, result: Result, file: IO[bytes], channel: Channel) -> str:
+    """The phones, the recording in every format and, where it is not too long to be drawn, audio and posteriors.
+
+    `audio` holds samples of 16 bits, little-endian, at the model's rate, and `posteriors` a byte for each class at each
+    step, 255 being certain; both in base64. Class 0 is the blank.
+    """
+    hypothesis, clock = result.hypothesis, model.recognizer.timer.clock
+    phones = [
+        {
+            "phone": span.phone,
+            "start": round(span.start, 4),
+            "end": round(span.end, 4),
+            "confidence": round(confidence, 4),
+        }
+        for span, confidence in zip(hypothesis.times, hypothesis.confidences, strict=True)
+    ]
+    content: dict[str, object] = {
+        "name": result.name,
+        "model": model.name,
+        "duration": round(result.duration, 4),
+        "confidence": hypothesis.confidence,
+        "phones": phones,
+        "files": {
+            name: {"name": f"{result.key}{each.suffix}", "text": each.render(result)} for name, each in FORMATS.items()
+        },
+    }
+    if result.duration <= SHOWN_SECONDS:
+        waveform = _read(file, channel, model.recognizer.features.sample_rate)
+        samples = np.clip(np.rint(waveform.samples), -(2**15), 2**15 - 1).astype("<i2")
+        levels = np.rint(255 * model.recognizer.posteriors(waveform)).astype(np.uint8)
+        content["audio"] = {"rate": waveform.sample_rate, "samples": b64encode(samples.tobytes()).decode()}
+        content["posteriors"] = {
+            "start": round(clock.start + clock.shift * clock.middle, 6),
+            "step": round(clock.step, 6),
+            "classes": ["blank", *model.recognizer.tokens.phones],
+            "levels": b64encode(levels.tobytes()).decode(),
+        }
+    return json_text(content)
+
+
+def _read(file: IO[bytes], channel: Channel, rate: int) -> Waveform:
+    file.seek(0)
+    with open_audio(file, channel=channel, name="audio") as audio:
+        return Waveform(np.concatenate(list(audio.blocks(rate))), rate)
