@@ -41,14 +41,14 @@ decode() {
   asrkit decode ${phone_times:+--ctm} --dir "$dir" --data "$data/$1" --out "$dir/decode_$1" --nj "$nj" "${@:2}"
 }
 
-# Stage 5.
+# Stage 5. The report shows what the analysis found.
 report() {
   local set
   for set in dev test; do
-    asrkit report --ref "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" \
-      ${protocol:+--protocol "$protocol"} ${force:+--force}
     asrkit analyze --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" \
       ${protocol:+--protocol "$protocol"} --nj "$nj" ${force:+--force}
+    asrkit report "$dir" --data "$data/$set" ${extract_options[@]+"${extract_options[@]}"} \
+      ${protocol:+--protocol "$protocol"} ${force:+--force}
     boundaries "$set" "$dir/decode_$set/phones.ctm"
   done
 }

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import add
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
-from asrkit.formats.seconds import format_seconds, parse_seconds, to_micros
+from asrkit.formats.seconds import MAX_SECONDS, format_seconds, parse_seconds, to_micros
 from asrkit.io.atomic import atomic_write
+from asrkit.io.numbers import parse_numbers
 from asrkit.io.scp import scan_lines, split_fields, split_row
 from asrkit.io.tables import Keys
 from asrkit.io.text import TextFile
@@ -28,6 +30,18 @@ class CtmLine(NamedTuple):
     start: float
     end: float
     phone: str
+
+
+class TimeColumns(NamedTuple):
+    """The phones of an utterance with their times in seconds; confidences from 0 to 1 where every phone has one."""
+
+    phones: list[str]
+    starts: list[float]
+    ends: list[float]
+    confidences: list[float]
+
+    def phone_times(self) -> list[PhoneTime]:
+        return list(map(PhoneTime, self.phones, self.starts, self.ends))
 
 
 def parse_line(fields: Sequence[str]) -> CtmLine | None:
@@ -175,6 +189,45 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
                 raise DataError(f"{location(self.path)}{utt_id}: expected {expected}, found {row_text!r}")
             times.append(PhoneTime(line.phone, line.start, line.end))
         return tuple(times)
+
+    def columns(self, utt_ids: Iterable[str]) -> Iterator[TimeColumns]:
+        """The lines of each of these utterances, empty for one that is not here; the file is opened once.
+
+        Raises DataError as `[utt_id]`, and for confidences that are not between 0 and 1.
+        """
+        with self._file.open() as stream:
+            position = -1
+            for utt_id in utt_ids:
+                row = self.keys_by_row.find(utt_id)
+                if row < 0:
+                    yield TimeColumns([], [], [], [])
+                    continue
+                start, end = self._starts[row : row + 2]
+                if position != start:
+                    stream.seek(start)
+                text, position = stream.read(end - start).decode("utf-8", "replace"), end
+                yield self._columns(utt_id, text)
+
+    def _columns(self, utt_id: str, text: str) -> TimeColumns:
+        lines = text.count("\n")
+        fields = text.replace("\n", " ").split(" ")  # of lines as asrkit writes them; others are read one by one
+        width = len(fields) // lines if lines else 0
+        if width in (5, 6) and len(fields) == width * lines + 1 and fields[0:-1:width] == [utt_id] * lines:
+            starts, durations = (parse_numbers(fields[place:-1:width], 0.0, MAX_SECONDS) for place in (2, 3))
+            confidences = parse_numbers(fields[5:-1:6], 0.0, 1.0) if width == 6 else []
+            if starts is not None and durations is not None and confidences is not None and starts == sorted(starts):
+                return TimeColumns(fields[4:-1:width], starts, list(map(add, starts, durations)), confidences)
+        times = self[utt_id]
+        last = [split_fields(line)[5:] for line in text.split("\n") if split_fields(line)]
+        confidences = parse_numbers([field for fields in last for field in fields], 0.0, 1.0)
+        if confidences is None:
+            raise DataError(f"{location(self.path)}{utt_id}: expected confidences from 0 to 1")
+        return TimeColumns(
+            [time.phone for time in times],
+            [time.start for time in times],
+            [time.end for time in times],
+            confidences if len(confidences) == len(times) else [],
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys_by_row)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -139,12 +138,14 @@ class Numbers(Mapping[str, int]):
 class LazyTable(Mapping[str, str]):
     """A table whose values stay in the file until they are asked for: a few tens of bytes a row."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Raises DataError as `read_table`."""
+    def __init__(
+        self, path: str | Path, *, empty_ok: bool = False, look: Callable[[int, str, str], object] | None = None
+    ) -> None:
+        """Raises DataError as `read_table`. `look` is called with each row: its line, its key and its value."""
         self.path = Path(path)
         self._file = TextFile(path)
         findings = Findings()
-        self.keys_by_row = Keys(map(itemgetter(1), scan_table(path, findings)))
+        self.keys_by_row = Keys(self._scan(findings, empty_ok, look))
         findings.raise_errors()
         self._offsets = array("q")  # without errors every line is a row
         with self._file.open() as stream:
@@ -152,6 +153,14 @@ class LazyTable(Mapping[str, str]):
             for line in stream:
                 self._offsets.append(offset)
                 offset += len(line)
+
+    def _scan(
+        self, findings: Findings, empty_ok: bool, look: Callable[[int, str, str], object] | None
+    ) -> Iterator[str]:
+        for line, key, value in scan_table(self.path, findings, empty_ok=empty_ok):
+            if look is not None:
+                look(line, key, value)
+            yield key
 
     def __getitem__(self, key: str) -> str:
         """Raises KeyError, and DataError when the file is no longer what it was."""
@@ -172,7 +181,20 @@ class LazyTable(Mapping[str, str]):
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """All keys with their values, in the file's order; quicker than one by one."""
-        return ((key, value) for _, key, value in scan_table(self.path, Findings()))
+        return ((key, value) for _, key, value in scan_table(self.path, Findings(), empty_ok=True))
+
+    def follow(self, keys: Iterable[str]) -> Iterator[str]:
+        """The values of `keys`, all of which are here; quick when they come in the file's order, with none left out."""
+        rows, keys = self.rows(), iter(keys)
+        for key in keys:
+            row_key, value = next(rows, ("", ""))
+            if row_key != key:
+                break
+            yield value
+        else:
+            return
+        yield self[key]
+        yield from map(self.__getitem__, keys)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys_by_row)

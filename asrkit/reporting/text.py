@@ -2,109 +2,91 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
-from asrkit.scoring.per import Counts, PerResult, kind_counts, pair_kind, pool
+from asrkit.scoring.per import Counts, kind_counts, pair_kind
 from asrkit.scoring.protocols import AS_IS, Protocol, silences
-from asrkit.scoring.significance import intervals, pool_speakers, to_json
+from asrkit.scoring.significance import to_json
+from asrkit.scoring.tally import NUM_WORST, Group, Tally, badness, length_name
 
 GAP = "***"  # sclite's sign for the missing side of an insertion or deletion
 
 
-def build_report(
-    result: PerResult, utt2spk: Mapping[str, str], spk2gender: Mapping[str, str], protocol: Protocol = AS_IS
-) -> dict[str, Any]:
+def build_report(tally: Tally, spk2gender: Mapping[str, str], protocol: Protocol = AS_IS) -> dict[str, Any]:
     """Gather every figure of the report; all values are JSON's own types.
 
-    `utt2spk` holds every utterance of `result`, which `protocol` gave. "line" is the PER and "intro" the lines that
-    belong to it. Speakers that are not in `spk2gender` are of sex "unknown". Rates are in percent. Speakers, phones,
-    confusions and utterances come worst first.
+    `protocol` gave the results in `tally`. "line" is the PER and "intro" the lines that belong to it. Speakers that are
+    not in `spk2gender` are of sex "unknown". Rates are in percent. Speakers, phones, confusions and utterances come
+    worst first.
     """
-    utts_of: dict[str, list[str]] = defaultdict(list)
+    total = tally.total
+    by_unit = tally.intervals()
     spks_of: dict[str, list[str]] = defaultdict(list)
-    for utt in result.per_utt:
-        utts_of[utt2spk[utt]].append(utt)
-    for spk in utts_of:
+    for spk in tally.speakers:
         spks_of[spk2gender.get(spk, "unknown")].append(spk)
-    per_spk = pool_speakers(result.per_utt, utt2spk)
-    by_unit = intervals(result.per_utt, utt2spk)
+    speakers = {spk: (group.num_utts, group.counts) for spk, group in tally.speakers.items()}
     return {
-        "line": result.line(),
-        "intro": [protocol.describe(result), *(interval.text(unit) for unit, interval in by_unit.items())],
+        "line": total.line(),
+        "intro": [
+            protocol.describe_pairs(tally.pair_counts, total.num_ref),
+            *(interval.text(unit) for unit, interval in by_unit.items()),
+        ],
         "protocol": protocol.name,
-        "total": result.to_dict(),
+        "total": total.to_dict(),
         "intervals": to_json(by_unit),
-        "scored": _scored(result, len(per_spk)),
+        "scored": _scored(tally),
         "sexes": [
-            {
-                "sex": sex,
-                "num_spks": len(spks),
-                "num_utts": sum(len(utts_of[spk]) for spk in spks),
-                **pool(per_spk[spk] for spk in spks).to_dict(),
-            }
+            {"sex": sex, "num_spks": len(spks), **_group_row(Group.of(tally.speakers[spk] for spk in spks))}
             for sex, spks in sorted(spks_of.items())
         ],
-        "speakers": [
-            {
-                "spk": spk,
-                "sex": spk2gender.get(spk, "unknown"),
-                "num_utts": len(utts_of[spk]),
-                **per_spk[spk].to_dict(),
-            }
-            for spk in sorted(per_spk, key=lambda spk: (*_badness(per_spk[spk]), spk))
+        "lengths": [
+            {"tokens": length_name(number), **_group_row(tally.lengths[number])} for number in sorted(tally.lengths)
         ],
-        "phones": _phones(result),
+        "speakers": [
+            {"spk": spk, "sex": spk2gender.get(spk, "unknown"), "num_utts": num_utts, **counts.to_dict()}
+            for spk, (num_utts, counts) in sorted(speakers.items(), key=lambda row: (*badness(row[1][1]), row[0]))
+        ],
+        "phones": _phones(tally),
         "confusions": [
             {"ref": ref, "hyp": hyp, "count": count}
-            for (ref, hyp), count in sorted(result.pair_counts.items(), key=lambda item: (-item[1], str(item[0])))
+            for (ref, hyp), count in sorted(tally.pair_counts.items(), key=lambda item: (-item[1], str(item[0])))
             if ref is not None and hyp is not None and ref != hyp
         ],
         "worst_utts": [
-            {
-                "utt": utt,
-                "spk": utt2spk[utt],
-                **counts.to_dict(),
-                "pairs": [list(pair) for pair in result.pairs[utt]],
-            }
-            for utt, counts in sorted(result.per_utt.items(), key=lambda item: (*_badness(item[1]), item[0]))[:10]
-            if counts.num_errors
+            {"utt": each.utt, "spk": each.spk, **each.counts.to_dict(), "pairs": [list(pair) for pair in each.pairs]}
+            for each in tally.worst[:NUM_WORST]
         ],
     }
 
 
-def _badness(counts: Counts) -> tuple[float, int]:
-    """Sorts the worst first; without reference tokens there is no rate, and any error is worse than all rates."""
-    rate = counts.per if counts.num_ref else math.inf if counts.num_errors else 0.0
-    return -rate, -counts.num_errors
+def _group_row(group: Group) -> dict[str, Any]:
+    return {"num_utts": group.num_utts, **group.counts.to_dict()}
 
 
-def _scored(result: PerResult, num_spks: int) -> dict[str, Any]:
+def _scored(tally: Tally) -> dict[str, Any]:
     """What the rate was counted over: a PER means nothing without it."""
-    silent = silences({symbol for pair in result.pair_counts for symbol in pair if symbol is not None})
-    refs = [[ref for ref, _ in pairs if ref is not None] for pairs in result.pairs.values()]
+    silent = silences({symbol for pair in tally.pair_counts for symbol in pair if symbol is not None})
     return {
-        "num_spks": num_spks,
-        "num_utts": len(result.per_utt),
-        "num_utts_correct": sum(counts.num_errors == 0 for counts in result.per_utt.values()),
-        "num_symbols": len({phone for ref in refs for phone in ref}),
+        "num_spks": len(tally.speakers),
+        "num_utts": tally.num_utts,
+        "num_utts_correct": tally.num_utts_correct,
+        "num_symbols": len({ref for ref, _ in tally.pair_counts if ref is not None}),
         "silences": sorted(silent),
-        "num_silence_ref": sum(phone in silent for ref in refs for phone in ref),
-        "num_silence_neighbours": sum(a in silent and b in silent for ref in refs for a, b in pairwise(ref)),
+        "num_silence_ref": sum(count for (ref, _), count in tally.pair_counts.items() if ref in silent),
+        "num_silence_neighbours": tally.num_silence_neighbours,
     }
 
 
-def _phones(result: PerResult) -> list[dict[str, Any]]:
+def _phones(tally: Tally) -> list[dict[str, Any]]:
     """Errors by phone: substitutions and deletions of the reference's phone, insertions of the hypothesis's."""
     table: dict[str, Counter[str]] = defaultdict(Counter)
-    for (ref, hyp), count in result.pair_counts.items():
+    for (ref, hyp), count in tally.pair_counts.items():
         phone = hyp if ref is None else ref
         assert phone is not None  # a pair has a phone on one side at least
-        table[phone][pair_kind((ref, hyp), result.optional)] += count
+        table[phone][pair_kind((ref, hyp), tally.optional)] += count
     rows = []
     for phone, kinds in table.items():
         row = {"phone": phone, **kind_counts(kinds).to_dict()}
@@ -137,6 +119,10 @@ def render_text(report: Mapping[str, Any], *, num_confusions: int = 20) -> str:
         "By sex": [
             ["sex", "speakers", "utts", *counts_header],
             *([row["sex"], row["num_spks"], row["num_utts"], *_cells(row)] for row in report["sexes"]),
+        ],
+        "By length": [
+            ["tokens in reference", "utts", *counts_header],
+            *([row["tokens"], row["num_utts"], *_cells(row)] for row in report["lengths"]),
         ],
         "By speaker": [
             ["speaker", "sex", "utts", *counts_header],

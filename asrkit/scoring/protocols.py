@@ -13,6 +13,7 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.lang.phone_map import TIMIT_TO_39, PhoneMap
 from asrkit.lang.symbols import name_symbols
+from asrkit.scoring.align import Pair
 from asrkit.scoring.per import PerResult, score
 
 SILENCES = frozenset({"sil", "<sil>", "silence", "sp", "pau", "epi", "h#"})  # compared without case
@@ -64,13 +65,13 @@ class Protocol:
             DataError: symbols that cannot be folded, utterances without hypothesis or without reference, all at once;
                 references of which the protocol leaves nothing.
         """
-        self._check_symbols({ref_name: refs, hyp_name: hyps})
+        self.check_symbols({ref_name: refs, hyp_name: hyps})
         self.check_references(refs, ref_name)
         return self.score_part(refs, hyps, ref_name=ref_name, hyp_name=hyp_name)
 
     def check_references(self, refs: Mapping[str, Sequence[str]], name: str) -> None:
         """Raise DataError when nothing of `refs`, which messages call `name`, is left to score: there is no rate."""
-        self._check_symbols({name: refs})
+        self.check_symbols({name: refs})
         if refs and not any(self.prepare(phones) for phones in refs.values()):
             symbols = " ".join(sorted({phone for phones in refs.values() for phone in phones})) or "nothing"
             raise DataError(f"{location(name)}no phone to score is left by protocol {self.name}; it holds {symbols}")
@@ -84,7 +85,7 @@ class Protocol:
         hyp_name: str = "hypotheses",
     ) -> PerResult:
         """As `score` for a part of a set, whose references may have nothing to score."""
-        self._check_symbols({ref_name: refs, hyp_name: hyps})
+        self.check_symbols({ref_name: refs, hyp_name: hyps})
         return score(
             {utt: self.prepare(phones) for utt, phones in refs.items()},
             {utt: self.prepare(phones) for utt, phones in hyps.items()},
@@ -93,7 +94,7 @@ class Protocol:
             optional=frozenset({FOLDED_SILENCE}) if self.silence == "optional" else frozenset(),
         )
 
-    def _check_symbols(self, transcripts_of: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    def check_symbols(self, transcripts_of: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         """Raise DataError for symbols that cannot be folded, a line for each of the transcripts, by their names."""
         if self.phone_map is None:
             return
@@ -111,7 +112,11 @@ class Protocol:
 
     def describe(self, result: PerResult) -> str:
         """The line that goes with a PER: folding, silence, neighbouring silences, number of reference tokens."""
-        symbols = {symbol for pair in result.pair_counts for symbol in pair if symbol is not None}
+        return self.describe_pairs(result.pair_counts, result.num_ref)
+
+    def describe_pairs(self, pairs: Iterable[Pair], num_ref: int) -> str:
+        """As `describe`, from the pairs that occur and the number of reference tokens."""
+        symbols = {symbol for pair in pairs for symbol in pair if symbol is not None}
         if self.silence == "removed":
             silence = "silence removed, not scored"
         elif self.silence == "optional":
@@ -124,7 +129,7 @@ class Protocol:
         parts = [f"symbols {self.folding}" if self.phone_map is None else f"folded to {self.folding}", silence]
         if self.silence != "removed":
             parts.append(f"adjacent silences {'merged' if self.merge_silence else 'kept'}")
-        return f"protocol {self.name}: {'; '.join(parts)}; {result.num_ref} reference tokens"
+        return f"protocol {self.name}: {'; '.join(parts)}; {num_ref} reference tokens"
 
 
 AS_IS = Protocol("as-is", None, False, "scored")

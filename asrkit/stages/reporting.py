@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from asrkit.audio import AudioAccess
-from asrkit.formats.data_dir import load_data_dir
-from asrkit.formats.transcripts import read_transcripts
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Stamp, expect_right
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.protocols import AS_IS, Protocol
-from asrkit.scoring.transcripts import transcript_warnings
+from asrkit.scoring.tally import Tally
 from asrkit.stages.inputs import DECODE, DECODE_STAMP, expect_files
+from asrkit.stages.scored_data import ScoredData
 
-_TABLES = ("text", "utt2spk", "spk2utt", "spk2gender")
+_TABLES = ("text", "utt2spk", "spk2gender")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,9 @@ class Report:
         text_file, json_file: the report to read, and all its figures.
         lines: what it says in short: what was counted, how sure the rate is, and, last, the rate itself.
         is_new: whether it was made now; else the one that was there is up to date.
-        warnings: symbols of references and hypotheses that are not what they seem, a line each.
+        warnings: symbols of references and hypotheses that are not what they seem, and audio that the page lacks, a
+            line each.
+        page: the page to open in a browser, of an experiment's report.
     """
 
     text_file: Path
@@ -37,6 +38,7 @@ class Report:
     lines: Sequence[str]
     is_new: bool
     warnings: Sequence[str] = ()
+    page: Path | None = None
 
 
 def report(
@@ -51,29 +53,53 @@ def report(
         force: make the report even when it is up to date.
 
     Raises:
-        DataError: the data directory or the hypotheses are missing or faulty, or do not fit each other; or the
+        DataError: transcripts, speakers or the hypotheses are missing or faulty, or do not fit each other; or the
             protocol leaves no reference phone to score.
     """
     ref, hyp, out = Path(ref), Path(hyp), Path(out)
+    expect_hypotheses(hyp)
+    stamp = report_stamp(ref, hyp, out, protocol)
+    if not force and (made_before := read_report(stamp, out)) is not None:
+        return made_before
+    with lock_dir(out, "report"), stamp.making():
+        data = ScoredData(ref, {"": hyp}, protocol)
+        tally = Tally()
+        for utt2spk, results in data.parts():
+            tally.add(results[""], utt2spk)
+        return write_report(out, report_figures(ref, hyp, data, tally))
+
+
+def report_figures(ref: Path, hyp: Path, data: ScoredData, tally: Tally) -> dict[str, Any]:
+    """All figures of a report: what they are of, those of the tally, and warnings when there are any."""
+    figures = {"ref": str(ref), "hyp": str(hyp), **build_report(tally, data.spk2gender, data.protocol)}
+    return figures | ({"warnings": list(data.warnings)} if data.warnings else {})
+
+
+def expect_hypotheses(hyp: Path) -> None:
     expect_files({hyp: DECODE})
     expect_right(hyp.parent / DECODE_STAMP, DECODE, [hyp.name])
-    text_file, json_file = out / "report.txt", out / "report.json"
+
+
+def report_stamp(ref: Path, hyp: Path, out: Path, protocol: Protocol) -> Stamp:
     files = [File(file) for file in (hyp, *(ref / name for name in _TABLES))]
-    stamp = Stamp(out / ".report.stamp", {"files": files, "protocol": protocol.name})
-    if not force and stamp.is_current() and (made_before := _read_lines(json_file)) is not None:
-        lines, warnings = made_before
-        return Report(text_file, json_file, lines, is_new=False, warnings=warnings)
-    with lock_dir(out, "report"), stamp.making():
-        data = load_data_dir(ref, AudioAccess(allow_pipes=True))  # it opens no audio, so no pipe is run
-        hyps = read_transcripts(hyp)
-        result = protocol.score(data.text, hyps, ref_name=str(ref / "text"), hyp_name=str(hyp))
-        figures = {"ref": str(ref), "hyp": str(hyp), **build_report(result, data.utt2spk, data.spk2gender, protocol)}
-        warnings = transcript_warnings({str(ref / "text"): data.text.values(), str(hyp): hyps.values()})
-        if warnings:
-            figures["warnings"] = warnings
-        with atomic_write(text_file) as stream:
-            stream.write(f"{hyp} against {ref}\n" + render_text(figures))
-        write_json(json_file, figures)
+    return Stamp(out / ".report.stamp", {"files": files, "protocol": protocol.name})
+
+
+def read_report(stamp: Stamp, out: Path) -> Report | None:
+    """The report that is there, when it is up to date."""
+    if not stamp.is_current() or (made_before := _read_lines(out / "report.json")) is None:
+        return None
+    lines, warnings = made_before
+    return Report(out / "report.txt", out / "report.json", lines, is_new=False, warnings=warnings)
+
+
+def write_report(out: Path, figures: Mapping[str, Any]) -> Report:
+    """Write the figures of a report, with what they are of, as text and as JSON."""
+    text_file, json_file = out / "report.txt", out / "report.json"
+    with atomic_write(text_file) as stream:
+        stream.write(f"{figures['hyp']} against {figures['ref']}\n" + render_text(figures))
+    write_json(json_file, figures)
+    warnings = figures.get("warnings", [])
     return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True, warnings=warnings)
 
 

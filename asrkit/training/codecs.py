@@ -69,6 +69,12 @@ class Codec:
 
     def _code(self, samples: np.ndarray, kbps: float) -> np.ndarray:
         """`samples` (n,) int16 coded and decoded, float32; there may be more, where a codec fills its last frame."""
+        with SoundFile(io.BytesIO(self.encode(samples, kbps))) as file:
+            decoded = file.read_block(len(samples) + _PADDING)[:, 0]
+        return decoded[self.delay :] if len(decoded) > len(samples) else decoded
+
+    def encode(self, samples: np.ndarray, kbps: float) -> bytes:
+        """The file of `samples` (n,) int16 at the codec's rate."""
         stream = io.BytesIO()
         with SoundFile(
             stream,
@@ -81,10 +87,7 @@ class Codec:
             bitrate_mode=self.bitrate_mode,
         ) as file:
             file.write(samples)
-        stream.seek(0)
-        with SoundFile(stream) as file:
-            decoded = file.read_block(len(samples) + _PADDING)[:, 0]
-        return decoded[self.delay :] if len(decoded) > len(samples) else decoded
+        return stream.getvalue()
 
     def _compression_level(self, kbps: float) -> float | None:
         if self.kbps is None:

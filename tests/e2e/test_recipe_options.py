@@ -35,7 +35,7 @@ ON_REQUEST = {
     "speechocean762": [FINDINGS],
 }
 VERBS = ["prepare", "extract", "train-lm", "train", "decode", "tune", "decode", "decode"]
-VERBS += ["report", "analyze", "report", "analyze", "transcribe"]
+VERBS += ["analyze", "report", "analyze", "report", "transcribe"]
 ALIGNING = "align the test set, transcribe one file"
 
 
@@ -157,15 +157,16 @@ def test_all_stages_with_the_defaults(tree: Tree, recipe: str) -> None:
     assert calls[1][1:4] == [f"{folder}/data/{name}" for name in ("train", "dev", "test")]
     assert value_of(calls[3], "--dir") == f"{folder}/exp/blstm_ctc"
     last = len(VERBS) - 1
-    outputs = [value_of(call, "--out" if "--out" in call else "--decode-dir") for call in calls[4:last]]
-    names = ["dev", "dev", "dev", "test", "dev", "dev", "test", "test"]
-    assert outputs == [f"{folder}/exp/blstm_ctc/decode_{name}" for name in names]
-    assert [value_of(call, "--ref") for call in calls if "--ref" in call] == [
+    outputs = [
+        value_of(call, "--out" if "--out" in call else "--decode-dir") for call in calls[4:last] if call[0] != "report"
+    ]
+    assert outputs == [f"{folder}/exp/blstm_ctc/decode_{name}" for name in ("dev", "dev", "dev", "test", "dev", "test")]
+    assert [call[1] for call in calls if call[0] == "report"] == [f"{folder}/exp/blstm_ctc"] * 2
+    scored = [call for call in calls if call[0] in ("tune", "analyze", "report")]
+    assert [value_of(call, "--data" if call[0] == "report" else "--ref") for call in scored] == [
         f"{folder}/data/{name}" for name in ("dev", "dev", "dev", "test", "test")
     ]
-    assert (
-        len({value_of(call, "--protocol") if "--protocol" in call else None for call in calls if "--ref" in call}) == 1
-    )
+    assert len({value_of(call, "--protocol") if "--protocol" in call else None for call in scored}) == 1
     assert calls[-1][-1] == "/audio/first one.wav"
     assert not any("--force" in call for call in calls)
     assert tree.calls("setup.sh") == [[]]
@@ -203,6 +204,9 @@ def test_options_about_audio_reach_the_steps_that_read_it(tree: Tree, recipe: st
     extracts = [call for call in tree.calls() if call[0] == "extract"]
     assert len(extracts) == 1 + last - 6
     assert all(call[-5:] == about_audio for call in extracts)
+    reports = [call for call in tree.calls() if call[0] == "report" and "--data" in call]
+    assert len(reports) >= 2
+    assert all(about_audio == call[4 : 4 + len(about_audio)] for call in reports)
     (transcribe,) = [call for call in tree.calls() if call[0] == "transcribe"]
     assert transcribe[3:] == ["--channel", "mix", "--", "my audio/first one.wav"]
 

@@ -7,6 +7,7 @@ from asrkit.errors import DataError
 from asrkit.reporting.text import build_report, render_text
 from asrkit.scoring.per import score
 from asrkit.scoring.protocols import PROTOCOLS
+from asrkit.scoring.tally import Tally
 
 REFS = {
     "s1-u1": "sil sil a ɪ̈ sil",
@@ -36,6 +37,11 @@ sex      speakers  utts  tokens     PER  ins  del  sub
 f               1     2       9   11.11    0    0    1
 m               1     1       5   40.00    0    2    0
 unknown         1     1       2  100.00    1    0    1
+
+By length
+tokens in reference  utts  tokens    PER  ins  del  sub
+0 to 4                  2       6  33.33    1    0    1
+5 to 9                  2      10  30.00    0    2    1
 
 By speaker
 speaker  sex      utts  tokens     PER  ins  del  sub
@@ -73,13 +79,13 @@ def result_of(refs, hyps):
 
 
 def test_text():
-    report = build_report(result_of(REFS, HYPS), UTT2SPK, {"s1": "f", "s2": "m"})
+    report = build_report(Tally.of(result_of(REFS, HYPS), UTT2SPK), {"s1": "f", "s2": "m"})
     assert render_text(report) == TEXT
 
 
 def test_text_without_silence_and_with_one_speaker():
     refs, hyps = {"u1": "a b", "u2": "a"}, {"u1": "a b", "u2": "a"}
-    report = build_report(result_of(refs, hyps), {"u1": "s", "u2": "s"}, {})
+    report = build_report(Tally.of(result_of(refs, hyps), {"u1": "s", "u2": "s"}), {})
     text = render_text(report)
     assert text.startswith(
         "%PER 0.00 [ 0 / 3, 0 ins, 0 del, 0 sub ]\n"
@@ -91,7 +97,7 @@ def test_text_without_silence_and_with_one_speaker():
 
 
 def test_values():
-    report = build_report(result_of(REFS, HYPS), UTT2SPK, {"s1": "f", "s2": "m"})
+    report = build_report(Tally.of(result_of(REFS, HYPS), UTT2SPK), {"s1": "f", "s2": "m"})
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert report["total"] == {
         "per": 31.25,
@@ -123,7 +129,7 @@ def test_values():
 
 
 def test_phone_that_is_never_in_the_references_has_no_rate():
-    report = build_report(result_of({"u": "a"}, {"u": "a c"}), {"u": "s"}, {})
+    report = build_report(Tally.of(result_of({"u": "a"}, {"u": "a c"}), {"u": "s"}), {})
     assert report["phones"][0] == {
         "phone": "c",
         "per": None,
@@ -143,7 +149,7 @@ def test_intervals_over_utterances_and_over_speakers():
     # A speaker's utterances are alike here, so 16 utterances of 8 speakers say no more than 8 do.
     refs = {f"s{i}-{u}": "a b c d e" for i in range(8) for u in "xy"}
     hyps = {utt: "a b c d e"[: 9 - 2 * (int(utt[1]) % 4)] for utt in refs}
-    report = build_report(result_of(refs, hyps), {utt: utt[:2] for utt in refs}, {})
+    report = build_report(Tally.of(result_of(refs, hyps), {utt: utt[:2] for utt in refs}), {})
     utts, spks = report["intervals"]["utterances"], report["intervals"]["speakers"]
     assert (utts["num_units"], spks["num_units"]) == (16, 8)
     assert 0 < spks["low"] < utts["low"] < report["total"]["per"] < utts["high"] < spks["high"]
@@ -155,7 +161,7 @@ def test_optional_silence_is_no_error_anywhere():
     hyps = {"u1": "aa ao t z sil sil", "u2": "sil"}
     refs, hyps = ({utt: text.split() for utt, text in texts.items()} for texts in (refs, hyps))
     protocol = PROTOCOLS["optional-silence"]
-    report = build_report(protocol.score(refs, hyps), {"u1": "s", "u2": "s"}, {}, protocol)
+    report = build_report(Tally.of(protocol.score(refs, hyps), {"u1": "s", "u2": "s"}), {}, protocol)
     # u1 folds to "sil aa sil t sil" and "aa aa t z sil sil": aa and z are put in, two silences are free to go, one
     # is free to come; u2 has no error.
     assert report["line"] == "%PER 33.33 [ 2 / 6, 2 ins, 0 del, 0 sub ]"
@@ -172,7 +178,7 @@ def test_a_reference_of_silence_alone_may_be_emptied_by_the_protocol():
         ({"u1": ["aa"], "u2": ["sil", "aa"], "u3": []}, "%PER 100.00 [ 1 / 1, 1 ins, 0 del, 0 sub ]"),
         ({"u1": [], "u2": ["ih"], "u3": ["sil"]}, "%PER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ]"),
     ):
-        report = build_report(protocol.score(refs, hyps), {utt: utt for utt in refs}, {}, protocol)
+        report = build_report(Tally.of(protocol.score(refs, hyps), {utt: utt for utt in refs}), {}, protocol)
         assert render_text(report).startswith(line)
         assert report["speakers"][0]["spk"] == ("u1" if hyps["u1"] else "u2")
     with pytest.raises(DataError, match="no phone to score is left by protocol no-silence; it holds h#"):
@@ -200,7 +206,7 @@ def test_verb_writes_both_files_and_ends_with_the_rate(data, tmp_path, capsys):
     assert capsys.readouterr() == (f"{files}\n{intro}\n{line}\n", "")
     assert (out / "report.txt").read_text(encoding="utf-8") == f"{hyp} against {data}\n{TEXT}"
     written = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    expected = build_report(result_of(REFS, HYPS), UTT2SPK, {"s1": "f", "s2": "m"})
+    expected = build_report(Tally.of(result_of(REFS, HYPS), UTT2SPK), {"s1": "f", "s2": "m"})
     assert written == {"ref": str(data), "hyp": str(hyp), **expected}
 
     assert main(command) == 0

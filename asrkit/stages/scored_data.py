@@ -1,0 +1,113 @@
+"""References of a data directory with hypotheses for them, scored piece by piece, so that a set may be large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from asrkit.errors import location, raise_if_any
+from asrkit.findings import Findings
+from asrkit.io.scp import read_table, split_fields
+from asrkit.io.tables import LazyTable
+from asrkit.lang.symbols import symbol_warnings
+from asrkit.scoring.per import PerResult
+from asrkit.scoring.protocols import Protocol
+
+UTTS_AT_A_TIME = 500
+
+
+class ScoredData:
+    """What is scored, of which some tens of bytes an utterance are kept.
+
+    Attributes:
+        spk2gender: the sex of speakers, as far as the data directory has it.
+        warnings: symbols of references and hypotheses that are not what they seem, a line each.
+    """
+
+    def __init__(self, data_dir: Path, hyps: Mapping[str, Path], protocol: Protocol) -> None:
+        """`hyps` are files of hypotheses, by names of systems.
+
+        Raises DataError: files are missing or faulty, or have other utterances; a speaker or a transcript is missing;
+        the protocol does not know a symbol, or leaves no reference phone to score.
+        """
+        self.protocol, self._text = protocol, data_dir / "text"
+        symbols: dict[str, set[str]] = {}
+        self._refs = self._read(self._text, symbols, empty_ok=False)
+        self._hyp_paths = hyps
+        self._hyps = {name: self._read(path, symbols, empty_ok=True) for name, path in hyps.items()}
+        self._utt2spk = LazyTable(data_dir / "utt2spk")
+        gender = data_dir / "spk2gender"
+        self.spk2gender = read_table(gender) if gender.exists() else {}
+        self._check_utterances()
+        transcripts = {name: {"": sorted(of_file)} for name, of_file in symbols.items()}  # one of all symbols
+        protocol.check_symbols(transcripts)
+        protocol.check_references(transcripts[str(self._text)], str(self._text))
+        self.warnings = symbol_warnings(symbols)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    @property
+    def utt_ids(self) -> Sequence[str]:
+        """All utterances, in the order in which they come."""
+        return self._refs.keys_by_row
+
+    @property
+    def num_parts(self) -> int:
+        return -(-len(self) // UTTS_AT_A_TIME)
+
+    def number(self, utt: str) -> int:
+        """The number of an utterance, in the order in which they come."""
+        return self._refs.keys_by_row.row(utt)
+
+    def parts(self) -> Iterator[tuple[Mapping[str, str], dict[str, PerResult]]]:
+        """Some utterances after the others: their speakers, and each system's result."""
+        refs, speakers = self._refs.rows(), self._utt2spk.follow(self._refs)
+        hyps = {name: table.follow(self._refs) for name, table in self._hyps.items()}
+        while rows := dict(islice(refs, UTTS_AT_A_TIME)):
+            transcripts = {utt: split_fields(row) for utt, row in rows.items()}
+            utt2spk = dict(zip(rows, speakers, strict=False))
+            yield (
+                utt2spk,
+                {
+                    name: self.protocol.score_part(
+                        transcripts, {utt: split_fields(row) for utt, row in zip(rows, of_system, strict=False)}
+                    )
+                    for name, of_system in hyps.items()
+                },
+            )
+
+    def _read(self, path: Path, symbols: dict[str, set[str]], *, empty_ok: bool) -> LazyTable:
+        """A table of transcripts; its symbols are put into `symbols`."""
+        findings, of_file = Findings(), symbols.setdefault(str(path), set())
+
+        def look(line: int, key: str, value: str) -> None:
+            of_file.update(split_fields(value))
+            if not value and not empty_ok:
+                findings.error(f"{key}: empty transcript; give its phones or remove it", path, line)
+
+        table = LazyTable(path, empty_ok=True, look=look)
+        findings.raise_errors()
+        return table
+
+    def _check_utterances(self) -> None:
+        """Raise DataError for utterances that one of the tables has and another has not."""
+        faults = []
+        for path, table in zip(self._hyp_paths.values(), self._hyps.values(), strict=True):
+            if table.keys_by_row != self._refs.keys_by_row:
+                faults += [
+                    f"{path}: utterance {utt} of {self._text} is missing; decode it"
+                    for utt in self._refs
+                    if utt not in table
+                ]
+                faults += [
+                    f"{self._text}: utterance {utt} of {path} is missing" for utt in table if utt not in self._refs
+                ]
+        if self._utt2spk.keys_by_row != self._refs.keys_by_row:
+            faults += [
+                f"{location(self._utt2spk.path)}utterance {utt} of {self._text} has no speaker"
+                for utt in self._refs
+                if utt not in self._utt2spk
+            ]
+        raise_if_any(faults)

@@ -1,0 +1,271 @@
+"""The page of a report: what is in the file, read as a browser would."""
+
+import base64
+import io
+import json
+import re
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import asrkit
+from asrkit.cli.main import main
+from asrkit.formats.ctm import PhoneTimes
+from asrkit.io.ark import ArkWriter
+from asrkit.scoring.per import score
+from asrkit.stages import pages
+
+UTTS = 12
+BAD = "</script><b>"  # a symbol of which a browser could make an element
+
+
+class Scripts(HTMLParser):
+    """The texts of a page's script elements by id, and all other elements' names."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.texts: dict[str, str] = {}
+        self.tags: set[str] = set()
+        self._name: str | None = None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self._name = dict(attrs).get("id", "program") if tag == "script" else None
+
+    def handle_data(self, data):
+        if self._name is not None:
+            self.texts[self._name] = self.texts.get(self._name, "") + data
+
+    def handle_endtag(self, tag):
+        self._name = None
+
+
+def part(content: str):
+    return json.loads(zlib.decompress(base64.b64decode(content)))
+
+
+class Read:
+    """A page: its figures, and its utterances with their phones."""
+
+    def __init__(self, page: Path) -> None:
+        text = page.read_text(encoding="utf-8")
+        self.scripts = Scripts(text)
+        self.figures = json.loads(self.scripts.texts["figures"])
+        self.symbols = [row["symbol"] for row in self.figures["symbols"]]
+
+    def part(self, name: str):
+        return part(self.scripts.texts[name])
+
+    def phones(self, text: str) -> list[str | None]:
+        return [None if char == " " else self.symbols[ord(char) - self.figures["first_char"]] for char in text]
+
+    def pairs(self) -> dict[str, list]:
+        out = {}
+        for number in range(-(-self.figures["num_utts"] // self.figures["utts_a_part"])):
+            rows = self.part(f"t{number}")
+            for utt, ref, hyp in zip(rows["utt"], rows["ref"], rows["hyp"], strict=True):
+                out[utt] = list(zip(self.phones(ref), self.phones(hyp), strict=True))
+        return out
+
+    def details(self) -> list[dict]:
+        numbers = range(-(-self.figures["num_utts"] // self.figures["details_a_part"]))
+        return [row for number in numbers for row in self.part(f"d{number}")]
+
+
+def log_probs(rng, num_steps: int) -> np.ndarray:
+    values = rng.normal(size=(num_steps, 4)).astype(np.float32) * 5
+    return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> tuple[Path, Path]:
+    """An experiment and the data directory that it decoded: twelve utterances, names in Persian, half a second each."""
+    rng = np.random.default_rng(0)
+    data, out = tmp_path / "test", tmp_path / "exp/decode_test"
+    data.mkdir()
+    out.mkdir(parents=True)
+    utts = [f"گوینده{number // 4}-{number:02}" for number in range(UTTS)]
+    refs = {utt: ["a", "b", BAD][: 1 + number % 3] for number, utt in enumerate(utts)}
+    hyps = {utt: ref if number % 2 else [*ref[:-1], "a"] for number, (utt, ref) in enumerate(refs.items())}
+    tables = {
+        "text": {utt: " ".join(phones) for utt, phones in refs.items()},
+        "utt2spk": {utt: utt.split("-")[0] for utt in utts},
+        "wav.scp": {utt: f"{tmp_path}/{utt}.wav" for utt in utts},
+    }
+    for name, rows in tables.items():
+        (data / name).write_text("".join(f"{key} {value}\n" for key, value in rows.items()))
+    (out / "hyp").write_text("".join(f"{utt} {' '.join(phones)}\n" for utt, phones in hyps.items()))
+    for utt in utts:
+        soundfile.write(tmp_path / f"{utt}.wav", rng.normal(0, 0.1, 8000), 16000)
+    for path, transcripts, end in ((data, refs, ""), (out, hyps, " 0.7500")):
+        (path / "phones.ctm").write_text(
+            "".join(
+                f"{utt} 1 {0.1 * place:.3f} 0.100 {phone}{end}\n"
+                for utt, phones in transcripts.items()
+                for place, phone in enumerate(phones)
+            )
+        )
+    with ArkWriter(out / "log_probs.ark", out / "log_probs.scp") as writer:
+        for utt in utts:
+            writer.write(utt, log_probs(rng, 12))
+    (tmp_path / "exp/tokens.txt").write_text(f"<blk> 0\na 1\nb 2\n{BAD} 3\n")
+    (tmp_path / "exp/config.yaml").write_text("features: {cmvn: utterance}\n")
+    (tmp_path / "exp/history.csv").write_text("epoch,train_loss,dev_loss,dev_per\n1,2.5,2.0,\n2,1.5,1.0,30.5\n")
+    return tmp_path / "exp", data
+
+
+def test_the_page_has_the_figures_of_the_report_and_every_alignment(experiment):
+    made = asrkit.report_experiment(*experiment)
+    assert made.page == experiment[0] / "decode_test/report.html"
+    page = Read(made.page)
+    assert page.figures["report"] == json.loads(made.json_file.read_text())
+    assert page.figures["report"]["line"] == made.lines[-1] == "%PER 16.67 [ 4 / 24, 0 ins, 0 del, 4 sub ]"
+    refs, hyps = (
+        {line.split()[0]: line.split()[1:] for line in path.read_text().splitlines()}
+        for path in (experiment[1] / "text", experiment[0] / "decode_test/hyp")
+    )
+    assert page.pairs() == {utt: list(pairs) for utt, pairs in score(refs, hyps).pairs.items()}
+    assert page.figures["history"] == {
+        "epoch": [1, 2],
+        "train_loss": [2.5, 1.5],
+        "dev_loss": [2, 1],
+        "dev_per": [None, 30.5],
+    }
+    assert page.figures["boundaries"]["num_phones"] == 24
+    assert page.figures["analysis"] is None
+    assert page.figures["command"].startswith("asrkit report ")
+    assert not page.figures["missing"]
+
+
+def test_what_comes_from_outside_makes_no_elements(experiment):
+    page = Read(asrkit.report_experiment(*experiment).page)
+    assert BAD in page.symbols
+    assert "b" not in page.scripts.tags
+    text = (experiment[0] / "decode_test/report.html").read_text()
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+
+
+def test_details_are_times_confidences_and_posteriors(experiment):
+    page = Read(asrkit.report_experiment(*experiment).page)
+    times = PhoneTimes(experiment[1] / "phones.ctm")
+    stored = dict(zip(page.pairs(), page.details(), strict=True))
+    rng = np.random.default_rng(0)
+    for _ in stored:
+        rng.normal(0, 0.1, 8000)
+    first, levels = page.figures["first_char"], page.figures["levels"]
+    for utt, row in stored.items():
+        spans = [round(1000 * value) for time in times[utt] for value in (time.start, time.end)]
+        assert row["ref"] == row["hyp"] == spans
+        assert row["conf"] == [75] * (len(spans) // 2)
+        numbers, tokens, values = ([ord(char) - first for char in text] for text in row["post"])
+        posteriors = np.exp(log_probs(rng, 12))
+        assert (row["steps"], len(numbers), sum(numbers)) == (12, 12, len(tokens))
+        steps = np.repeat(np.arange(12), numbers)
+        assert np.abs(posteriors[steps, tokens] - np.array(values) / levels).max() <= 0.5 / levels + 1e-6
+        left = posteriors.copy()
+        left[steps, tokens] = 0
+        assert left[:, 1:].max() <= 0.03
+
+
+def test_audio_is_opus_of_the_worst_and_of_a_sample(experiment):
+    page = Read(asrkit.report_experiment(*experiment, asrkit.PageOptions(audio=4)).page)
+    assert len(page.figures["audio"]) == 4
+    worst = page.figures["worst"]
+    assert set(worst[:2]) < set(page.figures["audio"])
+    assert not set(worst) & set(page.figures["sample"])
+    for number in page.figures["audio"]:
+        content = base64.b64decode(page.scripts.texts[f"a{number}"])
+        samples, rate = soundfile.read(io.BytesIO(content))
+        assert (soundfile.info(io.BytesIO(content)).subtype, rate, len(samples)) == ("OPUS", 16000, 8000)
+    assert len(Read(asrkit.report_experiment(*experiment).page).figures["audio"]) == UTTS
+    assert not Read(asrkit.report_experiment(*experiment, asrkit.PageOptions(audio=0)).page).figures["audio"]
+
+
+def test_audio_that_cannot_be_read_is_told(experiment, capsys):
+    exp, data = experiment
+    (utt,) = [line.split()[0] for line in (data / "text").read_text().splitlines()][:1]
+    (data.parent / f"{utt}.wav").unlink()
+    assert main(["report", str(exp), "--data", str(data)]) == 0
+    captured = capsys.readouterr()
+    page = exp / "decode_test/report.html"
+    assert f"asrkit report: warning: no audio of 1 utterances in {page}, such as: " in captured.err
+    assert f"{utt}.wav" in captured.err
+    assert str(page) in captured.out.splitlines()[0]
+    assert list(Read(page).figures["missing"]) == [utt]
+
+
+def test_a_page_is_made_anew_when_something_it_shows_changes(experiment):
+    exp, data = experiment
+    options = asrkit.PageOptions(audio=2)
+    assert asrkit.report_experiment(exp, data, options).is_new
+    again = asrkit.report_experiment(exp, data, options)
+    assert not again.is_new
+    assert again.page == exp / "decode_test/report.html"
+    (exp / "history.csv").write_text("epoch,train_loss,dev_loss,dev_per\n1,2.5,2.0,\n")
+    assert asrkit.report_experiment(exp, data, options).is_new
+    assert not asrkit.report_experiment(exp, data, options).is_new
+    assert asrkit.report_experiment(exp, data, asrkit.PageOptions(audio=3)).is_new
+    (exp / "decode_test/report.html").unlink()
+    assert asrkit.report_experiment(exp, data, asrkit.PageOptions(audio=3)).is_new
+
+
+def test_of_many_utterances_the_parts_lie_beside_the_page(experiment, monkeypatch):
+    exp, data = experiment
+    monkeypatch.setattr(pages, "MOST_IN_PAGE", 5)
+    monkeypatch.setattr("asrkit.reporting.html.utterances.UTTS_A_PART", 5)
+    monkeypatch.setattr("asrkit.reporting.html.utterances.DETAILS_A_PART", 5)
+    made = asrkit.report_experiment(exp, data)
+    page, beside = Read(made.page), exp / "decode_test/report_data"
+    assert page.figures["beside"] == "report_data"
+    assert sorted(path.name for path in beside.iterdir()) == ["d0.js", "d1.js", "d2.js", "t0.js", "t1.js", "t2.js"]
+    assert not [name for name in page.scripts.texts if re.fullmatch("[dt][0-9]+", name)]
+    texts = {path.stem: path.read_text() for path in beside.iterdir()}
+    calls = {name: re.fullmatch(r'asrkitPart\("(\w+)","([^"]*)"\)\n', text) for name, text in texts.items()}
+    assert all(call is not None and call[1] == name for name, call in calls.items())
+    assert [len(part(calls[name][2])["utt"]) for name in ("t0", "t1", "t2")] == [5, 5, 2]
+    assert not asrkit.report_experiment(exp, data).is_new
+    (beside / "t1.js").unlink()
+    assert asrkit.report_experiment(exp, data).is_new
+    monkeypatch.setattr(pages, "MOST_IN_PAGE", 100)
+    assert asrkit.report_experiment(exp, data, force=True).is_new
+    assert not beside.exists()
+
+
+def test_phones_that_the_protocol_folds_keep_their_times(experiment):
+    exp, data = experiment
+    (data / "text").write_text("u1 h# q tcl t aa h#\n")
+    (data / "utt2spk").write_text("u1 s1\n")
+    (data / "phones.ctm").write_text(
+        "".join(f"u1 1 {0.1 * i:.1f} 0.1 {p}\n" for i, p in enumerate(["h#", "q", "tcl", "t", "aa", "h#"]))
+    )
+    (exp / "decode_test/hyp").write_text("u1 sil t aa sil\n")
+    (exp / "decode_test/phones.ctm").write_text(
+        "".join(f"u1 1 {0.1 * i:.1f} 0.1 {p} 0.5\n" for i, p in enumerate(["sil", "t", "aa", "sil"]))
+    )
+    page = Read(asrkit.report_experiment(exp, data, protocol=asrkit.PROTOCOLS["no-silence"]).page)
+    assert page.pairs() == {"u1": [("t", "t"), ("aa", "aa")]}
+    (row,) = page.details()
+    assert (row["ref"], row["hyp"], row["conf"]) == ([300, 400, 400, 500], [100, 200, 200, 300], [50, 50])
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["EXP"],
+        ["--data", "DATA"],
+        [],
+        ["EXP", "--data", "DATA", "--ref", "DATA"],
+        ["--ref", "DATA", "--hyp", "HYP"],
+    ],
+)
+def test_a_report_is_of_an_experiment_or_of_files(args, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["report", *args])
+    assert raised.value.code == 2
+    assert "give EXP and --data, or --ref, --hyp and --out" in capsys.readouterr().err
