@@ -36,7 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cmvn",
         choices=tuple(NORMALIZATIONS),
-        help="normalisation in place of the experiment's; `utterance` is what transcribe does",
+        help="normalisation in place of the experiment's; `speech_utterance` is what transcribe does where the model "
+        "has `speech_speaker`, `utterance` where it has `speaker`",
     )
     parser.add_argument("--batch-size", type=positive_int, default=32, metavar="N", help="changes speed alone")
     add_nj(parser)

@@ -124,7 +124,7 @@ class FeatureConfig:
     @property
     def normalization(self) -> Normalization:
         """The mode of CMVN that `cmvn` and `norm_vars` name."""
-        return NORMALIZATIONS[self.cmvn](self.norm_vars)
+        return NORMALIZATIONS[self.cmvn](self.norm_vars, backend_class(self.backend).level_scale(self))
 
     def with_normalization(self, normalization: Normalization) -> FeatureConfig:
         """These settings with another mode of CMVN."""

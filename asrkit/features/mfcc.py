@@ -69,7 +69,7 @@ class FeatureExtractor:
     def full(self, waveform: Waveform, utt_id: str = "", stats: np.ndarray | None = None) -> np.ndarray:
         """What a model takes, (T, dim) float32: `full_features(self(waveform, utt_id), stats, config)`, but sooner."""
         mode = self.config.normalization
-        if self._full_backend is None or mode.history:
+        if self._full_backend is None or not mode.is_affine:
             return full_features(self(waveform, utt_id), stats, self.config)
         stats = mode.needed_stats(stats)
         if stats is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from asrkit._native import kernel
 from asrkit.errors import ConfigError, DataError, raise_if_any
-from asrkit.features.cmvn import accumulate, check_stats
+from asrkit.features.cmvn import NoNormalization, check_stats, sum_of
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.findings import Findings
@@ -42,26 +42,31 @@ def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureC
     native = kernel("_mfcc")
     if native is None or not mode.is_fixed:
         return add_deltas(mode.normalizer(stats)(static), config.delta_order, config.delta_window)
-    stats = accumulate(static) if stats is None else stats
+    stats = mode.statistics(static) if stats is None else stats
+    static = mode.floored(static, stats)
     out = np.empty((static.shape[0], static.shape[1] * (config.delta_order + 1)), np.float32)
     static, stats = np.require(static, np.float32, ("C", "A")), check_stats(stats, static.shape[1])
     native.full_features(static, stats, config.norm_vars, config.delta_order, config.delta_window, out)
     return out
 
 
-def pooled_stats(data_dir: str | Path) -> np.ndarray:
+def pooled_stats(data_dir: str | Path, config: FeatureConfig) -> np.ndarray:
     """CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set.
 
-    Raises DataError for statistics of several dimensions, of none, or that check_stats refuses.
+    Where CMVN counts speech alone, they are made from the features; else they are those of cmvn.scp. Raises DataError
+    for statistics of several dimensions, of none, or that check_stats refuses, and as FeatureLoader.
     """
+    mode = config.normalization
+    if mode.counts_speech:
+        feats = FeatureLoader(data_dir, config.with_normalization(NoNormalization()))
+        return check_stats(sum_of(mode.statistics(feats.static(utt_id)) for utt_id in feats), config.num_static)
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
     speakers = _open(path)
     shapes = {speakers.shape(speaker) for speaker in speakers}
     match list(shapes):
         case [(2, width)] if width > 1:
-            total = sum((np.asarray(stats, np.float64) for stats in speakers.values()), start=np.zeros(()))
-            return check_stats(total, width - 1)
+            return check_stats(sum_of(np.asarray(stats, np.float64) for stats in speakers.values()), width - 1)
         case _:
             found = ", ".join(map(str, sorted(shapes))) or "none"
             raise DataError(f"{path}: statistics of shapes {found}; expected one, (2, dimension + 1); {_MADE_BY}")
@@ -119,7 +124,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
             raise ConfigError(
                 f"features.cmvn: {config.cmvn!r} without statistics; expected the training set's pooled_stats"
             )
-        names = ["feats.scp"] + (["cmvn.scp"] if mode.per_speaker else [])
+        names = ["feats.scp"] + (["cmvn.scp"] if mode.per_speaker and not mode.counts_speech else [])
         _expect_files([self.data_dir / name for name in names])
         expect_right(self.data_dir / FEATS_STAMP, _STEP)
         self._feats = _open(self.data_dir / "feats.scp")
@@ -127,19 +132,26 @@ class FeatureLoader(Mapping[str, np.ndarray]):
             raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")
         self.made_with = _read_settings(self.data_dir / "feats.json", config)
         self._cmvn: ArkReader | None = None
-        if mode.per_speaker:
+        self._speech: dict[int, np.ndarray] = {}  # statistics of speakers' speech, as far as they were asked for
+        if "cmvn.scp" in names:
             self._cmvn = _open(self.data_dir / "cmvn.scp")
-            self._read_speakers(self._cmvn.keys_by_row)
+        if mode.per_speaker:
+            self._read_speakers(None if self._cmvn is None else self._cmvn.keys_by_row)
 
-    def _read_speakers(self, with_stats: Keys) -> None:
-        """Note each utterance's speaker as its row in cmvn.scp, whose keys are `with_stats`. Raises DataError."""
+    def _read_speakers(self, with_stats: Keys | None) -> None:
+        """Note each utterance's speaker as its row in cmvn.scp, whose keys are `with_stats`; None: by a number.
+
+        Raises DataError for utterances without a speaker, and for speakers without statistics where they are needed.
+        """
         self.speakers = np.full(len(self), _NO_LINE, np.int32)
         findings = Findings()
+        numbers: dict[str, int] = {}
         missing: set[str] = set()
         for _, utt_id, spk_id in scan_table(self.data_dir / "utt2spk", findings):
             row = self.utt_ids.find(utt_id)
             if row >= 0:
-                self.speakers[row] = speaker = with_stats.find(spk_id)
+                speaker = numbers.setdefault(spk_id, len(numbers)) if with_stats is None else with_stats.find(spk_id)
+                self.speakers[row] = speaker
                 if speaker < 0:
                     missing.add(spk_id)
         again = "repeat stage 1 (asrkit extract)"
@@ -169,9 +181,15 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
     def stats(self, utt_id: str) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) of the utterance's speaker, or the global ones; None where none are needed."""
-        if self._cmvn is None:
+        if not self.config.normalization.per_speaker:
             return self._global_stats
-        return self._cmvn[self._cmvn.keys_by_row[self.speakers[self.utt_ids.row(utt_id)]]]
+        speaker = int(self.speakers[self.utt_ids.row(utt_id)])
+        if self._cmvn is not None:
+            return self._cmvn[self._cmvn.keys_by_row[speaker]]
+        if speaker not in self._speech:
+            utt_ids = [self.utt_ids[row] for row in np.flatnonzero(self.speakers == speaker).tolist()]
+            self._speech[speaker] = sum_of(map(self.config.normalization.statistics, map(self.static, utt_ids)))
+        return self._speech[speaker]
 
     def __len__(self) -> int:
         return len(self._feats)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from asrkit.io.json_text import json_text
 from asrkit.types import Hypothesis
 
 
-def format_json_line(name: str, hypothesis: Hypothesis) -> str:
-    """One object; the confidence of the whole and the alternatives are there when the hypothesis has them."""
+def format_json_line(name: str, hypothesis: Hypothesis, silences: Collection[str] = ()) -> str:
+    """One object; the confidence of the whole and the alternatives are there when the hypothesis has them.
+
+    A note says so when there are no phones but `silences`.
+    """
     content: dict[str, object] = {"file": name, "log_prob": round(hypothesis.log_prob, 4)}
     if hypothesis.confidence is not None:
         content["confidence"] = round(hypothesis.confidence, 4)
@@ -16,6 +21,8 @@ def format_json_line(name: str, hypothesis: Hypothesis) -> str:
             {"score": round(other.score, 4), "log_prob": round(other.log_prob, 4), "phones": other.phones}
             for other in hypothesis.alternatives
         ]
+    if all(phone in silences for phone in hypothesis.phones):
+        content["note"] = "no speech found"
     # One by one: those of a long recording take far less memory as text than as objects.
     phones = ", ".join(
         json_text(

@@ -72,7 +72,7 @@ FORMATS = {
     ),
     "json": Format(
         ".json",
-        lambda result: format_json_line(result.name, result.hypothesis),
+        lambda result: format_json_line(result.name, result.hypothesis, result.silences),
         is_stream=True,
         has_alternatives=True,
     ),

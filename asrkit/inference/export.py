@@ -3,9 +3,10 @@
 The graph is written operator by operator: ONNX has the recurrent cells themselves, with their states as inputs, which
 tracing PyTorch would take apart. Projected LSTMs and Jordan networks, which it lacks, are loops (Scan).
 
-Inputs: `static` (T, D) float32, the static features of one utterance or of a window; with cmvn "running" normalized
-    ones. The others may be left out:
-    `stats` (2, D + 1) float64, CMVN statistics; by default the training set's (cmvn "global"), else `static`'s own
+Inputs: `static` (T, D) float32, the static features of one utterance or of a window; with cmvn "running" and
+    "speech_running" normalized ones. The others may be left out:
+    `stats` (2, D + 1) float64, CMVN statistics; by default `static`'s own (cmvn "speaker" and "utterance"), else the
+        training set's
     `first` int64, the frame in which the first step begins; `num_steps` int64, by default ceil(T / skip)
     `state.LAYER.NAME`, states of a unidirectional network before its first step
 Outputs: `log_probs` (T', V) float32; `frame_log_probs` (T', V - 1), where there is a frame-wise head;
@@ -144,8 +145,9 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
 
     `utterances`: static features (T, D) and CMVN statistics of each, as OnnxModel.log_probs takes them.
     """
-    network, largest = TorchModel(experiment), 0.0
+    network, largest, mode = TorchModel(experiment), 0.0, experiment.config.features.normalization
     for static, stats in utterances:
+        static = mode.input_normalizer(experiment.global_cmvn)(static)
         expected, actual = network.log_probs(static, stats), model.log_probs(static, stats)
         possible = np.isfinite(expected)
         if expected.shape != actual.shape or not np.array_equal(possible, np.isfinite(actual)):

@@ -30,10 +30,11 @@ def normalize(graph: Graph, static: str, config: FeatureConfig, global_cmvn: np.
     if not mode.is_fixed:
         return static
     dim = config.num_static
-    default = global_cmvn if mode.takes_global_stats else np.zeros((2, dim + 1))
+    has_default = mode.takes_global_stats or mode.counts_speech
+    default = global_cmvn if has_default else np.zeros((2, dim + 1))
     stats = graph.input("stats", TensorProto.DOUBLE, [2, dim + 1], np.asarray(default, np.float64))
     count_at = graph.const([dim])
-    if not mode.takes_global_stats:
+    if not has_default:
         stats = _given_or_own(graph, stats, static, dim)
     row_sums, row_squares = (graph.op("Gather", stats, graph.const(row)) for row in (0, 1))
     count = graph.op("Gather", row_sums, count_at)
@@ -42,6 +43,8 @@ def normalize(graph: Graph, static: str, config: FeatureConfig, global_cmvn: np.
     )
     mean = graph.op("Div", sums, count)
     centered = graph.op("Sub", static, graph.op("Cast", mean, to=TensorProto.FLOAT))
+    if mode.counts_speech:
+        centered = graph.op("Max", centered, graph.const(mode.below_mean(dim), np.float32))
     if not config.norm_vars:
         return centered
     variance = graph.op("Sub", graph.op("Div", squares, count), graph.op("Mul", mean, mean))

@@ -24,6 +24,11 @@ def make_hypothesis(
     return Hypothesis(utt_id, tokens.decode(best.tokens), best.ctc_log_prob, alternatives=alternatives)
 
 
+def no_speech(utt_id: str, with_times: bool) -> Hypothesis:
+    """The hypothesis of a recording in which nobody speaks."""
+    return Hypothesis(utt_id, (), 0.0, confidence=0.0 if with_times else None)
+
+
 def add_times(hypothesis: Hypothesis, times: tuple[PhoneTime, ...], confidences: tuple[float, ...]) -> Hypothesis:
     """The hypothesis with the times and confidences of its phones."""
     mean = float(np.mean(confidences)) if confidences else 0.0

@@ -55,8 +55,9 @@ class Model(Protocol):
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
         """Static features (T, D) of an utterance to log-probabilities (T', V) float32.
 
-        `stats` (2, D + 1): CMVN statistics of the speaker or of a longer recording. Without them a model with global
-        CMVN takes the training set's, any other the utterance's own. With running CMVN they are not looked at.
+        With running CMVN the features come normalized (cmvn.Normalization.input_normalizer). `stats` (2, D + 1): CMVN
+        statistics of the speaker or of a longer recording. Without them a model with global CMVN takes the training
+        set's, any other the utterance's own. With running CMVN they are not looked at.
         """
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:

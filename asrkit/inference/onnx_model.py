@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asrkit.errors import AsrkitError, ConfigError, ModelError, location
-from asrkit.features.cmvn import Normalizer, check_stats
+from asrkit.features.cmvn import check_stats
 from asrkit.inference.model import Outputs, join_phases
 from asrkit.inference.onnx_file import OnnxFault, checked_metadata
 from asrkit.inference.onnx_metadata import read_metadata
@@ -67,7 +67,7 @@ class OnnxModel:
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
         """As model.Model."""
-        return self.step(self._normalized(static), stats=stats)[0].log_probs
+        return self.step(static, stats=stats)[0].log_probs
 
     def step(
         self,
@@ -85,8 +85,7 @@ class OnnxModel:
 
         Args:
             states: those that the call for the steps before returned; None at the beginning.
-            stats: as in log_probs; for windows they ought to be given, as a window's own differ. A model with running
-                CMVN takes features that cmvn.RunningCmvn has normalized already.
+            stats: as in log_probs; for windows they ought to be given, as a window's own differ.
             num_steps: by default as many as reach the window's end, ceil(T / skip).
 
         Returns: what the heads give for these steps, and the states after the last; those of a bidirectional model
@@ -98,7 +97,10 @@ class OnnxModel:
         if static.ndim != 2 or static.shape[1] != dim or not len(static):
             raise ModelError(f"features of shape {static.shape}; the model expects (frames, {dim}), one frame or more")
         feeds = {"static": np.require(static, np.float32, ["C", "A"]), **(states or {})}
-        if stats is not None and self.features.normalization.is_fixed:
+        mode = self.features.normalization
+        if stats is None and mode.counts_speech and mode.needs_whole_utterance:
+            stats = mode.statistics(static)  # which frames hold speech, the graph does not know
+        if stats is not None and mode.is_fixed:
             feeds["stats"] = check_stats(stats, dim)
         if first:
             feeds["first"] = np.array(first, np.int64)
@@ -118,19 +120,8 @@ class OnnxModel:
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
         """As model.Model."""
-        static = self._normalized(static)
         phases = [self.step(static, stats=stats, first=-phase)[0] for phase in range(self.skip)]
         return join_phases(phases, len(static), self.stack)
-
-    def _normalized(self, static: np.ndarray) -> np.ndarray:
-        """The whole utterance as step takes it."""
-        normalize = self.input_normalizer()
-        return static if normalize is None else normalize(static)
-
-    def input_normalizer(self) -> Normalizer | None:
-        """What one utterance's static features go through before `step`; None where the graph normalizes them."""
-        mode = self.features.normalization
-        return None if mode.is_fixed else mode.normalizer(self.global_cmvn)
 
     def _open_session(self, content: bytes) -> onnxruntime.InferenceSession:
         """A session of onnxruntime. Raises ModelError for what it cannot load."""
@@ -220,11 +211,10 @@ class OutputStream:
         self._begin = 0  # the number of the first of them
         self._num_done = 0  # steps
         self._states: States | None = None
-        self._normalize = model.input_normalizer()
 
     def accept(self, static: np.ndarray) -> Outputs:
         """Take the next static features (t, D); return what the heads give for the steps they complete."""
-        self._static = np.concatenate([self._static, static if self._normalize is None else self._normalize(static)])
+        self._static = np.concatenate([self._static, static])
         num_frames = self._begin + len(self._static) - self._model.reach
         return self._advance(max((num_frames + self._phase - self._model.stack) // self._model.skip + 1, 0))
 

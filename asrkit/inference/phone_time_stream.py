@@ -31,7 +31,7 @@ def settle_steps(clock: FrameClock) -> int:
 
 
 class StaticSource(Protocol):
-    """Static features (T, D) of one recording, which are read in parts."""
+    """What a model takes of one recording, (T, D), which is read in parts: static features, normalized if need be."""
 
     @property
     def num_frames(self) -> int:
@@ -53,7 +53,7 @@ class FullFeatures:
     def read(self, begin: int, end: int) -> np.ndarray:
         """Frames `begin` to `end`, those that there are, (t, D * (delta_order + 1)); deltas are as in the whole."""
         reach = self._config.delta_order * self._config.delta_window
-        first = max(begin - reach - self._config.normalization.history, 0)
+        first = max(begin - reach, 0)
         feats = full_features(self.static.read(first, end + reach), self._stats, self._config)
         return feats[begin - first : min(end, self.static.num_frames) - first]
 

@@ -19,12 +19,12 @@ from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import make_search
 from asrkit.decoding.spans import align_frames
 from asrkit.errors import AudioError, DataError, InUseError, ModelError, location
-from asrkit.features.cmvn import accumulate
+from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
 from asrkit.inference.find_model import find_model
 from asrkit.inference.frame_clock import AudioEnd
-from asrkit.inference.hypothesis import add_times, make_hypothesis
+from asrkit.inference.hypothesis import add_times, make_hypothesis, no_speech
 from asrkit.inference.model import Model, Outputs
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.phone_time_stream import SETTLE
@@ -79,6 +79,9 @@ class Recognizer:
         self.model = model
         self.features = model.features.with_normalization(model.features.normalization.without_speaker)
         self.extractor = FeatureExtractor(self.features)
+        mode = self.features.normalization
+        # What the model takes is normalized already where one mean does not serve all frames.
+        self._of_input = self.features if mode.is_fixed else self.features.with_normalization(mode.with_given_stats)
         self.tokens = model.tokens
         self.decoding = decoding or model.decoding
         self.search = make_search(self.decoding, model.lm)
@@ -128,15 +131,17 @@ class Recognizer:
             waveform = Waveform(np.concatenate(first), rate)
             return self._transcribe_short(waveform, utt_id, audio.duration, with_times, num_best)
         recognizer = WindowedRecognizer(self.model, self.search, self.timer)
-        with StaticFeatures(chain(first, blocks), self.extractor, utt_id) as static:
+        with StaticFeatures(chain(first, blocks), self.extractor, utt_id, self._normalizer()) as static:
             return recognizer.recognize(static, utt_id, audio.duration, with_times=with_times, num_best=num_best)
 
     def _transcribe_short(
         self, waveform: Waveform, utt_id: str, duration: float, with_times: bool, num_best: int
     ) -> Hypothesis:
         """Recognize all at once audio at the model's rate, whose original lasts `duration` seconds."""
-        static = self.extractor(waveform, utt_id)
-        stats = accumulate(static) if self.features.normalization.needs_whole_utterance else self.model.global_cmvn
+        static, mode = self._input(self.extractor(waveform, utt_id)), self.features.normalization
+        stats = mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
+        if not mode.holds_speech(stats, self.model.global_cmvn):
+            return no_speech(utt_id, with_times)
         log_probs = self.model.log_probs(static, stats)
         results = self.search.decode(log_probs, max(num_best, 1))
         hypothesis = make_hypothesis(utt_id, self.tokens, results, num_best)
@@ -210,7 +215,7 @@ class Recognizer:
     def _load(
         self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None
     ) -> tuple[str, Waveform, np.ndarray]:
-        """The utterance's name, its audio at its own rate, and its static features (T, D)."""
+        """The utterance's name, its audio at its own rate, and its features (T, D) as the model takes them."""
         if isinstance(audio, (str, Path)):
             utt_id, waveform = utt_id or str(audio), read_audio(audio, channel=channel)
         elif isinstance(audio, AudioStream):
@@ -219,10 +224,19 @@ class Recognizer:
         else:
             utt_id = utt_id or "audio"
             waveform = audio if isinstance(audio, Waveform) else to_waveform(audio, sample_rate, channel, utt_id)
-        return utt_id, waveform, self.extractor(resample(waveform, self.features.sample_rate, utt_id), utt_id)
+        static = self.extractor(resample(waveform, self.features.sample_rate, utt_id), utt_id)
+        return utt_id, waveform, self._input(static)
+
+    def _input(self, static: np.ndarray) -> np.ndarray:
+        """Static features (T, D) as the model takes them."""
+        return self._normalizer()(static)
+
+    def _normalizer(self) -> Normalizer:
+        """What the static features of a recording go through before the model takes them."""
+        return self.features.normalization.input_normalizer(self.model.global_cmvn)
 
     def _full_features(self, static: np.ndarray) -> np.ndarray:
-        return full_features(static, self.model.global_cmvn, self.features)
+        return full_features(static, self.model.global_cmvn, self._of_input)
 
 
 def to_waveform(

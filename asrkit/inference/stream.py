@@ -111,7 +111,7 @@ class StreamingRecognizer:
         self._stream = StaticStream(FeatureExtractor(features), utt_id)
         self._outputs = OutputStream(model)
         self._static = _StaticWindow(features.num_static)
-        self._history = model.reach + features.normalization.history  # frames, for features
+        self._normalize = features.normalization.input_normalizer(model.global_cmvn)
         self.num_steps = 0
         self._begin()
 
@@ -153,6 +153,7 @@ class StreamingRecognizer:
         self._partial: Sequence[int] = ()
 
     def _advance(self, static: np.ndarray, is_end: bool) -> list[StreamResult]:
+        static = self._normalize(static)
         self._static.append(static)
         pieces = [self._outputs.accept(static).log_probs]
         if is_end:
@@ -170,7 +171,7 @@ class StreamingRecognizer:
                 self._begin()
             elif self.num_steps % self._commit_steps == 0:
                 results += self._make_final(self._search.commit(), self._search.best()[0].tokens)
-        self._static.drop(self._phone_times.first_step * self._model.skip - self._history)
+        self._static.drop(self._phone_times.first_step * self._model.skip - self._model.reach)
         if is_end:
             return results + self._close()
         if is_quiet:
@@ -204,7 +205,7 @@ class StreamingRecognizer:
 
 
 class _StaticWindow:
-    """The last static features (T, D) of a stream; a StaticSource."""
+    """The last frames (T, D) of a stream, as a model takes them; a StaticSource."""
 
     def __init__(self, dim: int) -> None:
         self._frames = np.empty((0, dim), np.float32)

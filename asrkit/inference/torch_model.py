@@ -59,7 +59,7 @@ class TorchModel:
 
     def _full_features(self, static: np.ndarray, stats: np.ndarray | None) -> np.ndarray:
         mode = self.features.normalization
-        if stats is None or not mode.is_fixed:
+        if stats is None and mode.is_fixed:
             stats, mode = self.global_cmvn, mode.without_speaker
         else:
             mode = mode.with_given_stats

@@ -20,16 +20,17 @@ import numpy as np
 
 from asrkit.audio.read import no_room
 from asrkit.decoding.search import Search
-from asrkit.features.cmvn import accumulate
+from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.stream import StaticStream
-from asrkit.inference.hypothesis import add_times, make_hypothesis
+from asrkit.inference.hypothesis import add_times, make_hypothesis, no_speech
 from asrkit.inference.model import Model, Outputs, steps_of_frames
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.phone_time_stream import FullFeatures, PhoneTimeStream, settle_steps
 from asrkit.inference.phone_timer import PhoneTimer
 from asrkit.types import Hypothesis, Waveform
 
+_BLOCK = 2**14  # frames
 _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
 
 
@@ -42,22 +43,29 @@ class Windows:
 
 
 class StaticFeatures:
-    """Static features (T, D) of one recording, which are read in parts. Close it, or use it in a `with` statement.
+    """What a model takes of one recording, (T, D), which is read in parts: static features, normalized if need be.
 
-    `stats` (2, D + 1): its CMVN statistics. `num_frames`: T.
+    Close it, or use it in a `with` statement. `num_frames`: T.
     """
 
-    def __init__(self, blocks: Iterable[np.ndarray], extractor: FeatureExtractor, name: str) -> None:
-        """`blocks` of samples (num_samples,) at the extractor's rate. Raises AudioError as FeatureExtractor."""
+    def __init__(
+        self,
+        blocks: Iterable[np.ndarray],
+        extractor: FeatureExtractor,
+        name: str,
+        normalize: Normalizer = lambda static: static,
+    ) -> None:
+        """`blocks` of samples (num_samples,) at the extractor's rate; `normalize`: the model's input_normalizer.
+
+        Raises AudioError as FeatureExtractor.
+        """
         self.dim = extractor.num_static
         self.num_frames = 0
-        self.stats = np.zeros((2, self.dim + 1))
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (closed by close)
         try:
             for static in _static_blocks(blocks, extractor, name):
-                self._keep(static, name)
+                self._keep(normalize(static), name)
                 self.num_frames += len(static)
-                self.stats += accumulate(static)
         except BaseException:
             with contextlib.suppress(OSError):  # closing writes what is left, too
                 self.close()
@@ -76,6 +84,11 @@ class StaticFeatures:
         row_bytes = 4 * self.dim
         self._file.seek(begin * row_bytes)
         return np.frombuffer(self._file.read((end - begin) * row_bytes), np.float32).reshape(-1, self.dim)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All frames in order, some thousands at a time."""
+        for begin in range(0, self.num_frames, _BLOCK):
+            yield self.read(begin, begin + _BLOCK)
 
     def close(self) -> None:
         self._file.close()
@@ -123,7 +136,11 @@ class WindowedRecognizer:
         With `num_best` the hypothesis has up to so many alternatives; those of a long recording differ in its last
         part.
         """
-        stats = static.stats if self.model.features.normalization.needs_whole_utterance else self.model.global_cmvn
+        mode, stats = self.model.features.normalization, self.model.global_cmvn
+        if mode.needs_whole_utterance:
+            stats = mode.statistics_of(static.blocks)
+        if not mode.holds_speech(stats, self.model.global_cmvn):
+            return no_speech(utt_id, with_times)
         phone_times = None
         if with_times:
             features = FullFeatures(static, stats, self.model.features)

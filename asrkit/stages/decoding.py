@@ -14,7 +14,7 @@ from asrkit.decoding.config import DecodingConfig, SearchMethod
 from asrkit.decoding.methods import SEARCHES, make_search
 from asrkit.decoding.search import BeamResult, Search
 from asrkit.errors import ConfigError
-from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
+from asrkit.features.cmvn import CmvnMode
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader, feats_input
 from asrkit.formats.ctm import write_ctm
@@ -46,7 +46,7 @@ class DecodeOptions:
 
     Attributes:
         method, beam, lm_weight, insertion_bonus, blank_penalty: in place of those of the experiment's DecodingConfig.
-        cmvn: mode of CMVN in place of the experiment's; "utterance" is what transcribing does.
+        cmvn: mode of CMVN in place of the experiment's; "speech_utterance" is what transcribing does.
         nbest: also write so many of the best labellings with their scores to nbest.jsonl.
         ctm: also write times and confidences to phones.ctm.
         log_probs: the directory of the log-probabilities; by default the one that is written to.
@@ -155,9 +155,7 @@ def _decoding_config(trained: Experiment, options: DecodeOptions) -> DecodingCon
 
 def _features(trained: Experiment, options: DecodeOptions) -> FeatureConfig:
     features = trained.config.features
-    if options.cmvn:
-        features = features.with_normalization(NORMALIZATIONS[options.cmvn](features.norm_vars))
-    return features
+    return replace(features, cmvn=options.cmvn) if options.cmvn else features
 
 
 def _make_search(trained: Experiment, options: DecodeOptions, directory: Path) -> Search:

@@ -161,7 +161,11 @@ def _score(model: OnnxModel, feats: FeatureLoader, name: str) -> PerResult:
 
     search, text = Recognizer(model).search, feats.data_dir / "text"
     refs = read_references(text)
-    log_probs = (model.log_probs(*utterance) for utterance in _stored(feats, f"decoding, {name}"))
+    mode = model.features.normalization
+    log_probs = (
+        model.log_probs(mode.input_normalizer(model.global_cmvn)(static), stats)
+        for static, stats in _stored(feats, f"decoding, {name}")
+    )
     best = (search.decode(each)[0].tokens for each in log_probs)
     hyps = {utt_id: model.tokens.decode(tokens) for utt_id, tokens in zip(feats, best, strict=True)}
     return score(refs, hyps, ref_name=str(text), hyp_name="what was recognised")

@@ -292,7 +292,7 @@ class _Run:
         from asrkit.training.dataset import TrainingSet, split_infeasible
         from asrkit.training.loop import TrainingSets
 
-        global_cmvn = pooled_stats(data.train)
+        global_cmvn = pooled_stats(data.train, config.features)
         model, heads = make_model(config, tokens), config.model.heads
         augment = config.training.augment
         train_set = TrainingSet.open(data.train, config.features, global_cmvn, tokens, augment, heads.has_frames)

@@ -19,7 +19,6 @@ import soxr
 
 from asrkit.audio import AudioAccess
 from asrkit.errors import DataError
-from asrkit.features.cmvn import accumulate
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.training.audio_table import AudioTable
@@ -163,6 +162,7 @@ class Augmenter:
         rows = np.flatnonzero(self._feats.speakers == speaker)
         rows = rows[np.argsort(-self._num_frames[rows], kind="stable")]
         before = np.cumsum(self._num_frames[rows]) - self._num_frames[rows]
+        mode = self._feats.config.normalization
         sums = np.zeros((len(self._speeds), len(self._warps), 2, self._feats.config.num_static + 1))
         for utt_id in (self._feats.utt_ids[row] for row in rows[before < _STATS_FRAMES].tolist()):
             original = self._recordings[utt_id]
@@ -170,7 +170,7 @@ class Augmenter:
                 waveform = change_speed(original, speed)
                 if self._extractors[0].num_frames(len(waveform.samples)):
                     for warp, extractor in enumerate(self._extractors):
-                        sums_at_speed[warp] += accumulate(extractor(waveform, utt_id))
+                        sums_at_speed[warp] += mode.statistics(extractor(waveform, utt_id))
         means = sums[..., :-1] / sums[..., :1, -1:]
         means[..., 1, :] -= means[..., 0, :] ** 2
         return means.astype(np.float32)

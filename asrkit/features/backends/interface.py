@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from asrkit.features.framing import Framing
+from asrkit.features.speech_frames import LevelScale
 
 if TYPE_CHECKING:
     from asrkit.features.config import FeatureConfig
@@ -39,6 +41,14 @@ class FeatureBackend(Protocol):
     def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
         """Raises ConfigError when the backend cannot be loaded, or lacks a setting."""
 
+    @staticmethod
+    def level_scale(config: FeatureConfig) -> LevelScale:
+        """How its features tell a frame's level. By default as Kaldi's, in natural logarithms."""
+        db = 10 / math.log(10)
+        if config.kind == "fbank":
+            return LevelScale(config.num_static, db)
+        return LevelScale(1, db if config.use_energy else db / config.num_mel_bins**0.5)  # C0 is their sum, so divided
+
     def static(self, samples: np.ndarray, first: int, num_frames: int, row: int = 0) -> np.ndarray | None:
         """Features (num_frames, D) float32 of the frames that start at samples `first`, `first` + shift, ...
 
@@ -59,7 +69,7 @@ class FullBackend(FeatureBackend, Protocol):
     def full(self, samples: np.ndarray, first: int, num_frames: int, stats: np.ndarray | None) -> np.ndarray | None:
         """Static features, CMVN and deltas (num_frames, D * (delta_order + 1)) float32; None as for `static`.
 
-        CMVN is of a mode without history (cmvn.Normalization). `stats` (2, D + 1) are the statistics that it is given;
+        CMVN is of an affine mode (cmvn.Normalization). `stats` (2, D + 1) are the statistics that it is given;
         with None, a mode that normalizes takes those of these frames.
         """
         ...

@@ -10,6 +10,7 @@ from asrkit.errors import ConfigError, raise_if_any
 from asrkit.extras import named_when_missing
 from asrkit.features.backends.interface import BackendName, FeatureBackend
 from asrkit.features.framing import LibrosaFraming
+from asrkit.features.speech_frames import LevelScale
 from asrkit.features.window import window_function
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ class LibrosaBackend(FeatureBackend):
             "fmin": config.low_hz,
             "fmax": config.top_hz,
         }
+
+    @staticmethod
+    def level_scale(config: FeatureConfig) -> LevelScale:
+        if config.kind == "fbank":  # in decibels
+            return LevelScale(config.num_static, 1.0)
+        lifter = config.cepstral_lifter
+        lifted = 1 + lifter / 2 * np.sin(np.pi / lifter) if lifter > 0.0 else 1.0  # librosa lifts C0, too
+        return LevelScale(1, 1 / (config.num_mel_bins**0.5 * float(lifted)))
 
     def static(self, samples: np.ndarray, first: int, num_frames: int, row: int = 0) -> np.ndarray | None:
         config, librosa = self.config, self._librosa

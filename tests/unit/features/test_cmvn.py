@@ -3,6 +3,7 @@ import pytest
 
 from asrkit.errors import ConfigError, DataError
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode, RunningCmvn, accumulate, apply_cmvn, check_stats
+from asrkit.features.speech_frames import LevelScale, SpeechLevels
 
 
 @pytest.fixture
@@ -103,26 +104,61 @@ def test_running_statistics_do_not_depend_on_the_pieces(feats: np.ndarray) -> No
         RunningCmvn(stats)(feats[:, :2])
 
 
+def test_running_statistics_of_speech_do_not_depend_on_the_pieces_or_on_a_pause(feats: np.ndarray) -> None:
+    rng = np.random.default_rng(2)
+    speech = (feats * rng.uniform(0.2, 2, (len(feats), 1)) * 10).astype(np.float32)
+    stats, level = accumulate(speech), LevelScale()
+    pause = rng.normal(0, 1, (3000, 3)).astype(np.float32) + np.float32([5, 0, 0])  # some 40 dB below
+    for quiet in (pause, np.full((3000, 3), -76.4, np.float32)):
+        frames = np.concatenate([speech, quiet, speech])
+        whole = RunningCmvn(stats, speech=level)(frames)
+        running = RunningCmvn(stats, speech=level)
+        pieces = np.split(frames, np.sort(rng.integers(0, len(frames) + 1, 40)))
+        np.testing.assert_array_equal(np.concatenate([running(piece) for piece in pieces]), whole)
+        straight = RunningCmvn(stats, speech=level)(np.concatenate([speech, speech]))
+        np.testing.assert_allclose(whole[-500:], straight[-500:], atol=0.1)
+        assert np.abs(RunningCmvn(stats)(frames)[-500:-480] - RunningCmvn(stats)(straight)[-500:-480]).max() > 0.5
+
+
 @pytest.mark.parametrize("norm_vars", [True, False])
 @pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_each_mode_normalizes_by_the_statistics_it_takes(name: CmvnMode, norm_vars: bool, feats: np.ndarray) -> None:
-    given, own = accumulate(feats[:50]), accumulate(feats)
+    feats[:, 0] *= 8
+    feats[:20, 0] = -76.4  # digital silence
+    given, own = accumulate(feats[20:70]), accumulate(feats)
+    levels = SpeechLevels()
+    levels.add(LevelScale().steps(feats))
+    speech = accumulate(feats[LevelScale().steps(feats) >= levels.lowest()])
+    assert 200 < speech[0, -1] <= 480
     expected = {
         "speaker": apply_cmvn(feats, given, norm_vars),
         "utterance": apply_cmvn(feats, own, norm_vars),
         "global": apply_cmvn(feats, given, norm_vars),
         "running": RunningCmvn(given, norm_vars)(feats),
+        "speech_speaker": apply_cmvn(floored(feats, given), given, norm_vars),
+        "speech_utterance": apply_cmvn(floored(feats, speech), speech, norm_vars),
+        "speech_global": apply_cmvn(floored(feats, given), given, norm_vars),
+        "speech_running": RunningCmvn(given, norm_vars, LevelScale())(feats),
         "none": feats,
     }[name]
     mode = NORMALIZATIONS[name](norm_vars)
     np.testing.assert_array_equal(mode.normalizer(given)(feats), expected)
-    assert mode.centers == (np.abs(expected.mean(axis=0)).max() < 3)
+    np.testing.assert_array_equal(mode.statistics(feats), speech if mode.counts_speech else own)
+    assert mode.centers == (np.abs(expected[20:].mean(axis=0)).max() < 30)
+
+
+def floored(feats: np.ndarray, stats: np.ndarray) -> np.ndarray:
+    """With C0, a sum over 23 filters over the root of their number, 40 dB below its mean at least."""
+    lowest = np.full(feats.shape[1], -np.inf, np.float32)
+    lowest[0] = np.float32(stats[0, 0] / stats[0, -1]) - np.float32(40 * np.log(10) / 10 * 23**0.5)
+    return np.maximum(feats, lowest)
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_statistics_are_asked_for_where_a_mode_is_given_some(name: CmvnMode, feats: np.ndarray) -> None:
     mode, stats = NORMALIZATIONS[name](), accumulate(feats)
-    owner = {"speaker": "speaker", "global": "training set", "running": "training set"}.get(name)
+    owners = {"speaker": "speaker", "global": "training set", "running": "training set"}
+    owner = owners.get(name.removeprefix("speech_"))
     if owner is None:
         assert mode.needed_stats(stats) is None
         assert len(mode.normalizer(None)(feats)) == len(feats)
@@ -139,19 +175,18 @@ def test_statistics_are_asked_for_where_a_mode_is_given_some(name: CmvnMode, fea
 def test_modes_in_place_of_others(name: CmvnMode, norm_vars: bool) -> None:
     mode = NORMALIZATIONS[name](norm_vars)
     without_speaker, with_given_stats = mode.without_speaker, mode.with_given_stats
-    assert without_speaker.name == {"speaker": "utterance"}.get(name, name)
-    assert with_given_stats.name == {"speaker": "global", "utterance": "global"}.get(name, name)
+    prefix, whose = ("speech_" if mode.counts_speech else ""), name.removeprefix("speech_")
+    assert without_speaker.name == prefix + {"speaker": "utterance"}.get(whose, whose)
+    given = {"speaker": prefix + "global", "utterance": prefix + "global", "running": "none"}
+    assert with_given_stats.name == given.get(whose, name)
     assert {without_speaker.norm_vars, with_given_stats.norm_vars} == {norm_vars}
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)
-def test_a_fixed_mode_takes_every_frame_by_itself_and_others_their_history(name: CmvnMode, feats: np.ndarray) -> None:
-    feats = np.concatenate([feats] * 4)
+def test_a_model_takes_a_part_of_what_it_takes_of_the_whole(name: CmvnMode, feats: np.ndarray) -> None:
     mode, stats = NORMALIZATIONS[name](), accumulate(feats[:50])
-    whole = mode.normalizer(stats)(feats)
-    start = len(feats) - 100 - mode.history
-    if mode.history:
-        np.testing.assert_allclose(mode.normalizer(stats)(feats[start:])[-100:], whole[-100:], atol=1e-5)
-        assert np.abs(mode.normalizer(stats)(feats[start + 200 :])[-100:] - whole[-100:]).max() > 1e-2
-    elif not mode.needs_whole_utterance:
-        np.testing.assert_array_equal(mode.normalizer(stats)(feats[start:]), whole[start:])
+    taken = mode.input_normalizer(stats)(feats)
+    by_given = mode.with_given_stats.normalizer(stats)
+    np.testing.assert_array_equal(by_given(taken[200:]), by_given(taken)[200:])
+    if not mode.needs_whole_utterance:
+        np.testing.assert_array_equal(by_given(taken), mode.normalizer(stats)(feats))

@@ -57,7 +57,11 @@ def test_all_impossible_values_at_once() -> None:
         ({"high_hz": -8000.0}, "high_hz: -8000.0; expected above low_hz (20)"),
         ({"num_mel_bins": 200}, "num_mel_bins: 200; expected fewer: "),
         ({"num_mel_bins": 2, "num_ceps": 1}, "num_mel_bins: 2; expected 3 to 1000"),
-        ({"cmvn": "sliding"}, "cmvn: 'sliding'; expected one of speaker, utterance, global, running, none"),
+        (
+            {"cmvn": "sliding"},
+            "cmvn: 'sliding'; expected one of speaker, utterance, global, running, speech_speaker, speech_utterance, "
+            "speech_global, speech_running, none",
+        ),
         ({"delta_window": 0}, "delta_window: 0; expected 1 to 1000"),
         ({"preemphasis": 1.5}, "preemphasis: 1.5; expected 0 to 1"),
         (

@@ -16,7 +16,7 @@ from asrkit.io.scp import write_table
 from asrkit.io.stamp import Product, fingerprint
 
 UTT2SPK = {"a-1": "a", "a-2": "a", "b-1": "b"}
-CONFIG = FeatureConfig()
+CONFIG = FeatureConfig(cmvn="speaker")
 
 
 def make_static(utt: str, num_frames: int = 30) -> np.ndarray:
@@ -132,12 +132,28 @@ def test_loader_gives_writable_arrays_that_are_no_part_of_the_file(data_dir: Pat
 
 def test_global_statistics_are_those_given(data_dir: Path) -> None:
     config = FeatureConfig(cmvn="global")
-    total = pooled_stats(data_dir)
+    total = pooled_stats(data_dir, CONFIG)
     np.testing.assert_allclose(total, accumulate(np.concatenate(list(STATIC.values()))), rtol=1e-9)
     loader = FeatureLoader(data_dir, config, total)
     np.testing.assert_array_equal(loader["b-1"], full_features(STATIC["b-1"], total, config))
     with pytest.raises(ConfigError, match="training set"):
         FeatureLoader(data_dir, config)
+
+
+def test_statistics_of_speech_are_made_from_the_features(data_dir: Path) -> None:
+    (data_dir / "cmvn.scp").unlink()
+    config = FeatureConfig(cmvn="speech_speaker")
+    mode = config.normalization
+    own = {utt: mode.statistics(static) for utt, static in STATIC.items()}
+    loader = FeatureLoader(data_dir, config)
+    for utt, stats in {"a-1": own["a-1"] + own["a-2"], "a-2": own["a-1"] + own["a-2"], "b-1": own["b-1"]}.items():
+        np.testing.assert_allclose(loader.stats(utt), stats, rtol=1e-12)
+        np.testing.assert_array_equal(loader[utt], full_features(STATIC[utt], loader.stats(utt), config))
+    config = FeatureConfig(cmvn="speech_global")
+    total = pooled_stats(data_dir, config)
+    np.testing.assert_allclose(total, sum(own.values()), rtol=1e-12)
+    feats = FeatureLoader(data_dir, config, total)["b-1"]
+    np.testing.assert_array_equal(feats, full_features(STATIC["b-1"], total, config))
 
 
 def test_loader_survives_the_way_to_another_process(data_dir: Path) -> None:
@@ -166,7 +182,7 @@ def test_no_features(tmp_path: Path) -> None:
         f"{tmp_path}/cmvn.scp: not found; made by stage 1 (asrkit extract)",
     ]
     with pytest.raises(DataError, match=r"cmvn\.scp: not found"):
-        pooled_stats(tmp_path)
+        pooled_stats(tmp_path, CONFIG)
 
 
 def test_utterances_without_speakers_and_speakers_without_statistics(data_dir: Path) -> None:
@@ -219,4 +235,4 @@ def test_pooled_statistics_are_of_one_dimension(tmp_path: Path, speakers: list[t
         for number, shape in enumerate(speakers):
             writer.write(f"s{number}", np.ones(shape))
     with pytest.raises(DataError, match=rf"cmvn.scp: statistics of shapes {found}; expected one"):
-        pooled_stats(tmp_path)
+        pooled_stats(tmp_path, CONFIG)

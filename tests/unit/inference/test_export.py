@@ -132,6 +132,9 @@ def test_shapes_of_the_network(shape: dict) -> None:
         {"delta_order": 1, "delta_window": 3},
         {"delta_order": 3, "delta_window": 1},
         {"kind": "fbank", "num_mel_bins": 21},
+        {"cmvn": "speech_utterance"},
+        {"cmvn": "speech_global", "norm_vars": False, "use_energy": True},
+        {"cmvn": "speech_running", "kind": "fbank"},
     ],
     ids=lambda settings: " ".join(f"{name}={value}" for name, value in settings.items()),
 )
@@ -140,7 +143,9 @@ def test_kinds_of_features(settings: dict, frontend: str) -> None:
     features = FeatureConfig(**settings)
     model = ModelConfig(num_layers=1, hidden_size=12, frontend=frontend, conv_channels=4, bidirectional=False)
     static = static_of(features, 1.0)
-    assert_same(make_experiment(model, features), [static[:n] for n in (1, 2, 98)])
+    silence = FeatureExtractor(features)(Waveform(np.zeros(8000, np.float32), 16000))
+    statics = [static[:1], static[:2], static, np.concatenate([silence, static])]
+    assert_same(make_experiment(model, features), statics)
 
 
 def test_all_that_decoding_needs_is_in_the_file() -> None:

@@ -18,7 +18,7 @@ from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ConfigError, DataError, ModelError
 from asrkit.experiment import Experiment, make_model
-from asrkit.features.cmvn import accumulate
+from asrkit.features.cmvn import NORMALIZATIONS, accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.export import export_model
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
@@ -82,10 +82,11 @@ def test_chunks_of_stacked_frames(stack: int, skip: int) -> None:
     assert_streams_as_the_whole(OnnxModel(content(stack=stack, skip=skip, frontend="tdnn")))
 
 
-@pytest.mark.parametrize("cmvn", ["speaker", "utterance", "running", "none"])
+@pytest.mark.parametrize("cmvn", NORMALIZATIONS)
 def test_chunks_under_every_normalisation(cmvn: str) -> None:
     model = OnnxModel(content(FeatureConfig(cmvn=cmvn, delta_order=1, delta_window=3)))
-    stats = accumulate(static_features(300, seed=1)) if cmvn in ("speaker", "utterance") else None
+    is_own = NORMALIZATIONS[cmvn].needs_whole_utterance
+    stats = accumulate(static_features(300, seed=1)) if is_own else None
     assert_streams_as_the_whole(model, stats)
 
 
@@ -123,7 +124,7 @@ def test_a_stream_keeps_few_frames() -> None:
 def test_what_cannot_be_streamed_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs the whole utterance; expected false for a stream"):
         OutputStream(OnnxModel(content(bidirectional=True)))
-    for cmvn in ("speaker", "utterance"):
+    for cmvn in ("speaker", "utterance", "speech_speaker"):
         with pytest.raises(ConfigError, match=f"features.cmvn: '{cmvn}' in a stream, whose end is not known"):
             OutputStream(OnnxModel(content(FeatureConfig(cmvn=cmvn))))
 

@@ -118,6 +118,8 @@ def test_a_hundred_utterances_in_chunks_of_any_size_give_what_the_whole_gives(mo
     "settings",
     [
         {"cmvn": "running"},
+        {"cmvn": "speech_running"},
+        {"cmvn": "speech_global", "kind": "fbank"},
         {"cmvn": "none", "delta_order": 0, "decoding": DecodingConfig(method="greedy")},
         {"model": replace(UNIDIRECTIONAL, cell="gru", stack=1, skip=1), "snip_edges": False},
         {"model": replace(UNIDIRECTIONAL, stack=4, skip=2), "order": 0, "kind": "fbank"},

@@ -12,7 +12,7 @@ from asrkit.decoding.greedy import GreedyStream, greedy_search
 from asrkit.decoding.methods import make_search
 from asrkit.errors import AudioError
 from asrkit.experiment import Experiment, make_model
-from asrkit.features.cmvn import accumulate
+from asrkit.features.cmvn import NORMALIZATIONS, Normalizer, accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
@@ -24,6 +24,7 @@ from asrkit.inference.hypothesis import add_times, make_hypothesis
 from asrkit.inference.model import Model, Outputs
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
+from asrkit.inference.recognizer import Recognizer
 from asrkit.inference.windows import StaticFeatures, WindowedRecognizer, Windows
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
@@ -105,10 +106,14 @@ class Decoder:
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
 
+def normalizer(model: Model) -> Normalizer:
+    return model.features.normalization.input_normalizer(model.global_cmvn)
+
+
 def run(model, decoder, samples: np.ndarray, windows: Windows, **options: object) -> Hypothesis:
     blocks = np.array_split(samples, 7)
     recognizer = WindowedRecognizer(model, decoder.search, decoder.timer, windows)
-    with StaticFeatures(blocks, FeatureExtractor(model.features), "x") as static:
+    with StaticFeatures(blocks, FeatureExtractor(model.features), "x", normalizer(model)) as static:
         return recognizer.recognize(static, "x", len(samples) / RATE, **options)
 
 
@@ -146,6 +151,8 @@ def test_one_window_is_what_the_decoder_finds(bidirectional, head):
         ("both", "none", {"stack": 5, "skip": 2}),
         ("frames", "utterance", {"stack": 1, "skip": 1}),
         ("ctc", "running", {"stack": 4, "skip": 4}),
+        ("both", "speech_running", {}),
+        ("ctc", "speech_speaker", {}),
     ],
 )
 def test_a_state_that_is_carried_on_changes_nothing(head, cmvn, shape, seconds):
@@ -192,7 +199,7 @@ def test_context_makes_windows_of_a_bidirectional_network_alike():
 
     def outputs_with(windows: Windows) -> list[Outputs]:
         recognizer = WindowedRecognizer(model, decoder.search, decoder.timer, windows)
-        return list(recognizer.outputs(static, static.stats, True))
+        return list(recognizer.outputs(static, NORMALIZATIONS["utterance"]().statistics_of(static.blocks), True))
 
     with StaticFeatures([sounds(12)], FeatureExtractor(model.features), "x") as static:
         outputs = {
@@ -295,7 +302,10 @@ def test_features_are_those_of_the_whole(monkeypatch, backend, in_memory):
         np.testing.assert_array_equal(static.read(0, 10**9), expected)
         np.testing.assert_array_equal(static.read(-5, 17), expected[:17])
         np.testing.assert_array_equal(static.read(100, 103), expected[100:103])
-        np.testing.assert_allclose(static.stats, accumulate(expected), rtol=1e-12)
+        monkeypatch.setattr(windows_module, "_BLOCK", 70)
+        np.testing.assert_array_equal(np.concatenate(list(static.blocks())), expected)
+        for mode in (NORMALIZATIONS["utterance"](), NORMALIZATIONS["speech_utterance"]()):
+            np.testing.assert_allclose(mode.statistics_of(static.blocks), mode.statistics(expected), rtol=1e-12)
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 399])
@@ -311,6 +321,21 @@ def test_silence_is_recognised_without_a_fault(num_samples):
         found = run(model, Decoder(model), np.zeros(num_samples, np.float32), Windows())
         assert np.isfinite(found.log_prob)
         assert len(found.times) == len(found.phones)
+
+
+@pytest.mark.parametrize("loudness", [0.0, 3.0, 3000.0])
+def test_where_nobody_speaks_nothing_is_found(loudness):
+    model = onnx_model(True, "both", "speech_speaker")
+    own = model.global_cmvn
+    model.global_cmvn = accumulate(np.random.default_rng(1).normal(0, 20, (1000, 13)))  # as varied as real speech
+    noise = (loudness * np.random.default_rng(0).normal(0, 1, 5 * RATE)).astype(np.float32)
+    nobody = Hypothesis("x", (), 0.0, confidence=0.0)
+    assert run(model, Decoder(model), noise, Windows()) == nobody
+    recognizer = Recognizer(model)
+    for seconds in (1, 3, 5):
+        assert recognizer.transcribe(Waveform(noise[: int(seconds * RATE)], RATE), "x") == nobody
+    model.global_cmvn = own
+    assert len(recognizer.transcribe(Waveform(sounds(2), RATE)).phones) > 5
 
 
 def test_greedy_search_in_pieces():
