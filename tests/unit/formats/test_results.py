@@ -114,7 +114,11 @@ def test_text_and_json():
     assert found["file"] == "dir/x.wav"
     assert (found["log_prob"], found["confidence"]) == (-1.5, 0.7)
     assert found["phones"][1] == {"phone": "ʃ", "start": 0.25, "end": 0.4, "confidence": 0.25}
-    assert json.loads(FORMATS["json"].render(SILENT)) == {"file": "y.wav", "log_prob": -0.5, "phones": []}
+    nobody = {"file": "y.wav", "log_prob": -0.5, "note": "no speech found", "phones": []}
+    assert json.loads(FORMATS["json"].render(SILENT)) == nobody
+    pause = replace(RESULT, hypothesis=Hypothesis("x", ("sil",), -1.5), silences=frozenset({"sil"}))
+    assert json.loads(FORMATS["json"].render(pause))["note"] == "no speech found"
+    assert "note" not in found
 
 
 def test_ctm_has_confidences_and_is_read_as_a_data_directorys(tmp_path):
