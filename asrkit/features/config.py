@@ -43,7 +43,7 @@ class FeatureConfig:
     cepstral_lifter: float = 22.0  # 0: none
     delta_order: int = 2
     delta_window: int = 2
-    cmvn: CmvnMode = "speaker"
+    cmvn: CmvnMode = "speech_speaker"
     norm_vars: bool = True
     backend: BackendChoice = "auto"  # what computes static features; auto: native when it is built, else numpy
 
