@@ -1,26 +1,28 @@
-"""Augmentation of training utterances: speed, vocal tract length, room, noise, level, codec, masks.
+"""Augmentation of training utterances: speed, vocal tract length, room, noise, level, codec, pauses, masks.
 
 Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013) and what happens to a
-recording on its way (rooms.py, noise.py, codecs.py) need features computed anew from the audio; masks (SpecAugment,
-Park et al. 2019) are laid over full features. What an utterance goes through is drawn from the generator that is passed
-in, and from nothing else.
+recording on its way (rooms.py, noise.py, codecs.py) need features computed anew from the audio; pauses are put before
+and behind static features; masks (SpecAugment, Park et al. 2019) are laid over full features. What an utterance goes
+through is drawn from the generator that is passed in, and from nothing else.
 
 Legend: T frames, D static features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soxr
 
 from asrkit.audio import AudioAccess
 from asrkit.errors import DataError
+from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import FeatureLoader
+from asrkit.features.pipeline import FeatureLoader, full_features
 from asrkit.training.audio_table import AudioTable
 from asrkit.training.codecs import CODECS, check_codecs, set_level
 from asrkit.training.config import AugmentConfig
@@ -30,7 +32,28 @@ from asrkit.types import Waveform
 
 NUM_WARPS = 9  # warp factors that vtlp draws from: as many as there are statistics for each speaker and speed
 _NUM_TALKERS = 5  # of babble
+_PAUSE_AT_AN_END, _DIGITAL = 0.7, 0.25  # shares of the ends that get a pause, of the pauses that are digital silence
+_PAUSE_FRAMES = (20, 500)  # shortest and longest pause
 _STATS_FRAMES = 6000  # of a speaker, the longest utterances first: after a minute, means and variances hardly move
+
+
+class Augmented(NamedTuple):
+    """Full features (T, dim) float32, their speed, and how many of the frames are pauses before and behind."""
+
+    feats: np.ndarray
+    speed: float
+    pauses: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """How an utterance's features are made: static ones, full ones, and with what CMVN statistics and settings."""
+
+    speed: float
+    static: Callable[[], np.ndarray]
+    full: Callable[[], np.ndarray]
+    stats: np.ndarray | None
+    config: FeatureConfig
 
 
 class Augmenter:
@@ -67,6 +90,9 @@ class Augmenter:
         self._alone = [FeatureExtractor(alone, warp) for warp in self._warps] if any(share for share, _ in ways) else []
         if config.codec_prob:
             check_codecs(config.codecs)
+        rate = feats.config.sample_rate
+        silence = Waveform(np.zeros(feats.config.framing.samples_needed, np.float32), rate)
+        self._silence = FeatureExtractor(feats.config)(silence)[:1] if config.pause_prob else np.empty(0)
         self._stats: dict[int, np.ndarray] = {}  # speaker -> (speeds, warps, 2, D): means and variances
         if feats.config.normalization.per_speaker and audio is not None:
             self._num_frames = feats.all_num_frames().values_by_row
@@ -93,27 +119,62 @@ class Augmenter:
         audio.decode_once(feats.utt_ids)
         return cls(config, feats, audio)
 
-    def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> tuple[np.ndarray, float]:
-        """Features (T, dim) float32 and the speed they have, which is 1 where T would be below `min_frames`.
+    def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> Augmented:
+        """The utterance's features; their speed is 1 where there would be less than `min_frames` of them.
 
         Without masks, which are mask()'s.
         """
+        made = self._make(utt_id, rng, min_frames)
+        if self.config.pause_prob == 0.0 or rng.random() >= self.config.pause_prob:
+            return Augmented(made.full(), made.speed)
+        static = made.static()
+        before, behind = (self._pause(static, rng) for _ in range(2))
+        feats = full_features(np.concatenate([before, static, behind]), made.stats, made.config)
+        return Augmented(feats, made.speed, (len(before), len(behind)))
+
+    def _pause(self, static: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Static features (t, D) of a pause: the quietest tenth of the utterance's frames, or digital silence."""
+        if rng.random() >= _PAUSE_AT_AN_END:
+            return static[:0]
+        shortest, longest = _PAUSE_FRAMES
+        num_frames = int(np.exp(rng.uniform(np.log(shortest), np.log(longest))))
+        if rng.random() < _DIGITAL:
+            return self._silence.repeat(num_frames, axis=0)
+        by_level = np.argsort(self._feats.config.normalization.level.steps(static), kind="stable")
+        return static[rng.choice(by_level[: max(len(static) // 10, 1)], num_frames)]
+
+    def _make(self, utt_id: str, rng: np.random.Generator, min_frames: int) -> _Made:
+        """What happens to the utterance but for pauses and masks."""
         speed = self._speeds[rng.integers(len(self._speeds))]
         warp = int(rng.integers(len(self._warps)))
         ways = [way for share, way in self._ways if rng.random() < share]
         if self._warps[warp] == speed == 1.0 and not ways:
-            return self._feats[utt_id], speed
+            feats, stats = self._feats, self._feats.stats(utt_id)
+            return _Made(speed, lambda: feats.static(utt_id), lambda: feats[utt_id], stats, feats.config)
         original = self._recordings[utt_id]
         waveform = change_speed(original, speed)
         if self._extractors[warp].num_frames(len(waveform.samples)) < max(min_frames, 1):
             # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
             waveform, speed, warp = original, 1.0, self._warps.index(1.0)
         if not ways:
-            stats = self._speaker_stats(utt_id, speed, warp)
-            return self._extractors[warp].full(waveform, utt_id, stats), speed
+            return self._made_of(
+                waveform, utt_id, speed, self._extractors[warp], self._speaker_stats(utt_id, speed, warp)
+            )
         for way in ways:
             waveform = way(waveform, rng)
-        return self._alone[warp].full(waveform, utt_id, self._feats.stats(utt_id)), speed
+        return self._made_of(waveform, utt_id, speed, self._alone[warp], self._feats.stats(utt_id))
+
+    @staticmethod
+    def _made_of(
+        waveform: Waveform, utt_id: str, speed: float, extract: FeatureExtractor, stats: np.ndarray | None
+    ) -> _Made:
+        return _Made(
+            speed,
+            lambda: extract(waveform, utt_id),
+            lambda: extract.full(waveform, utt_id, stats),
+            stats,
+            extract.config,
+        )
 
     @property
     def _recordings(self) -> AudioTable:
@@ -206,7 +267,7 @@ def needs_audio(config: AugmentConfig) -> bool:
 
 def is_active(config: AugmentConfig) -> bool:
     """Whether anything is done to the utterances at all."""
-    return needs_audio(config) or config.time_masks > 0 or config.coefficient_masks > 0
+    return needs_audio(config) or config.pause_prob > 0 or config.time_masks > 0 or config.coefficient_masks > 0
 
 
 def change_speed(waveform: Waveform, speed: float) -> Waveform:

@@ -41,8 +41,8 @@ ScheduleName = Literal["one_cycle", "plateau", "newbob", "noam", "constant"]
 class AugmentConfig:
     """What training utterances go through, each drawn anew in every epoch.
 
-    All but masks need features computed from the audio again; masks are laid over full features. With speeds [] and 0
-    for `vtlp`, the shares and the masks nothing is done. Raises ConfigError for impossible values.
+    All but pauses and masks need features computed from the audio again; masks are laid over full features. With speeds
+    [] and 0 for `vtlp`, the shares and the masks nothing is done. Raises ConfigError for impossible values.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch, of which an utterance gets one
@@ -57,6 +57,7 @@ class AugmentConfig:
     codec_prob: Share = 0.0  # share of utterances that go through a codec
     codecs: tuple[CodecName, ...] = ("8khz", "telephone", "mulaw", "gsm", "opus", "mp3")  # of which such a one gets one
     codec_kbps: tuple[float, ...] = (12.0, 48.0)  # lowest and highest bit rate of opus and mp3
+    pause_prob: Share = 0.0  # share of utterances that get pauses of 0.2 to 5 s before and behind them
     time_masks: NonNegativeInt = 2  # stretches of frames per utterance that are set to 0, the mean after CMVN
     time_mask_frames: PositiveInt = 20  # longest such stretch
     time_mask_share: Share = 0.2  # most of an utterance that all of them together may cover

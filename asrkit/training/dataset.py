@@ -84,9 +84,10 @@ class TrainingSet:
         feats, labels = {}, {}
         for utt_id in utt_ids:
             min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(self.tokens[utt_id])])
-            feats[utt_id], speed = self.augmenter(utt_id, rng, min_frames)
+            feats[utt_id], speed, pauses = self.augmenter(utt_id, rng, min_frames)
             if isinstance(self.frame_labels, FrameLabels):
-                labels[utt_id] = self.frame_labels.at_speed(utt_id, len(feats[utt_id]), speed)
+                said = self.frame_labels.at_speed(utt_id, len(feats[utt_id]) - sum(pauses), speed)
+                labels[utt_id] = np.pad(said, pauses, constant_values=-1)
         batch = collate(rows, feats, self.tokens, labels or None)
         for row, num_frames in zip(batch.feats.numpy(), batch.feat_lens.tolist(), strict=True):
             self.augmenter.mask(row[:num_frames], rng)

@@ -106,6 +106,37 @@ def test_nothing_drawn_is_nothing_done(data_dir: Path) -> None:
     assert (data.load(list(UTTS), np.random.default_rng(1)).feats - plain).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("cmvn", ["speech_speaker", "utterance"])
+@pytest.mark.parametrize("speeds", [(), (1.1,)])
+def test_pauses_are_of_quiet_frames_and_have_no_labels(data_dir: Path, cmvn: str, speeds: tuple[float, ...]) -> None:
+    data = open_set(data_dir, replace(NOTHING, pause_prob=1.0, speeds=speeds), cmvn=cmvn)
+    straight = open_set(data_dir, replace(NOTHING, pause_prob=0.0, speeds=speeds), cmvn=cmvn)
+    lengths, num_silent, num_ends = [], 0, 0
+    for seed in range(60):
+        feats, _, (before, behind) = data.augmenter("spk1-1", np.random.default_rng(seed))
+        batch = data.load(["spk1-1"], np.random.default_rng(seed))
+        plain = straight.load(["spk1-1"], np.random.default_rng(seed))
+        num_frames = len(feats) - before - behind
+        assert num_frames == plain.feats.shape[1]
+        assert batch.feats[0, : len(feats)].numpy() == pytest.approx(feats)
+        labels = batch.frame_labels[0].tolist()
+        assert labels[before : before + num_frames] == plain.frame_labels[0].tolist()
+        assert set(labels[:before] + labels[before + num_frames :]) <= {-1}
+        said = feats[before : before + num_frames, :13]
+        if cmvn == "speech_speaker":  # deltas see the pauses, at either end
+            np.testing.assert_allclose(said, plain.feats[0, :, :13], atol=1e-5)
+            for pause in (feats[:before, :13], feats[before + num_frames :, :13]):
+                of_the_utterance = (np.abs(pause[:, None] - said[None]).max(axis=2) < 1e-4).any(axis=1)
+                assert of_the_utterance.all() or not of_the_utterance.any()
+                assert not len(pause) or pause[:, 0].max() <= np.sort(said[:, 0])[len(said) // 10] + 1e-3
+                num_silent += bool(len(pause)) and not of_the_utterance.any()
+                num_ends += bool(len(pause))
+        lengths += [length for length in (before, behind) if length]
+    assert 60 < len(lengths) < 105
+    assert 20 <= min(lengths) < 40 < 300 < max(lengths) <= 500
+    assert cmvn == "utterance" or 0.1 < num_silent / num_ends < 0.4
+
+
 class Draws:
     """A generator that draws what it is told: the speed, the warp, then whether there is noise."""
 
@@ -127,7 +158,7 @@ def test_features_and_statistics_by_brute_force(data_dir: Path, cmvn: str, speed
     config = FeatureConfig(cmvn=cmvn)
     made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1), cmvn=cmvn)
     draws = Draws([0.9, 1.0, 1.1].index(speed), round((warp - 0.9) / 0.025))
-    feats, found = made("spk2-1", draws)
+    feats, found, _ = made("spk2-1", draws)
     assert found == speed
 
     extract = FeatureExtractor(config, warp)
@@ -146,7 +177,7 @@ def test_of_a_speaker_with_much_speech_the_longest_are_measured(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("asrkit.training.augment._STATS_FRAMES", 150)
-    feats, _ = augmenter(data_dir, replace(NOTHING, vtlp=0.1))("spk1-0", Draws(0, 0))
+    feats, *_ = augmenter(data_dir, replace(NOTHING, vtlp=0.1))("spk1-0", Draws(0, 0))
     extract = FeatureExtractor(FeatureConfig(), 0.9)
     static = {utt_id: extract(audio_of(data_dir, utt_id)) for utt_id in ("spk1-0", "spk1-1", "spk1-2")}
     longest = accumulate(static["spk1-2"]) + accumulate(static["spk1-1"])  # 78 frames and 68, then 58
@@ -154,7 +185,7 @@ def test_of_a_speaker_with_much_speech_the_longest_are_measured(
         same = np.allclose(feats, full_features(static["spk1-0"], expected, FeatureConfig()), atol=1e-4)
         assert same == (utt_id == "all")
     monkeypatch.setattr("asrkit.training.augment._STATS_FRAMES", 140)
-    feats, _ = augmenter(data_dir, replace(NOTHING, vtlp=0.1))("spk1-0", Draws(0, 0))
+    feats, *_ = augmenter(data_dir, replace(NOTHING, vtlp=0.1))("spk1-0", Draws(0, 0))
     np.testing.assert_allclose(feats, full_features(static["spk1-0"], longest, FeatureConfig()), atol=1e-4)
 
 
@@ -181,8 +212,8 @@ def test_all_that_is_offered_is_drawn(data_dir: Path) -> None:
     made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1))
     rng = np.random.default_rng(1)
     drawn = [made("spk1-0", rng) for _ in range(300)]
-    assert {speed for _, speed in drawn} == {0.9, 1.0, 1.1}
-    assert len({feats.tobytes() for feats, _ in drawn}) == 27
+    assert {speed for _, speed, _ in drawn} == {0.9, 1.0, 1.1}
+    assert len({feats.tobytes() for feats, *_ in drawn}) == 27
 
 
 class Frames:
@@ -281,7 +312,7 @@ def test_what_an_utterance_goes_through_by_brute_force(tmp_path: Path, cmvn: str
         NOTHING, reverb_prob=1.0, noise_prob=1.0, level_prob=1.0, codec_prob=1.0, noises=("hum",), codecs=("mulaw",)
     )
     made = augmenter(data, augment, cmvn=cmvn, sample_rate=rate)
-    found, speed = made("utt", np.random.default_rng(5))
+    found, speed, _ = made("utt", np.random.default_rng(5))
     assert speed == 1.0
 
     rng = np.random.default_rng(5)
@@ -301,7 +332,7 @@ def test_an_8_khz_recording_is_heard_in_training_as_in_recognition(data_dir: Pat
     """The same features, CMVN included, as those of a file at 8 kHz that a model for 16 kHz recognizes."""
     config = FeatureConfig(cmvn="speaker")
     made = augmenter(data_dir, replace(NOTHING, codec_prob=1.0, codecs=("8khz",)), cmvn="speaker")
-    feats, _ = made("spk1-2", np.random.default_rng(1))
+    feats, *_ = made("spk1-2", np.random.default_rng(1))
     at_8_khz = soxr.resample(audio_of(data_dir, "spk1-2").samples, 16000, 8000)
     soundfile.write(tmp_path / "a.wav", np.rint(at_8_khz).astype(np.int16), 8000)
     static = FeatureExtractor(config)(read_audio(tmp_path / "a.wav", sample_rate=16000))
@@ -348,7 +379,7 @@ def test_ways_of_very_short_silent_and_clipped_utterances(tmp_path: Path, second
     for ways in (*(replace(always, codecs=(name,)) for name in CODECS), replace(WAYS, codec_prob=0.0)):
         made, rng = augmenter(data, ways), np.random.default_rng(1)
         for _ in range(3):
-            feats, speed = made("utt", rng)
+            feats, speed, _ = made("utt", rng)
             assert feats.shape == (plain, 39)
             assert speed == 1.0
             assert np.isfinite(feats).all()
