@@ -169,6 +169,8 @@ def make_experiment(directory: Path) -> Path:
 def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
     """It recognises, aligns, scores and streams, and makes data and features; what it lacks is named."""
     site, asked = unpack(wheel, tmp_path / "site")
+    page = "asrkit/serve/page"
+    assert {*os.listdir(site / page)} == {*os.listdir(ROOT / page)}
     model, audio = make_experiment(tmp_path / "untrained"), make_corpus(tmp_path / "corpus")
     unexported = tmp_path / "unexported"
     shutil.copytree(model.parent, unexported)
