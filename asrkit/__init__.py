@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from asrkit.stages.lm_training import LmTraining as LmTraining
     from asrkit.stages.lm_training import train_lm as train_lm
     from asrkit.stages.pages import PageOptions as PageOptions
+    from asrkit.stages.pages import compare_experiments as compare_experiments
     from asrkit.stages.pages import report_experiment as report_experiment
     from asrkit.stages.preparation import Preparation as Preparation
     from asrkit.stages.preparation import prepare_farsdat as prepare_farsdat
@@ -87,7 +88,7 @@ _NAMES = {
     "asrkit.stages.extraction": ["Extraction", "extract"],
     "asrkit.stages.inputs": ["DecodedSet"],
     "asrkit.stages.lm_training": ["LmConfig", "LmTraining", "train_lm"],
-    "asrkit.stages.pages": ["PageOptions", "report_experiment"],
+    "asrkit.stages.pages": ["PageOptions", "compare_experiments", "report_experiment"],
     "asrkit.stages.preparation": [
         "Preparation",
         "prepare_farsdat",

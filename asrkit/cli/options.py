@@ -106,6 +106,23 @@ def add_audio_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_shown_audio(parser: argparse.ArgumentParser, default: int | None) -> None:
+    parser.add_argument(
+        "--audio",
+        type=_number_or_all,
+        default=default,
+        metavar="N",
+        help="utterances that can be heard on the page: a number, all or none (default: %(default)s)",
+    )
+
+
+def _number_or_all(text: str) -> int | None:
+    value = {"none": 0}.get(text, parse_whole(text))
+    if value is None and text != "all":
+        raise argparse.ArgumentTypeError(f"expected a number, all or none, found {text!r}")
+    return value
+
+
 def add_channel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel",

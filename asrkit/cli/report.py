@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from asrkit.audio import AudioAccess
-from asrkit.cli.options import add_audio_options, add_channel, add_force, add_protocol, print_warnings
-from asrkit.io.numbers import parse_whole
+from asrkit.cli.options import add_audio_options, add_channel, add_force, add_protocol, add_shown_audio, print_warnings
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.pages import PageOptions, report_experiment
 from asrkit.stages.reporting import report
@@ -21,13 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="data directory that was decoded to EXP/decode_SET, SET being its name",
     )
-    parser.add_argument(
-        "--audio",
-        type=_number_or_all,
-        default=PageOptions.audio,
-        metavar="N",
-        help="utterances that can be heard in report.html: a number, all or none (default: %(default)s)",
-    )
+    add_shown_audio(parser, PageOptions.audio)
     add_audio_options(parser)
     add_channel(parser)
     others = parser.add_argument_group("without EXP and --data, text and JSON alone")
@@ -37,13 +30,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_protocol(parser)
     add_force(parser)
     parser.set_defaults(fail=parser.error)
-
-
-def _number_or_all(text: str) -> int | None:
-    value = {"all": None, "none": 0}.get(text, parse_whole(text))
-    if value is None and text != "all":
-        raise argparse.ArgumentTypeError(f"expected a number, all or none, found {text!r}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import numpy as np
 
@@ -161,13 +161,18 @@ def _right_pairs(ref: Sequence[str], hyp: Sequence[str]) -> list[tuple[int, int]
     """Positions of the phones that an alignment pairs as the same."""
     if list(ref) == list(hyp):
         return [(i, i) for i in range(len(ref))]
+    # The end that both have: an alignment is traced from there, and would pair it, too.
+    num_last = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(ref), reversed(hyp), strict=False))
+    )
+    last = [(len(ref) - place, len(hyp) - place) for place in range(num_last, 0, -1)]
     positions, i, j = [], 0, 0
-    for left, right in align(ref, hyp):
+    for left, right in align(ref[: len(ref) - num_last], hyp[: len(hyp) - num_last]):
         if left is not None and left == right:
             positions.append((i, j))
         i += left is not None
         j += right is not None
-    return positions
+    return positions + last
 
 
 def _boundary(left: PhoneTime, right: PhoneTime) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import asrkit
 from asrkit.audio import AudioAccess
@@ -25,8 +25,9 @@ from asrkit.inference.frame_clock import FrameClock, frame_clock
 from asrkit.io.ark import ArkReader
 from asrkit.io.atomic import atomic_dir, atomic_write
 from asrkit.io.json_text import read_json
-from asrkit.io.lock import lock_dir
+from asrkit.io.lock import lock_dir, lock_file
 from asrkit.io.numbers import parse_number
+from asrkit.io.scp import read_table
 from asrkit.io.stamp import File, Product, Stamp
 from asrkit.io.text import read_text
 from asrkit.lang.articulation import MANNERS
@@ -48,6 +49,7 @@ from asrkit.stages.reporting import (
     write_report,
 )
 from asrkit.stages.scored_data import UTTS_AT_A_TIME, ScoredData
+from asrkit.stages.scoring import SystemComparison, build_comparison, compare
 from asrkit.training.audio_table import AudioTable
 from asrkit.training.codecs import CODECS, to_int16
 
@@ -115,6 +117,69 @@ def report_experiment(
     return replace(report, page=made.page)
 
 
+def compare_experiments(
+    experiments: tuple[str | Path, str | Path],
+    data_dir: str | Path,
+    page: str | Path | None = None,
+    options: PageOptions = PageOptions(),
+    *,
+    protocol: Protocol = AS_IS,
+) -> SystemComparison:
+    """Compare what two experiments, A and B, found in a data directory, over utterances and over speakers.
+
+    Args:
+        experiments: their directories; each has decoded the data directory to EXP/decode_SET, SET being its name.
+        page: a file for a page on which the two are seen and heard side by side.
+        options: what the page holds; half of the audio is that of the utterances in which they differ most.
+        protocol: folding of symbols and treatment of silence, one of PROTOCOLS.
+
+    Raises:
+        DataError: as `compare`, or phone times or log-probabilities are damaged.
+    """
+    a, b = (_Experiment(Path(each), Path(data_dir), options, protocol) for each in experiments)
+    for each in (a, b):
+        expect_hypotheses(each.hyp)
+    systems = compare(a.data_dir / "text", a.hyp, b.hyp, protocol=protocol, utt2spk=a.data_dir / "utt2spk")
+    if page is not None:
+        with lock_file(page, "compare"), atomic_write(page) as stream:
+            _write_comparison(stream, a, b, systems)
+    return systems
+
+
+def _write_comparison(stream: IO[str], a: _Experiment, b: _Experiment, systems: SystemComparison) -> None:
+    names = [str(each.directory) for each in (a, b)]
+    name = f"{set_name(a.data_dir)}: {names[0]} (A), {names[1]} (B)"
+    page, symbols, sources = Page(stream, f"{name}: comparison"), Symbols(), [a.sources(), b.sources()]
+    details = [Details(each, systems.protocol, symbols) for each in sources]
+    utterances = Utterances(page, details, symbols, a.options.num_sample)
+    utterances.add([systems.a.pairs, systems.b.pairs], read_table(a.data_dir / "utt2spk"))
+    utterances.finish()
+    errors = [{utt: counts.num_errors for utt, counts in each.per_utt.items()} for each in (systems.a, systems.b)]
+    gaps = {(number, utt): abs(errors[0][utt] - errors[1][utt]) for number, utt in enumerate(systems.a.pairs)}
+    differing = sorted((each for each in gaps if gaps[each]), key=lambda each: (-gaps[each], each))
+    kept = differing[: a.options.num_worst]
+    others = [each for each in utterances.sample if each not in set(kept)]
+    audible = choose_audible(list(systems.a.pairs), kept, others, a.options.audio)
+    missing = a.add_audio(page, audible, sources[0])
+    page.finish(
+        {
+            "kind": "comparison",
+            "name": name,
+            "names": names,
+            "comparison": build_comparison(systems),
+            "audio": sorted(number for number, utt in audible if utt not in missing),
+            "missing": missing,
+            "optional": symbols.string(sorted(systems.a.optional)),
+            "differing": [number for number, _ in kept[:NUM_SHOWN]],
+            "sample": sorted(number for number, _ in others[:NUM_SHOWN]),
+            "systems": [each.steps(symbols) for each in (a, b)],
+            "configs": [_read_text(each.config_file) for each in (a, b)],
+            **_program(),
+            **_layout(symbols, utterances.num, False),
+        }
+    )
+
+
 @dataclass(frozen=True)
 class _Experiment:
     """A decoded set of an experiment, and how its page is made."""
@@ -171,25 +236,20 @@ class _Experiment:
         with beside as directory, atomic_write(self.page) as stream:
             name = f"{self.directory.resolve().name}, {set_name(self.data_dir)}"
             page, symbols, tally = Page(stream, f"{name}: report", directory), Symbols(), Tally(self.options.num_worst)
-            sources = self._sources()
+            sources = self.sources()
             details = Details(sources, self.protocol, symbols)
-            utterances = Utterances(page, details, symbols, self.options.num_sample)
+            utterances = Utterances(page, [details], symbols, self.options.num_sample)
             for utt2spk, results in track(
                 data.parts(), f"report, {UTTS_AT_A_TIME} utterances at a time", data.num_parts
             ):
                 tally.add(results[""], utt2spk)
-                utterances.add(results[""].pairs, utt2spk)
+                utterances.add([results[""].pairs], utt2spk)
             utterances.finish()
             worst = [(data.number(each.utt), each.utt) for each in tally.worst]
             others = [each for each in utterances.sample if each not in set(worst)]
             figures = report_figures(self.data_dir, self.hyp, data, tally)
-            missing: dict[str, str] = {}
-            audible = self._audible(data, worst, others)
-            for (number, utt), (_, content) in zip(audible, self.encode(audible, sources), strict=True):
-                if isinstance(content, bytes):
-                    page.add_audio(f"a{number}", content)
-                else:
-                    missing[utt] = content
+            audible = choose_audible(data.utt_ids, worst, others, self.options.audio)
+            missing = self.add_audio(page, audible, sources)
             if missing:
                 first = next(iter(missing.values()))
                 warning = f"no audio of {len(missing)} utterances in {self.page}, such as: {first}"
@@ -211,7 +271,7 @@ class _Experiment:
             )
         return figures
 
-    def _sources(self) -> Sources:
+    def sources(self) -> Sources:
         ref_times, hyp_times = (
             PhoneTimes(path) if path.exists() else None
             for path in (self.data_dir / "phones.ctm", self.out / "phones.ctm")
@@ -219,19 +279,8 @@ class _Experiment:
         log_probs = self.out / "log_probs.scp"
         return Sources(ref_times, hyp_times, ArkReader(log_probs, is_beside=True) if log_probs.exists() else None)
 
-    def _audible(
-        self, data: ScoredData, worst: Sequence[tuple[int, str]], others: Sequence[tuple[int, str]]
-    ) -> Sequence[tuple[int, str]]:
-        """Numbers and ids of the utterances whose audio the page has."""
-        number = self.options.audio
-        if number is None or number >= len(data):
-            return list(enumerate(data.utt_ids))
-        num_worst = min(number // 2, len(worst))
-        return [*worst[:num_worst], *others[: number - num_worst]]
-
     def _surroundings(self, symbols: Symbols) -> dict[str, Any]:
         """What is known of the experiment and of the making of the page."""
-        tokens, clock = self.directory / "tokens.txt", self.clock
         audio = "all" if self.options.audio is None else str(self.options.audio)
         protocol = ["--protocol", self.protocol.name]
         return {
@@ -241,18 +290,33 @@ class _Experiment:
             "history": _read_csv(self.directory / "history.csv"),
             "config": _read_text(self.config_file),
             "decoding": _read_text(self.out / "decoding.yaml"),
-            "version": asrkit.__version__,
-            "commit": _commit(),
+            **_program(),
             "command": shlex.join(
                 ["asrkit", "report", str(self.directory), "--data", str(self.data_dir), "--audio", audio, *protocol]
             ),
+            "systems": [self.steps(symbols)],
+        }
+
+    def steps(self, symbols: Symbols) -> dict[str, Any]:
+        """The network's tokens, the seconds from one of its steps to the next, and the middle of the first."""
+        tokens, clock = self.directory / "tokens.txt", self.clock
+        return {
             "tokens": symbols.string(TokenTable.read(tokens).symbols) if tokens.exists() else "",
-            # A step of the network, and the middle of the first one, in seconds.
             "step": clock and clock.step,
             "first": clock and clock.start + clock.shift * (clock.middle + 0.5),
         }
 
-    def encode(self, audible: Sequence[tuple[int, str]], sources: Sources) -> Iterator[tuple[str, bytes | str]]:
+    def add_audio(self, page: Page, audible: Sequence[tuple[int, str]], sources: Sources) -> dict[str, str]:
+        """Put the audio of these utterances, by number and id, into a page; why it could not be had, by id."""
+        missing = {}
+        for (number, utt), content in zip(audible, self._encode(audible, sources), strict=True):
+            if isinstance(content, bytes):
+                page.add_audio(f"a{number}", content)
+            else:
+                missing[utt] = content
+        return missing
+
+    def _encode(self, audible: Sequence[tuple[int, str]], sources: Sources) -> Iterator[bytes | str]:
         """Each of these utterances as Ogg Opus, or a line that says why there is none."""
         if not audible:
             return
@@ -260,7 +324,7 @@ class _Experiment:
         try:
             table = AudioTable(self.data_dir, CODECS["opus"].sample_rate, self.options.access)
         except DataError as error:
-            yield from ((utt, str(error).split("\n")[0]) for utt in utts)
+            yield from [str(error).split("\n")[0]] * len(utts)
             return
         log_probs = sources.log_probs
         steps = sum(log_probs.num_rows(utt) for utt in utts if utt in log_probs) if log_probs is not None else 0
@@ -276,7 +340,17 @@ class _Experiment:
             except (AudioError, DataError) as error:
                 return str(error).split("\n")[0]
 
-        yield from zip(utts, map_in_threads(encode, utts, len(os.sched_getaffinity(0))), strict=True)
+        yield from map_in_threads(encode, utts, len(os.sched_getaffinity(0)))
+
+
+def choose_audible(
+    utts: Sequence[str], first: Sequence[tuple[int, str]], others: Sequence[tuple[int, str]], number: int | None
+) -> Sequence[tuple[int, str]]:
+    """So many of the utterances, by number and id: half of them the `first` ones; None for all."""
+    if number is None or number >= len(utts):
+        return list(enumerate(utts))
+    num_first = min(number // 2, len(first))
+    return [*first[:num_first], *others[: number - num_first]]
 
 
 def set_name(data_dir: Path) -> str:
@@ -324,6 +398,10 @@ def _read_text(path: Path) -> str | None:
     text = read_text(path, findings)
     findings.raise_errors()
     return text
+
+
+def _program() -> dict[str, Any]:
+    return {"version": asrkit.__version__, "commit": _commit()}
 
 
 def _commit() -> str | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from asrkit.findings import Findings
 from asrkit.formats.ctm import read_ctm
 from asrkit.formats.label import check_labels
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.scoring.boundaries import BoundaryResult, compare_times
-from asrkit.scoring.per import PerResult
+from asrkit.scoring.per import PerResult, pair_kind
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.significance import Comparison, Interval, intervals, pool_speakers, to_json
 from asrkit.scoring.significance import compare as compare_counts
@@ -73,6 +75,55 @@ class SystemComparison:
     b: PerResult
     by_unit: Mapping[str, Comparison]
     warnings: Sequence[str] = ()
+
+    def lines(self) -> list[str]:
+        """What the rates were counted over, both, their difference, and how sure it is."""
+        sure = [
+            f"{found.interval.text(unit)}; probability that A is better: {found.prob_a_better:.4f}"
+            for unit, found in self.by_unit.items()
+        ]
+        rates = [f"{name}: {each.line()}" for name, each in (("A", self.a), ("B", self.b))]
+        return [self.protocol.describe(self.a), *rates, f"A - B: {self.a.per - self.b.per:.2f}", *sure]
+
+
+def build_comparison(systems: SystemComparison) -> dict[str, Any]:
+    """All figures of a comparison, as JSON's own types; "lines" say them in short. What A wins comes first."""
+    a, b = systems.a, systems.b
+    errors = [_phone_errors(each) for each in (a, b)]
+    tokens: Counter[str] = Counter()
+    for (ref, _), count in a.pair_counts.items():
+        if ref is not None:
+            tokens[ref] += count
+    phones = sorted(errors[0].keys() | errors[1].keys() | tokens.keys(), key=lambda p: (errors[0][p] - errors[1][p], p))
+    pairs = {pair for each in (a, b) for pair in each.pair_counts if None not in pair and pair[0] != pair[1]}
+    return {
+        "protocol": systems.protocol.name,
+        "lines": systems.lines(),
+        "totals": [each.to_dict() for each in (a, b)],
+        "difference": a.per - b.per,
+        "by_unit": {
+            unit: {"interval": found.interval.to_dict(), "prob_a_better": found.prob_a_better}
+            for unit, found in systems.by_unit.items()
+        },
+        "phones": [
+            {"phone": phone, "num_ref": tokens[phone], "a": errors[0][phone], "b": errors[1][phone]} for phone in phones
+        ],
+        "confusions": [
+            {"ref": ref, "hyp": hyp, "a": a.pair_counts[ref, hyp], "b": b.pair_counts[ref, hyp]}
+            for ref, hyp in sorted(pairs, key=lambda pair: (a.pair_counts[pair] - b.pair_counts[pair], str(pair)))
+        ],
+        **({"warnings": list(systems.warnings)} if systems.warnings else {}),
+    }
+
+
+def _phone_errors(result: PerResult) -> Counter[str]:
+    """Errors by phone: of the reference's, and of those that are inserted."""
+    errors: Counter[str] = Counter()
+    for (ref, hyp), count in result.pair_counts.items():
+        phone = hyp if ref is None else ref
+        if phone is not None and pair_kind((ref, hyp), result.optional) in ("ins", "del", "sub"):
+            errors[phone] += count
+    return errors
 
 
 def score(ref: str | Path, hyp: str | Path, *, protocol: Protocol = AS_IS, utt2spk: str | Path | None = None) -> Score:

@@ -1,7 +1,7 @@
 "use strict";
 
 /* The page's program. Python wrote the figures (#figures) and parts, which are read when they are needed:
-   t0, t1, ... transcripts, d0, d1, ... details, a0, a1, ... audio. Text from outside is only ever set as text. */
+   t0, t1, ... transcripts, d0_0, d0_1, ... (d1_0, ... of a second system) details, a0, a1, ... audio. Text from outside is only ever set as text. */
 
 const F = JSON.parse(document.getElementById("figures").textContent);
 const GAP = " ";
@@ -116,9 +116,10 @@ async function utterance(n) {
   return entry(rows, n);
 }
 
-function entry(rows, n) {
+/** What a system made of an utterance; of two that are compared the other one's is in `others`. */
+function entry(rows, n, system = 0) {
   const at = n % F.utts_a_part;
-  const ref = rows.ref[at], hyp = rows.hyp[at];
+  const ref = rows.ref[system][at], hyp = rows.hyp[system][at];
   const errors = [];
   let tokens = 0;
   for (let i = 0; i < ref.length; i += 1) {
@@ -126,7 +127,8 @@ function entry(rows, n) {
     const kind = kindOf(ref[i], hyp[i]);
     if (kind !== "hit" && kind !== "free") errors.push(i);
   }
-  return { n, utt: rows.utt[at], spk: rows.spk[at], ref, hyp, errors, tokens };
+  const others = system + 1 < F.systems.length ? [entry(rows, n, system + 1)] : [];
+  return { n, system, utt: rows.utt[at], spk: rows.spk[at], ref, hyp, errors, tokens, others };
 }
 
 let everything = null;
@@ -146,11 +148,11 @@ function all() {
 
 const rate = (utt) => (utt.tokens ? (100 * utt.errors.length) / utt.tokens : utt.errors.length ? Infinity : 0);
 const perText = (utt) => `${utt.tokens ? number(rate(utt), 1) : "–"} % [ ${utt.errors.length} / ${utt.tokens} ]`;
+const ratesText = (utt) => (utt.others.length ? `A ${perText(utt)} · B ${perText(utt.others[0])}` : perText(utt));
 const audible = new Set(F.audio);
 
 async function detailsOf(utt) {
-  if (F.details === false) return {};
-  return (await part(`d${Math.floor(utt.n / F.details_a_part)}`))[utt.n % F.details_a_part];
+  return (await part(`d${utt.system}_${Math.floor(utt.n / F.details_a_part)}`))[utt.n % F.details_a_part];
 }
 
 /** Where each pair of an alignment is, [start, end] in seconds, or null: as found, else as it truly is, else between. */
@@ -229,12 +231,17 @@ function utteranceItem(utt, here) {
   const context = here === undefined ? null : el("span", {}, " ", contextOf(utt, here));
   const heard = audible.has(utt.n) ? el("span", { title: "can be heard" }, " ♪") : null;
   const item = el("details", { class: "utt", "data-n": utt.n },
-    el("summary", {}, bdi(utt.utt), heard, el("span", { class: "soft" }, " ", bdi(utt.spk), ` · ${perText(utt)}`), context),
+    el("summary", {}, bdi(utt.utt), heard, el("span", { class: "soft" }, " ", bdi(utt.spk), ` · ${ratesText(utt)}`), context),
     body);
   item.addEventListener("toggle", async () => {
     if (!item.open || body.childElementCount) return;
     try {
-      body.replaceChildren(...await fill(utt, here));
+      const shown = [];
+      for (const each of [utt, ...utt.others]) {
+        if (utt.others.length) shown.push(el("h4", {}, `${"AB"[each.system]}: ${perText(each)}`));
+        shown.push(...await fill(each, here));
+      }
+      body.replaceChildren(...shown);
     } catch (error) {
       body.replaceChildren(el("p", { class: "warning" }, error.message));
     }
@@ -266,7 +273,7 @@ async function fill(utt, here) {
   const out = [alignment(utt, here, canPlay, listen)];
   const time = timeFigure(utt, details, places, buffer, needle, { here, canPlay, listen });
   if (time) out.push(time);
-  if (isHeard) {
+  if (isHeard && !utt.others.length) {
     const url = URL.createObjectURL(new Blob([oggOf(utt.n)], { type: "audio/ogg" }));
     const player = el("audio", { controls: true, preload: "metadata", src: url, "aria-label": `Utterance ${utt.utt}` });
     player.addEventListener("play", stop);
@@ -277,9 +284,9 @@ async function fill(utt, here) {
     const stretch = here !== undefined && places.spans[here]
       ? el("button", { type: "button", class: "stretch", onclick: listen(here) }, "▶ this stretch") : null;
     out.push(el("p", { class: "tools" }, stretch, player));
-  } else {
+  } else if (!isHeard && !utt.others.length) {
     out.push(el("p", { class: "soft" }, F.missing[utt.utt] ? `No audio: ${F.missing[utt.utt]}` :
-      `No audio: the page holds that of ${count(F.audio.length)} utterances (asrkit report --audio N).`));
+      `No audio: the page holds that of ${count(F.audio.length)} utterances (--audio N).`));
   }
   if (details.ref || details.hyp) out.push(timesTable(utt, details, places));
   return out;
@@ -302,13 +309,13 @@ function alignment(utt, here, canPlay, listen) {
 
 function timeFigure(utt, details, places, buffer, needle, { here, canPlay, listen }) {
   const ends = [...places.refs, ...places.hyps].filter(Boolean).map((span) => span[1]);
-  const seconds = buffer ? buffer.duration : Math.max(0, ...ends, details.steps ? details.steps * F.step : 0);
+  const seconds = buffer ? buffer.duration : Math.max(0, ...ends, details.steps ? details.steps * F.systems[utt.system].step : 0);
   if (!seconds) return null;
   const inside = el("div", { class: "inside", style: `min-width:${Math.ceil(seconds * 150)}px` });
   if (buffer) {
     const canvas = el("canvas", { role: "img", height: 128, class: "spectrogram",
       "aria-label": `Spectrogram of ${utt.utt}: ${number(seconds)} seconds, 0 to 8 kHz` });
-    inside.append(el("span", { class: "name", style: "top:.1rem" }, "8 kHz"), canvas);
+    inside.append(el("div", { class: "names" }, el("span", { class: "name", style: "top:.1rem" }, "8 kHz")), canvas);
     later(canvas, () => drawSpectrogram(canvas, buffer));
   }
   const tiers = [["true", places.refs, utt.ref, null], ["found", places.hyps, utt.hyp, details.conf]];
@@ -331,7 +338,7 @@ function timeFigure(utt, details, places, buffer, needle, { here, canPlay, liste
     tier.append(el("span", { class: "name", style: "top:0;left:auto;right:.2rem" }, name));
     inside.append(tier);
   }
-  if (details.post) inside.append(posteriorgram(details, seconds));
+  if (details.post) inside.append(posteriorgram(details, seconds, F.systems[utt.system]));
   if (here !== undefined && places.spans[here]) {
     const [start, end] = places.spans[here];
     inside.append(el("div", { class: "here-span", style: `left:${(100 * start) / seconds}%;width:${(100 * (end - start)) / seconds}%` }));
@@ -413,13 +420,13 @@ function fft(re, im) {
   }
 }
 
-function posteriorgram(details, seconds) {
+function posteriorgram(details, seconds, network) {
   const [numbers, tokens, values] = details.post;
   const code = (text, i) => text.charCodeAt(i) - F.first_char;
   const entries = [], best = new Map();
   for (let step = 0, at = 0; step < details.steps; step += 1) {
     for (let left = code(numbers, step); left > 0; left -= 1, at += 1) {
-      const char = F.tokens[code(tokens, at)], value = code(values, at) / F.levels;
+      const char = network.tokens[code(tokens, at)], value = code(values, at) / F.levels;
       entries.push([step, char, value]);
       best.set(char, Math.max(value, best.get(char) || 0));
     }
@@ -440,12 +447,12 @@ function posteriorgram(details, seconds) {
     for (const [step, char, value] of entries) {
       if (!rowOf.has(char)) continue;
       drawing.fillStyle = `rgba(${accent},${0.15 + 0.85 * value})`;
-      const left = ((F.first + (step - 0.5) * F.step) / seconds) * width;
-      drawing.fillRect(left, rowOf.get(char) * height + 1, Math.max(1, (F.step / seconds) * width), height - 1);
+      const left = ((network.first + (step - 0.5) * network.step) / seconds) * width;
+      drawing.fillRect(left, rowOf.get(char) * height + 1, Math.max(1, (network.step / seconds) * width), height - 1);
     }
   });
   const rows = chars.map((char, row) => el("span", { class: "name", "aria-hidden": "true", style: `top:${row * height}px;line-height:${height}px` }, phone(char)));
-  return el("div", { class: "tier", style: "height:auto" }, rows, canvas);
+  return el("div", { class: "tier", style: "height:auto" }, el("div", { class: "names" }, rows), canvas);
 }
 
 function timesTable(utt, details, places) {
@@ -630,10 +637,11 @@ function listed(length, make, step) {
 
 // ---------------------------------------------------------------- finding utterances
 
-function utterancesSection() {
+/** `lists`: which utterances are shown, [key, name]; `orders`: how, [key, name, compare]. */
+function utterancesSection(lists, orders) {
   const list = el("div", { id: "found" });
-  const which = el("select", { onchange: () => update() }, [["worst", "the worst"], ["sample", "a random sample of the rest"], ["all", "all"]].map(([value, name]) => el("option", { value }, name)));
-  const order = el("select", { onchange: () => update() }, [["rate", "the worst first"], ["name", "as in the data"]].map(([value, name]) => el("option", { value }, name)));
+  const which = el("select", { onchange: () => update() }, lists.map(([value, name]) => el("option", { value }, name)));
+  const order = el("select", { onchange: () => update() }, orders.map(([value, name]) => el("option", { value }, name)));
   const query = el("input", { type: "search", placeholder: "id, speaker, or phones: s a", oninput: () => { which.value = "all"; wait(); } });
   let timer = null, turn = 0;
   const wait = () => { clearTimeout(timer); timer = setTimeout(update, 150); };
@@ -642,9 +650,10 @@ function utterancesSection() {
     const utts = which.value === "all" ? await all() : await Promise.all(F[which.value].map(utterance));
     if (mine !== turn) return;
     const kept = utts.filter(matcher(query.value));
-    if (order.value === "rate") kept.sort((a, b) => rate(b) - rate(a) || b.errors.length - a.errors.length || a.n - b.n);
-    else kept.sort((a, b) => a.n - b.n);
+    const compare = orders.find(([value]) => value === order.value)[2];
+    kept.sort((a, b) => compare(a, b) || a.n - b.n);
     list.replaceChildren(el("p", { class: "soft" }, `${count(kept.length)} utterances`), listed(kept.length, (i) => utteranceItem(kept[i]), 20));
+    list.dataset.query = query.value;
   }
   update();
   return [el("div", { class: "tools" }, el("label", {}, "Show ", which), el("label", {}, "Order ", order), el("label", {}, "Search ", query)), list];
@@ -656,8 +665,21 @@ function matcher(query) {
   if (!text) return () => true;
   const chars = words.every((word) => charOf.has(word)) ? words.map((word) => charOf.get(word)).join("") : null;
   const holds = (side) => side.replaceAll(GAP, "").includes(chars);
-  return (utt) => `${utt.utt} ${utt.spk}`.toLocaleLowerCase().includes(text) || (chars !== null && (holds(utt.ref) || holds(utt.hyp)));
+  return (utt) => `${utt.utt} ${utt.spk}`.toLocaleLowerCase().includes(text) || (chars !== null && [utt, ...utt.others].some((each) => holds(each.ref) || holds(each.hyp)));
 }
+
+const worstFirst = (a, b) => rate(b) - rate(a) || b.errors.length - a.errors.length;
+const difference = (utt) => utt.errors.length - utt.others[0].errors.length;
+const REPORTED = [
+  [["worst", "the worst"], ["sample", "a random sample of the rest"], ["all", "all"]],
+  [["rate", "the worst first", worstFirst], ["name", "as in the data", () => 0]],
+];
+const COMPARED = [
+  [["differing", "those that differ most"], ["sample", "a random sample of the rest"], ["all", "all"]],
+  [["gap", "the greatest difference first", (a, b) => Math.abs(difference(b)) - Math.abs(difference(a))],
+    ["a", "where A is better first", (a, b) => difference(a) - difference(b)], ["b", "where B is better first", (a, b) => difference(b) - difference(a)],
+    ["name", "as in the data", () => 0]],
+];
 
 // ---------------------------------------------------------------- plots
 
@@ -826,13 +848,47 @@ function making() {
   ];
 }
 
+// ---------------------------------------------------------------- two systems
+
+function compared(found) {
+  const value = (text, name, small = true) => el("div", { class: small ? "small" : "" }, el("span", { class: "value" }, text), el("span", { class: "name" }, name));
+  return [
+    el("div", { class: "rates" }, value(`${number(found.difference)}`, "A − B, points of PER", false),
+      Object.entries(found.by_unit).map(([unit, { interval, prob_a_better: better }]) => [
+        value(interval.low === null ? "none" : `${number(interval.low)} to ${number(interval.high)}`, `95 % interval over ${count(interval.num_units)} ${unit}`),
+        value(number(better, 4), `probability that A is better, over ${unit}`)])),
+    el("ul", {}, F.names.map((name, i) => el("li", {}, `${"AB"[i]}: `, bdi(name), `, PER ${number(found.totals[i].per)} %`))),
+    el("pre", { tabindex: 0 }, found.lines.join("\n")),
+    (found.warnings || []).map((line) => el("p", { class: "warning" }, line)),
+  ];
+}
+
+function wonAndLost(found) {
+  const columns = [{ name: "errors of A", of: (row) => row.a, digits: 0 }, { name: "of B", of: (row) => row.b, digits: 0 }, { name: "A − B", of: (row) => row.a - row.b, digits: 0 }];
+  return [el("p", {}, "What A wins comes first, what it loses last."), el("div", { class: "columns" },
+    table("By phone", [phoneColumn("phone", (row) => row.phone), { name: "tokens", of: (row) => row.num_ref, digits: 0 }, ...columns], found.phones, { search: true }),
+    table("Confusions", [phoneColumn("true", (row) => row.ref), phoneColumn("found", (row) => row.hyp), ...columns], found.confusions, { search: true }))];
+}
+
+function makingOfBoth() {
+  return [
+    el("p", {}, `asrkit ${F.version}, ${F.commit ? `commit ${F.commit}` : "not from a repository"}`),
+    F.configs.map((config, i) => config && folded(`Configuration of ${"AB"[i]}`, () => el("pre", { tabindex: 0 }, config))),
+  ];
+}
+
 // ---------------------------------------------------------------- the whole
 
 function build() {
-  const sections = [
+  const sections = F.kind === "comparison" ? [
+    ["summary", "Summary", () => compared(F.comparison)],
+    ["phones", "Phones won and lost", () => wonAndLost(F.comparison)],
+    ["utterances", "Utterances", () => utterancesSection(...COMPARED)],
+    ["making", "How it was made", makingOfBoth],
+  ] : [
     ["summary", "Summary", () => summary(F.report)],
     ["errors", "Errors", () => errorsSection(F.report)],
-    ["utterances", "Utterances", utterancesSection],
+    ["utterances", "Utterances", () => utterancesSection(...REPORTED)],
     ["tables", "Speakers and phones", () => tables(F.report)],
     ["confidence", "Confidence", confidences],
     ["times", "Times", boundaries],
@@ -849,7 +905,7 @@ function build() {
   for (const [id, title, make] of sections) {
     main.append(el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), make()));
   }
-  document.getElementById("foot").append(el("p", {}, `${F.report.hyp} against ${F.report.ref}`));
+  if (F.report) document.getElementById("foot").append(el("p", {}, `${F.report.hyp} against ${F.report.ref}`));
   document.body.dataset.ready = "";
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from asrkit.reporting.html.details import Details
 from asrkit.reporting.html.page import Page
@@ -11,42 +12,50 @@ from asrkit.reporting.html.symbols import Symbols
 from asrkit.scoring.align import Pair
 
 UTTS_A_PART = 1000
-DETAILS_A_PART = 100
+DETAILS_A_PART = 100  # of which the other is a multiple
 
 
 class Utterances:
     """Writes the utterances of a set to a page as they come, and draws a sample of them (seed 0).
 
-    An utterance has a number, in the order in which they come: number n is in the parts t(n // UTTS_A_PART), with
-    transcripts, and d(n // DETAILS_A_PART), with details.
+    An utterance has a number, in the order in which they come. Number n is in the parts t(n // UTTS_A_PART), with
+    transcripts, and dS_(n // DETAILS_A_PART), with the details that system S, 0 or 1, has of it.
     """
 
-    def __init__(self, page: Page, details: Details | None, symbols: Symbols, num_sample: int) -> None:
+    def __init__(self, page: Page, details: Sequence[Details], symbols: Symbols, num_sample: int) -> None:
+        """`details` are those of one system, or of two that are compared."""
         self._page, self._details, self._symbols = page, details, symbols
         self._random, self._num_sample = random.Random(0), num_sample
-        self._rows: list[dict[str, str]] = []
-        self._alignments: dict[str, tuple[str, str]] = {}
+        self._rows: dict[str, str] = {}  # utterance -> speaker, of those that are not written yet
+        self._alignments: list[dict[str, tuple[str, str]]] = [{} for _ in details]
         self.num = 0
         self.sample: list[tuple[int, str]] = []
 
-    def add(self, pairs_of: Mapping[str, Iterable[Pair]], utt2spk: Mapping[str, str]) -> None:
-        """Add utterances with their alignments."""
-        for utt, pairs in pairs_of.items():
+    def add(self, pairs_of: Sequence[Mapping[str, Sequence[Pair]]], utt2spk: Mapping[str, str]) -> None:
+        """Add utterances with their alignments, those of each system."""
+        for utt in pairs_of[0]:
             self._draw(utt)
             self.num += 1
-            ref, hyp = self._alignments[utt] = self._symbols.alignment(tuple(pairs))
-            self._rows.append({"utt": utt, "spk": utt2spk[utt], "ref": ref, "hyp": hyp})
+            self._rows[utt] = utt2spk[utt]
+            for alignments, pairs in zip(self._alignments, pairs_of, strict=True):
+                alignments[utt] = self._symbols.alignment(pairs[utt])
             if len(self._rows) == UTTS_A_PART:
-                self._write_rows()
-            if len(self._alignments) == DETAILS_A_PART:
-                self._write_details()
+                self.finish()
 
     def finish(self) -> None:
         """Write what is left."""
-        if self._rows:
-            self._write_rows()
-        if self._alignments:
-            self._write_details()
+        if not self._rows:
+            return
+        sides = [[[each[side] for each in alignments.values()] for alignments in self._alignments] for side in (0, 1)]
+        part = {"utt": list(self._rows), "spk": list(self._rows.values()), "ref": sides[0], "hyp": sides[1]}
+        number = (self.num - 1) // UTTS_A_PART
+        self._page.add_part(f"t{number}", part)
+        for system, (details, alignments) in enumerate(zip(self._details, self._alignments, strict=True)):
+            for place, batch in enumerate(_batches(alignments)):
+                name = f"d{system}_{number * (UTTS_A_PART // DETAILS_A_PART) + place}"
+                self._page.add_part(name, list(details.of(batch)))
+            alignments.clear()
+        self._rows.clear()
 
     def _draw(self, utt: str) -> None:
         """Every utterance is in the sample with the same probability (Vitter's algorithm R, 1985)."""
@@ -55,12 +64,8 @@ class Utterances:
         elif (place := self._random.randrange(self.num + 1)) < self._num_sample:
             self.sample[place] = (self.num, utt)
 
-    def _write_rows(self) -> None:
-        part = {name: [row[name] for row in self._rows] for name in ("utt", "spk", "ref", "hyp")}
-        self._page.add_part(f"t{(self.num - 1) // UTTS_A_PART}", part)
-        self._rows.clear()
 
-    def _write_details(self) -> None:
-        if self._details is not None:
-            self._page.add_part(f"d{(self.num - 1) // DETAILS_A_PART}", list(self._details.of(self._alignments)))
-        self._alignments.clear()
+def _batches(alignments: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, tuple[str, str]]]:
+    rows = iter(alignments.items())
+    while batch := dict(islice(rows, DETAILS_A_PART)):
+        yield batch

@@ -4,9 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asrkit.errors import DataError
-from asrkit.scoring.boundaries import Errors, compare_times
+from asrkit.scoring.align import align
+from asrkit.scoring.boundaries import Errors, _right_pairs, compare_times
 from asrkit.types import PhoneTime
 
 
@@ -86,3 +89,14 @@ def test_figures_have_four_decimals():
         "median_abs_ms": 20.0,
         "bias_ms": 12.3457,
     }
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8))
+def test_right_pairs_are_those_of_the_whole_alignment(ref: list[str], hyp: list[str]) -> None:
+    expected, i, j = [], 0, 0
+    for left, right in align(ref, hyp) if ref != hyp else zip(ref, hyp, strict=True):
+        if left is not None and left == right:
+            expected.append((i, j))
+        i += left is not None
+        j += right is not None
+    assert _right_pairs(ref, hyp) == expected

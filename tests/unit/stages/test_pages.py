@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,12 +16,9 @@ import soundfile
 import asrkit
 from asrkit.cli.main import main
 from asrkit.formats.ctm import PhoneTimes
-from asrkit.io.ark import ArkWriter
 from asrkit.scoring.per import score
 from asrkit.stages import pages
-
-UTTS = 12
-BAD = "</script><b>"  # a symbol of which a browser could make an element
+from tests.decoded_tree import BAD, UTTS, log_probs, make_decoded
 
 
 class Scripts(HTMLParser):
@@ -65,59 +63,22 @@ class Read:
     def phones(self, text: str) -> list[str | None]:
         return [None if char == " " else self.symbols[ord(char) - self.figures["first_char"]] for char in text]
 
-    def pairs(self) -> dict[str, list]:
+    def pairs(self, system: int = 0) -> dict[str, list]:
         out = {}
         for number in range(-(-self.figures["num_utts"] // self.figures["utts_a_part"])):
             rows = self.part(f"t{number}")
-            for utt, ref, hyp in zip(rows["utt"], rows["ref"], rows["hyp"], strict=True):
+            for utt, ref, hyp in zip(rows["utt"], rows["ref"][system], rows["hyp"][system], strict=True):
                 out[utt] = list(zip(self.phones(ref), self.phones(hyp), strict=True))
         return out
 
     def details(self) -> list[dict]:
         numbers = range(-(-self.figures["num_utts"] // self.figures["details_a_part"]))
-        return [row for number in numbers for row in self.part(f"d{number}")]
-
-
-def log_probs(rng, num_steps: int) -> np.ndarray:
-    values = rng.normal(size=(num_steps, 4)).astype(np.float32) * 5
-    return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+        return [row for number in numbers for row in self.part(f"d0_{number}")]
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> tuple[Path, Path]:
-    """An experiment and the data directory that it decoded: twelve utterances, names in Persian, half a second each."""
-    rng = np.random.default_rng(0)
-    data, out = tmp_path / "test", tmp_path / "exp/decode_test"
-    data.mkdir()
-    out.mkdir(parents=True)
-    utts = [f"گوینده{number // 4}-{number:02}" for number in range(UTTS)]
-    refs = {utt: ["a", "b", BAD][: 1 + number % 3] for number, utt in enumerate(utts)}
-    hyps = {utt: ref if number % 2 else [*ref[:-1], "a"] for number, (utt, ref) in enumerate(refs.items())}
-    tables = {
-        "text": {utt: " ".join(phones) for utt, phones in refs.items()},
-        "utt2spk": {utt: utt.split("-")[0] for utt in utts},
-        "wav.scp": {utt: f"{tmp_path}/{utt}.wav" for utt in utts},
-    }
-    for name, rows in tables.items():
-        (data / name).write_text("".join(f"{key} {value}\n" for key, value in rows.items()))
-    (out / "hyp").write_text("".join(f"{utt} {' '.join(phones)}\n" for utt, phones in hyps.items()))
-    for utt in utts:
-        soundfile.write(tmp_path / f"{utt}.wav", rng.normal(0, 0.1, 8000), 16000)
-    for path, transcripts, end in ((data, refs, ""), (out, hyps, " 0.7500")):
-        (path / "phones.ctm").write_text(
-            "".join(
-                f"{utt} 1 {0.1 * place:.3f} 0.100 {phone}{end}\n"
-                for utt, phones in transcripts.items()
-                for place, phone in enumerate(phones)
-            )
-        )
-    with ArkWriter(out / "log_probs.ark", out / "log_probs.scp") as writer:
-        for utt in utts:
-            writer.write(utt, log_probs(rng, 12))
-    (tmp_path / "exp/tokens.txt").write_text(f"<blk> 0\na 1\nb 2\n{BAD} 3\n")
-    (tmp_path / "exp/config.yaml").write_text("features: {cmvn: utterance}\n")
-    (tmp_path / "exp/history.csv").write_text("epoch,train_loss,dev_loss,dev_per\n1,2.5,2.0,\n2,1.5,1.0,30.5\n")
-    return tmp_path / "exp", data
+    return make_decoded(tmp_path)
 
 
 def test_the_page_has_the_figures_of_the_report_and_every_alignment(experiment):
@@ -223,8 +184,15 @@ def test_of_many_utterances_the_parts_lie_beside_the_page(experiment, monkeypatc
     made = asrkit.report_experiment(exp, data)
     page, beside = Read(made.page), exp / "decode_test/report_data"
     assert page.figures["beside"] == "report_data"
-    assert sorted(path.name for path in beside.iterdir()) == ["d0.js", "d1.js", "d2.js", "t0.js", "t1.js", "t2.js"]
-    assert not [name for name in page.scripts.texts if re.fullmatch("[dt][0-9]+", name)]
+    assert sorted(path.name for path in beside.iterdir()) == [
+        "d0_0.js",
+        "d0_1.js",
+        "d0_2.js",
+        "t0.js",
+        "t1.js",
+        "t2.js",
+    ]
+    assert not [name for name in page.scripts.texts if re.fullmatch("[dt][0-9_]+", name)]
     texts = {path.stem: path.read_text() for path in beside.iterdir()}
     calls = {name: re.fullmatch(r'asrkitPart\("(\w+)","([^"]*)"\)\n', text) for name, text in texts.items()}
     assert all(call is not None and call[1] == name for name, call in calls.items())
@@ -252,6 +220,44 @@ def test_phones_that_the_protocol_folds_keep_their_times(experiment):
     assert page.pairs() == {"u1": [("t", "t"), ("aa", "aa")]}
     (row,) = page.details()
     assert (row["ref"], row["hyp"], row["conf"]) == ([300, 400, 400, 500], [100, 200, 200, 300], [50, 50])
+
+
+def test_a_comparison_shows_both_systems_and_the_lines_of_the_command(experiment, capsys):
+    exp, data = experiment
+    other, page = exp.parent / "other", exp.parent / "both.html"
+    shutil.copytree(exp, other)
+    (other / "decode_test/hyp").write_text((data / "text").read_text())  # all is right
+    assert main(["compare", str(exp), str(other), "--data", str(data), "--html", str(page)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    read = Read(page)
+    lines = read.figures["comparison"]["lines"]
+    assert said == [str(page), lines[0], f"{lines[1]} {exp}", f"{lines[2]} {other}", *lines[3:]]
+    utt2spk, hyps = data / "utt2spk", [str(each / "decode_test/hyp") for each in (exp, other)]
+    assert main(["compare", str(data / "text"), *hyps, "--utt2spk", str(utt2spk)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        lines[0],
+        f"{lines[1]} {hyps[0]}",
+        f"{lines[2]} {hyps[1]}",
+        *lines[3:],
+    ]
+    assert lines[3] == "A - B: 16.67"
+    right = read.pairs(1)
+    assert all(ref == hyp for pairs in right.values() for ref, hyp in pairs)
+    wrong = {utt for utt, pairs in read.pairs(0).items() if pairs != right[utt]}
+    assert {list(right)[number] for number in read.figures["differing"]} == wrong
+    assert not set(read.figures["differing"]) & set(read.figures["sample"])
+    rows = {row["phone"]: row for row in read.figures["comparison"]["phones"]}
+    assert [rows[phone]["b"] for phone in rows] == [0, 0, 0]
+    assert sum(row["a"] for row in rows.values()) == 4
+    assert sum(row["num_ref"] for row in rows.values()) == 24
+
+
+@pytest.mark.parametrize("args", [["A", "B"], ["A", "B", "C", "--html", "x"], ["A", "B", "C", "--data", "D"], ["A"]])
+def test_a_comparison_is_of_experiments_or_of_files(args, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["compare", *args])
+    assert raised.value.code == 2
+    assert "give REF, HYP_A and HYP_B, or --data and two experiments" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
