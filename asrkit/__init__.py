@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from asrkit.scoring.boundaries import BoundaryResult as BoundaryResult
     from asrkit.scoring.protocols import PROTOCOLS as PROTOCOLS
     from asrkit.scoring.protocols import Protocol as Protocol
+    from asrkit.stages.adaptation import Adaptation as Adaptation
+    from asrkit.stages.adaptation import AdaptationData as AdaptationData
+    from asrkit.stages.adaptation import adapt as adapt
     from asrkit.stages.analysis import Analysis as Analysis
     from asrkit.stages.analysis import analyze as analyze
     from asrkit.stages.decoding import DecodeOptions as DecodeOptions
@@ -82,6 +85,7 @@ _NAMES = {
     "asrkit.inference.recognizer": ["Recognizer", "load_recognizer"],
     "asrkit.scoring.boundaries": ["BoundaryResult"],
     "asrkit.scoring.protocols": ["PROTOCOLS", "Protocol"],
+    "asrkit.stages.adaptation": ["Adaptation", "AdaptationData", "adapt"],
     "asrkit.stages.analysis": ["Analysis", "analyze"],
     "asrkit.stages.decoding": ["DecodeOptions", "Decoding", "decode"],
     "asrkit.stages.exporting": ["Export", "export"],

@@ -11,6 +11,7 @@ final.pt         settings, output classes, CMVN statistics, weights, language mo
                  that recognition needs
 final.onnx       the same for onnxruntime, with front end and all; written by `asrkit train` and `asrkit tune`
 tune/            what `asrkit tune` tried and chose
+adapt.json, held_out   of an adapted model: the figures of `asrkit adapt`, and the utterances it held out
 """
 
 from __future__ import annotations
@@ -125,8 +126,15 @@ def load_experiment(directory: str | Path) -> Experiment:
         if not directory.is_dir():
             raise ModelError(f"{location(directory)}no such experiment directory; made by stage 3 (asrkit train)")
         raise ModelError(f"{location(path)}not found; training has not finished, run stage 3 (asrkit train)")
-    expect_right(directory / TRAIN_STAMP, "stage 3 (asrkit train --resume)", [path.name], ModelError)
+    made_by = "asrkit adapt" if (directory / "adapt.json").exists() else "stage 3 (asrkit train --resume)"
+    expect_right(directory / TRAIN_STAMP, made_by, [path.name], ModelError)
     return _Saved(path, checkpoint.load(path)).experiment()
+
+
+def load_lm_text(directory: str | Path) -> str | None:
+    """The language model of an experiment in ARPA format, if it has one. Raises ModelError as load_experiment."""
+    path = Path(directory) / "final.pt"
+    return _Saved(path, checkpoint.load(path)).lm_text
 
 
 @dataclass(frozen=True)
@@ -143,13 +151,18 @@ class _Saved:
         try:
             config = parse_config(self._config_text(), ExperimentConfig, "config")
             tokens = TokenTable(self._phones())
-            lm_text, values = self._get("lm", str | None), self.content.get("calibration")
+            lm_text, values = self.lm_text, self.content.get("calibration")
             calibration = None if values is None else from_plain(Calibration, values, "calibration")
             global_cmvn = self._global_cmvn(config.features.num_static)
             lm = None if lm_text is None else parse_arpa(lm_text, tokens.phones, "its language model")
         except (ConfigError, DataError) as error:
             raise self._error(str(error).split("\n")[0]) from None
         return Experiment(config, tokens, self._model(config, tokens), global_cmvn, lm, calibration)
+
+    @property
+    def lm_text(self) -> str | None:
+        text: str | None = self._get("lm", str | None)
+        return text
 
     def _model(self, config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:
         with torch.device("meta"):  # takes no memory: settings may describe more than there is, the weights cannot

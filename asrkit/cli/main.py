@@ -24,6 +24,7 @@ VERBS = {
     "extract": ("asrkit.cli.extract", "compute features and CMVN statistics of data directories"),
     "train-lm": ("asrkit.cli.lm", "train a phone n-gram language model"),
     "train": ("asrkit.cli.train", "train an acoustic model"),
+    "adapt": ("asrkit.cli.adapt", "train a model further on recordings of one's own, and keep the better one"),
     "decode": ("asrkit.cli.decode", "recognise the utterances of a data directory"),
     "tune": ("asrkit.cli.tune", "find decoding settings and calibrate confidences on a dev set"),
     "score": ("asrkit.cli.score", "phone error rate between two transcript files"),
@@ -41,7 +42,7 @@ VERBS = {
 
 ALIASES = {"analyse": "analyze"}
 # They need the extra `train`, some of it at their end only. Others say so when they come to need a package of it.
-_OF_TRAINING = ("train", "decode", "tune", "analyze", "export")
+_OF_TRAINING = ("train", "adapt", "decode", "tune", "analyze", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

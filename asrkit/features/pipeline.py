@@ -219,6 +219,11 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return Numbers(self.utt_ids, counts)
 
 
+def differing_settings(made_with: Mapping[str, Any], config: FeatureConfig) -> dict[str, Any]:
+    """The settings of static features that are not those they were made with (feats.json), as `config` has them."""
+    return {name: value for name, value in config.static_settings().items() if made_with.get(name) != value}
+
+
 def _expect_files(paths: list[Path]) -> None:
     raise_if_any([f"{path}: not found; {_MADE_BY}" for path in paths if not is_there(path)])
 
@@ -235,8 +240,7 @@ def _read_settings(path: Path, config: FeatureConfig) -> dict[str, Any] | None:
         [
             f"{path}: features were made with {name} {made_with.get(name)!r}; expected {value!r} as the feature "
             f"settings say; repeat stage 1 (asrkit extract) with them"
-            for name, value in config.static_settings().items()
-            if made_with.get(name) != value
+            for name, value in differing_settings(made_with, config).items()
         ]
     )
     return made_with

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from asrkit.errors import DataError
+from asrkit.findings import Findings
+from asrkit.io.scp import scan_table, split_fields
 from asrkit.lang.symbols import name_symbols
+from asrkit.lang.tokens import TokenTable
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,43 @@ class PhoneMap:
         """This map and `coarser` after it, as one."""
         table = {phone: None if middle is None else coarser.table[middle] for phone, middle in self.table.items()}
         return PhoneMap(name, table)
+
+
+@dataclass(frozen=True)
+class FoldedTokens:
+    """A token table for transcripts in another inventory: the symbols that `phone_map` has are folded, others stay."""
+
+    tokens: TokenTable
+    phone_map: PhoneMap
+
+    @property
+    def phone_ids(self) -> Mapping[str, int | None]:
+        """As TokenTable's."""
+        folded = {
+            source: None if target is None else self.tokens.ids[target]
+            for source, target in self.phone_map.table.items()
+        }
+        return {**self.tokens.phone_ids, **folded}
+
+
+def read_phone_map(path: str | Path, tokens: TokenTable) -> PhoneMap:
+    """Read `symbol phone` lines: what each symbol becomes among the phones of `tokens`; an empty one is dropped.
+
+    Raises DataError for a file that is missing or no such table, and for phones that the table lacks, a line each.
+    """
+    findings = Findings()
+    table: dict[str, str | None] = {}
+    for line, symbol, value in scan_table(path, findings, empty_ok=True):
+        phones = split_fields(value)
+        if len(phones) > 1:
+            findings.error(f"{symbol}: expected one phone, found {value}", path, line)
+        elif unknown := [phone for phone in phones if phone not in tokens]:
+            phones_of = " ".join(tokens.phones)
+            named = name_symbols(unknown, tokens.phones)
+            findings.error(f"{symbol}: {named} is not a phone of the model; its phones are {phones_of}", path, line)
+        table[symbol] = phones[0] if phones else None
+    findings.raise_errors()
+    return PhoneMap(str(path), table)
 
 
 def _groups(name: str, phones: Iterable[str], groups: Mapping[str, str], dropped: str = "") -> PhoneMap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asrkit.errors import DataError, location
@@ -49,6 +49,11 @@ class TokenTable:
     @property
     def phones(self) -> tuple[str, ...]:
         return self.symbols[1:]
+
+    @property
+    def phone_ids(self) -> Mapping[str, int | None]:
+        """The id of each symbol that a transcript may hold. None, which no symbol of a table has: it is left out."""
+        return {phone: self.ids[phone] for phone in self.phones}
 
     def encode(self, phones: Sequence[str], where: str = "") -> list[int]:
         """Ids of `phones`. Raises DataError naming every unknown phone; `where` says whose they are."""

@@ -119,7 +119,7 @@ def train(
         return Training(directory)
     with lock_dir(directory, "train"):
         if not force and _is_trained(stamp):
-            _remake(stamp, lambda: _Run.prepare(data, config, tokens), report)
+            _remake(stamp, lambda: Run.prepare(data, config, tokens), report)
             if not decoding.is_current():
                 _update_decoding(directory, config, lm_text)
                 decoding.write({})
@@ -131,7 +131,7 @@ def train(
             raise DataError(
                 f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
             )
-        run = _Run.prepare(data, config, tokens)
+        run = Run.prepare(data, config, tokens)
         if not checkpoint.exists():  # else it will tell first whether this model is ours to replace
             for path in (stamp.path, directory / "final.pt"):
                 path.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ def train(
         return trained
 
 
-def _train(run: _Run, stamp: Stamp, lm_text: str | None, report: Callable[[str], None]) -> Training:
+def _train(run: Run, stamp: Stamp, lm_text: str | None, report: Callable[[str], None]) -> Training:
     """Train and export into the directory of the stamp, which is locked."""
     from asrkit.training import loop  # PyTorch takes seconds to load
 
@@ -178,7 +178,7 @@ def _is_trained(stamp: Stamp) -> bool:
     return True
 
 
-def _remake(stamp: Stamp, prepare: Callable[[], _Run], report: Callable[[str], None]) -> None:
+def _remake(stamp: Stamp, prepare: Callable[[], Run], report: Callable[[str], None]) -> None:
     """Make again what is missing or not as it was left: from the model, from the checkpoint, or from the data."""
     directory, wrong = stamp.path.parent, {path.name for path in wrong_outputs(stamp.path)}
     if not wrong:
@@ -276,7 +276,7 @@ def _update_decoding(directory: Path, config: ExperimentConfig, lm_text: str | N
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """A training that can begin: the untrained network and all that it is trained with."""
 
     data: TrainingData
@@ -287,7 +287,7 @@ class _Run:
     excluded: Mapping[str, tuple[int, int]]
 
     @classmethod
-    def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable) -> _Run:
+    def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable) -> Run:
         from asrkit.experiment import make_model
         from asrkit.training.dataset import TrainingSet, split_infeasible
         from asrkit.training.loop import TrainingSets

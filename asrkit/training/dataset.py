@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import operator
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,10 +21,16 @@ from asrkit.formats.ctm import PhoneTimes
 from asrkit.io.scp import scan_table, split_fields
 from asrkit.io.tables import Keys, Numbers
 from asrkit.lang.symbols import name_symbols
-from asrkit.lang.tokens import TokenTable
 from asrkit.models.batching import Batch, bucket, collate
 from asrkit.training.augment import Augmenter, is_active
 from asrkit.training.config import AugmentConfig
+
+
+class PhoneIds(Protocol):
+    """Which token each symbol of a transcript is; None: none, the symbol is left out."""
+
+    @property
+    def phone_ids(self) -> Mapping[str, int | None]: ...
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,13 @@ class TrainingSet:
         data_dir: Path,
         config: FeatureConfig,
         global_cmvn: np.ndarray | None,
-        tokens: TokenTable,
+        tokens: PhoneIds,
         augment: AugmentConfig | None = None,
         with_frame_labels: bool = False,
     ) -> TrainingSet:
         """The utterances of a data directory that has features.
+
+        `tokens`: a token table, or whatever else says which token each symbol of a transcript is.
 
         Raises DataError for files that are missing or faulty, for utterances that only one of feats.scp and text
         holds, for empty transcripts and for phones that are not in the token table, a line for each; with
@@ -68,6 +76,12 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.num_frames)
+
+    def part(self, utt_ids: Container[str]) -> TrainingSet:
+        """Those of the utterances that are among `utt_ids`. Noise made of other utterances is still made of all."""
+        num_frames = Numbers.of(self.num_frames)
+        wanted = np.fromiter((utt_id in utt_ids for utt_id in num_frames), bool, len(num_frames))
+        return replace(self, num_frames=num_frames.where(wanted))
 
     def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Sequence[Sequence[str]]:
         """Utterance ids in batches of similar length: short to long, or with `rng` in random order."""
@@ -98,10 +112,10 @@ class FrameLabels(Mapping[str, np.ndarray]):
     """The phone at the center of each frame, as token id (T,) int64; -1 in gaps and for phones without a token."""
 
     def __init__(
-        self, times: PhoneTimes, tokens: TokenTable, config: FeatureConfig, num_frames: Mapping[str, int]
+        self, times: PhoneTimes, tokens: PhoneIds, config: FeatureConfig, num_frames: Mapping[str, int]
     ) -> None:
         self._times, self._config, self._num_frames = times, config, num_frames
-        self._ids = _ids_of_phones(tokens)
+        self._ids = {phone: -1 if token is None else token for phone, token in tokens.phone_ids.items()}
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
         return self.at_speed(utt_id, self._num_frames[utt_id])
@@ -165,10 +179,11 @@ def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[s
     return replace(data, num_frames=kept, min_frames=min_frames), excluded
 
 
-def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
+def _encode(text: Path, utt_ids: Keys, tokens: PhoneIds) -> _TokenIds:
     """Token ids of the utterances that have features; `text` must hold these and no others."""
-    id_of = _ids_of_phones(tokens)
-    ids = array("B" if len(tokens) <= 256 else "H" if len(tokens) <= 65536 else "I")
+    id_of = tokens.phone_ids
+    last_id = max((token for token in id_of.values() if token is not None), default=0)
+    ids = array("B" if last_id < 256 else "H" if last_id < 65536 else "I")
     starts, counts = np.zeros(len(utt_ids), np.int64), np.full(len(utt_ids), -1, np.int32)
     findings, foreign = Findings(), Findings()
     for _, utt_id, phones in scan_table(text, findings, empty_ok=True):
@@ -177,22 +192,17 @@ def _encode(text: Path, utt_ids: Keys, tokens: TokenTable) -> _TokenIds:
             foreign.error(f"no features for {utt_id}; repeat stage 1 (asrkit extract)", text)
             continue
         starts[row], counts[row] = len(ids), 0
-        if not phones:
-            findings.error(f"{utt_id}: empty transcript; give its phones or remove it", text)
         try:
-            ids.extend([id_of[phone] for phone in split_fields(phones)])
+            ids.extend([token for phone in split_fields(phones) if (token := id_of[phone]) is not None])
         except KeyError:
-            unknown = name_symbols(
-                sorted({phone for phone in split_fields(phones) if phone not in tokens}), tokens.phones
-            )
+            unknown = name_symbols(sorted({phone for phone in split_fields(phones) if phone not in id_of}), id_of)
             findings.error(f"{utt_id}: phones not in the token table: {unknown}", text)
+            continue
         counts[row] = len(ids) - starts[row]
+        if not counts[row]:
+            findings.error(f"{utt_id}: empty transcript; give its phones or remove it", text)
     for row in np.flatnonzero(counts < 0).tolist():
         findings.error(f"no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)", text)
     findings.extend(foreign)
     findings.raise_errors()
     return _TokenIds(utt_ids, ids, starts, counts)
-
-
-def _ids_of_phones(tokens: TokenTable) -> dict[str, int]:
-    return {phone: tokens.ids[phone] for phone in tokens.phones}  # without the blank

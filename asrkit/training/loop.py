@@ -54,10 +54,14 @@ class TrainingSets:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The epochs of a run, and the dev PER (per cent, greedy) of the weights that were kept."""
+    """The epochs of a run, and the dev PER (per cent, greedy) of the weights that were kept.
+
+    `best`: the epochs whose weights are in files of their own (training.weights.BestEpochs), best first.
+    """
 
     history: list[EpochRecord]
     dev_per: float
+    best: list[int]
 
 
 def train(
@@ -252,9 +256,9 @@ def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
     epochs = [epoch for _, epoch in state.best.ranking]
     if not state.config.selection.keeps_mean:
         state.model.load_state_dict(state.best.weights(epochs[0], state.model))
-        return TrainingResult(state.history, state.history[epochs[0] - 1].dev_per)
+        return TrainingResult(state.history, state.history[epochs[0] - 1].dev_per, epochs)
     state.model.load_state_dict(average([state.best.weights(epoch, state.model) for epoch in epochs]))
-    return TrainingResult(state.history, evaluate(state.model, data.dev, data.tokens).per)
+    return TrainingResult(state.history, evaluate(state.model, data.dev, data.tokens).per, epochs)
 
 
 class Evaluation(NamedTuple):

@@ -11,8 +11,11 @@ from asrkit.lang.phone_map import (
     TIMIT_61_TO_39,
     TIMIT_61_TO_48,
     TIMIT_TO_39,
+    FoldedTokens,
     PhoneMap,
+    read_phone_map,
 )
+from asrkit.lang.tokens import TokenTable
 from tests.shared import shared_or_skip
 
 
@@ -60,3 +63,19 @@ def test_agrees_with_the_given_table():
     assert {finest: middle for finest, middle, _ in rows} == dict(TIMIT_61_TO_48.table)
     assert {finest: coarsest for finest, _, coarsest in rows} == dict(TIMIT_61_TO_39.table)
     assert {middle: coarsest for _, middle, coarsest in rows if middle} == dict(TIMIT_48_TO_39.table)
+
+
+def test_a_map_from_a_file(tmp_path):
+    path, tokens = tmp_path / "map", TokenTable(["AA", "S"])
+    path.write_text("ɑ AA\nS AA\nsil\n")
+    phone_map = read_phone_map(path, tokens)
+    assert phone_map.table == {"ɑ": "AA", "S": "AA", "sil": None}
+    assert FoldedTokens(tokens, phone_map).phone_ids == {"AA": 1, "S": 1, "ɑ": 1, "sil": None}
+    path.write_text("ɑ AA\nʃ SH\nsil\nx S S\nx S\n")
+    with pytest.raises(DataError) as raised:
+        read_phone_map(path, tokens)
+    assert str(raised.value).split("\n") == [
+        f"{path}:2: ʃ: SH is not a phone of the model; its phones are AA S",
+        f"{path}:4: x: expected one phone, found S S",
+        f"{path}:5: x a second time (first in line 4); remove one of them",
+    ]

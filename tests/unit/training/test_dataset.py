@@ -15,6 +15,7 @@ from asrkit.formats.ctm import PhoneTimes
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.io.ark import ArkWriter
 from asrkit.io.scp import read_table, write_table
+from asrkit.lang.phone_map import FoldedTokens, PhoneMap
 from asrkit.lang.tokens import TokenTable
 from asrkit.training.dataset import FrameLabels, TrainingSet, min_steps, split_infeasible
 from asrkit.types import PhoneTime, Utterance
@@ -51,6 +52,24 @@ class Thirds:
 
     def num_steps(self, num_frames: int) -> int:
         return (num_frames + 2) // 3
+
+
+def test_a_part_has_some_of_the_utterances(data_dir: Path) -> None:
+    part = TrainingSet.open(data_dir, CONFIG, None, TOKENS).part({"spk1-b", "spk2-a", "other"})
+    assert dict(part.num_frames) == {"spk1-b": 12, "spk2-a": 45}
+    assert [*part.batches(8)] == [["spk1-b", "spk2-a"]]
+
+
+def test_symbols_are_read_as_other_tokens_or_left_out(data_dir: Path) -> None:
+    tokens = TokenTable(["x", "y"])
+    folded = FoldedTokens(tokens, PhoneMap("", {"a": "y", "b": "x", "c": None}))
+    with pytest.raises(DataError, match=r"^\S*text: spk1-b: empty transcript; give its phones or remove it$"):
+        TrainingSet.open(data_dir, CONFIG, None, folded)
+    folded = FoldedTokens(tokens, PhoneMap("", {"a": None, "b": "x", "c": "y"}))
+    write_table(data_dir / "text", {**read_table(data_dir / "text"), "spk2-b": "a y"})
+    data = TrainingSet.open(data_dir, CONFIG, None, folded, with_frame_labels=True)
+    assert dict(data.tokens) == {"spk1-a": [1, 2], "spk1-b": [2, 2], "spk2-a": [1, 1, 1], "spk2-b": [2]}
+    assert set(data.frame_labels["spk1-a"].tolist()) == {-1, 1, 2}
 
 
 def test_a_set_from_disk(data_dir: Path) -> None:
@@ -165,6 +184,7 @@ from pathlib import Path
 import numpy as np
 from asrkit.features.config import FeatureConfig
 from asrkit.io.ark import ArkWriter
+from asrkit.lang.phone_map import FoldedTokens, PhoneMap
 from asrkit.lang.tokens import TokenTable
 from asrkit.training.dataset import TrainingSet, split_infeasible
 

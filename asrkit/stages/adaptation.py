@@ -1,0 +1,560 @@
+"""Adaptation: a trained model, and minutes of labelled recordings of one's own, to a model that is better on them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import config_text, dump_config, parse_config
+from asrkit.errors import ConfigError, DataError, ModelError, location
+from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
+from asrkit.findings import Findings
+from asrkit.formats.arpa import read_arpa_text
+from asrkit.formats.transcripts import read_transcripts
+from asrkit.inference.find_model import find_model
+from asrkit.io.atomic import atomic_write
+from asrkit.io.json_text import read_json, write_json
+from asrkit.io.lock import is_there, lock_dir
+from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, expect_right
+from asrkit.lang.phone_map import FoldedTokens, PhoneMap, read_phone_map
+from asrkit.lang.symbols import name_symbols
+from asrkit.lang.tokens import TokenTable
+from asrkit.lm.ngram import NgramLM, train_ngram, write_arpa
+from asrkit.models.config import ModelConfig
+from asrkit.scoring.per import Counts, pool
+from asrkit.scoring.protocols import AS_IS
+from asrkit.scoring.significance import Comparison, compare, pool_speakers, to_json
+from asrkit.scoring.transcripts import read_utt2spk
+from asrkit.stages.exporting import export_trained
+from asrkit.stages.inputs import PREPARE
+from asrkit.stages.training import Run, TrainingData
+from asrkit.training.config import AugmentConfig, TrainingConfig
+from asrkit.training.held_out import choose, choose_without, hold_out
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asrkit.decoding.tuning import StoredSet
+    from asrkit.experiment import Experiment
+    from asrkit.training.dataset import PhoneIds, TrainingSet
+    from asrkit.training.state import EpochRecord
+
+NUM_EPOCHS = 12  # at most
+MAX_LR = 1e-3  # for the phones of the model: a quarter of what a network is trained with from scratch
+PATIENCE = 4  # epochs without a lower PER on what is held out, after which adaptation ends
+_RIVALS = {"before": "as it was before", "scratch": "that was trained from scratch"}
+_BATCH_SIZE = 32  # utterances at a time whose log-probabilities are computed; it changes speed alone
+_MADE = ("config.yaml", "tokens.txt", "lm.arpa", "held_out", "excluded.txt", "history.csv", "learning_curve.png")
+_OUTPUTS = (*_MADE, "adapt.json", "final.pt", "final.onnx")
+
+
+def _say_nothing(line: str) -> None:
+    """What `report` is by default."""
+
+
+@dataclass(frozen=True)
+class AdaptationData:
+    """What is adapted, and to what.
+
+    Attributes:
+        model: the directory of a trained experiment, or the name of a recipe that has one.
+        data: a data directory with transcripts and with features, which were made with the model's settings.
+        phone_map: a file of `symbol phone` lines: which phones of the model symbols of the transcripts are.
+        new_phones: the model gets an output layer for the symbols of the transcripts. Those that the model knows, or
+            that `phone_map` says are phones of the model, go on from what it knows of them.
+    """
+
+    model: str | Path
+    data: Path
+    phone_map: Path | None = None
+    new_phones: bool = False
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """An adapted model on disk, as an experiment.
+
+    Attributes:
+        directory: the experiment directory; adapt.json in it has the figures.
+        kept: which model is in it: "adapted", or its rival, "before" or, with new phones, "scratch".
+        lines: what was adapted to, by how much it helped on what was held out, and what was kept.
+        is_new: whether it was adapted now; else it was up to date.
+    """
+
+    directory: Path
+    kept: str
+    lines: Sequence[str]
+    is_new: bool
+
+
+def adapt(
+    data: AdaptationData,
+    directory: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    force: bool = False,
+    report: Callable[[str], None] = _say_nothing,
+) -> Adaptation:
+    """Train a model further on recordings of one's own, and keep the better one: the new model or its rival.
+
+    The rival is the model as it was; with new phones, which that one cannot recognise, a network that is trained from
+    scratch for as many epochs. A part of the recordings is held out. Its phone error rate decides which epoch is taken,
+    and which of the two models.
+
+    Args:
+        directory: the experiment directory to write.
+        overrides: settings of this training, each `training.SETTING=VALUE`.
+        resume: go on with a run that was ended early, if there is one.
+        force: begin anew, whatever is there.
+        report: gets lines that tell of the run as it goes on. Each epoch prints one of its own to stderr.
+
+    Raises:
+        ConfigError: an override that is none.
+        DataError: inputs are missing or faulty, features were made with other settings, transcripts have phones that
+            the model does not know, there are too few utterances, or there is an unfinished run and neither `resume`
+            nor `force`.
+        ModelError: there is no such model, or it is an exported one.
+    """
+    directory, model = Path(directory), _experiment_directory(data.model)
+    _expect_inputs(data, model, directory)
+    stamp = Stamp(directory / TRAIN_STAMP, _inputs(data, model, overrides))
+    summary = directory / "adapt.json"
+    if not force and stamp.is_current():
+        figures = read_json(summary)
+        return Adaptation(directory, figures["kept"], figures["lines"], is_new=False)
+    with lock_dir(directory, "adapt"):
+        checkpoint = directory / "checkpoint.pt"
+        if force:
+            _remove_progress(directory)
+        if checkpoint.exists() and not resume:
+            raise DataError(
+                f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
+            )
+        plan = _Plan.make(data, model, overrides)
+        (directory / "final.pt").unlink(missing_ok=True)
+        with stamp.making(of=_OUTPUTS):
+            figures = _adapt(plan, directory, stamp.made_from, report)
+        _remove_progress(directory)
+    return Adaptation(directory, figures["kept"], figures["lines"], is_new=True)
+
+
+def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], None]) -> dict[str, Any]:
+    """Train what there is to train, keep the better one in `directory`, and return the figures."""
+    with atomic_write(directory / "held_out") as stream:
+        stream.write("".join(f"{utt_id}\n" for utt_id in sorted(plan.held_out)))
+    run = plan.run()
+    run.note_excluded(directory, report)
+    if not len(run.sets.train):
+        raise DataError(f"{location(plan.data.data)}no utterance is left to train on; see {directory / 'excluded.txt'}")
+    lm, lm_text = plan.language_model(directory)
+    adapted = _Contestant.trained("adapted", run, plan.experiment(run, lm), directory, identity, plan.units)
+    if plan.data.new_phones:
+        report(f"from scratch, for {len(adapted.history)} epochs:")
+        new, scratch = plan.run_from_scratch(len(adapted.history)), directory / "scratch"
+        scratch.mkdir(exist_ok=True)
+        rival = _Contestant.trained("scratch", new, plan.experiment(new, lm), scratch, identity, plan.units)
+    else:
+        dev = plan.open_set(plan.base.global_cmvn).part(plan.held_out)
+        rival = _Contestant.of("before", plan.base, dev, {0: plan.base.model.state_dict()}, plan.units)
+    verdict = _Verdict(adapted, rival, {utt_id: plan.utt2spk[utt_id] for utt_id in plan.held_out})
+    figures = verdict.to_dict()
+    figures["lines"] = [plan.subject(), *verdict.lines(), f"{directory}: {verdict.outcome()}"]
+    write_json(directory / "adapt.json", figures)
+    _save(verdict.kept, run.sets.dev, lm_text, directory, plan.data.data)
+    return figures
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An adaptation that can begin.
+
+    Attributes:
+        config: of the adapted model, whose `training` is that of the adaptation.
+        tokens: its output classes; `sources` says which class of `base` each of them goes on from (None: of none).
+        phone_ids: how transcripts are read.
+    """
+
+    data: AdaptationData
+    base: Experiment
+    base_lm: str | None
+    config: ExperimentConfig
+    tokens: TokenTable
+    sources: Sequence[int | None]
+    phone_ids: PhoneIds
+    utt2spk: Mapping[str, str]
+    held_out: set[str]
+
+    @classmethod
+    def make(cls, data: AdaptationData, model: Path, overrides: Sequence[str]) -> _Plan:
+        from asrkit.experiment import load_experiment, load_lm_text  # loads PyTorch
+
+        base = load_experiment(model)
+        _expect_settings(data.data, base.config, model)
+        config = _settings(base.config, data, overrides)
+        transcripts, text = read_transcripts(data.data / "text"), data.data / "text"
+        symbols = sorted({phone for phones in transcripts.values() for phone in phones})
+        phone_map = read_phone_map(data.phone_map, base.tokens) if data.phone_map else PhoneMap("", {})
+        known = FoldedTokens(base.tokens, phone_map)
+        if data.new_phones:
+            tokens = TokenTable(symbols)
+            sources: list[int | None] = [0, *(known.phone_ids.get(phone) for phone in tokens.phones)]
+            phone_ids: PhoneIds = tokens
+        else:
+            if unknown := [symbol for symbol in symbols if symbol not in known.phone_ids]:
+                raise DataError(
+                    f"{location(text)}phones that {model} does not know: {name_symbols(unknown, base.tokens.phones)}; "
+                    f"give --phone-map FILE, which says which of its phones they are ({' '.join(base.tokens.phones)}), "
+                    "or --new-phones for an output layer of their own"
+                )
+            tokens, sources, phone_ids = base.tokens, [*range(len(base.tokens))], known
+        utt2spk = read_utt2spk(data.data / "utt2spk", transcripts, text)
+        utt2spk = {utt_id: utt2spk[utt_id] for utt_id in transcripts}
+        held_out = hold_out(utt2spk, config.training.seed)
+        if not held_out:
+            raise DataError(f"{location(text)}{len(transcripts)} utterance; expected two or more, as one is held out")
+        return cls(data, base, load_lm_text(model), config, tokens, sources, phone_ids, utt2spk, held_out)
+
+    def open_set(self, global_cmvn: np.ndarray, augment: AugmentConfig | None = None) -> TrainingSet:
+        from asrkit.training.dataset import TrainingSet
+
+        features, has_frames = self.config.features, self.config.model.heads.has_frames
+        return TrainingSet.open(self.data.data, features, global_cmvn, self.phone_ids, augment, has_frames)
+
+    def run(self) -> Run:
+        """The adaptation, which has the weights that it begins with."""
+        from asrkit.models.transfer import take_over
+
+        run = self._run(self.config)
+        take_over(run.model, self.base.model, self.sources)
+        return run
+
+    def run_from_scratch(self, num_epochs: int) -> Run:
+        """A training of a new network on the same utterances."""
+        training = scratch_settings(self.config.training, num_epochs)
+        return self._run(replace(self.config, training=training))
+
+    def _run(self, config: ExperimentConfig) -> Run:
+        from asrkit.experiment import make_model
+        from asrkit.training.dataset import split_infeasible
+        from asrkit.training.loop import TrainingSets
+
+        model, global_cmvn = make_model(config, self.tokens), pooled_stats(self.data.data)
+        train = self.open_set(global_cmvn, config.training.augment).part(self.utt2spk.keys() - self.held_out)
+        excluded: Mapping[str, tuple[int, int]] = {}
+        if config.model.heads.has_ctc:
+            train, excluded = split_infeasible(train, model)
+        dev = self.open_set(global_cmvn).part(self.held_out)
+        files = TrainingData(self.data.data, self.data.data, self.data.data / "text")
+        return Run(files, config, model, TrainingSets(train, dev, self.tokens), global_cmvn, excluded)
+
+    def language_model(self, directory: Path) -> tuple[NgramLM | None, str | None]:
+        """What decoding takes, and its text: the model's own; for new phones one of the transcripts to train on."""
+        if self.base.lm is None or not self.data.new_phones:
+            return self.base.lm, self.base_lm
+        transcripts = read_transcripts(self.data.data / "text")
+        sentences = [phones for utt_id, phones in transcripts.items() if utt_id not in self.held_out]
+        lm, path = train_ngram(sentences, self.base.lm.order, self.tokens.phones), directory / "lm.arpa"
+        write_arpa(lm, path)
+        return lm, read_arpa_text(path)
+
+    def experiment(self, run: Run, lm: NgramLM | None) -> Experiment:
+        """The network of a run as an experiment."""
+        from asrkit.experiment import Experiment
+
+        calibration = None if self.data.new_phones else self.base.calibration
+        return Experiment(run.config, self.tokens, run.model, run.global_cmvn, lm, calibration)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Of each utterance that is held out its speaker; itself, where there is one speaker."""
+        speakers = {utt_id: self.utt2spk[utt_id] for utt_id in sorted(self.held_out)}
+        return speakers if len(set(speakers.values())) > 1 else {utt_id: utt_id for utt_id in speakers}
+
+    def subject(self) -> str:
+        """What is adapted to, and what is held out."""
+        speakers = set(self.utt2spk.values())
+        held_out = {self.utt2spk[utt_id] for utt_id in self.held_out}
+        who = f"of {len(held_out)} of the {len(speakers)} speakers" if len(speakers) > 1 else "of one speaker"
+        return f"{self.data.data}: {len(self.utt2spk)} utterances; held out: {len(self.held_out)} {who}"
+
+
+@dataclass(frozen=True)
+class _Contestant:
+    """A trained experiment, and what it makes of the utterances that are held out.
+
+    Attributes:
+        name: "adapted", "before" or "scratch".
+        experiment: with the weights of `epoch`, the one with the fewest errors; 0 where there was no training.
+        counts: errors by utterance.
+        left_out: the same with the epoch that is best on the other units; this favors nobody.
+        history: the epochs of the training, if there was one.
+    """
+
+    name: str
+    experiment: Experiment
+    epoch: int
+    counts: Mapping[str, Counts]
+    left_out: Mapping[str, Counts]
+    history: Sequence[EpochRecord] = ()
+
+    @classmethod
+    def trained(
+        cls, name: str, run: Run, experiment: Experiment, directory: Path, identity: str, units: Mapping[str, str]
+    ) -> _Contestant:
+        """Train the run's network, which is the experiment's, with checkpoints in `directory`."""
+        from asrkit.training import loop
+        from asrkit.training.weights import BestEpochs
+
+        result = loop.train(run.model, run.config.training, run.sets, directory, identity)
+        best = BestEpochs(directory, len(result.best))
+        weights = {epoch: best.weights(epoch, run.model) for epoch in sorted(result.best)}
+        return replace(cls.of(name, experiment, run.sets.dev, weights, units), history=result.history)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        experiment: Experiment,
+        dev: TrainingSet,
+        weights: Mapping[int, Mapping[str, Tensor]],
+        units: Mapping[str, str],
+    ) -> _Contestant:
+        """The experiment with the weights of each epoch on the utterances of `dev`, each of which has its unit."""
+        by_epoch, utt_ids = [], list(dev.num_frames)
+        for of_epoch in weights.values():
+            experiment.model.load_state_dict(of_epoch)
+            by_epoch.append(_stored_set(experiment, dev).point(experiment.config.decoding).counts)
+        errors = np.array([[counts.num_errors for counts in of_epoch] for of_epoch in by_epoch])
+        best, without = choose(errors), choose_without(errors, [units[utt_id] for utt_id in utt_ids])
+        epoch = list(weights)[best]
+        experiment.model.load_state_dict(weights[epoch])
+        left_out = [by_epoch[chosen][place] for place, chosen in enumerate(without)]
+        best_counts, left_out_counts = (dict(zip(utt_ids, each, strict=True)) for each in (by_epoch[best], left_out))
+        return cls(name, experiment, epoch, best_counts, left_out_counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it gives, in figures."""
+        return {
+            "epoch": self.epoch,
+            "num_epochs": len(self.history),
+            "cpu_seconds": self.history[-1].cpu_seconds if self.history else 0.0,
+            "total": pool(self.counts.values()).to_dict(),
+            "left_out": pool(self.left_out.values()).to_dict(),
+        }
+
+    def line(self, unit: str) -> str:
+        """The phone error rate, and what was chosen by it."""
+        if not self.history:
+            return f"{self.name}: PER {pool(self.counts.values()).per:.2f} %"
+        return (
+            f"{self.name}: PER {pool(self.left_out.values()).per:.2f} % ({unit} left out of the choice of the epoch; "
+            f"{pool(self.counts.values()).per:.2f} % with epoch {self.epoch}, which was chosen on them)"
+        )
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """The adapted model and its rival on the utterances that were held out, whose speakers are `utt2spk`."""
+
+    adapted: _Contestant
+    rival: _Contestant
+    utt2spk: Mapping[str, str]
+
+    @property
+    def kept(self) -> _Contestant:
+        """The one with fewer errors, the choice of the epoch left out; of equals the rival."""
+        errors = [pool(each.left_out.values()).num_errors for each in (self.adapted, self.rival)]
+        return self.adapted if errors[0] < errors[1] else self.rival
+
+    def comparisons(self) -> dict[str, Comparison]:
+        """The adapted model's PER minus its rival's, by what is drawn anew."""
+        a, b = (each.left_out for each in (self.adapted, self.rival))
+        of_speakers = [pool_speakers(counts, self.utt2spk).values() for counts in (a, b)]
+        comparisons = {"utterances": compare([*a.values()], [*b.values()])}
+        if len(of_speakers[0]) > 1:
+            comparisons["speakers"] = compare(*map(list, of_speakers))
+        return comparisons
+
+    def lines(self) -> list[str]:
+        comparisons = self.comparisons()
+        unit = [*comparisons][-1]
+        difference = comparisons["utterances"].difference
+        return [
+            self.rival.line(unit),
+            self.adapted.line(unit),
+            f"adapted minus {self.rival.name}: {difference:+.2f}",
+            *(f"  {comparison.interval.text(unit)}" for unit, comparison in comparisons.items()),
+        ]
+
+    def outcome(self) -> str:
+        """What was kept, in words."""
+        if self.kept is self.adapted:
+            return "holds the adapted model"
+        return f"adaptation does not help; holds the model {_RIVALS[self.rival.name]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        comparisons = self.comparisons()
+        return {
+            "kept": self.kept.name,
+            **{each.name: each.to_dict() for each in (self.adapted, self.rival)},
+            "difference": comparisons["utterances"].difference,
+            "intervals": to_json({unit: comparison.interval for unit, comparison in comparisons.items()}),
+        }
+
+
+def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
+    """What the experiment's network gives for the utterances of `dev`."""
+    from asrkit.decoding.tuning import StoredSet
+    from asrkit.inference.torch_model import TorchModel
+
+    experiment.model.eval()
+    model = TorchModel(experiment)
+    log_probs: dict[str, np.ndarray] = {}
+    for utt_ids in dev.batches(_BATCH_SIZE):
+        log_probs |= zip(utt_ids, model.batch([dev.feats[utt_id] for utt_id in utt_ids]), strict=True)
+    refs = {utt_id: experiment.tokens.decode(dev.tokens[utt_id]) for utt_id in dev.num_frames}
+    return StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, AS_IS, 1)
+
+
+def _save(kept: _Contestant, dev: TrainingSet, lm_text: str | None, directory: Path, data_dir: Path) -> None:
+    """Write the experiment; of a network that was trained now, confidences are calibrated on what was held out."""
+    from asrkit.experiment import save_experiment, store_tuning
+    from asrkit.reporting.tuning import CalibrationFit
+
+    experiment, decoding = kept.experiment, kept.experiment.config.decoding
+    calibration = experiment.calibration
+    if kept.history:
+        fit = CalibrationFit.on(_stored_set(experiment, dev), decoding)
+        calibration = calibration if fit.warnings() else fit.calibration
+    experiment.tokens.write(directory / "tokens.txt")
+    save_experiment(directory, experiment.config, experiment.tokens, experiment.model, experiment.global_cmvn, lm_text)
+    if calibration is not None:
+        store_tuning(directory, decoding, calibration)
+    dump_config(experiment.config, directory / "config.yaml")
+    export_trained(directory, data_dir)
+
+
+def _experiment_directory(name: str | Path) -> Path:
+    """The directory of a trained experiment. Raises ModelError where there is none, or only an exported model."""
+    path = find_model(name)
+    if path.is_file() or not (path / "final.pt").is_file():
+        raise ModelError(
+            f"{location(path)}an exported model, which cannot be trained on; give the experiment directory that it was "
+            "made from, with its final.pt"
+        )
+    return path
+
+
+def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
+    """Raise DataError with a line for each file that is missing, and where another model would be overwritten."""
+    findings, adapted = Findings(), directory / "adapt.json"
+    extract = _extract_command(data.data, model)
+    made_by = {"text": PREPARE, "utt2spk": PREPARE, "feats.scp": extract, "cmvn.scp": extract}
+    for name, step in made_by.items():
+        if not is_there(data.data / name):
+            findings.error(f"not found; made by {step}", data.data / name)
+    if (directory / "final.pt").exists() and not adapted.exists():
+        findings.error("there is a model that asrkit adapt did not make; give another --dir", directory)
+    findings.raise_errors()
+    expect_right(data.data / FEATS_STAMP, extract)
+
+
+def _expect_settings(data_dir: Path, config: ExperimentConfig, model: Path) -> None:
+    """Raise DataError, in one line, for features that were made with other settings than the model's."""
+    path = data_dir / "feats.json"
+    try:
+        made_with = dict(read_json(path))
+    except (OSError, ValueError, TypeError):
+        return  # made by another tool, or told when they are opened
+    if differing := differing_settings(made_with, config.features):
+        settings = ", ".join(f"{name} {made_with.get(name)!r} for {value!r}" for name, value in differing.items())
+        raise DataError(
+            f"{location(path)}features were made with other settings than the model's: {settings}; make them with its "
+            f"settings: {_extract_command(data_dir, model)}"
+        )
+
+
+def _extract_command(data_dir: Path, model: Path) -> str:
+    return f"asrkit extract {data_dir} --config {model / 'config.yaml'}"
+
+
+def _inputs(data: AdaptationData, model: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """All that the adapted model depends on."""
+    files = [model / "final.pt", *(data.data / name for name in ("text", "utt2spk", "phones.ctm"))]
+    return {
+        "adapt": [NUM_EPOCHS, MAX_LR, PATIENCE],
+        "files": [File(path) for path in [*files, *([data.phone_map] if data.phone_map else [])]],
+        "feats": feats_input(data.data),
+        "new_phones": data.new_phones,
+        "overrides": list(overrides),
+    }
+
+
+def _settings(trained: ExperimentConfig, data: AdaptationData, overrides: Sequence[str]) -> ExperimentConfig:
+    """The settings of an adaptation: the model's own but for its training."""
+    if wrong := [each for each in overrides if not each.startswith("training.")]:
+        raise ConfigError(
+            "\n".join(f"--set {each}: expected training.SETTING=VALUE; the others are the model's" for each in wrong)
+        )
+    training = adaptation_settings(trained.training, data.new_phones)
+    config = replace(trained, model=_supported(trained.model, data.data), training=training)
+    config = parse_config(config_text(config), ExperimentConfig, "the model's settings", overrides)
+    return replace(config, training=replace(config.training, keep_best=config.training.num_epochs))
+
+
+def adaptation_settings(trained: TrainingConfig, new_phones: bool) -> TrainingConfig:
+    """How a network is adapted: with the noise and the batches that it was trained with, whatever its schedule was.
+
+    To new phones it is trained at the rates of a new network.
+    """
+    training = replace(scratch_settings(trained, NUM_EPOCHS), early_stopping=PATIENCE)
+    return training if new_phones else replace(training, max_lr=MAX_LR)
+
+
+def scratch_settings(trained: TrainingConfig, num_epochs: int) -> TrainingConfig:
+    """The same for so many epochs from scratch, at the default rates. The weights of all epochs are kept."""
+    default = TrainingConfig()
+    return replace(
+        trained,
+        num_epochs=num_epochs,
+        optimizer=default.optimizer,
+        weight_decay=default.weight_decay,
+        schedule=default.schedule,
+        max_lr=default.max_lr,
+        min_lr=default.min_lr,
+        warmup=default.warmup,
+        pretrain_epochs=0,
+        two_phase=False,
+        early_stopping=None,
+        select="best",
+        ema_decay=None,
+        keep_best=num_epochs,
+    )
+
+
+def _supported(model: ModelConfig, data_dir: Path) -> ModelConfig:
+    """The model without a head that the data cannot train: phone times are rarely known of one's own recordings.
+
+    Raises DataError when it has no other.
+    """
+    if not model.heads.has_frames or (data_dir / "phones.ctm").is_file():
+        return model
+    if not model.heads.has_ctc:
+        raise DataError(
+            f"{location(data_dir / 'phones.ctm')}not found; the model learns from phone times; give data that has them"
+        )
+    return replace(model, head="ctc")
+
+
+def _remove_progress(directory: Path) -> None:
+    """Remove what only a run that goes on needs."""
+    shutil.rmtree(directory / "scratch", ignore_errors=True)
+    for path in (directory / "checkpoint.pt", *directory.glob("best.*.pt")):
+        path.unlink(missing_ok=True)
