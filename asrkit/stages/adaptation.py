@@ -12,7 +12,7 @@ import numpy as np
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, parse_config
-from asrkit.errors import ConfigError, DataError, ModelError, location
+from asrkit.errors import ConfigError, DataError, ModelError, location, raise_if_any
 from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.formats.arpa import read_arpa_text
@@ -52,6 +52,7 @@ _RIVALS = {"before": "as it was before", "scratch": "that was trained from scrat
 _BATCH_SIZE = 32  # utterances at a time whose log-probabilities are computed; it changes speed alone
 _MADE = ("config.yaml", "tokens.txt", "lm.arpa", "held_out", "excluded.txt", "history.csv", "learning_curve.png")
 _OUTPUTS = (*_MADE, "adapt.json", "final.pt", "final.onnx")
+_OWN_CHOICES = ("training.keep_best", "training.select")  # all epochs are kept, and one is chosen
 
 
 def _say_nothing(line: str) -> None:
@@ -92,6 +93,13 @@ class Adaptation:
     lines: Sequence[str]
     is_new: bool
 
+    @classmethod
+    def of(cls, figures: Mapping[str, Any], directory: Path, data_dir: Path, *, is_new: bool) -> Adaptation:
+        """What adapt.json says, which names no directory, so that these may be moved."""
+        subject, *lines, outcome = figures["lines"]
+        lines = [f"{data_dir}: {subject}", *lines, f"{directory}: {outcome}"]
+        return cls(directory, figures["kept"], lines, is_new)
+
 
 def adapt(
     data: AdaptationData,
@@ -125,10 +133,8 @@ def adapt(
     directory, model = Path(directory), _experiment_directory(data.model)
     _expect_inputs(data, model, directory)
     stamp = Stamp(directory / TRAIN_STAMP, _inputs(data, model, overrides))
-    summary = directory / "adapt.json"
     if not force and stamp.is_current():
-        figures = read_json(summary)
-        return Adaptation(directory, figures["kept"], figures["lines"], is_new=False)
+        return Adaptation.of(read_json(directory / "adapt.json"), directory, data.data, is_new=False)
     with lock_dir(directory, "adapt"):
         checkpoint = directory / "checkpoint.pt"
         if force:
@@ -138,11 +144,12 @@ def adapt(
                 f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
             )
         plan = _Plan.make(data, model, overrides)
-        (directory / "final.pt").unlink(missing_ok=True)
+        for name in ("final.pt", "lm.arpa"):
+            (directory / name).unlink(missing_ok=True)
         with stamp.making(of=_OUTPUTS):
             figures = _adapt(plan, directory, stamp.made_from, report)
         _remove_progress(directory)
-    return Adaptation(directory, figures["kept"], figures["lines"], is_new=True)
+    return Adaptation.of(figures, directory, data.data, is_new=True)
 
 
 def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], None]) -> dict[str, Any]:
@@ -165,7 +172,7 @@ def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], 
         rival = _Contestant.of("before", plan.base, dev, {0: plan.base.model.state_dict()}, plan.units)
     verdict = _Verdict(adapted, rival, {utt_id: plan.utt2spk[utt_id] for utt_id in plan.held_out})
     figures = verdict.to_dict()
-    figures["lines"] = [plan.subject(), *verdict.lines(), f"{directory}: {verdict.outcome()}"]
+    figures["lines"] = [plan.subject(), *verdict.lines(), verdict.outcome()]
     write_json(directory / "adapt.json", figures)
     _save(verdict.kept, run.sets.dev, lm_text, directory, plan.data.data)
     return figures
@@ -282,7 +289,7 @@ class _Plan:
         speakers = set(self.utt2spk.values())
         held_out = {self.utt2spk[utt_id] for utt_id in self.held_out}
         who = f"of {len(held_out)} of the {len(speakers)} speakers" if len(speakers) > 1 else "of one speaker"
-        return f"{self.data.data}: {len(self.utt2spk)} utterances; held out: {len(self.held_out)} {who}"
+        return f"{len(self.utt2spk)} utterances; held out: {len(self.held_out)} {who}"
 
 
 @dataclass(frozen=True)
@@ -344,7 +351,6 @@ class _Contestant:
         return {
             "epoch": self.epoch,
             "num_epochs": len(self.history),
-            "cpu_seconds": self.history[-1].cpu_seconds if self.history else 0.0,
             "total": pool(self.counts.values()).to_dict(),
             "left_out": pool(self.left_out.values()).to_dict(),
         }
@@ -454,14 +460,16 @@ def _experiment_directory(name: str | Path) -> Path:
 
 def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
     """Raise DataError with a line for each file that is missing, and where another model would be overwritten."""
-    findings, adapted = Findings(), directory / "adapt.json"
+    findings = Findings()
     extract = _extract_command(data.data, model)
     made_by = {"text": PREPARE, "utt2spk": PREPARE, "feats.scp": extract, "cmvn.scp": extract}
     for name, step in made_by.items():
         if not is_there(data.data / name):
             findings.error(f"not found; made by {step}", data.data / name)
-    if (directory / "final.pt").exists() and not adapted.exists():
+    if (directory / "final.pt").exists() and not (directory / "adapt.json").exists():
         findings.error("there is a model that asrkit adapt did not make; give another --dir", directory)
+    elif directory.resolve() == model.resolve():
+        findings.error("the model that is to be adapted; give another --dir", directory)
     findings.raise_errors()
     expect_right(data.data / FEATS_STAMP, extract)
 
@@ -499,10 +507,16 @@ def _inputs(data: AdaptationData, model: Path, overrides: Sequence[str]) -> dict
 
 def _settings(trained: ExperimentConfig, data: AdaptationData, overrides: Sequence[str]) -> ExperimentConfig:
     """The settings of an adaptation: the model's own but for its training."""
-    if wrong := [each for each in overrides if not each.startswith("training.")]:
-        raise ConfigError(
-            "\n".join(f"--set {each}: expected training.SETTING=VALUE; the others are the model's" for each in wrong)
-        )
+    raise_if_any(
+        [
+            f"--set {each}: expected training.SETTING=VALUE; the others are the model's"
+            if not each.startswith("training.")
+            else f"--set {each}: adaptation keeps all epochs and chooses one itself; leave that out"
+            for each in overrides
+            if not each.startswith("training.") or each.partition("=")[0] in _OWN_CHOICES
+        ],
+        ConfigError,
+    )
     training = adaptation_settings(trained.training, data.new_phones)
     config = replace(trained, model=_supported(trained.model, data.data), training=training)
     config = parse_config(config_text(config), ExperimentConfig, "the model's settings", overrides)

@@ -133,7 +133,7 @@ def train(
             )
         run = Run.prepare(data, config, tokens)
         if not checkpoint.exists():  # else it will tell first whether this model is ours to replace
-            for path in (stamp.path, directory / "final.pt"):
+            for path in (stamp.path, directory / "final.pt", directory / "adapt.json"):  # the last of `adapt`
                 path.unlink(missing_ok=True)
         with stamp.making(of=_OUTPUTS, is_removed=False):
             trained = _train(run, stamp, lm_text, report)

@@ -141,7 +141,7 @@ def prepare_verbs(root: Path) -> list[tuple[object, ...]]:
 
 
 def training_verbs(root: Path) -> list[tuple[object, ...]]:
-    """What needs the extra `train`: stages 3 to 5 on what prepare_verbs make, and an export."""
+    """What needs the extra `train`: stages 3 to 5 on what prepare_verbs make, an adaptation and an export."""
     data, exp, decoded = root / "data", root / "exp", root / "exp/decode_dev"
     train = ("train", "--config", root / "config.yaml", "--train", data / "train", "--dev", data / "dev")
     return [
@@ -150,6 +150,7 @@ def training_verbs(root: Path) -> list[tuple[object, ...]]:
         ("tune", "--dir", exp, "--ref", data / "dev", "--decode-dir", decoded, "--nj", 1),
         ("decode", "--dir", exp, "--data", data / "dev", "--out", decoded, "--nj", 1),
         ("analyze", "--dir", exp, "--ref", data / "dev", "--decode-dir", decoded, "--nj", 1),
+        ("adapt", "--model", exp, "--data", data / "train", "--dir", root / "adapted"),
         ("export", exp, "--out", root / "exported.onnx"),
     ]
 

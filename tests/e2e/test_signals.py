@@ -138,6 +138,7 @@ def commands(tones, new):
         (1, "extract", new / "test", *config, "--nj", 1),
         (1, "train-lm", data / "train", "--tokens", data / "tokens.txt", "--out", new / "lm.arpa"),
         (9, *train_args(tones, exp), "--resume"),
+        (9, "adapt", "--model", exp, "--data", data / "test", "--dir", new / "adapted", "--resume"),
         (2, "decode", "--dir", exp, "--data", data / "test", "--out", new / "decoded", "--nj", 1),
         (1, "tune", *decoded, "--nj", 1),
         (1, "report", "--ref", data / "test", "--hyp", new / "decoded/hyp", "--out", new / "decoded"),
@@ -169,7 +170,7 @@ def test_every_verb_that_is_interrupted_leaves_nothing_half_written_and_can_be_r
             interrupt(pipe, command, before_file=before_file)
         assert temporary_files(tmp_path) == [], command
         again = run_asrkit(*command)
-        if command[0] == "train":
+        if command[0] in ("train", "adapt"):
             assert re.search("^resuming after epoch", again.stderr, re.M)
 
 

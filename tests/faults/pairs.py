@@ -45,6 +45,8 @@ def commands(tree: Tree) -> dict[str, tuple[list[Any], list[Any]]]:
     transcribe = ["transcribe", "--model", exp, "--nj", 1, "--out", out, *audio]
     align = ["align", "--model", exp, "--data", data / "test", "--out", out]
     other_seed, new = ("--set", "training.seed=2"), ("--dir", tree.work / "new", "--resume")
+    adapt = ["adapt", "--model", exp, "--data", data / "train", "--dir", tree.work / "adapted", "--resume"]
+    adapt += ["--set", "training.num_epochs=2"]
     return {
         "prepare": (prepare, [*prepare, "--table", tree.corpus / "table.csv", "--force"]),
         "extract": ([*extract, 1, "--force"], [*extract, 1, "--set", "features.num_ceps=12"]),
@@ -55,6 +57,7 @@ def commands(tree: Tree) -> dict[str, tuple[list[Any], list[Any]]]:
         "train-lm": ([*lm, 3], [*lm, 1]),
         "train": (tree.train("--force"), tree.train("--force", *other_seed)),
         "train --resume": (tree.train(*new), tree.train(*new, *other_seed)),
+        "adapt": (adapt, [*adapt, "--set", "training.seed=2"]),
         "decode": ([*decode, "--beam", 1], [*decode, "--beam", 8, "--ctm", "--nbest", 2]),
         "decode with shared log-probabilities": (
             [*shared, "--out", out / "a"],

@@ -41,6 +41,9 @@ def test_single_settings_of_training_can_be_given(tmp_path) -> None:
     assert (settings.training.max_lr, settings.training.num_epochs, settings.training.keep_best) == (0.003, 20, 20)
     with pytest.raises(ConfigError, match=r"^--set features.num_ceps=9: expected training.SETTING=VALUE; the others"):
         _settings(ExperimentConfig(), data, ["features.num_ceps=9"])
+    for override in ("training.select=average", "training.keep_best=2"):
+        with pytest.raises(ConfigError, match=f"^--set {override}: adaptation keeps all epochs and chooses one itself"):
+            _settings(ExperimentConfig(), data, [override])
 
 
 def test_a_head_that_learns_from_phone_times_needs_them(tmp_path) -> None:
