@@ -252,7 +252,7 @@ class _Plan:
         from asrkit.training.dataset import split_infeasible
         from asrkit.training.loop import TrainingSets
 
-        model, global_cmvn = make_model(config, self.tokens), pooled_stats(self.data.data)
+        model, global_cmvn = make_model(config, self.tokens), pooled_stats(self.data.data, config.features)
         train = self.open_set(global_cmvn, config.training.augment).part(self.utt2spk.keys() - self.held_out)
         excluded: Mapping[str, tuple[int, int]] = {}
         if config.model.heads.has_ctc:
