@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from asrkit.config.experiment_config import ExperimentConfig
-from asrkit.config.plain_values import from_plain, is_of_type, shown
+from asrkit.config.plain_values import is_of_type, shown
 from asrkit.config.yaml_config import config_text, dump_config, parse_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
@@ -152,7 +152,7 @@ class _Saved:
             config = parse_config(self._config_text(), ExperimentConfig, "config")
             tokens = TokenTable(self._phones())
             lm_text, values = self.lm_text, self.content.get("calibration")
-            calibration = None if values is None else from_plain(Calibration, values, "calibration")
+            calibration = None if values is None else Calibration.from_plain(values)
             global_cmvn = self._global_cmvn(config.features.num_static)
             lm = None if lm_text is None else parse_arpa(lm_text, tokens.phones, "its language model")
         except (ConfigError, DataError) as error:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import numpy as np
 
+from asrkit.config.plain_values import from_plain
 from asrkit.config.ranges import between, range_faults
 from asrkit.decoding.forced_align import AlignedTokens
 from asrkit.decoding.scorer import TokenScorer
@@ -21,56 +22,90 @@ from asrkit.scoring.per import score
 from asrkit.scoring.protocols import Protocol
 
 MAX_LOG_ODDS = 30.0  # so that certainty is a finite number
+NEAR = 8  # phones to either side: some two seconds of speech in all
 _Weight = Annotated[float, between(-1e6, 1e6)]
 # What the prior of each weight of a calibration counts for, in phones with evidence of 1 or -1 nat (confidence 0.73 or
 # 0.27): such a phone's information on each weight is p * (1 - p). The offset's is the firmest: odds may be too sure
 # altogether, but even odds should stay even (Guo et al. 2017 leave the offset out).
-PRIOR_PHONES = np.array([40, 40, 160])
+PRIOR_PHONES = np.array([40, 40, 40, 40, 160])
 PRIOR_PRECISION = PRIOR_PHONES * math.e / (1 + math.e) ** 2
-# Ten wrong and ten right ones for each of the three weights (Peduzzi et al., "A simulation study of the number of
-# events per variable in logistic regression analysis", 1996): below that the prior says more than the phones.
-MIN_PHONES = 30
+# Ten wrong and ten right ones for each of the five weights (Peduzzi et al., "A simulation study of the number of events
+# per variable in logistic regression analysis", 1996): below that the prior says more than the phones.
+MIN_PHONES = 50
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """confidence = 1 / (1 + exp(-(odds_weight * log odds + mean_weight * logit of the mean posterior + offset))).
+    """confidence = 1 / (1 + exp(-(weighted sum of phone_evidence + offset))).
 
-    Platt's scaling ("Probabilistic outputs for support vector machines", 1999) with a second term. The default takes
-    the odds as they are. Raises ConfigError for numbers that are not finite, or huge.
+    Platt's scaling ("Probabilistic outputs for support vector machines", 1999) with more terms. The default takes the
+    odds as they are. Raises ConfigError for numbers that are not finite, or huge.
     """
 
     odds_weight: _Weight = 1.0
     mean_weight: _Weight = 0.0
+    near_mean_weight: _Weight = 0.0
+    near_lm_weight: _Weight = 0.0
     offset: _Weight = 0.0
 
     def __post_init__(self) -> None:
         raise_if_any(range_faults(self, "calibration"), ConfigError)
 
+    @classmethod
+    def from_plain(cls, values: object) -> Calibration:
+        """What asdict gave, also before there was evidence of what is near. Raises ConfigError for anything else."""
+        if isinstance(values, dict):
+            values = {name: 0.0 for name in asdict(cls()) if name.startswith("near_")} | values
+        return from_plain(cls, values, "calibration")
+
     @property
     def weights(self) -> np.ndarray:
-        """(3,) in the order above."""
-        return np.array([self.odds_weight, self.mean_weight, self.offset])
+        """(5,) in the order above."""
+        return np.array([*asdict(self).values()])
 
     def __call__(self, evidence: np.ndarray) -> np.ndarray:
-        """Evidence (n, 2), as phone_evidence gives it, to confidences (n,) above 0 and below 1."""
-        return _logistic(evidence @ [self.odds_weight, self.mean_weight] + self.offset)
+        """Evidence (n, 4), as phone_evidence gives it, to confidences (n,) above 0 and below 1."""
+        return _logistic(evidence @ self.weights[:-1] + self.offset)
 
 
+NUM_EVIDENCE = len(asdict(Calibration())) - 1  # columns
 _UNCALIBRATED = Calibration().weights
-LOWEST = np.array([0.05, 0.0, -np.inf])  # of each weight: a phone with better odds is always the more sure one
+# Of each weight: more evidence never means a lower confidence, and a phone with better odds is the more sure one.
+LOWEST = np.array([0.05, 0.0, 0.0, 0.0, -np.inf])
 
 
 def phone_evidence(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
-    """(U, 2) what speaks for each token: its phone_log_odds, and the logit of its mean posterior.
+    """(U, 4) what speaks for each token, in the order of Calibration's weights.
 
-    The mean is the geometric one over the frames of the token, `aligned.log_probs`.
+    Of itself: its phone_log_odds, and the logit of its mean posterior, the geometric one over its frames
+    (`aligned.log_probs`). Of itself and the NEAR tokens to either side: the mean of that logit, and of the language
+    model's natural-log probability, 0 without one. Both fall where speech is unlike what the network was trained on.
     """
     odds = phone_log_odds(log_probs, aligned, scorer)
     mean = np.minimum(aligned.log_probs, 0.0)  # rounding can leave a log probability above 0
     with np.errstate(divide="ignore"):
         logit = mean - np.log(-np.expm1(mean))
-    return np.stack([odds, np.clip(logit, -MAX_LOG_ODDS, MAX_LOG_ODDS)], axis=1)
+    logit = np.clip(logit, -MAX_LOG_ODDS, MAX_LOG_ODDS)
+    return np.stack([odds, logit, _mean_near(logit), _mean_near(_lm_log_probs(scorer, aligned.tokens))], axis=1)
+
+
+def _lm_log_probs(scorer: TokenScorer, tokens: np.ndarray) -> np.ndarray:
+    """(U,) natural-log probability of each token after those before it, MAX_LOG_ODDS below 0 at least."""
+    result = np.zeros(len(tokens))
+    if scorer.lm is not None:
+        context = scorer.lm.start
+        for u, token in enumerate(tokens.tolist()):
+            context, result[u] = scorer.lm.step(context, token)
+    return np.maximum(result, -MAX_LOG_ODDS)
+
+
+def _mean_near(values: np.ndarray) -> np.ndarray:
+    """(U,) of each value the mean over itself and the NEAR values to either side, where there are so many."""
+    window = np.ones(2 * NEAR + 1)
+    if not len(values):
+        return values
+    sums, counts = (np.convolve(each, window)[NEAR : NEAR + len(values)] for each in (values, np.ones(len(values))))
+    return sums / counts
 
 
 def phone_log_odds(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
@@ -184,56 +219,40 @@ def right_phones(
     return right
 
 
-def fit_calibration(evidence: np.ndarray, right: np.ndarray) -> Calibration:
+def fit_calibration(evidence: np.ndarray, right: np.ndarray, counts: np.ndarray | float = 1.0) -> Calibration:
     """The calibration that is most probable, given what is known of a held-out set's phones.
 
-    `evidence` (n, 2), `right` (n,) as right_phones gives it; phones that are not scored are left out. Platt's scaling
-    with a prior (maximum a posteriori): each weight is normal about that of the default calibration, with precision
-    PRIOR_PRECISION. So few phones, or few wrong ones, change the odds little, and none leave them as they are. No
-    weight falls below LOWEST, so that more evidence never gives a lower confidence.
+    `evidence` (n, 4), `right` (n,) as right_phones gives it; phones that are not scored are left out. A phone counts as
+    `counts` (n,) phones. Platt's scaling with a prior (maximum a posteriori): each weight is normal about that of the
+    default calibration, with precision PRIOR_PRECISION. So few phones, or few wrong ones, change the odds little, and
+    none leave them as they are. No weight falls below LOWEST. Newton's method on the weights that are off their bounds
+    (Bertsekas, "Projected Newton methods", 1982), its steps halved until the fit gets better; the loss is convex.
     """
     scored = ~np.isnan(right)
-    inputs = np.column_stack([evidence[scored], np.ones(np.count_nonzero(scored))])
-    # The loss is convex. So it is least where none of the bounds holds, or else on some of them.
-    fits = [_fit_weights(inputs, right[scored], ())]
-    if (fits[0].weights < LOWEST).any():
-        on_bounds = [_fit_weights(inputs, right[scored], held) for held in ((0,), (1,), (0, 1))]
-        fits = [fit for fit in on_bounds if (fit.weights >= LOWEST).all()]
-    return Calibration(*map(float, min(fits, key=lambda fit: fit.loss).weights))
-
-
-@dataclass(frozen=True)
-class _Fit:
-    weights: np.ndarray  # (3,)
-    loss: float
-
-
-def _fit_weights(inputs: np.ndarray, right: np.ndarray, held: Sequence[int]) -> _Fit:
-    """The weights with the least loss, those at the places `held` being LOWEST.
-
-    `inputs` (n, 3), `right` (n,) 0 or 1. Newton's method, its steps halved until the fit gets better.
-    """
+    counts = np.broadcast_to(counts, len(right))[scored]
+    inputs, right = np.column_stack([evidence, np.ones(len(right))])[scored], right[scored]
 
     def loss(weights: np.ndarray) -> float:
         values = inputs @ weights
         prior = PRIOR_PRECISION @ (weights - _UNCALIBRATED) ** 2 / 2
-        return float(np.sum(np.logaddexp(0, values) - right * values) + prior)
+        return float(counts @ (np.logaddexp(0, values) - right * values) + prior)
 
-    free = np.setdiff1d(np.arange(3), held)
     weights = _UNCALIBRATED.copy()
-    weights[[*held]] = LOWEST[[*held]]
     for _ in range(100):
         fitted = _logistic(inputs @ weights)
-        gradient = inputs.T @ (fitted - right) + PRIOR_PRECISION * (weights - _UNCALIBRATED)
-        hessian = (inputs.T * (fitted * (1 - fitted))) @ inputs + np.diag(PRIOR_PRECISION)
-        step = np.zeros(3)
+        gradient = inputs.T @ (counts * (fitted - right)) + PRIOR_PRECISION * (weights - _UNCALIBRATED)
+        hessian = (inputs.T * (counts * fitted * (1 - fitted))) @ inputs + np.diag(PRIOR_PRECISION)
+        free = (weights > LOWEST) | (gradient < 0)
+        step = np.zeros(len(weights))
         step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
-        while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-9:
+        new = np.maximum(weights - step, LOWEST)
+        while loss(new) > loss(weights) * (1 + 1e-12) and np.abs(step).max() > 1e-9:  # but for rounding
             step /= 2
-        weights = weights - step
+            new = np.maximum(weights - step, LOWEST)
+        step, weights = weights - new, new
         if np.abs(step).max() <= 1e-9:
             break
-    return _Fit(weights, loss(weights))
+    return Calibration(*weights.tolist())
 
 
 def _logistic(values: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         features,
         from_plain(ModelConfig, values.get("model"), "model"),
         from_plain(DecodingConfig, values.get("decoding"), "decoding"),
-        None if calibration is None else from_plain(Calibration, calibration, "calibration"),
+        None if calibration is None else Calibration.from_plain(calibration),
         tokens,
         _read_stats(values.get("global_cmvn"), features.num_static),
         made_from,

@@ -19,53 +19,79 @@ from asrkit.reporting.analysis import phone_reliability
 from asrkit.scoring.per import Counts, pool
 from asrkit.scoring.significance import compare, intervals, pool_speakers, to_json
 
+_ELSEWHERE = 1 / 3  # what a phone under other conditions counts for: most of what is recognized is like dev
+
 
 @dataclass(frozen=True)
 class CalibrationFit:
-    """A calibration, and of each utterance the evidence (U, 2) it was fitted to and which phones are `right` (U,)."""
+    """A calibration, and of each utterance the evidence (U, 4) it was fitted to and which phones are `right` (U,).
+
+    `elsewhere`: evidence and right of the same utterances under other conditions, to which it was fitted, too; each is
+    empty where there are none.
+    """
 
     calibration: Calibration
     evidence: Sequence[np.ndarray]
     right: Sequence[np.ndarray]
+    elsewhere: tuple[Sequence[np.ndarray], Sequence[np.ndarray]] = ((), ())
 
     @classmethod
-    def on(cls, dev: StoredSet, config: DecodingConfig) -> CalibrationFit:
-        """The fit to what the search with these settings finds in a dev set."""
+    def on(cls, dev: StoredSet, elsewhere: StoredSet | None, config: DecodingConfig) -> CalibrationFit:
+        """The fit to what the search with these settings finds in a dev set, as it is and under other conditions."""
         evidence, right = dev.evidence(config, dev.search(config))
-        return cls(fit_calibration(np.concatenate(evidence), np.concatenate(right)), evidence, right)
+        others = elsewhere.evidence(config, elsewhere.search(config)) if elsewhere else ([], [])
+        return cls(_fit(evidence, right, others), evidence, right, others)
 
     def left_out(self, left_out: LeftOut) -> dict[str, Any]:
         """How reliable confidences are when each speaker's are calibrated on those of the others."""
         confidences, right = [], []
         for fold in left_out.folds:
             others = np.setdiff1d(np.arange(len(self.right)), fold.members)
-            calibration = fit_calibration(
-                *(np.concatenate([rows[i] for i in others]) for rows in (self.evidence, self.right))
+            evidence, of_these, *elsewhere = (
+                [rows[i] for i in others] if rows else [] for rows in (self.evidence, self.right, *self.elsewhere)
             )
+            calibration = _fit(evidence, of_these, elsewhere)
             confidences += [calibration(self.evidence[i]) for i in fold.members]
             right += [self.right[i] for i in fold.members]
         return phone_reliability(np.concatenate(confidences), np.concatenate(right))
 
     def warnings(self) -> list[str]:
         """A line when too few phones are wrong, or right, to tell what to change in the confidences; else none."""
-        right = np.concatenate(self.right)
+        right = np.concatenate([*self.right, *self.elsewhere[1]])
         num_right, num_wrong = (int(np.count_nonzero(right == outcome)) for outcome in (1, 0))
         if min(num_wrong, num_right) >= MIN_PHONES:
             return []
         few = f"{num_wrong} are wrong" if num_wrong <= num_right else f"{num_right} are right"
         return [
             f"of {num_right + num_wrong} phones found {few}, and to calibrate confidences takes {MIN_PHONES} (10 for "
-            "each of its 3 weights): they stay near the uncalibrated odds; tune on more utterances for better ones"
+            "each of its 5 weights): they stay near the uncalibrated odds; tune on more utterances for better ones"
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The calibration, and how reliable confidences are after and before it."""
+        """The calibration, and how reliable confidences are after and before it, and under other conditions."""
         evidence, right = np.concatenate(self.evidence), np.concatenate(self.right)
         return {
             **to_dict(self.calibration),
             "after": phone_reliability(self.calibration(evidence), right),
             "before": phone_reliability(Calibration()(evidence), right),
+            "elsewhere": self._reliability_elsewhere(),
         }
+
+    def _reliability_elsewhere(self) -> dict[str, Any] | None:
+        if not self.elsewhere[0]:
+            return None
+        evidence, right = map(np.concatenate, self.elsewhere)
+        return phone_reliability(self.calibration(evidence), right)
+
+
+def _fit(
+    evidence: Sequence[np.ndarray], right: Sequence[np.ndarray], elsewhere: Sequence[Sequence[np.ndarray]]
+) -> Calibration:
+    """The calibration of phones of some utterances, and of their evidence and right `elsewhere`, which counts less."""
+    counts = [len(rows) * [count] for each, count in ((right, 1.0), (elsewhere[1], _ELSEWHERE)) for rows in each]
+    return fit_calibration(
+        np.concatenate([*evidence, *elsewhere[0]]), np.concatenate([*right, *elsewhere[1]]), np.concatenate(counts)
+    )
 
 
 def build_tuning(
@@ -181,6 +207,11 @@ def _lines(figures: Mapping[str, Any]) -> list[str]:
         f"confidences: expected calibration error {_percent(fit['after']['ece'])} over {fit['after']['number']} phones "
         f"of dev, which they were calibrated on{of_left_out}; {_percent(fit['before']['ece'])} before calibration"
     )
+    if elsewhere := fit["elsewhere"]:
+        lines.append(
+            f"  in rooms, noise, codecs and at other speeds: {_percent(elsewhere['ece'])} over {elsewhere['number']} "
+            "phones, which they were calibrated on, too"
+        )
     return lines
 
 

@@ -437,7 +437,7 @@ def _save(kept: _Contestant, dev: TrainingSet, lm_text: str | None, directory: P
     experiment, decoding = kept.experiment, kept.experiment.config.decoding
     calibration = experiment.calibration
     if kept.history:
-        fit = CalibrationFit.on(_stored_set(experiment, dev), decoding)
+        fit = CalibrationFit.on(_stored_set(experiment, dev), None, decoding)
         calibration = calibration if fit.warnings() else fit.calibration
     experiment.tokens.write(directory / "tokens.txt")
     save_experiment(directory, experiment.config, experiment.tokens, experiment.model, experiment.global_cmvn, lm_text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkit.decoding.tuning import StoredSet, leave_out, tune_search
+from asrkit.errors import AsrkitError
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Product, Stamp
@@ -16,6 +17,7 @@ from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.transcripts import read_references, read_utt2spk, transcript_warnings
 from asrkit.stages.inputs import PREPARE, TRAIN, DecodedSet, changing_model, expect_files
 from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
+from asrkit.stages.other_conditions import log_probs_elsewhere
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Tuning:
         out: the directory of surface.csv, surface.png and tune.json, which say what was tried.
         lines: the result in short.
         is_new: whether it was tuned now; else the experiment is up to date.
-        warnings: symbols of references and model that are not what they seem, and too few wrong phones to calibrate
-            confidences on, a line each.
+        warnings: symbols of references and model that are not what they seem, too few wrong phones to calibrate
+            confidences on, and no audio to do so under other conditions, a line each.
     """
 
     out: Path
@@ -45,6 +47,9 @@ def tune(
     force: bool = False,
 ) -> Tuning:
     """Choose the search settings with the fewest errors on a dev set, and calibrate confidences under them.
+
+    Confidences are calibrated on the dev set as it is and, where its audio is in files, as it sounds under other
+    conditions (other_conditions.py).
 
     They are put into the experiment and its export, unless they are up to date.
 
@@ -85,7 +90,14 @@ def tune(
         tuned = tune_search(stored, trained.config.decoding)
         speakers = [utt2spk[utt_id] for utt_id in refs]
         left_out = leave_out(stored, trained.config.decoding, tuned.config.beam, speakers)
-        fit = CalibrationFit.on(stored, tuned.winner.config)
+        elsewhere = None
+        try:
+            others = log_probs_elsewhere(trained, dev.data_dir, list(refs))
+            elsewhere = StoredSet(others, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+        except AsrkitError as error:
+            reason = str(error).split("\n")[0]
+            warnings.append(f"{dev.data_dir}: confidences are calibrated on it as it is, not in noise: {reason}")
+        fit = CalibrationFit.on(stored, elsewhere, tuned.winner.config)
         warnings += [f"{dev.data_dir}: {line}" for line in fit.warnings()]
         figures = {"ref": str(dev.data_dir), **build_tuning(stored, tuned, left_out, fit, utt2spk)}
         if warnings:

@@ -98,8 +98,10 @@ class Augmenter:
             self._num_frames = feats.all_num_frames().values_by_row
 
     @classmethod
-    def open(cls, config: AugmentConfig, feats: FeatureLoader) -> Augmenter:
+    def open(cls, config: AugmentConfig, feats: FeatureLoader, decode_once: bool = True) -> Augmenter:
         """With the audio of the features' data directory, where `config` needs it.
+
+        `decode_once`: leave audio that takes time to decode there, decoded, for the next epoch (AudioTable).
 
         Raises DataError when there is audio that is not in files or not there, and for features of another tool, which
         do not tell how they were made.
@@ -116,7 +118,8 @@ class Augmenter:
         access = AudioAccess(root and Path(root), channel=feats.made_with.get("channel", "error"))
         audio = AudioTable(feats.data_dir, feats.config.sample_rate, access)
         audio.check(feats.utt_ids)
-        audio.decode_once(feats.utt_ids)
+        if decode_once:
+            audio.decode_once(feats.utt_ids)
         return cls(config, feats, audio)
 
     def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> Augmented:

@@ -2,8 +2,11 @@
 
 Copies the utterances of a data directory to OUT/CONDITION, a data directory for each condition: with quiet before and
 behind, at 8 kHz, coded, quieter, clipped, in rooms, in noise. Then each model transcribes the files, each by itself as
-`asrkit transcribe` does. Printed is a table of PER, of the mean confidence of the phones found, and of the share of
-them that is right. The last line is JSON. Symbols are compared as they are, silence too.
+`asrkit transcribe` does. Printed is a table of PER, of the mean confidence of the phones found, of the share of them
+that is right, and of the first less the second. A second table is of recordings in which nobody speaks: how many of
+them give phones other than silence, how many phones, and at what mean confidence. The last line is JSON. Symbols are
+compared as they are, silence too; --map takes phones of a corpus for those of a model, as for speech in another
+language.
 
 What is drawn depends on --seed and the utterances alone. Nothing is what training.augment draws: rooms are eight of
 their own, of which all images of the source are summed up to the end and the walls fitted to the reverberation time;
@@ -38,6 +41,8 @@ NUM_ROOMS = 8
 NUM_TALKERS = 8
 QUIETEST = 0.1  # share of an utterance's frames that are taken for its room's noise
 SOFTEST_ROOM = 1.0  # standard deviation, int16 scale
+_NOBODY_S, _NUM_NOBODY = 8, 10  # seconds of each recording in which nobody speaks, how many there are of a kind
+_NOBODY_LEVELS = (3.0, 3000.0)  # lowest and highest standard deviation, int16 scale
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,68 @@ CONDITIONS = {
 }
 
 
+def chords(rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Major and minor triads, each tone with seven partials, which fade."""
+    num_samples = round(rng.uniform(0.6, 1.6) * rate)
+    seconds = np.arange(num_samples) / rate
+    played = []
+    for _ in range(_NOBODY_S * rate // num_samples + 1):
+        root, third, fade = (
+            110 * 2 ** (rng.integers(12) / 12),
+            rng.choice([3, 4]),
+            np.exp(-seconds * rng.uniform(0.5, 4)),
+        )
+        tones = [root * 2 ** (step / 12) for step in (0, third, 7, 12)]
+        played.append(
+            fade * sum(np.sin(2 * np.pi * hz * n * seconds + 6 * rng.random()) / n for hz in tones for n in range(1, 8))
+        )
+    return np.concatenate(played)[: _NOBODY_S * rate]
+
+
+def drums(rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A bass drum, a snare and between them a hi-hat."""
+    beat = rng.uniform(0.15, 0.4)
+    seconds = np.arange(round(beat * rate)) / rate
+    bass = 2 * np.exp(-12 * seconds) * np.sin(2 * np.pi * (50 * seconds + 3 * (1 - np.exp(-30 * seconds))))
+
+    def snare() -> np.ndarray:
+        return np.exp(-18 * seconds) * (rng.standard_normal(len(seconds)) + np.sin(2 * np.pi * 190 * seconds))
+
+    def hat() -> np.ndarray:
+        return np.exp(-50 * seconds) * np.diff(rng.standard_normal(len(seconds) + 1)) / 2
+
+    bars = int(_NOBODY_S / beat / 4) + 1
+    return np.concatenate([hit for _ in range(bars) for hit in (bass, hat(), snare(), hat())])[: _NOBODY_S * rate]
+
+
+def gusts(rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Pink noise whose level goes up and down."""
+    seconds = np.arange(_NOBODY_S * rate) / rate
+    level = sum(np.sin(2 * np.pi * (rng.uniform(0.3, 3) * seconds + rng.random())) for _ in range(4))
+    return shaped_noise(1 / np.arange(1, 258), len(seconds), rng) * np.exp(level / 2)
+
+
+def hum(rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Of mains, and a little white noise."""
+    seconds = np.arange(_NOBODY_S * rate) / rate
+    return sum(np.sin(2 * np.pi * 50 * n * seconds) / n for n in range(1, 20)) + rng.normal(0, 0.01, len(seconds))
+
+
+NOBODY: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "digital silence": lambda rate, rng: np.zeros(_NOBODY_S * rate),
+    "white noise": lambda rate, rng: rng.standard_normal(_NOBODY_S * rate),
+    "gusts": gusts,
+    "hum": hum,
+    "chords": chords,
+    "drums": drums,
+    "chords and drums": lambda rate, rng: level_one(chords(rate, rng)) + level_one(drums(rate, rng)),
+}
+
+
+def level_one(samples: np.ndarray) -> np.ndarray:
+    return samples / max(samples.std(), 1e-9)
+
+
 def directory_of(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in name).replace("__", "_")
 
@@ -252,16 +319,36 @@ def write_file(path: Path, samples: np.ndarray, rate: int, file: tuple[str, str,
     soundfile.write(path, whole, rate, subtype, format=kind, compression_level=level, bitrate_mode=mode)
 
 
-def measure(recognizer: Recognizer, directory: Path) -> dict[str, float]:
-    """PER of a data directory's utterances, mean confidence, and share right of the phones found, all in %."""
+def measure(recognizer: Recognizer, directory: Path, phone_map: Mapping[str, str]) -> dict[str, float]:
+    """PER of a data directory's utterances, mean confidence, share right of the phones found, and their difference.
+
+    All in %. `phone_map`: other symbols for some of the references'.
+    """
     utts = load_data_dir(directory).utterances()
     found = {utt.utt_id: recognizer.transcribe(utt.audio, utt.utt_id) for utt in utts}
-    result = score({utt.utt_id: utt.phones for utt in utts}, {utt_id: each.phones for utt_id, each in found.items()})
+    refs = {utt.utt_id: tuple(phone_map.get(phone, phone) for phone in utt.phones) for utt in utts}
+    result = score(refs, {utt_id: each.phones for utt_id, each in found.items()})
     confidences = [value for each in found.values() for value in each.confidences]
+    confidence = 100 * float(np.mean(confidences)) if confidences else 0.0
+    right = 100 * result.num_hits / max(result.num_hyp, 1)
+    return {"per": result.per, "confidence": confidence, "right": right, "excess": confidence - right}
+
+
+def measure_nobody(recognizer: Recognizer, name: str, rate: int, seed: int) -> dict[str, float]:
+    """Of recordings without speech: how many give phones that are no silence, in %, how many, mean confidence in %."""
+    silent, spoken, confidences = recognizer.timer.silent_phones, [], []
+    for number in range(_NUM_NOBODY):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
+        samples = level_one(NOBODY[name](rate, rng)) * np.exp(rng.uniform(*np.log(_NOBODY_LEVELS)))
+        samples = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+        found = recognizer.transcribe(samples, f"{name} {number}", sample_rate=rate)
+        pairs = zip(found.phones, found.confidences, strict=True)
+        spoken.append([confidence for phone, confidence in pairs if phone not in silent])
+        confidences += spoken[-1]
     return {
-        "per": result.per,
+        "heard": 100 * float(np.mean([bool(each) for each in spoken])),
+        "phones": len(confidences),
         "confidence": 100 * float(np.mean(confidences)) if confidences else 0.0,
-        "right": 100 * result.num_hits / max(result.num_hyp, 1),
     }
 
 
@@ -272,6 +359,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="a trained model; again for more of them")
     parser.add_argument("--condition", action="append", choices=[*CONDITIONS], help="one of all; again for more")
     parser.add_argument("--utts", type=int, help="so many utterances in place of all")
+    parser.add_argument("--map", type=Path, help="lines of a reference's phone and the model's phone for it")
     parser.add_argument("--rate", type=int, default=16000, help="Hz")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -283,14 +371,25 @@ def main() -> None:
     for name in names:
         make(name, utts, corpus, args.out / directory_of(name))
     recognizers = {model: load_recognizer(model) for model in args.model}
-    print("| condition |" + "".join(f" {model}: PER % | confidence % | right % |" for model in recognizers))
-    print("|---|" + "---|" * 3 * len(recognizers))
+    phone_map = dict(line.split() for line in args.map.read_text().splitlines()) if args.map else {}
+    heads = "".join(f" {model}: PER % | confidence % | right % | excess |" for model in recognizers)
+    print(f"| condition |{heads}")
+    print("|---|" + "---|" * 4 * len(recognizers))
     found: dict[str, dict[str, dict[str, float]]] = {model: {} for model in recognizers}
     for name in names:
         row = f"| {name} |"
         for model, recognizer in recognizers.items():
-            found[model][name] = figures = measure(recognizer, args.out / directory_of(name))
+            found[model][name] = figures = measure(recognizer, args.out / directory_of(name), phone_map)
             row += f" {figures['per']:.1f} | {figures['confidence']:.1f} | {figures['right']:.1f} |"
+            row += f" {figures['excess']:+.1f} |"
+        print(row, flush=True)
+    print("\n| nobody speaks |" + "".join(f" {model}: heard % | phones | confidence % |" for model in recognizers))
+    print("|---|" + "---|" * 3 * len(recognizers))
+    for name in NOBODY:
+        row = f"| {name} |"
+        for model, recognizer in recognizers.items():
+            found[model][f"nobody: {name}"] = figures = measure_nobody(recognizer, name, args.rate, args.seed)
+            row += f" {figures['heard']:.0f} | {figures['phones']} | {figures['confidence']:.1f} |"
         print(row, flush=True)
     print(
         json.dumps(

@@ -47,7 +47,8 @@ def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
     assert load_experiment(exp).lm is not None
     assert recognizer.model.calibration not in (None, Calibration())
     (warning,) = found["warnings"]  # ten utterances
-    assert warning.startswith(f"{tones}/data/dev: of {found['calibration']['after']['number']} phones found ")
+    number = sum(found["calibration"][name]["number"] for name in ("after", "elsewhere"))
+    assert warning.startswith(f"{tones}/data/dev: of {number} phones found ")
     refs, hyps = read_transcripts(tones / "data/dev/text"), read_transcripts(exp / "decode_dev/hyp")
     assert score(refs, hyps).per == pytest.approx(found["total"]["per"])
     with open(exp / "tune/surface.csv", newline="") as stream:

@@ -77,7 +77,7 @@ def _settings() -> Iterator[tuple[str, Callable[[], bytes]]]:
     wide = {"sample_rate": 1_000_000, "frame_length_ms": 1000.0, "num_mel_bins": 1000, "delta_order": 100}
     yield "wide", functools.partial(_with_settings, put(values, ("features",), {**values["features"], **wide}))
     yield "beam", functools.partial(_with_settings, put(values, ("decoding", "beam"), 10**12))
-    calibration = {"odds_weight": 1e308, "mean_weight": -1e308, "offset": 0.0}
+    calibration = {"odds_weight": 1e308, "mean_weight": -1e308, "near_lm_weight": 1e308, "offset": 0.0}
     yield "calibration", functools.partial(_with_settings, put(values, ("calibration",), calibration))
     for text in ("", "null", "[]", "[" * 100_000, "{" * 100_000, "1" * 10_000, '{"format": 1', "\ud7ff", "NaN"):
         yield f"settings {text[:10]}", functools.partial(with_entries, asrkit=text)

@@ -153,6 +153,7 @@ def settings() -> Iterator[tuple[str, Callable[[], bytes]]]:
         "texts": {"odds_weight": "1", "mean_weight": 0.0, "offset": 0.0},
         "NaN": {"odds_weight": float("nan"), "mean_weight": 0.0, "offset": 0.0},
         "huge": {"odds_weight": 1e308, "mean_weight": -1e308, "offset": 0.0},
+        "huge, near": {"odds_weight": 1.0, "mean_weight": 0.0, "near_mean_weight": 1e308, "offset": 0.0},
         "cut": {"odds_weight": 1.0},
         "more": {"odds_weight": 1.0, "mean_weight": 0.0, "offset": 0.0, "slope": 1.0},
         "tensor": {"odds_weight": torch.ones(()), "mean_weight": 0.0, "offset": 0.0},

@@ -5,14 +5,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from asrkit.decoding.confidence import LOWEST, MAX_LOG_ODDS, PRIOR_PRECISION, Calibration, fit_calibration
+from asrkit.decoding.confidence import (
+    LOWEST,
+    MAX_LOG_ODDS,
+    NUM_EVIDENCE,
+    PRIOR_PRECISION,
+    Calibration,
+    fit_calibration,
+)
 
 
 @st.composite
 def sets_of_phones(draw):
-    """Evidence (n, 2) and which of the phones are right, (n,), NaN for some that are not scored."""
+    """Evidence (n, 4) and which of the phones are right, (n,), NaN for some that are not scored."""
     num_phones = draw(st.integers(0, 60))
-    evidence = draw(arrays(float, (num_phones, 2), elements=st.floats(-MAX_LOG_ODDS, MAX_LOG_ODDS)))
+    evidence = draw(arrays(float, (num_phones, NUM_EVIDENCE), elements=st.floats(-MAX_LOG_ODDS, MAX_LOG_ODDS)))
     return evidence, draw(arrays(float, num_phones, elements=st.sampled_from([0.0, 1.0, np.nan])))
 
 
@@ -23,7 +30,9 @@ def test_no_other_calibration_is_more_probable(phones):
     weights = fit_calibration(evidence, right).weights
     scored = ~np.isnan(right)
     excess = Calibration(*weights)(evidence[scored]) - right[scored]
-    gradient = np.append(evidence[scored].T @ excess, excess.sum()) + PRIOR_PRECISION * (weights - [1, 0, 0])
+    gradient = np.append(evidence[scored].T @ excess, excess.sum()) + PRIOR_PRECISION * (
+        weights - Calibration().weights
+    )
     on_bound = weights == LOWEST
     assert (weights >= LOWEST).all()
     assert (np.abs(gradient[~on_bound]) < 1e-4).all()

@@ -9,8 +9,18 @@ import soundfile
 
 from asrkit.audio import read_audio
 from asrkit.formats.data_dir import load_data_dir, write_data_dir
-from asrkit.types import PhoneTime, Utterance
-from tests.bench.conditions import CONDITIONS, Corpus, directory_of, load_corpus, make, reverberation_time, room
+from asrkit.types import Hypothesis, PhoneTime, Utterance
+from tests.bench.conditions import (
+    CONDITIONS,
+    NOBODY,
+    Corpus,
+    directory_of,
+    load_corpus,
+    make,
+    measure_nobody,
+    reverberation_time,
+    room,
+)
 
 RATE = 16000
 SNRS = {"noise, 20 dB": 20, "noise, 10 dB": 10, "noise, 5 dB": 5}
@@ -126,3 +136,36 @@ def test_the_seed_decides_everything(utts_and_corpus: tuple[list[Utterance], Cor
             heard.append([audio.read_bytes() for audio in sorted((tmp_path / f"{number}_audio").iterdir())])
         assert heard[0] == heard[1]
         assert heard[0] != heard[2]
+
+
+def power_near(samples: np.ndarray, hz: float) -> float:
+    """The share of the power within 2 Hz of `hz`."""
+    frequencies = np.fft.rfftfreq(len(samples), 1 / RATE)
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    return float(power[np.abs(frequencies - hz) <= 2].sum() / power.sum())
+
+
+def test_where_nobody_speaks_there_is_what_the_name_says() -> None:
+    sounds = {name: sound(RATE, np.random.default_rng(3)) for name, sound in NOBODY.items()}
+    assert {len(samples) for samples in sounds.values()} == {8 * RATE}
+    assert not sounds["digital silence"].any()
+    assert power_near(sounds["hum"], 50) > 0.5
+    levels = {name: samples.reshape(-1, RATE // 100).std(axis=1) for name, samples in sounds.items()}
+    for name, even in {"white noise": True, "hum": True, "gusts": False, "drums": False}.items():
+        assert (np.quantile(levels[name], 0.9) < 2 * np.quantile(levels[name], 0.1)) == even, name
+    peaks = np.sort(np.abs(np.fft.rfft(sounds["chords"])) ** 2)[::-1]
+    assert peaks[:3200].sum() > 0.9 * peaks.sum()  # a twentieth of 64001: tones
+
+
+def test_what_is_heard_where_nobody_speaks_is_counted_without_silence() -> None:
+    class Recognizer:
+        timer = type("Timer", (), {"silent_phones": frozenset({"sil"})})
+
+        def transcribe(self, samples: np.ndarray, name: str, sample_rate: int) -> Hypothesis:
+            assert (len(samples), sample_rate, samples.dtype) == (8 * RATE, RATE, np.int16)
+            if name.endswith(" 0"):
+                return Hypothesis(name, ("a", "sil", "b"), 0.0, confidences=(0.5, 0.9, 0.1))
+            return Hypothesis(name, ("sil",), 0.0, confidences=(0.9,))
+
+    found = measure_nobody(Recognizer(), "gusts", RATE, 1)
+    assert found == {"heard": 10.0, "phones": 2, "confidence": pytest.approx(30.0)}

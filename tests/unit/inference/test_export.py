@@ -157,7 +157,7 @@ def test_all_that_decoding_needs_is_in_the_file() -> None:
         ModelConfig(num_layers=1, hidden_size=8, stack=4, skip=2, bidirectional=False, frontend="tdnn", tdnn_size=8),
         features,
         lm=lm,
-        calibration=Calibration(0.5, 0.25, -0.125),
+        calibration=Calibration(0.5, 0.25, 0.125, 0.75, -0.125),
         decoding=DecodingConfig(beam=7, lm_weight=0.7),
     )
     found = OnnxModel(export_model(experiment, "digest"))

@@ -80,7 +80,7 @@ def make_evidence(phones, scorer):
 def test_confidences_are_those_of_the_evidence_under_the_settings_of_the_search():
     feats = np.repeat(np.eye(4), 3, axis=0)
     for settings in ({}, {"lm_weight": 0.5, "insertion_bonus": 1.0}, {"method": "greedy", "lm_weight": 0.5}):
-        calibration = Calibration(0.7, 0.2, -0.3)
+        calibration = Calibration(0.7, 0.2, 0.1, 0.4, -0.3)
         decoder = Decoder(calibration, **settings)
         found = decoder(LOG_PROBS, feats)
         lm = train_ngram([("a", "a")] * 20, 2, TOKENS.phones).automaton

@@ -87,7 +87,7 @@ def test_each_wrong_utterance_is_in_its_class(misled):
 
 def test_utterance_confidence_is_the_expected_share_of_right_phones(misled):
     config = DecodingConfig(beam=1, lm_weight=0.0, insertion_bonus=0.0)
-    calibration = Calibration(0.0, 0.0, float(np.log(2 / 3)))  # 0.4 for every phone
+    calibration = Calibration(odds_weight=0.0, offset=float(np.log(2 / 3)))  # 0.4 for every phone
     found = build_analysis(misled, config, misled.search(config), [], calibration)["confidence"]
     assert found["calibrated"]
     assert (found["utterances"]["confidence"], found["phones"]["confidence"]) == pytest.approx((0.4, 0.4))
