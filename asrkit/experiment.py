@@ -17,7 +17,7 @@ adapt.json, held_out   of an adapted model: the figures of `asrkit adapt`, and t
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from asrkit.config.experiment_config import ExperimentConfig
-from asrkit.config.plain_values import is_of_type, shown
+from asrkit.config.plain_values import from_plain, is_of_type, shown
 from asrkit.config.yaml_config import config_text, dump_config, parse_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
@@ -38,6 +38,7 @@ from asrkit.lm.automaton import LmAutomaton
 from asrkit.lm.ngram import NgramLM, parse_arpa
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
+from asrkit.types import CorpusInfo, Supplement
 
 _MAX_CONFIG = 2**16  # characters: YAML takes long to read
 
@@ -52,6 +53,7 @@ class Experiment:
     global_cmvn: np.ndarray  # (2, D + 1) Kaldi statistics of the training set
     lm: NgramLM | None
     calibration: Calibration | None = None
+    corpus: CorpusInfo | None = None  # that it was trained on, where it is known
 
     @property
     def lm_automaton(self) -> LmAutomaton | None:
@@ -72,29 +74,34 @@ def save_experiment(
     tokens: TokenTable,
     model: AcousticModel,
     global_cmvn: np.ndarray,
-    lm_text: str | None,
+    supplement: Supplement = Supplement(),
 ) -> None:
-    """Write `final.pt`. `lm_text` is the phone language model in ARPA format, if there is one."""
+    """Write `final.pt`."""
     content = {
         "format": 2,
         "config": config_text(config),
         "phones": list(tokens.phones),
         "global_cmvn": torch.from_numpy(global_cmvn),
-        "lm": lm_text,
+        **_parts(supplement),
         "model": model.state_dict(),
     }
     checkpoint.save(directory / "final.pt", content)
 
 
-def update_decoding(directory: Path, decoding: DecodingConfig, lm_text: str | None) -> None:
-    """Put other decoding settings and another language model into a trained experiment; its weights stay."""
-    _replace(directory, decoding, {"lm": lm_text, "calibration": None})
+def update_decoding(directory: Path, decoding: DecodingConfig, supplement: Supplement = Supplement()) -> None:
+    """Put other decoding settings and another supplement into a trained experiment; its weights stay."""
+    _replace(directory, decoding, {**_parts(supplement), "calibration": None})
 
 
 def store_tuning(directory: Path, decoding: DecodingConfig, calibration: Calibration) -> None:
     """Put tuned decoding settings, with the calibration of confidences under them, into a trained experiment."""
     config = _replace(directory, decoding, {"calibration": to_dict(calibration)})
     dump_config(config, directory / "config.yaml")
+
+
+def _parts(supplement: Supplement) -> dict[str, Any]:
+    corpus = supplement.corpus
+    return {"lm": supplement.lm_text, "corpus": None if corpus is None else asdict(corpus)}
 
 
 def _replace(directory: Path, decoding: DecodingConfig, parts: dict[str, Any]) -> ExperimentConfig:
@@ -153,11 +160,13 @@ class _Saved:
             tokens = TokenTable(self._phones())
             lm_text, values = self.lm_text, self.content.get("calibration")
             calibration = None if values is None else Calibration.from_plain(values)
+            about = self.content.get("corpus")
+            corpus = None if about is None else from_plain(CorpusInfo, about, "corpus")
             global_cmvn = self._global_cmvn(config.features.num_static)
             lm = None if lm_text is None else parse_arpa(lm_text, tokens.phones, "its language model")
         except (ConfigError, DataError) as error:
             raise self._error(str(error).split("\n")[0]) from None
-        return Experiment(config, tokens, self._model(config, tokens), global_cmvn, lm, calibration)
+        return Experiment(config, tokens, self._model(config, tokens), global_cmvn, lm, calibration, corpus)
 
     @property
     def lm_text(self) -> str | None:

@@ -78,3 +78,49 @@ class Hypothesis:
     confidences: tuple[float, ...] = ()
     confidence: float | None = None
     alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusInfo:
+    """What a model is trained on, for those who use the model.
+
+    `license` and `attribution`: under which terms the corpus is, and whom they ask to name; None where there are none.
+    `is_synthetic`: whether its speech was made by a program.
+    """
+
+    name: str
+    language: str
+    license: str | None
+    attribution: str | None
+    is_synthetic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Supplement:
+    """What goes with a trained network but has no part in its training.
+
+    `lm_text`: the phone language model in ARPA format, `corpus`: what it is trained on, where there are such.
+    """
+
+    lm_text: str | None = None
+    corpus: CorpusInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TestScore:
+    """How well a model recognises a test set: errors among the phones of its references."""
+
+    __test__ = False  # it is not a test of pytest's
+
+    name: str  # of the set
+    num_utterances: int
+    num_phones: int
+    num_errors: int
+
+    def __str__(self) -> str:
+        return f"{self.per:.1f} % on {self.name} ({self.num_utterances} utterances, {self.num_phones} phones)"
+
+    @property
+    def per(self) -> float:
+        """In per cent."""
+        return 100.0 * self.num_errors / max(self.num_phones, 1)

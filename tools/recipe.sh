@@ -4,7 +4,8 @@
 # lists its stages, whose bodies are the functions of stages.sh, or its own. Options of its own, for stage 0, it names in
 # $corpus_options, lines of `name VALUE help`, with - for the VALUE of an option that takes none; those given are in
 # "${prepare_options[@]}", and those that all recipes have for stage 1 in "${extract_options[@]}". Stages after
-# $stop_stage, up to $last_stage, run only when --stage or --stop-stage names them.
+# $stop_stage, up to $last_stage, run only when --stage or --stop-stage names them. A recipe that makes models which
+# come with asrkit lists them in $released, NAME=CONFIGURATION each.
 
 recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -33,6 +34,8 @@ prepare_options=()
 channel=
 audio_root=
 extract_options=()
+released=
+models=$root/asrkit/pretrained
 
 usage_error() {
   printf '%s: error: %s\n' "$0" "$1" >&2
@@ -71,6 +74,7 @@ recipe_options() {
         ;;
       --stage | --stop-stage | --nj | --corpus | --data | --config | --dir | --torch-index) ;;
       --channel | --audio-root) ;;
+      --models) [ -n "$released" ] || usage_error "unknown option '$1'; see $0 --help" ;;
       --[a-z]*)
         if [[ $'\n'$corpus_options == *$'\n'"${1#--} - "* ]]; then
           prepare_options+=("$1")
@@ -98,6 +102,7 @@ recipe_options() {
       --config) config=$2 ;;
       --dir) dir=$2 ;;
       --torch-index) torch_index=$2 ;;
+      --models) models=$2 ;;
       --channel)
         [[ $2 =~ ^(mix|[0-9]{1,3})$ ]] || usage_error "--channel: expected mix or a channel number from 0, found '$2'"
         channel=$2
@@ -117,7 +122,7 @@ recipe_options() {
     recipe_help "$default_stop"
     return
   fi
-  [ -n "$stop_given" ] || ((first_stage <= stop_stage)) || stop_stage=$last_stage
+  [ -n "$stop_given" ] || ((first_stage <= stop_stage)) || stop_stage=$first_stage
   ((first_stage <= stop_stage)) || usage_error "--stage $first_stage comes after --stop-stage $stop_stage"
   ((first_stage > 0)) || [ -n "$corpus" ] ||
     usage_error "--corpus DIR is needed by stage 0: ${corpus_source:?}"
@@ -143,7 +148,8 @@ Options:
   --audio-root DIR   where relative paths in wav.scp start (default: the current directory)
   --verify           stage 1: read all audio, also where nothing seems to have changed
   --force            redo stages that are up to date
-  --torch-index URL  package index to take torch from when .venv is made, for a particular build
+${released:+  --models DIR       where stage $last_stage writes the models (default: $models)
+}  --torch-index URL  package index to take torch from when .venv is made, for a particular build
   --help             print this and stop
 EOF
   local name value what

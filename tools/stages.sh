@@ -58,6 +58,29 @@ boundaries() {
   [ -z "$phone_times" ] || [ ! -f "$data/$1/phones.ctm" ] || asrkit boundaries --ref "$data/$1" --hyp "$2"
 }
 
+# The last stage of a recipe that lists networks in $released: each is trained, tuned and scored in a directory beside
+# $dir, and exported with 8-bit weights, its language model and its score, as $models/NAME.onnx. Data directories that
+# are not there are made first, if there is a $corpus.
+release() {
+  local each
+  [ -z "$corpus" ] || prepare "$1"
+  for each in $released; do
+    config=$root/conf/${each#*=}.yaml dir=$(dirname "$dir")/${each%%=*} release_one "${each%%=*}"
+  done
+}
+
+release_one() {
+  printf -- '-- %s --\n' "$1"
+  extract
+  train_lm 5
+  train
+  tune_and_decode
+  report
+  mkdir -p -- "$models"
+  asrkit export "$dir" --int8 --ref "$data/dev" --test "$data/test" \
+    ${extract_options[@]+"${extract_options[@]}"} --out "$models/$1.onnx"
+}
+
 # Stage 6; left out when no test file can be transcribed.
 transcribe() {
   ! first_audio "$data/test" || transcribe_audio

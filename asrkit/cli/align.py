@@ -1,18 +1,20 @@
-"""`asrkit align`: where known phones are in audio, from an experiment directory alone."""
+"""`asrkit align`: where known phones are in audio, from a model alone."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asrkit.audio import AudioAccess
-from asrkit.cli.options import add_audio_options, add_channel, add_model
+from asrkit.cli.options import add_audio_options, add_channel, add_ipa, add_model, load_chosen_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import ConfigError
 from asrkit.formats.results import Result
 from asrkit.formats.transcripts import read_transcripts
+from asrkit.inference.find_model import ENGLISH
 from asrkit.io.scp import split_fields
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    add_model(parser, ENGLISH)
     parser.add_argument("files", nargs="*", metavar="FILE", help="audio files of any format and sampling rate")
     phones = parser.add_mutually_exclusive_group(required=True)
     phones.add_argument("--phones", metavar="'PHONE PHONE ...'", help="what is said in the one audio file")
@@ -36,20 +38,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_channel(parser)
     add_audio_options(parser)
     add_results(parser)
+    add_ipa(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from asrkit.inference.alignment import align_all
-    from asrkit.inference.recognizer import load_recognizer  # takes some tenths of a second
+    from asrkit.inference.hypothesis import ipa_symbols
+    from asrkit.inference.recognizer import Recognizer  # takes some tenths of a second
+    from asrkit.inference.transcription import in_other_symbols
 
     jobs = _jobs(args)
     writer = ResultWriter(args.format, args.out, [job.name for job in jobs], [job.key for job in jobs])
-    recognizer = load_recognizer(args.model)
+    recognizer = Recognizer(load_chosen_model("align", args.model, ENGLISH))
+    symbols = ipa_symbols(recognizer.tokens) if args.ipa else {}
     num_failed = 0
     with writer.locked("align"):
         for result in align_all(recognizer, jobs, str(args.text or "--phones"), args.optional_silence):
             if isinstance(result, Result):
-                writer.write(result)
+                writer.write(replace(result, hypothesis=in_other_symbols(result.hypothesis, symbols)))
             else:
                 num_failed += 1
                 print(f"asrkit align: error: {result}", file=sys.stderr, flush=True)

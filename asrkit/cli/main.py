@@ -38,6 +38,7 @@ VERBS = {
     "stream": ("asrkit.cli.stream", "recognise audio while it is being spoken"),
     "align": ("asrkit.cli.align", "find where known phones are in audio files"),
     "serve": ("asrkit.cli.serve", "a page and an HTTP API on this machine, for recordings and speech"),
+    "models": ("asrkit.cli.models", "list the models that there are"),
 }
 
 ALIASES = {"analyse": "analyze"}

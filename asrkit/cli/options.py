@@ -7,9 +7,13 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 from asrkit.scoring.protocols import AS_IS, PROTOCOLS
+
+if TYPE_CHECKING:
+    from asrkit.inference.onnx_model import OnnxModel
 
 
 def print_warnings(verb: str, warnings: Iterable[str]) -> None:
@@ -52,14 +56,34 @@ def add_nj(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    """The option --model, by default the model of this name that comes with asrkit."""
     parser.add_argument(
         "--model",
         "--dir",
-        required=True,
         metavar="MODEL",
-        help="experiment directory, a file that asrkit export wrote, or the name of a recipe whose run left a model",
+        help="experiment directory, a file that asrkit export wrote, or the name of a recipe whose run left a model or "
+        f"of a model that comes with asrkit; asrkit models lists them (default: {default})",
     )
+
+
+def load_chosen_model(verb: str, name: str | None, default: str) -> OnnxModel:
+    """The model that --model names, or the default. Tells on stderr when it has not learned from people."""
+    from asrkit.inference.find_model import find_pretrained
+    from asrkit.inference.recognizer import load_model  # takes some tenths of a second
+
+    model = load_model(find_pretrained(default) if name is None else name)
+    if model.corpus is not None and model.corpus.is_synthetic:
+        print(
+            f"asrkit {verb}: note: {name}: trained on the synthetic speech of {model.corpus.name}; what it finds in "
+            "people's speech means little",
+            file=sys.stderr,
+        )
+    return model
+
+
+def add_ipa(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ipa", action="store_true", help="write phones in the alphabet of the IPA")
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from asrkit.audio import open_audio
 from asrkit.cli.interrupts import put_off
-from asrkit.cli.options import add_channel, add_model, finite_float, positive_int
+from asrkit.cli.options import add_channel, add_ipa, add_model, finite_float, load_chosen_model, positive_int
 from asrkit.errors import ConfigError
+from asrkit.inference.find_model import ENGLISH_STREAMING
 from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
 from asrkit.io.files import open_file
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    add_model(parser, ENGLISH_STREAMING)
     parser.add_argument(
         "input", nargs="?", metavar="FILE", help="audio file of any format, or - for raw samples from standard input"
     )
@@ -44,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="end an utterance, with a final result, after so long a pause (default: the stream is one utterance)",
     )
     add_channel(parser)
+    add_ipa(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,33 +57,34 @@ def run(args: argparse.Namespace) -> int:
     if args.realtime and not is_file:
         raise ConfigError("--realtime: is for files; standard input and microphones have their own pace")
 
-    from asrkit.inference.recognizer import load_model  # takes some tenths of a second
+    from asrkit.inference.hypothesis import ipa_symbols
     from asrkit.inference.stream import StreamingRecognizer
 
-    model = load_model(args.model)
+    model = load_chosen_model("stream", args.model, ENGLISH_STREAMING)
+    symbols = ipa_symbols(model.tokens) if args.ipa else {}
     if is_file:
         with open_audio(args.input, channel=args.channel) as audio:
             stream = StreamingRecognizer(
                 model, sample_rate=audio.sample_rate, endpoint=args.endpoint, utt_id=args.input
             )
             chunks = in_chunks(audio, round(stream.step * audio.sample_rate))
-            _recognize(stream, paced(chunks, audio.sample_rate) if args.realtime else chunks)
+            _recognize(stream, paced(chunks, audio.sample_rate) if args.realtime else chunks, symbols)
         return 0
     rate = args.rate or model.features.sample_rate
     name = "microphone" if args.microphone else "standard input"
     stream = StreamingRecognizer(model, sample_rate=rate, endpoint=args.endpoint, utt_id=name)
     size = round(stream.step * rate)
     if args.microphone:
-        _recognize(stream, microphone(rate, size))
+        _recognize(stream, microphone(rate, size), symbols)
         return 0
     with open_file(sys.stdin.fileno(), name) as source:
-        _recognize(stream, raw_samples(source, size))
+        _recognize(stream, raw_samples(source, size), symbols)
     return 0
 
 
-def _recognize(stream: StreamingRecognizer, chunks: Iterator[np.ndarray]) -> None:
-    """Print the results of a stream and, at its end, how long they took."""
-    watch = _Watch(stream)
+def _recognize(stream: StreamingRecognizer, chunks: Iterator[np.ndarray], symbols: Mapping[str, str]) -> None:
+    """Print the results of a stream, with other `symbols` for some phones, and at its end how long they took."""
+    watch = _Watch(stream, symbols)
     try:
         for samples in chunks:
             with put_off():  # from half a step the stream could not be finished
@@ -95,8 +98,8 @@ def _recognize(stream: StreamingRecognizer, chunks: Iterator[np.ndarray]) -> Non
 class _Watch:
     """Writes results, and measures how long each step of the network takes and when the first phone is there."""
 
-    def __init__(self, stream: StreamingRecognizer) -> None:
-        self._stream = stream
+    def __init__(self, stream: StreamingRecognizer, symbols: Mapping[str, str]) -> None:
+        self._stream, self._symbols = stream, symbols
         self._seconds = array("d")  # of each step
         self._speech: float | None = None  # when the first phone that is no silence begins
         self._first: float | None = None  # when it was first written
@@ -114,7 +117,7 @@ class _Watch:
                 self._first = result.end + took
             if sounds and result.is_final and self._speech is None:
                 self._speech = result.times[sounds[0]].start
-            print(result.json_line(), flush=True)
+            print(result.json_line(self._symbols), flush=True)
 
     def summary(self) -> str:
         parts = {part: seconds for part, seconds in self._stream.look_ahead.items() if seconds > 0.0}

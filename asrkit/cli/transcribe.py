@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asrkit.audio.inputs import find_inputs
-from asrkit.cli.options import add_channel, add_model, add_nj, positive_int
+from asrkit.cli.options import add_channel, add_ipa, add_model, add_nj, load_chosen_model, positive_int
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError
 from asrkit.formats.results import FORMATS, Result
-from asrkit.lang.ipa import ipa_table
+from asrkit.inference.find_model import ENGLISH
 from asrkit.parallel import track
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    add_model(parser, ENGLISH)
     parser.add_argument(
         "inputs",
         nargs="*",
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_channel(parser)
     add_results(parser)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
-    parser.add_argument("--ipa", action="store_true", help="write phones in the alphabet of the IPA")
+    add_ipa(parser)
     parser.add_argument(
         "--nbest", type=positive_int, default=0, metavar="N", help="write the N best results (formats text and json)"
     )
@@ -53,10 +53,11 @@ def run(args: argparse.Namespace) -> int:
     named = [(each.name, each.key) for each in inputs if each.fault is None]
     writer = ResultWriter(args.format, args.out, [name for name, _ in named], [key for _, key in named])
 
+    from asrkit.inference.hypothesis import ipa_symbols
     from asrkit.inference.transcription import TranscribeOptions, transcribe_all  # takes some tenths of a second
 
     recognizer = _load(args)
-    symbols = ipa_table(set(recognizer.tokens.phones) - recognizer.timer.silent_phones) if args.ipa else {}
+    symbols = ipa_symbols(recognizer.tokens) if args.ipa else {}
     options = TranscribeOptions(args.channel, writer.format.has_times, args.nbest, symbols)
     results: Iterable[Result | AsrkitError]
     results = transcribe_all(recognizer, inputs, options, min(args.nj, len(inputs)))
@@ -71,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Recognizer:
     """The recognizer with the search that is asked for."""
-    from asrkit.inference.recognizer import Recognizer, load_model
+    from asrkit.inference.recognizer import Recognizer
 
-    model = load_model(args.model)
+    model = load_chosen_model("transcribe", args.model, ENGLISH)
     decoding = model.decoding
     if args.no_lm:
         decoding = replace(decoding, lm_weight=0.0)

@@ -24,8 +24,9 @@ from asrkit.findings import Findings
 from asrkit.io.numbers import MAX_WHOLE, parse_whole
 from asrkit.io.text import open_text
 from asrkit.lang.ipa import FARSDAT
-from asrkit.types import Utterance
+from asrkit.types import CorpusInfo, Utterance
 
+INFO = CorpusInfo("FarsDat", "Persian", "ELRA's for ELRA-S0112", "M. Bijankhan et al., FARSDAT, SST 1994")
 # The closure of each stop and affricate, and its release.
 CLOSURES = {
     **{"\\": "p", "`": "b", "-": "t", "=": "d", "@": "c", "*": "k"},
@@ -143,7 +144,7 @@ def read_corpus(corpus_dir: str | Path, options: FarsdatOptions = FarsdatOptions
     findings.extend(split)
     durations = {utt.utt_id: utt.end - utt.start for utt in utts if utt.end is not None and utt.start is not None}
     kept = {name: members for name, members in sets.items() if members}
-    return Corpus(PHONES, kept, durations, findings.warnings, findings.notes)
+    return Corpus(PHONES, kept, durations, findings.warnings, findings.notes, INFO)
 
 
 # Reading

@@ -29,8 +29,9 @@ from asrkit.io.files import NamedFile, read_bytes, writer
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Output, Stamp
 from asrkit.parallel import map_ordered
-from asrkit.types import PhoneTime, Utterance
+from asrkit.types import CorpusInfo, PhoneTime, Utterance
 
+INFO = CorpusInfo("mini", "Persian", None, None, is_synthetic=True)
 SAMPLE_RATE = 16000  # Hz
 DEFAULT_SEED = 1
 

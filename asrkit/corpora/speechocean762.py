@@ -15,8 +15,15 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table, split_fields
-from asrkit.types import Utterance
+from asrkit.types import CorpusInfo, Utterance
 
+INFO = CorpusInfo(
+    "speechocean762",
+    "English",
+    "CC BY 4.0",
+    "J. Zhang et al., speechocean762: An Open-Source Non-native English Speech Corpus For Pronunciation Assessment, "
+    "Interspeech 2021; openslr.org/101",
+)
 # The 39 phones of ARPAbet without stress.
 PHONES = (
     *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH"),

@@ -20,8 +20,14 @@ from asrkit.formats.phn import parse_line
 from asrkit.io.scp import split_fields
 from asrkit.io.text import open_text
 from asrkit.lang.phone_map import TIMIT_39, TIMIT_48, TIMIT_61, TIMIT_61_TO_39, TIMIT_61_TO_48, PhoneMap
-from asrkit.types import PhoneTime, Utterance
+from asrkit.types import CorpusInfo, PhoneTime, Utterance
 
+INFO = CorpusInfo(
+    "TIMIT",
+    "English",
+    "LDC's for LDC93S1",
+    "J. Garofolo et al., TIMIT Acoustic-Phonetic Continuous Speech Corpus, 1993",
+)
 LABEL_RATE = 16000  # Hz, of the sample indices in .PHN files, whatever the audio has
 TEST_SETS = ("core", "full")
 DEFAULT_TEST_SET = "core"
@@ -147,7 +153,7 @@ def read_corpus(
         for spk, read in part.items()
         for name, recorded in read.items()
     }
-    return Corpus(phones, sets, durations, tuple(findings.warnings))
+    return Corpus(phones, sets, durations, tuple(findings.warnings), info=INFO)
 
 
 def _read_parts(tree: _Tree, findings: Findings) -> dict[str, _Part]:

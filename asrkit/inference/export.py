@@ -15,14 +15,14 @@ Outputs: `log_probs` (T', V) float32; `frame_log_probs` (T', V - 1), where there
 
 from __future__ import annotations
 
-import logging
-import tempfile
+import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper
 
 from asrkit import __version__
@@ -30,14 +30,15 @@ from asrkit.errors import ModelError, location
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.inference.export_cells import recurrent_stack
 from asrkit.inference.export_features import add_deltas, front_end, normalize, stack_frames
-from asrkit.inference.export_graph import Graph, log_softmax
-from asrkit.inference.onnx_metadata import Metadata
+from asrkit.inference.export_graph import Graph, in_8_bits, log_softmax
+from asrkit.inference.onnx_metadata import Metadata, read_metadata
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
-from asrkit.io.files import Naming
 from asrkit.io.seal import read_digest, seal, unsealed
+from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.acoustic import AcousticModel
+from asrkit.types import TestScore
 
 TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
 _OPSET, _IR_VERSION = 17, 8  # those of 2022, which every onnxruntime in use reads
@@ -96,13 +97,16 @@ def checked_export(directory: str | Path) -> bytes:
 
 
 def compared_export(
-    experiment: Experiment, made_from: str | None, sample: Sample, name: str | Path
+    experiment: Experiment, made_from: str | None, sample: Sample, name: str | Path, is_8_bit: bool = False
 ) -> tuple[bytes, Comparison]:
     """The ONNX file of the trained experiment `name`, as export_model gives it, and how far it is from PyTorch.
 
+    With 8-bit weights PyTorch computes with the same weights, in float32.
+
     Raises ModelError for an export whose log-probabilities of the sample are TOLERANCE or more from PyTorch's.
     """
-    content = export_model(experiment, made_from)
+    experiment = with_8_bit_weights(experiment) if is_8_bit else experiment
+    content = export_model(experiment, made_from, is_8_bit)
     comparison = Comparison(max_difference(experiment, OnnxModel(content), sample.utterances), sample.where)
     if not comparison.difference < TOLERANCE:
         raise ModelError(
@@ -112,32 +116,26 @@ def compared_export(
     return content, comparison
 
 
-def int8_model(content: bytes) -> bytes:
-    """The exported model with 8-bit weights in its LSTMs and products; what enters them is quantised as it comes.
+def with_8_bit_weights(experiment: Experiment) -> Experiment:
+    """The experiment with the weights that its export with 8-bit weights has, in float32.
 
-    onnxruntime's dynamic quantisation: each column of a matrix has its own scale. GRUs and Elman networks have no such
-    operators and stay as they are, as do convolutions.
+    Each row of a matrix, or each output of a convolution, has a scale of its own. Biases, peepholes and layer norms
+    stay as they are.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    model = copy.deepcopy(experiment.model)
+    for name, weights in model.named_parameters():
+        if weights.dim() > 1 and "weight_ch" not in name:  # which holds peepholes
+            whole, scales = in_8_bits(weights.detach().numpy(), tuple(range(1, weights.dim())))
+            weights.data = torch.from_numpy(whole * scales)
+    return replace(experiment, model=model)
 
-    exact = onnx.load_from_string(unsealed(content))
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "int8.onnx"
-        logging.disable(logging.WARNING)  # it advises a preparation that changes nothing here
-        try:
-            with Naming(directory):
-                quantize_dynamic(
-                    exact,
-                    path,
-                    op_types_to_quantize=["MatMul", "LSTM"],
-                    per_channel=True,
-                    weight_type=QuantType.QInt8,
-                )
-        finally:
-            logging.disable(logging.NOTSET)
-        small = onnx.load(path)
-    helper.set_model_props(small, {entry.key: entry.value for entry in exact.metadata_props})  # and no others
-    return seal(small.SerializeToString())
+
+def with_test_score(content: bytes, score: TestScore) -> bytes:
+    """The exported model with the score in its metadata."""
+    proto = onnx.load_from_string(unsealed(content))
+    metadata = read_metadata({entry.key: entry.value for entry in proto.metadata_props})
+    helper.set_model_props(proto, replace(metadata, test=score).entries())
+    return seal(proto.SerializeToString())
 
 
 def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterable[Utterance]) -> float:
@@ -180,10 +178,13 @@ def load_for_export(directory: str | Path) -> tuple[Experiment, str | None]:
             return experiment, digest
 
 
-def export_model(experiment: Experiment, made_from: str | None = None) -> bytes:
-    """The ONNX file of a trained experiment; `made_from` is the digest of what it was read from."""
+def export_model(experiment: Experiment, made_from: str | None = None, is_8_bit: bool = False) -> bytes:
+    """The ONNX file of a trained experiment; `made_from` is the digest of what it was read from.
+
+    With 8-bit weights the language model is in single precision, too: half as large, and within 1e-6 of what it was.
+    """
     config, model = experiment.config, experiment.model
-    graph = Graph()
+    graph = Graph(is_8_bit=is_8_bit)
     static = graph.input("static", TensorProto.FLOAT, ["frames", config.features.num_static])
     feats = add_deltas(graph, normalize(graph, static, config.features, experiment.global_cmvn), config.features)
     steps = stack_frames(graph, front_end(graph, feats, model), config.model)
@@ -204,11 +205,20 @@ def export_model(experiment: Experiment, made_from: str | None = None) -> bytes:
         experiment.tokens,
         experiment.global_cmvn,
         made_from,
-        experiment.lm_automaton,
+        _in_single_precision(experiment.lm_automaton) if is_8_bit else experiment.lm_automaton,
+        experiment.corpus,
     )
     helper.set_model_props(proto, metadata.entries())
     onnx.checker.check_model(proto, full_check=True)
     return seal(proto.SerializeToString())
+
+
+def _in_single_precision(lm: LmAutomaton | None) -> LmAutomaton | None:
+    """With the numbers of float32, as float64."""
+    if lm is None:
+        return None
+    names = ("log_probs", "backoff", "end")
+    return replace(lm, **{name: getattr(lm, name).astype(np.float32).astype(np.float64) for name in names})
 
 
 def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int) -> None:

@@ -85,7 +85,8 @@ def _recurrent(graph: Graph, steps: str, layer: RecurrentLayer, number: int, ope
     biases = [torch.cat(pair) for pair in zip(bias, other, strict=True)]
     inputs = [
         graph.op("Unsqueeze", steps, graph.const([1])),
-        *(graph.const(torch.stack(w)) for w in (weight_ih, weight_hh, biases)),
+        *(graph.weight(torch.stack(weights), 2) for weights in (weight_ih, weight_hh)),
+        graph.const(torch.stack(biases)),
         "",
     ]
     if not layer.bidirectional:
@@ -119,7 +120,7 @@ def _looped(graph: Graph, steps: str, layer: RecurrentLayer, number: int, step: 
     for direction in range(len(layer.suffixes)):
         weights = partial(_weights_of, layer, direction)
         bias = weights("bias_ih") if isinstance(layer, JordanLayer) else weights("bias_ih") + weights("bias_hh")
-        input_sums = graph.op("MatMul", steps, graph.const(weights("weight_ih").T))
+        input_sums = graph.op("MatMul", steps, graph.weight(weights("weight_ih").T, 0))
         input_sums = graph.op("Add", input_sums, graph.const(bias))
         body = _loop_body(graph, f"layer{number}{layer.suffixes[direction]}.", layer, weights, step)
         if layer.bidirectional:
@@ -149,7 +150,7 @@ def _weights_of(layer: RecurrentLayer, direction: int, name: str) -> torch.Tenso
 
 def _loop_body(graph: Graph, prefix: str, layer: RecurrentLayer, weights: Weights, step: Step) -> onnx.GraphProto:
     """One step of a loop: from the states before it and the input's sums to the states after it, and the output."""
-    recurrent = graph.const(weights("weight_hh").T)
+    recurrent = graph.weight(weights("weight_hh").T, 0)
     body = Graph(prefix)
     before = {name: body.input(prefix + name, TensorProto.FLOAT, [size]) for name, size in layer.state_sizes.items()}
     frame = body.input(prefix + "frame", TensorProto.FLOAT, [len(weights("bias_ih"))])
@@ -164,7 +165,7 @@ def _loop_body(graph: Graph, prefix: str, layer: RecurrentLayer, weights: Weight
 def _jordan_step(
     activation: str, graph: Graph, body: Graph, weights: Weights, values: dict[str, str]
 ) -> dict[str, str]:
-    out = graph.const(weights("weight_ho").T), graph.const(weights("bias_ho"))
+    out = graph.weight(weights("weight_ho").T, 0), graph.const(weights("bias_ho"))
     product = body.op("MatMul", body.op(activation, values["sums"]), out[0])
     return {"hidden": body.op(activation, body.op("Add", product, out[1]))}
 
@@ -174,4 +175,4 @@ def _projected_lstm_step(graph: Graph, body: Graph, weights: Weights, values: di
     kept = body.op("Mul", body.op("Sigmoid", forget_gate), values["cell"])
     cell = body.op("Add", kept, body.op("Mul", body.op("Sigmoid", input_gate), body.op("Tanh", cell_gate)))
     hidden = body.op("Mul", body.op("Sigmoid", output_gate), body.op("Tanh", cell))
-    return {"hidden": body.op("MatMul", hidden, graph.const(weights("weight_hr").T)), "cell": cell}
+    return {"hidden": body.op("MatMul", hidden, graph.weight(weights("weight_hr").T, 0)), "cell": cell}

@@ -102,7 +102,7 @@ def _conv2d(graph: Graph, feats: str, layers: Conv2dFrontEnd) -> str:
     maps = graph.op("Reshape", feats, graph.const([0, layers.feat_channels, -1]))
     maps = graph.op("Unsqueeze", graph.op("Transpose", maps, perm=[1, 0, 2]), graph.const([0]))
     for layer in (layers.first, layers.second):
-        weights = graph.const(layer.weight), graph.const(layer.bias)
+        weights = graph.weight(layer.weight, (1, 2, 3)), graph.const(layer.bias)
         maps = graph.op("Relu", graph.op("Conv", maps, *weights, strides=[1, 2], pads=[1, 1, 1, 1]))
     frames = graph.op("Transpose", maps, perm=[0, 2, 1, 3])  # (1, T, channels, frequencies)
     return graph.op("Reshape", frames, graph.const([-1, layers.output_size]))
@@ -113,7 +113,7 @@ def _tdnn(graph: Graph, feats: str, layers: TdnnFrontEnd) -> str:
     for context, layer, norm in zip(CONTEXTS, products, norms, strict=True):
         columns = graph.op("Unsqueeze", graph.op("Transpose", feats, perm=[1, 0]), graph.const([0]))
         kernel = layer.weight.unflatten(1, (len(context), -1)).transpose(1, 2)  # (size, D, frames)
-        weights, padding = (graph.const(kernel), graph.const(layer.bias)), [context[-1]] * 2
+        weights, padding = (graph.weight(kernel, (1, 2)), graph.const(layer.bias)), [context[-1]] * 2
         joined = graph.op("Conv", columns, *weights, pads=padding, dilations=[context[1] - context[0]])
         joined = graph.op("Squeeze", graph.op("Relu", joined), graph.const([0]))
         feats = layer_norm(graph, graph.op("Transpose", joined, perm=[1, 0]), norm)

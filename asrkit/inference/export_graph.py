@@ -17,11 +17,27 @@ from torch import nn
 Kind = TypeVar("Kind", bound=nn.Module)
 
 
-class Graph:
-    """Nodes in the order of their execution, and the constants they take."""
+def in_8_bits(weights: np.ndarray, over: int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Weights as whole numbers from -127 to 127, int8, and their scales, float32.
 
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
+    The axes `over` are what one output sums over; they share a scale, and have length 1 in the array of scales. Scales
+    have 16 significant bits, so that scale * whole number is exact in float32, and rounding again changes nothing.
+    """
+    largest = np.abs(weights).max(axis=over, keepdims=True).astype(np.float64)
+    mantissa, exponent = np.frexp(largest / 127)
+    scales = np.where(largest > 0, np.ldexp(np.ceil(mantissa * 2**16), exponent - 16), 1.0)
+    return np.rint(weights / scales).astype(np.int8), scales.astype(np.float32)
+
+
+class Graph:
+    """Nodes in the order of their execution, and the constants they take.
+
+    `is_8_bit`: weights are stored in 8 bits (in_8_bits). onnxruntime makes float32 of them when it loads the graph, and
+    computes with these.
+    """
+
+    def __init__(self, prefix: str = "", is_8_bit: bool = False) -> None:
+        self.prefix, self.is_8_bit = prefix, is_8_bit
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -42,6 +58,14 @@ class Graph:
         name = f"{self.prefix}const{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
+
+    def weight(self, values: torch.Tensor, over: int | tuple[int, ...]) -> str:
+        """A constant matrix, or several; the axes `over` are what one output sums over."""
+        if not self.is_8_bit:
+            return self.const(values)
+        whole, scales = in_8_bits(values.detach().numpy(), over)
+        expanded = self.op("Cast", self.const(whole, np.int8), to=TensorProto.FLOAT)
+        return self.op("Mul", expanded, self.const(scales, np.float32))
 
     def input(self, name: str, kind: int, shape: Sequence[int | str], default: np.ndarray | None = None) -> str:
         """An input, which may be left out when it has a default."""
@@ -69,7 +93,7 @@ def log_softmax(graph: Graph, hidden: str, head: nn.Linear) -> str:
 
 
 def linear(graph: Graph, values: str, layer: nn.Linear) -> str:
-    return graph.op("Add", graph.op("MatMul", values, graph.const(layer.weight.T)), graph.const(layer.bias))
+    return graph.op("Add", graph.op("MatMul", values, graph.weight(layer.weight.T, 0)), graph.const(layer.bias))
 
 
 def of_kind(modules: Iterable[nn.Module], kind: type[Kind]) -> list[Kind]:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from asrkit.errors import ModelError, location
 
+ENGLISH, ENGLISH_STREAMING = "english", "english-streaming"  # models that come with asrkit
 _NAMES = ("final.pt", "final.onnx")  # what makes a directory an experiment with a finished model
 
 
 def find_model(name: str | Path) -> Path:
     """The experiment directory, or the exported file, that `name` stands for.
 
-    That is a path to one, or the name of a recipe whose run left a model. A recipe NAME is looked for as NAME.onnx and
-    NAME/ in the directory $ASRKIT_MODELS, then as recipes/NAME/exp in the current directory and those above it, then in
-    the checkout that asrkit is installed from. Of several experiments there the one that finished last is taken.
+    That is a path to one, the name of a recipe whose run left a model, or the name of a model that comes with asrkit. A
+    NAME is looked for as NAME.onnx and NAME/ in the directory $ASRKIT_MODELS, then as recipes/NAME/exp in the current
+    directory and those above it, then in the checkout that asrkit is installed from, then among the models that come
+    with it. Of several experiments in one place the one that finished last is taken.
 
     Raises:
         ModelError: there is none; the message lists where it was looked for.
@@ -40,7 +42,39 @@ def find_model(name: str | Path) -> Path:
         if experiments:
             return max(experiments, key=lambda child: (_finished(child), child.name))
     looked = "".join(f"\n{name}: looked for in {place}" for place in [path, *places])
-    raise ModelError(f"{name}: no such model; train one (recipes/{name}/run.sh), or give the path of one{looked}")
+    raise ModelError(
+        f"{name}: no such model; train one (recipes/{name}/run.sh), give the path of one, or see asrkit models{looked}"
+    )
+
+
+def find_pretrained(name: str) -> Path:
+    """The file of a model that comes with asrkit, whatever else has its name. Raises ModelError when it is missing."""
+    path = _pretrained() / f"{name}.onnx"
+    if not path.is_file():
+        raise ModelError(
+            f"{location(path)}not found; this installation of asrkit comes without the model {name}: give another by "
+            "--model, or make it with recipes/speechocean762/run.sh --corpus DIR --stage 8"
+        )
+    return path
+
+
+def model_names() -> list[str]:
+    """All names that `find_model` knows, in order."""
+    names = {path.stem for path in _pretrained().glob("*.onnx")}
+    if models := os.environ.get("ASRKIT_MODELS"):
+        names |= {path.stem for path in Path(models).glob("*.onnx")}
+        names |= {path.name for path in Path(models).glob("*/")}
+    for directory in _trees():
+        names |= {path.parent.name for path in directory.glob("recipes/*/exp")}
+    return sorted(name for name in names if _is_known(name))
+
+
+def _is_known(name: str) -> bool:
+    try:
+        find_model(name)
+    except ModelError:
+        return False
+    return True
 
 
 def _finished(directory: Path) -> int:
@@ -52,6 +86,16 @@ def _places(name: str) -> Iterator[Path]:
     if models := os.environ.get("ASRKIT_MODELS"):
         yield Path(models) / f"{name}.onnx"
         yield Path(models) / name
-    here = Path.cwd()
-    for directory in (here, *here.parents, Path(__file__).resolve().parents[2]):
+    for directory in _trees():
         yield directory / "recipes" / name / "exp"
+    yield _pretrained() / f"{name}.onnx"
+
+
+def _trees() -> tuple[Path, ...]:
+    """Directories with recipes in them, perhaps."""
+    here = Path.cwd()
+    return here, *here.parents, Path(__file__).resolve().parents[2]
+
+
+def _pretrained() -> Path:
+    return Path(__file__).resolve().parents[1] / "pretrained"

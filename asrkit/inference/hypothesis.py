@@ -1,14 +1,16 @@
-"""What a search found, as a Hypothesis."""
+"""What a search found, as a Hypothesis, and the symbols in which it may be written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from asrkit.decoding.search import BeamResult
+from asrkit.lang.ipa import ipa_table
 from asrkit.lang.tokens import TokenTable
+from asrkit.scoring.protocols import silences
 from asrkit.types import Alternative, Hypothesis, PhoneTime
 
 
@@ -33,3 +35,8 @@ def add_times(hypothesis: Hypothesis, times: tuple[PhoneTime, ...], confidences:
     """The hypothesis with the times and confidences of its phones."""
     mean = float(np.mean(confidences)) if confidences else 0.0
     return replace(hypothesis, times=times, confidences=confidences, confidence=mean)
+
+
+def ipa_symbols(tokens: TokenTable) -> Mapping[str, str]:
+    """The table from a model's phones to IPA; silences stay as they are. Raises DataError as ipa_table."""
+    return ipa_table(set(tokens.phones) - silences(tokens.phones))

@@ -2,10 +2,10 @@
 
 onnxruntime would read weights from other files that a model names, run loops without an end, and make tensors of any
 size that a number in the graph asks for. So operators, texts of attributes, types of tensors and parts of messages are
-those of the export or of onnxruntime's quantisation of it; whole numbers are small; every tensor is as long as its
-shape says, and holds finite numbers. What is not seen here: a graph of these operators that multiplies sizes. The file
-is read as Protocol Buffers say (protobuf.dev/programming-guides/encoding), with the numbers of fields from onnx.proto:
-the `onnx` package takes longer to load than all of this.
+those of the export; whole numbers are small; every tensor is as long as its shape says, and holds finite numbers. What
+is not seen here: a graph of these operators that multiplies sizes. The file is read as Protocol Buffers say
+(protobuf.dev/programming-guides/encoding), with the numbers of fields from onnx.proto: the `onnx` package takes longer
+to load than all of this.
 """
 
 from __future__ import annotations
@@ -18,30 +18,20 @@ import numpy as np
 
 _MAX_WHOLE = 2**17  # of the whole numbers in a graph: sizes, shapes, axes
 _MAX_RANK = 8
-_OPSETS = {"": 17, "com.microsoft": 1}
+_OPSETS = {"": 17}
 
 _COMMON = ("Add", "Identity", "MatMul", "Mul")
 _IN_LOOPS = frozenset({*_COMMON, "Relu", "Sigmoid", "Split", "Tanh"})
-_OPERATORS = {
-    "": frozenset(
-        {
-            *_COMMON,
-            *("Cast", "Concat", "Conv", "Div", "Flatten", "GRU", "Gather", "Greater", "LSTM", "LayerNormalization"),
-            *("Less", "LogSoftmax", "Max", "Min", "Pad", "RNN", "Range", "Reciprocal", "ReduceSum", "ReduceSumSquare"),
-            *("Relu", "Reshape", "Scan", "Shape", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose"),
-            *("Unsqueeze", "Where", "DynamicQuantizeLinear", "MatMulInteger"),
-        }
-    ),
-    "com.microsoft": frozenset({"DynamicQuantizeLSTM"}),
-}
+_OPERATORS = frozenset(
+    {
+        *_COMMON,
+        *("Cast", "Concat", "Conv", "Div", "Flatten", "GRU", "Gather", "Greater", "LSTM", "LayerNormalization", "Less"),
+        *("LogSoftmax", "Max", "Min", "Pad", "RNN", "Range", "Reciprocal", "ReduceSum", "ReduceSumSquare", "Relu"),
+        *("Reshape", "Scan", "Shape", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"),
+    }
+)
 _WORDS = frozenset({b"forward", b"bidirectional", b"edge", b"constant", b"Tanh", b"Relu"})  # texts of attributes
-_DTYPES: dict[int, tuple[str, str]] = {  # of tensors: their raw bytes, and the field that may have them instead
-    1: ("<f4", "floats"),
-    2: ("<u1", "whole"),
-    3: ("<i1", "whole"),
-    7: ("<i8", ""),
-    11: ("<f8", ""),
-}
+_DTYPES = {1: "<f4", 3: "<i1", 7: "<i8", 11: "<f8"}  # of tensors
 
 # The fields that messages may have, by their numbers: name, and whether it may come more than once.
 _Fields = Mapping[int, tuple[str, bool]]
@@ -84,8 +74,6 @@ _ATTRIBUTE: _Fields = {
 _TENSOR: _Fields = {
     1: ("dims", True),
     2: ("dtype", False),
-    4: ("floats", True),
-    5: ("whole", True),
     8: ("name", False),
     9: ("raw", False),
     14: ("location", False),
@@ -130,7 +118,7 @@ def checked_metadata(content: bytes) -> dict[str, str]:
     model = _parse(memoryview(content), "model", _MODEL)
     opsets = [_parse(part, "opset", _OPSET) for part in model.parts("opsets")]
     found = {opset.text("domain"): opset.whole("version") for opset in opsets}
-    if len(found) != len(opsets) or not found.items() <= _OPSETS.items() or "" not in found:
+    if len(found) != len(opsets) or found != _OPSETS:
         raise OnnxFault(f"operator sets {found}; expected {_OPSETS}")
     graphs = model.parts("graph")
     if not graphs:
@@ -143,14 +131,14 @@ def checked_metadata(content: bytes) -> dict[str, str]:
     return metadata
 
 
-def _check_graph(content: memoryview, operators: Mapping[str, frozenset[str]]) -> None:
+def _check_graph(content: memoryview, operators: frozenset[str]) -> None:
     graph = _parse(content, "graph", _GRAPH)
     for part in graph.parts("tensors"):
         _check_tensor(_parse(part, "tensor", _TENSOR))
     for part in graph.parts("nodes"):
         node = _parse(part, "node", _NODE)
         domain, operator = node.text("domain"), node.text("operator")
-        if operator not in operators.get(domain, ()):
+        if domain or operator not in operators:
             raise OnnxFault(f"the operator {f'{domain} {operator}'.strip()!r}, which no export has")
         for attribute in node.parts("attributes"):
             _check_attribute(_parse(attribute, "attribute", _ATTRIBUTE), operator)
@@ -167,7 +155,7 @@ def _check_attribute(attribute: _Message, operator: str) -> None:
     for body in attribute.parts("graph"):
         if operator != "Scan":
             raise OnnxFault(f"{where}: a graph")
-        _check_graph(body, {"": _IN_LOOPS})
+        _check_graph(body, _IN_LOOPS)
 
 
 def _check_tensor(tensor: _Message) -> None:
@@ -177,19 +165,11 @@ def _check_tensor(tensor: _Message) -> None:
         raise OnnxFault(f"{where}: its numbers are in another file")
     if dtype not in _DTYPES or len(dims) > _MAX_RANK or any(dim < 0 for dim in dims):
         raise OnnxFault(f"{where}: type {dtype}, shape {dims}; expected types {list(_DTYPES)}, lengths of 0 or more")
-    layout, field = _DTYPES[dtype]
-    given = tensor.fields.keys() & {"raw", "floats", "whole"}
-    if given == {"whole"} and field == "whole":  # of 8 bits
-        length = len(tensor.wholes("whole")) * np.dtype(layout).itemsize
-    elif given == {"raw"} or given == {field}:
-        values = b"".join(tensor.parts(given.pop()))
-        length = len(values)
-        if length % np.dtype(layout).itemsize == 0:
-            _check_numbers(np.frombuffer(values, layout), where)
-    else:
-        length = -1
-    if length != math.prod(dims) * np.dtype(layout).itemsize:
-        raise OnnxFault(f"{where}: not as many {np.dtype(layout).name} numbers as its shape {dims} has")
+    layout = np.dtype(_DTYPES[dtype])
+    values = b"".join(tensor.parts("raw"))
+    if len(values) != math.prod(dims) * layout.itemsize:
+        raise OnnxFault(f"{where}: not as many {layout.name} numbers as its shape {dims} has")
+    _check_numbers(np.frombuffer(values, layout), where)
 
 
 def _check_numbers(numbers: np.ndarray, where: str) -> None:

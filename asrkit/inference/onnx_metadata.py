@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,9 +24,21 @@ from asrkit.io.seal import DIGEST_KEY
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
+from asrkit.types import CorpusInfo, TestScore
 
-FORMAT = 1
+FORMAT = 2
 _SETTINGS, _LM = "asrkit", "lm"  # entries
+
+# The arrays of a language model in the order in which they are packed: dtype (float: one of _FLOATS), and whether there
+# is one entry for each of its n-grams (else for each of its contexts).
+_FLOATS = ("<f4", "<f8")
+_LM_ARRAYS = {
+    **{"backoff": ("float", False), "end": ("float", False), "log_probs": ("float", True)},
+    **{"first_arc": ("<i8", False), "shorter": ("<i4", False), "tokens": ("<i4", True), "next_context": ("<i4", True)},
+}
+Kind = TypeVar("Kind")
+_MOST_EXPANDED = 64  # times the packed size; language models have about 3
+_ALWAYS_EXPANDED = 2**20  # bytes, whatever the packed size
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class Metadata:
     """The settings of an exported model, and what decoding needs.
 
     `global_cmvn` (2, D + 1): statistics of the training set. `made_from`: the digest of the file that it was exported
-    from, None where that is not known.
+    from, None where that is not known. `corpus`: what it was trained on, `test`: how well it did, where that is known.
     """
 
     features: FeatureConfig
@@ -44,6 +57,8 @@ class Metadata:
     global_cmvn: np.ndarray
     made_from: str | None
     lm: LmAutomaton | None
+    corpus: CorpusInfo | None = None
+    test: TestScore | None = None
 
     def entries(self) -> dict[str, str]:
         """The metadata's entries."""
@@ -57,6 +72,8 @@ class Metadata:
             "phones": self.tokens.phones,
             "global_cmvn": self.global_cmvn.tolist(),
             "made_from": self.made_from,
+            "corpus": asdict(self.corpus) if self.corpus else None,
+            "test": asdict(self.test) if self.test else None,
         }
         entries = {_SETTINGS: json_text(values)}
         return entries if self.lm is None else {**entries, _LM: _pack_lm(self.lm)}
@@ -86,7 +103,14 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         _read_stats(values.get("global_cmvn"), features.num_static),
         made_from,
         _unpack_lm(entries[_LM], len(tokens)) if _LM in entries else None,
+        _optional(CorpusInfo, values, "corpus"),
+        _optional(TestScore, values, "test"),
     )
+
+
+def _optional(kind: type[Kind], values: Mapping[str, Any], name: str) -> Kind | None:
+    value = values.get(name)
+    return None if value is None else from_plain(kind, value, name)
 
 
 def _read_json(text: str) -> dict[str, Any]:
@@ -110,12 +134,24 @@ def _read_stats(rows: object, dim: int) -> np.ndarray:
 
 
 def _pack_lm(automaton: LmAutomaton) -> str:
-    """The arrays of a language model as text, which loads in milliseconds."""
+    """A language model as text that holds every bit of it; that of one in single precision is shorter.
+
+    Whole numbers are laid out by their bytes, all lowest ones first: most of the others are zeros, which pack well.
+    """
+    arrays = {name: np.asarray(getattr(automaton, name)) for name in _LM_ARRAYS}
+    is_single = all(np.array_equal(each, each.astype(np.float32)) for each in arrays.values() if each.dtype.kind == "f")
+    floats = _FLOATS[0 if is_single else 1]
+    contents = []
+    for name, (dtype, _) in _LM_ARRAYS.items():
+        array = arrays[name].astype(floats if dtype == "float" else dtype)
+        contents.append(_bytes_first(array).tobytes() if array.dtype.kind == "i" else array.tobytes())
     values = {
-        name: [value.dtype.str, base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()]
-        if isinstance(value, np.ndarray)
-        else value
-        for name, value in asdict(automaton).items()
+        "floats": floats,
+        "start": automaton.start,
+        "num_classes": automaton.num_classes,
+        "num_contexts": len(automaton.end),
+        "num_ngrams": len(automaton.tokens),
+        "arrays": base64.b64encode(zlib.compress(b"".join(contents), 9)).decode(),
     }
     return json_text(values)
 
@@ -123,25 +159,50 @@ def _pack_lm(automaton: LmAutomaton) -> str:
 def _unpack_lm(text: str, num_classes: int) -> LmAutomaton:
     """Raises DataError for anything but the language model of as many output classes."""
     values = _read_json(text)
-    names = {field.name for field in fields(LmAutomaton)}
-    if names != values.keys():
-        raise DataError(f"language model: found {shown(sorted(values))}; expected {', '.join(sorted(names))}")
-    start, found_classes = values.pop("start"), values.pop("num_classes")
-    if not is_of_type(start, int) or found_classes != num_classes:
-        raise DataError(
-            f"language model: of {shown(found_classes)} classes, start {shown(start)}; expected {num_classes} classes "
-            "and a whole number"
-        )
-    arrays = {name: _unpack_array(name, value) for name, value in values.items()}
+    names = ["start", "num_classes", "num_contexts", "num_ngrams", "floats", "arrays"]
+    if {*names} != values.keys():
+        raise DataError(f"language model: found {shown(sorted(values))}; expected {', '.join(names)}")
+    *numbers, floats, packed = (values[name] for name in names)
+    if not all(is_of_type(number, int) and 0 <= number < 2**31 for number in numbers) or numbers[1] != num_classes:
+        wanted = f"whole numbers, and {num_classes} classes"
+        raise DataError(f"language model: {', '.join(names[:4])} {shown(numbers)}; expected {wanted}")
+    if floats not in _FLOATS:
+        raise DataError(f"language model: floats {shown(floats)}; expected one of {', '.join(_FLOATS)}")
+    start, _, num_contexts, num_ngrams = numbers
+    lengths = {name: num_ngrams if is_by_ngram else num_contexts for name, (_, is_by_ngram) in _LM_ARRAYS.items()}
+    lengths["first_arc"] += 1
+    dtypes = {name: np.dtype(floats if dtype == "float" else dtype) for name, (dtype, _) in _LM_ARRAYS.items()}
+    sizes = {name: lengths[name] * dtype.itemsize for name, dtype in dtypes.items()}
+    content = memoryview(_expand(packed, sum(sizes.values())))
+    arrays, at = {}, 0
+    for name, dtype in dtypes.items():
+        part = content[at : at + sizes[name]]
+        at += sizes[name]
+        is_whole = dtype.kind == "i"
+        arrays[name] = _bytes_last(part, dtype) if is_whole else np.frombuffer(part, dtype).astype(np.float64)
     return LmAutomaton(start=start, num_classes=num_classes, **arrays)
 
 
-def _unpack_array(name: str, packed: object) -> np.ndarray:
-    match packed:
-        case [("<i4" | "<i8" | "<f8") as dtype, str(text)]:
-            try:
-                return np.frombuffer(base64.b64decode(text, validate=True), dtype)
-            except (binascii.Error, ValueError) as error:
-                raise DataError(f"language model: {name}: not an array ({error})") from None
-        case _:
-            raise DataError(f"language model: {name}: expected an array, found {shown(packed)}")
+def _expand(packed: object, size: int) -> bytes:
+    """The `size` bytes that are packed. Raises DataError for more, or fewer, or out of all proportion to the text."""
+    if not isinstance(packed, str) or size > _MOST_EXPANDED * len(packed) + _ALWAYS_EXPANDED:
+        raise DataError(f"language model: arrays of {size} bytes, found {shown(packed)}")
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(base64.b64decode(packed, validate=True), size + 1)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise DataError(f"language model: arrays that cannot be unpacked ({error})") from None
+    if len(content) != size or not unpacker.eof or unpacker.unused_data:
+        raise DataError(f"language model: arrays of not {size} bytes, as its contexts and n-grams have")
+    return content
+
+
+def _bytes_first(array: np.ndarray) -> np.ndarray:
+    """Whole numbers (n,) as (bytes of one, n)."""
+    return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), -1).T
+
+
+def _bytes_last(content: memoryview, dtype: np.dtype[Any]) -> np.ndarray:
+    """What _bytes_first was given."""
+    planes = np.frombuffer(content, np.uint8).reshape(dtype.itemsize, -1)
+    return np.ascontiguousarray(planes.T).view(dtype).ravel()

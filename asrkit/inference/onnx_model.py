@@ -16,7 +16,7 @@ from asrkit.errors import AsrkitError, ConfigError, ModelError, location
 from asrkit.features.cmvn import check_stats
 from asrkit.inference.model import Outputs, join_phases
 from asrkit.inference.onnx_file import OnnxFault, checked_metadata
-from asrkit.inference.onnx_metadata import read_metadata
+from asrkit.inference.onnx_metadata import Metadata, read_metadata
 from asrkit.io.files import read_bytes
 from asrkit.io.seal import check_seal
 from asrkit.models.frontends import FRONT_ENDS
@@ -35,8 +35,8 @@ class OnnxModel:
 
     `features`, `config`, `decoding`: settings of the features, the network and the search. `tokens`, `lm` (None without
     one), `calibration`: what decoding needs. `global_cmvn` (2, D + 1): statistics of the training set. `made_from`:
-    digest of the file that it was exported from. `reach`: frames to either side of a frame that its features, deltas
-    and front end look at.
+    digest of the file that it was exported from. `corpus`: what it was trained on, None where that is not known.
+    `reach`: frames to either side of a frame that its features, deltas and front end look at.
     """
 
     def __init__(self, source: str | Path | bytes, num_threads: int = 1) -> None:
@@ -48,14 +48,11 @@ class OnnxModel:
         self._source, self._num_threads = source, num_threads
         self._name = "model" if isinstance(source, bytes) else str(source)
         content = source if isinstance(source, bytes) else _read(Path(source))
-        check_seal(io.BytesIO(content), self._name, _REMEDY)
-        try:
-            metadata = read_metadata(checked_metadata(content))
-        except (OnnxFault, AsrkitError) as error:
-            raise self._error(str(error).split("\n")[0][:_MOST_SHOWN]) from None
+        metadata = _checked(content, self._name)
         self.features, self.config, self.decoding = metadata.features, metadata.model, metadata.decoding
         self.tokens, self.lm, self.calibration = metadata.tokens, metadata.lm, metadata.calibration
         self.global_cmvn, self.made_from = metadata.global_cmvn, metadata.made_from
+        self.corpus = metadata.corpus
         self.bidirectional, self.stack, self.skip = self.config.bidirectional, self.config.stack, self.config.skip
         self.reach = self.features.delta_order * self.features.delta_window + FRONT_ENDS[self.config.frontend].reach
         self._session = self._open_session(content)
@@ -174,7 +171,25 @@ class OnnxModel:
                 raise self._error("the network gives log-probabilities that are not numbers")
 
     def _error(self, fault: str) -> ModelError:
-        return ModelError(f"{location(self._name)}{fault}; {_REMEDY}")
+        return _fault(self._name, fault)
+
+
+def read_model_metadata(path: str | Path) -> Metadata:
+    """All that is in an exported model's file but the network, which is not loaded. Raises ModelError as OnnxModel."""
+    return _checked(_read(Path(path)), str(path))
+
+
+def _checked(content: bytes, name: str) -> Metadata:
+    """The metadata of what is in a model's file, after all that can be seen without loading it was looked at."""
+    check_seal(io.BytesIO(content), name, _REMEDY)
+    try:
+        return read_metadata(checked_metadata(content))
+    except (OnnxFault, AsrkitError) as error:
+        raise _fault(name, str(error).split("\n")[0][:_MOST_SHOWN]) from None
+
+
+def _fault(name: str, fault: str) -> ModelError:
+    return ModelError(f"{location(name)}{fault}; {_REMEDY}")
 
 
 def _read(path: Path) -> bytes:

@@ -22,7 +22,7 @@ from asrkit.errors import AudioError, DataError, InUseError, ModelError, locatio
 from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
-from asrkit.inference.find_model import find_model
+from asrkit.inference.find_model import ENGLISH, find_model, find_pretrained
 from asrkit.inference.frame_clock import AudioEnd
 from asrkit.inference.hypothesis import add_times, make_hypothesis, no_speech
 from asrkit.inference.model import Model, Outputs
@@ -46,13 +46,17 @@ _MAX_FINE_CELLS = 2**28  # frames times phones up to which align looks at every 
 
 
 def load_recognizer(
-    model: str | Path, decoding: DecodingConfig | None = None, *, device: Device = "cpu", num_threads: int = 1
+    model: str | Path | None = None,
+    decoding: DecodingConfig | None = None,
+    *,
+    device: Device = "cpu",
+    num_threads: int = 1,
 ) -> Recognizer:
     """Load a trained model, ready to recognise.
 
     Args:
-        model: an experiment directory, a file that `asrkit export` wrote, or the name of a recipe whose run left a
-            model (see find_model.find_model).
+        model: an experiment directory, a file that `asrkit export` wrote, the name of a recipe whose run left a model,
+            or that of a model that comes with asrkit (see find_model.find_model). By default the latter's "english".
         decoding: in place of the search settings that the model was tuned to.
         device: "cuda" runs the network with PyTorch on a GPU, and needs an experiment directory.
         num_threads: how many the network uses within one utterance.
@@ -60,6 +64,8 @@ def load_recognizer(
     Raises:
         ModelError: there is no such model, it is not finished or damaged, or no GPU can be used.
     """
+    if model is None:
+        model = find_pretrained(ENGLISH)
     if device == "cpu":
         return Recognizer(load_model(model, num_threads), decoding)
     return Recognizer(_open_torch(find_model(model), device), decoding)

@@ -9,8 +9,9 @@ Legend: T frames, D static features, T' steps of the network, V output classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import soxr
@@ -45,13 +46,17 @@ class StreamResult:
     times: tuple[PhoneTime, ...] = ()
     confidences: tuple[float, ...] = ()
 
-    def json_line(self) -> str:
-        """{"partial": [phone...], "time": s}, or {"final": [{"phone", "start", "end", "confidence"}...], "time": s}."""
+    def json_line(self, symbols: Mapping[str, str] = MappingProxyType({})) -> str:
+        """{"partial": [phone...], "time": s}, or {"final": [{"phone", "start", "end", "confidence"}...], "time": s}.
+
+        `symbols`: what to write in place of some phones.
+        """
         if not self.is_final:
-            return json_text({"partial": self.phones, "time": round(self.end, 3)})
+            phones_so_far = [symbols.get(phone, phone) for phone in self.phones]
+            return json_text({"partial": phones_so_far, "time": round(self.end, 3)})
         phones = [
             {
-                "phone": span.phone,
+                "phone": symbols.get(span.phone, span.phone),
                 "start": round(span.start, 4),
                 "end": round(span.end, 4),
                 "confidence": round(confidence, 4),

@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import TypeVar
 
 from asrkit.errors import ConfigError, DataError, printable
+from asrkit.inference.hypothesis import ipa_symbols
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.recognizer import Recognizer, load_model
 from asrkit.inference.stream import StreamingRecognizer
-from asrkit.lang.ipa import ipa_table
 from asrkit.serve.answers import Refusal
 
 Made = TypeVar("Made")
@@ -49,7 +49,7 @@ class ServedModel:
     @cached_property
     def ipa(self) -> Mapping[str, str]:
         """From the model's symbols to IPA, for those that are not written so already. Raises DataError as ipa_table."""
-        return ipa_table(set(self.recognizer.tokens.phones) - self.recognizer.timer.silent_phones)
+        return ipa_symbols(self.recognizer.tokens)
 
     @cached_property
     def stream_fault(self) -> str | None:

@@ -36,6 +36,7 @@ from asrkit.stages.inputs import PREPARE
 from asrkit.stages.training import Run, TrainingData
 from asrkit.training.config import AugmentConfig, TrainingConfig
 from asrkit.training.held_out import choose, choose_without, hold_out
+from asrkit.types import Supplement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -440,7 +441,8 @@ def _save(kept: _Contestant, dev: TrainingSet, lm_text: str | None, directory: P
         fit = CalibrationFit.on(_stored_set(experiment, dev), None, decoding)
         calibration = calibration if fit.warnings() else fit.calibration
     experiment.tokens.write(directory / "tokens.txt")
-    save_experiment(directory, experiment.config, experiment.tokens, experiment.model, experiment.global_cmvn, lm_text)
+    parts = experiment.config, experiment.tokens, experiment.model, experiment.global_cmvn
+    save_experiment(directory, *parts, Supplement(lm_text, experiment.corpus))
     if calibration is not None:
         store_tuning(directory, decoding, calibration)
     dump_config(experiment.config, directory / "config.yaml")

@@ -1,4 +1,7 @@
-"""The export of a trained experiment as one ONNX file, compared with PyTorch; on request with 8-bit weights."""
+"""The export of a trained experiment as one ONNX file, compared with PyTorch; on request with 8-bit weights.
+
+Its phone error rate on a test set may go with it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asrkit.audio import AudioAccess
 from asrkit.errors import ConfigError, ModelError, location
 from asrkit.features.pipeline import FeatureLoader
+from asrkit.formats.data_dir import load_data_dir
 from asrkit.inference.find_model import find_model
 from asrkit.io.lock import lock_dir, lock_file
 from asrkit.parallel import track
 from asrkit.scoring.per import PerResult, score
 from asrkit.scoring.transcripts import read_references
 from asrkit.stages.inputs import changing_model
+from asrkit.types import TestScore
 
 if TYPE_CHECKING:
     from asrkit.inference.export import Comparison, Utterance
@@ -52,20 +58,29 @@ class Export:
         path: the file, of `size` bytes.
         comparison: how far its model with float weights is from PyTorch.
         int8: what 8-bit weights cost, where they were asked for.
+        test: how well it recognises the test set, where there was one.
     """
 
     path: Path
     size: int
     comparison: Comparison
     int8: Int8Cost | None = None
+    test: TestScore | None = None
 
     def lines(self) -> list[str]:
         """What was measured."""
-        return [self.comparison.line(), *(self.int8.lines() if self.int8 else [])]
+        tested = [f"PER {self.test}"] if self.test else []
+        return [self.comparison.line(), *(self.int8.lines() if self.int8 else []), *tested]
 
 
 def export(
-    experiment: str | Path, *, out: str | Path | None = None, ref: str | Path | None = None, int8: bool = False
+    experiment: str | Path,
+    *,
+    out: str | Path | None = None,
+    ref: str | Path | None = None,
+    int8: bool = False,
+    test: str | Path | None = None,
+    audio: AudioAccess = AudioAccess(),
 ) -> Export:
     """Write a trained model as one ONNX file that runs without PyTorch.
 
@@ -74,9 +89,13 @@ def export(
         out: the file to write; by default final.onnx in the directory, or final.int8.onnx.
         ref: a data directory with features, on all of which the export is compared with PyTorch, and 8-bit weights are
             judged by their phone error rate. Without it features are made up.
-        int8: 8-bit weights: a smaller file, faster; they need `ref`.
+        int8: 8-bit weights: a smaller file; they need `ref`.
+        test: a data directory with audio, which the exported model recognises as transcription does: each utterance by
+            itself. Its phone error rate goes into the file.
+        audio: how the audio of `test` is reached.
 
     Raises:
+        AudioError: audio of `test` that cannot be used.
         ConfigError: int8 without ref.
         ModelError: there is no such experiment, or the export differs from it.
         DataError: the data directory is faulty.
@@ -90,9 +109,9 @@ def export(
     from asrkit.inference.export import (
         Sample,
         compared_export,
-        int8_model,
         load_for_export,
         made_up_sample,
+        with_test_score,
         write_export,
     )
     from asrkit.inference.onnx_model import OnnxModel
@@ -117,15 +136,18 @@ def export(
         content, comparison = compared_export(trained, digest, sample, directory)
         cost = None
         if int8 and feats is not None:
-            small = int8_model(content)
+            small, comparison = compared_export(trained, digest, sample, directory, is_8_bit=True)
             after, before = (
                 _score(OnnxModel(each), feats, name) for each, name in ((small, "int8"), (content, "float32"))
             )
             cost = Int8Cost(after, before, len(small), len(content))
             content = small
+        score = None if test is None else _test_score(OnnxModel(content), Path(test), audio)
+        if score is not None:
+            content = with_test_score(content, score)
         with changing_model(directory) if is_inside else nullcontext():
             write_export(path, content)
-        return Export(path, len(content), comparison, cost)
+        return Export(path, len(content), comparison, cost, score)
 
 
 def export_trained(directory: Path, dev: Path) -> Export:
@@ -169,3 +191,17 @@ def _score(model: OnnxModel, feats: FeatureLoader, name: str) -> PerResult:
     best = (search.decode(each)[0].tokens for each in log_probs)
     hyps = {utt_id: model.tokens.decode(tokens) for utt_id, tokens in zip(feats, best, strict=True)}
     return score(refs, hyps, ref_name=str(text), hyp_name="what was recognised")
+
+
+def _test_score(model: OnnxModel, data_dir: Path, audio: AudioAccess) -> TestScore:
+    """How well a model recognises the utterances of a data directory, each by itself."""
+    from asrkit.inference.recognizer import Recognizer
+
+    recognizer, utts = Recognizer(model), load_data_dir(data_dir, audio).utterances()
+    hyps = {}
+    for utt in track(utts, f"recognising {data_dir}"):
+        waveform = audio.load(utt.audio, start=utt.start, end=utt.end)
+        hyps[utt.utt_id] = recognizer.transcribe(waveform, utt.utt_id, with_times=False).phones
+    result = score({utt.utt_id: utt.phones for utt in utts}, hyps)
+    corpus = f"{model.corpus.name} " if model.corpus else ""
+    return TestScore(f"{corpus}{data_dir.resolve().name}", len(utts), result.num_ref, result.num_errors)

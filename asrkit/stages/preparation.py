@@ -21,6 +21,7 @@ from asrkit.corpora.farsdat import FarsdatOptions
 from asrkit.corpora.own import OwnOptions
 from asrkit.errors import AudioError
 from asrkit.findings import Findings
+from asrkit.formats.corpus_info import CORPUS_INFO, read_corpus_info, write_corpus_info
 from asrkit.formats.data_dir import wav_rows, write_data_dir
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import lock_dir
@@ -87,7 +88,7 @@ def prepare_mini(
     def read() -> Corpus:
         made = mini.make_corpus(corpus_dir, seed=seed, num_jobs=num_jobs, force=force)
         notes = ["made; synthetic, so error rates on it say nothing about FarsDat"] if made else []
-        return Corpus(mini.PHONES, mini.read_corpus(corpus_dir), notes=notes)
+        return Corpus(mini.PHONES, mini.read_corpus(corpus_dir), notes=notes, info=mini.INFO)
 
     # Also while it is read, unless it lies where nobody writes it.
     is_fixed = os.path.isdir(corpus_dir) and not os.access(corpus_dir, os.W_OK)
@@ -102,7 +103,8 @@ def prepare_speechocean762(
 
     def read() -> Corpus:
         sets = speechocean762.read_corpus(corpus_dir)
-        return Corpus(speechocean762.PHONES, sets, warnings=speechocean762.count_notes(sets))
+        notes = speechocean762.count_notes(sets)
+        return Corpus(speechocean762.PHONES, sets, warnings=notes, info=speechocean762.INFO)
 
     return _prepare(read, data_dir, force, report)
 
@@ -198,7 +200,7 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
     durations = _durations(corpus.sets) if corpus.durations is None else corpus.durations
     stamp, tokens = Stamp(data_dir / _STAMP, _inputs(corpus, durations)), data_dir / "tokens.txt"
     if not force and stamp.is_current(while_changing=True):
-        _settle(data_dir, corpus.sets)
+        _settle(data_dir, corpus)
         return None
     findings = Findings()
     for path in [] if force else changed_outputs(stamp.path):
@@ -228,6 +230,7 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
             for name, utts in corpus.sets.items():
                 write_data_dir(data_dir / name, utts, durations)
             TokenTable(corpus.phones).write(tokens)
+            write_corpus_info(data_dir, corpus.info)
     return {name: _count(utts, durations) for name, utts in corpus.sets.items()}
 
 
@@ -240,16 +243,19 @@ def _locked(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
         yield
 
 
-def _settle(data_dir: Path, sets: Mapping[str, Iterable[Utterance]]) -> None:
-    """Let data directories that are up to date tell where the audio is now, when the corpus was moved."""
-    tables = {data_dir / name / "wav.scp": wav_rows(utts) for name, utts in sets.items()}
+def _settle(data_dir: Path, corpus: Corpus) -> None:
+    """Let what is up to date tell where the audio is now, when the corpus was moved, and what corpus it is."""
+    tables = {data_dir / name / "wav.scp": wav_rows(utts) for name, utts in corpus.sets.items()}
     moved = [table for table, rows in tables.items() if read_table(table) != rows]
-    if not moved and not is_being_changed(data_dir / _STAMP):
+    is_known = read_corpus_info(data_dir) == corpus.info
+    if not moved and is_known and not is_being_changed(data_dir / _STAMP):
         return
-    names = [str(table.relative_to(data_dir)) for table in tables]
-    with _locked(data_dir, sets), changing(data_dir / _STAMP, names):
+    names = [*(str(table.relative_to(data_dir)) for table in tables), CORPUS_INFO]
+    with _locked(data_dir, corpus.sets), changing(data_dir / _STAMP, names):
         for table in moved:
             write_table(table, tables[table])
+        if not is_known:
+            write_corpus_info(data_dir, corpus.info)
 
 
 def _inputs(corpus: Corpus, durations: Mapping[str, float]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from asrkit.config.yaml_config import dump_config, to_dict
 from asrkit.errors import DataError, ModelError, location
 from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
+from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, changing, expect_right, stamp_of, wrong_outputs
@@ -21,6 +22,7 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
 from asrkit.stages.exporting import Export, export_trained
 from asrkit.stages.inputs import EXTRACT, PREPARE, TRAIN_LM, changing_model
+from asrkit.types import Supplement
 
 if TYPE_CHECKING:
     from asrkit.models.acoustic import AcousticModel
@@ -42,7 +44,7 @@ class TrainingData:
     Attributes:
         train: the data directory to train on, with features.
         dev: the data directory on which the best weights are chosen.
-        tokens: the token table: the output classes.
+        tokens: the token table: the output classes. What corpus they are of may be told in a file beside it.
         lm: the phone language model (ARPA) that decoding takes, if there is one; training does not depend on it.
     """
 
@@ -113,15 +115,15 @@ def train(
     _expect_inputs(data, config)
     stamp = Stamp(directory / TRAIN_STAMP, _inputs(data, config))
     tokens = TokenTable.read(data.tokens)
-    lm_text = _read_lm(data.lm, tokens)
-    decoding = Stamp(directory / ".decoding.stamp", {"decoding": to_dict(config.decoding), "lm": lm_text})
+    supplement = Supplement(_read_lm(data.lm, tokens), read_corpus_info(data.tokens.parent))
+    decoding = Stamp(directory / ".decoding.stamp", _parts_beside(config, supplement))
     if not force and stamp.is_current() and decoding.is_current():
         return Training(directory)
     with lock_dir(directory, "train"):
         if not force and _is_trained(stamp):
             _remake(stamp, lambda: Run.prepare(data, config, tokens), report)
             if not decoding.is_current():
-                _update_decoding(directory, config, lm_text)
+                _update_decoding(directory, config, supplement)
                 decoding.write({})
             return Training(directory)
         checkpoint = directory / "checkpoint.pt"
@@ -136,12 +138,12 @@ def train(
             for path in (stamp.path, directory / "final.pt", directory / "adapt.json"):  # the last of `adapt`
                 path.unlink(missing_ok=True)
         with stamp.making(of=_OUTPUTS, is_removed=False):
-            trained = _train(run, stamp, lm_text, report)
+            trained = _train(run, stamp, supplement, report)
             decoding.write({})
         return trained
 
 
-def _train(run: Run, stamp: Stamp, lm_text: str | None, report: Callable[[str], None]) -> Training:
+def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str], None]) -> Training:
     """Train and export into the directory of the stamp, which is locked."""
     from asrkit.training import loop  # PyTorch takes seconds to load
 
@@ -153,7 +155,7 @@ def _train(run: Run, stamp: Stamp, lm_text: str | None, report: Callable[[str], 
     report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
     result = loop.train(run.model, run.config.training, run.sets, directory, stamp.made_from)
     stamp.path.unlink(missing_ok=True)  # an older one may not fit what follows
-    run.save(directory, lm_text)
+    run.save(directory, supplement)
     exported = export_trained(directory, run.data.dev)
     report(f"{exported.path}: {exported.comparison.line()}")
     return Training(directory, result, exported, run.excluded)
@@ -265,12 +267,18 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
     }
 
 
-def _update_decoding(directory: Path, config: ExperimentConfig, lm_text: str | None) -> None:
+def _parts_beside(config: ExperimentConfig, supplement: Supplement) -> dict[str, Any]:
+    """What a trained experiment holds besides what its weights depend on."""
+    parts = {"decoding": to_dict(config.decoding), "lm": supplement.lm_text}
+    return parts if supplement.corpus is None else {**parts, "corpus": asdict(supplement.corpus)}
+
+
+def _update_decoding(directory: Path, config: ExperimentConfig, supplement: Supplement) -> None:
     from asrkit.experiment import update_decoding
     from asrkit.inference.export import export_experiment
 
     with changing_model(directory):
-        update_decoding(directory, config.decoding, lm_text)
+        update_decoding(directory, config.decoding, supplement)
         export_experiment(directory)
         dump_config(config, directory / "config.yaml")
 
@@ -320,10 +328,10 @@ class Run:
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def save(self, directory: Path, lm_text: str | None) -> None:
+    def save(self, directory: Path, supplement: Supplement) -> None:
         """Write what recognition needs, settings and tokens."""
         from asrkit.experiment import save_experiment
 
         dump_config(self.config, directory / "config.yaml")
         self.sets.tokens.write(directory / "tokens.txt")
-        save_experiment(directory, self.config, self.sets.tokens, self.model, self.global_cmvn, lm_text)
+        save_experiment(directory, self.config, self.sets.tokens, self.model, self.global_cmvn, supplement)

@@ -56,7 +56,7 @@ def make_model(directory: Path, samples: np.ndarray, config: ExperimentConfig | 
     from asrkit.inference.export import export_experiment
     from asrkit.lang.tokens import TokenTable
     from asrkit.lm.ngram import train_ngram, write_arpa
-    from asrkit.types import Waveform
+    from asrkit.types import Supplement, Waveform
 
     config, tokens, rng = config or ExperimentConfig(), TokenTable(PHONES), np.random.default_rng(0)
     chain = phone_chain(rng)
@@ -79,7 +79,7 @@ def make_model(directory: Path, samples: np.ndarray, config: ExperimentConfig | 
         rest = np.sort(scores[:, 1:].max(axis=1) - scores[:, 0])
         network.output.bias[0] += float(rest[len(rest) * 2 // 3])
     lm_text = (directory / "lm.arpa").read_text(encoding="utf-8")
-    experiment.save_experiment(directory, config, tokens, network, accumulate(static), lm_text)
+    experiment.save_experiment(directory, config, tokens, network, accumulate(static), Supplement(lm_text))
     export_experiment(directory)
     return directory
 

@@ -162,7 +162,7 @@ def make_experiment(directory: Path) -> Path:
     config = ExperimentConfig(features=features, model=ModelConfig(num_layers=1, hidden_size=4, bidirectional=False))
     stats = np.vstack([np.append(np.zeros(13), 9.0), np.append(np.full(13, 9.0), 0.0)])
     directory.mkdir()
-    save_experiment(directory, config, tokens, make_model(config, tokens), stats, None)
+    save_experiment(directory, config, tokens, make_model(config, tokens), stats)
     export_experiment(directory)
     return directory / "final.onnx"
 

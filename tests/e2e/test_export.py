@@ -8,14 +8,18 @@ import pytest
 
 from asrkit.audio import read_audio
 from asrkit.cli.main import main
+from asrkit.corpora import mini
 from asrkit.experiment import load_experiment
 from asrkit.features.mfcc import FeatureExtractor
+from asrkit.formats.corpus_info import write_corpus_info
 from asrkit.formats.transcripts import read_transcripts
-from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.onnx_model import OnnxModel, read_model_metadata
+from asrkit.inference.recognizer import load_recognizer
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.seal import read_digest
 from asrkit.io.stamp import TRAIN_STAMP, wrong_outputs
 from asrkit.scoring.per import score
+from asrkit.types import TestScore
 
 from .conftest import run_asrkit, train_args
 
@@ -82,6 +86,34 @@ def test_the_cost_of_8_bit_weights_is_measured(tones, tmp_path, capsys):
     assert lines[3].startswith(f"8-bit weights cost {errors['int8:'] - errors['float32:']:+.2f} % PER")
     static = np.zeros((40, 13), np.float32) + np.arange(40, dtype=np.float32)[:, None] % 7
     assert not np.array_equal(OnnxModel(out).log_probs(static), OnnxModel(tones / "exp/final.onnx").log_probs(static))
+
+
+def test_the_score_of_a_test_set_goes_into_the_file(tones, tmp_path, capsys):
+    """It is what transcription of its files gives."""
+    out, data = tmp_path / "model.onnx", tones / "data/test"
+    lines, _ = export(capsys, tones / "exp", "--test", data, "--out", out)
+    refs, recognizer = read_transcripts(data / "text"), load_recognizer(tones / "exp")
+    found = {utt_id: recognizer.transcribe(tones / f"audio/{utt_id}.wav").phones for utt_id in refs}
+    result = score(refs, found)
+    assert result.num_errors > 0
+    expected = TestScore("test", len(refs), result.num_ref, result.num_errors)
+    assert read_model_metadata(out).test == expected
+    assert lines[1:] == [f"PER {expected}"]
+    assert np.array_equal(*(OnnxModel(path).log_probs(np.ones((9, 13))) for path in (out, tones / "exp/final.onnx")))
+
+
+def test_what_corpus_it_is_comes_into_a_trained_model(tones, tmp_path):
+    """Without training again."""
+    root = tmp_path / "tones"
+    shutil.copytree(tones, root)
+    write_corpus_info(root / "data", mini.INFO)
+    before = load_experiment(root / "exp")
+    run_asrkit(*train_args(root, root / "exp"))
+    after = load_experiment(root / "exp")
+    assert (before.corpus, after.corpus) == (None, mini.INFO)
+    assert read_model_metadata(root / "exp/final.onnx").corpus == mini.INFO
+    for name, weights in after.model.state_dict().items():
+        assert np.array_equal(weights, before.model.state_dict()[name])
 
 
 def test_an_export_elsewhere_leaves_the_experiment_alone(tones, tmp_path, capsys):

@@ -28,11 +28,13 @@ STAGES = [
     "transcribe one test file",
 ]
 FINDINGS = "the textbook's findings in a table"
+RELEASE = "release: the models that come with asrkit"
+RELEASED = {"english": "blstm_ctc", "english-streaming": "lstm_ctc_streaming"}  # name: configuration
 # Stages that a plain run leaves out.
 ON_REQUEST = {
     "farsdat": ["the textbook's networks in a table"],
     "mini": [FINDINGS],
-    "speechocean762": [FINDINGS],
+    "speechocean762": [FINDINGS, RELEASE],
 }
 VERBS = ["prepare", "extract", "train-lm", "train", "decode", "tune", "decode", "decode"]
 VERBS += ["analyze", "report", "analyze", "report", "transcribe"]
@@ -121,7 +123,7 @@ def test_help_lists_options_and_stages_and_does_nothing(tree: Tree, recipe: str)
         (["--stage"], "--stage needs a value"),
         (["--data", ""], "--data needs a value"),
         (["--stage", "-1"], "--stage: expected a stage, 0 to {last}, found '-1'"),
-        (["--stage=8"], "--stage: expected a stage, 0 to {last}, found '8'"),
+        (["--stage=9"], "--stage: expected a stage, 0 to {last}, found '9'"),
         (["--stop-stage", "two"], "--stop-stage: expected a stage, 0 to {last}, found 'two'"),
         (["--stage", "4", "--stop-stage", "3"], "--stage 4 comes after --stop-stage 3"),
         (["--nj", "0"], "--nj: expected a number of jobs, 1 or more, found '0'"),
@@ -202,8 +204,11 @@ def test_options_about_audio_reach_the_steps_that_read_it(tree: Tree, recipe: st
     result = tree.run(recipe, "--stage", "1", "--stop-stage", str(last), "--data", "data", *about_audio)
     assert (result.returncode, result.stderr) == (0, "")
     extracts = [call for call in tree.calls() if call[0] == "extract"]
-    assert len(extracts) == 1 + last - 6
+    exports = [call for call in tree.calls() if call[0] == "export"]
+    assert len(exports) == (len(RELEASED) if RELEASE in ON_REQUEST.get(recipe, []) else 0)
+    assert len(extracts) == 1 + last - 6 + max(len(exports) - 1, 0)
     assert all(call[-5:] == about_audio for call in extracts)
+    assert all(call[-7:-2] == about_audio for call in exports)
     reports = [call for call in tree.calls() if call[0] == "report" and "--data" in call]
     assert len(reports) >= 2
     assert all(about_audio == call[4 : 4 + len(about_audio)] for call in reports)
@@ -282,6 +287,32 @@ def test_a_stage_on_request_runs_when_it_is_named(tree: Tree) -> None:
         assert [value_of(call, "--dir") for call in calls if call[0] == "train"] == networks
         assert calls[-1][1:] == networks
     assert tree.run("farsdat", "--stage", "7", "--stop-stage", "6").returncode == 2
+
+
+def test_the_release_makes_each_model_from_the_corpus(tree: Tree) -> None:
+    """Data first, then each network from its features to its export with 8-bit weights; nothing beside --models."""
+    result = tree.run("speechocean762", "--stage", "8", "--corpus", "speech", "--data", "my data", "--models", "my out")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [f"== stage 8: {RELEASE} ==", *(f"-- {name} --" for name in RELEASED)]
+    prepare, *calls = tree.calls()
+    assert prepare[:6] == ["prepare", "speechocean762", "--corpus", "speech", "--data", "my data"]
+    steps = [*VERBS[1:-1], "export"]
+    assert [call[0] for call in calls] == len(RELEASED) * steps
+    for number, (name, config) in enumerate(RELEASED.items()):
+        extract, _, train, *rest = calls[number * len(steps) : (number + 1) * len(steps)]
+        experiment = f"{tree.root}/recipes/speechocean762/exp/{name}"
+        assert {value_of(call, "--config") for call in (extract, train)} == {f"{tree.root}/conf/{config}.yaml"}
+        assert {value_of(call, "--dir") for call in (train, *rest) if "--dir" in call} == {experiment}
+        expected = ["export", experiment, "--int8", "--ref", "my data/dev", "--test", "my data/test"]
+        assert rest[-1] == [*expected, "--out", f"my out/{name}.onnx"]
+    assert (tree.caller_dir / "my out").is_dir()
+
+
+def test_the_release_takes_the_data_that_are_there(tree: Tree) -> None:
+    assert tree.run("speechocean762", "--stage", "8", "--models", "out").returncode == 0
+    assert "prepare" not in [call[0] for call in tree.calls()]
+    refused = tree.run("mini", "--stage", "3", "--models", "out")
+    assert (refused.returncode, refused.stderr.count("unknown option '--models'")) == (2, 1)
 
 
 @pytest.mark.parametrize("recipe", ["mini", "speechocean762"])

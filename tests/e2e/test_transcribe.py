@@ -155,7 +155,7 @@ def test_search_and_symbols_can_be_chosen(tones, transcribe, monkeypatch):
     assert row["nbest"][0]["score"] < row["nbest"][0]["log_prob"]
     _, said = transcribe(file, "--nbest", 3, "--beam", 2, status=1)
     assert said == ["asrkit transcribe: error: --nbest 3: the beam search keeps fewer; give --beam 3"]
-    monkeypatch.setattr("asrkit.cli.transcribe.ipa_table", lambda phones: {"a": "ɑ", "#": "h"})
+    monkeypatch.setattr("asrkit.inference.hypothesis.ipa_table", lambda phones: {"a": "ɑ", "#": "h"})
     (row,) = map(json.loads, transcribe(file, "--json", "--ipa", "--nbest", 2)[0])
     written = {"a": "ɑ", "#": "h", "ʃ": "ʃ"}
     assert [phone["phone"] for phone in row["phones"]] == [written[phone] for phone in lines[0].split()[3:]]

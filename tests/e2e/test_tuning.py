@@ -163,7 +163,7 @@ def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
 def test_without_a_language_model_its_weight_is_refused(tones, tmp_path):
     exp = tmp_path / "exp"
     shutil.copytree(tones / "exp", exp)
-    update_decoding(exp, load_experiment(exp).config.decoding, None)
+    update_decoding(exp, load_experiment(exp).config.decoding)
     (exp / ".train.stamp").unlink()  # the test did this, not asrkit train
     decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", tmp_path / "out")
     refused = run_asrkit(*decode, "--lm-weight", 0.5, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from asrkit.inference.export import export_model, int8_model
+from asrkit.inference.export import export_model
 from asrkit.io.seal import seal, unsealed
 from tests.faults.crafted import (
     BAD_PHONES,
@@ -31,8 +32,8 @@ from tests.faults.crafted import (
 
 
 @functools.cache
-def right(**shape: Any) -> bytes:
-    return export_model(experiment(**shape))
+def right(is_8_bit: bool = False, **shape: Any) -> bytes:
+    return export_model(experiment(**shape), is_8_bit=is_8_bit)
 
 
 def cases(num_flips: int = 100) -> Iterator[Case]:
@@ -45,11 +46,11 @@ def cases(num_flips: int = 100) -> Iterator[Case]:
         yield Case(name, "onnx", make, must_fail=True)
     for name, shape in {"jordan": {"cell": "jordan"}, "both": {"head": "both", "bidirectional": False}}.items():
         yield Case(f"{name} as it is", "onnx", functools.partial(right, **shape))
-    yield Case("8 bits as it is", "onnx", lambda: int8_model(right()))
+    yield Case("8 bits as it is", "onnx", functools.partial(right, True))
 
 
-def _proto() -> onnx.ModelProto:
-    return onnx.load_from_string(unsealed(right()))
+def _proto(is_8_bit: bool = False) -> onnx.ModelProto:
+    return onnx.load_from_string(unsealed(right(is_8_bit)))
 
 
 @functools.cache
@@ -111,33 +112,73 @@ def _stats() -> Iterator[tuple[str, Callable[[], bytes]]]:
         yield f"statistics: {name}", functools.partial(_with_settings, put(values, ("global_cmvn",), stats))
 
 
-def _packed(array: np.ndarray) -> list[str]:
-    return [array.dtype.str, base64.b64encode(array.tobytes()).decode()]
+LM_ORDER = ("backoff", "end", "log_probs", "first_arc", "shorter", "tokens", "next_context")
+
+
+def _packed(**changes: np.ndarray) -> str:
+    """The arrays of the language model, some of them others."""
+    arrays = [changes[name] if name in changes else getattr(lm().automaton, name) for name in LM_ORDER]
+    return _deflated(b"".join(map(_laid_out, arrays)))
+
+
+def _laid_out(array: np.ndarray) -> bytes:
+    """The bytes of an array, those of whole numbers by their place: all lowest ones first."""
+    content = array.tobytes()
+    size = array.itemsize if array.dtype.kind == "i" else 1
+    return b"".join(content[place::size] for place in range(size))
+
+
+def _deflated(content: bytes, more: bytes = b"") -> str:
+    return base64.b64encode(zlib.compress(content) + more).decode()
+
+
+def _zeros(size: int) -> str:
+    """So many zeros, packed, of which no more than a million are ever in memory."""
+    packer, block = zlib.compressobj(), bytes(2**20)
+    parts = [packer.compress(block[: min(2**20, size - at)]) for at in range(0, size, 2**20)]
+    return base64.b64encode(b"".join([*parts, packer.flush()])).decode()
 
 
 def _language_models() -> Iterator[tuple[str, Callable[[], bytes]]]:
     values = json.loads(_entries()["lm"])
 
     def case(name: str, changed: Any) -> tuple[str, Callable[[], bytes]]:
-        return f"language model: {name}", functools.partial(with_entries, lm=to_json(changed))
+        """`changed` may be a function that gives it, where that takes long."""
+
+        def make() -> bytes:
+            return with_entries(lm=to_json(changed() if callable(changed) else changed))
+
+        return f"language model: {name}", make
 
     for name in LM_ARRAYS:
-        array = getattr(lm().automaton, name)
         for what, changed in bad_arrays(name):
-            yield case(f"{name} {what}", put(values, (name,), _packed(changed)))
-        other = "<f8" if array.dtype.kind == "i" else "<i8"
-        text = _packed(array)[1]
-        for packed in (Missing(), None, "text", [], ["O", text], ["V8", text], [other, text], [">i4", text]):
-            yield case(f"{name} {str(packed)[:12]}", put(values, (name,), packed))
-        for packed in ([array.dtype.str, "%%%"], [array.dtype.str, text[:-3]], [array.dtype.str, 5], [None, text]):
-            yield case(f"{name} {str(packed)[-12:]}", put(values, (name,), packed))
-    for name, wrong in {"start": [-1, 10**6, 2**70, 0.5, "0", None], "num_classes": [0, 4, 6, -1, 2**70, "5"]}.items():
-        for value in wrong:
+            yield case(f"{name} {what}", put(values, ("arrays",), _packed(**{name: changed})))
+    text, content = values["arrays"], zlib.decompress(base64.b64decode(values["arrays"]))
+    assert content == zlib.decompress(base64.b64decode(_packed()))
+    for packed in (Missing(), None, 5, [], [text], "", "text", "%%%", text[:-3], text[:-4], text[:40] + text[44:]):
+        yield case(f"arrays {str(packed)[:12]} {len(str(packed))}", put(values, ("arrays",), packed))
+    for name, packed in {
+        "cut": _deflated(content[:-1]),
+        "longer": _deflated(content + b"0"),
+        "with more behind": _deflated(content, b"0"),
+        "not packed": base64.b64encode(content).decode(),
+        "of nothing": _deflated(b""),
+    }.items():
+        yield case(f"arrays {name}", put(values, ("arrays",), packed))
+    for name in ("start", "num_classes", "num_contexts", "num_ngrams"):
+        for value in (-1, 10**6, 2**31 - 1, 2**70, 0.5, "0", None, True, Missing()):
             yield case(f"{name} {value!r}", put(values, (name,), value))
+    for name in ("num_classes", "num_contexts", "num_ngrams"):
+        for value in (0, values[name] - 1, values[name] + 1):
+            yield case(f"{name} {value!r}", put(values, (name,), value))
+    for floats in (Missing(), None, 8, "<f2", "<i8", ">f8", "<f4"):
+        yield case(f"floats {floats!r}", put(values, ("floats",), floats))
+    many = {**values, "num_contexts": 2**22, "num_ngrams": 2**22}
+    yield case("a gigabyte of zeros", lambda: put(many, ("arrays",), _zeros(44 * 2**22 + 8)))
     yield case("more than there is", {**values, "order": 3})
     for text in ("", "null", "[]", "[" * 100_000, "1" * 10_000):
         yield f"language model {text[:10]}", functools.partial(with_entries, lm=text)
-    yield case("a cycle", put(values, ("shorter",), _packed(_cyclic())))
+    yield case("a cycle", put(values, ("arrays",), _packed(shorter=_cyclic())))
     yield case("contexts of 100000 phones", _deep(100_000))
 
 
@@ -150,19 +191,18 @@ def _cyclic() -> np.ndarray:
 def _deep(num_contexts: int) -> dict[str, Any]:
     """A language model whose every context's shorter one is that before it."""
     num_tokens = lm().automaton.num_classes - 1
-    zeros = _packed(np.zeros(num_contexts))
     first_arc = np.minimum(np.arange(num_contexts + 1), 1) * num_tokens
-    return {
-        "first_arc": _packed(first_arc.astype(np.int64)),
-        "tokens": _packed(np.arange(1, num_tokens + 1, dtype=np.int32)),
-        "log_probs": _packed(np.full(num_tokens, -1.0)),
-        "next_context": _packed(np.full(num_tokens, num_contexts - 1, np.int32)),
-        "shorter": _packed(np.maximum(np.arange(num_contexts) - 1, 0).astype(np.int32)),
-        "backoff": zeros,
-        "end": zeros,
-        "start": 0,
-        "num_classes": num_tokens + 1,
+    arrays = {
+        "first_arc": first_arc.astype(np.int64),
+        "tokens": np.arange(1, num_tokens + 1, dtype=np.int32),
+        "log_probs": np.full(num_tokens, -1.0),
+        "next_context": np.full(num_tokens, num_contexts - 1, np.int32),
+        "shorter": np.maximum(np.arange(num_contexts) - 1, 0).astype(np.int32),
+        "backoff": np.zeros(num_contexts),
+        "end": np.zeros(num_contexts),
     }
+    counts = {"start": 0, "num_classes": num_tokens + 1, "num_contexts": num_contexts, "num_ngrams": num_tokens}
+    return {**counts, "floats": "<f8", "arrays": _packed(**arrays)}
 
 
 def _graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -175,15 +215,20 @@ def _graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
             functools.partial(_edited, lambda graph, i: graph.node.append(graph.node[i]), index),
         )
         yield f"node {index} with other inputs", functools.partial(_edited, _other_inputs, index)
-    for index in range(num_tensors):
-        yield f"tensor {index} left out", functools.partial(_edited, lambda graph, i: graph.initializer.pop(i), index)
-        yield f"tensor {index} flat", functools.partial(_edited, _flat, index)
-        yield f"tensor {index} negative", functools.partial(_edited, _negative, index)
-        yield f"tensor {index} large", functools.partial(_edited, _large, index)
+    in_8_bits = [
+        index for index, each in enumerate(_proto(True).graph.initializer) if each.data_type == TensorProto.INT8
+    ]
+    tensors = [(False, index) for index in range(num_tensors)]
+    tensors += [(True, index + more) for index in in_8_bits for more in (0, 1)]  # with its scales, which follow it
+    edits = {"left out": lambda graph, i: graph.initializer.pop(i), "flat": _flat, "negative": _negative}
+    edits |= {"large": _large, "with one dimension more": _more_dimensions}
+    for is_8_bit, index in tensors:
+        for name, edit in edits.items():
+            yield f"tensor {index}{' of 8 bits' * is_8_bit} {name}", functools.partial(_edited, edit, index, is_8_bit)
 
 
-def _edited(edit: Callable[[onnx.GraphProto, int], object], index: int) -> bytes:
-    proto = _proto()
+def _edited(edit: Callable[[onnx.GraphProto, int], object], index: int, is_8_bit: bool = False) -> bytes:
+    proto = _proto(is_8_bit)
     edit(proto.graph, index)
     return seal(proto.SerializeToString())
 
@@ -208,7 +253,11 @@ def _negative(graph: onnx.GraphProto, index: int) -> None:
 
 def _large(graph: onnx.GraphProto, index: int) -> None:
     array = numpy_helper.to_array(graph.initializer[index])
-    _put_tensor(graph, index, array + np.asarray(10**5, array.dtype))
+    _put_tensor(graph, index, array + np.asarray(100 if array.dtype == np.int8 else 10**5, array.dtype))
+
+
+def _more_dimensions(graph: onnx.GraphProto, index: int) -> None:
+    _put_tensor(graph, index, numpy_helper.to_array(graph.initializer[index])[None])
 
 
 def refused_graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -229,6 +278,19 @@ def refused_graphs() -> Iterator[tuple[str, Callable[[], bytes]]]:
         yield f"operator of {domain}", functools.partial(_with_operator, "PyOp", domain)
     for value in (np.nan, np.inf, -np.inf):
         yield f"weights {value}", functools.partial(_with_weight, value)
+        yield f"scale {value}", functools.partial(_with_weight, value, is_8_bit=True)
+    for name, change in {
+        "a number short": lambda tensor: setattr(tensor, "raw_data", tensor.raw_data[:-1]),
+        "a number more": lambda tensor: setattr(tensor, "raw_data", tensor.raw_data + b"0"),
+        "in a field of numbers": _in_a_field,
+        "in another file": lambda tensor: setattr(tensor, "data_location", TensorProto.EXTERNAL),
+        "of terabytes": lambda tensor: tensor.dims.__setitem__(slice(None), [2**20, 2**20]),
+        "without signs": lambda tensor: setattr(tensor, "data_type", TensorProto.UINT8),
+        "of 16 bits": lambda tensor: setattr(tensor, "data_type", TensorProto.INT16),
+    }.items():
+        yield f"8-bit weights {name}", functools.partial(_with_changed_8_bits, change)
+    for operator in ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"):
+        yield f"operator {operator}", functools.partial(_with_operator, operator, "")
     values = json.loads(_entries()["asrkit"])
     yield "another direction", functools.partial(_with_settings, put(values, ("model", "bidirectional"), False))
     yield "graph twice", lambda: seal(unsealed(right()) + b"\x3a\x00")
@@ -251,8 +313,20 @@ def _with_operator(operator: str, domain: str) -> bytes:
     return seal(proto.SerializeToString())
 
 
-def _with_weight(value: float) -> bytes:
-    proto = _proto()
+def _with_changed_8_bits(change: Callable[[onnx.TensorProto], object]) -> bytes:
+    proto = _proto(is_8_bit=True)
+    change(next(tensor for tensor in proto.graph.initializer if tensor.data_type == TensorProto.INT8))
+    return seal(proto.SerializeToString())
+
+
+def _in_a_field(tensor: onnx.TensorProto) -> None:
+    tensor.int32_data.extend(np.frombuffer(tensor.raw_data, np.int8).tolist())
+    tensor.ClearField("raw_data")
+
+
+def _with_weight(value: float, is_8_bit: bool = False) -> bytes:
+    """Another number among weights, or with `is_8_bit` among scales."""
+    proto = _proto(is_8_bit)
     index = next(
         i for i, tensor in enumerate(proto.graph.initializer) if tensor.data_type == 1 and len(tensor.dims) > 1
     )

@@ -23,6 +23,7 @@ from asrkit.formats.arpa import write_arpa
 from asrkit.io.seal import seal, unsealed
 from asrkit.training.config import TrainingConfig
 from asrkit.training.state import TrainingState
+from asrkit.types import Supplement
 from tests.faults.crafted import BAD_PHONES, HUGE, STRANGE, Case, Missing, damaged, experiment, lm, put, strange_values
 
 IDENTITY = "the run's"
@@ -34,7 +35,8 @@ def right() -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         write_arpa(lm().ngrams, Path(directory) / "lm.arpa")
         text = (Path(directory) / "lm.arpa").read_text()
-        save_experiment(Path(directory), trained.config, trained.tokens, trained.model, trained.global_cmvn, text)
+        parts = trained.config, trained.tokens, trained.model, trained.global_cmvn, Supplement(text)
+        save_experiment(Path(directory), *parts)
         return (Path(directory) / "final.pt").read_bytes()
 
 

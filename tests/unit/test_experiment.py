@@ -18,7 +18,7 @@ TOKENS = TokenTable(["a", "b", "c"])
 def saved(tmp_path):
     config = ExperimentConfig(model=ModelConfig(num_layers=1, hidden_size=4, head="both"))
     model = make_model(config, TOKENS)
-    save_experiment(tmp_path, config, TOKENS, model, np.ones((2, 14)), None)
+    save_experiment(tmp_path, config, TOKENS, model, np.ones((2, 14)))
     return tmp_path, config, model
 
 

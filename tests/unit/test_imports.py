@@ -107,7 +107,7 @@ def test_recognising_is_light(tmp_path: Path, args: list[str]) -> None:
     features = FeatureConfig(cmvn="running")
     config = ExperimentConfig(features=features, model=ModelConfig(num_layers=1, hidden_size=4, bidirectional=False))
     stats = np.vstack([np.append(np.zeros(13), 9.0), np.append(np.full(13, 9.0), 0.0)])
-    save_experiment(tmp_path, config, tokens, make_model(config, tokens), stats, None)
+    save_experiment(tmp_path, config, tokens, make_model(config, tokens), stats)
     export_experiment(tmp_path)
     soundfile.write(tmp_path / "x.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
     stdout, heavy = heavy_after(RUN_VERB, *args, "--model", tmp_path, tmp_path / "x.wav")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 
@@ -13,6 +14,7 @@ import soundfile
 from asrkit.cli.main import main
 from asrkit.corpora import mini, speechocean762
 from asrkit.errors import DataError
+from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.lang.phone_map import TIMIT_48, TIMIT_61
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages import preparation
@@ -66,6 +68,30 @@ def test_speechocean762_to_data_directories(corpus, tmp_path, capsys):
         assert validate(data / name, tokens=tokens).findings.errors == []
     assert (data / "train" / "utt2dur").read_text().split("\n")[0] == "000020001 0.100"
     assert (data / "dev" / "wav.scp").read_text().split("\n")[1].endswith("/corpus/WAVE/SPEAKER0011/000110001.WAV")
+
+
+def test_what_corpus_it_is_stands_beside_the_tokens(corpus, tmp_path, capsys):
+    """Also beside data directories of before it was told, which stay as they are."""
+    data = tmp_path / "data"
+    prepare("speechocean762", corpus, data)
+    assert read_corpus_info(data) == speechocean762.INFO
+    assert (speechocean762.INFO.license, speechocean762.INFO.is_synthetic) == ("CC BY 4.0", False)
+    assert mini.INFO.is_synthetic
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*") if path.name[0] != "." and path.is_file()}
+    (data / "corpus.json").unlink()
+    stamp = data / ".prepare.stamp"
+    listed = json.loads(stamp.read_text())
+    del listed["outputs"]["corpus.json"]
+    stamp.write_text(json.dumps(listed))
+    capsys.readouterr()
+    assert prepare("speechocean762", corpus, data) == 0
+    assert capsys.readouterr().out == f"{data}: up to date\n"
+    assert read_corpus_info(data) == speechocean762.INFO
+    assert [path.name for path, time in before.items() if path.stat().st_mtime_ns != time] == ["corpus.json"]
+
+    (data / "corpus.json").write_text('{"name": 5}')
+    with pytest.raises(DataError, match=r"corpus.json: corpus.language: missing; write it anew by stage 0"):
+        read_corpus_info(data)
 
 
 def test_a_second_run_does_nothing_and_a_change_or_force_redoes(corpus, tmp_path, capsys):

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.decoding.confidence import Calibration
@@ -14,8 +16,15 @@ from asrkit.experiment import Experiment, make_model
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.inference.export import export_model, int8_model, made_up_sample, max_difference
-from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.export import (
+    compared_export,
+    export_model,
+    made_up_sample,
+    max_difference,
+    with_8_bit_weights,
+)
+from asrkit.inference.export_graph import in_8_bits
+from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.torch_model import TorchModel
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
@@ -189,16 +198,94 @@ def test_the_largest_difference_is_found() -> None:
     assert max_difference(frames, exported, utterances) == np.inf
 
 
-@pytest.mark.parametrize("cell", ["lstm", "peephole_lstm", "projected", "gru"])
-def test_8_bit_weights_are_small_and_nearly_the_same(cell: str) -> None:
-    shape = {"cell": cell, "num_layers": 2, "hidden_size": 64, **CELLS[cell]}
-    content = export_model(make_experiment(ModelConfig(**shape)), "digest")
-    small = int8_model(content)
-    exact, rounded = OnnxModel(content), OnnxModel(small)
-    assert rounded.made_from == "digest"
-    static = static_of(FeatureConfig())
-    ours, theirs = rounded.log_probs(static), exact.log_probs(static)
-    assert 1e-4 < np.abs(ours - theirs).mean() < 0.1
-    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.9
-    if "lstm" in cell:
-        assert len(small) < 0.4 * len(content)
+@pytest.mark.parametrize(("shape", "over"), [((3, 5), 1), ((5, 3), 0), ((2, 8, 6), 2), ((4, 3, 2, 2), (1, 2, 3))])
+def test_weights_in_8_bits_are_near_and_exact_multiples(shape: tuple[int, ...], over: int | tuple[int, ...]) -> None:
+    """As near as one scale for each output allows; products are exact in float32, rounding again changes nothing."""
+    weights = np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
+    weights.flat[:: weights.size // 3] *= 1e-20
+    whole, scales = in_8_bits(weights, over)
+    assert (whole.dtype, scales.dtype, whole.shape) == (np.int8, np.float32, shape)
+    expanded = whole * scales
+    assert np.array_equal(expanded.astype(np.float64), whole * scales.astype(np.float64))
+    largest = np.abs(weights).max(axis=over, keepdims=True)
+    assert np.array_equal(np.abs(whole).max(axis=over, keepdims=True), np.full(largest.shape, 127))
+    assert (np.abs(expanded - weights) <= 0.50001 / 127 * largest).all()
+    again, same_scales = in_8_bits(expanded, over)
+    assert np.array_equal(again, whole)
+    assert np.array_equal(same_scales, scales)
+
+
+def test_weights_of_zero_stay_zero() -> None:
+    whole, scales = in_8_bits(np.zeros((2, 3), np.float32), 1)
+    assert not whole.any()
+    assert np.array_equal(scales, [[1.0], [1.0]])
+
+
+@pytest.mark.parametrize(
+    ("cell", "frontend", "bidirectional"),
+    [(cell, "none", True) for cell in CELLS] + [("lstm", "conv2d", False), ("jordan", "tdnn", False)],
+)
+def test_8_bit_weights_are_expanded_to_what_pytorch_has(cell: str, frontend: str, bidirectional: bool) -> None:
+    """All weights, and nothing but weights, are stored in 8 bits."""
+    shape = {"cell": cell, "num_layers": 2, "hidden_size": 64, "frontend": frontend, **CELLS[cell]}
+    experiment = make_experiment(ModelConfig(bidirectional=bidirectional, **shape))
+    content, small = export_model(experiment, "digest"), export_model(experiment, "digest", is_8_bit=True)
+    rounded = with_8_bit_weights(experiment)
+    sample = made_up_sample(experiment)
+    assert max_difference(rounded, OnnxModel(small), sample.utterances) < 1e-5
+    assert compared_export(experiment, "digest", sample, "x", is_8_bit=True)[0] == small
+    assert max_difference(experiment, OnnxModel(small), made_up_sample(experiment).utterances) > 1e-4
+    assert len(small) < 0.4 * len(content)
+
+    stored = {each.name: numpy_helper.to_array(each) for each in onnx.load_from_string(small).graph.initializer}
+    num_in_8_bits = sum(array.size for array in stored.values() if array.dtype == np.int8)
+    with_rows = {name: each for name, each in experiment.model.named_parameters() if each.dim() > 1}
+    assert num_in_8_bits >= sum(each.numel() for name, each in with_rows.items() if "weight_ch" not in name)
+    pairs = {name: (each, rounded.model.get_parameter(name)) for name, each in experiment.model.named_parameters()}
+    unchanged = {name for name, pair in pairs.items() if torch.equal(*pair)}
+    assert unchanged == {name for name, (each, _) in pairs.items() if each.dim() == 1 or "weight_ch" in name}
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_8_bit_weights_give_the_same_whatever_the_pieces(bidirectional: bool) -> None:
+    """Scales are of weights alone: what enters a window has no part in what another gives."""
+    config = ModelConfig(num_layers=2, hidden_size=32, bidirectional=bidirectional)
+    model = OnnxModel(export_model(make_experiment(config, FeatureConfig(cmvn="global")), is_8_bit=True))
+    static = static_of(model.features)
+    whole = model.log_probs(static)
+    if bidirectional:
+        loud = np.concatenate([static, 100 * static])
+        alone, beside = (model.step(each, num_steps=1)[0].log_probs for each in (static, loud))
+        assert np.array_equal(alone, beside)
+        return
+    for size in (1, 7, 50):
+        stream = OutputStream(model, model.global_cmvn)
+        parts = [stream.accept(static[begin : begin + size]) for begin in range(0, len(static), size)]
+        joined = np.concatenate([each.log_probs for each in (*parts, stream.finish())])
+        np.testing.assert_allclose(joined, whole, rtol=0, atol=1e-5)
+
+
+def test_a_language_model_is_packed_without_loss() -> None:
+    """Every bit of it, in less than half the size of its arrays."""
+    rng = np.random.default_rng(1)
+    ngrams = train_ngram([rng.choice(TOKENS.phones, 30).tolist() for _ in range(300)], 5, TOKENS.phones)
+    experiment = make_experiment(ModelConfig(num_layers=1, hidden_size=8))
+    content, without = export_model(replace(experiment, lm=ngrams)), export_model(experiment)
+    found, lm = OnnxModel(content).lm, ngrams.automaton
+    assert found is not None
+    arrays = {name: value for name, value in vars(lm).items() if isinstance(value, np.ndarray)}
+    for name, array in arrays.items():
+        read = getattr(found, name)
+        assert (read.dtype, read.tobytes()) == (array.dtype, array.tobytes()), name
+        assert read.flags.aligned, name
+    assert (found.start, found.num_classes) == (lm.start, lm.num_classes)
+
+    small = export_model(replace(experiment, lm=ngrams), is_8_bit=True)
+    rounded = OnnxModel(small).lm
+    assert rounded is not None
+    for name, array in arrays.items():
+        read = getattr(rounded, name)
+        assert np.array_equal(read, array.astype(np.float32) if array.dtype.kind == "f" else array), name
+        assert (read.dtype, np.abs(read - array).max() < 1e-6) == (array.dtype, True), name
+    assert len(small) < len(content) - 3 * len(lm.log_probs)
+    assert len(content) - len(without) < 0.5 * sum(array.nbytes for array in arrays.values())

@@ -22,7 +22,7 @@ from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.inference import recognizer as recognizer_module
 from asrkit.inference.export import export_experiment
-from asrkit.inference.find_model import find_model
+from asrkit.inference.find_model import find_model, find_pretrained, model_names
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.recognizer import Recognizer, load_recognizer
 from asrkit.lang.tokens import TokenTable
@@ -54,7 +54,7 @@ def train(directory: Path, seed: int = 1, **model) -> Path:
             head.weight.normal_(0, 2)
     static = FeatureExtractor(FeatureConfig())(Waveform((32768 * sound(5)).astype(np.float32), 16000))
     directory.mkdir(parents=True, exist_ok=True)
-    save_experiment(directory, config, TOKENS, network, accumulate(static), None)
+    save_experiment(directory, config, TOKENS, network, accumulate(static))
     return directory
 
 
@@ -235,7 +235,7 @@ def test_an_export_is_made_when_it_is_missing_stale_or_damaged(tmp_path: Path, c
     assert exported.is_file()
     load_recognizer(directory)
     assert notices() == 0
-    update_decoding(directory, DecodingConfig(beam=9), None)
+    update_decoding(directory, DecodingConfig(beam=9))
     assert load_recognizer(directory).decoding.beam == 9
     assert notices() == 1
     train(directory, seed=2)
@@ -330,11 +330,20 @@ def test_a_model_is_found_by_its_recipe(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ModelError) as error:
         find_model("mini")
     lines = str(error.value).split("\n")
-    assert lines[0] == "mini: no such model; train one (recipes/mini/run.sh), or give the path of one"
+    remedy = "train one (recipes/mini/run.sh), give the path of one, or see asrkit models"
+    assert lines[0] == f"mini: no such model; {remedy}"
     assert lines[1] == "mini: looked for in mini"
     assert f"mini: looked for in {work}/recipes/mini/exp" in lines
-    assert lines[-1] == f"mini: looked for in {tmp_path}/installed/recipes/mini/exp"
-    assert lines.index(f"mini: looked for in {tmp_path}/checkout/recipes/mini/exp") < len(lines) - 1
+    assert lines[-1] == f"mini: looked for in {tmp_path}/installed/asrkit/pretrained/mini.onnx"
+    assert lines[-2] == f"mini: looked for in {tmp_path}/installed/recipes/mini/exp"
+    assert lines.index(f"mini: looked for in {tmp_path}/checkout/recipes/mini/exp") < len(lines) - 2
+    assert model_names() == []
+
+    ours = tmp_path / "installed/asrkit/pretrained/mini.onnx"
+    ours.parent.mkdir()
+    ours.touch()
+    assert find_model("mini") == find_pretrained("mini") == ours
+    assert model_names() == ["mini"]
 
     installed = finished(tmp_path / "installed/recipes/mini/exp/blstm", 50)
     assert find_model("mini") == installed
@@ -351,5 +360,13 @@ def test_a_model_is_found_by_its_recipe(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_model(finished(models / "mini", 1, "final.onnx").name) == models / "mini"
     (models / "mini.onnx").touch()
     assert find_model("mini") == models / "mini.onnx"
+    (models / "other.onnx").touch()
+    (models / "no model").mkdir()
+    assert model_names() == ["mini", "other"]
+    assert find_pretrained("mini") == ours  # what comes with asrkit, whatever else has its name
+    with pytest.raises(
+        ModelError, match=r"pretrained/other.onnx: not found; this installation of asrkit comes without"
+    ):
+        find_pretrained("other")
     shutil.rmtree(models)
     assert find_model("mini") == new

@@ -32,7 +32,7 @@ def make_experiment(directory, seed=1, errors=(10, 30), refs=(100, 50), protocol
     directory.mkdir()
     stats = np.full((2, 14), cmvn)
     stats[0, -1] = 10  # frames
-    save_experiment(directory, config, tokens, make_model(config, tokens), stats, None)
+    save_experiment(directory, config, tokens, make_model(config, tokens), stats)
     (directory / "history.csv").write_text(f"epoch,cpu_seconds\n1,5.0\n2,{10.5 + seed}\n")
     for name, counts in (("dev", (DEV_REFS, DEV_ERRORS)), ("test", (refs, errors))):
         (directory / f"decode_{name}").mkdir()

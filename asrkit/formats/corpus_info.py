@@ -1,0 +1,34 @@
+"""corpus.json, beside a token table: what corpus the data directories are of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from asrkit.config.plain_values import from_plain
+from asrkit.errors import ConfigError, DataError, location
+from asrkit.io.json_text import read_json, write_json
+from asrkit.types import CorpusInfo
+
+CORPUS_INFO = "corpus.json"
+
+
+def read_corpus_info(directory: str | Path) -> CorpusInfo | None:
+    """What `write_corpus_info` wrote, None where it wrote nothing. Raises DataError for any other content."""
+    path = Path(directory) / CORPUS_INFO
+    try:
+        return from_plain(CorpusInfo, read_json(path), "corpus")
+    except FileNotFoundError:
+        return None
+    except (ValueError, ConfigError) as error:
+        fault = str(error).split("\n")[0]
+        raise DataError(f"{location(path)}{fault}; write it anew by stage 0 (asrkit prepare), or remove it") from None
+
+
+def write_corpus_info(directory: str | Path, info: CorpusInfo | None) -> None:
+    """Write the file, or with None remove what is there."""
+    path = Path(directory) / CORPUS_INFO
+    if info is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_json(path, asdict(info))
