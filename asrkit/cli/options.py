@@ -75,8 +75,8 @@ def load_chosen_model(verb: str, name: str | None, default: str) -> OnnxModel:
     model = load_model(find_pretrained(default) if name is None else name)
     if model.corpus is not None and model.corpus.is_synthetic:
         print(
-            f"asrkit {verb}: note: {name}: trained on the synthetic speech of {model.corpus.name}; what it finds in "
-            "people's speech means little",
+            f"asrkit {verb}: note: {name or default}: trained on the synthetic speech of {model.corpus.name}; what it "
+            "finds in people's speech means little",
             file=sys.stderr,
         )
     return model

@@ -301,7 +301,7 @@ def test_timit_sample_of_nltk_gives_train_alone_and_mixes_with_no_other_copy(tmp
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["set", "train"]
     assert "no dev is made" in err and "no test is made" in err
-    assert {path.name for path in data.iterdir()} == {"train", "tokens.txt", ".prepare.stamp"}
+    assert {path.name for path in data.iterdir()} == {"train", "tokens.txt", "corpus.json", ".prepare.stamp"}
     assert prepare("timit", tmp_path / "corpus", data) == 0
     written = (data / "train" / "text").read_text()
     capsys.readouterr()
