@@ -141,9 +141,10 @@ def with_test_score(content: bytes, score: TestScore) -> bytes:
 def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterable[Utterance]) -> float:
     """The largest difference between the log-probabilities of an export and those of PyTorch.
 
-    `utterances`: static features (T, D) and CMVN statistics of each, as OnnxModel.log_probs takes them.
+    `utterances`: static features (T, D) and CMVN statistics of each, as OnnxModel.log_probs takes them. Without one
+    nothing is known, so the difference is infinite then.
     """
-    network, largest, mode = TorchModel(experiment), 0.0, experiment.config.features.normalization
+    network, largest, mode = TorchModel(experiment), -np.inf, experiment.config.features.normalization
     for static, stats in utterances:
         static = mode.input_normalizer(experiment.global_cmvn)(static)
         expected, actual = network.log_probs(static, stats), model.log_probs(static, stats)
@@ -151,7 +152,7 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
         if expected.shape != actual.shape or not np.array_equal(possible, np.isfinite(actual)):
             return np.inf
         largest = max(largest, float(np.abs(expected[possible] - actual[possible]).max()))
-    return largest
+    return largest if largest >= 0.0 else np.inf
 
 
 def made_up_sample(experiment: Experiment) -> Sample:

@@ -109,6 +109,7 @@ def export(
     from asrkit.inference.export import (
         Sample,
         compared_export,
+        export_model,
         load_for_export,
         made_up_sample,
         with_test_score,
@@ -133,15 +134,14 @@ def export(
             sample = made_up_sample(trained)
         else:
             sample = Sample(_stored(feats, "comparing"), f"{len(feats)} utterances of {ref}")
-        content, comparison = compared_export(trained, digest, sample, directory)
+        content, comparison = compared_export(trained, digest, sample, directory, is_8_bit=int8)
         cost = None
         if int8 and feats is not None:
-            small, comparison = compared_export(trained, digest, sample, directory, is_8_bit=True)
+            exact = export_model(trained, digest)
             after, before = (
-                _score(OnnxModel(each), feats, name) for each, name in ((small, "int8"), (content, "float32"))
+                _score(OnnxModel(each), feats, name) for each, name in ((content, "int8"), (exact, "float32"))
             )
-            cost = Int8Cost(after, before, len(small), len(content))
-            content = small
+            cost = Int8Cost(after, before, len(content), len(exact))
         score = None if test is None else _test_score(OnnxModel(content), Path(test), audio)
         if score is not None:
             content = with_test_score(content, score)

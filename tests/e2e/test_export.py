@@ -79,6 +79,7 @@ def test_the_cost_of_8_bit_weights_is_measured(tones, tmp_path, capsys):
     run_asrkit("decode", "--dir", tones / "exp", "--data", data, "--out", decoded)
     assert lines[2] == "float32: " + score(refs, read_transcripts(decoded / "hyp")).line()
     assert lines[1].startswith("int8: %PER ")
+    assert 0 < float(lines[0].split(" by ")[1].split()[0]) < 1e-4
     small, full = out.stat().st_size, (tones / "exp/final.onnx").stat().st_size
     assert small < full
     assert lines[3].endswith(f"the file has {small / 1e6:.1f} MB in place of {full / 1e6:.1f} MB")

@@ -194,6 +194,7 @@ def test_the_largest_difference_is_found() -> None:
     with torch.no_grad():
         experiment.model.output.bias[2] += 1  # every log-probability moves by less than 1
     assert 0.5 < max_difference(experiment, exported, utterances) < 1
+    assert max_difference(experiment, exported, iter([])) == np.inf
     frames = make_experiment(ModelConfig(num_layers=1, hidden_size=8, head="frames"))
     assert max_difference(frames, exported, utterances) == np.inf
 

@@ -168,7 +168,7 @@ def changed(**parts) -> bytes:
         (lambda: content().replace(b"LSTM", b"LSTN"), "damaged: its content does not agree with the digest"),
         (lambda: seal(b"these are words"), "not an ONNX file"),
         (lambda: changed(format=None), "no asrkit metadata; expected a file made by asrkit export"),
-        (lambda: changed(format=9), "expected format 1, found 9; export it again"),
+        (lambda: changed(format=9), "expected format 2, found 9; export it again"),
         (lambda: changed(model={"cell": "lstm", "colour": "red"}), "model: unknown setting 'colour'; export it again"),
         (
             lambda: changed(decoding={**asdict(DecodingConfig()), "beam": 0}),
