@@ -1,4 +1,4 @@
-"""recipes/speechocean762/run.sh from stage 0 to 7 on a small tree of tones in that corpus's layout."""
+"""recipes/speechocean762/run.sh from stage 0 to 8 on a small tree of tones in that corpus's layout."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,10 @@ import soundfile
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
+from asrkit.corpora import speechocean762
+from asrkit.inference.model_list import read_model_info
+from asrkit.inference.onnx_model import read_model_metadata
+from asrkit.inference.recognizer import load_recognizer
 from asrkit.models.config import ModelConfig
 from asrkit.training.config import TrainingConfig
 from tests.recipe_tree import copy_recipes, run_recipe
@@ -134,3 +138,32 @@ def test_the_findings_are_a_table_of_means_over_seeds(workplace, tmp_path):
     again = run_recipe(tmp_path, "speechocean762", *options, "--nj", "1", cwd=workplace)
     assert again.stdout.splitlines()[-6:] == lines[-6:]
     assert "training is up to date" in log.read_text()
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_release_makes_models_that_tell_what_they_are(workplace, tmp_path):
+    """From the data of the first run, with small networks; a second run gives the same files."""
+    copy_recipes(tmp_path)
+    streaming = (
+        CONFIG.replace("{num_layers", "{bidirectional: false, num_layers") + "features: {cmvn: speech_running}\n"
+    )
+    for name, config in {"blstm_ctc": CONFIG, "lstm_ctc_streaming": streaming}.items():
+        (tmp_path / f"conf/{name}.yaml").write_text(config)
+    options = ("--stage", "8", "--data", "data", "--dir", "released/x", "--config", "small.yaml", "--models", "models")
+    done = run_recipe(tmp_path, "speechocean762", *options, "--nj", "2", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    files = {name: workplace / f"models/{name}.onnx" for name in ("english", "english-streaming")}
+    contents = {name: path.read_bytes() for name, path in files.items()}
+    audio = workplace / "corpus/WAVE/SPEAKER0021/002100000.WAV"
+    for name, path in files.items():
+        info = read_model_info(name, path)
+        assert (info.corpus, info.is_streaming) == (speechocean762.INFO, name == "english-streaming")
+        assert (info.test.name, info.test.num_utterances) == ("speechocean762 test", 8)
+        assert f"\nPER {info.test}\n" in done.stdout
+        assert read_model_metadata(path).lm is not None
+        assert set(load_recognizer(path).transcribe(audio).phones) <= set(TONES_HZ)
+    assert load_recognizer(files["english"]).transcribe(audio).phones
+    again = run_recipe(tmp_path, "speechocean762", *options, "--nj", "1", cwd=workplace)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("training is up to date") == 2
+    assert {name: path.read_bytes() for name, path in files.items()} == contents
