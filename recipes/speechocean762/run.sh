@@ -5,7 +5,7 @@ set -euo pipefail
 
 corpus_source="the unpacked speechocean762, from OpenSLR (resource 101)"
 config=$root/conf/blstm_ctc.yaml
-released="english=blstm_ctc english-streaming=lstm_ctc_streaming"
+released="english=english english-streaming=english_streaming"
 last_stage=8 # a plain run ends before stage 7, which trains 21 networks, and 8, which trains those that come with asrkit
 recipe_options "$@"
 

@@ -29,7 +29,7 @@ STAGES = [
 ]
 FINDINGS = "the textbook's findings in a table"
 RELEASE = "release: the models that come with asrkit"
-RELEASED = {"english": "blstm_ctc", "english-streaming": "lstm_ctc_streaming"}  # name: configuration
+RELEASED = {"english": "english", "english-streaming": "english_streaming"}  # name: configuration
 # Stages that a plain run leaves out.
 ON_REQUEST = {
     "farsdat": ["the textbook's networks in a table"],
