@@ -182,7 +182,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
     def stats(self, utt_id: str) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) of the utterance's speaker, or the global ones; None where none are needed."""
         if not self.config.normalization.per_speaker:
-            return self._global_stats
+            return self._global_stats if self.config.normalization.takes_global_stats else None
         speaker = int(self.speakers[self.utt_ids.row(utt_id)])
         if self._cmvn is not None:
             return self._cmvn[self._cmvn.keys_by_row[speaker]]

@@ -154,6 +154,8 @@ def test_statistics_of_speech_are_made_from_the_features(data_dir: Path) -> None
     np.testing.assert_allclose(total, sum(own.values()), rtol=1e-12)
     feats = FeatureLoader(data_dir, config, total)["b-1"]
     np.testing.assert_array_equal(feats, full_features(STATIC["b-1"], total, config))
+    for mode in ("utterance", "speech_utterance"):  # takes none, though they are at hand
+        assert FeatureLoader(data_dir, FeatureConfig(cmvn=mode), total).stats("b-1") is None
 
 
 def test_loader_survives_the_way_to_another_process(data_dir: Path) -> None:
