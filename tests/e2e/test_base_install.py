@@ -31,9 +31,9 @@ model: {bidirectional: false, num_layers: 1, hidden_size: 8, self_conditioning: 
 training: {num_epochs: 2, batch_size: 4, augment: {speeds: [], vtlp: 0, time_masks: 0}}
 """
 
-# Takes the modules that there are, and verbs' arguments; nothing else can be imported.
+# Takes the modules that there are, and verbs' arguments; nothing else can be imported, and no network reached.
 RUN_VERBS = """
-import contextlib, io, json, sys
+import contextlib, io, json, socket, sys
 
 available = {*json.loads(sys.argv[1]), *sys.stdlib_module_names, "asrkit"}
 
@@ -46,7 +46,11 @@ class Installation:
         is_there = module in available or module.startswith("_sysconfigdata")
         return self.finder.find_spec(name, path, target) if is_there else None
 
+def refuse(*args):
+    raise AssertionError("the network is used")
+
 sys.meta_path[:] = map(Installation, sys.meta_path)
+socket.socket.connect = refuse
 import asrkit
 from asrkit.cli.main import main
 
@@ -223,6 +227,37 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
     ]
     web = f"{', '.join(EXTRAS['web'])}, which are not installed; {install} 'asrkit[web]'"
     assert said == [*expected, f"asrkit serve: error: needs {web}"]
+
+
+def test_it_recognises_out_of_the_box(wheel: Path, tmp_path: Path) -> None:
+    """With the models that the wheel has, from a directory that has none, and without a network."""
+    site, asked = unpack(wheel, tmp_path / "site")
+    audio = make_corpus(tmp_path / "corpus")
+    verbs = [
+        ("transcribe", "--json", audio),
+        ("transcribe", "--model", "english", "--json", audio),
+        ("align", "--ipa", "--phones", "HH AH L OW", audio),
+        ("stream", audio),
+        ("models", "--json"),
+    ]
+    results = run_verbs(site, modules_of(asked), *verbs)
+    assert [stderr for status, _, stderr in results if status != 0] == []
+    default, named, aligned, streamed, listed = (stdout for _, stdout, _ in results)
+    assert json.loads(default)["file"] == str(audio)
+    assert named == default
+    assert aligned.split()[1:] == ["h", "ʌ", "l", "oʊ"]
+    assert "final" in json.loads(streamed.splitlines()[-1])
+    models = {each["name"]: each for each in map(json.loads, listed.splitlines())}
+    assert models.keys() == {"english", "english-streaming"}
+    for name, model in models.items():
+        assert Path(model["file"]) == site / f"asrkit/pretrained/{name}.onnx"
+        assert (model["language"], len(model["phones"]), model["synthetic"]) == ("English", 39, False)
+        assert (model["license"], model["trained_on"]) == ("CC BY 4.0", "speechocean762")
+        assert model["test_set"] == "speechocean762 test" and model["test_utterances"] >= 500
+        assert 0 < model["per"] < 100
+        assert model["size"] <= 2.5e6
+    assert models["english-streaming"]["streaming"]
+    assert wheel.stat().st_size < 10e6
 
 
 @pytest.mark.slow
