@@ -11,6 +11,7 @@ from urllib.parse import quote
 from asrkit.cli.options import positive_int
 from asrkit.errors import ConfigError
 from asrkit.extras import EXTRAS, expect_packages
+from asrkit.inference.find_model import ENGLISH, ENGLISH_STREAMING
 from asrkit.io.numbers import parse_whole
 
 _PORT = 8763
@@ -23,11 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model",
         "--dir",
         action="append",
-        required=True,
         dest="models",
         metavar="MODEL",
-        help="experiment directory, a file that asrkit export wrote, or the name of a recipe whose run left a model; "
-        "as often as there are models to choose from",
+        help="experiment directory, a file that asrkit export wrote, or the name of a model (asrkit models); "
+        f"as often as there are models to choose from (default: {ENGLISH} and {ENGLISH_STREAMING})",
     )
     parser.add_argument(
         "--host",
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         token = secrets.token_urlsafe()
     limits = replace(Limits(), max_bytes=args.max_megabytes * 10**6, audio_seconds=60.0 * args.max_minutes)
     with listen(args.host, args.port) as listening:
-        service = Service(load_models(args.models), limits, args.nj)
+        service = Service(load_models(args.models or [ENGLISH, ENGLISH_STREAMING]), limits, args.nj)
         host = f"[{args.host}]" if ":" in args.host else args.host
         page = f"http://{host}:{listening.getsockname()[1]}/{f'#token={quote(token)}' if token else ''}"
         print(f"{page}\nCtrl-C ends", flush=True)

@@ -16,6 +16,8 @@ GATHERING = {
     ("corpora/timit.py", "_Tree"),
     ("findings.py", "Findings"),
     ("io/lock.py", "_Held"),
+    ("scoring/tally.py", "Group"),
+    ("scoring/tally.py", "Tally"),
     ("training/state.py", "EpochSums"),
     ("training/step.py", "LossSum"),
 }
