@@ -12,7 +12,7 @@ import numpy as np
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, parse_config
-from asrkit.errors import ConfigError, DataError, ModelError, location, raise_if_any
+from asrkit.errors import AsrkitError, ConfigError, DataError, ModelError, location, raise_if_any
 from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.formats.arpa import read_arpa_text
@@ -33,6 +33,7 @@ from asrkit.scoring.significance import Comparison, compare, pool_speakers, to_j
 from asrkit.scoring.transcripts import read_utt2spk
 from asrkit.stages.exporting import export_trained
 from asrkit.stages.inputs import PREPARE
+from asrkit.stages.other_conditions import log_probs_elsewhere
 from asrkit.stages.training import Run, TrainingData
 from asrkit.training.config import AugmentConfig, TrainingConfig
 from asrkit.training.held_out import choose, choose_without, hold_out
@@ -430,6 +431,17 @@ def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
     return StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, AS_IS, 1)
 
 
+def _elsewhere(experiment: Experiment, data_dir: Path, refs: Mapping[str, tuple[str, ...]]) -> StoredSet | None:
+    """What it gives for the same utterances in noise and rooms; None where their audio is in no files."""
+    from asrkit.decoding.tuning import StoredSet
+
+    try:
+        log_probs = log_probs_elsewhere(experiment, data_dir, list(refs))
+    except AsrkitError:
+        return None
+    return StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, AS_IS, 1)
+
+
 def _save(kept: _Contestant, dev: TrainingSet, lm_text: str | None, directory: Path, data_dir: Path) -> None:
     """Write the experiment; of a network that was trained now, confidences are calibrated on what was held out."""
     from asrkit.experiment import save_experiment, store_tuning
@@ -438,7 +450,8 @@ def _save(kept: _Contestant, dev: TrainingSet, lm_text: str | None, directory: P
     experiment, decoding = kept.experiment, kept.experiment.config.decoding
     calibration = experiment.calibration
     if kept.history:
-        fit = CalibrationFit.on(_stored_set(experiment, dev), None, decoding)
+        stored = _stored_set(experiment, dev)
+        fit = CalibrationFit.on(stored, _elsewhere(experiment, data_dir, stored.refs), decoding)
         calibration = calibration if fit.warnings() else fit.calibration
     experiment.tokens.write(directory / "tokens.txt")
     parts = experiment.config, experiment.tokens, experiment.model, experiment.global_cmvn
