@@ -20,6 +20,7 @@ from asrkit.io.text import TextFile
 from asrkit.types import Hypothesis, PhoneTime
 
 _CHANNEL = "1"  # as Kaldi writes it
+_OTHER_GAPS = {"\t", "\r"}  # in lines that asrkit did not write
 
 
 class CtmLine(NamedTuple):
@@ -211,7 +212,7 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
     def _columns(self, utt_id: str, text: str) -> TimeColumns:
         lines = text.count("\n")
         fields = text.replace("\n", " ").split(" ")  # of lines as asrkit writes them; others are read one by one
-        width = len(fields) // lines if lines else 0
+        width = len(fields) // lines if lines and not _OTHER_GAPS & set(text) else 0
         if width in (5, 6) and len(fields) == width * lines + 1 and fields[0:-1:width] == [utt_id] * lines:
             starts, durations = (parse_numbers(fields[place:-1:width], 0.0, MAX_SECONDS) for place in (2, 3))
             confidences = parse_numbers(fields[5:-1:6], 0.0, 1.0) if width == 6 else []

@@ -104,6 +104,8 @@ def _read_table(directory: Path) -> None:
         assert key in lazy
     if rows and isinstance(lazy, LazyTable):
         assert dict(lazy.rows()) == rows
+        assert list(lazy.follow(rows)) == [*rows.values()]
+        assert list(lazy.follow(reversed(rows))) == [*reversed(rows.values())]
         keys = lazy.keys_by_row
         assert keys[0:2] == list(rows)[:2]
         assert len(keys) == len(lazy)
@@ -250,6 +252,9 @@ def _read_phone_times(directory: Path) -> None:
     assert of_lazy == times
     for utt_id, of_utt in times.items():
         ctm.format_phone_times(utt_id, of_utt)
+    *columns, none = lazy.columns([*of_lazy, "no utterance"])
+    assert [each.phone_times() for each in columns] == [list(of_utt) for of_utt in of_lazy.values()]
+    assert not none.phones
 
 
 _CTM = _only(
