@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,12 +48,12 @@ class Augmented(NamedTuple):
 
 @dataclass(frozen=True)
 class _Made:
-    """How an utterance's features are made: static ones, full ones, and with what CMVN statistics and settings."""
+    """How an utterance's features are made: CMVN statistics, static features, full ones by statistics; settings."""
 
     speed: float
+    stats: Callable[[], np.ndarray | None]
     static: Callable[[], np.ndarray]
-    full: Callable[[], np.ndarray]
-    stats: np.ndarray | None
+    full: Callable[[np.ndarray | None], np.ndarray]
     config: FeatureConfig
 
 
@@ -128,11 +129,12 @@ class Augmenter:
         Without masks, which are mask()'s.
         """
         made = self._make(utt_id, rng, min_frames)
+        stats = made.stats()
         if self.config.pause_prob == 0.0 or rng.random() >= self.config.pause_prob:
-            return Augmented(made.full(), made.speed)
+            return Augmented(made.full(stats), made.speed)
         static = made.static()
         before, behind = (self._pause(static, rng) for _ in range(2))
-        feats = full_features(np.concatenate([before, static, behind]), made.stats, made.config)
+        feats = full_features(np.concatenate([before, static, behind]), stats, made.config)
         return Augmented(feats, made.speed, (len(before), len(behind)))
 
     def _pause(self, static: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -152,32 +154,21 @@ class Augmenter:
         warp = int(rng.integers(len(self._warps)))
         ways = [way for share, way in self._ways if rng.random() < share]
         if self._warps[warp] == speed == 1.0 and not ways:
-            feats, stats = self._feats, self._feats.stats(utt_id)
-            return _Made(speed, lambda: feats.static(utt_id), lambda: feats[utt_id], stats, feats.config)
+            feats = self._feats
+            static, stats = partial(feats.static, utt_id), partial(feats.stats, utt_id)
+            return _Made(speed, stats, static, lambda found: full_features(static(), found, feats.config), feats.config)
         original = self._recordings[utt_id]
         waveform = change_speed(original, speed)
         if self._extractors[warp].num_frames(len(waveform.samples)) < max(min_frames, 1):
             # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
             waveform, speed, warp = original, 1.0, self._warps.index(1.0)
-        if not ways:
-            return self._made_of(
-                waveform, utt_id, speed, self._extractors[warp], self._speaker_stats(utt_id, speed, warp)
-            )
+        # Not a lambda: calls between a command and its first features are counted.
+        stats = partial(self._feats.stats, utt_id) if ways else partial(self._speaker_stats, utt_id, speed, warp)
         for way in ways:
             waveform = way(waveform, rng)
-        return self._made_of(waveform, utt_id, speed, self._alone[warp], self._feats.stats(utt_id))
-
-    @staticmethod
-    def _made_of(
-        waveform: Waveform, utt_id: str, speed: float, extract: FeatureExtractor, stats: np.ndarray | None
-    ) -> _Made:
-        return _Made(
-            speed,
-            lambda: extract(waveform, utt_id),
-            lambda: extract.full(waveform, utt_id, stats),
-            stats,
-            extract.config,
-        )
+        extract = (self._alone if ways else self._extractors)[warp]
+        static = partial(extract, waveform, utt_id)
+        return _Made(speed, stats, static, partial(extract.full, waveform, utt_id), extract.config)
 
     @property
     def _recordings(self) -> AudioTable:
