@@ -219,7 +219,11 @@ class Normalization:
         for block in blocks():
             levels.add(self.level.steps(block))
         lowest = levels.lowest()
-        return sum_of(accumulate(block[self.level.steps(block) >= lowest]) for block in blocks())
+        # What is not finite counts, too, for its statistics to be refused.
+        return sum_of(
+            accumulate(block[(self.level.steps(block) >= lowest) | ~np.isfinite(block).all(axis=1)])
+            for block in blocks()
+        )
 
     def holds_speech(self, stats: np.ndarray, global_stats: np.ndarray) -> bool:
         """Whether there can be speech in an utterance of these statistics, both (2, D + 1), the second of training.

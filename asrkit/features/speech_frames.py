@@ -36,7 +36,8 @@ class LevelScale:
     def steps(self, static: np.ndarray) -> np.ndarray:
         """The levels (T,) of static features (T, D), in whole steps from the lowest level on."""
         levels = static[:, : self.num_columns].mean(axis=1, dtype=np.float64) * self.db
-        return ((levels - _LOWEST_DB) * _STEPS_PER_DB).clip(0, _NUM_STEPS - 1).astype(np.int64)
+        above = np.nan_to_num((levels - _LOWEST_DB).clip(0, _NUM_STEPS / _STEPS_PER_DB))
+        return np.minimum(above * _STEPS_PER_DB, _NUM_STEPS - 1).astype(np.int64)
 
     def below_mean(self, db: float, dim: int) -> np.ndarray:
         """The static features (dim,) of a level `db` lower, less those of the level itself; -1e30 for the others."""

@@ -61,6 +61,18 @@ def test_statistics_of_features_that_cannot_be_are_refused() -> None:
             check_stats(wrong, 2)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", [0, 5])
+@pytest.mark.parametrize("row", [3, 50])  # of a pause, and of speech
+@pytest.mark.filterwarnings("error")
+def test_features_that_are_not_finite_are_refused_in_pauses_too(row: int, column: int, value: float) -> None:
+    static = np.random.default_rng(0).standard_normal((100, 13)).astype(np.float32)
+    static[:20, 0] -= 60
+    static[row, column] = value
+    with pytest.raises(DataError, match="and finite sums"):
+        check_stats(NORMALIZATIONS["speech_utterance"]().statistics(static), 13)
+
+
 def test_statistics_that_cannot_be_used(feats: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"shape \(2, 3\); expected \(2, 4\)"):
         apply_cmvn(feats, accumulate(feats[:, :2]))
