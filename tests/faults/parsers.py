@@ -190,12 +190,13 @@ def _read_data_dir(directory: Path) -> None:
 
 def _read_features(directory: Path) -> None:
     with contextlib.chdir(directory):  # where paths of archives start
-        loader = FeatureLoader(directory, FeatureConfig(num_mel_bins=4, num_ceps=3))
-        counts = loader.all_num_frames()
-        assert list(counts) == list(loader)
-        for utt_id in loader:
-            loader.static(utt_id)
-            loader.stats(utt_id)
+        for cmvn in ("speaker", "speech_speaker"):  # the first takes statistics from files, the second from features
+            loader = FeatureLoader(directory, FeatureConfig(num_mel_bins=4, num_ceps=3, cmvn=cmvn))
+            counts = loader.all_num_frames()
+            assert list(counts) == list(loader)
+            for utt_id in loader:
+                loader.static(utt_id)
+                loader.stats(utt_id)
 
 
 def _features() -> list[Files]:
@@ -366,7 +367,13 @@ _CONFIGS = [
 def _read_options(directory: Path) -> None:
     """Options of commands: argparse says itself what is wrong with one."""
     for text in (directory / INPUT).read_bytes().decode("utf-8", "replace").split("\n"):
-        for kind in (options.positive_int, options.whole_number, options.finite_float, options._channel):
+        for kind in (
+            options.positive_int,
+            options.whole_number,
+            options.finite_float,
+            options._channel,
+            options._number_or_all,
+        ):
             try:
                 kind(text)
             except argparse.ArgumentTypeError as error:
@@ -867,14 +874,14 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/audio/mp3.py": ("begins_with_frames", "parse_header"),
     "asrkit/audio/ogg.py": (),
     "asrkit/audio/pieces.py": (),
-    "asrkit/audio/read.py": ("spooled", "no_room", "audio_duration", "open_audio_file"),
+    "asrkit/audio/read.py": ("spooled", "_read_blocks", "no_room", "audio_duration", "open_audio_file"),
     "asrkit/audio/sndfile.py": (),
     "asrkit/audio/source.py": (),
     "asrkit/audio/sphere.py": ("_mu_law_table", "_a_law_table"),
     "asrkit/audio/tags.py": (),
     "asrkit/audio/voc.py": (),
     "asrkit/audio/wav.py": (),
-    "asrkit/cli/options.py": tuple(name for name in dir(options) if name.startswith(("add_", "print_"))),
+    "asrkit/cli/options.py": tuple(name for name in dir(options) if name.startswith(("add_", "print_", "load_"))),
     "asrkit/config/experiment_config.py": (),
     "asrkit/config/ranges.py": (),
     "asrkit/config/yaml_config.py": ("to_dict", "dump_config", "config_text"),
