@@ -176,7 +176,7 @@ def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], 
     figures = verdict.to_dict()
     figures["lines"] = [plan.subject(), *verdict.lines(), verdict.outcome()]
     write_json(directory / "adapt.json", figures)
-    _save(verdict.kept, run.sets.dev, lm_text, directory, plan.data.data)
+    _save(verdict.kept, run.sets.dev, lm_text, directory, plan.data.data, report)
     return figures
 
 
@@ -431,18 +431,29 @@ def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
     return StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, AS_IS, 1)
 
 
-def _elsewhere(experiment: Experiment, data_dir: Path, refs: Mapping[str, tuple[str, ...]]) -> StoredSet | None:
-    """What it gives for the same utterances in noise and rooms; None where their audio is in no files."""
+def _elsewhere(
+    experiment: Experiment, data_dir: Path, refs: Mapping[str, tuple[str, ...]], report: Callable[[str], None]
+) -> StoredSet | None:
+    """What it gives for the same utterances in noise and rooms; None, and a line, where their audio is in no files."""
     from asrkit.decoding.tuning import StoredSet
 
     try:
         log_probs = log_probs_elsewhere(experiment, data_dir, list(refs))
-    except AsrkitError:
+    except AsrkitError as error:
+        reason = str(error).split("\n")[0]
+        report(f"{data_dir}: confidences are calibrated on what is held out as it is, not in noise: {reason}")
         return None
     return StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, AS_IS, 1)
 
 
-def _save(kept: _Contestant, dev: TrainingSet, lm_text: str | None, directory: Path, data_dir: Path) -> None:
+def _save(
+    kept: _Contestant,
+    dev: TrainingSet,
+    lm_text: str | None,
+    directory: Path,
+    data_dir: Path,
+    report: Callable[[str], None],
+) -> None:
     """Write the experiment; of a network that was trained now, confidences are calibrated on what was held out."""
     from asrkit.experiment import save_experiment, store_tuning
     from asrkit.reporting.tuning import CalibrationFit
@@ -451,7 +462,7 @@ def _save(kept: _Contestant, dev: TrainingSet, lm_text: str | None, directory: P
     calibration = experiment.calibration
     if kept.history:
         stored = _stored_set(experiment, dev)
-        fit = CalibrationFit.on(stored, _elsewhere(experiment, data_dir, stored.refs), decoding)
+        fit = CalibrationFit.on(stored, _elsewhere(experiment, data_dir, stored.refs, report), decoding)
         calibration = calibration if fit.warnings() else fit.calibration
     experiment.tokens.write(directory / "tokens.txt")
     parts = experiment.config, experiment.tokens, experiment.model, experiment.global_cmvn
