@@ -94,6 +94,13 @@ class CorpusInfo:
     attribution: str | None
     is_synthetic: bool = False
 
+    @property
+    def doubt(self) -> str | None:
+        """What users of the model are told when it has not learned from people; None when it has."""
+        if not self.is_synthetic:
+            return None
+        return f"trained on the synthetic speech of {self.name}; what it finds in people's speech means little"
+
 
 @dataclass(frozen=True, slots=True)
 class Supplement:

@@ -5,7 +5,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -13,6 +13,8 @@ from asrkit.inference.onnx_model import OnnxModel
 from asrkit.serve.guard import Access
 from asrkit.serve.server import listen, make_server
 from asrkit.serve.service import Limits, ServedModel, Service
+
+HANGS = 600.0  # seconds after which a test that waits for the server fails; no load of the machine makes it so slow
 
 
 class Answer(NamedTuple):
@@ -36,14 +38,14 @@ class Answer(NamedTuple):
 
 
 class Asked:
-    """A server that runs; `ask` opens a connection for each request."""
+    """A server that runs; `ask` opens a connection for each request. `connections`: the server's, as it sees them."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, connections: Collection[object]) -> None:
+        self.port, self.connections = port, connections
         self.host = f"127.0.0.1:{port}"
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANGS)
 
     def ask(self, method: str, path: str, body: bytes | None = None, *, headers=None, **query: object) -> Answer:
         with contextlib.closing(self.connect()) as connection:
@@ -73,8 +75,8 @@ def serving(
             while not server.started:
                 assert thread.is_alive()
                 time.sleep(0.01)
-            yield Asked(listening.getsockname()[1])
+            yield Asked(listening.getsockname()[1], server.server_state.connections)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(HANGS)
             assert not thread.is_alive()

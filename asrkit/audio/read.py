@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple
 
@@ -53,6 +53,7 @@ from asrkit.io.files import NamedFile, open_file, writer
 from asrkit.types import Waveform
 
 Channel = int | Literal["error", "mix"]
+Watch = Callable[[float], None]
 
 # Times in tables are rounded, often to 10 ms: an end that lies this little past the audio means its end.
 END_TOLERANCE = 0.01  # seconds
@@ -77,11 +78,11 @@ class AudioStream:
     `sample_rate` (Hz) and `num_channels` are the file's own. `num_samples`: how many samples a channel were decoded.
     """
 
-    def __init__(self, source: Source, name: str, channel: Channel, max_seconds: float = math.inf) -> None:
+    def __init__(self, source: Source, name: str, channel: Channel, watch: Watch | None = None) -> None:
         check_channel(source.num_channels, channel, name)
         self.name, self.sample_rate, self.num_channels = name, source.sample_rate, source.num_channels
         self.num_samples = 0
-        self._source, self._channel, self._max_seconds = source, channel, max_seconds
+        self._source, self._channel, self._watch = source, channel, watch
 
     @property
     def duration(self) -> float:
@@ -102,8 +103,8 @@ class AudioStream:
         for block in self._source.blocks():
             yield _one_channel(block, self._channel, self.name, self.num_samples, self.sample_rate)
             self.num_samples += len(block)
-            if self.duration > self._max_seconds:
-                raise AudioError(f"{self.name}: longer than {self._max_seconds:g} s, the most that is taken; cut it")
+            if self._watch is not None:
+                self._watch(self.duration)
         if self.num_samples == 0:
             raise no_samples(self.name)
 
@@ -114,7 +115,7 @@ def open_audio(
     *,
     channel: Channel = "error",
     name: str | None = None,
-    max_seconds: float = math.inf,
+    watch: Watch | None = None,
 ) -> Iterator[AudioStream]:
     """Open audio to decode it in blocks, in memory that does not depend on its length.
 
@@ -123,13 +124,13 @@ def open_audio(
             formats have headers that can be understood only together with the size.
         channel: as for read_audio.
         name: of a stream, for messages.
-        max_seconds: audio that lasts longer is refused, when decoding gets there.
+        watch: gets the seconds that are decoded, after each block; what it raises ends the decoding.
 
     Raises AudioError as read_audio; for damage in its middle when decoding gets there.
     """
     if isinstance(source, (str, Path)):
         with open_audio_file(source) as stream, open_source(stream, printable(source), whole=False) as opened:
-            yield AudioStream(opened, printable(source), channel, max_seconds)
+            yield AudioStream(opened, printable(source), channel, watch)
         return
     if name is None:
         name = "standard input" if source is sys.stdin.buffer else str(getattr(source, "name", "stream"))
@@ -138,7 +139,7 @@ def open_audio(
         if os.fstat(stream.fileno()).st_size == 0:
             raise AudioError(f"{name}: nothing in it (0 bytes); expected audio")
         with open_source(stream, name, whole=False) as opened:
-            yield AudioStream(opened, name, channel, max_seconds)
+            yield AudioStream(opened, name, channel, watch)
 
 
 @contextlib.contextmanager

@@ -73,13 +73,14 @@ def load_chosen_model(verb: str, name: str | None, default: str) -> OnnxModel:
     from asrkit.inference.recognizer import load_model  # takes some tenths of a second
 
     model = load_model(find_pretrained(default) if name is None else name)
-    if model.corpus is not None and model.corpus.is_synthetic:
-        print(
-            f"asrkit {verb}: note: {name or default}: trained on the synthetic speech of {model.corpus.name}; what it "
-            "finds in people's speech means little",
-            file=sys.stderr,
-        )
+    tell_doubt(verb, name or default, model)
     return model
+
+
+def tell_doubt(verb: str, name: str, model: OnnxModel) -> None:
+    """Tells on stderr when the model has not learned from people."""
+    if model.corpus is not None and model.corpus.doubt is not None:
+        print(f"asrkit {verb}: note: {name}: {model.corpus.doubt}", file=sys.stderr)
 
 
 def add_ipa(parser: argparse.ArgumentParser) -> None:

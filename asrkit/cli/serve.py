@@ -8,7 +8,7 @@ import secrets
 from dataclasses import replace
 from urllib.parse import quote
 
-from asrkit.cli.options import positive_int
+from asrkit.cli.options import positive_int, tell_doubt
 from asrkit.errors import ConfigError
 from asrkit.extras import EXTRAS, expect_packages
 from asrkit.inference.find_model import ENGLISH, ENGLISH_STREAMING
@@ -61,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
         token = secrets.token_urlsafe()
     limits = replace(Limits(), max_bytes=args.max_megabytes * 10**6, audio_seconds=60.0 * args.max_minutes)
     with listen(args.host, args.port) as listening:
-        service = Service(load_models(args.models or [ENGLISH, ENGLISH_STREAMING]), limits, args.nj)
+        models = load_models(args.models or [ENGLISH, ENGLISH_STREAMING])
+        for model in models:
+            tell_doubt("serve", model.name, model.model)
+        service = Service(models, limits, args.nj)
         host = f"[{args.host}]" if ":" in args.host else args.host
         page = f"http://{host}:{listening.getsockname()[1]}/{f'#token={quote(token)}' if token else ''}"
         print(f"{page}\nCtrl-C ends", flush=True)

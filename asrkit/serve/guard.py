@@ -81,6 +81,14 @@ def _name(host: str) -> str:
         return ""
 
 
+def _site(origin: str) -> str | None:
+    """The `host:port` of an Origin; None when it is none."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
 class Guard:
     """The ASGI application `app`, for those whom `access` admits; `public` paths need no token."""
 
@@ -116,7 +124,7 @@ class Guard:
         sites = headers.get("sec-fetch-site", [])
         is_navigation = headers.get("sec-fetch-mode") == ["navigate"] and scope.get("method") == "GET"
         is_own = is_navigation or _OWN_SITES.issuperset(sites)
-        if not is_own or any(urlsplit(origin).netloc != host for origin in headers.get("origin", ())):
+        if not is_own or any(_site(origin) != host for origin in headers.get("origin", ())):
             raise Refusal(403, "a request from another site's page; open this server's own page")
         # Over a WebSocket, for which browsers send no such header, the token is in the first message.
         if scope["type"] == "http" and scope["path"] not in self._public:

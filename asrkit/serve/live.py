@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,18 +39,29 @@ class Live:
     async def answer(self, websocket: WebSocket) -> None:
         await websocket.accept()
         try:
+            options = self._admitted(await self._receive(websocket))  # strangers take no place
             with self.service.place(self.service.streams):
-                await self._serve(websocket)
+                await self._serve(websocket, options)
             await websocket.close(_NORMAL)
         except WebSocketDisconnect:
             pass
         except Exception as error:
             fault = expected(error, "stream")
-            await websocket.send_text(fault_text(fault))
-            await websocket.close(_POLICY_VIOLATION)
+            with contextlib.suppress(WebSocketDisconnect):
+                await websocket.send_text(fault_text(fault))
+                await websocket.close(_POLICY_VIOLATION)
 
-    async def _serve(self, websocket: WebSocket) -> None:
-        stream, rate = await self._begin(await self._receive(websocket))
+    def _admitted(self, message: str | bytes) -> dict[str, Any]:
+        """What the first message asks for. Raises Refusal where it has not the token."""
+        options = _options(message)
+        if not self.access.admits(options.get("token", "")):
+            raise Refusal(401, "no token, or a wrong one; send it as `token` in the first message")
+        return options
+
+    async def _serve(self, websocket: WebSocket, options: Mapping[str, Any]) -> None:
+        rate = options["rate"]
+        make = partial(StreamingRecognizer, self.service.model(options.get("model")).model, sample_rate=rate)
+        stream = await self.service.compute(self.service.streams, make)
         num_left = round(self.service.limits.audio_seconds * rate)  # samples
         while (message := await self._receive(websocket)) != "end":
             if isinstance(message, str) or len(message) % 2:
@@ -59,16 +71,6 @@ class Live:
                 raise Refusal(413, f"stream: longer than {self.service.limits.audio_seconds:g} s; begin another one")
             await self._send(websocket, partial(stream.accept, np.frombuffer(message, "<i2")))
         await self._send(websocket, stream.finish)
-
-    async def _begin(self, message: str | bytes) -> tuple[StreamingRecognizer, int]:
-        """The stream that the first message asks for, and its rate in Hz."""
-        options = _options(message)
-        if not self.access.admits(options.get("token", "")):
-            raise Refusal(401, "no token, or a wrong one; send it as `token` in the first message")
-        rate = options["rate"]
-        model = self.service.model(options.get("model"))
-        make = partial(StreamingRecognizer, model.model, sample_rate=rate)
-        return await self.service.compute(self.service.streams, make), rate
 
     async def _receive(self, websocket: WebSocket) -> str | bytes:
         seconds = self.service.limits.upload_seconds

@@ -52,6 +52,7 @@ _MODELS = {
             "phones": {"type": "array", "items": {"type": "object"}},
             "streams": {"type": "boolean", "description": "whether it takes streams"},
             "why": {"type": ["string", "null"], "description": "why it takes none"},
+            "note": {"type": ["string", "null"], "description": "why its results mean little on people's speech"},
         },
     },
 }

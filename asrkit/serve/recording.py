@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from threading import Event
 from typing import IO, Any
 
 import numpy as np
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from asrkit.audio import open_audio
-from asrkit.errors import AsrkitError, expected
+from asrkit.audio.read import Watch
+from asrkit.errors import AsrkitError, AudioError, expected
 from asrkit.formats.results import FORMATS, Result
 from asrkit.inference.alignment import AlignmentJob, align_all
 from asrkit.inference.transcription import TranscribeOptions, in_other_symbols, transcribe_one
+from asrkit.serve.answers import Refusal
 from asrkit.serve.queries import ALIGN, TRANSCRIBE, VIEW, Parameter, read_query, recording
 from asrkit.serve.service import ServedModel, Service
 from asrkit.serve.uploads import uploaded
 from asrkit.serve.view import format_view
 from asrkit.types import Waveform
 
-Recognize = Callable[[ServedModel, IO[bytes], Mapping[str, Any], float], Result]
+Recognize = Callable[[ServedModel, IO[bytes], Mapping[str, Any], Watch], Result]
 _JSON = (VIEW, "json")
 
 
-def transcribe(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], max_seconds: float) -> Result:
-    """The result of the recording in the file, of `max_seconds` at most. Raises AudioError, ConfigError."""
+def transcribe(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], watch: Watch) -> Result:
+    """The result of the recording in the file. Raises AudioError, ConfigError, and what `watch` does."""
     each = recording(query["name"])
     options = TranscribeOptions(query["channel"], True, query["nbest"], model.ipa if query["ipa"] else {})
-    with open_audio(file, channel=query["channel"], name=each.name, max_seconds=max_seconds) as audio:
+    with open_audio(file, channel=query["channel"], name=each.name, watch=watch) as audio:
         return transcribe_one(model.recognizer, audio, each, options)
 
 
-def align(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], max_seconds: float) -> Result:
+def align(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], watch: Watch) -> Result:
     """The same for known phones. Raises DataError, too, as Recognizer.align."""
     each = recording(query["name"])
 
     def load() -> Waveform:
-        with open_audio(file, channel=query["channel"], name=each.name, max_seconds=max_seconds) as audio:
+        with open_audio(file, channel=query["channel"], name=each.name, watch=watch) as audio:
             return Waveform(np.concatenate(list(audio.blocks())), audio.sample_rate)
 
     job = AlignmentJob(each.name, each.key, query["phones"], load)
@@ -47,6 +52,48 @@ def align(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], max_sec
         raise result
     hypothesis = in_other_symbols(result.hypothesis, model.ipa if query["ipa"] else {})
     return replace(result, hypothesis=hypothesis)
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Ends the decoding of a recording that is too long, or that nobody waits for: `gone` is set then."""
+
+    name: str
+    max_seconds: float
+    gone: Event
+
+    def __call__(self, seconds: float) -> None:
+        if self.gone.is_set():
+            raise Refusal(400, f"{self.name}: the client has left")  # there is nobody to read it
+        if seconds > self.max_seconds:
+            raise AudioError(f"{self.name}: longer than {self.max_seconds:g} s, the most that is taken; cut it")
+
+
+async def _unless_left(request: Request, job: Future[str], gone: Event) -> str:
+    """The job's result. When the client leaves, a job that waits never begins, and one that runs is told by `gone`.
+
+    Ends no earlier than the job, which uses the upload. Raises ClientDisconnect when the client has left.
+    """
+    result = asyncio.wrap_future(job)
+    left = asyncio.ensure_future(_left(request))
+    either: tuple[asyncio.Future[Any], ...] = result, left
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if result.done():
+            return result.result()
+    finally:
+        gone.set()
+        left.cancel()
+    if not job.cancel():
+        await asyncio.wait({result})
+        result.exception()  # looked at, so that none is reported
+    raise ClientDisconnect
+
+
+async def _left(request: Request) -> None:
+    """Ends when the client has left; its whole request has come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 # By path: what may be asked, and what answers.
@@ -59,10 +106,12 @@ OPERATIONS: dict[str, tuple[tuple[Parameter, ...], Recognize]] = {
 def endpoint(service: Service, parameters: tuple[Parameter, ...], recognize: Recognize) -> Callable[[Request], Any]:
     """What answers a POST of a recording."""
 
-    def work(model: ServedModel, file: IO[bytes], query: Mapping[str, Any]) -> str:
+    def work(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], gone: Event) -> str:
+        watch = _Bounds(recording(query["name"]).name, service.limits.audio_seconds, gone)
         try:
-            result = recognize(model, file, query, service.limits.audio_seconds)
+            result = recognize(model, file, query, watch)
             if query["format"] == VIEW:
+                watch(result.duration)
                 return format_view(model, result, file, query["channel"])
             return FORMATS[query["format"]].render(result)
         except Exception as error:
@@ -73,7 +122,9 @@ def endpoint(service: Service, parameters: tuple[Parameter, ...], recognize: Rec
         model = service.model(query["model"])
         with service.place(service.recordings):
             async with uploaded(request, recording(query["name"]).name, service.limits) as file:
-                text = await service.compute(service.recordings, lambda: work(model, file, query))
+                gone = Event()
+                job = service.recordings.submit(work, model, file, query, gone)
+                text = await _unless_left(request, job, gone)
         is_json = query["format"] in _JSON
         return Response(text, media_type="application/json" if is_json else "text/plain")
 

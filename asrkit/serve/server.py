@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import Any
 
@@ -17,14 +16,15 @@ from asrkit.serve.live import MAX_MESSAGE
 from asrkit.serve.service import Service
 
 _IDLE_SECONDS = 20  # for a whole request to begin: its first line and headers
+_STALLED_SECONDS = 60  # in which who is answered must take something
 _SECONDS_TO_END = 5
 
 
 class _Connection(H11Protocol):
     """A connection that is closed when no whole head of a request comes in time, however many bytes do."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _unset_keepalive_if_required(self) -> None:
@@ -36,11 +36,15 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises ConfigError when it cannot."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family)
+        listening = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise ConfigError(
             f"{host}, port {port}: cannot listen there ({error.strerror or error}); give another --host or --port"
         ) from None
+    # Connections inherit it: the kernel ends those whose other end takes nothing, so that answers do not pile up.
+    if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:  # where the system has it
+        listening.setsockopt(socket.IPPROTO_TCP, option, 1000 * _STALLED_SECONDS)
+    return listening
 
 
 def make_server(service: Service, access: Access) -> uvicorn.Server:

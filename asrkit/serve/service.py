@@ -70,7 +70,9 @@ class ServedModel:
             {"phone": phone, "ipa": table.get(phone, phone), "is_silence": phone in silent}
             for phone in self.recognizer.tokens.phones
         ]
-        return {"name": self.name, "phones": phones, "streams": self.stream_fault is None, "why": self.stream_fault}
+        streams, corpus = self.stream_fault is None, self.model.corpus
+        note = None if corpus is None else corpus.doubt
+        return {"name": self.name, "phones": phones, "streams": streams, "why": self.stream_fault, "note": note}
 
 
 class Service:

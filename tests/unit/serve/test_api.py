@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import queue
 import re
 import socket
+import threading
 import time
 from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
@@ -17,20 +19,22 @@ import soundfile
 
 from asrkit.cli.main import main
 from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.corpora import mini
 from asrkit.experiment import Experiment, make_model
 from asrkit.formats.results import FORMATS
 from asrkit.inference.export import export_model
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.recognizer import Recognizer
+from asrkit.inference.transcription import transcribe_one
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.config import ModelConfig
 from asrkit.serve.recording import OPERATIONS
 from asrkit.serve.service import Limits
 from tests.loud_model import RATE, loud_model, loud_speech
-from tests.serving import Asked, ask, serving
+from tests.serving import HANGS, Asked, ask, serving
 
 pytest.importorskip("starlette")
-LIMITS = Limits(max_bytes=2_000_000, upload_seconds=1.0, audio_seconds=20.0)
+LIMITS = Limits(max_bytes=2_000_000, audio_seconds=20.0)
 
 
 def loud(seed: int, seconds: float = 1.0) -> np.ndarray:
@@ -215,7 +219,7 @@ def test_an_upload_that_cannot_be_used_is_told(server: Asked, body: bytes, statu
 
 def test_a_large_upload_is_refused_before_it_comes(server: Asked):
     """By its length, or, where that is not told, by what has come."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=HANGS) as connection:
         head = f"POST /transcribe HTTP/1.1\r\nHost: {server.host}\r\n"
         connection.sendall(f"{head}Content-Length: 999999999999\r\n\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
@@ -231,32 +235,129 @@ def test_a_large_upload_is_refused_before_it_comes(server: Asked):
             assert connection.getresponse().status == 413
 
 
+def head_of(server: Asked, body: bytes, *more: str, path: str = "/transcribe") -> bytes:
+    """The first line and the headers of a request with this body."""
+    lines = [f"POST {path} HTTP/1.1", f"Host: {server.host}", f"Content-Length: {len(body)}", *more]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+
 def test_slow_and_broken_uploads_harm_no_one_else(server: Asked):
     body = wav(loud(3))
     expected = server.post("/transcribe", body).text
-    head = f"POST /transcribe HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = head_of(server, body)
     with contextlib.ExitStack() as opened:
         slow, broken, silent = (
-            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30)) for _ in range(3)
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=HANGS)) for _ in range(3)
         )
         slow.sendall(head + body[:1000])
         broken.sendall(head + body[:1000])
         broken.close()
         silent.sendall(b"POST /transcr")
         assert server.post("/transcribe", body).text == expected
-        told = b""
-        while b"}" not in told:
-            told += slow.recv(2000) or b"} and no more"
+        slow.sendall(body[1000:])
+        assert answer_of(slow).endswith(f"\r\n\r\n{expected}".encode())
+
+
+def test_an_upload_that_is_too_slow_is_told(model: Path):
+    body = wav(loud(3))
+    with (
+        serving({"loud": OnnxModel(model)}, replace(LIMITS, upload_seconds=0.5)) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=HANGS) as slow,
+    ):
+        slow.sendall(head_of(server, body, "Connection: close") + body[:1000])
+        told = answer_of(slow)
         assert told.startswith(b"HTTP/1.1 408 ")
-        assert told.endswith(b'{"error": "audio: not all of it came within 1 s (1000 bytes did)"}')
-        assert server.post("/transcribe", body).text == expected
+        assert re.search(rb'"error": "audio: not all of it came within 0.5 s \(\d+ bytes did\)"', told)
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """All that comes up to the end of the answer's JSON."""
+    told = b""
+    while not told.rstrip().endswith(b"}"):
+        piece = connection.recv(2**16)
+        assert piece, told
+        told += piece
+    return told
+
+
+def test_nothing_is_computed_for_a_client_that_has_left(model: Path, monkeypatch: pytest.MonkeyPatch):
+    """One recording holds the only thread; the next is given up while it waits, and a third takes its place."""
+    heard, go_on = [], threading.Event()
+
+    def transcribe(recognizer, audio, each, options):
+        heard.append(each.name)
+        assert go_on.wait(HANGS)
+        return transcribe_one(recognizer, audio, each, options)
+
+    monkeypatch.setattr("asrkit.serve.recording.transcribe_one", transcribe)
+    body = wav(loud(3))
+    limits = replace(LIMITS, max_requests=2, upload_seconds=HANGS)
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(serving({"loud": OnnxModel(model)}, limits, num_threads=1))
+
+        def connect() -> socket.socket:
+            return opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=HANGS))
+
+        opened.callback(go_on.set)  # the server ends after its threads
+        first, second = connect(), connect()
+        first.sendall(head_of(server, body, path="/transcribe?name=first") + body)
+        while not heard:
+            time.sleep(0.01)
+        head = head_of(server, body, "Expect: 100-continue", path="/transcribe?name=second")
+        second.sendall(head)
+        assert second.recv(1000).startswith(b"HTTP/1.1 100 ")
+        second.sendall(body)
+        assert server.post("/transcribe", body).status == 503
+        second.close()
+        head = head_of(server, body, "Expect: 100-continue", path="/transcribe?name=third")
+        while True:
+            third = connect()
+            third.sendall(head)
+            if third.recv(1000).startswith(b"HTTP/1.1 100 "):  # there is room: the second is gone
+                break
+        go_on.set()
+        third.sendall(body)
+        assert answer_of(third).startswith(b"HTTP/1.1 200 ")
+        assert answer_of(first).startswith(b"HTTP/1.1 200 ")
+    assert heard == ["first", "third"]
+
+
+def test_the_work_for_a_client_that_leaves_ends_with_a_block(model: Path, monkeypatch: pytest.MonkeyPatch):
+    events, begun, ends = [], threading.Event(), queue.Queue()
+
+    def event():
+        events.append(threading.Event())
+        return events[-1]
+
+    def transcribe(recognizer, audio, each, options):
+        blocks = audio.blocks()
+        try:
+            next(blocks)
+            begun.set()
+            assert events[0].wait(HANGS)  # set when the client has left
+            next(blocks)
+        except Exception as error:
+            ends.put(error)
+            raise
+        ends.put(None)
+
+    monkeypatch.setattr("asrkit.serve.recording.Event", event)
+    monkeypatch.setattr("asrkit.serve.recording.transcribe_one", transcribe)
+    body = wav(loud(3, 15.0))
+    with serving({"loud": OnnxModel(model)}, LIMITS, num_threads=1) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=HANGS) as client:
+            client.sendall(head_of(server, body) + body)
+            assert begun.wait(HANGS)
+        assert str(ends.get(timeout=HANGS)) == "audio: the client has left"
+        monkeypatch.undo()
+        assert server.post("/transcribe", body).status == 200
 
 
 def test_a_head_that_does_not_come_ends_the_connection(model: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("asrkit.serve.server._IDLE_SECONDS", 0.5)
     with (
         serving({"loud": OnnxModel(model)}) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow,
+        socket.create_connection(("127.0.0.1", server.port), timeout=HANGS) as slow,
     ):
         with contextlib.suppress(OSError):
             for byte in b"GET /models HTTP/1.1\r\nHost: " + b"x" * 1000:
@@ -264,18 +365,16 @@ def test_a_head_that_does_not_come_ends_the_connection(model: Path, monkeypatch:
                 time.sleep(0.05)
         with contextlib.suppress(ConnectionResetError):
             assert slow.recv(1000) == b""
-        assert server.ask("GET", "/models").status == 200
 
 
 def test_more_than_there_is_room_for_is_told_to_come_again(model: Path):
-    limits = replace(LIMITS, max_requests=1, upload_seconds=30.0)
+    limits = replace(LIMITS, max_requests=1)
     body = wav(loud(3))
     with (
         serving({"loud": OnnxModel(model)}, limits) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=30) as first,
+        socket.create_connection(("127.0.0.1", server.port), timeout=HANGS) as first,
     ):
-        head = f"POST /transcribe HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: {len(body)}\r\n"
-        first.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        first.sendall(head_of(server, body, "Expect: 100-continue"))
         assert first.recv(1000).startswith(b"HTTP/1.1 100 ")  # so its body is waited for
         answer = server.post("/transcribe", body)
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
@@ -283,6 +382,23 @@ def test_more_than_there_is_room_for_is_told_to_come_again(model: Path):
         first.sendall(body)
         assert first.recv(1000).startswith(b"HTTP/1.1 200 ")
         assert server.post("/transcribe", body).status == 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such option")
+def test_a_client_that_takes_nothing_is_cut_off(model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("asrkit.serve.server._STALLED_SECONDS", 1)
+    monkeypatch.setattr("asrkit.serve.server._IDLE_SECONDS", 10 * HANGS)
+    body = wav(loud(3, 19.0), subtype="PCM_16")
+    with serving({"loud": OnnxModel(model)}, LIMITS) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(HANGS)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(head_of(server, body, path="/transcribe?format=view") + body)
+        assert client.recv(1) == b"H"
+        end = time.monotonic() + HANGS
+        while server.connections:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_no_file_is_kept(server: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -303,6 +419,7 @@ def test_models_and_the_description_of_the_api(server: Asked):
         {"phone": "sil", "ipa": "sil", "is_silence": True},
         {"phone": "a", "ipa": "a", "is_silence": False},
     ]
+    assert [model["note"] for model in models] == [None, None]
     document = server.ask("GET", "/openapi.json").json
     assert document["openapi"] == "3.1.0"
     assert set(document["paths"]) == {*OPERATIONS, "/models"}
@@ -330,3 +447,9 @@ def test_a_fault_of_the_program_is_no_traceback(server: Asked, monkeypatch: pyte
     while "ZeroDivisionError" not in caplog.text:  # written after the answer
         time.sleep(0.01)
     assert server.post("/transcribe", wav(loud(1))).status == 200
+
+
+def test_a_model_that_learned_from_a_program_says_so():
+    with serving({"made": OnnxModel(loud_model(corpus=mini.INFO))}) as server:
+        (described,) = server.ask("GET", "/models").json
+    assert described["note"].startswith("trained on the synthetic speech of mini; ")

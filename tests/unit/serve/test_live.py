@@ -16,11 +16,11 @@ from asrkit.inference.stream import StreamingRecognizer
 from asrkit.serve.live import MAX_MESSAGE
 from asrkit.serve.service import Limits
 from tests.loud_model import RATE, loud_model, loud_speech
-from tests.serving import Asked, serving
+from tests.serving import HANGS, Asked, serving
 
 pytest.importorskip("starlette")
 wsproto = pytest.importorskip("wsproto")
-LIMITS = Limits(upload_seconds=1.0, audio_seconds=20.0, max_streams=5)
+LIMITS = Limits(audio_seconds=20.0, max_streams=5)
 TOKEN = "a token of some length"
 
 
@@ -30,7 +30,7 @@ class Socket:
     def __init__(self, server: Asked, headers: tuple[tuple[str, str], ...] = ()) -> None:
         from wsproto.events import Request
 
-        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=HANGS)
         self._ws = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         extra = [(name.encode(), value.encode()) for name, value in headers]
         self._socket.sendall(self._ws.send(Request(host=server.host, target="/stream", extra_headers=extra)))
@@ -51,7 +51,7 @@ class Socket:
 
     def answers(self) -> Iterator[dict[str, object]]:
         """What comes, parsed, until the connection is closed; its code is then in `code`."""
-        from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, TextMessage
+        from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnection, TextMessage
 
         for event in chain([self._begun], self._events):
             if isinstance(event, TextMessage):
@@ -62,6 +62,8 @@ class Socket:
             elif isinstance(event, RejectConnection):
                 self.code = event.status_code
                 return
+            elif isinstance(event, Ping):  # of a server that has waited for long
+                self._socket.sendall(self._ws.send(event.response()))
             else:
                 assert isinstance(event, AcceptConnection)
 
@@ -149,8 +151,7 @@ def test_a_phone_is_told_while_the_word_goes_on(server: Asked):
         ([{"rate": RATE}, "stop"], "stream: expected samples of 16 bits in binary messages, or the text `end`"),
         ([{"rate": RATE}, "end"], "stream: .*shorter|stream: .*samples"),
         ([{"rate": RATE}, *[bytes(320_002)] * 2], "stream: longer than 20 s; begin another one"),
-        ([{"rate": RATE}], "stream: nothing came for 1 s"),
-        ([], "stream: nothing came for 1 s"),
+        (["[" * 100_000], "stream: expected .* first"),
     ],
 )
 def test_a_fault_is_told_and_ends_the_stream(server: Asked, messages, said: str):
@@ -163,6 +164,18 @@ def test_a_fault_is_told_and_ends_the_stream(server: Asked, messages, said: str)
     assert server.ask("GET", "/models").status == 200
 
 
+@pytest.mark.parametrize("messages", [[], [{"rate": RATE}]])
+def test_a_stream_in_which_nothing_comes_is_ended(model: OnnxModel, messages):
+    limits = Limits(upload_seconds=0.5)
+    with serving({"loud": model}, limits) as server, contextlib.closing(Socket(server)) as client:
+        with contextlib.suppress(OSError):  # a machine with much else to do may take as long for it
+            for message in messages:
+                client.send(message)
+        (answer,) = client.answers()
+        assert answer["error"] == "stream: nothing came for 0.5 s"
+        assert client.code == 1008
+
+
 def test_a_message_that_is_too_long_ends_the_stream(server: Asked):
     with contextlib.closing(Socket(server)) as client:
         client.send({"rate": RATE})
@@ -173,16 +186,13 @@ def test_a_message_that_is_too_long_ends_the_stream(server: Asked):
 
 def test_a_client_that_goes_away_frees_its_place(server: Asked):
     for _ in range(3 * LIMITS.max_streams):
-        with contextlib.closing(Socket(server)) as client:
-            client.send({"rate": RATE})
-            client.send(np.tile(loud_speech(), 2).astype("<i2").tobytes())
-            assert next(client.answers())["partial"]
-    with contextlib.closing(Socket(server)) as client:
-        client.send({"rate": RATE})
-        client.send(talk(1, 2.0).tobytes())
-        client.send("end")
-        *_, last = client.answers()
-        assert "final" in last
+        answer = {"error": "busy"}
+        while answer.get("error", "").startswith("busy"):  # one that left may not have been noticed yet
+            with contextlib.closing(Socket(server)) as client:
+                client.send({"rate": RATE})
+                client.send(np.tile(loud_speech(), 2).astype("<i2").tobytes())
+                answer = next(client.answers())
+        assert answer["partial"]
 
 
 def test_more_streams_than_there_is_room_for_are_refused(model: OnnxModel):
@@ -192,6 +202,7 @@ def test_more_streams_than_there_is_room_for_are_refused(model: OnnxModel):
         answers = first.answers()
         assert "partial" in next(answers)
         with contextlib.closing(Socket(server)) as second:
+            second.send({"rate": RATE})
             (answer,) = second.answers()
             assert answer["error"] == "busy: 1 requests are under way; try again in some seconds"
         first.send("end")
@@ -210,7 +221,9 @@ def test_the_pages_of_other_sites_get_no_stream(server: Asked):
 
 
 def test_the_token_is_in_the_first_message(model: OnnxModel):
-    with serving({"loud": model}, token=TOKEN) as server:
+    with serving({"loud": model}, Limits(max_streams=1), token=TOKEN) as server, contextlib.ExitStack() as opened:
+        for _ in range(3):  # strangers take no place
+            opened.enter_context(contextlib.closing(Socket(server)))
         for token in ({}, {"token": f"{TOKEN}x"}):
             with contextlib.closing(Socket(server)) as client:
                 client.send({"rate": RATE, **token})
