@@ -14,15 +14,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        metavar="EXP",
-        help="experiment directory of the trained model, or the name of a recipe whose run left one",
+        help="the trained model: a name (asrkit models), an experiment directory, or an exported file",
     )
     parser.add_argument(
         "--data",
         type=Path,
         required=True,
         metavar="DATA",
-        help="data directory with transcripts, and features that asrkit extract made with --config EXP/config.yaml",
+        help="data directory with transcripts, and with features that asrkit extract --model MODEL made",
     )
     parser.add_argument("--dir", type=Path, required=True, metavar="NEW", help="experiment directory to write")
     parser.add_argument(

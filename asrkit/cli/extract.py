@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asrkit.audio import AudioAccess
 from asrkit.cli.options import add_audio_options, add_channel, add_config, add_force, add_nj
+from asrkit.errors import ConfigError
 from asrkit.features.backends import BACKENDS
 
 
@@ -17,6 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "data_dirs", type=Path, nargs="+", metavar="DATA_DIR", help="a data directory (wav.scp, utt2spk ...)"
     )
     add_config(parser)
+    parser.add_argument(
+        "--model", help="take the settings that this trained model's features were made with (asrkit models: names)"
+    )
     parser.add_argument(
         "--backend",
         choices=tuple(BACKENDS),
@@ -36,10 +40,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from asrkit.config.experiment_config import load_config
-    from asrkit.stages.extraction import extract
+    from asrkit.stages.extraction import extract, model_features
 
-    # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
-    features = load_config(args.config, args.overrides).features
+    if args.model is None:
+        # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
+        features = load_config(args.config, args.overrides).features
+    elif args.config is not None or args.overrides:
+        raise ConfigError("--model: the settings are the model's; leave --config and --set out")
+    else:
+        features = model_features(args.model)
     if args.backend is not None:
         features = replace(features, backend=args.backend)
     access = AudioAccess(args.audio_root, args.allow_pipes, args.channel, args.verify)

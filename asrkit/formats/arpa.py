@@ -39,20 +39,29 @@ NgramTable = Mapping[Ngram, tuple[float, float]]  # n-gram -> log10 probability 
 
 
 def write_arpa(tables: Sequence[NgramTable], path: str | Path) -> None:
-    """Write n-grams, those of one order a table, atomically.
+    """Write n-grams, those of one order a table, atomically, as `arpa_text` has them."""
+    with atomic_write(path) as stream:
+        stream.writelines(_lines(tables))
+
+
+def arpa_text(tables: Sequence[NgramTable]) -> str:
+    """N-grams, those of one order a table, in ARPA format.
 
     Numbers are written in full, so that `parse_arpa` gives the very same tables.
     """
-    with atomic_write(path) as stream:
-        stream.write("\\data\\\n")
-        for n, ngrams in enumerate(tables, 1):
-            stream.write(f"ngram {n}={len(ngrams)}\n")
-        for n, ngrams in enumerate(tables, 1):
-            stream.write(f"\n\\{n}-grams:\n")
-            for ngram, (log10_prob, backoff) in ngrams.items():
-                tail = f"\t{backoff!r}" if n < len(tables) else ""
-                stream.write(f"{log10_prob!r}\t{' '.join(ngram)}{tail}\n")
-        stream.write("\n\\end\\\n")
+    return "".join(_lines(tables))
+
+
+def _lines(tables: Sequence[NgramTable]) -> Iterator[str]:
+    yield "\\data\\\n"
+    for n, ngrams in enumerate(tables, 1):
+        yield f"ngram {n}={len(ngrams)}\n"
+    for n, ngrams in enumerate(tables, 1):
+        yield f"\n\\{n}-grams:\n"
+        for ngram, (log10_prob, backoff) in ngrams.items():
+            tail = f"\t{backoff!r}" if n < len(tables) else ""
+            yield f"{log10_prob!r}\t{' '.join(ngram)}{tail}\n"
+    yield "\n\\end\\\n"
 
 
 # log10 probabilities of 0.

@@ -26,6 +26,7 @@ import torch
 from onnx import TensorProto, helper
 
 from asrkit import __version__
+from asrkit.config.yaml_config import config_text
 from asrkit.errors import ModelError, location
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.inference.export_cells import recurrent_stack
@@ -208,6 +209,7 @@ def export_model(experiment: Experiment, made_from: str | None = None, is_8_bit:
         made_from,
         _in_single_precision(experiment.lm_automaton) if is_8_bit else experiment.lm_automaton,
         experiment.corpus,
+        training=config_text(config.training),
     )
     helper.set_model_props(proto, metadata.entries())
     onnx.checker.check_model(proto, full_check=True)

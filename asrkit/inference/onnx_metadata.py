@@ -37,6 +37,7 @@ _LM_ARRAYS = {
     **{"first_arc": ("<i8", False), "shorter": ("<i4", False), "tokens": ("<i4", True), "next_context": ("<i4", True)},
 }
 Kind = TypeVar("Kind")
+_MOST_SETTINGS = 2**16  # characters: YAML takes long to read
 _MOST_EXPANDED = 64  # times the packed size; language models have about 3
 _ALWAYS_EXPANDED = 2**20  # bytes, whatever the packed size
 
@@ -47,6 +48,7 @@ class Metadata:
 
     `global_cmvn` (2, D + 1): statistics of the training set. `made_from`: the digest of the file that it was exported
     from, None where that is not known. `corpus`: what it was trained on, `test`: how well it did, where that is known.
+    `training`: settings of its training as YAML, which are not looked into here; None where they are not known.
     """
 
     features: FeatureConfig
@@ -59,6 +61,7 @@ class Metadata:
     lm: LmAutomaton | None
     corpus: CorpusInfo | None = None
     test: TestScore | None = None
+    training: str | None = None
 
     def entries(self) -> dict[str, str]:
         """The metadata's entries."""
@@ -74,6 +77,7 @@ class Metadata:
             "made_from": self.made_from,
             "corpus": asdict(self.corpus) if self.corpus else None,
             "test": asdict(self.test) if self.test else None,
+            "training": self.training,
         }
         entries = {_SETTINGS: json_text(values)}
         return entries if self.lm is None else {**entries, _LM: _pack_lm(self.lm)}
@@ -88,11 +92,14 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
     values = _read_json(entries[_SETTINGS])
     if values.get("format") != FORMAT:
         raise DataError(f"expected format {FORMAT}, found {shown(values.get('format'))}")
-    phones, calibration, made_from = (values.get(name) for name in ("phones", "calibration", "made_from"))
+    names = ("phones", "calibration", "made_from", "training")
+    phones, calibration, made_from, training = (values.get(name) for name in names)
     if not isinstance(phones, list) or not all(isinstance(phone, str) for phone in phones):
         raise DataError(f"phones: expected a list of symbols, found {shown(phones)}")
     if not is_of_type(made_from, str | None):
         raise DataError(f"made_from: expected a digest, found {shown(made_from)}")
+    if not is_of_type(training, str | None) or len(training or "") > _MOST_SETTINGS:
+        raise DataError(f"training: expected settings as text of {_MOST_SETTINGS} characters, found {shown(training)}")
     tokens, features = TokenTable(phones), from_plain(FeatureConfig, values.get("features"), "features")
     return Metadata(
         features,
@@ -105,6 +112,7 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         _unpack_lm(entries[_LM], len(tokens)) if _LM in entries else None,
         _optional(CorpusInfo, values, "corpus"),
         _optional(TestScore, values, "test"),
+        training,
     )
 
 

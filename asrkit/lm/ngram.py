@@ -73,6 +73,38 @@ class NgramLM:
         return build_automaton(self.phones, self.ngrams)
 
 
+def ngram_of(lm: LmAutomaton, phones: Sequence[str]) -> NgramLM:
+    """The model over `phones` whose arrays these are; </s> is listed in every context.
+
+    Its arrays are those of `lm` but for rounding. Raises DataError for a context that no n-gram leads to.
+    """
+    names: dict[int, Ngram] = {0: ()}
+    if lm.start:
+        names[lm.start] = (BOS,)
+    # The arcs that spell a context lead through its beginnings. All others to it spell more: shorter ones come first.
+    found, length = {len(name): [context] for context, name in names.items()}, 0
+    while found:
+        for context in found.pop(length, ()):
+            for arc in range(lm.first_arc[context], lm.first_arc[context + 1]):
+                following = int(lm.next_context[arc])
+                if following not in names:
+                    names[following] = (*names[context], phones[lm.tokens[arc] - 1])
+                    found.setdefault(length + 1, []).append(following)
+        length += 1
+    if len(names) < len(lm.end):
+        raise DataError(f"language model: {len(lm.end) - len(names)} contexts that no n-gram leads to")
+    backoffs = {name: float(lm.backoff[context]) / LN10 for context, name in names.items()}
+    tables: list[dict[Ngram, tuple[float, float]]] = [{} for _ in range(max(map(len, backoffs)) + 1)]
+    tables[0] |= {(BOS,): (NEVER, backoffs.get((BOS,), 0.0)), (UNK,): (UNK_MISSING, 0.0)}
+    for context, name in names.items():
+        table = tables[len(name)]
+        for arc in range(lm.first_arc[context], lm.first_arc[context + 1]):
+            ngram = (*name, phones[lm.tokens[arc] - 1])
+            table[ngram] = (float(lm.log_probs[arc]) / LN10, backoffs.get(ngram, 0.0))
+        table[*name, EOS] = (float(lm.end[context]) / LN10, 0.0)
+    return NgramLM(tuple(phones), tuple(tables))
+
+
 def train_ngram(
     sentences: Iterable[Sequence[str]],
     order: int,

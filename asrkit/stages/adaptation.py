@@ -12,10 +12,11 @@ import numpy as np
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, parse_config
-from asrkit.errors import AsrkitError, ConfigError, DataError, ModelError, location, raise_if_any
+from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
 from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
 from asrkit.findings import Findings
-from asrkit.formats.arpa import read_arpa_text
+from asrkit.formats.arpa import arpa_text, read_arpa_text
+from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.find_model import find_model
 from asrkit.io.atomic import atomic_write
@@ -37,7 +38,7 @@ from asrkit.stages.other_conditions import log_probs_elsewhere
 from asrkit.stages.training import Run, TrainingData
 from asrkit.training.config import AugmentConfig, TrainingConfig
 from asrkit.training.held_out import choose, choose_without, hold_out
-from asrkit.types import Supplement
+from asrkit.types import CorpusInfo, Supplement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,21 @@ _OUTPUTS = (*_MADE, "adapt.json", "final.pt", "final.onnx")
 _OWN_CHOICES = ("training.keep_best", "training.select")  # all epochs are kept, and one is chosen
 
 
+def _joined(before: CorpusInfo | None, own: CorpusInfo | None) -> CorpusInfo | None:
+    """What a model is trained on that goes on from one that was trained on `before`."""
+    if before is None:
+        return own
+    if own is None:
+        return replace(before, name=f"{before.name}, then own recordings")
+    both = (before, own)
+    license_name, attribution = (
+        "; ".join(dict.fromkeys(text for text in texts if text)) or None
+        for texts in ([each.license for each in both], [each.attribution for each in both])
+    )
+    is_synthetic = all(each.is_synthetic for each in both)
+    return CorpusInfo(f"{before.name}, then {own.name}", own.language, license_name, attribution, is_synthetic)
+
+
 def _say_nothing(line: str) -> None:
     """What `report` is by default."""
 
@@ -66,7 +82,7 @@ class AdaptationData:
     """What is adapted, and to what.
 
     Attributes:
-        model: the directory of a trained experiment, or the name of a recipe that has one.
+        model: the directory of a trained experiment, an exported model's file, or a name that `--model` knows.
         data: a data directory with transcripts and with features, which were made with the model's settings.
         phone_map: a file of `symbol phone` lines: which phones of the model symbols of the transcripts are.
         new_phones: the model gets an output layer for the symbols of the transcripts. Those that the model knows, or
@@ -130,9 +146,9 @@ def adapt(
         DataError: inputs are missing or faulty, features were made with other settings, transcripts have phones that
             the model does not know, there are too few utterances, or there is an unfinished run and neither `resume`
             nor `force`.
-        ModelError: there is no such model, or it is an exported one.
+        ModelError: there is no such model, or its network cannot be trained on as it was exported.
     """
-    directory, model = Path(directory), _experiment_directory(data.model)
+    directory, model = Path(directory), find_model(data.model)
     _expect_inputs(data, model, directory)
     stamp = Stamp(directory / TRAIN_STAMP, _inputs(data, model, overrides))
     if not force and stamp.is_current():
@@ -163,12 +179,16 @@ def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], 
     if not len(run.sets.train):
         raise DataError(f"{location(plan.data.data)}no utterance is left to train on; see {directory / 'excluded.txt'}")
     lm, lm_text = plan.language_model(directory)
-    adapted = _Contestant.trained("adapted", run, plan.experiment(run, lm), directory, identity, plan.units)
+    corpus_dir = plan.data.data.parent
+    own = read_corpus_info(corpus_dir) if (corpus_dir / "tokens.txt").exists() else None
+    adapted = _Contestant.trained(
+        "adapted", run, plan.experiment(run, lm, _joined(plan.base.corpus, own)), directory, identity, plan.units
+    )
     if plan.data.new_phones:
         report(f"from scratch, for {len(adapted.history)} epochs:")
         new, scratch = plan.run_from_scratch(len(adapted.history)), directory / "scratch"
         scratch.mkdir(exist_ok=True)
-        rival = _Contestant.trained("scratch", new, plan.experiment(new, lm), scratch, identity, plan.units)
+        rival = _Contestant.trained("scratch", new, plan.experiment(new, lm, own), scratch, identity, plan.units)
     else:
         dev = plan.open_set(plan.base.global_cmvn).part(plan.held_out)
         rival = _Contestant.of("before", plan.base, dev, {0: plan.base.model.state_dict()}, plan.units)
@@ -202,10 +222,8 @@ class _Plan:
 
     @classmethod
     def make(cls, data: AdaptationData, model: Path, overrides: Sequence[str]) -> _Plan:
-        from asrkit.experiment import load_experiment, load_lm_text  # loads PyTorch
-
-        base = load_experiment(model)
-        _expect_settings(data.data, base.config, model)
+        base, base_lm = _load(model)
+        _expect_settings(data, base.config)
         config = _settings(base.config, data, overrides)
         transcripts, text = read_transcripts(data.data / "text"), data.data / "text"
         symbols = sorted({phone for phones in transcripts.values() for phone in phones})
@@ -228,7 +246,7 @@ class _Plan:
         held_out = hold_out(utt2spk, config.training.seed)
         if not held_out:
             raise DataError(f"{location(text)}{len(transcripts)} utterance; expected two or more, as one is held out")
-        return cls(data, base, load_lm_text(model), config, tokens, sources, phone_ids, utt2spk, held_out)
+        return cls(data, base, base_lm, config, tokens, sources, phone_ids, utt2spk, held_out)
 
     def open_set(self, global_cmvn: np.ndarray, augment: AugmentConfig | None = None) -> TrainingSet:
         from asrkit.training.dataset import TrainingSet
@@ -273,12 +291,12 @@ class _Plan:
         write_arpa(lm, path)
         return lm, read_arpa_text(path)
 
-    def experiment(self, run: Run, lm: NgramLM | None) -> Experiment:
-        """The network of a run as an experiment."""
+    def experiment(self, run: Run, lm: NgramLM | None, corpus: CorpusInfo | None) -> Experiment:
+        """The network of a run, which was trained on `corpus`, as an experiment."""
         from asrkit.experiment import Experiment
 
         calibration = None if self.data.new_phones else self.base.calibration
-        return Experiment(run.config, self.tokens, run.model, run.global_cmvn, lm, calibration)
+        return Experiment(run.config, self.tokens, run.model, run.global_cmvn, lm, calibration, corpus)
 
     @property
     def units(self) -> dict[str, str]:
@@ -473,21 +491,10 @@ def _save(
     export_trained(directory, data_dir)
 
 
-def _experiment_directory(name: str | Path) -> Path:
-    """The directory of a trained experiment. Raises ModelError where there is none, or only an exported model."""
-    path = find_model(name)
-    if path.is_file() or not (path / "final.pt").is_file():
-        raise ModelError(
-            f"{location(path)}an exported model, which cannot be trained on; give the experiment directory that it was "
-            "made from, with its final.pt"
-        )
-    return path
-
-
 def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
     """Raise DataError with a line for each file that is missing, and where another model would be overwritten."""
     findings = Findings()
-    extract = _extract_command(data.data, model)
+    extract = _extract_command(data)
     made_by = {"text": PREPARE, "utt2spk": PREPARE, "feats.scp": extract, "cmvn.scp": extract}
     for name, step in made_by.items():
         if not is_there(data.data / name):
@@ -500,9 +507,9 @@ def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
     expect_right(data.data / FEATS_STAMP, extract)
 
 
-def _expect_settings(data_dir: Path, config: ExperimentConfig, model: Path) -> None:
+def _expect_settings(data: AdaptationData, config: ExperimentConfig) -> None:
     """Raise DataError, in one line, for features that were made with other settings than the model's."""
-    path = data_dir / "feats.json"
+    path = data.data / "feats.json"
     try:
         made_with = dict(read_json(path))
     except (OSError, ValueError, TypeError):
@@ -511,17 +518,36 @@ def _expect_settings(data_dir: Path, config: ExperimentConfig, model: Path) -> N
         settings = ", ".join(f"{name} {made_with.get(name)!r} for {value!r}" for name, value in differing.items())
         raise DataError(
             f"{location(path)}features were made with other settings than the model's: {settings}; make them with its "
-            f"settings: {_extract_command(data_dir, model)}"
+            f"settings: {_extract_command(data)}"
         )
 
 
-def _extract_command(data_dir: Path, model: Path) -> str:
-    return f"asrkit extract {data_dir} --config {model / 'config.yaml'}"
+def _extract_command(data: AdaptationData) -> str:
+    return f"asrkit extract {data.data} --model {data.model}"
+
+
+def _load(model: Path) -> tuple[Experiment, str | None]:
+    """A trained experiment, or that of an exported model, and its language model in ARPA format."""
+    from asrkit.experiment import load_experiment, load_lm_text  # loads PyTorch
+    from asrkit.inference.from_export import load_exported
+
+    path = _model_file(model)
+    if path.name == "final.pt":
+        return load_experiment(model), load_lm_text(model)
+    experiment = load_exported(path)
+    return experiment, None if experiment.lm is None else arpa_text(experiment.lm.ngrams)
+
+
+def _model_file(model: Path) -> Path:
+    """The file that a model's weights are read from."""
+    if model.is_file():
+        return model
+    return model / ("final.onnx" if not (model / "final.pt").is_file() else "final.pt")
 
 
 def _inputs(data: AdaptationData, model: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """All that the adapted model depends on."""
-    files = [model / "final.pt", *(data.data / name for name in ("text", "utt2spk", "phones.ctm"))]
+    files = [_model_file(model), *(data.data / name for name in ("text", "utt2spk", "phones.ctm"))]
     return {
         "adapt": [NUM_EPOCHS, MAX_LR, PATIENCE],
         "files": [File(path) for path in [*files, *([data.phone_map] if data.phone_map else [])]],

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asrkit.audio import AudioAccess
+from asrkit.config.experiment_config import load_config
 from asrkit.errors import AsrkitError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
 from asrkit.findings import Findings
+from asrkit.inference.find_model import find_model
+from asrkit.inference.onnx_model import read_model_metadata
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,11 @@ def extract(
         tuple(data_dir for data_dir, is_new in done.items() if is_new),
         tuple(data_dir for data_dir, is_new in done.items() if not is_new),
     )
+
+
+def model_features(name: str | Path) -> FeatureConfig:
+    """The settings of the features that a trained model takes. Raises ModelError as find_model, and for damage."""
+    found = find_model(name)
+    if found.is_dir() and (found / "config.yaml").is_file():
+        return load_config(found / "config.yaml").features
+    return read_model_metadata(found / "final.onnx" if found.is_dir() else found).features

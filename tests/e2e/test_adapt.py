@@ -8,12 +8,15 @@ import pytest
 import torch
 
 import asrkit
-from asrkit.experiment import load_experiment
+from asrkit.corpora import mini, timit
+from asrkit.experiment import load_experiment, save_experiment
+from asrkit.formats.corpus_info import write_corpus_info
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.io.lock import lock_dir
 from asrkit.stages.adaptation import AdaptationData, adapt
 from asrkit.training import loop
 from asrkit.training.held_out import hold_out
+from asrkit.types import Supplement
 from tests.e2e import conftest
 
 RATE = "training.max_lr=0.005"  # the small network was trained at four times that
@@ -173,6 +176,46 @@ def test_new_phones_are_better_than_from_scratch(tones, renamed, tmp_path):
     assert asrkit.score(data / "text", tmp_path / "decoded/hyp").per < 20
 
 
+def test_an_exported_model_is_adapted_as_its_experiment(tones, own, adapted, tmp_path):
+    """The 32-bit export has the weights of the experiment, so that all that follows is the same, too."""
+    expected, _ = adapted
+    conftest.run_asrkit("export", tones / "exp", "--out", exported := tmp_path / "tones.onnx")
+    conftest.run_asrkit("extract", data := shutil.copytree(own, tmp_path / "own"), "--model", exported)
+    command = "adapt", "--model", exported, "--data", data, "--dir", tmp_path / "new", "--set", RATE
+    conftest.run_asrkit(*command)
+    assert are_equal(weights_of(tmp_path / "new"), weights_of(expected))
+    for name in ("config.yaml", "history.csv"):
+        new, old = (
+            [line.split(",")[:4] for line in (directory / name).read_text().splitlines()]
+            for directory in (tmp_path / "new", expected)
+        )
+        assert new == old
+    ours, theirs = (json.loads((each / "adapt.json").read_text()) for each in (tmp_path / "new", expected))
+    assert ours["adapted"] == theirs["adapted"]
+    done = conftest.run_asrkit(*command)
+    assert "adaptation is up to date" in done.stdout
+
+
+def test_an_adapted_model_tells_what_it_was_trained_on(tones, own, tmp_path):
+    experiment = load_experiment(tones / "exp")
+    known = timit.INFO
+    save_experiment(
+        shutil.copytree(tones / "exp", tmp_path / "exp"),
+        *(experiment.config, experiment.tokens, experiment.model, experiment.global_cmvn),
+        Supplement(None, known),
+    )
+    (tmp_path / "exp/.train.stamp").unlink(missing_ok=True)
+    adapt(AdaptationData(tmp_path / "exp", own), tmp_path / "new", [RATE, "training.num_epochs=1"])
+    assert load_experiment(tmp_path / "new").corpus == replace(known, name="TIMIT, then own recordings")
+    data = shutil.copytree(own, tmp_path / "data/own")
+    experiment.tokens.write(tmp_path / "data/tokens.txt")
+    write_corpus_info(tmp_path / "data", mini.INFO)
+    adapt(AdaptationData(tmp_path / "exp", data), tmp_path / "both", [RATE, "training.num_epochs=1"])
+    assert load_experiment(tmp_path / "both").corpus == replace(
+        known, name="TIMIT, then mini", language="Persian", is_synthetic=False
+    )
+
+
 def test_what_cannot_be_adapted_is_refused(tones, own, adapted, tmp_path):
     exp = tones / "exp"
 
@@ -181,11 +224,6 @@ def test_what_cannot_be_adapted_is_refused(tones, own, adapted, tmp_path):
             adapt(*args, **kwargs)
         return str(raised.value)
 
-    exported = exp / "final.onnx"
-    assert fault(AdaptationData(exported, own), tmp_path / "new") == (
-        f"{exported}: an exported model, which cannot be trained on; give the experiment directory that it was made "
-        "from, with its final.pt"
-    )
     assert fault(AdaptationData(exp, own), exp) == (
         f"{exp}: there is a model that asrkit adapt did not make; give another --dir"
     )
@@ -200,7 +238,7 @@ def test_what_cannot_be_adapted_is_refused(tones, own, adapted, tmp_path):
     asrkit.extract(other, replace(load_experiment(exp).config.features, num_ceps=12))
     assert fault(AdaptationData(exp, other), tmp_path / "new") == (
         f"{other / 'feats.json'}: features were made with other settings than the model's: num_ceps 12 for 13; make "
-        f"them with its settings: asrkit extract {other} --config {exp / 'config.yaml'}"
+        f"them with its settings: asrkit extract {other} --model {exp}"
     )
     with lock_dir(adapted[0], "another"):
         done = conftest.run_asrkit("adapt", "--model", exp, "--data", own, "--dir", adapted[0], "--force", check=False)

@@ -1,0 +1,113 @@
+"""The experiment that an exported model was made from, to train it further.
+
+An export has every weight at some place of a constant of its graph. Where, is found by exporting a network of the same
+settings whose weights are their own numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import parse_config
+from asrkit.errors import ConfigError, DataError, ModelError, location
+from asrkit.experiment import Experiment, make_model
+from asrkit.inference.export import TOLERANCE, export_model, made_up_sample, max_difference
+from asrkit.inference.onnx_model import OnnxModel, read_model_metadata
+from asrkit.io.files import read_bytes
+from asrkit.io.seal import unsealed
+from asrkit.lm.ngram import ngram_of
+from asrkit.models.acoustic import AcousticModel
+from asrkit.training.config import TrainingConfig
+
+_MOST_WEIGHTS = 2**24 - 1  # float32 has all whole numbers up to one more
+_REMEDY = "give the experiment directory that it was exported from"
+
+
+def load_exported(path: str | Path) -> Experiment:
+    """The experiment of an exported model, with the weights that the file has, 8-bit ones expanded.
+
+    Where the file does not tell how the network was trained, `training` has the default settings.
+
+    Raises:
+        ModelError: as OnnxModel, and for a network whose weights the export adds up (projected LSTMs), or that was
+            exported by a version that did so in another way.
+    """
+    name, exported = str(path), OnnxModel(path)
+    metadata = read_model_metadata(path)
+    try:
+        training = parse_config(metadata.training or "", TrainingConfig, "its training settings")
+        config = ExperimentConfig(metadata.features, metadata.model, training, metadata.decoding)
+        lm = None if metadata.lm is None else ngram_of(metadata.lm, metadata.tokens.phones)
+    except (ConfigError, DataError) as error:
+        raise ModelError(f"{location(name)}{error}; {_REMEDY}") from None
+    with torch.device("meta"):  # takes no memory: settings may describe more than there is
+        described = make_model(config, metadata.tokens)
+    if sum(values.numel() for values in described.parameters()) > _MOST_WEIGHTS:
+        raise _cannot_be_read(name)
+    model = make_model(config, metadata.tokens)
+    parts = metadata.tokens, model, metadata.global_cmvn, lm, metadata.calibration, metadata.corpus
+    experiment = Experiment(config, *parts)
+    _set_weights(experiment, _constants(unsealed(read_bytes(Path(path)))), name)
+    if not max_difference(experiment, exported, made_up_sample(experiment).utterances) < TOLERANCE:
+        raise _cannot_be_read(name)
+    return experiment
+
+
+def _set_weights(experiment: Experiment, constants: list[np.ndarray], name: str) -> None:
+    """Give the experiment's network the weights that are in the graph's constants. Raises ModelError if it cannot."""
+    first, second = (_numbered(experiment, begin) for begin in (0, 1))
+    if [each.shape for each in first] != [each.shape for each in constants]:
+        raise _cannot_be_read(name)
+    parameters = [*experiment.model.parameters()]
+    weights = np.full(sum(values.numel() for values in parameters), np.nan, np.float32)
+    for numbers, others, array in zip(first, second, constants, strict=True):
+        is_weight = others - numbers == 1  # the sum of two weights grows by 2, and what is no weight does not
+        weights[numbers[is_weight].astype(np.int64)] = array[is_weight]
+    if np.isnan(weights).any():
+        raise _cannot_be_read(name)
+    for values, part in zip(
+        parameters, torch.from_numpy(weights).split([each.numel() for each in parameters]), strict=True
+    ):
+        values.data = part.reshape(values.shape).clone()
+    experiment.model.eval()
+
+
+def _numbered(experiment: Experiment, begin: int) -> list[np.ndarray]:
+    """The constants of an export of a network whose weights are whole numbers from `begin` on."""
+    config = experiment.config
+    model: AcousticModel = make_model(config, experiment.tokens)
+    for values in model.parameters():
+        values.data = torch.arange(begin, begin + values.numel(), dtype=torch.float32).reshape(values.shape)
+        begin += values.numel()
+    proto = unsealed(export_model(replace(experiment, model=model.eval(), lm=None)))
+    return _constants(proto)
+
+
+def _constants(proto: bytes) -> list[np.ndarray]:
+    """The floating-point constants of a graph in their order; 8-bit weights times their scales, which come next."""
+    arrays = _arrays(onnx.load_from_string(proto).graph)
+    found = []
+    for array in arrays:
+        found.append(array * next(arrays) if array.dtype == np.int8 else array)
+    return [array for array in found if array.dtype == np.float32]
+
+
+def _arrays(graph: onnx.GraphProto) -> Iterator[np.ndarray]:
+    for tensor in graph.initializer:
+        yield numpy_helper.to_array(tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _arrays(attribute.g)
+
+
+def _cannot_be_read(name: str) -> ModelError:
+    return ModelError(f"{location(name)}its network cannot be trained on as it was exported; {_REMEDY}")
