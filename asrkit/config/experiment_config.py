@@ -29,6 +29,10 @@ class ExperimentConfig:
             faults.append(f"training.pretrain_epochs is for model.head both, found head {head}")
         if self.training.num_views > 1 and not heads.has_ctc:
             faults.append(f"training.num_views 2 is for heads ctc and both, found head {head}; leave it out")
+        if self.training.weight_drop and self.model.has_attention:
+            faults.append(
+                f"training.weight_drop is for encoder recurrent, found encoder {self.model.encoder}; leave it out"
+            )
         raise_if_any(faults, ConfigError)
 
 

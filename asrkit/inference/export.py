@@ -18,20 +18,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
+from torch import nn
 
 from asrkit import __version__
 from asrkit.config.yaml_config import config_text
 from asrkit.errors import ModelError, location
 from asrkit.experiment import Experiment, load_experiment
+from asrkit.inference.export_attention import attention_encoder
 from asrkit.inference.export_cells import recurrent_stack
 from asrkit.inference.export_features import add_deltas, front_end, normalize, stack_frames
-from asrkit.inference.export_graph import Graph, in_8_bits, log_softmax
+from asrkit.inference.export_graph import Graph, in_8_bits, linear, log_softmax
 from asrkit.inference.onnx_metadata import Metadata, read_metadata
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.torch_model import TorchModel
@@ -39,6 +42,8 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.seal import read_digest, seal, unsealed
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.recurrent import RecurrentStack
+from asrkit.models.transformer import TransformerEncoder
 from asrkit.types import TestScore
 
 TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
@@ -120,12 +125,12 @@ def compared_export(
 def with_8_bit_weights(experiment: Experiment) -> Experiment:
     """The experiment with the weights that its export with 8-bit weights has, in float32.
 
-    Each row of a matrix, or each output of a convolution, has a scale of its own. Biases, peepholes and layer norms
-    stay as they are.
+    Each row of a matrix, or each output of a convolution, has a scale of its own. Biases, those of distances too,
+    peepholes and layer norms stay as they are.
     """
     model = copy.deepcopy(experiment.model)
     for name, weights in model.named_parameters():
-        if weights.dim() > 1 and "weight_ch" not in name:  # which holds peepholes
+        if weights.dim() > 1 and not name.rpartition(".")[2].startswith(("weight_ch", "bias_")):  # peepholes, biases
             whole, scales = in_8_bits(weights.detach().numpy(), tuple(range(1, weights.dim())))
             weights.data = torch.from_numpy(whole * scales)
     return replace(experiment, model=model)
@@ -190,7 +195,7 @@ def export_model(experiment: Experiment, made_from: str | None = None, is_8_bit:
     static = graph.input("static", TensorProto.FLOAT, ["frames", config.features.num_static])
     feats = add_deltas(graph, normalize(graph, static, config.features, experiment.global_cmvn), config.features)
     steps = stack_frames(graph, front_end(graph, feats, model), config.model)
-    _add_heads(graph, recurrent_stack(graph, steps, model), model, len(experiment.tokens))
+    _add_heads(graph, _encoder(graph, steps, model), model, len(experiment.tokens))
 
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "asrkit", graph.inputs, graph.outputs, graph.initializers),
@@ -222,6 +227,24 @@ def _in_single_precision(lm: LmAutomaton | None) -> LmAutomaton | None:
         return None
     names = ("log_probs", "backoff", "end")
     return replace(lm, **{name: getattr(lm, name).astype(np.float32).astype(np.float64) for name in names})
+
+
+def _encoder(graph: Graph, steps: str, model: AcousticModel) -> str:
+    """(T', step size) -> (T', output size)."""
+    feedback = None
+    if model.output is not None and model.feedback is not None:
+        feedback = partial(_feed_back, model.output, model.feedback)
+    match model.stack:
+        case RecurrentStack() as stack:
+            return recurrent_stack(graph, steps, stack, feedback)
+        case TransformerEncoder() as encoder:
+            return attention_encoder(graph, steps, encoder, feedback)
+        case other:
+            raise TypeError(f"an encoder that cannot be exported: {type(other).__name__}")
+
+
+def _feed_back(output: nn.Linear, feedback: nn.Linear, graph: Graph, hidden: str) -> str:
+    return linear(graph, graph.op("Softmax", linear(graph, hidden, output), axis=1), feedback)
 
 
 def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int) -> None:

@@ -19,28 +19,27 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from asrkit.inference.export_graph import Graph, layer_norm, linear, of_kind
-from asrkit.models.acoustic import AcousticModel
+from asrkit.inference.export_graph import Feedback, Graph, layer_norm, of_kind
 from asrkit.models.cells.elman import ElmanLayer
 from asrkit.models.cells.gru import GruLayer
 from asrkit.models.cells.jordan import JordanLayer
 from asrkit.models.cells.layer import RecurrentLayer
 from asrkit.models.cells.lstm import LstmLayer
 from asrkit.models.cells.peephole_lstm import PeepholeLstmLayer
+from asrkit.models.recurrent import RecurrentStack
 
 
-def recurrent_stack(graph: Graph, steps: str, model: AcousticModel) -> str:
+def recurrent_stack(graph: Graph, steps: str, stack: RecurrentStack, feedback: Feedback | None) -> str:
     """(T', step size) -> (T', output size), as models/recurrent.py does it. Dropout is left out."""
-    size = model.frontend.output_size * model.config.stack
-    layers = of_kind(model.stack.layers, RecurrentLayer)
-    for number, (layer, norm) in enumerate(zip(layers, model.stack.norms, strict=True)):
-        if number > 0 and model.feedback is not None and model.output is not None:
-            posteriors = graph.op("Softmax", linear(graph, steps, model.output), axis=1)
-            steps = graph.op("Add", steps, linear(graph, posteriors, model.feedback))
+    size = stack.input_size
+    layers = of_kind(stack.layers, RecurrentLayer)
+    for number, (layer, norm) in enumerate(zip(layers, stack.norms, strict=True)):
+        if number > 0 and feedback is not None:
+            steps = graph.op("Add", steps, feedback(graph, steps))
         outputs = _recurrent_layer(graph, steps, layer, number)
         if isinstance(norm, nn.LayerNorm):
             outputs = layer_norm(graph, outputs, norm)
-        steps = graph.op("Add", steps, outputs) if model.stack.residual and size == layer.output_size else outputs
+        steps = graph.op("Add", steps, outputs) if stack.residual and size == layer.output_size else outputs
         size = layer.output_size
     return steps
 

@@ -5,7 +5,7 @@ Every function adds nodes to a graph and gives the name of their output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -81,6 +81,9 @@ class Graph:
     def state(self, layer: int, name: str, shape: Sequence[int]) -> str:
         """The input of a recurrent layer's state; zeros by default."""
         return self.input(f"state.{layer}.{name}", TensorProto.FLOAT, shape, np.zeros(shape, np.float32))
+
+
+Feedback = Callable[[Graph, str], str]  # what self-conditioning adds to a layer's inputs, from the outputs below it
 
 
 def layer_norm(graph: Graph, values: str, norm: nn.LayerNorm) -> str:

@@ -27,7 +27,8 @@ _OPERATORS = frozenset(
         *_COMMON,
         *("Cast", "Concat", "Conv", "Div", "Flatten", "GRU", "Gather", "Greater", "LSTM", "LayerNormalization", "Less"),
         *("LogSoftmax", "Max", "Min", "Pad", "RNN", "Range", "Reciprocal", "ReduceSum", "ReduceSumSquare", "Relu"),
-        *("Reshape", "Scan", "Shape", "Slice", "Softmax", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"),
+        *("Reshape", "Scan", "Shape", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose"),
+        *("Unsqueeze", "Where"),
     }
 )
 _WORDS = frozenset({b"forward", b"bidirectional", b"edge", b"constant", b"Tanh", b"Relu"})  # texts of attributes

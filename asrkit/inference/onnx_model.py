@@ -215,7 +215,8 @@ class OutputStream:
     def __init__(self, model: OnnxModel, stats: np.ndarray | None = None, phase: int = 0) -> None:
         if model.bidirectional:
             raise ConfigError(
-                "model.bidirectional: such a model needs the whole utterance; expected false for a stream"
+                f"{model.config.looks_ahead_by}: such a model needs the whole utterance; expected a unidirectional one "
+                "for a stream"
             )
         if stats is None and model.features.normalization.needs_whole_utterance:
             raise ConfigError(

@@ -249,8 +249,8 @@ def _check(model: OnnxModel) -> None:
     """Raises ConfigError for a model that takes no streams."""
     if model.bidirectional:
         raise ConfigError(
-            "model.bidirectional: this model reads an utterance from its end, too, and so cannot be used in a stream; "
-            "train a unidirectional one (conf/lstm_ctc_streaming.yaml)"
+            f"{model.config.looks_ahead_by}: this model reads an utterance from its end, too, and so cannot be used in "
+            "a stream; train a unidirectional one (conf/lstm_ctc_streaming.yaml)"
         )
     if model.features.normalization.needs_whole_utterance:
         raise ConfigError(

@@ -1,10 +1,10 @@
 """Recognition of recordings of any length in bounded memory.
 
 Static features go to a temporary file when they are many. Then the network runs over windows of them: that of a
-unidirectional model carries its state from one to the next, that of a bidirectional one begins a few seconds before
-each window and ends a few seconds after it, and what it gives for those is thrown away. The search goes on from window
-to window, and phones that it is committed to are timed (phone_time_stream.py). A recording that is no longer than a
-window is one window: its result is that of the whole.
+unidirectional model carries its state from one to the next, that of a bidirectional one or of one with attention begins
+a few seconds before each window and ends a few seconds after it, and what it gives for those is thrown away. The search
+goes on from window to window, and phones that it is committed to are timed (phone_time_stream.py). A recording that is
+no longer than a window is one window: its result is that of the whole.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -36,10 +36,14 @@ _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
 
 @dataclass(frozen=True)
 class Windows:
-    """Seconds: `length` of a window; `context` before and after it for a bidirectional network."""
+    """Seconds: `length` of a window; `context` before and after it for a bidirectional network.
+
+    `attention_length`: the longest window of a network with attention, whose memory grows with the window's square.
+    """
 
     length: float = 120.0
     context: float = 10.0
+    attention_length: float = 20.0
 
 
 class StaticFeatures:
@@ -172,7 +176,10 @@ class WindowedRecognizer:
         Without `by_frame` there are no frame_log_probs. Frames may come a window later than the steps they are in.
         """
         step = self.timer.clock.step
-        length, context = (max(round(seconds / step), 1) for seconds in (self.windows.length, self.windows.context))
+        seconds = self.windows.length
+        if self.model.config.has_attention:
+            seconds = min(seconds, self.windows.attention_length)
+        length, context = (max(round(each / step), 1) for each in (seconds, self.windows.context))
         if isinstance(self.model, OnnxModel) and not self.model.bidirectional:
             return _carried_outputs(self.model, static, stats, by_frame, length)
         return _overlapping_outputs(self.model, static, stats, by_frame, length, context)

@@ -1,4 +1,4 @@
-"""The acoustic model: front end, recurrent stack, and a linear output with log-softmax for each head.
+"""The acoustic model: front end, encoder, and a linear output with log-softmax for each head.
 
 Legend: N utterances, T frames, D feature dim, T' steps, V output classes: blank (id 0) and phones.
 """
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
+from asrkit.models.encoder import Encoder
+from asrkit.models.encoders import ENCODERS
 from asrkit.models.frontends import FRONT_ENDS
 from asrkit.models.frontends.front_end import FrontEnd
 from asrkit.models.inits import INITS
-from asrkit.models.recurrent import RecurrentStack
 from asrkit.models.stacking import num_steps, stack_frames, step_frames
 
 
@@ -53,7 +54,7 @@ class AcousticModel(nn.Module):
         super().__init__()
         self.config = config
         self.frontend: FrontEnd = FRONT_ENDS[config.frontend].load()(feat_dim, feat_channels, config)
-        self.stack = RecurrentStack(self.frontend.output_size * config.stack, config)
+        self.stack: Encoder = ENCODERS[config.encoder].load()(self.frontend.output_size * config.stack, config)
         size, heads = self.stack.output_size, config.heads
         self.output = nn.Linear(size, num_tokens) if heads.has_ctc else None
         self.frame_output = nn.Linear(size, num_tokens - 1) if heads.has_frames else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from asrkit.config.ranges import BelowOne, Positive, PositiveInt, at_most, range_faults
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.models.cells import CELLS, CellName
 from asrkit.models.choice import names_with
+from asrkit.models.encoders import ENCODERS, EncoderName
 from asrkit.models.frontends import FrontEndName
 from asrkit.models.heads import HEADS, HeadName, Heads
 from asrkit.models.inits import INITS, InitName
@@ -22,8 +23,9 @@ _Size = Annotated[PositiveInt, at_most(8192)]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of the acoustic model: front end, recurrent layers, heads. Raises ConfigError for impossible values."""
+    """Shape of the acoustic model: front end, encoder, heads. Raises ConfigError for impossible values."""
 
+    encoder: EncoderName = "recurrent"  # the layers: recurrent ones, or those of a Transformer or Conformer
     cell: CellName = "lstm"
     bidirectional: bool = True
     num_layers: _Depth = 3
@@ -33,6 +35,10 @@ class ModelConfig:
     residual: bool = False  # add a layer's input to its output where the two have one size
     dropout: BelowOne = 0.3  # after every layer, so also before the output
     layer_norm: bool = True
+    num_heads: PositiveInt = 4  # transformer and conformer: heads of attention, which share the hidden units
+    attention_reach: _Size = 32  # transformer and conformer: steps to either side that a step of a layer sees
+    feed_forward_size: _Size = 512  # transformer and conformer: inner units of a feed-forward layer
+    conv_kernel: _Channels = 15  # conformer only: steps that a convolution joins, an odd number
     frontend: FrontEndName = "none"  # layers over frames, before stacking
     conv_channels: _Channels = 32  # conv2d only
     tdnn_size: _Size = 256  # tdnn only
@@ -53,6 +59,11 @@ class ModelConfig:
         """What is wrong with settings that are right each by itself."""
         if self.skip > self.stack >= 1:
             yield f"model.skip ({self.skip}) above stack ({self.stack}) would leave frames unread; raise stack"
+        yield from self._foreign_settings()
+        if self.has_attention and self.num_heads >= 1 and self.hidden_size % self.num_heads:
+            yield f"model.num_heads ({self.num_heads}) must divide hidden_size ({self.hidden_size})"
+        if self.conv_kernel % 2 == 0:
+            yield f"model.conv_kernel must be odd, so that it has a middle, found {self.conv_kernel}"
         if self.projection_size is not None:
             if self.cell not in (cells := names_with(CELLS, "projection_size")):
                 yield f"model.projection_size is for cell {' and '.join(cells)}, found cell {self.cell}; leave it out"
@@ -65,6 +76,32 @@ class ModelConfig:
             yield f"model.self_conditioning is for heads ctc and both, found head {self.head}; leave it out"
         if self.init_range is not None and self.init not in (inits := names_with(INITS, "init_range")):
             yield f"model.init_range is for init {' and '.join(inits)}, found init {self.init}; leave one out"
+
+    def _foreign_settings(self) -> Iterator[str]:
+        """The settings that were changed and that another encoder has."""
+        own = ENCODERS[self.encoder].settings
+        for field in fields(self):
+            others = names_with(ENCODERS, field.name)
+            if others and field.name not in own and getattr(self, field.name) != field.default:
+                yield (
+                    f"model.{field.name} is for encoder{'s' * (len(others) > 1)} {' and '.join(others)}, "
+                    f"found encoder {self.encoder}; leave it out"
+                )
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the layers are those of a Transformer or Conformer."""
+        return "num_heads" in ENCODERS[self.encoder].settings
+
+    @property
+    def kind_of_layers(self) -> str:
+        """The cell of recurrent layers, or the encoder."""
+        return self.encoder if self.has_attention else self.cell
+
+    @property
+    def looks_ahead_by(self) -> str:
+        """The setting by which a step depends on later ones, where it does."""
+        return f"model.encoder {self.encoder}" if self.has_attention else "model.bidirectional"
 
     @property
     def heads(self) -> Heads:

@@ -17,9 +17,8 @@ from asrkit.models.cells.layer import RecurrentLayer, reversal_index
 from asrkit.models.cells.torch_layer import TorchLayer
 from asrkit.models.config import ModelConfig
 from asrkit.models.dropout import Dropout
+from asrkit.models.encoder import Encoder, Feedback
 from asrkit.models.lstm_kernel import directions_of, is_available, lstm, pack, packing_of, unpack
-
-Feedback = Callable[[Tensor], Tensor]  # (..., output_size) -> the same shape, each frame by itself
 
 
 def make_layer(input_size: int, config: ModelConfig) -> RecurrentLayer:
@@ -27,7 +26,7 @@ def make_layer(input_size: int, config: ModelConfig) -> RecurrentLayer:
     return CELLS[config.cell].load()(input_size, config)
 
 
-class RecurrentStack(nn.Module):
+class RecurrentStack(Encoder):
     """Recurrent layers, each followed by optional layer normalisation (Ba et al. 2016) and by dropout.
 
     With `residual` a layer's input is added to what leaves its dropout (He et al. 2016), wherever sizes agree.
@@ -35,6 +34,7 @@ class RecurrentStack(nn.Module):
 
     def __init__(self, input_size: int, config: ModelConfig):
         super().__init__()
+        self.input_size = input_size
         layers: list[RecurrentLayer] = []
         norms: list[nn.Module] = []
         for _ in range(config.num_layers):

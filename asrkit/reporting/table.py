@@ -36,7 +36,7 @@ NONE = "-"
 ASPECTS = {
     "model.bidirectional": lambda model: "bidirectional" if model.bidirectional else "unidirectional",
     "model.num_layers": lambda model: f"{model.num_layers} layer{'s' if model.num_layers > 1 else ''}",
-    "model.cell": lambda model: model.cell,
+    "model.cell": lambda model: model.kind_of_layers,
 }
 
 
@@ -263,7 +263,7 @@ def render_table(systems: Sequence[System]) -> str:
     rows = [header]
     for system in systems:
         model = system.model
-        rows.append([system.name, str(len(system.runs)), model.cell, ASPECTS["model.bidirectional"](model)])
+        rows.append([system.name, str(len(system.runs)), model.kind_of_layers, ASPECTS["model.bidirectional"](model)])
         rows[-1] += [str(model.num_layers), str(model.hidden_size), f"{system.runs[0].num_parameters:,}"]
         rows[-1].append(f"{system.cpu_seconds:.0f}")
         for name in SETS:

@@ -15,6 +15,7 @@ from asrkit.features.backends import BACKENDS, BackendChoice
 from asrkit.features.backends.interface import BackendName
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
 from asrkit.models.cells import CELLS, CellName
+from asrkit.models.encoders import ENCODERS, EncoderName
 from asrkit.models.frontends import FRONT_ENDS, FrontEndName
 from asrkit.models.heads import HEADS, HeadName
 from asrkit.models.inits import INITS, InitName
@@ -44,6 +45,7 @@ CHOICES = {
     "CMVN mode": Choice(get_args(CmvnMode), "features/cmvn.py", frozenset({("corpora/own.py", "speaker")})),
     "search method": Choice(get_args(SearchMethod), "decoding/methods.py"),
     "cell": Choice(get_args(CellName), "models/cells/__init__.py"),
+    "encoder": Choice(get_args(EncoderName), "models/encoders.py"),
     "front end": Choice(get_args(FrontEndName), "models/frontends/__init__.py"),
     "head": Choice(get_args(HeadName), "models/heads.py", frozenset({("audio/chunks.py", "frames")})),
     "initial weights": Choice(get_args(InitName), "models/inits.py"),
@@ -107,6 +109,7 @@ def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(SEARCHES) == get_args(SearchMethod)
     assert tuple(BACKENDS) == get_args(BackendName)
     assert tuple(CELLS) == get_args(CellName)
+    assert tuple(ENCODERS) == get_args(EncoderName)
     assert tuple(FRONT_ENDS) == get_args(FrontEndName)
     assert tuple(HEADS) == get_args(HeadName)
     assert tuple(INITS) == get_args(InitName)

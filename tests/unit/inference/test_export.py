@@ -120,6 +120,10 @@ def test_log_probs_are_those_of_pytorch(cell: str, bidirectional: bool, frontend
         {"cell": "peephole_lstm", "init_range": 0.5},
         {"self_conditioning": True, "num_layers": 3, "residual": True},
         {"self_conditioning": True, "bidirectional": False, "head": "both"},
+        {"encoder": "transformer", "attention_reach": 5, "head": "both"},
+        {"encoder": "transformer", "num_heads": 3, "attention_reach": 200, "stack": 1, "skip": 1, "num_layers": 3},
+        {"encoder": "conformer", "attention_reach": 5, "conv_kernel": 3, "self_conditioning": False},
+        {"encoder": "conformer", "frontend": "conv2d", "conv_channels": 4, "attention_reach": 40, "head": "frames"},
     ],
     ids=lambda shape: " ".join(f"{name}={value}" for name, value in shape.items()),
 )
@@ -223,13 +227,15 @@ def test_weights_of_zero_stay_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "frontend", "bidirectional"),
-    [(cell, "none", True) for cell in CELLS] + [("lstm", "conv2d", False), ("jordan", "tdnn", False)],
+    "shape",
+    [{"cell": cell, **CELLS[cell]} for cell in CELLS]
+    + [{"frontend": "conv2d", "bidirectional": False}, {"cell": "jordan", "frontend": "tdnn", "bidirectional": False}]
+    + [{"encoder": "transformer"}, {"encoder": "conformer", "frontend": "conv2d"}],
+    ids=lambda shape: " ".join(str(value) for value in shape.values()),
 )
-def test_8_bit_weights_are_expanded_to_what_pytorch_has(cell: str, frontend: str, bidirectional: bool) -> None:
+def test_8_bit_weights_are_expanded_to_what_pytorch_has(shape: dict) -> None:
     """All weights, and nothing but weights, are stored in 8 bits."""
-    shape = {"cell": cell, "num_layers": 2, "hidden_size": 64, "frontend": frontend, **CELLS[cell]}
-    experiment = make_experiment(ModelConfig(bidirectional=bidirectional, **shape))
+    experiment = make_experiment(ModelConfig(**{"num_layers": 2, "hidden_size": 64, **shape}))
     content, small = export_model(experiment, "digest"), export_model(experiment, "digest", is_8_bit=True)
     rounded = with_8_bit_weights(experiment)
     sample = made_up_sample(experiment)
@@ -242,11 +248,16 @@ def test_8_bit_weights_are_expanded_to_what_pytorch_has(cell: str, frontend: str
 
     stored = {each.name: numpy_helper.to_array(each) for each in onnx.load_from_string(small).graph.initializer}
     num_in_8_bits = sum(array.size for array in stored.values() if array.dtype == np.int8)
-    with_rows = {name: each for name, each in experiment.model.named_parameters() if each.dim() > 1}
-    assert num_in_8_bits >= sum(each.numel() for name, each in with_rows.items() if "weight_ch" not in name)
+    as_they_are = ("weight_ch", "bias_of_distance")
+    with_rows = {
+        name: each
+        for name, each in experiment.model.named_parameters()
+        if each.dim() > 1 and not any(kind in name for kind in as_they_are)
+    }
+    assert num_in_8_bits >= sum(each.numel() for each in with_rows.values())
     pairs = {name: (each, rounded.model.get_parameter(name)) for name, each in experiment.model.named_parameters()}
     unchanged = {name for name, pair in pairs.items() if torch.equal(*pair)}
-    assert unchanged == {name for name, (each, _) in pairs.items() if each.dim() == 1 or "weight_ch" in name}
+    assert unchanged == pairs.keys() - with_rows.keys()
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

@@ -122,7 +122,7 @@ def test_a_stream_keeps_few_frames() -> None:
 
 
 def test_what_cannot_be_streamed_is_refused() -> None:
-    with pytest.raises(ConfigError, match="needs the whole utterance; expected false for a stream"):
+    with pytest.raises(ConfigError, match="needs the whole utterance; expected a unidirectional one for a stream"):
         OutputStream(OnnxModel(content(bidirectional=True)))
     for cmvn in ("speaker", "utterance", "speech_speaker"):
         with pytest.raises(ConfigError, match=f"features.cmvn: '{cmvn}' in a stream, whose end is not known"):

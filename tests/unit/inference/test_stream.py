@@ -255,6 +255,10 @@ def test_other_sampling_rates(model, rate):
 def test_what_it_refuses(model):
     for settings, message in (
         ({"model": replace(UNIDIRECTIONAL, bidirectional=True)}, r"model\.bidirectional: this model reads .* its end"),
+        (
+            {"model": ModelConfig(encoder="conformer", num_layers=1)},
+            r"model\.encoder conformer: this model reads .* end",
+        ),
         ({"cmvn": "speaker"}, r"features\.cmvn: this model takes statistics of the whole speaker"),
         ({"cmvn": "utterance"}, r"features\.cmvn: this model takes statistics of the whole utterance"),
     ):

@@ -75,7 +75,7 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
 def onnx_model(bidirectional: bool, head: str, cmvn: str, **shape: int) -> OnnxModel:
     """A random network whose output is scaled, so that many phones are found."""
     features = FeatureConfig(cmvn=cmvn)
-    model = ModelConfig(bidirectional=bidirectional, head=head, num_layers=1, hidden_size=16, **shape)
+    model = ModelConfig(**{"bidirectional": bidirectional, "head": head, "num_layers": 1, "hidden_size": 16, **shape})
     config = ExperimentConfig(features=features, model=model)
     torch.manual_seed(3)
     network = make_model(config, TOKENS).eval()
@@ -211,6 +211,23 @@ def test_context_makes_windows_of_a_bidirectional_network_alike():
         assert whole.shape == near.shape == far.shape
         errors = [np.abs(np.exp(found) - np.exp(whole)).max() for found in (near, far)]
         assert errors[1] < 1e-3 < 0.05 < errors[0]
+
+
+@pytest.mark.parametrize("shape", [{"encoder": "transformer"}, {"encoder": "conformer", "conv_kernel": 5}], ids=str)
+def test_windows_of_a_network_with_attention_are_short_and_change_nothing(monkeypatch, shape):
+    """Two layers of 8 steps, and convolutions of 2 more to either side, look 20 steps of 40 ms far: less than 1 s."""
+    model = onnx_model(True, "both", "utterance", num_layers=2, attention_reach=8, feed_forward_size=32, **shape)
+    decoder, samples, lengths = Decoder(model), sounds(12), []
+    whole = run(model, decoder, samples, Windows(attention_length=100.0))
+    log_probs = model.log_probs
+
+    def note_length(static, stats):
+        lengths.append(len(static))
+        return log_probs(static, stats)
+
+    monkeypatch.setattr(model, "log_probs", note_length)
+    assert_same(run(model, decoder, samples, Windows(100.0, 1.0, attention_length=2.5)), whole)
+    assert max(lengths) == 4 * (62 + 2 * 25) and len(lengths) == 5  # frames: whole steps, with their context
 
 
 def test_what_is_aligned_at_a_time_does_not_grow(monkeypatch):

@@ -79,12 +79,21 @@ def run_and_derive(model, batches):
     return found, [weights.grad.clone() for weights in model.parameters()]
 
 
+RECURRENT = [{**cell, "residual": True} for cell in CELLS] + FRONTENDS + [{"self_conditioning": True}]
+ATTENTION = [
+    {"encoder": "conformer", "num_heads": 2, "conv_kernel": 3},
+    {"encoder": "transformer", "num_heads": 3},
+    {"encoder": "transformer", "num_heads": 2, "attention_reach": 1, "self_conditioning": True},
+    {"encoder": "conformer", "num_heads": 2, "stack": 1, "skip": 1, "attention_reach": 4, "conv_kernel": 15},
+    {"encoder": "conformer", "num_heads": 2, "frontend": "conv2d", "conv_channels": 4, "self_conditioning": True},
+]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(
-    "settings",
-    [{**cell, "residual": True} for cell in CELLS] + FRONTENDS + [{"self_conditioning": True}],
-    ids=naming,
+    ("settings", "bidirectional"),
+    [(each, way) for each in RECURRENT for way in (False, True)] + [(each, True) for each in ATTENTION],
+    ids=lambda value: naming(value) if isinstance(value, dict) else str(value),
 )
 def test_padding_and_batch_change_no_log_prob_and_no_gradient(settings, bidirectional, dtype):
     """Alone, in one batch, and in a batch whose long padding is not even numbers."""

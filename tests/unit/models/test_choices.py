@@ -3,10 +3,13 @@
 import pytest
 
 from asrkit.models.cells import CELLS
+from asrkit.models.encoders import ENCODERS
 from asrkit.models.frontends import FRONT_ENDS
 from asrkit.models.inits import INITS
 
+CHOICES = [*CELLS.values(), *ENCODERS.values(), *FRONT_ENDS.values(), *INITS.values()]
 
-@pytest.mark.parametrize("choice", [*CELLS.values(), *FRONT_ENDS.values(), *INITS.values()], ids=lambda c: c.name)
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: c.name)
 def test_what_a_choice_stands_for_is_there(choice):
     assert callable(choice.load())

@@ -38,6 +38,16 @@ from asrkit.errors import ConfigError
         ("model: {projection_size: 128}", "projection_size must be at least 1 and below hidden_size"),
         ("model: {nonlinearity: relu}", "nonlinearity relu is for cells elman and jordan"),
         ("model: {init: orthogonal, init_range: 0.1}", "init_range is for init uniform"),
+        ("model: {encoder: transformer, num_heads: 3}", r"num_heads \(3\) must divide hidden_size \(128\)"),
+        ("model: {encoder: conformer, conv_kernel: 8}", "conv_kernel must be odd, so that it has a middle, found 8"),
+        ("model: {encoder: transformer, conv_kernel: 7}", "conv_kernel is for encoder conformer, found encoder transf"),
+        ("model: {num_heads: 8}", "num_heads is for encoders transformer and conformer, found encoder recurrent"),
+        ("model: {encoder: conformer, cell: gru}", "model.cell is for encoder recurrent, found encoder conformer"),
+        ("model: {encoder: transformer, bidirectional: false}", "model.bidirectional is for encoder recurrent, found"),
+        (
+            "{model: {encoder: transformer}, training: {weight_drop: 0.1}}",
+            "weight_drop is for encoder recurrent, found",
+        ),
     ],
 )
 def test_settings_that_exclude_each_other(text, fault):

@@ -38,9 +38,11 @@ def gradients(model):
 
 
 @pytest.mark.parametrize(("head", "frame_weight"), [("ctc", 0.0), ("frames", 1.0), ("both", 0.3), ("both", 1.0)])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_losses_and_gradients_are_those_of_one_thread(cell, head, frame_weight):
-    model, batch = make_model(cell=cell, head=head), make_batch([21, 12, 30, 9, 14])
+@pytest.mark.parametrize(
+    "layers", [{"cell": "lstm"}, {"cell": "gru"}, {"encoder": "conformer", "num_heads": 2}], ids=lambda each: str(each)
+)
+def test_losses_and_gradients_are_those_of_one_thread(layers, head, frame_weight):
+    model, batch = make_model(**layers, head=head), make_batch([21, 12, 30, 9, 14])
     offsets = torch.tensor([0, 1, 1, 0, 1])
     alone = compute_gradients(model, batch, offsets, frame_weight)
     expected = gradients(model)

@@ -1,0 +1,69 @@
+"""The Conformer's encoder (Gulati et al. 2020): attention, and a convolution for what is near.
+
+Legend: N utterances, T' steps, H units of a layer.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from asrkit.models.config import ModelConfig
+from asrkit.models.dropout import Dropout
+from asrkit.models.transformer import FeedForward, SelfAttention, TransformerEncoder
+
+
+class ConformerEncoder(TransformerEncoder):
+    """The Transformer's encoder with layers of the Conformer, which end with layer normalisation each."""
+
+    def __init__(self, input_size: int, config: ModelConfig):
+        super().__init__(input_size, config)
+        self.norm = nn.Identity()
+
+    def make_layer(self, config: ModelConfig) -> nn.Module:
+        return ConformerLayer(config)
+
+
+class ConformerLayer(nn.Module):
+    """x = x + F(x) / 2, x = x + attention(norm(x)), x = x + C(x), x = norm(x + F'(x) / 2), dropout after each part.
+
+    F and F' are feed-forward layers with swish, x sigmoid(x); C is the Convolution.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.first = FeedForward(config, nn.SiLU())
+        self.attention_norm = nn.LayerNorm(config.hidden_size)
+        self.attention = SelfAttention(config)
+        self.convolution = Convolution(config)
+        self.second = FeedForward(config, nn.SiLU())
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, steps: Tensor, padding: Tensor) -> Tensor:
+        steps = steps + self.dropout(self.first(steps)) / 2
+        steps = steps + self.dropout(self.attention(self.attention_norm(steps), padding))
+        steps = steps + self.dropout(self.convolution(steps, padding))
+        return self.norm(steps + self.dropout(self.second(steps)) / 2)
+
+
+class Convolution(nn.Module):
+    """W_2 swish(norm(depthwise(glu(W_1 norm(x))))): each unit over `conv_kernel` steps; glu(a, b) = a sigmoid(b).
+
+    Gulati et al. have batch normalisation where the inner layer normalisation is. That would let the other utterances
+    of a batch, and its padding, change what an utterance gives.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        size = config.hidden_size
+        self.norm = nn.LayerNorm(size)
+        self.gated = nn.Linear(size, 2 * size)
+        self.depthwise = nn.Conv1d(size, size, config.conv_kernel, padding=config.conv_kernel // 2, groups=size)
+        self.inner_norm = nn.LayerNorm(size)
+        self.output = nn.Linear(size, size)
+
+    def forward(self, steps: Tensor, padding: Tensor) -> Tensor:
+        """(N, T', H), `padding` (N, T'), which counts as 0 -> (N, T', H)."""
+        gated = nn.functional.glu(self.gated(self.norm(steps)), dim=2).masked_fill(padding[:, :, None], 0.0)
+        joined = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
+        return self.output(nn.functional.silu(self.inner_norm(joined)))

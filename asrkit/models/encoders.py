@@ -1,0 +1,25 @@
+"""The encoders, by the names of `model.encoder`: one module for each. This table loads no torch.
+
+A new encoder is a module with a subclass of `Encoder` (models/encoder.py) and a row in ENCODERS.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from asrkit.models.choice import Choice
+
+EncoderName = Literal["recurrent", "transformer", "conformer"]
+
+_RECURRENT = (
+    *("cell", "bidirectional", "projection_size", "nonlinearity", "residual", "layer_norm"),
+    *("init", "init_range"),  # what they draw is the weights of recurrent layers
+)
+_ATTENTION = ("num_heads", "attention_reach", "feed_forward_size")
+
+# Each is an Encoder, made from the size of its inputs and ModelConfig.
+ENCODERS: dict[EncoderName, Choice] = {
+    "recurrent": Choice("asrkit.models.recurrent", "RecurrentStack", settings=_RECURRENT),
+    "transformer": Choice("asrkit.models.transformer", "TransformerEncoder", settings=_ATTENTION),
+    "conformer": Choice("asrkit.models.conformer", "ConformerEncoder", settings=(*_ATTENTION, "conv_kernel")),
+}
