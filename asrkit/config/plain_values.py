@@ -24,7 +24,8 @@ _MOST_SHOWN = 60  # characters of a value
 def from_plain(cls: type[T], values: object, name: str) -> T:
     """The dataclass of numbers and texts that `dataclasses.asdict` made `values` of; `name` stands for it.
 
-    Every field must be there and of its declared type; ranges are the dataclass's own affair.
+    Every field must be of its declared type; ranges are the dataclass's own affair. One that is missing has its
+    default, as in final.pt: the file was written before there was such a setting. Without a default it must be there.
 
     Raises ConfigError with a line for each fault.
     """
@@ -32,7 +33,7 @@ def from_plain(cls: type[T], values: object, name: str) -> T:
         raise ConfigError(f"{name}: expected values by their names, found {shown(values)}")
     hints = typing.get_type_hints(cls)
     faults = [f"{name}: unknown setting {shown(key)}" for key in values if key not in hints]
-    faults += [f"{name}.{key}: missing" for key in hints if key not in values]
+    faults += [f"{name}.{key}: missing" for key in hints if key not in values and not hasattr(cls, key)]
     faults += [
         f"{name}.{key}: expected {_describe(hint)}, found {shown(values[key])}"
         for key, hint in hints.items()

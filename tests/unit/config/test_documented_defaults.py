@@ -10,6 +10,8 @@ import yaml
 from asrkit.decoding.config import DecodingConfig
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.windows import Windows
+from asrkit.models.config import ModelConfig
+from asrkit.models.encoders import ENCODERS
 from asrkit.training.config import AugmentConfig, TrainingConfig
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -40,6 +42,11 @@ def test_the_documented_defaults_are_those_of_the_code(page, config, in_prose):
     defaults = {field.name: getattr(config(), field.name) for field in fields(config)}
     expected = {name: [*value] if isinstance(value, tuple) else value for name, value in defaults.items()}
     assert documented(page) == {name: value for name, value in expected.items() if name not in in_prose}
+
+
+def test_the_documented_defaults_of_attention_are_those_of_the_code():
+    names = {"hidden_size", *ENCODERS["conformer"].settings}
+    assert documented("models.md") == {name: getattr(ModelConfig(), name) for name in names}
 
 
 def test_the_documented_windows_are_those_of_the_code():
