@@ -236,7 +236,7 @@ def _encoder(graph: Graph, steps: str, model: AcousticModel) -> str:
         feedback = partial(_feed_back, model.output, model.feedback)
     match model.stack:
         case RecurrentStack() as stack:
-            return recurrent_stack(graph, steps, stack, feedback)
+            return recurrent_stack(graph, steps, model.frontend.output_size * model.config.stack, stack, feedback)
         case TransformerEncoder() as encoder:
             return attention_encoder(graph, steps, encoder, feedback)
         case other:

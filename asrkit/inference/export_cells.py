@@ -29,9 +29,8 @@ from asrkit.models.cells.peephole_lstm import PeepholeLstmLayer
 from asrkit.models.recurrent import RecurrentStack
 
 
-def recurrent_stack(graph: Graph, steps: str, stack: RecurrentStack, feedback: Feedback | None) -> str:
-    """(T', step size) -> (T', output size), as models/recurrent.py does it. Dropout is left out."""
-    size = stack.input_size
+def recurrent_stack(graph: Graph, steps: str, size: int, stack: RecurrentStack, feedback: Feedback | None) -> str:
+    """(T', size) -> (T', output size), as models/recurrent.py does it. Dropout is left out."""
     layers = of_kind(stack.layers, RecurrentLayer)
     for number, (layer, norm) in enumerate(zip(layers, stack.norms, strict=True)):
         if number > 0 and feedback is not None:

@@ -34,7 +34,6 @@ class RecurrentStack(Encoder):
 
     def __init__(self, input_size: int, config: ModelConfig):
         super().__init__()
-        self.input_size = input_size
         layers: list[RecurrentLayer] = []
         norms: list[nn.Module] = []
         for _ in range(config.num_layers):
