@@ -65,5 +65,8 @@ class Convolution(nn.Module):
     def forward(self, steps: Tensor, padding: Tensor) -> Tensor:
         """(N, T', H), `padding` (N, T'), which counts as 0 -> (N, T', H)."""
         gated = nn.functional.glu(self.gated(self.norm(steps)), dim=2).masked_fill(padding[:, :, None], 0.0)
-        joined = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
+        # oneDNN's convolutions keep some memory for every shape that they have met, so lengths are rounded up to a few.
+        num_steps, extra = steps.shape[1], -steps.shape[1] % 32
+        columns = nn.functional.pad(gated.transpose(1, 2), (0, extra))
+        joined = self.depthwise(columns)[:, :, :num_steps].transpose(1, 2)
         return self.output(nn.functional.silu(self.inner_norm(joined)))
