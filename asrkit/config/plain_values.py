@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
+from collections.abc import Collection
 from typing import Any, Literal, TypeVar
 
 from asrkit.errors import ConfigError, raise_if_any
@@ -21,11 +22,11 @@ _NAMES = {
 _MOST_SHOWN = 60  # characters of a value
 
 
-def from_plain(cls: type[T], values: object, name: str) -> T:
+def from_plain(cls: type[T], values: object, name: str, younger: Collection[str] = ()) -> T:
     """The dataclass of numbers and texts that `dataclasses.asdict` made `values` of; `name` stands for it.
 
-    Every field must be of its declared type; ranges are the dataclass's own affair. One that is missing has its
-    default, as in final.pt: the file was written before there was such a setting. Without a default it must be there.
+    Every field must be there and of its declared type; ranges are the dataclass's own affair. A file that was written
+    before there were the `younger` ones lacks them: they have their defaults then.
 
     Raises ConfigError with a line for each fault.
     """
@@ -33,7 +34,7 @@ def from_plain(cls: type[T], values: object, name: str) -> T:
         raise ConfigError(f"{name}: expected values by their names, found {shown(values)}")
     hints = typing.get_type_hints(cls)
     faults = [f"{name}: unknown setting {shown(key)}" for key in values if key not in hints]
-    faults += [f"{name}.{key}: missing" for key in hints if key not in values and not hasattr(cls, key)]
+    faults += [f"{name}.{key}: missing" for key in hints if key not in values and key not in younger]
     faults += [
         f"{name}.{key}: expected {_describe(hint)}, found {shown(values[key])}"
         for key, hint in hints.items()

@@ -23,7 +23,7 @@ from asrkit.io.json_text import json_text
 from asrkit.io.seal import DIGEST_KEY
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
-from asrkit.models.config import ModelConfig
+from asrkit.models.config import YOUNGER_SETTINGS, ModelConfig
 from asrkit.types import CorpusInfo, TestScore
 
 FORMAT = 2
@@ -103,7 +103,7 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
     tokens, features = TokenTable(phones), from_plain(FeatureConfig, values.get("features"), "features")
     return Metadata(
         features,
-        from_plain(ModelConfig, values.get("model"), "model"),
+        from_plain(ModelConfig, values.get("model"), "model", YOUNGER_SETTINGS),
         from_plain(DecodingConfig, values.get("decoding"), "decoding"),
         None if calibration is None else Calibration.from_plain(calibration),
         tokens,

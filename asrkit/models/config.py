@@ -15,6 +15,9 @@ from asrkit.models.frontends import FrontEndName
 from asrkit.models.heads import HEADS, HeadName, Heads
 from asrkit.models.inits import INITS, InitName
 
+# Settings that there were not yet when the first models were exported, whose files lack them.
+YOUNGER_SETTINGS = ("encoder", "num_heads", "attention_reach", "feed_forward_size", "conv_kernel")
+
 # Far above what anyone trains: beyond these limits the weights, or the input of a step, fit into no memory.
 _Depth = Annotated[PositiveInt, at_most(100)]
 _Channels = Annotated[PositiveInt, at_most(1024)]

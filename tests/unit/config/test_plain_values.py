@@ -25,16 +25,11 @@ def test_what_was_written_comes_back():
         assert from_plain(Settings, asdict(settings), "s") == settings
 
 
-@dataclass(frozen=True)
-class LaterSettings:
-    size: int
-    mode: str = "as before"
-
-
 def test_what_an_older_file_lacks_has_its_default():
-    assert from_plain(LaterSettings, {"size": 4}, "s") == LaterSettings(4, "as before")
-    with pytest.raises(ConfigError, match=r"^s\.size: missing$"):
-        from_plain(LaterSettings, {"mode": "new"}, "s")
+    older = {"size": 4, "rate": 1.5, "is_on": False, "name": "b"}
+    assert from_plain(Settings, older, "s", ["limit"]) == Settings(4, 1.5, False, "b", None)
+    with pytest.raises(ConfigError, match=r"^s\.rate: missing$"):
+        from_plain(Settings, {"size": 4, "is_on": False, "name": "b"}, "s", ["limit"])
 
 
 def test_every_fault_is_named():
@@ -43,6 +38,7 @@ def test_every_fault_is_named():
         from_plain(Settings, values, "s")
     assert str(caught.value).split("\n") == [
         "s: unknown setting 'more'",
+        "s.limit: missing",
         "s.size: expected a whole number, found 2.5",
         "s.rate: expected a finite number, found nan",
         "s.is_on: expected true or false, found 1",
