@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+PATIENCE = 300_000  # milliseconds after which a test that waits for a page fails; it is slow on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -19,7 +20,7 @@ def chromium(args: Sequence[str] = ()) -> Iterator:
         pytest.skip("no Chromium; on Debian: apt install chromium")
     as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*as_root, *args])
+        browser = playwright.chromium.launch(executable_path=path, args=[*as_root, *args], timeout=PATIENCE)
         try:
             yield browser
         finally:

@@ -46,6 +46,14 @@ done
 
 marker=$venv/asrkit-setup
 
+# The tests of pages need playwright and a Chromium (tests/browser.py knows the same names).
+chromium=
+if [ -z "$source" ]; then
+  for name in chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null; then chromium=$name; fi
+  done
+fi
+
 # Two recipes that are started together share one set-up.
 if command -v flock >/dev/null; then
   exec 9<"${BASH_SOURCE[0]}"
@@ -56,7 +64,7 @@ fi
 # are the sources of the C extension, which is built again when they change.
 digest() { cksum | tr ' ' -; }
 packages=$({
-  printf '%s\n' "$root"
+  printf '%s\n' "$root" ${chromium:+chromium}
   cat "$requirements" ${source:+"$source"} "$root/requirements-cuda.txt" "$root/setup.cfg" "$root/setup.py" "$root"/asrkit/_native/*.[ch]
 } | digest)
 index=$(printf '%s' "$torch_index" | digest)
@@ -104,11 +112,17 @@ install() {
 }
 install_listed() { install --no-deps --require-hashes "${@:2}" -r "$1"; }
 
+# The packages whose line matches the regular expression, each with its hashes and on no condition.
+list_of() {
+  local line found=
+  while read -r line; do
+    if [[ $line =~ $1 || $found == *\\$'\n' ]]; then found+=${line/ ; extra == \"browser\"/}$'\n'; fi
+  done <"$requirements"
+  printf '%s' "$found"
+}
+
 # torch and its hashes by themselves.
-listed=
-while read -r line; do
-  if [[ $line == torch==* || $listed == *\\$'\n' ]]; then listed+=$line$'\n'; fi
-done <"$requirements"
+listed=$(list_of '^torch==')
 torch=${listed%% *}
 if [ -n "$torch_index" ]; then
   printf 'tools/setup.sh: %s and what it needs come from %s; their hashes are not checked\n' "$torch" "$torch_index" >&2
@@ -117,13 +131,19 @@ elif ! "$venv/bin/python" -c 'import sys; from importlib.metadata import version
 sys.exit("torch==" + version("torch").split("+")[0] != sys.argv[1])' "$torch" 2>/dev/null; then
   # Of several builds pip takes one whose hash its index tells. Fetched first, it is the one that pip's configuration
   # prefers, such as one for CPUs alone in a directory of wheels; and then it is checked all the same.
-  printf '%s' "$listed" >"$venv/torch.txt"
+  printf '%s\n' "$listed" >"$venv/torch.txt"
   run_child "${pip[@]}" download "${options[@]}" --no-deps --only-binary :all: -d "$venv/wheels" "$torch" ||
     fail 1 "pip could not get the packages (its message stands above); check the network and run this again"
   install --no-deps --require-hashes --no-index --find-links "$venv/wheels" -r "$venv/torch.txt"
   rm -rf "$venv/wheels" "$venv/torch.txt"
 fi
 install_listed "$requirements" --only-binary :all:
+if [ -n "$chromium" ]; then
+  list_of 'extra == "browser"' >"$venv/browser.txt"
+  run_child "${pip[@]}" install "${options[@]}" --no-deps --require-hashes --only-binary :all: -r "$venv/browser.txt" ||
+    echo "tools/setup.sh: playwright is not installed (pip's message stands above); the tests of pages are skipped" >&2
+  rm "$venv/browser.txt"
+fi
 # Builds of torch for CUDA need more than others.
 if ! "$venv/bin/python" -c 'import sys
 from importlib.metadata import PackageNotFoundError, requires, version

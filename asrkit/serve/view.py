@@ -20,7 +20,7 @@ def format_view(model: ServedModel, result: Result, file: IO[bytes], channel: Ch
     """The phones, the recording in every format and, where it is not too long to be drawn, audio and posteriors.
 
     `audio` holds samples of 16 bits, little-endian, at the model's rate, and `posteriors` a byte for each class at each
-    step, 255 being certain; both in base64. Class 0 is the blank.
+    step, 255 being certain; both in base64. Class 0 is the blank. `note` says why they are missing.
     """
     hypothesis, clock = result.hypothesis, model.recognizer.timer.clock
     phones = [
@@ -38,6 +38,7 @@ def format_view(model: ServedModel, result: Result, file: IO[bytes], channel: Ch
         "duration": round(result.duration, 4),
         "confidence": hypothesis.confidence,
         "phones": phones,
+        "note": None,
         "files": {
             name: {"name": f"{result.key}{each.suffix}", "text": each.render(result)} for name, each in FORMATS.items()
         },
@@ -53,6 +54,10 @@ def format_view(model: ServedModel, result: Result, file: IO[bytes], channel: Ch
             "classes": ["blank", *model.recognizer.tokens.phones],
             "levels": b64encode(levels.tobytes()).decode(),
         }
+    else:
+        content["note"] = (
+            f"It is longer than {SHOWN_SECONDS / 60:g} minutes, so nothing is drawn. To see its spectrogram, cut it."
+        )
     return json_text(content)
 
 

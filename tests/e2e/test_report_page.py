@@ -6,11 +6,10 @@ import pytest
 
 import asrkit
 from asrkit.stages import pages
-from tests.browser import Watched, chromium
+from tests.browser import PATIENCE, Watched, chromium
 from tests.decoded_tree import BAD, UTTS, make_decoded
 
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
-SECONDS = 120_000  # in milliseconds: what a browser may take on a machine that has other work
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ class Opened:
 
     def __init__(self, browser, file, width=1280, scheme="light") -> None:
         self._context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-        self._context.set_default_timeout(SECONDS)
+        self._context.set_default_timeout(PATIENCE)
         self.page, self._file = self._context.new_page(), file
         self.watched = Watched(self.page, "file://")
 

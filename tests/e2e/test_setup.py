@@ -134,6 +134,22 @@ def test_changed_requirements_and_sources_are_installed_into_the_same_environmen
     assert tree.calls() == []
 
 
+@pytest.mark.parametrize("failing", ["nothing", "browser.txt"])
+def test_where_there_is_a_browser_its_package_is_installed_too(tree: Tree, failing: str) -> None:
+    """With hashes, and on no condition. The set-up does without it where it cannot be had."""
+    tree.run()
+    tree.calls()
+    (tree.bin / "chromium").symlink_to("/bin/true")
+    done = tree.run(failing=failing)
+    assert done.returncode == 0
+    assert ("the tests of pages are skipped" in done.stderr) == (failing == "browser.txt")
+    *torch, packages, root, kernels = tree.everything[1:]
+    assert tree.calls() == [*torch, packages, f"{tree.venv}/browser.txt", root, kernels]
+    assert not (tree.venv / "browser.txt").exists()
+    assert tree.run(refused="version").stderr == ""
+    assert tree.calls() == []
+
+
 @pytest.mark.parametrize("failing", ["-m venv", "requirements.txt", "--no-build-isolation"])
 def test_an_interrupted_set_up_is_done_again_from_the_start(tree: Tree, failing: str) -> None:
     failed = tree.run(failing=failing)

@@ -1,4 +1,5 @@
-// The spectrogram and the posteriors of a recording, on canvases that share one scale of time.
+// The spectrogram and the posteriors of a stretch of a recording, on canvases that share one scale of time: a `view`
+// shows `width` pixels, `scale` pixels to a second, from pixel `first` of the whole on.
 
 export const SPECTROGRAM_HEIGHT = 140;
 export const AXIS_HEIGHT = 16;
@@ -6,6 +7,7 @@ export const ROW_HEIGHT = 13;
 const WINDOW_SECONDS = 0.025;
 const RANGE_DB = 48;
 const PREEMPHASIS = 0.97;
+const LOUDNESS_COLUMNS = 2000; // at which the loudest place of a recording is looked for
 
 const property = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
@@ -49,8 +51,8 @@ function transform(real, imaginary) {
   }
 }
 
-/** Log power in dB, `width` columns of `height` rows, low frequencies last. */
-function powers(samples, rate, width, height) {
+/** Log power in dB, `width` columns of `height` rows, low frequencies last; column x is about sample `middle(x)`. */
+function powers(samples, rate, middle, width, height) {
   const length = Math.round(WINDOW_SECONDS * rate);
   const size = 2 ** Math.ceil(Math.log2(length));
   const window = Float64Array.from({ length }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * (i + 0.5)) / length));
@@ -58,7 +60,7 @@ function powers(samples, rate, width, height) {
   const real = new Float64Array(size);
   const imaginary = new Float64Array(size);
   for (let x = 0; x < width; x++) {
-    const begin = Math.round(((x + 0.5) / width) * samples.length - length / 2);
+    const begin = Math.round(middle(x) - length / 2);
     real.fill(0);
     imaginary.fill(0);
     for (let i = 0; i < length; i++) {
@@ -74,6 +76,13 @@ function powers(samples, rate, width, height) {
   return result;
 }
 
+/** The highest log power in a recording, in dB. */
+export function loudest(samples, rate) {
+  const step = samples.length / LOUDNESS_COLUMNS;
+  const power = powers(samples, rate, (x) => (x + 0.5) * step, LOUDNESS_COLUMNS, SPECTROGRAM_HEIGHT);
+  return power.reduce((most, value) => Math.max(most, value), -Infinity);
+}
+
 /** Draw levels from 0 to 255 in rows, a pixel each. */
 function paint(canvas, width, height, colour, levelOf) {
   canvas.width = width;
@@ -86,31 +95,31 @@ function paint(canvas, width, height, colour, levelOf) {
   return context;
 }
 
-/** The spectrogram, with seconds below it; `width` pixels for the whole of the recording. */
-export function drawSpectrogram(canvas, samples, rate, width) {
+/** The spectrogram, with seconds below it; `top` is darkest. */
+export function drawSpectrogram(canvas, samples, rate, top, { first, width, scale }) {
   canvas.height = SPECTROGRAM_HEIGHT + AXIS_HEIGHT;
-  const power = powers(samples, rate, width, SPECTROGRAM_HEIGHT);
-  const top = power.reduce((most, value) => Math.max(most, value), -Infinity);
-  const level = (x, y) => Math.max(0, 255 * (1 + (power[y * width + x] - top) / RANGE_DB)) | 0;
+  const power = powers(samples, rate, (x) => ((first + x + 0.5) / scale) * rate, width, SPECTROGRAM_HEIGHT);
+  const level = (x, y) => Math.max(0, Math.min(255, 255 * (1 + (power[y * width + x] - top) / RANGE_DB))) | 0;
   const context = paint(canvas, width, SPECTROGRAM_HEIGHT, "--ink", level);
   const seconds = samples.length / rate;
-  const tick = [0.1, 0.25, 0.5, 1, 5, 10].find((each) => (each / seconds) * width >= 60) ?? 30;
+  const tick = [0.05, 0.1, 0.25, 0.5, 1, 5, 10].find((each) => each * scale >= 60) ?? 30;
   context.fillStyle = property("--quiet");
   context.font = "11px system-ui, sans-serif";
-  for (let i = 0; i * tick < seconds; i++) {
-    const x = ((i * tick) / seconds) * width;
+  const last = Math.min(seconds, (first + width) / scale);
+  for (let i = Math.floor(first / scale / tick); i * tick < last; i++) {
+    const x = i * tick * scale - first;
     context.fillRect(x, SPECTROGRAM_HEIGHT, 1, 4);
-    if (width - x > 30) context.fillText(`${+(i * tick).toFixed(2)} s`, x + 3, SPECTROGRAM_HEIGHT + 13);
+    if ((seconds - i * tick) * scale > 30) context.fillText(`${+(i * tick).toFixed(2)} s`, x + 3, SPECTROGRAM_HEIGHT + 13);
   }
 }
 
 /** Rows of the classes `shown`; `levels` holds a byte for each class at each step. */
-export function drawPosteriors(canvas, posteriors, levels, shown, duration, width) {
+export function drawPosteriors(canvas, posteriors, levels, shown, { first, width, scale }) {
   const height = shown.length * ROW_HEIGHT;
   canvas.height = height;
   const { start, step, classes } = posteriors;
   const last = levels.length / classes.length - 1;
-  const stepOf = (x) => Math.max(0, Math.min(last, Math.round((((x + 0.5) / width) * duration - start) / step)));
+  const stepOf = (x) => Math.max(0, Math.min(last, Math.round(((first + x + 0.5) / scale - start) / step)));
   const steps = Int32Array.from({ length: width }, (_, x) => stepOf(x) * classes.length);
   const isGap = (y) => y % ROW_HEIGHT === ROW_HEIGHT - 1;
   paint(canvas, width, height, "--strong", (x, y) =>

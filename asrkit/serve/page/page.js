@@ -1,15 +1,17 @@
-import { AXIS_HEIGHT, ROW_HEIGHT, SPECTROGRAM_HEIGHT, drawPosteriors, drawSpectrogram } from "./drawing.js";
+import { AXIS_HEIGHT, ROW_HEIGHT, SPECTROGRAM_HEIGHT, drawPosteriors, drawSpectrogram, loudest } from "./drawing.js";
 import { decodeBytes, decodeSamples, playStretch, toWav } from "./sound.js";
 import { openStream, record } from "./speech.js";
 
-const PIXELS_PER_SECOND = 260;
-const MAX_PIXELS = 16000; // of a canvas, in one direction
+const PIXELS_PER_SECOND = 320; // at first
+const MAX_PIXELS_PER_SECOND = 4000;
+const ZOOM = 1.6;
+const LETTER = 8; // pixels
 const MAX_LISTED = 3000; // phones of a long recording
 const SEEN = 26; // of 255: a class that is never surer is not drawn
 const DOWNLOADS = { textgrid: "TextGrid", ctm: "CTM", json: "JSON", srt: "SRT" };
 
 const byId = (id) => document.getElementById(id);
-const [model, ipa, phones, live, note, fault] = ["model", "ipa", "phones", "live", "note", "fault"].map(byId);
+const [model, ipa, phones, note, fault] = ["model", "ipa", "phones", "note", "fault"].map(byId);
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
 const results = [];
@@ -26,62 +28,135 @@ async function ask(path, options = {}) {
   } catch {
     throw new Error("The server does not answer: is `asrkit serve` still running?");
   }
-  const content = await answer.json();
+  const content = await answer.json().catch(() => {
+    throw new Error(`The server's answer (status ${answer.status}) did not come whole, or is not asrkit's.`);
+  });
   if (answer.status === 401) throw new Error("A token is needed: open the address that `asrkit serve` has printed.");
   if (!answer.ok) throw new Error(content.error);
   return content;
 }
 
+let last = Promise.resolve();
+
+/** Do it when all that was to be done later before is done. It must not fail. */
+const later = (act) => (last = last.then(act));
+
+const symbolOf = (model, phone) => (ipa.checked && model.phones.find((each) => each.phone === phone)?.ipa) || phone;
+
+/** What was typed, in the model's symbols: a phone in IPA is taken where it stands for one symbol alone. */
+function typedPhones(model) {
+  const inModel = (typed) => {
+    if (model.phones.some((each) => each.phone === typed)) return typed;
+    const meant = model.phones.filter((each) => each.ipa === typed);
+    return meant.length === 1 ? meant[0].phone : typed;
+  };
+  return phones.value.trim().split(/\s+/).filter(Boolean).map(inModel).join(" ");
+}
+
+const PARTS = "audio, .drawing, .phones, .downloads, .correct";
+
 /** A recording on the page: what was asked of it, and what came. */
 class Result {
-  constructor(file) {
+  constructor(file, isSpoken) {
     this.file = file;
-    this.model = chosen();
-    this.phones = phones.value.trim();
+    this.isSpoken = isSpoken;
+    this.scale = PIXELS_PER_SECOND;
     this.article = byId("result").content.cloneNode(true).firstElementChild;
-    this.article.querySelector("h2").textContent = file.name;
+    this.find("h2").textContent = file.name;
+    this.find("audio").setAttribute("aria-label", `Player of ${file.name}`);
+    this.find(".phones").setAttribute("aria-label", `Phones of ${file.name}; arrow keys move, Enter plays`);
+    this.find(".phones").addEventListener("keydown", moveFocus);
+    this.find(".again").addEventListener("click", () => this.ask(true));
+    this.find(".correct").addEventListener("click", () => this.correct());
+    this.find(".out").addEventListener("click", () => this.zoom(1 / ZOOM));
+    this.find(".in").addEventListener("click", () => this.zoom(ZOOM));
+    this.find(".scroll").addEventListener("scroll", () => this.drawSoon());
     byId("results").prepend(this.article);
     results.push(this);
+    this.ask(true);
   }
 
   find(selector) {
     return this.article.querySelector(selector);
   }
 
+  /** Have it recognised when its turn comes; `anew` by the model and with the phones that are now chosen. */
+  ask(anew = false) {
+    if (anew) {
+      this.model = chosen();
+      this.phones = typedPhones(this.model);
+    }
+    this.tell("Waiting …");
+    this.find(".again").disabled = true;
+    later(() => this.recognise());
+  }
+
+  tell(text, isFault = false) {
+    this.find(".summary").textContent = text;
+    this.find(".summary").classList.toggle("fault", isFault);
+  }
+
   async recognise() {
-    this.find(".summary").textContent = "Recognising …";
+    this.tell("Recognising …");
     const query = new URLSearchParams({ format: "view", model: this.model.name, name: this.file.name.slice(-255) });
     query.set("channel", "mix");
-    query.set("ipa", ipa.checked);
+    query.set("ipa", ipa.checked && hasIpa(this.model));
     if (this.phones) query.set("phones", this.phones);
     const path = this.phones ? "align" : "transcribe";
     this.article.setAttribute("aria-busy", "true");
     try {
+      await this.file.slice(0, 1).arrayBuffer().catch(() => {
+        throw new Error(`${this.file.name}: cannot be read. Is it a folder, or has it changed since it was chosen?`);
+      });
       this.show(await ask(`${path}?${query}`, { method: "POST", body: this.file }));
     } catch (error) {
-      this.find(".summary").textContent = error.message;
-      this.find(".summary").classList.add("fault");
-      this.article.querySelectorAll("audio, .drawing, .phones, .downloads").forEach((part) => (part.hidden = true));
+      this.view = null;
+      this.tell(error.message, true);
+      this.find(".why").textContent = "";
+      this.article.querySelectorAll(PARTS).forEach((part) => (part.hidden = true));
+      if (this.isSpoken) this.offer({}); // what was said is not lost
     }
+    this.find(".again").disabled = false;
     this.article.removeAttribute("aria-busy");
   }
 
   show(view) {
     this.view = view;
+    this.lane = null;
     this.samples = view.audio ? decodeSamples(view.audio.samples) : null;
+    const { length } = view.phones;
     const sure = view.confidence === null ? "" : `, confidence ${(100 * view.confidence).toFixed(0)} %`;
     const what = this.phones ? "aligned" : "recognised";
-    const length = `${view.duration.toFixed(2)} s`;
-    const long = view.audio ? "" : "; too long to be drawn";
-    const listed = view.phones.length > MAX_LISTED ? `; the first ${MAX_LISTED} are listed` : "";
-    this.find(".summary").textContent =
-      `${view.phones.length || "No"} phones in ${length} of audio, ${what} by ${view.model}${sure}${long}${listed}`;
-    const heard = this.samples ? toWav([this.samples], view.audio.rate) : this.file; // browsers play WAV, not SPHERE
-    this.find("audio").src ||= URL.createObjectURL(heard);
-    this.find(".phones").replaceChildren(...view.phones.slice(0, MAX_LISTED).map((each) => this.button(each)));
+    const listed = length > MAX_LISTED ? `; the first ${MAX_LISTED} are listed` : "";
+    const count = `${length || "No"} phone${length === 1 ? "" : "s"}`;
+    this.tell(`${count} in ${view.duration.toFixed(2)} s of audio, ${what} by ${view.model}${sure}${listed}`);
+    this.find(".why").textContent = view.note ?? "";
+    this.article.querySelectorAll(PARTS).forEach((part) => (part.hidden = false));
+    const buttons = view.phones.slice(0, MAX_LISTED).map((each) => this.button(each));
+    buttons.slice(1).forEach((button) => (button.tabIndex = -1)); // the arrow keys reach them
+    this.find(".phones").replaceChildren(...buttons);
     this.find(".drawing").hidden = !view.audio;
-    this.find(".downloads").replaceChildren("Download", ...Object.entries(DOWNLOADS).map((each) => this.link(...each)));
-    if (view.audio) whenSeen(this.article, () => this.draw());
+    this.offer(view.files);
+    byId("legend").hidden = false;
+    if (!view.audio) return;
+    this.levels = decodeBytes(view.posteriors.levels);
+    this.shown = seenClasses(this.levels, view.posteriors.classes.length);
+    this.top = loudest(this.samples, view.audio.rate);
+    whenSeen(this.article, () => this.draw());
+  }
+
+  /** The player, and what can be downloaded. */
+  offer(files) {
+    const audio = this.find("audio");
+    const heard = this.samples ? toWav([this.samples], this.view.audio.rate) : this.file; // browsers play no SPHERE
+    audio.src ||= URL.createObjectURL(heard);
+    audio.onerror = () => (this.find(".why").textContent += " This browser cannot play the file.");
+    const links = Object.entries(DOWNLOADS)
+      .filter(([format]) => format in files)
+      .map(([format, label]) => link(label, files[format].name, new Blob([files[format].text])));
+    if (this.isSpoken) links.push(link("WAV", this.file.name, this.file));
+    this.find(".downloads").replaceChildren("Download", ...links);
+    audio.hidden = this.find(".downloads").hidden = false;
   }
 
   /** A phone that plays itself, shaded by its confidence. */
@@ -105,42 +180,49 @@ class Result {
       return;
     }
     const audio = this.find("audio");
+    const stop = () => (audio.currentTime < end ? requestAnimationFrame(stop) : audio.pause());
     audio.currentTime = start;
-    audio.ontimeupdate = () => {
-      if (audio.currentTime < end) return;
-      audio.pause();
-      audio.ontimeupdate = null;
-    };
-    audio.play();
+    audio.play().then(stop, () => {}); // `onerror` tells
   }
 
-  link(format, label) {
-    const { name, text } = this.view.files[format];
-    return element("a", { textContent: label, download: name, href: URL.createObjectURL(new Blob([text])) });
+  /** The phones that were found go into the field, to be corrected and aligned. */
+  correct() {
+    phones.value = this.view.phones.map((each) => each.phone).join(" ");
+    model.value = this.model.name;
+    chooseModel();
+    phones.focus();
+  }
+
+  /** Show `factor` times as many pixels of a second, about the same middle. */
+  zoom(factor) {
+    const { scrollLeft, clientWidth } = this.find(".scroll");
+    const middle = (scrollLeft + clientWidth / 2) / this.scale;
+    this.scale = Math.min(this.scale * factor, MAX_PIXELS_PER_SECOND);
+    this.draw();
+    this.find(".scroll").scrollLeft = middle * this.scale - clientWidth / 2;
+  }
+
+  drawSoon() {
+    this.drawing ??= requestAnimationFrame(() => {
+      this.drawing = null;
+      if (this.view?.audio) this.drawStretch();
+    });
   }
 
   draw() {
     const { duration, audio, posteriors } = this.view;
     const room = this.find(".scroll").clientWidth;
-    const width = Math.round(Math.min(Math.max(room, PIXELS_PER_SECOND * duration), MAX_PIXELS));
-    this.find(".sheet").style.width = `${width}px`;
-    const spectrogram = this.find(".spectrogram");
-    spectrogram.setAttribute("aria-label", `Spectrogram, 0 to ${audio.rate / 2000} kHz`);
-    drawSpectrogram(spectrogram, this.samples, audio.rate, width);
-    const lane = this.view.phones.map((each) => {
-      const button = this.button(each);
-      button.tabIndex = -1; // the list below has the same ones
-      button.style.left = `${(each.start / duration) * width}px`;
-      button.style.width = `${((each.end - each.start) / duration) * width}px`;
-      return button;
-    });
-    this.find(".lane").replaceChildren(...lane);
-    const levels = decodeBytes(posteriors.levels);
-    const shown = seenClasses(levels, posteriors.classes.length);
+    if (!this.watcher) {
+      this.watcher = new ResizeObserver(() => this.view?.audio && this.draw());
+      this.watcher.observe(this.find(".scroll"));
+    }
+    this.scale = Math.max(this.scale, room / duration);
+    this.find(".sheet").style.width = `${Math.round(this.scale * duration)}px`;
+    this.find(".spectrogram").setAttribute("aria-label", `Spectrogram, 0 to ${audio.rate / 2000} kHz`);
     const canvas = this.find(".posteriors");
     canvas.setAttribute("aria-label", "Posteriors: how sure the network is of each phone at each time");
-    drawPosteriors(canvas, posteriors, levels, shown, duration, width);
-    const names = shown.map((each) => this.symbol(posteriors.classes[each]));
+    this.drawStretch();
+    const names = this.shown.map((each) => symbolOf(this.model, posteriors.classes[each]));
     const top = canvas.offsetTop + 1;
     const labels = [
       [`${audio.rate / 2000} kHz`, 0],
@@ -156,10 +238,45 @@ class Result {
     this.find(".labels").replaceChildren(...labels);
   }
 
-  symbol(phone) {
-    const found = this.model.phones.find((each) => each.phone === phone);
-    return ipa.checked && found ? found.ipa : phone;
+  /** Draw what the drawing is scrolled to. */
+  drawStretch() {
+    const { audio, phones: found, posteriors, duration } = this.view;
+    const { scrollLeft, clientWidth } = this.find(".scroll");
+    const view = { first: Math.round(scrollLeft), width: Math.max(clientWidth, 1), scale: this.scale };
+    drawSpectrogram(this.find(".spectrogram"), this.samples, audio.rate, this.top, view);
+    drawPosteriors(this.find(".posteriors"), posteriors, this.levels, this.shown, view);
+    const seconds = (pixels) => pixels / this.scale;
+    const { lane } = this;
+    const isSame = lane?.scale === this.scale && lane.from <= seconds(view.first);
+    if (isSame && seconds(view.first + view.width) <= lane.to) return; // so that a click finds what it began on
+    const [from, to] = [seconds(view.first - view.width), seconds(view.first + 2 * view.width)];
+    this.lane = { scale: this.scale, from, to };
+    const buttons = found.filter((each) => each.end > from && each.start < to).map((each) => {
+      const button = this.button(each);
+      button.tabIndex = -1; // the list below has the same ones
+      button.ariaLabel = each.phone;
+      if ((each.end - each.start) * this.scale < LETTER * each.phone.length) button.textContent = ""; // its title tells
+      button.style.left = `${(100 * each.start) / duration}%`;
+      button.style.width = `${(100 * (each.end - each.start)) / duration}%`;
+      return button;
+    });
+    this.find(".lane").replaceChildren(...buttons);
   }
+}
+
+const link = (textContent, download, blob) =>
+  element("a", { textContent, download, href: URL.createObjectURL(blob), ariaLabel: `${textContent}: ${download}` });
+
+/** Arrow keys go from phone to phone. */
+function moveFocus(event) {
+  const buttons = [...event.currentTarget.children];
+  const at = buttons.indexOf(event.target);
+  const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: buttons.length - 1 }[event.key];
+  if (!buttons[to]) return;
+  event.preventDefault();
+  event.target.tabIndex = -1;
+  buttons[to].tabIndex = 0;
+  buttons[to].focus();
 }
 
 /** Classes that the network is ever somewhat sure of, the blank last. */
@@ -179,36 +296,48 @@ function whenSeen(target, act) {
   watcher.observe(target);
 }
 
-async function take(files) {
+function take(files, isSpoken = false) {
   fault.textContent = "";
-  const added = [...files].map((file) => new Result(file));
-  for (const each of added) await each.recognise();
+  for (const file of files) new Result(file, isSpoken);
+}
+
+const hasIpa = ({ phones: symbols }) => symbols.some((each) => each.ipa !== each.phone);
+
+function showSymbols() {
+  const symbols = chosen().phones.map((each) => symbolOf(chosen(), each.phone));
+  byId("symbols").textContent = `Symbols of ${model.value}: ${symbols.join(" ")}`;
 }
 
 function chooseModel() {
-  const { streams, phones: symbols } = chosen();
-  ipa.disabled = symbols.every((each) => each.ipa === each.phone);
+  const { streams, phones: symbols, note: doubt } = chosen();
+  ipa.disabled = !hasIpa(chosen());
   ipa.checked &&= !ipa.disabled;
-  byId("symbols").textContent = `Symbols of ${model.value}: ${symbols.map((each) => each.phone).join(" ")}`;
-  note.textContent = streams ? "" : "This model hears a recording to its end before it gives phones.";
+  showSymbols();
+  const spoken = symbols.filter((each) => !each.is_silence);
+  phones.placeholder = `for example ${spoken.slice(0, 4).map((each) => each.phone).join(" ")}`;
+  const whole = streams ? "" : "This model hears a recording to its end before it gives phones.";
+  const mute = navigator.mediaDevices ? "" : "Browsers give the microphone only to pages of this machine, or over HTTPS.";
+  note.textContent = [whole, mute].filter(Boolean).join(" ");
+  byId("doubt").textContent = doubt ? `This model was ${doubt}.` : "";
 }
 
 let speaking = null;
 let numSpoken = 0;
 
 async function startSpeaking() {
-  fault.textContent = live.textContent = "";
-  const final = [];
-  const told = (line) => {
-    final.push(...(line.final ?? []).map((each) => each.phone));
-    live.textContent = [...final, ...(line.partial ?? [])].map((each) => current.symbol(each)).join(" ");
-    live.scrollTop = live.scrollHeight;
+  const [said, maybe] = [byId("said"), byId("maybe")];
+  fault.textContent = said.textContent = maybe.textContent = "";
+  const current = chosen();
+  const told = ({ final = [], partial = [] }) => {
+    const written = (each) => `${symbolOf(current, each)} `;
+    if (final.length) said.append(...final.map((each) => written(each.phone)));
+    maybe.textContent = partial.map(written).join("");
+    byId("live").scrollTop = byId("live").scrollHeight;
   };
-  const current = { symbol: Result.prototype.symbol, model: chosen() };
   let stream = null;
   const recording = await record((samples) => stream?.send(samples));
-  if (chosen().streams) {
-    const options = { model: chosen().name, rate: recording.rate, ...(token === null ? {} : { token }) };
+  if (current.streams) {
+    const options = { model: current.name, rate: recording.rate, ...(token === null ? {} : { token }) };
     stream = openStream(options, told, (line) => (fault.textContent = line));
   }
   speaking = { recording, end: () => stream?.end() };
@@ -219,20 +348,24 @@ async function stopSpeaking() {
   speaking = null;
   const wav = await recording.stop();
   end();
-  await take([new File([wav], `recording ${++numSpoken}.wav`, { type: wav.type })]);
+  take([new File([wav], `recording ${++numSpoken}.wav`, { type: wav.type })], true);
 }
 
+let isToggling = false;
+
 async function toggleSpeaking() {
+  if (isToggling) return;
   const button = byId("speak");
-  button.disabled = true;
+  isToggling = true;
   try {
     await (speaking ? stopSpeaking() : startSpeaking());
   } catch (error) {
-    fault.textContent = `The microphone cannot be used: ${error.message}`;
+    const remedy = error.name === "NotAllowedError" ? "Allow it in the browser's settings for this page" : "Connect one";
+    fault.textContent = `The microphone cannot be used: ${error.message}. ${remedy}, or choose files.`;
   }
   button.textContent = speaking ? "Stop" : "Speak";
-  button.setAttribute("aria-pressed", String(speaking !== null));
-  button.disabled = false;
+  button.classList.toggle("on", speaking !== null);
+  isToggling = false;
 }
 
 function listen() {
@@ -253,13 +386,15 @@ function listen() {
     take(event.dataTransfer.files);
   });
   model.addEventListener("change", chooseModel);
-  ipa.addEventListener("change", () => results.forEach((each) => each.view && each.recognise()));
+  ipa.addEventListener("change", () => {
+    showSymbols();
+    results.filter((each) => each.view).forEach((each) => each.ask());
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
     results.forEach((each) => each.view?.audio && whenSeen(each.article, () => each.draw())),
   );
   if (!navigator.mediaDevices) {
     byId("speak").disabled = true;
-    byId("speak").title = "Browsers give the microphone to pages of this machine, or over HTTPS, alone.";
   }
 }
 

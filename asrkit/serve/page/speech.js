@@ -6,8 +6,14 @@ import { toSamples, toWav } from "./sound.js";
 export async function record(heard) {
   const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const microphone = await navigator.mediaDevices.getUserMedia({ audio });
+  const release = () => microphone.getTracks().forEach((track) => track.stop());
   const context = new AudioContext();
-  await context.audioWorklet.addModule("recorder.js");
+  try {
+    await context.audioWorklet.addModule("recorder.js");
+  } catch (error) {
+    release();
+    throw error;
+  }
   const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
   const pieces = [];
   recorder.port.onmessage = ({ data }) => {
@@ -16,23 +22,33 @@ export async function record(heard) {
   };
   context.createMediaStreamSource(microphone).connect(recorder);
   const stop = async () => {
-    microphone.getTracks().forEach((track) => track.stop());
+    release();
     await context.close();
     return toWav(pieces, context.sampleRate);
   };
   return { rate: context.sampleRate, stop };
 }
 
-/** A stream to the server: `told` gets each line that it answers, `failed` a fault. */
+/** A stream to the server: `told` gets each line that it answers, `failed` the first fault before its `end`. */
 export function openStream(options, told, failed) {
   const socket = new WebSocket(new URL("stream", location.href.replace(/^http/, "ws").replace(/#.*/, "")));
   const waiting = [JSON.stringify(options)];
   const send = (message) => (socket.readyState === WebSocket.OPEN ? socket.send(message) : waiting.push(message));
+  let isOver = false;
+  const fail = (line) => {
+    if (!isOver) failed(line);
+    isOver = true;
+  };
   socket.onopen = () => waiting.splice(0).forEach((message) => socket.send(message));
   socket.onmessage = ({ data }) => {
     const line = JSON.parse(data);
-    if (line.error) failed(line.error);
+    if (line.error) fail(line.error);
     else told(line);
   };
-  return { send: (samples) => send(samples), end: () => send("end") };
+  socket.onclose = () => fail("The stream to the server has ended; what you say is still recorded.");
+  const end = () => {
+    isOver = true;
+    send("end");
+  };
+  return { send, end };
 }

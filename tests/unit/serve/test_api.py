@@ -172,6 +172,7 @@ def test_a_recording_that_is_too_long_to_draw_is_listed(server: Asked, monkeypat
     assert view["phones"]
     assert "audio" not in view
     assert "posteriors" not in view
+    assert view["note"].startswith("It is longer than 0.015 minutes, so nothing is drawn.")
 
 
 @pytest.mark.parametrize(
