@@ -8,9 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-NoiseName = Literal["white", "pink", "brown", "babble", "hum"]
+NoiseName = Literal["white", "pink", "brown", "babble", "hum", "gusts"]
 
 _TOP_OF_HUM = 1000.0  # Hz: above it mains hum has little
+_SLOPES = (0.0, 2.0)  # of the spectra of gusts, as colored_noise's exponent
+_SWINGS = (3.0, 9.0)  # standard deviation of the level of gusts, dB
+_FASTEST = (0.5, 5.0)  # Hz: the level of gusts changes no faster than one drawn between the two
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,24 @@ def hum(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     return np.resize(np.fft.irfft(spectrum, rate).astype(np.float32), scene.num_samples)
 
 
+def gusts(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Noise of any slope whose level rises and falls slowly, as of wind, waves and traffic.
+
+    The level in dB is Gaussian noise below a frequency.
+    """
+    noise = colored_noise(scene.num_samples, rng.uniform(*_SLOPES), rng)
+    swing, fastest = rng.uniform(*_SWINGS), rng.uniform(*_FASTEST)
+    seconds = scene.num_samples / scene.sample_rate
+    num_waves = 1 + int(fastest * (seconds + 1.0))  # a second more, so that the ends differ
+    size = max(4 * num_waves, 2)
+    spectrum = np.zeros(size // 2 + 1, np.complex64)
+    spectrum[1 : num_waves + 1] = rng.standard_normal(2 * num_waves, np.float32).view(np.complex64)
+    course = np.fft.irfft(spectrum, size)
+    at = np.linspace(0.0, size * seconds / (seconds + 1.0), scene.num_samples)
+    level = np.interp(at, np.arange(size + 1), np.append(course, course[0])) * (swing / course.std())
+    return noise * (10.0 ** (level / 20.0)).astype(np.float32)
+
+
 def _colored(exponent: float) -> Callable[[Scene, np.random.Generator], np.ndarray]:
     return lambda scene, rng: colored_noise(scene.num_samples, exponent, rng)
 
@@ -66,6 +87,7 @@ NOISES: dict[NoiseName, Callable[[Scene, np.random.Generator], np.ndarray]] = {
     "brown": _colored(2.0),
     "babble": babble,
     "hum": hum,
+    "gusts": gusts,
 }
 
 

@@ -23,7 +23,10 @@ from asrkit.errors import ConfigError
         ("training: {bf16: true}", "bf16 is for device cuda or auto"),
         ("training: {augment: {noise_snr_db: [3, 1]}}", "noise_snr_db must be two values, low and high"),
         ("training: {augment: {noises: []}}", "noises must name one or more, found none"),
-        ("training: {augment: {noises: [rain]}}", "expected one of white, pink, brown, babble, hum, found 'rain'"),
+        (
+            "training: {augment: {noises: [rain]}}",
+            "brown, babble, hum, gusts, found 'rain'",
+        ),
         ("training: {augment: {reverb_t60: [0.01, 0.5]}}", "reverb_t60 must be two values, low and high from 0.05 to"),
         ("training: {augment: {reverb_t60: [0.5]}}", "reverb_t60 must be two values, low and high from 0.05 to 3"),
         ("training: {augment: {reverb_prob: 2}}", "reverb_prob must be from 0 to 1, found 2"),

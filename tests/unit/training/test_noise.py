@@ -36,7 +36,29 @@ def test_hum_is_harmonics_of_the_mains(rate: int) -> None:
     assert mains == {50, 60}
 
 
-@pytest.mark.parametrize("name", ["white", "pink", "brown", "hum"])
+@pytest.mark.parametrize("num_samples", [40_000, 400_000])
+def test_gusts_rise_and_fall_slowly(num_samples: int) -> None:
+    size, swings = 400, []  # frames of 25 ms: slow changes are the same within one
+    for seed in range(20):
+        noise = NOISES["gusts"](Scene(num_samples, 16000, nobody), np.random.default_rng(seed))
+        white = np.diff(noise, 2, prepend=[0, 0])  # brown noise is no measure of the level of 25 ms
+        level = 10 * np.log10(np.square(white.reshape(-1, size)).mean(axis=1))
+        power = np.abs(np.fft.rfft(level - level.mean())) ** 2
+        hz = np.fft.rfftfreq(len(level), size / 16000)
+        assert power[hz > 6].sum() < 0.2 * power.sum()
+        swings.append(level.std())
+    assert 2 < min(swings) < 5 < max(swings) < 11
+    noises = [NOISES["gusts"](Scene(200_000, 16000, nobody), np.random.default_rng(seed)) for seed in range(20)]
+    slopes = []
+    for noise in noises:
+        hz, power = scipy.signal.welch(noise, 16000, nperseg=4096)
+        band = (hz > 50) & (hz < 7000)
+        slopes.append(np.polyfit(np.log(hz[band]), np.log(power[band]), 1)[0])
+    assert -2.1 < min(slopes) < -1.5
+    assert -0.5 < max(slopes) < 0.1
+
+
+@pytest.mark.parametrize("name", ["white", "pink", "brown", "hum", "gusts"])
 def test_noise_is_as_long_as_asked_and_drawn(name: NoiseName) -> None:
     for num_samples in (1, 2, 400, 20001):
         scene = Scene(num_samples, 16000, nobody)
