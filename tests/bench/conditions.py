@@ -10,8 +10,8 @@ language.
 
 What is drawn depends on --seed and the utterances alone. Nothing is what training.augment draws: rooms are eight of
 their own, of which all images of the source are summed up to the end and the walls fitted to the reverberation time;
-noise is of kinds that training lacks (noise with the mean spectrum of these utterances; babble of eight of these; pink
-noise in gusts), as loud as is said against the whole utterance, and the same at all levels.
+noise is made otherwise than in training (noise with the mean spectrum of these utterances; babble of eight of these;
+pink noise in gusts), as loud as is said against the whole utterance, and the same at all levels.
 """
 
 from __future__ import annotations
