@@ -39,11 +39,12 @@ VERBS = {
     "align": ("asrkit.cli.align", "find where known phones are in audio files"),
     "serve": ("asrkit.cli.serve", "a page and an HTTP API on this machine, for recordings and speech"),
     "models": ("asrkit.cli.models", "list the models that there are"),
+    "lesson": ("asrkit.cli.lesson", "work through a lesson of the textbook: a table and pictures"),
 }
 
 ALIASES = {"analyse": "analyze"}
 # They need the extra `train`, some of it at their end only. Others say so when they come to need a package of it.
-_OF_TRAINING = ("train", "adapt", "decode", "tune", "analyze", "export")
+_OF_TRAINING = ("train", "adapt", "decode", "tune", "analyze", "export", "lesson")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ LAYERS = (
     ("experiment",),
     ("inference",),
     ("reporting",),
-    ("stages", "serve"),
+    ("stages", "serve", "lessons"),
     ("cli",),
     ("__main__",),
 )

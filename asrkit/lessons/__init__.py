@@ -1,0 +1,9 @@
+"""The lessons of a textbook on recurrent networks, each a small module to be read beside its page in docs/textbook/.
+
+A lesson is a module with a function `study(quick)`, which gives a Lesson: a table, figures and pictures. This table
+loads none of them.
+"""
+
+LESSONS = {
+    "reber": "asrkit.lessons.reber",
+}

@@ -1,0 +1,95 @@
+"""What a lesson gives, and how it is written into a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from asrkit.io.atomic import atomic_write
+from asrkit.io.json_text import json_text
+from asrkit.lessons import LESSONS
+
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart; lines differ in their dashes, too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+WIDTH = 7.6  # of a picture, in inches; at 100 dots an inch as wide as a page shows it
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A lesson's results.
+
+    Attributes:
+        table: rows of cells, the heads first.
+        figures: what the lesson claims is read from these numbers; written as JSON.
+        pictures: by the names of their files, without .png.
+    """
+
+    table: Sequence[Sequence[str]]
+    figures: Mapping[str, Any]
+    pictures: Mapping[str, Figure]
+
+
+def hold_lesson(name: str, out: Path, quick: bool) -> str:
+    """Run the lesson `name` of LESSONS and write table.txt, figures.json and the pictures into `out`; gives the table.
+
+    `quick`: at a size of seconds, with the same claims.
+    """
+    lesson = import_module(LESSONS[name]).study(quick)
+    out.mkdir(parents=True, exist_ok=True)
+    table = render(lesson.table)
+    with atomic_write(out / "table.txt") as stream:
+        stream.write(table + "\n")
+    with atomic_write(out / "figures.json") as stream:
+        stream.write(json_text(lesson.figures) + "\n")
+    for picture, figure in lesson.pictures.items():
+        with atomic_write(out / f"{picture}.png", "wb") as stream:
+            figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    return table
+
+
+def render(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as aligned columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    )
+
+
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of runs with different seeds, and the half width of its 95 % interval by Student's t.
+
+    Raises ValueError for other than 2 to 6 values.
+    """
+    students_t = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
+    if len(values) not in students_t:
+        raise ValueError(f"{len(values)} values; the table of Student's t has 2 to 6")
+    return float(np.mean(values)), float(students_t[len(values)] * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def with_interval(values: Sequence[float]) -> str:
+    """The mean of several runs and its 95 % interval, as text."""
+    mean, half = mean_and_interval(values)
+    return f"{mean:.1f} ± {half:.1f}"
+
+
+def plots(num_rows: int, num_columns: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """A picture with plots in rows, and the plots in reading order; `height` of a row in inches."""
+    figure = Figure(figsize=(WIDTH, height * num_rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.ravel(figure.subplots(num_rows, num_columns, squeeze=False)))
+
+
+def draw_line(
+    axes: Axes, xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray, which: int, label: str
+) -> None:
+    """A line in the colour and dashes of the number `which`."""
+    axes.plot(xs, ys, color=COLORS[which], linestyle=DASHES[which], label=label)

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# The textbook's lessons: each leaves a table, its figures and the pictures that docs/textbook shows. A stage is a lesson.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../../tools/recipe.sh"
+
+dir=$recipe/exp
+first_stage=1 stop_stage=1 last_stage=1
+quick=
+
+help() {
+  cat <<EOF
+Usage: $0 [options]
+
+Options:
+  --stage N          first lesson to run (default: 1)
+  --stop-stage N     last lesson to run (default: $last_stage)
+  --dir DIR          where the lessons' directories go (default: $dir)
+  --quick            at a size of a minute a lesson or less
+  --torch-index URL  package index to take torch from when .venv is made, for a particular build
+  --help             print this and stop
+
+Stages:
+EOF
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) only_help=yes ;;
+    --quick) quick=yes ;;
+    --*=*)
+      set -- "${1%%=*}" "${1#*=}" "${@:2}"
+      continue
+      ;;
+    --stage | --stop-stage | --dir | --torch-index)
+      [ -n "${2:-}" ] || usage_error "$1 needs a value; see $0 --help"
+      case $1 in
+        --dir) dir=$2 ;;
+        --torch-index) torch_index=$2 ;;
+        *)
+          if ! [[ $2 =~ ^[0-9]{1,3}$ ]] || ((10#$2 < 1 || 10#$2 > last_stage)); then
+            usage_error "$1: expected a lesson, 1 to $last_stage, found '$2'"
+          fi
+          if [ "$1" = --stage ]; then first_stage=$((10#$2)); else stop_stage=$((10#$2)); fi
+          ;;
+      esac
+      shift
+      ;;
+    *) usage_error "unknown option '$1'; see $0 --help" ;;
+  esac
+  shift
+done
+((first_stage <= stop_stage)) || usage_error "--stage $first_stage comes after --stop-stage $stop_stage"
+if [ -n "$only_help" ]; then help; else run_child "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}; fi
+
+lesson() {
+  asrkit lesson "$1" --out "$dir/$1" ${quick:+--quick}
+}
+
+stage 1 "Reber's grammar: what is kept in mind" lesson reber
