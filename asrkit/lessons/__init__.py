@@ -5,5 +5,6 @@ loads none of them.
 """
 
 LESSONS = {
-    "reber": "asrkit.lessons.reber",
+    "truncation": "asrkit.lessons.truncation",
+    "hopfield": "asrkit.lessons.hopfield",
 }

@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from asrkit.lessons.lesson import COLORS, DASHES, Lesson, draw_line, plots
+from asrkit.lessons.lesson import WIDTH, Lesson, draw_line, plots
 
-# Pictures of 10 x 10 points.
-LETTERS = {
-    "A": "...####... ..##..##.. .##....##. .##....##. .########. .########. .##....##. .##....##. .##....##. .##....##.",
-    "S": "..######.. .########. .##....... .##....... .#######.. ..#######. .......##. .......##. .########. ..######..",
-    "R": ".#######.. .########. .##....##. .##....##. .#######.. .######... .##.##.... .##..##... .##...##.. .##....##.",
-    "X": "##......## ###....### .###..###. ..######.. ...####... ...####... ..######.. .###..###. ###....### ##......##",
+ROWS, COLUMNS = np.indices((10, 10))
+RADIUS = np.hypot(ROWS - 4.5, COLUMNS - 4.5)
+SHAPES = {  # pictures of 10 x 10 points, True where black
+    "cross": (abs(ROWS - COLUMNS) < 2) | (abs(ROWS + COLUMNS - 9) < 2),
+    "ring": (RADIUS > 2.6) & (RADIUS < 4.8),
+    "stripes": COLUMNS % 4 < 2,
+    "corner": (ROWS < 5) == (COLUMNS < 5),
 }
 
-# +1: the phone has the feature. Each phone's row is unlike the others in some feature.
-FEATURES = ("voiced", "nasal", "stop", "fricative", "lips", "tongue tip", "tongue back", "vowel", "high", "front")
-PHONES = {
+FEATURES = ("voiced", "nasal", "stop", "fricative", "lips", "tip", "back", "vowel", "high", "front", "rounded")
+PHONES = {  # what each phone has of these; lips, tip and back (of the tongue) are where it is made
     "p": "stop lips",
-    "b": "voiced stop lips",
-    "t": "stop tongue-tip",
-    "d": "voiced stop tongue-tip",
-    "k": "stop tongue-back",
-    "m": "voiced nasal stop lips",
-    "n": "voiced nasal stop tongue-tip",
-    "f": "fricative lips",
-    "s": "fricative tongue-tip",
-    "z": "voiced fricative tongue-tip",
+    "k": "stop back",
+    "z": "voiced fricative tip",
     "i": "voiced vowel high front",
-    "u": "voiced vowel high lips tongue-back",
+    "u": "voiced vowel high back lips rounded",
+    "b": "voiced stop lips",
+    "t": "stop tip",
+    "d": "voiced stop tip",
+    "m": "voiced nasal stop lips",
+    "n": "voiced nasal stop tip",
+    "f": "fricative lips",
+    "s": "fricative tip",
+    "a": "voiced vowel",
 }
+NUM_FEW = 5  # of the phones, from the first on
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """How often an associative memory of phones and features is right.
+
+    Attributes:
+        features: phones that bring all their features to mind.
+        phone: phones that their features bring to mind.
+        despite: the share of all features with one wrong that bring the right phone to mind.
+        rise: the largest change of the energy on the way.
+    """
+
+    num_phones: int
+    features: int
+    phone: int
+    despite: float
+    rise: float
 
 
 class Hopfield:
@@ -56,9 +78,8 @@ class Hopfield:
                 field = self.weights[unit] @ state  # h_i = sum_j w_ij x_j
                 new = state[unit] if field == 0 else np.sign(field)  # x_i = sign(h_i), or as it was
                 if new != state[unit]:
-                    energy = energies[-1] - (new - state[unit]) * field  # dE = -dx_i h_i <= 0
                     state[unit], changed = new, True
-                    energies.append(float(energy))
+                    energies.append(self.energy(state))  # dE = -dx_i h_i, not above 0
                 else:
                     energies.append(energies[-1])
         return state, energies
@@ -95,29 +116,31 @@ def signs(sums: np.ndarray, before: np.ndarray) -> np.ndarray:
 def study(quick: bool) -> Lesson:
     """The lesson's table, figures and pictures."""
     rng = np.random.default_rng(0)
-    patterns = np.array([[1.0 if point == "#" else -1.0 for point in "".join(rows.split())] for rows in LETTERS.values()])
+    patterns = np.array([np.where(shape, 1.0, -1.0).ravel() for shape in SHAPES.values()])
     network = Hopfield(patterns)
     damaged = patterns * np.where(rng.random(patterns.shape) < 0.2, -1, 1)
     recalls = [network.recall(pattern, rng) for pattern in damaged]
     rises = max(float(np.max(np.diff(energies))) for _, energies in recalls)
-    sizes, num_trials = ((100, 200), 4) if quick else ((100, 200, 400), 10)
+    sizes, num_trials = ((100, 200), 4) if quick else ((100, 200, 400), 30)
     loads = np.arange(0.04, 0.241, 0.02)
     curves = {size: [overlap(size, load, num_trials, rng) for load in loads] for size in sizes}
     capacity = {size: crossing(loads, curve, 0.9) for size, curve in curves.items()}
-    memory = articulation()
-    table = [["memory", "asked with", "right"]]
+    memories = [articulation([*PHONES][:number]) for number in (NUM_FEW, len(PHONES))]
     num_right = sum(np.array_equal(found, pattern) for (found, _), pattern in zip(recalls, patterns, strict=True))
-    table.append(["Hopfield, letters", "a letter, 20 % of its points flipped", f"{num_right} of {len(patterns)}"])
+    table = [["memory", "asked with", "what is right"]]
+    table.append(["Hopfield, 4 shapes", "a shape, 20 % of its points wrong", f"{num_right} of {len(patterns)}"])
     for size in sizes:
-        table.append([f"Hopfield, {size} units", "a pattern", f"above 90 % of units up to {capacity[size]:.3f} N patterns"])
-    for asked, right in memory["right"].items():
-        table.append(["associative, phones", asked, f"{right} of {memory['phones']}"])
+        table.append([f"Hopfield, {size} units", "a stored pattern", f"0.9 of it, to {capacity[size]:.3f} N patterns"])
+    for each in memories:
+        name = f"associative, {each.num_phones} phones"
+        table.append([name, "a phone: its features", f"{each.features} of {each.num_phones}"])
+        table.append([name, "its features: the phone", f"{each.phone} of {each.num_phones}"])
+        table.append([name, "the same, one feature wrong", f"{100 * each.despite:.0f} %"])
     figures = {
         "largest_rise_of_energy": rises,
-        "letters_right": num_right,
-        "letters": len(patterns),
+        "shapes_right": num_right,
         "capacity": {str(size): share for size, share in capacity.items()},
-        "associative": memory,
+        "associative": {str(each.num_phones): asdict(each) for each in memories},
     }
     pictures = {
         "hopfield-recall": draw_recall(patterns, damaged, recalls),
@@ -144,18 +167,72 @@ def crossing(xs: np.ndarray, ys: Sequence[float], level: float) -> float:
     return float(xs[-1])
 
 
-def articulation() -> dict[str, Any]:
-    """Phones, coded by rows of a Hadamard matrix, paired with their features: what brings what to mind."""
-    codes = hadamard(16)[1 : len(PHONES) + 1]
-    features = np.array([[1.0 if feature in text.split() else -1.0 for feature in FEATURES] for text in PHONES.values()])
+def hadamard(size: int) -> np.ndarray:
+    """A matrix of -1 and 1 whose rows are at right angles; `size` a power of 2."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
+
+
+def articulation(phones: Sequence[str]) -> Recalled:
+    """Pair phones, coded by rows of a Hadamard matrix, with their features, and see what brings what to mind."""
+    codes = hadamard(16)[1 : len(phones) + 1]
+    features = np.array([[1.0 if each in PHONES[phone].split() else -1.0 for each in FEATURES] for phone in phones])
     memory = AssociativeMemory(codes, features)
-    right = {"a phone": 0, "its features": 0, "its features, one of them wrong": 0}
-    rises, stable = [], []
-    unknown_code, unknown_features = np.zeros(codes.shape[1]), np.zeros(features.shape[1])
-    for phone, code, features_of in zip(PHONES, codes, features, strict=True):
-        found_code, found, energies = memory.recall(code, unknown_features)
-        right["a phone"] += np.array_equal(found, features_of)
+    found_features, found_phone, found_despite = [], [], 0
+    rises = [0.0]
+    for phone, code, own in zip(phones, codes, features, strict=True):
+        first = signs(code @ memory.weights, np.zeros(len(FEATURES)))  # one way only: b = sign(W' a)
+        found_features += [phone] * np.array_equal(first, own)
+        found, _, energies = memory.recall(np.zeros(len(code)), own)
+        found_phone += [phone] * np.array_equal(found, code)
         rises += [*np.diff(energies)]
-        if np.array_equal(found, features_of) and np.array_equal(found_code, code):
-            stable.append(phone)
-    return {"phones": len(PHONES), "right": right, "stable": stable, "rise": float(max(rises))}
+        for feature in range(len(FEATURES)):
+            damaged = own.copy()
+            damaged[feature] *= -1
+            found, _, energies = memory.recall(np.zeros(len(code)), damaged)
+            found_despite += np.array_equal(found, code)
+            rises += [*np.diff(energies)]
+    num_damaged = len(phones) * len(FEATURES)
+    return Recalled(len(phones), len(found_features), len(found_phone), found_despite / num_damaged, float(max(rises)))
+
+
+def draw_recall(patterns: np.ndarray, damaged: np.ndarray, recalls: Sequence[tuple[np.ndarray, list[float]]]) -> Figure:
+    """Shapes, damaged and recalled, and the energy on the way."""
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(3, 8)
+    for column, name in enumerate(SHAPES):
+        for row, state in enumerate((patterns[column], damaged[column], recalls[column][0])):
+            axes = figure.add_subplot(grid[row, column])
+            axes.imshow(-state.reshape(10, 10), cmap="gray", vmin=-1, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if column == 0:
+                axes.set_ylabel(("stored", "damaged", "recalled")[row])
+            if row == 0:
+                axes.set_title(name, fontsize=10)
+    axes = figure.add_subplot(grid[:, 4:])
+    for which, (name, (_, energies)) in enumerate(zip(SHAPES, recalls, strict=True)):
+        draw_line(axes, range(len(energies)), energies, which, name)
+    axes.set(title="The energy never rises", xlabel="units looked at", ylabel="energy E")
+    axes.legend(frameon=False)
+    return figure
+
+
+def draw_capacity(loads: np.ndarray, curves: Mapping[int, Sequence[float]]) -> Figure:
+    """How much of a stored pattern stays, over how many are stored."""
+    figure, (axes,) = plots(1, 1, height=3.4)
+    for which, (size, curve) in enumerate(curves.items()):
+        draw_line(axes, loads, curve, which, f"N = {size} units")
+    axes.axvline(0.138, color="0.5", linewidth=0.8)
+    axes.text(0.139, 0.08, "0.138: theory, large N", color="0.3")
+    axes.set(
+        title="A stored pattern stays while there are fewer than about 0.14 N",
+        xlabel="stored patterns / units, P / N",
+        ylabel="overlap with the stored pattern",
+        ylim=(0, 1.02),
+    )
+    axes.legend(frameon=False, loc="lower left")
+    return figure

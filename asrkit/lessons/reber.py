@@ -73,19 +73,27 @@ class Recurrent(nn.Module):
 def study(quick: bool) -> Lesson:
     """The lesson's table, figures and pictures."""
     test = held_out_strings()
+    return results([learn(test) for learn in set_ups(quick)], rule_angles(test.legal[:100]))
+
+
+def set_ups(quick: bool) -> list[Callable[[HeldOut], Learner]]:
+    """All networks and ways of learning, in the table's order. The first three are the lecture's."""
     few, many = (200, 200) if quick else (5_000, 60_000)  # strings
     less, more = (100, 700) if quick else (1_000, 1_000)  # batches
     elman, jordan = (partial(SimpleNetwork, feeds_outputs_back=which) for which in (False, True))
-    learners = [
-        learn_online("Elman, 3 hidden, step by step", elman, 0.1, few, test),
-        learn_online("Jordan, 3 hidden, step by step", jordan, 0.1, few, test),
-        learn_online("LSTM, 3 blocks, on-line rule", OnlineLstm, 0.01, many, test),
-        learn_batches("Elman, 16 hidden, BPTT", nn.RNN, 16, less, test),
-        learn_batches("LSTM, 3 blocks, BPTT", nn.LSTM, 3, less, test),
-        learn_batches("LSTM, 16 blocks, BPTT", nn.LSTM, 16, more, test),
-        learn_batches("GRU, 16 hidden, BPTT", nn.GRU, 16, less, test),
+    return [
+        partial(learn_online, "Elman, 3 hidden, step by step", elman, 0.1, few),
+        partial(learn_online, "Jordan, 3 hidden, step by step", jordan, 0.1, few),
+        partial(learn_online, "LSTM, 3 blocks, on-line rule", OnlineLstm, 0.01, many),
+        partial(learn_batches, "Elman, 16 hidden, BPTT", nn.RNN, 16, less),
+        partial(learn_batches, "LSTM, 3 blocks, BPTT", nn.LSTM, 3, less),
+        partial(learn_batches, "LSTM, 16 blocks, BPTT", nn.LSTM, 16, more),
+        partial(learn_batches, "GRU, 16 hidden, BPTT", nn.GRU, 16, less),
     ]
-    angles = rule_angles(test.legal[:100])
+
+
+def results(learners: Sequence[Learner], angles: Sequence[float]) -> Lesson:
+    """What the learners and the angles of the on-line rule's gradient come to."""
     table = [["network", "strings", "last but one", "legal accepted", "wrong end refused", "damaged refused"]]
     for learner in learners:
         seen = max(learner.curve)

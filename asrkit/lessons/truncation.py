@@ -50,7 +50,7 @@ class Task:
 
 def study(quick: bool) -> Lesson:
     """The lesson's table, figures and pictures."""
-    num_draws = 2_000 if quick else 20_000
+    num_draws = 1_000 if quick else 5_000
     task = Task(seed=5, singular_value=0.97)
     (full,) = task.gradient(np.ones((1, NUM_STEPS)))
     size = float(np.linalg.norm(full))
@@ -95,7 +95,7 @@ def random_cuts(probability: float, num_draws: int, rng: np.random.Generator) ->
 
 def draw(biases: Sequence[float], random: dict[int, dict[str, float]]) -> Figure:
     """Bias and deviation over the number of steps that are kept."""
-    figure, both = plots(1, 2, height=3.6)
+    figure, both = plots(1, 2, height=4.0)
     lengths = [*random]
     both[0].plot(TAUS, 100 * np.array(biases), "o-", color=COLORS[0], label="cut after τ steps")
     shown = 100 * np.array([each["bias"] for each in random.values()])
@@ -110,5 +110,5 @@ def draw(biases: Sequence[float], random: dict[int, dict[str, float]]) -> Figure
         axes.set_xscale("log", base=2)
         axes.set_xticks(TAUS, [str(tau) for tau in TAUS])
         axes.set_xlabel("steps kept, τ, or their mean")
-        axes.legend(frameon=False, loc="upper right")
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure

@@ -4,7 +4,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/recipe.sh"
 
 dir=$recipe/exp
-first_stage=1 stop_stage=1 last_stage=1
+first_stage=1 stop_stage=8 last_stage=8
 quick=
 
 help() {
@@ -56,4 +56,5 @@ lesson() {
   asrkit lesson "$1" --out "$dir/$1" ${quick:+--quick}
 }
 
-stage 1 "Reber's grammar: what is kept in mind" lesson reber
+stage 3 "back-propagation through time, cut short" lesson truncation
+stage 8 "networks that remember" lesson hopfield

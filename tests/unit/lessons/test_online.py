@@ -102,8 +102,9 @@ def test_the_measure_of_the_last_symbol_but_one() -> None:
     coded = one_hot(strings.legal)
 
     def knows(inputs: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.zeros_like(inputs[:, :1]), inputs], axis=1)[:, :1].repeat(inputs.shape[1], 1) + (
-            inputs[:, 1:2]
+        return (
+            np.concatenate([np.zeros_like(inputs[:, :1]), inputs], axis=1)[:, :1].repeat(inputs.shape[1], 1)
+            + (inputs[:, 1:2])
         )
 
     assert last_but_one(knows, strings.legal) == 100
