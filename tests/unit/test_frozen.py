@@ -16,6 +16,7 @@ GATHERING = {
     ("corpora/timit.py", "_Tree"),
     ("findings.py", "Findings"),
     ("io/lock.py", "_Held"),
+    ("lessons/reber.py", "Learner"),
     ("scoring/tally.py", "Group"),
     ("scoring/tally.py", "Tally"),
     ("training/state.py", "EpochSums"),
