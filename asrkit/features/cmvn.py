@@ -3,7 +3,8 @@
 Statistics are a (2, D + 1) float64 matrix: sums and number of frames; sums of squares and 0. Those of a speaker are
 the sum of those of the speaker's utterances. `NORMALIZATIONS` has the modes of normalization by their names. Kaldi's
 modes count all frames, so that a pause moves the mean and widens the variance. Those called "speech_" count the frames
-that hold speech (speech_frames.py), and let no frame be quieter than a quiet room.
+that hold speech (speech_frames.py), and let no frame be quieter than a quiet room. Where few frames count, the training
+set's statistics take the place of those that are missing: the mean of a word of one vowel is that vowel.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _MAX_MEAN = 1e30  # of features and their squares: float32 has room for it
 _RUNNING_WINDOW, _RUNNING_PRIOR = 600, 200  # frames; Kaldi's defaults
 _C0 = LevelScale()
 _SPREAD, _SPREAD_OF_FEW, _FEW = 0.4, 0.2, 50  # shares of the training set's deviations; frames
+_ENOUGH = 100  # frames that tell a voice from what it says; for those that are missing the training set's count
 _FLOOR_DB = 40  # digital silence becomes as quiet as a quiet room: so far below the mean level of speech
 
 
@@ -150,7 +152,8 @@ class Normalization:
         name: the mode's name in settings.
         stats_owner: in messages, whose statistics are given to the mode; empty where it takes none.
         per_speaker: the statistics given are those of the utterance's speaker.
-        takes_global_stats: the statistics given are those of the whole training set.
+        takes_global_stats: it needs the statistics of the whole training set, whether they are those given or fill up
+            those of few frames.
         needs_whole_utterance: the statistics are not known before the end of the audio, so there can be no streams.
         is_fixed: one mean and one variance serve all frames of an utterance, so that a network can normalize within its
             graph by statistics that it is given. In other modes a model takes features that are normalized already.
@@ -197,8 +200,30 @@ class Normalization:
         `stats` (2, D + 1): the statistics given, which `needed_stats` knows. Raises ConfigError as `needed_stats` does,
         and DataError, at once or from the normalizer, as `check_stats` does.
         """
-        given = self._given(stats)
-        return lambda feats: apply_cmvn(self.floored(feats, given), given, self.norm_vars)
+        given = self.needed_stats(stats)
+
+        def normalize(feats: np.ndarray) -> np.ndarray:
+            used = self.used_stats(feats, given)
+            return apply_cmvn(self.floored(feats, used), used, self.norm_vars)
+
+        return normalize
+
+    def used_stats(self, static: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+        """The statistics (2, D + 1) that normalize an utterance's static features (T, D).
+
+        `given` (2, D + 1): those that the mode is given. Raises ConfigError as `needed_stats` does.
+        """
+        return self._given(given)
+
+    def filled(self, stats: np.ndarray, global_stats: np.ndarray) -> np.ndarray:
+        """Statistics (2, D + 1) of an utterance or a speaker, of 100 frames or more; in Kaldi's modes as they are.
+
+        For the frames that are missing the training set's statistics `global_stats` (2, D + 1) count, as in RunningCmvn.
+        """
+        num_missing = _ENOUGH - stats[0, -1]
+        if num_missing <= 0 or not (self.counts_speech and self.needs_whole_utterance):
+            return stats
+        return stats + global_stats * (num_missing / global_stats[0, -1])
 
     def input_normalizer(self, global_stats: np.ndarray) -> Normalizer:
         """What one utterance's static features go through before a model takes them, which normalizes in a fixed mode.
@@ -286,12 +311,8 @@ class UtteranceNormalization(Normalization):
     name: ClassVar[CmvnMode] = "utterance"
     needs_whole_utterance = True
 
-    def normalizer(self, stats: np.ndarray | None) -> Normalizer:
-        def normalize(feats: np.ndarray) -> np.ndarray:
-            own = self.statistics(feats)
-            return apply_cmvn(self.floored(feats, own), own, self.norm_vars)
-
-        return normalize
+    def used_stats(self, static: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+        return self.statistics(static)
 
 
 class GlobalNormalization(Normalization):
@@ -315,9 +336,10 @@ class RunningNormalization(Normalization):
 
 
 class SpeechSpeaker(SpeakerNormalization):
-    """By the speech of all utterances of the speaker."""
+    """By the speech of all utterances of the speaker, filled up where that is short."""
 
     name = "speech_speaker"
+    takes_global_stats = True
     counts_speech = True
 
     @property
@@ -326,10 +348,15 @@ class SpeechSpeaker(SpeakerNormalization):
 
 
 class SpeechUtterance(UtteranceNormalization):
-    """By the utterance's own speech."""
+    """By the utterance's own speech, filled up with the training set's, which it is given, where that is short."""
 
     name = "speech_utterance"
+    stats_owner = "training set"
+    takes_global_stats = True
     counts_speech = True
+
+    def used_stats(self, static: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+        return self.filled(self.statistics(static), self._given(given))
 
 
 class SpeechGlobal(GlobalNormalization):

@@ -42,7 +42,7 @@ def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureC
     native = kernel("_mfcc")
     if native is None or not mode.is_fixed:
         return add_deltas(mode.normalizer(stats)(static), config.delta_order, config.delta_window)
-    stats = mode.statistics(static) if stats is None else stats
+    stats = mode.used_stats(static, stats)
     static = mode.floored(static, stats)
     out = np.empty((static.shape[0], static.shape[1] * (config.delta_order + 1)), np.float32)
     static, stats = np.require(static, np.float32, ("C", "A")), check_stats(stats, static.shape[1])
@@ -118,7 +118,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
     def __init__(self, data_dir: str | Path, config: FeatureConfig, global_stats: np.ndarray | None = None) -> None:
         self.data_dir = Path(data_dir)
         self.config = config
-        self._global_stats = global_stats
+        self.global_stats = global_stats
         mode = config.normalization
         if mode.takes_global_stats and global_stats is None:
             raise ConfigError(
@@ -181,15 +181,20 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
     def stats(self, utt_id: str) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) of the utterance's speaker, or the global ones; None where none are needed."""
-        if not self.config.normalization.per_speaker:
-            return self._global_stats if self.config.normalization.takes_global_stats else None
+        mode = self.config.normalization
+        if not mode.per_speaker:
+            return self.global_stats if mode.takes_global_stats else None
         speaker = int(self.speakers[self.utt_ids.row(utt_id)])
         if self._cmvn is not None:
             return self._cmvn[self._cmvn.keys_by_row[speaker]]
         if speaker not in self._speech:
             utt_ids = [self.utt_ids[row] for row in np.flatnonzero(self.speakers == speaker).tolist()]
-            self._speech[speaker] = sum_of(map(self.config.normalization.statistics, map(self.static, utt_ids)))
+            self._speech[speaker] = self.filled(sum_of(map(mode.statistics, map(self.static, utt_ids))))
         return self._speech[speaker]
+
+    def filled(self, stats: np.ndarray) -> np.ndarray:
+        """A speaker's statistics (2, D + 1), filled up where they are of few frames (Normalization.filled)."""
+        return stats if self.global_stats is None else self.config.normalization.filled(stats, self.global_stats)
 
     def __len__(self) -> int:
         return len(self._feats)

@@ -96,7 +96,8 @@ class OnnxModel:
         feeds = {"static": np.require(static, np.float32, ["C", "A"]), **(states or {})}
         mode = self.features.normalization
         if stats is None and mode.counts_speech and mode.needs_whole_utterance:
-            stats = mode.statistics(static)  # which frames hold speech, the graph does not know
+            # Which frames hold speech, the graph does not know.
+            stats = mode.filled(mode.statistics(static), self.global_cmvn)
         if stats is not None and mode.is_fixed:
             feeds["stats"] = check_stats(stats, dim)
         if first:

@@ -148,6 +148,7 @@ class Recognizer:
         stats = mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
         if not mode.holds_speech(stats, self.model.global_cmvn):
             return no_speech(utt_id, with_times)
+        stats = mode.filled(stats, self.model.global_cmvn)
         log_probs = self.model.log_probs(static, stats)
         results = self.search.decode(log_probs, max(num_best, 1))
         hypothesis = make_hypothesis(utt_id, self.tokens, results, num_best)

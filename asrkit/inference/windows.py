@@ -145,6 +145,7 @@ class WindowedRecognizer:
             stats = mode.statistics_of(static.blocks)
         if not mode.holds_speech(stats, self.model.global_cmvn):
             return no_speech(utt_id, with_times)
+        stats = mode.filled(stats, self.model.global_cmvn)
         phone_times = None
         if with_times:
             features = FullFeatures(static, stats, self.model.features)

@@ -174,8 +174,10 @@ def megabytes(size: int) -> str:
 
 def _stored(feats: FeatureLoader, description: str | None = None) -> Iterator[Utterance]:
     """The static features and CMVN statistics of a data directory's utterances."""
+    mode = feats.config.normalization
+    is_own = mode.needs_whole_utterance and not mode.per_speaker  # which the model finds itself
     for utt_id in feats if description is None else track(list(feats), description):
-        yield feats.static(utt_id), feats.stats(utt_id)
+        yield feats.static(utt_id), None if is_own else feats.stats(utt_id)
 
 
 def _score(model: OnnxModel, feats: FeatureLoader, name: str) -> PerResult:

@@ -163,7 +163,7 @@ class Augmenter:
             # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
             waveform, speed, warp = original, 1.0, self._warps.index(1.0)
         # Not a lambda: calls between a command and its first features are counted.
-        stats = partial(self._feats.stats, utt_id) if ways else partial(self._speaker_stats, utt_id, speed, warp)
+        stats = self._global_stats if ways else partial(self._speaker_stats, utt_id, speed, warp)
         for way in ways:
             waveform = way(waveform, rng)
         extract = (self._alone if ways else self._extractors)[warp]
@@ -201,6 +201,10 @@ class Augmenter:
         codec = CODECS[self.config.codecs[rng.integers(len(self.config.codecs))]]
         return codec(waveform, _between(self.config.codec_kbps, rng))
 
+    def _global_stats(self) -> np.ndarray | None:
+        """What CMVN without a speaker is given."""
+        return self._feats.global_stats
+
     def _speaker_stats(self, utt_id: str, speed: float, warp: int) -> np.ndarray | None:
         """CMVN statistics (2, D + 1) at a speed and warp; the stored ones where nothing was changed."""
         stored = self._feats.stats(utt_id)
@@ -226,6 +230,7 @@ class Augmenter:
                 if self._extractors[0].num_frames(len(waveform.samples)):
                     for warp, extractor in enumerate(self._extractors):
                         sums_at_speed[warp] += mode.statistics(extractor(waveform, utt_id))
+        sums = np.stack([[self._feats.filled(stats) for stats in at_speed] for at_speed in sums])
         means = sums[..., :-1] / sums[..., :1, -1:]
         means[..., 1, :] -= means[..., 0, :] ** 2
         return means.astype(np.float32)

@@ -191,7 +191,8 @@ def _read_data_dir(directory: Path) -> None:
 def _read_features(directory: Path) -> None:
     with contextlib.chdir(directory):  # where paths of archives start
         for cmvn in ("speaker", "speech_speaker"):  # the first takes statistics from files, the second from features
-            loader = FeatureLoader(directory, FeatureConfig(num_mel_bins=4, num_ceps=3, cmvn=cmvn))
+            config = FeatureConfig(num_mel_bins=4, num_ceps=3, cmvn=cmvn)
+            loader = FeatureLoader(directory, config, np.ones((2, 4)))
             counts = loader.all_num_frames()
             assert list(counts) == list(loader)
             for utt_id in loader:

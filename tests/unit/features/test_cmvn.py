@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from asrkit.errors import ConfigError, DataError
-from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode, RunningCmvn, accumulate, apply_cmvn, check_stats
+from asrkit.features.cmvn import (
+    NORMALIZATIONS,
+    CmvnMode,
+    RunningCmvn,
+    SpeechSpeaker,
+    SpeechUtterance,
+    accumulate,
+    apply_cmvn,
+    check_stats,
+)
 from asrkit.features.speech_frames import LevelScale, SpeechLevels
 
 
@@ -159,6 +168,29 @@ def test_each_mode_normalizes_by_the_statistics_it_takes(name: CmvnMode, norm_va
     assert mode.centers == (np.abs(expected[20:].mean(axis=0)).max() < 30)
 
 
+@pytest.mark.parametrize("norm_vars", [True, False])
+@pytest.mark.parametrize("num_frames", [1, 30, 99, 100, 300])
+def test_the_training_set_counts_for_frames_that_are_missing(
+    num_frames: int, norm_vars: bool, feats: np.ndarray
+) -> None:
+    """By means and deviations of all frames, of which those of the training set weigh as much as is missing to 100."""
+    few, others = feats[:num_frames], feats[num_frames:] * np.float32(2) + np.float32(3)
+    weights = np.concatenate([np.ones(num_frames), np.full(len(others), max(100 - num_frames, 0) / len(others))])
+    everything = np.concatenate([few, others]).astype(np.float64)
+    mean = np.average(everything, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((everything - mean) ** 2, axis=0, weights=weights)) if norm_vars else 1.0
+    expected = (few - mean) / deviation
+    mode, given = SpeechUtterance(norm_vars, LevelScale(db=1e-9)), accumulate(others)  # all frames are equally loud
+    np.testing.assert_allclose(mode.normalizer(given)(few), expected, atol=2e-4)
+    own = accumulate(few)
+    for each in NORMALIZATIONS.values():
+        filled = each(norm_vars).filled(own, given)
+        if each in (SpeechUtterance, SpeechSpeaker) and num_frames < 100:
+            np.testing.assert_allclose(each(norm_vars).with_given_stats.normalizer(filled)(few), expected, atol=2e-4)
+        else:
+            assert filled is own
+
+
 def floored(feats: np.ndarray, stats: np.ndarray) -> np.ndarray:
     """With C0, a sum over 23 filters over the root of their number, 40 dB below its mean at least."""
     lowest = np.full(feats.shape[1], -np.inf, np.float32)
@@ -169,8 +201,9 @@ def floored(feats: np.ndarray, stats: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_statistics_are_asked_for_where_a_mode_is_given_some(name: CmvnMode, feats: np.ndarray) -> None:
     mode, stats = NORMALIZATIONS[name](), accumulate(feats)
-    owners = {"speaker": "speaker", "global": "training set", "running": "training set"}
-    owner = owners.get(name.removeprefix("speech_"))
+    owners = {"speaker": "speaker", "speech_speaker": "speaker"}
+    owners |= dict.fromkeys(["global", "running", "speech_utterance", "speech_global", "speech_running"], "training set")
+    owner = owners.get(name)
     if owner is None:
         assert mode.needed_stats(stats) is None
         assert len(mode.normalizer(None)(feats)) == len(feats)

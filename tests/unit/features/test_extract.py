@@ -30,7 +30,7 @@ from asrkit.io.stamp import expect_right
 from asrkit.parallel import make_executor
 from tests.backends import extractor_or_skip
 
-CONFIG = FeatureConfig()
+CONFIG = FeatureConfig(cmvn="speaker")
 OUTPUTS = ["cmvn.ark", "cmvn.scp", "feats.1.ark", "feats.json", "feats.scp", "utt2num_frames"]
 UTTS = {f"{spk}-{n:02d}": spk for spk in ("anna", "bert", "cora") for n in range(12)}
 
@@ -541,4 +541,4 @@ def test_other_backends(data_dir: Path, backend: str, small_archives: None) -> N
     for utt in UTTS:
         np.testing.assert_allclose(feats[utt], extract(read_audio(wavs[utt]), utt), atol=1e-3)
     with pytest.raises(DataError) if backend == "librosa" else contextlib.nullcontext():
-        FeatureLoader(data_dir, FeatureConfig(dither=1.0))
+        FeatureLoader(data_dir, FeatureConfig(dither=1.0, cmvn="speaker"))

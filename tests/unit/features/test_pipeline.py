@@ -145,17 +145,25 @@ def test_statistics_of_speech_are_made_from_the_features(data_dir: Path) -> None
     config = FeatureConfig(cmvn="speech_speaker")
     mode = config.normalization
     own = {utt: mode.statistics(static) for utt, static in STATIC.items()}
-    loader = FeatureLoader(data_dir, config)
+    total = pooled_stats(data_dir, config)
+    with pytest.raises(ConfigError, match="training set"):
+        FeatureLoader(data_dir, config)
+    loader = FeatureLoader(data_dir, config, total)
     for utt, stats in {"a-1": own["a-1"] + own["a-2"], "a-2": own["a-1"] + own["a-2"], "b-1": own["b-1"]}.items():
-        np.testing.assert_allclose(loader.stats(utt), stats, rtol=1e-12)
+        assert stats[0, -1] < 100
+        filled = stats + (100 - stats[0, -1]) / total[0, -1] * total
+        np.testing.assert_allclose(loader.stats(utt), filled, rtol=1e-12)
         np.testing.assert_array_equal(loader[utt], full_features(STATIC[utt], loader.stats(utt), config))
     config = FeatureConfig(cmvn="speech_global")
     total = pooled_stats(data_dir, config)
     np.testing.assert_allclose(total, sum(own.values()), rtol=1e-12)
     feats = FeatureLoader(data_dir, config, total)["b-1"]
     np.testing.assert_array_equal(feats, full_features(STATIC["b-1"], total, config))
-    for mode in ("utterance", "speech_utterance"):  # takes none, though they are at hand
-        assert FeatureLoader(data_dir, FeatureConfig(cmvn=mode), total).stats("b-1") is None
+    assert FeatureLoader(data_dir, FeatureConfig(cmvn="utterance"), total).stats("b-1") is None  # takes none
+    config = FeatureConfig(cmvn="speech_utterance")
+    own = config.normalization.filled(own["b-1"], total)
+    expected = full_features(STATIC["b-1"], own, FeatureConfig(cmvn="speech_global"))
+    np.testing.assert_array_equal(FeatureLoader(data_dir, config, total)["b-1"], expected)
 
 
 def test_loader_survives_the_way_to_another_process(data_dir: Path) -> None:

@@ -48,7 +48,7 @@ def train_on(root: Path) -> None:
 
 READERS = {
     "files": lambda root: expect_files({root / "set/hyp": DECODE}),
-    "archives": lambda root: FeatureLoader(root / "set", FeatureConfig()),
+    "archives": lambda root: FeatureLoader(root / "set", FeatureConfig(cmvn="speaker")),
     "experiment": lambda root: load_experiment(root / "set"),
     "audio": lambda root: extract_data_dir(root / "set", FeatureConfig(), num_jobs=1),
     "training": train_on,
