@@ -325,6 +325,25 @@ def test_features_are_those_of_the_whole(monkeypatch, backend, in_memory):
             np.testing.assert_allclose(mode.statistics_of(static.blocks), mode.statistics(expected), rtol=1e-12)
 
 
+def test_a_short_recording_is_normalized_as_in_training():
+    """By its own speech and, for what is missing to 100 frames, the training set's, in one piece and in windows."""
+    model = onnx_model(True, "both", "speech_speaker")
+    rng = np.random.default_rng(1)
+    model.global_cmvn = accumulate(rng.normal(rng.normal(0, 5, 13), 5, (1000, 13)))
+    recognizer, word = Recognizer(model), Waveform(sounds(0.4), RATE)
+    static = recognizer.extractor(word)
+    own = recognizer.features.normalization.statistics(static)
+    assert own[0, -1] < 100
+    filled = own + (100 - own[0, -1]) / 1000 * model.global_cmvn
+    expected = model.log_probs(static, filled)
+    assert np.abs(expected - model.log_probs(static, own)).max() > 0.01
+    np.testing.assert_allclose(model.log_probs(static), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(recognizer.posteriors(word), np.exp(expected), rtol=0, atol=1e-5)
+    found = recognizer.transcribe(word, "x")
+    assert found.log_prob == pytest.approx(recognizer.search.decode(expected)[0].ctc_log_prob, abs=1e-3)
+    assert_same(run(model, recognizer, word.samples, Windows()), found, num_phones=1)
+
+
 @pytest.mark.parametrize("num_samples", [0, 1, 399])
 def test_less_than_a_frame_is_refused(num_samples):
     extractor = FeatureExtractor(FeatureConfig())

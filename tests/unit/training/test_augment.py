@@ -154,7 +154,10 @@ class Draws:
 
 @pytest.mark.parametrize("cmvn", ["speaker", "utterance", "global", "none", "speech_speaker"])
 @pytest.mark.parametrize(("speed", "warp"), [(0.9, 1.0), (1.0, 0.9), (1.0, 1.1), (1.1, 0.925)])
-def test_features_and_statistics_by_brute_force(data_dir: Path, cmvn: str, speed: float, warp: float) -> None:
+def test_features_and_statistics_by_brute_force(
+    data_dir: Path, cmvn: str, speed: float, warp: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asrkit.features.cmvn._ENOUGH", 1000)  # frames, which none of the speakers has
     config = FeatureConfig(cmvn=cmvn)
     made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1), cmvn=cmvn)
     draws = Draws([0.9, 1.0, 1.1].index(speed), round((warp - 0.9) / 0.025))
@@ -164,7 +167,10 @@ def test_features_and_statistics_by_brute_force(data_dir: Path, cmvn: str, speed
     extract = FeatureExtractor(config, warp)
     static = {utt_id: extract(change_speed(audio_of(data_dir, utt_id), speed)) for utt_id in UTTS}
     speakers = sum(config.normalization.statistics(static[utt_id]) for utt_id in ("spk2-0", "spk2-1", "spk2-2"))
-    expected = full_features(static["spk2-1"], pooled_stats(data_dir, config) if cmvn == "global" else speakers, config)
+    total = pooled_stats(data_dir, config)
+    if cmvn == "speech_speaker":
+        speakers += total * (1000 - speakers[0, -1]) / total[0, -1]
+    expected = full_features(static["spk2-1"], total if cmvn == "global" else speakers, config)
     np.testing.assert_allclose(feats, expected, atol=1e-4)
     if cmvn == "speaker":
         everything = [made(utt_id, Draws(2, 0))[0] for utt_id in ("spk2-0", "spk2-1", "spk2-2")]
@@ -299,7 +305,7 @@ def test_babble_is_other_speech(data_dir: Path) -> None:
     assert talkers.std() == pytest.approx(5**0.5, rel=0.3)  # five talkers of equal power
 
 
-@pytest.mark.parametrize("cmvn", ["speaker", "utterance", "global", "none"])
+@pytest.mark.parametrize("cmvn", ["speaker", "utterance", "global", "none", "speech_speaker"])
 @pytest.mark.parametrize("rate", [8000, 16000])
 def test_what_an_utterance_goes_through_by_brute_force(tmp_path: Path, cmvn: str, rate: int) -> None:
     """In the order of a recording: room, noise, level, codec; then CMVN as for a file without a speaker."""
@@ -324,7 +330,12 @@ def test_what_an_utterance_goes_through_by_brute_force(tmp_path: Path, cmvn: str
     samples = add_noise(samples, NOISES["hum"](Scene(len(samples), rate, lambda rng: iter(())), rng), snr_db)
     samples = set_level(samples, rng.uniform(-40, 6))
     static = FeatureExtractor(config)(CODECS["mulaw"](Waveform(samples, rate), 0.0))
-    stats = pooled_stats(data, config) if cmvn == "global" else accumulate(static)
+    total = pooled_stats(data, config)
+    stats = total if cmvn == "global" else accumulate(static)
+    if cmvn == "speech_speaker":
+        stats = config.normalization.statistics(static)
+        assert stats[0, -1] < 100
+        stats += total * (100 - stats[0, -1]) / total[0, -1]
     np.testing.assert_allclose(found, full_features(static, stats, config), atol=1e-4)
 
 
