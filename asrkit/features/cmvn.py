@@ -218,7 +218,7 @@ class Normalization:
     def filled(self, stats: np.ndarray, global_stats: np.ndarray) -> np.ndarray:
         """Statistics (2, D + 1) of an utterance or a speaker, of 100 frames or more; in Kaldi's modes as they are.
 
-        For the frames that are missing the training set's statistics `global_stats` (2, D + 1) count, as in RunningCmvn.
+        For the frames that are missing the training set's `global_stats` (2, D + 1) count, as in RunningCmvn.
         """
         num_missing = _ENOUGH - stats[0, -1]
         if num_missing <= 0 or not (self.counts_speech and self.needs_whole_utterance):
