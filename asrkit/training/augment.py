@@ -163,7 +163,7 @@ class Augmenter:
             # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
             waveform, speed, warp = original, 1.0, self._warps.index(1.0)
         # Not a lambda: calls between a command and its first features are counted.
-        stats = self._global_stats if ways else partial(self._speaker_stats, utt_id, speed, warp)
+        stats = partial(self._global_stats) if ways else partial(self._speaker_stats, utt_id, speed, warp)
         for way in ways:
             waveform = way(waveform, rng)
         extract = (self._alone if ways else self._extractors)[warp]
