@@ -1,4 +1,4 @@
-"""Augmentation of training utterances: speed, vocal tract length, room, noise, level, codec, pauses, masks.
+"""Augmentation of training utterances: speed, vocal tract length, room, noise, level, codec, pauses, masks; no speech.
 
 Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013) and what happens to a
 recording on its way (rooms.py, noise.py, codecs.py) need features computed anew from the audio; pauses are put before
@@ -29,6 +29,7 @@ from asrkit.training.codecs import CODECS, check_codecs, set_level
 from asrkit.training.config import AugmentConfig
 from asrkit.training.noise import NOISES, Scene, add_noise
 from asrkit.training.rooms import reverberate, room_response
+from asrkit.training.sounds import sound_without_speech
 from asrkit.types import Waveform
 
 NUM_WARPS = 9  # warp factors that vtlp draws from: as many as there are statistics for each speaker and speed
@@ -39,11 +40,15 @@ _STATS_FRAMES = 6000  # of a speaker, the longest utterances first: after a minu
 
 
 class Augmented(NamedTuple):
-    """Full features (T, dim) float32, their speed, and how many of the frames are pauses before and behind."""
+    """Full features (T, dim) float32, their speed, and how many of the frames are pauses before and behind.
+
+    `is_speech`: False where a sound took the speech's place, so that no phones are to be found.
+    """
 
     feats: np.ndarray
     speed: float
     pauses: tuple[int, int] = (0, 0)
+    is_speech: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class _Made:
     static: Callable[[], np.ndarray]
     full: Callable[[np.ndarray | None], np.ndarray]
     config: FeatureConfig
+    is_speech: bool = True
 
 
 class Augmenter:
@@ -80,6 +86,7 @@ class Augmenter:
             self._warps = tuple(np.linspace(1 - config.vtlp, 1 + config.vtlp, NUM_WARPS).round(6).tolist())
         self._extractors = [FeatureExtractor(feats.config, warp) for warp in self._warps] if audio is not None else []
         ways = [
+            (config.nobody_prob, self._without_speech),
             (config.reverb_prob, self._in_a_room),
             (config.noise_prob, self._with_noise),
             (config.level_prob, self._at_a_level),
@@ -131,11 +138,11 @@ class Augmenter:
         made = self._make(utt_id, rng, min_frames)
         stats = made.stats()
         if self.config.pause_prob == 0.0 or rng.random() >= self.config.pause_prob:
-            return Augmented(made.full(stats), made.speed)
+            return Augmented(made.full(stats), made.speed, is_speech=made.is_speech)
         static = made.static()
         before, behind = (self._pause(static, rng) for _ in range(2))
         feats = full_features(np.concatenate([before, static, behind]), stats, made.config)
-        return Augmented(feats, made.speed, (len(before), len(behind)))
+        return Augmented(feats, made.speed, (len(before), len(behind)), made.is_speech)
 
     def _pause(self, static: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Static features (t, D) of a pause: the quietest tenth of the utterance's frames, or digital silence."""
@@ -168,12 +175,18 @@ class Augmenter:
             waveform = way(waveform, rng)
         extract = (self._alone if ways else self._extractors)[warp]
         static = partial(extract, waveform, utt_id)
-        return _Made(speed, stats, static, partial(extract.full, waveform, utt_id), extract.config)
+        full, is_speech = partial(extract.full, waveform, utt_id), self._without_speech not in ways
+        return _Made(speed, stats, static, full, extract.config, is_speech)
 
     @property
     def _recordings(self) -> AudioTable:
         assert self._audio is not None, "settings that change audio come with it"
         return self._audio
+
+    def _without_speech(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
+        """A sound of no voice as long and as loud."""
+        sound = sound_without_speech(len(waveform.samples), waveform.sample_rate, rng)
+        return replace(waveform, samples=sound * waveform.samples.std())
 
     def _in_a_room(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
         t60 = _between(self.config.reverb_t60, rng)
@@ -260,8 +273,8 @@ def _between(ends: Sequence[float], rng: np.random.Generator) -> float:
 
 def needs_audio(config: AugmentConfig) -> bool:
     """Whether features are to be computed from audio again."""
-    shares = (config.vtlp, config.noise_prob, config.reverb_prob, config.level_prob, config.codec_prob)
-    return any(speed != 1.0 for speed in config.speeds) or any(shares)
+    ways = config.nobody_prob, config.noise_prob, config.reverb_prob, config.level_prob, config.codec_prob
+    return any(speed != 1.0 for speed in config.speeds) or any((config.vtlp, *ways))
 
 
 def is_active(config: AugmentConfig) -> bool:

@@ -47,6 +47,7 @@ class AugmentConfig:
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch, of which an utterance gets one
     vtlp: _Warp = 0.1  # vocal tract length perturbation: factors from 1 - vtlp to 1 + vtlp
+    nobody_prob: Share = 0.0  # share of utterances in whose place are music, beats or wind, and no phones to find
     noise_prob: Share = 0.0  # share of utterances that get noise added to their samples
     noise_snr_db: tuple[float, ...] = (10.0, 30.0)  # lowest and highest signal-to-noise ratio of that noise
     noises: tuple[NoiseName, ...] = ("white", "pink", "babble")  # of which such an utterance gets one

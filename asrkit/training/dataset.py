@@ -95,14 +95,16 @@ class TrainingSet:
         rows = [utt_id for utt_id in utt_ids for _ in range(num_views)]
         if rng is None or self.augmenter is None:
             return replace(collate(rows, self.feats, self.tokens, self.frame_labels), num_views=num_views)
-        feats, labels = {}, {}
+        feats, tokens, labels = {}, {}, {}
         for utt_id in utt_ids:
-            min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(self.tokens[utt_id])])
-            feats[utt_id], speed, pauses = self.augmenter(utt_id, rng, min_frames)
+            said = self.tokens[utt_id]
+            min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(said)])
+            feats[utt_id], speed, pauses, is_speech = self.augmenter(utt_id, rng, min_frames)
+            tokens[utt_id] = said if is_speech else []
             if isinstance(self.frame_labels, FrameLabels):
-                said = self.frame_labels.at_speed(utt_id, len(feats[utt_id]) - sum(pauses), speed)
-                labels[utt_id] = np.pad(said, pauses, constant_values=-1)
-        batch = collate(rows, feats, self.tokens, labels or None)
+                phones = self.frame_labels.at_speed(utt_id, len(feats[utt_id]) - sum(pauses), speed)
+                labels[utt_id] = np.where(is_speech, np.pad(phones, pauses, constant_values=-1), -1)
+        batch = collate(rows, feats, tokens, labels or None)
         for row, num_frames in zip(batch.feats.numpy(), batch.feat_lens.tolist(), strict=True):
             self.augmenter.mask(row[:num_frames], rng)
         return replace(batch, num_views=num_views)

@@ -26,6 +26,7 @@ from asrkit.training.config import AugmentConfig
 from asrkit.training.dataset import TrainingSet, split_infeasible
 from asrkit.training.noise import NOISES, Scene, add_noise, colored_noise
 from asrkit.training.rooms import reverberate, room_response
+from asrkit.training.sounds import sound_without_speech
 from asrkit.types import PhoneTime, Utterance, Waveform
 
 TOKENS = TokenTable(["a", "b", "c"])
@@ -79,7 +80,7 @@ def audio_of(data_dir: Path, utt_id: str) -> Waveform:
     return read_audio(data_dir.parent / f"{utt_id}.wav")
 
 
-@pytest.mark.parametrize("augment", [ALL, WAYS])
+@pytest.mark.parametrize("augment", [ALL, WAYS, replace(WAYS, nobody_prob=0.5)])
 def test_the_generator_decides_everything(data_dir: Path, augment: AugmentConfig) -> None:
     data, fresh = open_set(data_dir, augment), open_set(data_dir, augment)
     utt_ids = list(UTTS)
@@ -113,7 +114,7 @@ def test_pauses_are_of_quiet_frames_and_have_no_labels(data_dir: Path, cmvn: str
     straight = open_set(data_dir, replace(NOTHING, pause_prob=0.0, speeds=speeds), cmvn=cmvn)
     lengths, num_silent, num_ends = [], 0, 0
     for seed in range(60):
-        feats, _, (before, behind) = data.augmenter("spk1-1", np.random.default_rng(seed))
+        feats, _, (before, behind), _ = data.augmenter("spk1-1", np.random.default_rng(seed))
         batch = data.load(["spk1-1"], np.random.default_rng(seed))
         plain = straight.load(["spk1-1"], np.random.default_rng(seed))
         num_frames = len(feats) - before - behind
@@ -135,6 +136,40 @@ def test_pauses_are_of_quiet_frames_and_have_no_labels(data_dir: Path, cmvn: str
     assert 60 < len(lengths) < 105
     assert 20 <= min(lengths) < 40 < 300 < max(lengths) <= 500
     assert cmvn == "utterance" or 0.1 < num_silent / num_ends < 0.4
+
+
+@pytest.mark.parametrize("cmvn", ["speech_speaker", "speech_utterance"])
+def test_where_nobody_speaks_there_are_no_phones_and_the_rest_is_as_it_was(data_dir: Path, cmvn: str) -> None:
+    data = open_set(data_dir, replace(NOTHING, nobody_prob=0.5), cmvn=cmvn)
+    plain = open_set(data_dir, NOTHING, cmvn=cmvn).load(list(UTTS))
+    num_silent = 0
+    for seed in range(20):
+        batch = data.load(list(UTTS), np.random.default_rng(seed))
+        assert batch.feat_lens.equal(plain.feat_lens)
+        for row, num_tokens in enumerate(batch.token_lens.tolist()):
+            is_same = batch.feats[row].equal(plain.feats[row])
+            assert is_same == (num_tokens == 3) == (batch.frame_labels[row] > 0).any().item()
+            assert num_tokens in (0, 3)
+            num_silent += not num_tokens
+    assert 40 < num_silent < 80
+
+
+def test_what_nobody_says_goes_the_way_of_speech(data_dir: Path) -> None:
+    """As loud as the utterance, and then in a room, in noise, through a codec."""
+    for settings in ({}, {"level_prob": 1.0}, {"noise_prob": 1.0}, {"reverb_prob": 1.0}, {"codec_prob": 1.0}):
+        alone = augmenter(data_dir, replace(NOTHING, nobody_prob=1.0), cmvn="none")
+        changed = augmenter(data_dir, replace(NOTHING, nobody_prob=1.0, **settings), cmvn="none")
+        for utt_id in UTTS:
+            first, second = (each(utt_id, np.random.default_rng(3)) for each in (alone, changed))
+            assert not first.is_speech
+            assert not second.is_speech
+            assert np.array_equal(first.feats, second.feats) == (not settings)
+            samples = audio_of(data_dir, utt_id).samples
+            drawn = np.random.default_rng(3)
+            drawn.integers(1), drawn.integers(1), drawn.random(), drawn.random()  # speed, warp, whether, noise
+            sound = sound_without_speech(len(samples), 16000, drawn) * samples.std()
+            expected = FeatureExtractor(FeatureConfig(cmvn="none"))(Waveform(sound, 16000))
+            np.testing.assert_allclose(first.feats[:, :13], expected, atol=1e-3)
 
 
 class Draws:
@@ -161,7 +196,7 @@ def test_features_and_statistics_by_brute_force(
     config = FeatureConfig(cmvn=cmvn)
     made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1), cmvn=cmvn)
     draws = Draws([0.9, 1.0, 1.1].index(speed), round((warp - 0.9) / 0.025))
-    feats, found, _ = made("spk2-1", draws)
+    feats, found, _, _ = made("spk2-1", draws)
     assert found == speed
 
     extract = FeatureExtractor(config, warp)
@@ -218,7 +253,7 @@ def test_all_that_is_offered_is_drawn(data_dir: Path) -> None:
     made = augmenter(data_dir, replace(NOTHING, speeds=(0.9, 1.0, 1.1), vtlp=0.1))
     rng = np.random.default_rng(1)
     drawn = [made("spk1-0", rng) for _ in range(300)]
-    assert {speed for _, speed, _ in drawn} == {0.9, 1.0, 1.1}
+    assert {each.speed for each in drawn} == {0.9, 1.0, 1.1}
     assert len({feats.tobytes() for feats, *_ in drawn}) == 27
 
 
@@ -321,7 +356,7 @@ def test_what_an_utterance_goes_through_by_brute_force(
         NOTHING, reverb_prob=1.0, noise_prob=1.0, level_prob=1.0, codec_prob=1.0, noises=("hum",), codecs=("mulaw",)
     )
     made = augmenter(data, augment, cmvn=cmvn, sample_rate=rate)
-    found, speed, _ = made("utt", np.random.default_rng(5))
+    found, speed, _, _ = made("utt", np.random.default_rng(5))
     assert speed == 1.0
 
     rng = np.random.default_rng(5)
@@ -392,7 +427,7 @@ def test_ways_of_very_short_silent_and_clipped_utterances(tmp_path: Path, second
     for ways in (*(replace(always, codecs=(name,)) for name in CODECS), replace(WAYS, codec_prob=0.0)):
         made, rng = augmenter(data, ways), np.random.default_rng(1)
         for _ in range(3):
-            feats, speed, _ = made("utt", rng)
+            feats, speed, _, _ = made("utt", rng)
             assert feats.shape == (plain, 39)
             assert speed == 1.0
             assert np.isfinite(feats).all()
