@@ -29,6 +29,7 @@ from asrkit.config.plain_values import from_plain, is_of_type, shown
 from asrkit.config.yaml_config import config_text, dump_config, parse_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.methods import SearchModels
 from asrkit.errors import ConfigError, DataError, ModelError, location
 from asrkit.features.cmvn import check_stats
 from asrkit.io.lock import is_there
@@ -59,6 +60,11 @@ class Experiment:
     def lm_automaton(self) -> LmAutomaton | None:
         """The language model as searches take it."""
         return None if self.lm is None else self.lm.automaton
+
+    @property
+    def search_models(self) -> SearchModels:
+        """What searches of its log-probabilities go by."""
+        return SearchModels(self.lm_automaton, self.model.decoder)
 
 
 def make_model(config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:

@@ -30,6 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--blank-penalty", type=finite_float, metavar="X", help="nats taken off the blank in greedy search, likewise"
     )
     parser.add_argument(
+        "--ctc-weight", type=finite_float, metavar="X", help="CTC's share beside an attention decoder's, likewise"
+    )
+    parser.add_argument(
+        "--coverage-weight", type=finite_float, metavar="X", help="nats for steps that a decoder looked at, likewise"
+    )
+    parser.add_argument(
         "--nbest", type=positive_int, metavar="N", help="also write the N best with their scores to DIR/nbest.jsonl"
     )
     parser.add_argument("--ctm", action="store_true", help="also write times and confidences to DIR/phones.ctm")
@@ -51,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         lm_weight=args.lm_weight,
         insertion_bonus=args.insertion_bonus,
         blank_penalty=args.blank_penalty,
+        ctc_weight=args.ctc_weight,
+        coverage_weight=args.coverage_weight,
         cmvn=args.cmvn,
         nbest=args.nbest,
         ctm=args.ctm,

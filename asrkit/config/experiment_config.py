@@ -11,6 +11,7 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.features.config import FeatureConfig
 from asrkit.models.config import ModelConfig
+from asrkit.models.heads import heads_with_ctc
 from asrkit.training.config import TrainingConfig
 
 
@@ -28,7 +29,8 @@ class ExperimentConfig:
         if self.training.pretrain_epochs and not (heads.has_ctc and heads.has_frames):
             faults.append(f"training.pretrain_epochs is for model.head both, found head {head}")
         if self.training.num_views > 1 and not heads.has_ctc:
-            faults.append(f"training.num_views 2 is for heads ctc and both, found head {head}; leave it out")
+            known = ", ".join(heads_with_ctc())
+            faults.append(f"training.num_views 2 is for heads with CTC ({known}), found head {head}; leave it out")
         if self.training.weight_drop and self.model.has_attention:
             faults.append(
                 f"training.weight_drop is for encoder recurrent, found encoder {self.model.encoder}; leave it out"

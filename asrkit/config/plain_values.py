@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import types
 import typing
 from collections.abc import Collection
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from asrkit.errors import ConfigError, raise_if_any
 
@@ -23,7 +24,7 @@ _MOST_SHOWN = 60  # characters of a value
 
 
 def from_plain(cls: type[T], values: object, name: str, younger: Collection[str] = ()) -> T:
-    """The dataclass of numbers and texts that `dataclasses.asdict` made `values` of; `name` stands for it.
+    """The dataclass of numbers, texts and such dataclasses that `dataclasses.asdict` made `values` of, named `name`.
 
     Every field must be there and of its declared type; ranges are the dataclass's own affair. A file that was written
     before there were the `younger` ones lacks them: they have their defaults then.
@@ -33,6 +34,8 @@ def from_plain(cls: type[T], values: object, name: str, younger: Collection[str]
     if not isinstance(values, dict):
         raise ConfigError(f"{name}: expected values by their names, found {shown(values)}")
     hints = typing.get_type_hints(cls)
+    sections = {key: hint for key, hint in hints.items() if _is_section(hint) and key in values}
+    values = values | {key: from_plain(hint, values[key], f"{name}.{key}") for key, hint in sections.items()}
     faults = [f"{name}: unknown setting {shown(key)}" for key in values if key not in hints]
     faults += [f"{name}.{key}: missing" for key in hints if key not in values and key not in younger]
     faults += [
@@ -42,6 +45,10 @@ def from_plain(cls: type[T], values: object, name: str, younger: Collection[str]
     ]
     raise_if_any(faults, ConfigError)
     return cls(**values)
+
+
+def _is_section(hint: Any) -> TypeGuard[type[Any]]:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def is_of_type(value: Any, hint: Any) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from asrkit.config.ranges import NonNegative, PositiveInt, at_most, between, range_faults
+from asrkit.config.ranges import NonNegative, PositiveInt, Share, at_most, between, range_faults
 from asrkit.errors import ConfigError, raise_if_any
+
+# Settings that there were not yet when the first models were exported, whose files lack them.
+YOUNGER_DECODING = ("ctc_weight", "coverage_weight")
 
 SearchMethod = Literal["greedy", "beam"]
 
@@ -26,6 +29,8 @@ class DecodingConfig:
     beam_threshold: NonNegative | None = None  # drop prefixes this many nats below the best, too
     lm_weight: _Weight = 0.3  # beam only: of the phone language model's natural-log probability; 0 leaves it out
     insertion_bonus: _Nats = 1.5  # beam only: added for every phone, in nats
+    ctc_weight: Share = 0.3  # beam of a joint model: of CTC's log probability; the decoder's has the rest
+    coverage_weight: _Weight = 0.0  # beam of a decoder: added for every step that some phone looked at, in nats
     blank_penalty: _Nats = 0.0  # greedy only: taken off the blank's log probability at each step, in nats
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.forward import total_scores
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
 from asrkit.lm.automaton import LmAutomaton
@@ -44,6 +45,7 @@ class GreedySearch:
     """greedy_search as a search.Search. It uses no language model."""
 
     settings: ClassVar[frozenset[str]] = frozenset({"blank_penalty"})
+    is_batched: ClassVar[bool] = False
     sums_paths: ClassVar[bool] = False
     scorer = TokenScorer()
     max_results = 1
@@ -54,6 +56,12 @@ class GreedySearch:
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
         tokens, log_prob = greedy_search(log_probs, self._blank_penalty)
         return [BeamResult(tuple(tokens), log_prob, log_prob, 0.0)]
+
+    def total_scores(self, log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
+        return total_scores(log_probs, labelings, self.scorer)
+
+    def emissions(self, log_probs: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        return log_probs
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1

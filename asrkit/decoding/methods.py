@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from asrkit.decoding.config import DecodingConfig, SearchMethod
 from asrkit.decoding.greedy import GreedySearch
 from asrkit.decoding.prefix_beam import BeamSearch
 from asrkit.decoding.search import Search
 from asrkit.lm.automaton import LmAutomaton
+from asrkit.models.choice import Choice
+
+if TYPE_CHECKING:
+    from asrkit.models.decoder import AttentionDecoder
 
 SEARCHES: dict[SearchMethod, type[GreedySearch] | type[BeamSearch]] = {"greedy": GreedySearch, "beam": BeamSearch}
 
+# The same for models with an attention decoder; they need torch.
+DECODER_SEARCHES: dict[SearchMethod, Choice] = {
+    "greedy": Choice("asrkit.decoding.attention_search", "GreedyDecoderSearch"),
+    "beam": Choice("asrkit.decoding.attention_search", "DecoderBeamSearch"),
+}
 
-def make_search(config: DecodingConfig, lm: LmAutomaton | None) -> Search:
-    """The search that `config` describes. A language model of weight 0 is left out.
 
-    Raises ConfigError for settings that the search cannot use.
+@dataclass(frozen=True)
+class SearchModels:
+    """What searches of a trained model go by besides its log-probabilities."""
+
+    lm: LmAutomaton | None = None
+    decoder: AttentionDecoder | None = None
+
+    def search(self, config: DecodingConfig) -> Search:
+        """The search that `config` describes. Raises ConfigError for settings that it cannot use."""
+        return make_search(config, self.lm, self.decoder)
+
+
+def make_search(config: DecodingConfig, lm: LmAutomaton | None, decoder: AttentionDecoder | None = None) -> Search:
+    """The search that `config` describes, over a model's `decoder` if it has one, else over log-probabilities.
+
+    A language model of weight 0 is left out. Raises ConfigError for settings that the search cannot use.
     """
-    return SEARCHES[config.method](config, lm if config.lm_weight else None)
+    lm = lm if config.lm_weight else None
+    if decoder is None:
+        return SEARCHES[config.method](config, lm)
+    search: Search = DECODER_SEARCHES[config.method].load()(config, lm, decoder)
+    return search

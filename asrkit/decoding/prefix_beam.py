@@ -18,6 +18,7 @@ import numpy as np
 
 from asrkit._native import kernel
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.forward import total_scores
 from asrkit.decoding.reference_beam import Beam, BeamSettings, ReferenceBeam
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.decoding.search import BeamResult
@@ -39,6 +40,7 @@ class BeamSearch:
     """
 
     settings: ClassVar[frozenset[str]] = frozenset({"beam", "beam_threshold", "lm_weight", "insertion_bonus"})
+    is_batched: ClassVar[bool] = False
     sums_paths: ClassVar[bool] = True
 
     def __init__(self, config: DecodingConfig, lm: LmAutomaton | None = None) -> None:
@@ -56,6 +58,12 @@ class BeamSearch:
         if bad_frame >= 0:
             raise _bad_frame_error(bad_frame)
         return [BeamResult(*result) for result in beam.best(num_best, True)]
+
+    def total_scores(self, log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
+        return total_scores(log_probs, labelings, self.scorer)
+
+    def emissions(self, log_probs: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        return log_probs
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1

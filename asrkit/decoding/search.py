@@ -18,6 +18,8 @@ from asrkit.decoding.scorer import TokenScorer
 class BeamResult:
     """One labelling: `score` = ctc_log_prob + lm_weight * lm_log_prob + insertion_bonus * len(tokens), natural logs.
 
+    Of an attention decoder `ctc_log_prob` is the decoder's, with CTC's share of it in a joint model.
+
     `ctc_log_prob` sums over the paths that stayed in the beam; greedy search has one path. `lm_log_prob` includes
     </s>; 0 without a model.
     """
@@ -54,6 +56,7 @@ class Search(Protocol):
     """A search with its settings, for any number of utterances and threads."""
 
     settings: ClassVar[frozenset[str]]  # of a DecodingConfig: those that this search looks at
+    is_batched: ClassVar[bool]  # it searches many utterances at once faster than one after another
     sums_paths: ClassVar[bool]  # it looks for the labelling with the highest total score, summed over all its paths
 
     @property
@@ -70,6 +73,12 @@ class Search(Protocol):
         `log_probs` (T, V) are natural-log class probabilities. Raises ModelError for log_probs that are not (T, V) or
         have a frame with NaN or without any possible class, and for a language model with another number of tokens.
         """
+
+    def total_scores(self, log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
+        """(n,) what the search maximises, exactly, for labellings of one utterance; -inf for those that cannot be."""
+
+    def emissions(self, log_probs: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        """(T, V) log-probabilities of an utterance by which the phones `tokens` are timed and trusted."""
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asrkit.decoding.forward import total_scores
-from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.search import Search
 
 TOLERANCE = 1e-6  # nats: two sums of the same paths differ by less
 
@@ -36,14 +35,17 @@ def compare_scores(
     log_probs: Sequence[np.ndarray],
     firsts: Sequence[Sequence[int]],
     seconds: Sequence[Sequence[int] | None],
-    scorer: TokenScorer,
+    search: Search,
 ) -> list[ScorePair]:
-    """A ScorePair for each utterance whose two labellings differ. None: one that cannot be, its score is -inf."""
+    """A ScorePair for each utterance whose two labellings differ, by what `search` maximises.
+
+    None: one that cannot be, its score is -inf.
+    """
     pairs = []
     for index, (utt, first, second) in enumerate(zip(log_probs, firsts, seconds, strict=True)):
         if second is not None and tuple(first) == tuple(second):
             continue
         known = [first] if second is None else [first, second]
-        scores = total_scores(utt, known, scorer)
+        scores = search.total_scores(utt, known)
         pairs.append(ScorePair(index, float(scores[0]), -np.inf if second is None else float(scores[1])))
     return pairs

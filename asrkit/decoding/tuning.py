@@ -12,8 +12,7 @@ import numpy as np
 from asrkit.decoding.confidence import phone_evidence, right_phones
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
-from asrkit.decoding.methods import make_search
-from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.methods import SearchModels
 from asrkit.decoding.search_errors import Labeling, ScorePair, compare_scores
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
@@ -29,6 +28,7 @@ GRID_BEAM = 16
 BEAMS = (16, 32, 64, 128, 256, 512, 1024)
 MAX_PENALTY = 12  # units of BONUS_UNIT: 3 nats
 MAX_BEAM = 4096  # what wider beams are tried at most, for the sake of time
+MAX_DECODER_BEAM = 64  # the same of attention decoders
 MAX_SEARCH_ERRORS = 0.01  # share of the wrong utterances
 MAX_IMPROVED = 0.005  # share of the phones
 MAX_FOLDS = 20  # parts of a set that are left out in turn
@@ -117,14 +117,14 @@ class StoredSet:
         log_probs: Mapping[str, np.ndarray],
         refs: Mapping[str, Sequence[str]],
         tokens: TokenTable,
-        lm: LmAutomaton | None,
+        models: SearchModels,
         protocol: Protocol,
         num_threads: int,
     ):
         """`log_probs` and `refs` hold the same utterances; `refs` gives their order."""
         self.refs = {utt_id: tuple(ref) for utt_id, ref in refs.items()}
         self.log_probs = [log_probs[utt_id] for utt_id in refs]
-        self.tokens, self.lm, self.protocol, self.num_threads = tokens, lm, protocol, num_threads
+        self.tokens, self.models, self.protocol, self.num_threads = tokens, models, protocol, num_threads
         # References as labellings; None where a phone is not among the tokens.
         self.ref_labelings = [
             tuple(tokens.encode(ref)) if all(phone in tokens for phone in ref) else None for ref in self.refs.values()
@@ -132,6 +132,15 @@ class StoredSet:
         self._counts: dict[tuple[str, Labeling], Counts] = {}
         self._searched: dict[DecodingConfig, dict[int, Labeling]] = {}  # by place in the set
         self._labelings: dict[Labeling, Labeling] = {}  # equal ones are kept once
+
+    @property
+    def lm(self) -> LmAutomaton | None:
+        return self.models.lm
+
+    @property
+    def widest_beam(self) -> int:
+        """The widest beam that is tried, for the sake of time."""
+        return MAX_BEAM if self.models.decoder is None else MAX_DECODER_BEAM
 
     def search(self, config: DecodingConfig) -> list[Labeling]:
         """The best labelling of each utterance."""
@@ -144,7 +153,7 @@ class StoredSet:
         """
         found = self._searched.setdefault(config, {})
         if new := [index for index in members if index not in found]:
-            results = make_search(config, self.lm).decode_all([self.log_probs[i] for i in new], self.num_threads)
+            results = self.models.search(config).decode_all([self.log_probs[i] for i in new], self.num_threads)
             for index, (best, *_) in zip(new, results, strict=True):
                 found[index] = self._labelings.setdefault(best.tokens, best.tokens)
         return [found[index] for index in members]
@@ -169,12 +178,12 @@ class StoredSet:
 
     def compare_with_references(self, point: Point, hyps: Sequence[Labeling]) -> list[ScorePair]:
         """Of each utterance with an error: the exact scores of its hypothesis, of `point`, and of its reference."""
-        pairs = compare_scores(self.log_probs, hyps, self.ref_labelings, self._scorer(point.config))
+        pairs = compare_scores(self.log_probs, hyps, self.ref_labelings, self.models.search(point.config))
         return [pair for pair in pairs if point.counts[pair.index].num_errors]
 
     def gain(self, config: DecodingConfig, hyps: Sequence[Labeling], others: Sequence[Labeling]) -> Gain:
         """What a search that found `others` adds to one that found `hyps`, scored as in `config`."""
-        pairs = compare_scores(self.log_probs, hyps, others, self._scorer(config))
+        pairs = compare_scores(self.log_probs, hyps, others, self.models.search(config))
         better = {str(pair.index): pair.index for pair in pairs if pair.second_is_better}
         phones = [
             {name: self.tokens.decode(labelings[index]) for name, index in better.items()}
@@ -185,16 +194,14 @@ class StoredSet:
 
     def evidence(self, config: DecodingConfig, hyps: Sequence[Labeling]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """For each utterance of U phones: (U, 2) what their confidences are made from, and right_phones (U,)."""
-        scorer = self._scorer(config)
+        search = self.models.search(config)
+        emissions = (search.emissions(*pair) for pair in zip(self.log_probs, hyps, strict=True))
         evidence = [
-            phone_evidence(log_probs, forced_align(log_probs, hyp), scorer)
-            for log_probs, hyp in zip(self.log_probs, hyps, strict=True)
+            phone_evidence(log_probs, forced_align(log_probs, hyp), search.scorer)
+            for log_probs, hyp in zip(emissions, hyps, strict=True)
         ]
         phones = {utt_id: self.tokens.decode(hyp) for utt_id, hyp in zip(self.refs, hyps, strict=True)}
         return evidence, [*right_phones(self.refs, phones, self.protocol).values()]
-
-    def _scorer(self, config: DecodingConfig) -> TokenScorer:
-        return make_search(config, self.lm).scorer
 
 
 class _Part(StoredSet):
@@ -202,7 +209,7 @@ class _Part(StoredSet):
         utt_ids = list(whole.refs)
         log_probs = {utt_ids[index]: whole.log_probs[index] for index in members}
         refs = {utt_id: whole.refs[utt_id] for utt_id in log_probs}
-        super().__init__(log_probs, refs, whole.tokens, whole.lm, whole.protocol, whole.num_threads)
+        super().__init__(log_probs, refs, whole.tokens, whole.models, whole.protocol, whole.num_threads)
         self._whole, self._members, self._counts = whole, members, whole._counts
 
     def search_some(self, config: DecodingConfig, members: Sequence[int]) -> list[Labeling]:
@@ -299,7 +306,9 @@ def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
 
 def search_blank_penalty(dev: StoredSet) -> Point:
     """The greedy search with the fewest errors, of equals that with the lowest penalty."""
-    configs = [DecodingConfig(method="greedy", blank_penalty=i * BONUS_UNIT) for i in range(MAX_PENALTY + 1)]
+    greedy = DecodingConfig(method="greedy")
+    penalties = range(MAX_PENALTY + 1) if "blank_penalty" in dev.models.search(greedy).settings else [0]
+    configs = [replace(greedy, blank_penalty=i * BONUS_UNIT) for i in penalties]
     return min(map(dev.point, configs), key=lambda point: point.total.num_errors)
 
 
@@ -317,11 +326,11 @@ def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
     """Try beams from narrow to wide until one is wide enough, and yield each; the last is the one to take.
 
     Wide enough: of the utterances with errors less than 1 % have a reference with a higher total score than the
-    hypothesis; and a beam 16 times as wide (MAX_BEAM at most) improves scores by changing less than 0.5 % of the
+    hypothesis; and a beam 16 times as wide (dev.widest_beam at most) improves scores by changing less than 0.5 % of the
     phones.
     """
     for beam in BEAMS:
-        wider = min(16 * beam, MAX_BEAM)
+        wider = min(16 * beam, dev.widest_beam)
         hyps, wider_hyps = (dev.search(replace(config, beam=width)) for width in (beam, wider))
         point = dev.point(replace(config, beam=beam))
         wrong = dev.compare_with_references(point, hyps)
@@ -333,5 +342,5 @@ def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
             len(wrong),
         )
         yield trial
-        if trial.is_wide_enough:
+        if trial.is_wide_enough or 2 * beam >= dev.widest_beam:
             return

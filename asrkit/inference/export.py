@@ -176,11 +176,18 @@ def _made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:
 
 
 def load_for_export(directory: str | Path) -> tuple[Experiment, str | None]:
-    """A trained experiment, and the digest of its `final.pt`, which tells an export of it from an older one."""
+    """A trained experiment, and the digest of its `final.pt`, which tells an export of it from an older one.
+
+    Raises ModelError as load_experiment, and for a model with an attention decoder.
+    """
     path = Path(directory) / "final.pt"
     while True:
         digest = read_digest(path)
         experiment = load_experiment(directory)
+        if experiment.model.decoder is not None:
+            raise ModelError(
+                f"{location(directory)}a model with an attention decoder, which has no export; use asrkit decode"
+            )
         if read_digest(path) == digest:  # else it was replaced in between
             return experiment, digest
 

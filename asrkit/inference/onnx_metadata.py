@@ -15,7 +15,7 @@ import numpy as np
 from asrkit import __version__
 from asrkit.config.plain_values import from_plain, is_of_type, shown
 from asrkit.decoding.confidence import Calibration
-from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.config import YOUNGER_DECODING, DecodingConfig
 from asrkit.errors import DataError
 from asrkit.features.cmvn import check_stats
 from asrkit.features.config import FeatureConfig
@@ -101,10 +101,13 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
     if not is_of_type(training, str | None) or len(training or "") > _MOST_SETTINGS:
         raise DataError(f"training: expected settings as text of {_MOST_SETTINGS} characters, found {shown(training)}")
     tokens, features = TokenTable(phones), from_plain(FeatureConfig, values.get("features"), "features")
+    model = from_plain(ModelConfig, values.get("model"), "model", YOUNGER_SETTINGS)
+    if model.heads.has_decoder:
+        raise DataError(f"model.head {model.head}, which no export has")
     return Metadata(
         features,
-        from_plain(ModelConfig, values.get("model"), "model", YOUNGER_SETTINGS),
-        from_plain(DecodingConfig, values.get("decoding"), "decoding"),
+        model,
+        from_plain(DecodingConfig, values.get("decoding"), "decoding", YOUNGER_DECODING),
         None if calibration is None else Calibration.from_plain(calibration),
         tokens,
         _read_stats(values.get("global_cmvn"), features.num_static),

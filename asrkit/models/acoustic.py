@@ -1,6 +1,7 @@
-"""The acoustic model: front end, encoder, and a linear output with log-softmax for each head.
+"""The acoustic model: front end, encoder, and for each head a linear output with log-softmax, or a decoder.
 
-Legend: N utterances, T frames, D feature dim, T' steps, V output classes: blank (id 0) and phones.
+Legend: N utterances, T frames, D feature dim, T' steps, V output classes: blank (id 0) and phones; E outputs of the
+stack.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder import AttentionDecoder
 from asrkit.models.encoder import Encoder
 from asrkit.models.encoders import ENCODERS
 from asrkit.models.frontends import FRONT_ENDS
@@ -27,11 +29,17 @@ class ModelOutput(NamedTuple):
     log_prob_lens: Tensor  # (N,) steps
     ctc_log_probs: Tensor | None  # (N, T', V)
     frame_log_probs: Tensor | None  # (N, T', V - 1): class p is token p + 1
+    steps: Tensor | None = None  # (N, T', E) what a decoder attends to
     lower_log_probs: Sequence[Tensor] = ()  # with self-conditioning, in training: CTC's (N, T', V) on the layers below
 
     @property
     def log_probs(self) -> Tensor:
-        """What decoding takes, (N, T', V): CTC's, or those of the frames with a blank of probability 0."""
+        """What decoding takes, (N, T', V): CTC's, or those of the frames with a blank of probability 0.
+
+        For a decoder: (N, T', E), or (N, T', V + E) behind CTC's.
+        """
+        if self.steps is not None:
+            return self.steps if self.ctc_log_probs is None else torch.cat([self.ctc_log_probs, self.steps], dim=2)
         if self.ctc_log_probs is not None:
             return self.ctc_log_probs
         assert self.frame_log_probs is not None, "a model has one of the heads at least"
@@ -42,9 +50,10 @@ class AcousticModel(nn.Module):
     """Features (N, T, D) to log-probabilities (N, T', V) over blank (id 0) and phones.
 
     Head "ctc": Graves et al. 2006; "frames": a phone for every step (Graves and Schmidhuber 2005); "both": one of
-    each on the same layers. With self-conditioning (Nozaki and Komatsu 2021) CTC's output layer reads the lower
-    layers too, and the probabilities found there are added, through a linear layer, to what the next layer sees. A
-    result does not depend on the padding or on the other utterances of the batch, and neither do its gradients.
+    each on the same layers; "attention": a decoder (decoder.py); "joint": a decoder and CTC. With self-conditioning
+    (Nozaki and Komatsu 2021) CTC's output layer reads the lower layers too, and the probabilities found there are
+    added, through a linear layer, to what the next layer sees. A result does not depend on the padding or on the other
+    utterances of the batch, and neither do its gradients.
     """
 
     def __init__(self, config: ModelConfig, feat_dim: int, num_tokens: int, feat_channels: int = 1):
@@ -58,6 +67,9 @@ class AcousticModel(nn.Module):
         size, heads = self.stack.output_size, config.heads
         self.output = nn.Linear(size, num_tokens) if heads.has_ctc else None
         self.frame_output = nn.Linear(size, num_tokens - 1) if heads.has_frames else None
+        self.decoder: AttentionDecoder | None = None
+        if heads.has_decoder:
+            self.decoder = AttentionDecoder(config.decoder, size, num_tokens, heads.has_ctc)
         self.feedback = nn.Linear(num_tokens, size) if config.self_conditioning else None
         INITS[config.init].load()(self, config)
 
@@ -80,9 +92,10 @@ class AcousticModel(nn.Module):
         *lower, hidden = self.stack(steps, step_lens, feed_back)
         ctc = None if self.output is None else _log_probs(self.output, hidden)
         by_frame = None if self.frame_output is None else _log_probs(self.frame_output, hidden)
+        attended = None if self.decoder is None else hidden
         if self.output is None or not self.training:
-            return ModelOutput(step_lens, ctc, by_frame)
-        return ModelOutput(step_lens, ctc, by_frame, [_log_probs(self.output, layer) for layer in lower])
+            return ModelOutput(step_lens, ctc, by_frame, attended)
+        return ModelOutput(step_lens, ctc, by_frame, attended, [_log_probs(self.output, layer) for layer in lower])
 
     def num_steps(self, num_frames: int) -> int:
         """T' for an utterance of `num_frames` frames."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
 from asrkit.config.ranges import BelowOne, Positive, PositiveInt, at_most, range_faults
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.models.cells import CELLS, CellName
 from asrkit.models.choice import names_with
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.models.encoders import ENCODERS, EncoderName
 from asrkit.models.frontends import FrontEndName
-from asrkit.models.heads import HEADS, HeadName, Heads
+from asrkit.models.heads import HEADS, HeadName, Heads, heads_with_ctc
 from asrkit.models.inits import INITS, InitName
 
 # Settings that there were not yet when the first models were exported, whose files lack them.
-YOUNGER_SETTINGS = ("encoder", "num_heads", "attention_reach", "feed_forward_size", "conv_kernel")
+YOUNGER_SETTINGS = ("encoder", "num_heads", "attention_reach", "feed_forward_size", "conv_kernel", "decoder")
 
 # Far above what anyone trains: beyond these limits the weights, or the input of a step, fit into no memory.
 _Depth = Annotated[PositiveInt, at_most(100)]
@@ -51,7 +52,8 @@ class ModelConfig:
     init_range: Positive | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)
     # What CTC finds after a layer is an input of the next, and is trained there too. Left out: wherever there is CTC.
     self_conditioning: bool | None = None
-    head: HeadName = "ctc"  # outputs: CTC, a phone for every step, or one of each
+    head: HeadName = "ctc"  # outputs: CTC, a phone for every step, or both; an attention decoder, or joint with CTC
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)  # heads attention and joint
 
     def __post_init__(self) -> None:
         if self.self_conditioning is None:
@@ -76,18 +78,19 @@ class ModelConfig:
         if self.nonlinearity != "tanh" and self.cell not in (cells := names_with(CELLS, "nonlinearity")):
             yield f"model.nonlinearity {self.nonlinearity} is for cells {' and '.join(cells)}, found cell {self.cell}"
         if self.self_conditioning and not self.heads.has_ctc:
-            yield f"model.self_conditioning is for heads ctc and both, found head {self.head}; leave it out"
+            known = ", ".join(heads_with_ctc())
+            yield f"model.self_conditioning is for heads with CTC ({known}), found head {self.head}; leave it out"
         if self.init_range is not None and self.init not in (inits := names_with(INITS, "init_range")):
             yield f"model.init_range is for init {' and '.join(inits)}, found init {self.init}; leave one out"
 
     def _foreign_settings(self) -> Iterator[str]:
         """The settings that were changed and that another encoder has."""
         own = ENCODERS[self.encoder].settings
-        for field in fields(self):
-            others = names_with(ENCODERS, field.name)
-            if others and field.name not in own and getattr(self, field.name) != field.default:
+        for each in fields(self):
+            others = names_with(ENCODERS, each.name)
+            if others and each.name not in own and getattr(self, each.name) != each.default:
                 yield (
-                    f"model.{field.name} is for encoder{'s' * (len(others) > 1)} {' and '.join(others)}, "
+                    f"model.{each.name} is for encoder{'s' * (len(others) > 1)} {' and '.join(others)}, "
                     f"found encoder {self.encoder}; leave it out"
                 )
 

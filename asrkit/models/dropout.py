@@ -36,3 +36,9 @@ class Dropout(nn.Dropout):
         bits.random_(-(2**63), None, generator=getattr(_own, "generator", None))
         kept = bits.view(torch.int16)[: inputs.numel()].view(inputs.shape) >= threshold - 2**15
         return inputs * kept.to(inputs.dtype).mul_(2**16 / (2**16 - threshold))
+
+
+def uniform_like(inputs: Tensor) -> Tensor:
+    """Random numbers from 0 to below 1 in the shape of `inputs`, from the generator that Dropout draws from."""
+    generator = None if inputs.is_cuda else getattr(_own, "generator", None)
+    return torch.rand(inputs.shape, generator=generator, dtype=inputs.dtype, device=inputs.device)

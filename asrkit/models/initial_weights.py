@@ -13,7 +13,7 @@ from torch import nn
 from asrkit.models.cells.stepped_layer import SteppedLayer
 from asrkit.models.config import ModelConfig
 
-WeightOwner = nn.RNNBase | SteppedLayer  # whose attributes the weights of a recurrent layer are
+WeightOwner = nn.RNNBase | nn.RNNCellBase | SteppedLayer  # whose attributes the weights of a recurrent layer are
 
 
 def set_uniform(model: nn.Module, config: ModelConfig) -> None:

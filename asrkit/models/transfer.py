@@ -24,7 +24,7 @@ def take_over(model: AcousticModel, trained: AcousticModel, sources: Sequence[in
     for name, weights in expected.items():
         if name not in known:  # a head that `trained` lacks
             continue
-        if name.startswith("output."):
+        if name.startswith(("output.", "decoder.output.", "decoder.embedding.")):
             _copy_rows(weights, known[name], sources)
         elif name.startswith("frame_output."):  # without a blank
             _copy_rows(weights, known[name], [None if source is None else source - 1 for source in sources[1:]])

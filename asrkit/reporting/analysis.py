@@ -16,7 +16,7 @@ from asrkit.config.yaml_config import to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import WIDEST_BEAM, DecodingConfig
 from asrkit.decoding.search_errors import Labeling, ScorePair
-from asrkit.decoding.tuning import MAX_BEAM, Point, StoredSet
+from asrkit.decoding.tuning import Point, StoredSet
 from asrkit.reporting.calibration import expected_calibration_error, reliability
 from asrkit.reporting.text import format_table
 from asrkit.scoring.per import pool
@@ -25,13 +25,13 @@ _CLASSES = ("search errors", "model errors")
 
 
 def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labeling]]]:
-    """What beams of twice the width find, then of 4, 8 and 16 times, those above twice up to MAX_BEAM.
+    """What beams of twice the width find, then of 4, 8 and 16 times, those above twice up to data.widest_beam.
 
     Twice is WIDEST_BEAM at most; nothing is wider than that.
     """
     for factor in (2, 4, 8, 16):
         beam = min(factor * config.beam, WIDEST_BEAM)
-        if beam == config.beam or (factor > 2 and beam > MAX_BEAM):
+        if beam == config.beam or (factor > 2 and beam > data.widest_beam):
             return
         wider = replace(config, beam=beam)
         hyps = data.search(wider)

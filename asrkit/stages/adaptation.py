@@ -12,7 +12,7 @@ import numpy as np
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, parse_config
-from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
+from asrkit.errors import AsrkitError, ConfigError, DataError, ModelError, location, raise_if_any
 from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.formats.arpa import arpa_text, read_arpa_text
@@ -146,7 +146,8 @@ def adapt(
         DataError: inputs are missing or faulty, features were made with other settings, transcripts have phones that
             the model does not know, there are too few utterances, or there is an unfinished run and neither `resume`
             nor `force`.
-        ModelError: there is no such model, or its network cannot be trained on as it was exported.
+        ModelError: there is no such model, its network cannot be trained on as it was exported, or it has an attention
+            decoder.
     """
     directory, model = Path(directory), find_model(data.model)
     _expect_inputs(data, model, directory)
@@ -223,6 +224,8 @@ class _Plan:
     @classmethod
     def make(cls, data: AdaptationData, model: Path, overrides: Sequence[str]) -> _Plan:
         base, base_lm = _load(model)
+        if base.model.decoder is not None:
+            raise ModelError(f"{location(model)}a model with an attention decoder; adapt one with CTC alone")
         _expect_settings(data, base.config)
         config = _settings(base.config, data, overrides)
         transcripts, text = read_transcripts(data.data / "text"), data.data / "text"
@@ -446,7 +449,7 @@ def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
     for utt_ids in dev.batches(_BATCH_SIZE):
         log_probs |= zip(utt_ids, model.batch([dev.feats[utt_id] for utt_id in utt_ids]), strict=True)
     refs = {utt_id: experiment.tokens.decode(dev.tokens[utt_id]) for utt_id in dev.num_frames}
-    return StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, AS_IS, 1)
+    return StoredSet(log_probs, refs, experiment.tokens, experiment.search_models, AS_IS, 1)
 
 
 def _elsewhere(
@@ -461,7 +464,7 @@ def _elsewhere(
         reason = str(error).split("\n")[0]
         report(f"{data_dir}: confidences are calibrated on what is held out as it is, not in noise: {reason}")
         return None
-    return StoredSet(log_probs, refs, experiment.tokens, experiment.lm_automaton, AS_IS, 1)
+    return StoredSet(log_probs, refs, experiment.tokens, experiment.search_models, AS_IS, 1)
 
 
 def _save(

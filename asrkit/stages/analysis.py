@@ -92,7 +92,7 @@ def analyze(
         if refs.keys() != hyps.keys():
             raise DataError(f"{location(hyp)}other utterances than {text} has; decode it again")
         log_probs = LogProbStore(decoded.log_prob_dir, trained, decoded.data_dir).read(refs)
-        data = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+        data = StoredSet(log_probs, refs, trained.tokens, trained.search_models, protocol, num_jobs)
         labelings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]
         wider = list(track(wider_points(data, config), "wider beams"))
         figures = build_analysis(data, config, labelings, wider, trained.calibration)

@@ -11,7 +11,7 @@ import numpy as np
 
 from asrkit.config.yaml_config import dump_config
 from asrkit.decoding.config import DecodingConfig, SearchMethod
-from asrkit.decoding.methods import SEARCHES, make_search
+from asrkit.decoding.methods import SEARCHES
 from asrkit.decoding.search import BeamResult, Search
 from asrkit.errors import ConfigError
 from asrkit.features.cmvn import CmvnMode
@@ -29,7 +29,7 @@ from asrkit.io.lock import lock_dir
 from asrkit.io.scp import write_table
 from asrkit.io.stamp import File, Product, Stamp
 from asrkit.lang.tokens import TokenTable
-from asrkit.parallel import map_ordered
+from asrkit.parallel import map_ordered, track
 from asrkit.stages.inputs import DECODE_STAMP, EXTRACT, TRAIN, expect_files
 from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
 from asrkit.types import Hypothesis
@@ -37,6 +37,7 @@ from asrkit.types import Hypothesis
 if TYPE_CHECKING:
     from asrkit.experiment import Experiment
 
+_AT_ONCE = 256  # utterances of a batched search: enough for batches of similar lengths
 _NO_RESULT = ("batch_size", "log_probs")  # options that change no hypothesis
 
 
@@ -45,7 +46,8 @@ class DecodeOptions:
     """What a decoding differs in from the experiment's settings, and what it writes besides hypotheses.
 
     Attributes:
-        method, beam, lm_weight, insertion_bonus, blank_penalty: in place of those of the experiment's DecodingConfig.
+        method, beam, lm_weight, insertion_bonus, blank_penalty, ctc_weight, coverage_weight: in place of those of the
+            experiment's DecodingConfig.
         cmvn: mode of CMVN in place of the experiment's; "speech_utterance" is what transcribing does.
         nbest: also write so many of the best labellings with their scores to nbest.jsonl.
         ctm: also write times and confidences to phones.ctm.
@@ -58,6 +60,8 @@ class DecodeOptions:
     lm_weight: float | None = None
     insertion_bonus: float | None = None
     blank_penalty: float | None = None
+    ctc_weight: float | None = None
+    coverage_weight: float | None = None
     cmvn: CmvnMode | None = None
     nbest: int | None = None
     ctm: bool = False
@@ -67,7 +71,7 @@ class DecodeOptions:
     @property
     def search_settings(self) -> dict[str, Any]:
         """The settings of the search that are given here."""
-        names = ("method", "beam", "lm_weight", "insertion_bonus", "blank_penalty")
+        names = [each.name for each in fields(DecodingConfig) if each.name in {own.name for own in fields(self)}]
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -131,16 +135,14 @@ def decode(
         making.add(stored_by.outputs(), stored_by.path)
 
         stored = store.open()
-        search_stored = _SearchStored(search, stored, options.nbest or 1)
-        results = dict(
-            zip(stored, map_ordered(search_stored, list(stored), num_jobs, description="decoding"), strict=True)
-        )
+        results = _search_all(search, stored, options.nbest or 1, num_jobs)
         if options.nbest:
             _write_nbest(nbest, results, trained.tokens)
         if options.ctm:
             clock = frame_clock(feats.config, trained.config.model)
             timer = PhoneTimer(trained.tokens, clock, search.scorer, trained.calibration)
-            time_found = _TimeFound(timer, stored, feats, {utt_id: best for utt_id, (best, *_) in results.items()})
+            best_found = {utt_id: best for utt_id, (best, *_) in results.items()}
+            time_found = _TimeFound(timer, search, stored, feats, best_found)
             write_ctm(ctm, map_ordered(time_found, list(stored), num_jobs, description="times"))
         dump_config(_decoding_config(trained, options), out / "decoding.yaml")
         write_table(
@@ -161,18 +163,34 @@ def _features(trained: Experiment, options: DecodeOptions) -> FeatureConfig:
 def _make_search(trained: Experiment, options: DecodeOptions, directory: Path) -> Search:
     """The search of these options. Raises ConfigError for options that it does not have."""
     config, given = _decoding_config(trained, options), options.search_settings
-    search = make_search(config, trained.lm_automaton)
+    search = trained.search_models.search(config)
     if (options.nbest or 1) > search.max_results:
         raise ConfigError(f"--nbest {options.nbest}: {config.method} search keeps fewer; give --method beam --beam N")
     if unused := given.keys() - search.settings - {"method"}:
         names = " ".join(f"--{name.replace('_', '-')}" for name in given if name in unused)
-        other = next(name for name, method in SEARCHES.items() if unused & method.settings)
-        raise ConfigError(f"{names}: {config.method} search has no such setting; leave it out or give --method {other}")
+        others = [
+            name for name in SEARCHES if unused & trained.search_models.search(replace(config, method=name)).settings
+        ]
+        remedy = "leave it out" + "".join(f" or give --method {name}" for name in others)
+        raise ConfigError(f"{names}: {config.method} search has no such setting; {remedy}")
     if options.lm_weight and trained.lm is None:
         raise ConfigError(
             f"--lm-weight {options.lm_weight:g}: {directory} has no language model; give it one (train --lm)"
         )
     return search
+
+
+def _search_all(search: Search, stored: ArkReader, num_best: int, num_jobs: int) -> dict[str, list[BeamResult]]:
+    """What is found in each utterance."""
+    utt_ids = list(stored)
+    if not search.is_batched:
+        found = map_ordered(_SearchStored(search, stored, num_best), utt_ids, num_jobs, description="decoding")
+        return dict(zip(utt_ids, found, strict=True))
+    results: dict[str, list[BeamResult]] = {}
+    for start in track(range(0, len(utt_ids), _AT_ONCE), "decoding"):
+        some = utt_ids[start : start + _AT_ONCE]
+        results |= zip(some, search.decode_all([stored[utt_id] for utt_id in some], num_jobs, num_best), strict=True)
+    return results
 
 
 @dataclass(frozen=True)
@@ -189,16 +207,17 @@ class _SearchStored:
 
 @dataclass(frozen=True)
 class _TimeFound:
-    """A timer with the archives it reads from and what was found, for worker processes."""
+    """A timer with the archives it reads from, the search and what it found, for worker processes."""
 
     timer: PhoneTimer
+    search: Search
     stored: ArkReader
     feats: Mapping[str, np.ndarray]
     best: Mapping[str, BeamResult]
 
     def __call__(self, utt_id: str) -> Hypothesis:
         best, feats = self.best[utt_id], self.feats[utt_id]
-        outputs = Outputs(self.stored[utt_id])
+        outputs = Outputs(self.search.emissions(self.stored[utt_id], best.tokens))
         timed = self.timer.time(outputs, feats, best.tokens, Stretch(utt_id, self.timer.clock.shortest(len(feats))))
         hypothesis = make_hypothesis(utt_id, self.timer.tokens, [best])
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import asrkit
 from asrkit.audio import AudioAccess
-from asrkit.config.experiment_config import load_config
+from asrkit.config.experiment_config import ExperimentConfig, load_config
 from asrkit.errors import AudioError, DataError, location
 from asrkit.features.pipeline import feats_input
 from asrkit.findings import Findings
@@ -206,12 +206,14 @@ class _Experiment:
         return self.directory / "config.yaml"
 
     @cached_property
+    def config(self) -> ExperimentConfig | None:
+        """The experiment's configuration, if it is there."""
+        return load_config(self.config_file) if self.config_file.exists() else None
+
+    @cached_property
     def clock(self) -> FrameClock | None:
         """When the network's steps are; None without its configuration."""
-        if not self.config_file.exists():
-            return None
-        config = load_config(self.config_file)
-        return frame_clock(config.features, config.model)
+        return None if self.config is None else frame_clock(self.config.features, self.config.model)
 
     def inputs(self) -> dict[str, Any]:
         """All that the page depends on."""
@@ -276,8 +278,14 @@ class _Experiment:
             PhoneTimes(path) if path.exists() else None
             for path in (self.data_dir / "phones.ctm", self.out / "phones.ctm")
         )
-        log_probs = self.out / "log_probs.scp"
-        return Sources(ref_times, hyp_times, ArkReader(log_probs, is_beside=True) if log_probs.exists() else None)
+        stored = self.out / "log_probs.scp"
+        log_probs = ArkReader(stored, is_beside=True) if stored.exists() else None
+        heads = None if self.config is None else self.config.model.heads
+        if heads is None or not heads.has_decoder:
+            return Sources(ref_times, hyp_times, log_probs)
+        # The encoder's outputs are in the last columns; CTC's log-probabilities, if any, are before them.
+        num_classes = len(TokenTable.read(self.directory / "tokens.txt")) if heads.has_ctc else 0
+        return Sources(ref_times, hyp_times, log_probs if num_classes else None, num_classes)
 
     def _surroundings(self, symbols: Symbols) -> dict[str, Any]:
         """What is known of the experiment and of the making of the page."""

@@ -15,6 +15,7 @@ from asrkit.io.stamp import File, Product, Stamp
 from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.transcripts import read_references, read_utt2spk, transcript_warnings
+from asrkit.stages.exporting import export_beside
 from asrkit.stages.inputs import PREPARE, TRAIN, DecodedSet, changing_model, expect_files
 from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
 from asrkit.stages.other_conditions import log_probs_elsewhere
@@ -75,7 +76,6 @@ def tune(
         return Tuning(out, lines, is_new=False, warnings=warnings)
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
-    from asrkit.inference.export import export_experiment
     from asrkit.reporting.figures import draw_surface
 
     outputs = {each.name for each in (table, picture, summary, experiment / "final.pt")}
@@ -86,14 +86,14 @@ def tune(
         warnings = transcript_warnings({str(text): refs.values(), str(experiment): [trained.tokens.phones]})
         utt2spk = read_utt2spk(dev.data_dir / "utt2spk", refs, text)
         log_probs = LogProbStore(dev.log_prob_dir, trained, dev.data_dir).read(refs)
-        stored = StoredSet(log_probs, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+        stored = StoredSet(log_probs, refs, trained.tokens, trained.search_models, protocol, num_jobs)
         tuned = tune_search(stored, trained.config.decoding)
         speakers = [utt2spk[utt_id] for utt_id in refs]
         left_out = leave_out(stored, trained.config.decoding, tuned.config.beam, speakers)
         elsewhere = None
         try:
             others = log_probs_elsewhere(trained, dev.data_dir, list(refs))
-            elsewhere = StoredSet(others, refs, trained.tokens, trained.lm_automaton, protocol, num_jobs)
+            elsewhere = StoredSet(others, refs, trained.tokens, trained.search_models, protocol, num_jobs)
         except AsrkitError as error:
             reason = str(error).split("\n")[0]
             warnings.append(f"{dev.data_dir}: confidences are calibrated on it as it is, not in noise: {reason}")
@@ -107,7 +107,7 @@ def tune(
         write_json(summary, figures)
         with changing_model(experiment):
             store_tuning(experiment, tuned.config, fit.calibration)
-            export_experiment(experiment)
+            export_beside(experiment, trained.config.model)
     return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
 
 

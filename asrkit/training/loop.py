@@ -21,11 +21,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from asrkit.decoding.attention_search import greedy_labelings
 from asrkit.decoding.greedy import greedy_search
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
 from asrkit.models.batching import Batch
+from asrkit.models.decoder import NO_DECODER
 from asrkit.parallel import progress_stream
 from asrkit.scoring.per import score
 from asrkit.training.blank_phase import is_blank_phase
@@ -37,7 +39,15 @@ from asrkit.training.optim import clip_gradients, set_rate
 from asrkit.training.parallel_step import compute_gradients_in_threads
 from asrkit.training.schedule import EpochSchedule
 from asrkit.training.state import EpochRecord, TrainingState
-from asrkit.training.step import LossSum, compute_gradients, ctc_losses, frame_loss, weight_drop, weight_noise
+from asrkit.training.step import (
+    LossSum,
+    compute_gradients,
+    ctc_losses,
+    frame_loss,
+    num_targets,
+    weight_drop,
+    weight_noise,
+)
 from asrkit.training.weights import average
 
 T = TypeVar("T")
@@ -118,7 +128,7 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
         for batch, rng in load_batches(state, train_set):
             loss = _compute_gradients(state, batch, rng)
             norm = clip_gradients(state.model, state.config)
-            mean_loss = float(loss.mean(state.frame_weight))
+            mean_loss = state.mean_loss(loss)
             if math.isfinite(mean_loss) and math.isfinite(norm):
                 _update(state, schedule, loss, norm)
             else:
@@ -152,15 +162,16 @@ def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple
 
 def _compute_gradients(state: TrainingState, batch: Batch, rng: np.random.Generator) -> LossSum:
     """Leave the gradients of the batch in the parameters, under the noise that the settings ask for."""
-    model, config = state.model, state.config
+    model, config, decoder = state.model, state.config, state.decoder_training
     torch.manual_seed(int(rng.integers(2**63)))
     batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
     offsets = _offsets(state, batch, rng)
     with weight_noise(model, state.weight_noise), weight_drop(model, config.weight_drop):
         if state.device.type == "cpu" and config.num_threads > 1:
-            return compute_gradients_in_threads(model, batch, offsets, state.frame_weight, config.num_threads)
+            threads = config.num_threads
+            return compute_gradients_in_threads(model, batch, offsets, state.frame_weight, threads, decoder)
         bf16 = config.bf16 and state.device.type == "cuda"
-        return compute_gradients(model, batch, offsets, state.frame_weight, bf16)
+        return compute_gradients(model, batch, offsets, state.frame_weight, bf16, decoder)
 
 
 def _offsets(state: TrainingState, batch: Batch, rng: np.random.Generator) -> Tensor | None:
@@ -222,7 +233,7 @@ def _progress_bar(state: TrainingState) -> tqdm[NoReturn]:
 
 def _summary(state: TrainingState) -> str:
     last_per = f", dev PER {state.history[-1].dev_per:.2f} %" if state.history else ""
-    return f"loss {float(state.loss.mean(state.frame_weight)):.3f}{last_per}"
+    return f"loss {state.mean_loss(state.loss):.3f}{last_per}"
 
 
 def _epoch_record(state: TrainingState, dev: Evaluation) -> EpochRecord:
@@ -230,7 +241,7 @@ def _epoch_record(state: TrainingState, dev: Evaluation) -> EpochRecord:
     return EpochRecord(
         state.epoch,
         state.phase,
-        float(state.loss.mean(state.frame_weight)),
+        state.mean_loss(state.loss),
         dev.loss,
         dev.per,
         dev.is_blank_phase,
@@ -265,7 +276,8 @@ class Evaluation(NamedTuple):
     """What greedy decoding of a set gives.
 
     Attributes:
-        loss: nats per token, over the utterances that CTC can align; of the frames' head nats per labelled step.
+        loss: nats per token, over the utterances that CTC can align; of the frames' head nats per labelled step, of a
+            decoder nats per token and end.
         per: phone error rate in per cent, over all utterances.
         is_blank_phase: whether the output has little to do with the audio.
     """
@@ -277,42 +289,58 @@ class Evaluation(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False) -> Evaluation:
-    """Evaluate the model's CTC head.
+    """Evaluate the model's decoder, or its CTC head if it has none.
 
-    With `on_frames`, and for a model without that head, it is the frames' head: cross entropy, and runs of one phone
+    With `on_frames`, and for a model without either, it is the frames' head: cross entropy, and runs of one phone
     taken for a phone.
     """
     model.eval()
-    device = next(model.parameters()).device
-    on_frames = on_frames or not model.config.heads.has_ctc
-    measure = _frame_results if on_frames else _ctc_results
+    device, heads = next(model.parameters()).device, model.config.heads
+    on_frames = on_frames or not (heads.has_ctc or heads.has_decoder)
+    measure = _frame_results if on_frames else _decoder_results if heads.has_decoder else _ctc_results
     loss, refs, hyps = LossSum(), {}, {}
     for utt_ids in data.batches(32):
         batch = _to_device(data.load(utt_ids), device)
-        batch_loss, log_probs, lens = measure(model, batch)
+        batch_loss, found = measure(model, batch)
         loss.add(batch_loss)
         for row, utt_id in enumerate(batch.utt_ids):
             refs[utt_id] = tokens.decode(batch.tokens[row, : batch.token_lens[row]].tolist())
-            hyps[utt_id] = tokens.decode(greedy_search(log_probs[row, : lens[row]].cpu().numpy())[0])
-    return Evaluation(float(loss.mean(float(on_frames))), score(refs, hyps).per, is_blank_phase(refs, hyps))
+            hyps[utt_id] = tokens.decode(found[row])
+    mean = float(loss.mean(float(on_frames), float(heads.has_decoder)))
+    return Evaluation(mean, score(refs, hyps).per, is_blank_phase(refs, hyps))
 
 
-def _ctc_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, Tensor, Tensor]:
-    """The loss of the utterances that CTC can align; log-probabilities (N, T', V) and numbers of steps (N,) of all."""
+def _decoder_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list[int]]]:
+    """The decoder's loss, not smoothed, and what it writes when it takes the best phone each time."""
+    output = model.outputs(batch.feats, batch.feat_lens)
+    assert output.steps is not None and model.decoder is not None
+    source = model.decoder.source(output.steps, output.log_prob_lens)
+    losses = model.decoder.losses(source, batch.tokens, batch.token_lens, NO_DECODER)
+    loss = LossSum(decoder=losses.sum().item(), num_targets=num_targets(batch))
+    return loss, greedy_labelings(model.decoder, source)[0]
+
+
+def _ctc_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list[int]]]:
+    """The loss of the utterances that CTC can align, and greedy labellings of all."""
     output = model.outputs(batch.feats, batch.feat_lens)
     log_probs, lens = output.log_probs, output.log_prob_lens
     losses = ctc_losses(log_probs, lens, batch).cpu()
     aligned = losses != math.inf
-    return LossSum(losses[aligned].sum().item(), int(batch.token_lens[aligned].sum())), log_probs, lens
+    return LossSum(losses[aligned].sum().item(), int(batch.token_lens[aligned].sum())), _greedy(log_probs, lens)
 
 
-def _frame_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, Tensor, Tensor]:
+def _frame_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list[int]]]:
     """The same of the frames' head, whose log-probabilities get a blank of probability 0."""
     output = model.outputs(batch.feats, batch.feat_lens)
     assert output.frame_log_probs is not None and batch.frame_labels is not None
     labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens)
     loss = LossSum(frames=frame_loss(output.frame_log_probs, labels).item(), num_labels=int((labels > 0).sum()))
-    return loss, with_impossible_blank(output.frame_log_probs), output.log_prob_lens
+    return loss, _greedy(with_impossible_blank(output.frame_log_probs), output.log_prob_lens)
+
+
+def _greedy(log_probs: Tensor, lens: Tensor) -> list[list[int]]:
+    """The greedy labellings of log-probabilities (N, T', V) with `lens` (N,) steps."""
+    return [greedy_search(utt[:length].cpu().numpy())[0] for utt, length in zip(log_probs, lens, strict=True)]
 
 
 def choose_device(name: str) -> torch.device:

@@ -14,21 +14,27 @@ from torch import Tensor
 
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
+from asrkit.models.decoder import NO_DECODER, DecoderTraining
 from asrkit.models.dropout import dropout_from
-from asrkit.training.step import LossSum, batch_losses
+from asrkit.training.step import LossSum, batch_losses, num_targets
 
 Shard = tuple[Batch, Tensor | None]  # with its offsets
 
 
 def compute_gradients_in_threads(
-    model: AcousticModel, batch: Batch, offsets: Tensor | None, frame_weight: float, num_threads: int
+    model: AcousticModel,
+    batch: Batch,
+    offsets: Tensor | None,
+    frame_weight: float,
+    num_threads: int,
+    decoder: DecoderTraining = NO_DECODER,
 ) -> LossSum:
     """What step.compute_gradients() does, on the CPU.
 
     Dropout's random numbers follow from the state of torch's generator, and sums are made in a fixed order: the same
     number of threads gives the same bits.
     """
-    whole = LossSum(num_tokens=int(batch.token_lens.sum()))
+    whole = LossSum(num_tokens=int(batch.token_lens.sum()), num_targets=num_targets(batch))
     if frame_weight > 0:
         assert batch.frame_labels is not None
         labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
@@ -37,8 +43,9 @@ def compute_gradients_in_threads(
 
     def run(shard: Shard, seed: int) -> tuple[LossSum, tuple[Tensor | None, ...]]:
         with dropout_from(torch.Generator().manual_seed(seed)):
-            loss = batch_losses(model, *shard, frame_weight)
-        share = replace(loss, num_tokens=whole.num_tokens, num_labels=whole.num_labels).mean(frame_weight)
+            loss = batch_losses(model, *shard, frame_weight, decoder)
+        counts = {"num_tokens": whole.num_tokens, "num_labels": whole.num_labels, "num_targets": whole.num_targets}
+        share = replace(loss, **counts).mean(frame_weight, decoder.weight)
         return loss.as_numbers(), torch.autograd.grad(torch.as_tensor(share), weights, allow_unused=True)
 
     shards = split_batch(batch, offsets, num_threads)

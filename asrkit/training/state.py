@@ -14,6 +14,7 @@ import torch
 from asrkit.config.plain_values import is_of_type
 from asrkit.errors import ModelError, location
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.decoder import DecoderTraining
 from asrkit.training import checkpoint
 from asrkit.training.blank_phase import after_blank_phase
 from asrkit.training.config import TrainingConfig
@@ -136,6 +137,17 @@ class TrainingState:
     def frame_weight(self) -> float:
         """The frames' loss's weight in the loss, in the epoch under way."""
         return self.model.config.heads.frame_weight(self.config.frame_weight, is_pretraining=self.phase == 0)
+
+    @property
+    def decoder_training(self) -> DecoderTraining:
+        """How the decoder is trained in the epoch under way: the share of its own phones grows from epoch to epoch."""
+        done, last = len(self.history) - self._phase_start, max(self.config.num_epochs - 1, 1)
+        weight = self.model.config.heads.decoder_weight(self.config.ctc_weight)
+        return DecoderTraining(weight, self.config.label_smoothing, self.config.sampling * done / last)
+
+    def mean_loss(self, loss: LossSum) -> float:
+        """The loss that training lowers, with the weights of the epoch under way."""
+        return float(loss.mean(self.frame_weight, self.decoder_training.weight))
 
     @property
     def weight_noise(self) -> float:

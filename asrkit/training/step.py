@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
+from asrkit.models.decoder import NO_DECODER, DecoderTraining
 from asrkit.models.dropout import Dropout
 
 LOWER_SHARE = 1 / 3  # of CTC's loss that of the lower layers, where there is self-conditioning
@@ -28,16 +30,24 @@ class LossSum:
     num_tokens: int = 0
     frames: float | Tensor = 0.0
     num_labels: int = 0  # steps whose phone is known
+    decoder: float | Tensor = 0.0
+    num_targets: int = 0  # phones and ends of utterances
 
     def add(self, other: LossSum) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def as_numbers(self) -> LossSum:
-        return LossSum(_number(self.ctc), self.num_tokens, _number(self.frames), self.num_labels)
+        return LossSum(*(_number(getattr(self, field.name)) for field in fields(self)))
 
-    def mean(self, frame_weight: float) -> float | Tensor:
-        """CTC's loss per reference token and the frames' loss per labelled step; one of weight 0 is left out."""
+    def mean(self, frame_weight: float, decoder_weight: float = 0.0) -> float | Tensor:
+        """CTC's loss per reference token, the frames' loss per labelled step, the decoder's per token and end.
+
+        One of weight 0 is left out.
+        """
+        if decoder_weight > 0:
+            decoder = decoder_weight * self.decoder / max(self.num_targets, 1)
+            return decoder if decoder_weight == 1 else decoder + (1 - decoder_weight) * self.mean(frame_weight)
         loss: float | Tensor = 0.0
         if frame_weight < 1:
             loss = loss + (1 - frame_weight) * self.ctc / max(self.num_tokens, 1)
@@ -46,7 +56,7 @@ class LossSum:
         return loss
 
 
-def _number(value: float | Tensor) -> float:
+def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
@@ -88,15 +98,27 @@ def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.nll_loss(log_probs.float().transpose(1, 2), classes, ignore_index=-1, reduction="sum")
 
 
-def batch_losses(model: AcousticModel, batch: Batch, offsets: Tensor | None, frame_weight: float) -> LossSum:
+def batch_losses(
+    model: AcousticModel,
+    batch: Batch,
+    offsets: Tensor | None,
+    frame_weight: float,
+    decoder: DecoderTraining = NO_DECODER,
+) -> LossSum:
     """The batch's losses, as tensors; one of weight 0 is left out. A loss of a head needs that head.
 
-    `offsets` are those of the model's frame skipping, `frame_weight` is LossSum.mean()'s.
+    `offsets` are those of the model's frame skipping, `frame_weight` is LossSum.mean()'s, and so is decoder.weight.
     """
     output = model.outputs(batch.feats, batch.feat_lens, offsets)
     loss = LossSum()
     with torch.autocast(batch.feats.device.type, enabled=False):
-        if frame_weight < 1:
+        if decoder.weight > 0:
+            assert output.steps is not None and model.decoder is not None
+            steps = output.steps.to(model.decoder.output.weight.dtype)
+            source = model.decoder.source(steps, output.log_prob_lens)
+            loss.decoder = model.decoder.losses(source, batch.tokens, batch.token_lens, decoder).sum()
+            loss.num_targets = num_targets(batch)
+        if frame_weight < 1 and decoder.weight < 1:
             assert output.ctc_log_probs is not None
             loss.ctc = _ctc_loss(output.ctc_log_probs, output.log_prob_lens, batch)
             if output.lower_log_probs:
@@ -111,8 +133,18 @@ def batch_losses(model: AcousticModel, batch: Batch, offsets: Tensor | None, fra
     return loss
 
 
+def num_targets(batch: Batch) -> int:
+    """What a decoder has to write: phones, and an end for each utterance."""
+    return int(batch.token_lens.sum()) + len(batch.token_lens)
+
+
 def compute_gradients(
-    model: AcousticModel, batch: Batch, offsets: Tensor | None, frame_weight: float, bf16: bool = False
+    model: AcousticModel,
+    batch: Batch,
+    offsets: Tensor | None,
+    frame_weight: float,
+    bf16: bool = False,
+    decoder: DecoderTraining = NO_DECODER,
 ) -> LossSum:
     """Leave the gradients of the batch's mean loss in the parameters' `.grad`, which it sets anew.
 
@@ -120,8 +152,8 @@ def compute_gradients(
     """
     model.zero_grad(set_to_none=True)
     with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=bf16):
-        loss = batch_losses(model, batch, offsets, frame_weight)
-    torch.as_tensor(loss.mean(frame_weight)).backward()
+        loss = batch_losses(model, batch, offsets, frame_weight, decoder)
+    torch.as_tensor(loss.mean(frame_weight, decoder.weight)).backward()
     return loss.as_numbers()
 
 

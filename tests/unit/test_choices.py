@@ -10,11 +10,23 @@ import pytest
 
 import asrkit
 from asrkit.decoding.config import SearchMethod
-from asrkit.decoding.methods import SEARCHES
+from asrkit.decoding.methods import DECODER_SEARCHES, SEARCHES
 from asrkit.features.backends import BACKENDS, BackendChoice
 from asrkit.features.backends.interface import BackendName
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
 from asrkit.models.cells import CELLS, CellName
+from asrkit.models.decoder_config import (
+    CONTEXTS,
+    DECODER_CELLS,
+    READINGS,
+    SCORES,
+    WINDOWS,
+    ContextName,
+    DecoderCellName,
+    ReadingName,
+    ScoreName,
+    WindowName,
+)
 from asrkit.models.encoders import ENCODERS, EncoderName
 from asrkit.models.frontends import FRONT_ENDS, FrontEndName
 from asrkit.models.heads import HEADS, HeadName
@@ -48,6 +60,10 @@ CHOICES = {
     "encoder": Choice(get_args(EncoderName), "models/encoders.py"),
     "front end": Choice(get_args(FrontEndName), "models/frontends/__init__.py"),
     "head": Choice(get_args(HeadName), "models/heads.py", frozenset({("audio/chunks.py", "frames")})),
+    "context": Choice(get_args(ContextName), "models/decoder_config.py"),
+    "attention score": Choice(get_args(ScoreName), "models/decoder_config.py"),
+    "attention window": Choice(get_args(WindowName), "models/decoder_config.py"),
+    "attention reading": Choice(get_args(ReadingName), "models/decoder_config.py"),
     "initial weights": Choice(get_args(InitName), "models/inits.py"),
     "schedule": Choice(get_args(ScheduleName), "training/schedule.py"),
     "optimizer": Choice(get_args(OptimizerName), "training/optim.py"),
@@ -112,6 +128,12 @@ def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(ENCODERS) == get_args(EncoderName)
     assert tuple(FRONT_ENDS) == get_args(FrontEndName)
     assert tuple(HEADS) == get_args(HeadName)
+    assert tuple(DECODER_CELLS) == get_args(DecoderCellName)
+    assert tuple(CONTEXTS) == get_args(ContextName)
+    assert tuple(SCORES) == get_args(ScoreName)
+    assert tuple(WINDOWS) == get_args(WindowName)
+    assert tuple(READINGS) == get_args(ReadingName)
+    assert tuple(DECODER_SEARCHES) == get_args(SearchMethod)
     assert tuple(INITS) == get_args(InitName)
     assert tuple(SCHEDULES) == get_args(ScheduleName)
     assert tuple(OPTIMIZERS) == get_args(OptimizerName)

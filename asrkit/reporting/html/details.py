@@ -25,11 +25,13 @@ class Sources:
     Attributes:
         ref_times, hyp_times: phones.ctm of the data directory and of the decoding.
         log_probs: (T, V) by utterance, the blank first.
+        num_classes: V, where log_probs has more columns; 0 where it has not.
     """
 
     ref_times: PhoneTimes | None = None
     hyp_times: PhoneTimes | None = None
     log_probs: ArkReader | None = None
+    num_classes: int = 0
 
 
 class Details:
@@ -63,7 +65,9 @@ class Details:
                 if times.confidences:
                     row["conf"] = [round(100 * times.confidences[index]) for index in spans]
             if self._sources.log_probs is not None and utt in self._sources.log_probs:
-                row["steps"], *row["post"] = posteriors(self._sources.log_probs[utt])
+                row["steps"], *row["post"] = posteriors(
+                    self._sources.log_probs[utt][:, : self._sources.num_classes or None]
+                )
             yield row
 
     def boundaries(self) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The tables of settings in docs/ state the defaults that there are."""
 
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -46,7 +46,9 @@ def test_the_documented_defaults_are_those_of_the_code(page, config, in_prose):
 
 def test_the_documented_defaults_of_attention_are_those_of_the_code():
     names = {"hidden_size", *ENCODERS["conformer"].settings}
-    assert documented("models.md") == {name: getattr(ModelConfig(), name) for name in names}
+    expected = {name: getattr(ModelConfig(), name) for name in names}
+    expected |= {f"decoder.{name}": value for name, value in asdict(ModelConfig().decoder).items()}
+    assert documented("models.md") == expected
 
 
 def test_the_documented_windows_are_those_of_the_code():

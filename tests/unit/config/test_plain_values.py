@@ -1,7 +1,7 @@
 """Values of a model file become settings only when every one is of its declared type."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Literal
 
 import pytest
@@ -30,6 +30,20 @@ def test_what_an_older_file_lacks_has_its_default():
     assert from_plain(Settings, older, "s", ["limit"]) == Settings(4, 1.5, False, "b", None)
     with pytest.raises(ConfigError, match=r"^s\.rate: missing$"):
         from_plain(Settings, {"size": 4, "is_on": False, "name": "b"}, "s", ["limit"])
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Settings = field(default_factory=Settings)
+
+
+def test_sections_within_are_read_and_checked_too():
+    assert from_plain(Outer, asdict(Outer(Settings(7, name="b"))), "o") == Outer(Settings(7, name="b"))
+    assert from_plain(Outer, {}, "o", ["inner"]) == Outer()
+    with pytest.raises(ConfigError, match=r"^o\.inner\.size: expected a whole number, found 'x'$"):
+        from_plain(Outer, {"inner": {**asdict(Settings()), "size": "x"}}, "o")
+    with pytest.raises(ConfigError, match=r"^o\.inner: expected values by their names, found 3$"):
+        from_plain(Outer, {"inner": 3}, "o")
 
 
 def test_every_fault_is_named():

@@ -7,6 +7,7 @@ import pytest
 
 from asrkit.decoding import methods, tuning
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.methods import SearchModels
 from asrkit.decoding.prefix_beam import BeamSearch
 from asrkit.decoding.tuning import (
     BONUS_UNIT,
@@ -44,7 +45,7 @@ def noisy_set(seed, num_utts=12, noise=1.7, with_lm=True):
         refs[f"u{number}"] = TOKENS.decode(ref)
         log_probs[f"u{number}"] = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     lm = train_ngram(refs.values(), 2, TOKENS.phones).automaton if with_lm else None
-    return StoredSet(log_probs, refs, TOKENS, lm, PROTOCOLS["as-is"], 2)
+    return StoredSet(log_probs, refs, TOKENS, SearchModels(lm), PROTOCOLS["as-is"], 2)
 
 
 def test_counts_are_those_of_the_protocol_however_often_they_are_asked_for():
@@ -108,7 +109,7 @@ def some_of(data, utt_ids):
     """A set of its own of these utterances."""
     log_probs = dict(zip(data.refs, data.log_probs, strict=True))
     refs = {utt_id: data.refs[utt_id] for utt_id in utt_ids}
-    return StoredSet({utt_id: log_probs[utt_id] for utt_id in refs}, refs, TOKENS, data.lm, data.protocol, 1)
+    return StoredSet({utt_id: log_probs[utt_id] for utt_id in refs}, refs, TOKENS, data.models, data.protocol, 1)
 
 
 @pytest.mark.parametrize("with_lm", [True, False])
@@ -251,7 +252,7 @@ def test_references_outside_the_tokens_are_wrong_but_no_search_errors():
         {"u": np.log([[0.1, 0.8, 0.05, 0.05]]), "v": np.log([[0.1, 0.8, 0.05, 0.05]])},
         {"u": ("z",), "v": ("a",)},
         TOKENS,
-        None,
+        SearchModels(),
         PROTOCOLS["as-is"],
         1,
     )

@@ -10,8 +10,11 @@ from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.greedy import greedy_search
 from asrkit.errors import ConfigError
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder import DecoderTraining
 from asrkit.models.stacking import stack_frames
+from asrkit.training.step import batch_losses
 from tests.searches import prefix_beam_search
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -69,7 +72,7 @@ def run_and_derive(model, batches):
     found = []
     for feats, lens in batches:
         feats = feats.clone().requires_grad_()
-        log_prob_lens, *heads, _ = model.outputs(feats, lens)
+        log_prob_lens, *heads = model.outputs(feats, lens)[:3]
         valid = [head[row, :length] for row, length in enumerate(log_prob_lens) for head in heads]
         sum((values**3).sum() for values in valid).backward()
         found += [values.detach() for values in valid]
@@ -107,6 +110,34 @@ def test_padding_and_batch_change_no_log_prob_and_no_gradient(settings, bidirect
         together, other_gradients = run_and_derive(model, [batch])
         for one, other in zip([*found, *gradients], [*together, *other_gradients], strict=True):
             torch.testing.assert_close(one, other, **close)
+
+
+DECODED = [{}, {"bidirectional": False}, ATTENTION[0], {"frontend": "conv2d", "conv_channels": 4}]
+
+
+@pytest.mark.parametrize("head", ["attention", "joint"])
+@pytest.mark.parametrize("settings", DECODED, ids=naming)
+def test_a_decoders_loss_does_not_depend_on_the_batch(settings, head):
+    """Over any encoder, in float64 to 1e-10, whatever padding holds; and so do its gradients."""
+    model = make_model(head=head, **settings).double()
+    feats = [matrix.double() for matrix in random_feats(13, 8, 16)]
+    tokens, token_lens = torch.tensor([[1, 2, 3], [3, 0, 0], [2, 2, 0]]), torch.tensor([3, 1, 2])
+
+    def losses(rows, extra=0, value=0.0):
+        model.zero_grad()
+        batch, lens = pad([feats[row] for row in rows], extra, value)
+        labels = Batch(tuple(map(str, rows)), batch, lens, tokens[rows], token_lens[rows])
+        loss = batch_losses(model, labels, None, 0.0, DecoderTraining(1.0, 0.1))
+        loss.decoder.backward()
+        found = [weights.grad for weights in model.parameters() if weights.grad is not None]  # CTC's output has none
+        return loss.as_numbers(), [gradient.clone() for gradient in found]
+
+    alone = [losses([row]) for row in range(3)]
+    for extra, value in ((0, 0.0), (9, math.nan)):
+        together, gradients = losses([0, 1, 2], extra, value)
+        assert together.decoder == pytest.approx(sum(loss.decoder for loss, _ in alone), abs=1e-10)
+        for found, *parts in zip(gradients, *(grads for _, grads in alone), strict=True):
+            torch.testing.assert_close(found, sum(parts), rtol=0, atol=1e-10)
 
 
 def test_log_probs_are_normalised():

@@ -10,6 +10,7 @@ from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config, parse_config
 from asrkit.experiment import make_model
 from asrkit.lang.tokens import TokenTable
+from asrkit.models.decoder import NO_DECODER
 from asrkit.training.optim import clip_gradients, make_optimizer
 
 ROOT = Path(__file__).parents[3]
@@ -22,9 +23,13 @@ def load(path, num_phones):
 
 
 def losses(model, feats, lens, tokens, labels):
-    """The mean loss of each head: CTC's over tokens, the frames' over steps."""
-    step_lens, ctc, frames, _ = model.outputs(feats, lens)
+    """The mean loss of each head: the decoder's over utterances, CTC's over tokens, the frames' over steps."""
+    output = model.outputs(feats, lens)
+    step_lens, ctc, frames = output.log_prob_lens, output.ctc_log_probs, output.frame_log_probs
     found = []
+    if model.decoder is not None:
+        source, token_lens = model.decoder.source(output.steps, step_lens), torch.full((len(tokens),), tokens.shape[1])
+        found.append(model.decoder.losses(source, tokens, token_lens, NO_DECODER).mean())
     if ctc is not None:
         token_lens = torch.full((len(tokens),), tokens.shape[1])
         found.append(torch.nn.functional.ctc_loss(ctc.transpose(0, 1), tokens, step_lens, token_lens))

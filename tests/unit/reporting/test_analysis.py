@@ -7,6 +7,7 @@ import pytest
 
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.methods import SearchModels
 from asrkit.decoding.tuning import StoredSet, best_point, search_settings
 from asrkit.io.json_text import json_text
 from asrkit.lang.tokens import TokenTable
@@ -51,7 +52,7 @@ def test_phones_that_are_not_scored_do_not_count():
 def misled():
     refs = {"search": ("b",), "model": ("b",), "right": ("a",), "impossible": ("a", "b", "b")}
     log_probs = {"search": MISLED, "model": SURE, "right": SURE, "impossible": MISLED}
-    return StoredSet(log_probs, refs, TOKENS, None, PROTOCOLS["as-is"], 1)
+    return StoredSet(log_probs, refs, TOKENS, SearchModels(), PROTOCOLS["as-is"], 1)
 
 
 def test_each_wrong_utterance_is_in_its_class(misled):

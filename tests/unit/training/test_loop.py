@@ -11,6 +11,7 @@ from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.training import checkpoint, loop
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
@@ -37,10 +38,13 @@ def make_data(num_utts, seed):
     return TrainingSet(feats, {utt_id: len(matrix) for utt_id, matrix in feats.items()}, tokens, labels)
 
 
+DECODER = DecoderConfig(hidden_size=16, embedding_size=8, attention_size=16, dropout=0.1)
+
+
 def make_model(seed=1, **settings):
     torch.manual_seed(seed)
     sizes = {"num_layers": 1, "hidden_size": 16, "dropout": 0.1, "stack": 3, "skip": 3, "self_conditioning": False}
-    config = ModelConfig(**{**sizes, **settings})
+    config = ModelConfig(**{**sizes, "decoder": DECODER, **settings})
     return AcousticModel(config, feat_dim=4, num_tokens=len(TOKENS))
 
 
@@ -92,6 +96,19 @@ def test_it_learns_from_frames_alone(tmp_path):
     assert result.history[-1].train_loss < 0.2
     # A step without a phone has to be taken for one, and two equal neighbours for one: not all is found.
     assert result.dev_per < 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("reading", "most_loss", "most_per"), [("soft", 0.7, 30), ("hard", 0.9, 80)])
+def test_a_decoder_learns_an_easy_task(tmp_path, reading, most_loss, most_per):
+    """Each phone is a stretch of its own colour: to spell them, the decoder has to look at one after another."""
+    config = replace(CONFIG, num_epochs=20, sampling=0.1)
+    model, dev_set = make_model(head="attention", decoder=replace(DECODER, reading=reading)), make_data(16, 2)
+    result = train(model, config, TrainingSets(make_data(64, 1), dev_set, TOKENS), tmp_path, "run")
+    assert result.history[-1].train_loss < result.history[0].train_loss
+    assert result.history[-1].dev_loss < most_loss * result.history[0].dev_loss
+    assert result.dev_per < most_per
+    assert evaluate(model, dev_set, TOKENS)[1] == result.dev_per
 
 
 @pytest.mark.parametrize("schedule", ["plateau", "newbob", "noam", "constant"])
@@ -340,6 +357,11 @@ RUNS = {
     "transformer": ({"encoder": "transformer", "feed_forward_size": 32}, replace(CONFIG, num_epochs=2)),
     "conformer": ({"encoder": "conformer", "feed_forward_size": 32}, replace(CONFIG, num_epochs=2)),
     "recurrent weights dropped": ({}, replace(CONFIG, weight_drop=0.3)),
+    "joint": ({"head": "joint"}, replace(CONFIG, num_epochs=2, sampling=0.3)),
+    "hard attention": (
+        {"head": "attention", "decoder": replace(DECODER, reading="hard")},
+        replace(CONFIG, num_epochs=2, sampling=0.3, label_smoothing=0.0),
+    ),
     "averaged": ({}, replace(CONFIG, select="average", keep_best=2, weight_noise=0.02, optimizer="sgd")),
     "two phases": (
         {"head": "both"},
@@ -369,7 +391,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, ru
     expected = train(whole, config, TrainingSets(train_set, dev_set, TOKENS), tmp_path / "whole", "run")
 
     assert {record.phase for record in expected.history} == ({0, 1, 2} if run == "two phases" else {1})
-    if "encoder" not in settings:  # attention learns this in more epochs
+    if not (whole.config.has_attention or whole.config.heads.has_decoder):
         assert [record.blank_phase for record in expected.history][:2] == [run != "two phases", False]
 
     config, real_step, real_save = replace(config, checkpoint_minutes=minutes), loop.compute_gradients, checkpoint.save

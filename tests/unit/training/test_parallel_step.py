@@ -6,6 +6,8 @@ import torch
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder import DecoderTraining
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.training.parallel_step import compute_gradients_in_threads, split_batch
 from asrkit.training.step import compute_gradients
 
@@ -29,7 +31,14 @@ def make_batch(lens, num_views=1):
 
 def make_model(**settings):
     torch.manual_seed(0)
-    config = {"num_layers": 2, "hidden_size": 6, "dropout": 0.0, "skip": 2, "stack": 2}
+    config = {
+        "num_layers": 2,
+        "hidden_size": 6,
+        "dropout": 0.0,
+        "skip": 2,
+        "stack": 2,
+        "decoder": DecoderConfig(dropout=0.0),
+    }
     return AcousticModel(ModelConfig(**config | settings), 4, NUM_TOKENS)
 
 
@@ -37,16 +46,27 @@ def gradients(model):
     return {name: None if weight.grad is None else weight.grad.clone() for name, weight in model.named_parameters()}
 
 
-@pytest.mark.parametrize(("head", "frame_weight"), [("ctc", 0.0), ("frames", 1.0), ("both", 0.3), ("both", 1.0)])
+HEADS = [
+    ("ctc", 0.0, 0.0),
+    ("frames", 1.0, 0.0),
+    ("both", 0.3, 0.0),
+    ("both", 1.0, 0.0),
+    ("attention", 0.0, 1.0),
+    ("joint", 0.0, 0.7),
+]
+
+
+@pytest.mark.parametrize(("head", "frame_weight", "decoder_weight"), HEADS)
 @pytest.mark.parametrize(
     "layers", [{"cell": "lstm"}, {"cell": "gru"}, {"encoder": "conformer", "num_heads": 2}], ids=lambda each: str(each)
 )
-def test_losses_and_gradients_are_those_of_one_thread(layers, head, frame_weight):
+def test_losses_and_gradients_are_those_of_one_thread(layers, head, frame_weight, decoder_weight):
+    decoder = DecoderTraining(decoder_weight, label_smoothing=0.1)
     model, batch = make_model(**layers, head=head), make_batch([21, 12, 30, 9, 14])
     offsets = torch.tensor([0, 1, 1, 0, 1])
-    alone = compute_gradients(model, batch, offsets, frame_weight)
+    alone = compute_gradients(model, batch, offsets, frame_weight, False, decoder)
     expected = gradients(model)
-    together = compute_gradients_in_threads(model, batch, offsets, frame_weight, 2)
+    together = compute_gradients_in_threads(model, batch, offsets, frame_weight, 2, decoder)
     assert together.as_numbers() == together
     for name, value in vars(alone).items():
         assert getattr(together, name) == pytest.approx(value, rel=1e-5), name

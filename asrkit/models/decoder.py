@@ -1,0 +1,189 @@
+"""A decoder that writes an utterance's phones one after another, from what it sees of the encoder's outputs.
+
+    x_u = [embedding of phone u - 1; a_{u-1}]        a: attentional vector, by input feeding (Luong et al. 2015)
+    q_u = cell(x_u, q_{u-1})                          LSTM or GRU, any number of layers
+    c_u = context(q_u)                                attention.py
+    a_u = tanh(W [c_u; q_u] + b)
+    P(phone u | phones before, audio) = softmax(V a_u + d)
+
+Class 0, CTC's blank, stands for both ends: an utterance's first phone follows it, and it follows the last phone. The
+first state is tanh of a linear map of the encoder's outputs at both ends.
+
+Legend: N utterances, K hypotheses of each (1 in training), T steps, U phones, V classes, L layers, S state size, H
+heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from asrkit.models.attention import Context, edge_steps, valid_steps
+from asrkit.models.attention_scores import Source
+from asrkit.models.decoder_config import CONTEXTS, DECODER_CELLS, DecoderConfig
+from asrkit.models.dropout import Dropout, uniform_like
+
+END = 0
+ENTROPY_WEIGHT = 0.01  # hard attention: of the entropy of the weights, so that they stay open to other steps
+
+
+class DecoderState(NamedTuple):
+    """What a decoder knows of a hypothesis."""
+
+    cells: Tensor  # (N, K, L, states of the cell, S); the first state of the last layer is the query
+    fed: Tensor  # (N, K, S) the last attentional vector
+    weights: Tensor  # (N, K, H, T) the last attention weights
+
+    def choose(self, parents: Tensor) -> DecoderState:
+        """Of hypotheses `parents` (N, K'), numbers within each utterance."""
+        rows = torch.arange(len(parents), device=parents.device)[:, None]
+        return DecoderState(*(part[rows, parents] for part in self))
+
+    def keep(self, utts: Tensor) -> DecoderState:
+        """Of these utterances alone."""
+        return DecoderState(*(part[utts] for part in self))
+
+
+class Step(NamedTuple):
+    """What one step of the decoder gives."""
+
+    vector: Tensor  # (N, K, S) attentional
+    query: Tensor  # (N, K, S)
+    context: Context
+    state: DecoderState
+
+
+@dataclass(frozen=True)
+class DecoderTraining:
+    """How a decoder is trained.
+
+    Attributes:
+        weight: of its loss beside CTC's, from 0 to 1 (Watanabe et al. 2017).
+        label_smoothing: share of the target that all classes have in common (Szegedy et al. 2016).
+        sampling: probability with which a step sees a phone drawn from its own last output in place of the right one
+            (scheduled sampling, Bengio et al. 2015).
+    """
+
+    weight: float = 0.0
+    label_smoothing: float = 0.0
+    sampling: float = 0.0
+
+
+NO_DECODER = DecoderTraining()
+
+
+class AttentionDecoder(nn.Module):
+    """The decoder. A result does not depend on padding or on other utterances of the batch."""
+
+    def __init__(self, config: DecoderConfig, step_size: int, num_classes: int, has_ctc: bool = False):
+        """`has_ctc`: whether CTC is trained beside it. Raises ConfigError for sizes that a score cannot have."""
+        super().__init__()
+        self.step_size, self.num_classes, self.has_ctc = step_size, num_classes, has_ctc
+        size = config.hidden_size
+        cell_type = DECODER_CELLS[config.cell].load()
+        self.config, self.num_states = config, cell_type.num_states
+        self.embedding = nn.Embedding(num_classes, config.embedding_size)
+        fed_size = size if config.input_feeding else 0
+        sizes = [config.embedding_size + fed_size, *[size] * (config.num_layers - 1)]
+        self.cells = nn.ModuleList([cell_type(input_size, size) for input_size in sizes])
+        self.bridge = nn.Linear(2 * step_size, config.num_layers * self.num_states * size)
+        self.context = CONTEXTS[config.context].load()(size, step_size, config)
+        self.combine = nn.Linear(self.context.context_size + size, size)
+        self.output = nn.Linear(size, num_classes)
+        self.baseline = nn.Linear(size, 1) if self.context.draws else None
+        self.dropout = Dropout(config.dropout)
+
+    def source(self, steps: Tensor, lens: Tensor) -> Source:
+        """What the decoder attends to, from the encoder's outputs (N, T, E) of `lens` (N,) steps."""
+        padding = ~valid_steps(steps, lens)
+        source: Source = self.context.source(steps.masked_fill(padding[:, :, None], 0.0), lens)  # 0 * NaN is NaN
+        return source
+
+    def start(self, source: Source, num_hypotheses: int = 1) -> DecoderState:
+        """The state before the first phone."""
+        size = self.config.hidden_size
+        cells = torch.tanh(self.bridge(edge_steps(source.steps, source.lens)))
+        cells = cells.view(-1, 1, self.config.num_layers, self.num_states, size).expand(-1, num_hypotheses, -1, -1, -1)
+        fed = cells.new_zeros(len(cells), num_hypotheses, size)
+        return DecoderState(cells, fed, self.context.first_weights(source, num_hypotheses))
+
+    def step(self, tokens: Tensor, state: DecoderState, source: Source) -> Step:
+        """`tokens` (N, K): the phones before, END at the beginning."""
+        shape = tokens.shape
+        inputs = self.dropout(self.embedding(tokens))
+        if self.config.input_feeding:
+            inputs = torch.cat([inputs, state.fed], dim=2)
+        inputs, states = inputs.flatten(0, 1), []
+        for layer, cell in enumerate(self.cells):
+            states.append(torch.stack(_advance(cell, inputs, state.cells[:, :, layer].flatten(0, 1)), dim=1))
+            inputs = states[-1][:, 0]
+        query = inputs.unflatten(0, shape)
+        context: Context = self.context(query, source, state.weights)
+        vector = self.dropout(torch.tanh(self.combine(torch.cat([context.vector, query], dim=2))))
+        cells = torch.stack(states, dim=1).unflatten(0, shape)
+        return Step(vector, query, context, DecoderState(cells, vector, context.weights))
+
+    def log_probs(self, vectors: Tensor) -> Tensor:
+        """Attentional vectors (..., S) to log-probabilities (..., V) of the phone or END."""
+        return torch.log_softmax(self.output(vectors), dim=-1)
+
+    def read(self, source: Source, tokens: Tensor, sampling: float = 0.0) -> list[Step]:
+        """The U + 1 steps that write `tokens` (N, U) and the end."""
+        state, before, steps = self.start(source), tokens.new_full((len(tokens), 1), END), []
+        for u in range(tokens.shape[1] + 1):
+            steps.append(self.step(before, state, source))
+            state, before = steps[-1].state, tokens[:, u : u + 1]
+            if sampling and u < tokens.shape[1]:
+                own = self._draw(steps[-1].vector)
+                before = torch.where(uniform_like(state.fed[:, :, 0]) < sampling, own, before)
+        return steps
+
+    def losses(self, source: Source, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
+        """-log P(tokens, end | audio) of each utterance (N,), in nats, smoothed as `training` says.
+
+        `tokens` (N, U), whatever their padding holds. Under hard attention, gradients are by REINFORCE (Williams 1992)
+        with a learned baseline; the loss is that of the steps that were drawn.
+        """
+        places, token_lens = torch.arange(int(token_lens.max()), device=tokens.device), token_lens.to(tokens.device)
+        tokens = tokens[:, : len(places)].where(places < token_lens[:, None], END)
+        steps = self.read(source, tokens, training.sampling)
+        logits = self.output(torch.cat([step.vector for step in steps], dim=1))  # (N, U + 1, V)
+        targets = nn.functional.pad(tokens, (0, 1), value=END)
+        inside = torch.arange(targets.shape[1], device=tokens.device) <= token_lens[:, None]
+        losses = nn.functional.cross_entropy(
+            logits.transpose(1, 2), targets, reduction="none", label_smoothing=training.label_smoothing
+        )
+        losses = losses.where(inside, 0.0)
+        if self.baseline is not None and self.training:
+            by_draws = self._reinforce(steps, losses.detach(), inside)
+            losses = losses + by_draws - by_draws.detach()
+        return losses.sum(dim=1)
+
+    def _draw(self, vectors: Tensor) -> Tensor:
+        """(N, K) a class drawn from each output, by Gumbel's trick."""
+        log_probs = self.log_probs(vectors).detach()
+        tiny = torch.finfo(log_probs.dtype).tiny
+        return (log_probs - uniform_like(log_probs).clamp(min=tiny).log().neg().clamp(min=tiny).log()).argmax(dim=2)
+
+    def _reinforce(self, steps: list[Step], losses: Tensor, inside: Tensor) -> Tensor:
+        """(N, U + 1) terms whose gradients are those of the expected loss by what was drawn, and of the baseline.
+
+        A draw answers for the loss of its phone and of all after it.
+        """
+        assert self.baseline is not None
+        draws = [step.context.draw for step in steps]
+        log_probs = torch.cat([draw.log_prob for draw in draws if draw is not None], dim=1)
+        entropies = torch.cat([draw.entropy for draw in draws if draw is not None], dim=1)
+        expected = self.baseline(torch.cat([step.query for step in steps], dim=1).detach())[:, :, 0]
+        found = losses.flip(1).cumsum(1).flip(1)
+        terms = (found - expected.detach()) * log_probs - ENTROPY_WEIGHT * entropies + (expected - found) ** 2 / 2
+        return terms.where(inside, 0.0)
+
+
+def _advance(cell: Any, inputs: Tensor, states: Tensor) -> tuple[Tensor, ...]:
+    """Inputs (B, D) and states (B, states of the cell, S) to the next states."""
+    advanced: tuple[Tensor, ...] = cell.advance(inputs, states.unbind(1))
+    return advanced

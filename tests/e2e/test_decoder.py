@@ -1,0 +1,72 @@
+"""An attention decoder beside CTC through all steps: trained, decoded, tuned, analysed, reported; what it has not."""
+
+import json
+
+import pytest
+
+import asrkit
+from asrkit.errors import ModelError
+from asrkit.experiment import load_experiment
+from asrkit.findings import Findings
+from asrkit.formats.ctm import read_ctm
+from asrkit.formats.transcripts import read_transcripts
+from asrkit.scoring.per import score
+from asrkit.stages.inputs import DecodedSet
+from asrkit.stages.training import TrainingData
+
+SIZES = ("hidden_size=24", "embedding_size=8", "attention_size=16", "dropout=0.1")
+
+
+@pytest.fixture(scope="module", params=["joint", "attention"])
+def trained(request, tones, tmp_path_factory):
+    """The head, and its experiment."""
+    exp = tmp_path_factory.mktemp("decoder") / "exp"
+    overrides = [f"model.head={request.param}", *(f"model.decoder.{size}" for size in SIZES)]
+    overrides += ["training.num_epochs=24", "decoding.beam=4", "decoding.insertion_bonus=1.0"]
+    config = asrkit.load_config(tones / "config.yaml", overrides)
+    lines = []
+    training = asrkit.train(TrainingData.under(tones / "data"), exp, config, report=lines.append)
+    assert training.export is None and any("no final.onnx" in line for line in lines)
+    assert not (exp / "final.onnx").exists()
+    assert asrkit.train(TrainingData.under(tones / "data"), exp, config).result is None
+    return request.param, exp
+
+
+def decode(tones, exp, **options):
+    out = exp / "decode_dev"
+    asrkit.decode(exp, tones / "data/dev", out, asrkit.DecodeOptions(ctm=True, nbest=3, **options))
+    return out
+
+
+def test_a_decoder_is_decoded_tuned_and_analysed(tones, trained):
+    _, exp = trained
+    out, refs = decode(tones, exp), read_transcripts(tones / "data/dev/text")
+    assert score(refs, read_transcripts(out / "hyp")).per < 40
+    rows = [json.loads(line) for line in (out / "nbest.jsonl").read_text().splitlines()]
+    assert {row["rank"] for row in rows} == {1, 2, 3}
+    for row in rows:
+        expected = row["ctc_log_prob"] + 0.3 * row["lm_log_prob"] + len(row["phones"])
+        assert row["score"] == pytest.approx(expected, abs=1e-4)
+    hyps = read_transcripts(out / "hyp")
+    assert {utt: len(times) for utt, times in read_ctm(out / "phones.ctm", Findings()).items()} == {
+        utt: len(phones) for utt, phones in hyps.items() if phones
+    }
+    tuned = asrkit.tune(exp, DecodedSet(tones / "data/dev", out))
+    assert tuned.is_new and any(line.startswith("search errors:") for line in tuned.lines)
+    assert load_experiment(exp).calibration is not None
+    out = decode(tones, exp)
+    assert score(refs, read_transcripts(out / "hyp")).per == pytest.approx(
+        json.loads((exp / "tune/tune.json").read_text())["total"]["per"]
+    )
+    analysis = asrkit.analyze(exp, DecodedSet(tones / "data/dev", out))
+    assert "model errors" in analysis.text
+    page = asrkit.report_experiment(exp, tones / "data/dev")
+    assert (out / "report.html").is_file() and page.is_new
+
+
+def test_what_a_decoder_has_not_is_told(tones, trained, tmp_path):
+    _, exp = trained
+    with pytest.raises(ModelError, match="a model with an attention decoder, which has no export"):
+        asrkit.export(exp)
+    with pytest.raises(ModelError, match="a model with an attention decoder; adapt one with CTC alone"):
+        asrkit.adapt(asrkit.AdaptationData(exp, tones / "data/train"), tmp_path / "adapted")
