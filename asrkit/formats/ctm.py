@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from operator import add
+from dataclasses import dataclass
+from itertools import accumulate, chain, groupby, repeat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+import numpy as np
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
 from asrkit.formats.seconds import MAX_SECONDS, format_seconds, parse_seconds, to_micros
 from asrkit.io.atomic import atomic_write
-from asrkit.io.numbers import parse_numbers
+from asrkit.io.numbers import parse_number, parse_numbers
 from asrkit.io.scp import scan_lines, split_fields, split_row
 from asrkit.io.tables import Keys
 from asrkit.io.text import TextFile
 from asrkit.types import Hypothesis, PhoneTime
 
 _CHANNEL = "1"  # as Kaldi writes it
-_OTHER_GAPS = {"\t", "\r"}  # in lines that asrkit did not write
+_NO_GAPS = bytes(set(range(256)) - set(b" \t\r\n"))
 
 
 class CtmLine(NamedTuple):
@@ -33,16 +37,38 @@ class CtmLine(NamedTuple):
     phone: str
 
 
-class TimeColumns(NamedTuple):
-    """The phones of an utterance with their times in seconds; confidences from 0 to 1 where every phone has one."""
+@dataclass(frozen=True)
+class TimeColumns:
+    """The phones of utterances, one utterance after the other, with their times.
 
-    phones: list[str]
-    starts: list[float]
-    ends: list[float]
-    confidences: list[float]
+    Attributes:
+        bounds: (utterances + 1,) the place of each utterance's first phone, and the number of all phones.
+        phones: (n,) symbols.
+        starts, ends: (n,) float64, in seconds from the utterance's beginning.
+        confidences: (n,) float64 from 0 to 1; NaN for a phone that has none.
+    """
 
-    def phone_times(self) -> list[PhoneTime]:
-        return list(map(PhoneTime, self.phones, self.starts, self.ends))
+    bounds: Sequence[int]
+    phones: Sequence[str]
+    starts: np.ndarray
+    ends: np.ndarray
+    confidences: np.ndarray
+
+    @classmethod
+    def of(cls, utts: Sequence[Sequence[PhoneTime]], confidences: Sequence[float] | None = None) -> TimeColumns:
+        """The columns of utterances whose phones are given one by one."""
+        times = list(chain.from_iterable(utts))
+        return cls(
+            _bounds(map(len, utts)),
+            [time.phone for time in times],
+            np.array([time.start for time in times]),
+            np.array([time.end for time in times]),
+            np.full(len(times), np.nan) if confidences is None else np.array(confidences),
+        )
+
+
+def _bounds(numbers: Iterable[int]) -> list[int]:
+    return list(accumulate(numbers, initial=0))
 
 
 def parse_line(fields: Sequence[str]) -> CtmLine | None:
@@ -191,44 +217,58 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
             times.append(PhoneTime(line.phone, line.start, line.end))
         return tuple(times)
 
-    def columns(self, utt_ids: Iterable[str]) -> Iterator[TimeColumns]:
-        """The lines of each of these utterances, empty for one that is not here; the file is opened once.
+    def columns(self, utt_ids: Sequence[str]) -> TimeColumns:
+        """The lines of these utterances, which are different ones; there are none of one that is not here.
 
         Raises DataError as `[utt_id]`, and for confidences that are not between 0 and 1.
         """
-        with self._file.open() as stream:
-            position = -1
-            for utt_id in utt_ids:
-                row = self.keys_by_row.find(utt_id)
-                if row < 0:
-                    yield TimeColumns([], [], [], [])
-                    continue
-                start, end = self._starts[row : row + 2]
-                if position != start:
-                    stream.seek(start)
-                text, position = stream.read(end - start).decode("utf-8", "replace"), end
-                yield self._columns(utt_id, text)
+        rows = [row for row in map(self.keys_by_row.find, utt_ids) if row >= 0]
+        return self._plain_columns(utt_ids, rows) or self._any_columns(utt_ids, rows)
 
-    def _columns(self, utt_id: str, text: str) -> TimeColumns:
-        lines = text.count("\n")
-        fields = text.replace("\n", " ").split(" ")  # of lines as asrkit writes them; others are read one by one
-        width = len(fields) // lines if lines and not _OTHER_GAPS & set(text) else 0
-        if width in (5, 6) and len(fields) == width * lines + 1 and fields[0:-1:width] == [utt_id] * lines:
-            starts, durations = (parse_numbers(fields[place:-1:width], 0.0, MAX_SECONDS) for place in (2, 3))
-            confidences = parse_numbers(fields[5:-1:6], 0.0, 1.0) if width == 6 else []
-            if starts is not None and durations is not None and confidences is not None and starts == sorted(starts):
-                return TimeColumns(fields[4:-1:width], starts, list(map(add, starts, durations)), confidences)
-        times = self[utt_id]
-        last = [split_fields(line)[5:] for line in text.split("\n") if split_fields(line)]
-        confidences = parse_numbers([field for fields in last for field in fields], 0.0, 1.0)
-        if confidences is None:
+    def _plain_columns(self, utt_ids: Sequence[str], rows: Sequence[int]) -> TimeColumns | None:
+        """The columns of lines as asrkit writes them, all at once; None for other lines, and where one is at fault."""
+        text = "".join(self._read(rows))
+        num_lines = text.count("\n")
+        gaps = text.encode().translate(None, _NO_GAPS)
+        width = len(gaps) // max(num_lines, 1)
+        is_plain = width in (5, 6) and gaps == (b" " * (width - 1) + b"\n") * num_lines
+        if not is_plain or any(gap in text for gap in ("  ", " \n", "\n ")):
+            return None
+        fields = text.replace("\n", " ").split(" ")[:-1]
+        of_lines = fields[::width]
+        counts = Counter(of_lines)
+        numbers = [counts[utt_id] for utt_id in utt_ids]
+        if of_lines != list(chain.from_iterable(map(repeat, utt_ids, numbers))):
+            return None
+        starts, durations = (parse_numbers(fields[place::width], 0.0, MAX_SECONDS) for place in (2, 3))
+        confidences = parse_numbers(fields[5::6], 0.0, 1.0) if width == 6 else [np.nan] * len(of_lines)
+        if starts is None or durations is None or confidences is None:
+            return None
+        columns = np.array([starts, durations, confidences])
+        bounds = _bounds(numbers)
+        is_late = columns[0, 1:] >= columns[0, :-1]  # than the line before, or the first of its utterance
+        is_late[[bound - 1 for bound in bounds if 0 < bound < len(starts)]] = True
+        if not is_late.all():
+            return None
+        return TimeColumns(bounds, fields[4::width], columns[0], columns[0] + columns[1], columns[2])
+
+    def _any_columns(self, utt_ids: Sequence[str], rows: Sequence[int]) -> TimeColumns:
+        utts = [self.get(utt_id, ()) for utt_id in utt_ids]
+        lines = [fields for text in self._read(rows) for line in text.split("\n") if (fields := split_fields(line))]
+        confidences = [parse_number(fields[5], 0.0, 1.0) if fields[5:] else np.nan for fields in lines]
+        if None in confidences:
+            utt_id = lines[confidences.index(None)][0]
             raise DataError(f"{location(self.path)}{utt_id}: expected confidences from 0 to 1")
-        return TimeColumns(
-            [time.phone for time in times],
-            [time.start for time in times],
-            [time.end for time in times],
-            confidences if len(confidences) == len(times) else [],
-        )
+        return TimeColumns.of(utts, [value for value in confidences if value is not None])
+
+    def _read(self, rows: Sequence[int]) -> Iterator[str]:
+        """The text of these rows; rows that stand together in the file are read at once."""
+        with self._file.open() as stream:
+            for _, run in groupby(enumerate(rows), lambda place: place[1] - place[0]):
+                (_, first), *others = run
+                begin, end = self._starts[first], self._starts[first + len(others) + 1]
+                stream.seek(begin)
+                yield stream.read(end - begin).decode("utf-8", "replace")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys_by_row)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 MAX_WHOLE = 2**63 - 1  # what arrays of 64 bits hold
 
 _WHOLE = re.compile(r"[-+]?0{0,300}[0-9]{1,19}")
-_IN_NUMBERS = frozenset("0123456789+-.eE")
+_IN_NUMBERS = re.compile(r"[0-9+\-.eE]*")
 _DECIMAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -41,7 +41,7 @@ def parse_number(text: str, low: float = -math.inf, high: float = math.inf) -> f
 
 def parse_numbers(texts: Sequence[str], low: float = -math.inf, high: float = math.inf) -> list[float] | None:
     """As parse_number, many at once and quicker; None unless all are such numbers."""
-    if not _IN_NUMBERS.issuperset("".join(texts)):
+    if not _IN_NUMBERS.fullmatch("".join(texts)):
         return None
     try:
         values = [float(text) for text in texts]

@@ -18,6 +18,49 @@ def align(ref: Sequence[str], hyp: Sequence[str], optional: Container[str] = fro
     Of alignments that cost the same, traced from the end, a pair is preferred to a deletion, a deletion to an
     insertion.
     """
+    return _align_by_costs(ref, hyp, optional) if optional else _align_by_bits(ref, hyp)
+
+
+def _align_by_bits(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
+    """The alignment when each edit costs 1: a column of costs is one whole number, with a bit for each phone of `ref`.
+
+    Costs of neighbours differ by 1 at most (Hyyrö, "Explaining and extending the bit-parallel approximate string
+    matching algorithm of Myers", 2001): `same` has the cells that cost as much as the one before in both sequences,
+    `above` those that cost 1 more than the one before in `ref`.
+    """
+    all_bits = (1 << len(ref)) - 1
+    places: dict[str, int] = {}
+    for i, phone in enumerate(ref):
+        places[phone] = places.get(phone, 0) | 1 << i
+    columns = []
+    above, below = all_bits, 0
+    for phone in hyp:
+        equal = places.get(phone, 0)
+        same = (((equal & above) + above) ^ above | equal | below) & all_bits
+        more = (below | all_bits & ~(same | above)) << 1 | 1  # than the cell before in hyp; the first row, always
+        less = (same & above) << 1
+        above, below = (less | ~(same | more)) & all_bits, more & same
+        columns.append((same, above))
+    pairs: list[Pair] = []
+    i, j = len(ref), len(hyp)
+    while i and j:
+        same, above = columns[j - 1]
+        bit = 1 << (i - 1)
+        if ref[i - 1] == hyp[j - 1] or not same & bit:
+            i, j = i - 1, j - 1
+            pairs.append((ref[i], hyp[j]))
+        elif above & bit:
+            i -= 1
+            pairs.append((ref[i], None))
+        else:
+            j -= 1
+            pairs.append((None, hyp[j]))
+    first: list[Pair] = [(phone, None) for phone in ref[:i]] or [(None, phone) for phone in hyp[:j]]
+    return first + pairs[::-1]
+
+
+def _align_by_costs(ref: Sequence[str], hyp: Sequence[str], optional: Container[str]) -> list[Pair]:
+    """The alignment when phones may be optional, from the table of all costs."""
     ref_costs = [int(phone not in optional) for phone in ref]
     hyp_costs = [int(phone not in optional) for phone in hyp]
     never = len(ref) + len(hyp) + 1

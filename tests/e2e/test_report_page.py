@@ -65,7 +65,9 @@ def test_the_page_fits_and_shows_the_figures(browser, made, width, scheme):
         assert page.locator(unlabelled).count() == 0
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.emulate_media(media="print")
+        page.set_viewport_size({"width": 720, "height": 1000})  # A4 between margins
         assert not page.locator("nav").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.slow
@@ -130,7 +132,7 @@ def test_an_error_is_chosen_seen_and_heard(browser, made, by):
         assert here.get_attribute("aria-label") == "substitution: b found as a"
         assert item.locator(".tier.true .label").count() == item.locator(".tier.found .label").count() == 2
         page.wait_for_function(
-            "document.querySelector('canvas.spectrogram').height === 128 && "
+            "document.querySelector('canvas.spectrogram').height === 192 && "
             "document.querySelector('canvas.spectrogram').width !== 300"
         )
         levels = item.locator("canvas.spectrogram").evaluate(

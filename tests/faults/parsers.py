@@ -254,9 +254,11 @@ def _read_phone_times(directory: Path) -> None:
     assert of_lazy == times
     for utt_id, of_utt in times.items():
         ctm.format_phone_times(utt_id, of_utt)
-    *columns, none = lazy.columns([*of_lazy, "no utterance"])
-    assert [each.phone_times() for each in columns] == [list(of_utt) for of_utt in of_lazy.values()]
-    assert not none.phones
+    columns = lazy.columns([*of_lazy, "no utterance"])
+    expected = ctm.TimeColumns.of([*of_lazy.values(), ()])
+    assert columns.phones == expected.phones
+    for name in ("bounds", "starts", "ends"):
+        assert list(getattr(columns, name)) == list(getattr(expected, name))
 
 
 _CTM = _only(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from asrkit.formats.ctm import PhoneTimes, TimeColumns
 from asrkit.io.ark import ArkReader
-from asrkit.reporting.html.symbols import FIRST, Symbols
+from asrkit.reporting.html.symbols import FIRST, GAP, Symbols
 from asrkit.scoring.boundaries import BoundaryTally
 from asrkit.scoring.protocols import Protocol
 
@@ -45,30 +46,52 @@ class Details:
     def of(self, alignments: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
         """The details of each of these utterances, whose alignments are strings of the page's symbols.
 
-        "ref" and "hyp" are starts and ends, in milliseconds, of the phones that are scored; they are left out where the
-        phones with times are others. "conf" are percents, "post" what `posteriors` gives.
+        "ref" and "hyp" have two numbers of each phone that is scored, in milliseconds: from the start of the phone
+        before to its start, and from there to its end. They are left out where the phones with times are others.
+        "conf" are percents, "post" what `posteriors` gives.
         """
+        utts = list(alignments)
         refs, hyps = (
-            times.columns(alignments) if times is not None else iter([None] * len(alignments))
+            times.columns(utts) if times is not None else None
             for times in (self._sources.ref_times, self._sources.hyp_times)
         )
-        for (utt, (ref, hyp)), ref_times, hyp_times in zip(alignments.items(), refs, hyps, strict=True):
-            row: dict[str, Any] = {}
-            if ref_times is not None and hyp_times is not None:
-                self._boundaries.add(ref_times.phone_times(), hyp_times.phone_times())
-            for name, side, times in (("ref", ref, ref_times), ("hyp", hyp, hyp_times)):
-                if times is None or (spans := self._spans(side.replace(" ", ""), times)) is None:
-                    continue
-                row[name] = [
-                    round(1000 * value) for index in spans for value in (times.starts[index], times.ends[index])
-                ]
-                if times.confidences:
-                    row["conf"] = [round(100 * times.confidences[index]) for index in spans]
+        if refs is not None and hyps is not None:
+            self._boundaries.add(refs, hyps)
+        rows: list[dict[str, Any]] = [{} for _ in utts]
+        for name, times, scored in (
+            ("ref", refs, [ref.replace(GAP, "") for ref, _ in alignments.values()]),
+            ("hyp", hyps, [hyp.replace(GAP, "") for _, hyp in alignments.values()]),
+        ):
+            if times is not None:
+                self._add_times(rows, name, times, scored)
+        for utt, row in zip(utts, rows, strict=True):
             if self._sources.log_probs is not None and utt in self._sources.log_probs:
                 row["steps"], *row["post"] = posteriors(
                     self._sources.log_probs[utt][:, : self._sources.num_classes or None]
                 )
             yield row
+
+    def _add_times(self, rows: Sequence[dict[str, Any]], name: str, times: TimeColumns, scored: Sequence[str]) -> None:
+        """Put the times of the phones that are scored, a string of each utterance, under this name."""
+        chars = self._symbols.string(times.phones)
+        starts, ends = (np.rint(1000 * seconds).astype(np.int64) for seconds in (times.starts, times.ends))
+        steps = np.diff(starts, prepend=0)
+        firsts = [first for first, end in pairwise(times.bounds) if end > first]
+        steps[firsts] = starts[firsts]
+        spans = np.stack([steps, ends - starts], axis=1).ravel().tolist()
+        percents = np.rint(100 * np.nan_to_num(times.confidences, nan=-1.0)).astype(np.int64).tolist()
+        for row, of_utt, (first, end) in zip(rows, scored, pairwise(times.bounds), strict=True):
+            if chars[first:end] == of_utt:
+                row[name], conf = spans[2 * first : 2 * end], percents[first:end]
+            elif (places := self._places(of_utt, times.phones[first:end])) is not None:
+                taken = [first + place for place in places]
+                steps = np.diff(starts[taken], prepend=0)
+                row[name] = np.stack([steps, (ends - starts)[taken]], axis=1).ravel().tolist()
+                conf = [percents[place] for place in taken]
+            else:
+                continue
+            if name == "hyp" and conf and min(conf) >= 0:
+                row["conf"] = conf
 
     def boundaries(self) -> dict[str, Any] | None:
         """How far the times of what was found are from the true ones, so far; None where one of them is not there."""
@@ -77,12 +100,10 @@ class Details:
         result = self._boundaries.result()
         return {"line": result.line(), **result.to_dict()}
 
-    def _spans(self, scored: str, times: TimeColumns) -> Sequence[int] | None:
-        """For each phone that is scored the place of its times; None when these are the times of other phones."""
-        if self._symbols.string(times.phones) == scored:
-            return range(len(scored))
+    def _places(self, scored: str, phones: Sequence[str]) -> Sequence[int] | None:
+        """For each phone that is scored its place among these phones; None when these are others."""
         places: list[int] = []
-        for place, phone in enumerate(times.phones):
+        for place, phone in enumerate(phones):
             if len(places) < len(scored) and self._fold(phone) == scored[len(places)]:
                 places.append(place)
         return places if len(places) == len(scored) else None

@@ -26,7 +26,7 @@ el.svg = new Set(["g", "path", "rect", "circle", "line", "text", "title"]);
 
 const bdi = (text) => el("bdi", { dir: "auto" }, text);
 const number = (value, digits = 2) =>
-  value === null || value === undefined ? "–" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  value === null || value === undefined ? "–" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
 const count = (value) => number(value, 0);
 const say = (text) => { document.getElementById("status").textContent = text; };
 
@@ -157,13 +157,15 @@ async function detailsOf(utt) {
 
 /** Where each pair of an alignment is, [start, end] in seconds, or null: as found, else as it truly is, else between. */
 function spansOf(utt, details) {
-  const times = (list, index) => (list ? [list[2 * index] / 1000, list[2 * index + 1] / 1000] : null);
-  const refs = [], hyps = [];
-  let r = 0, h = 0;
-  for (let i = 0; i < utt.ref.length; i += 1) {
-    refs.push(utt.ref[i] === GAP ? null : times(details.ref, r++));
-    hyps.push(utt.hyp[i] === GAP ? null : times(details.hyp, h++));
-  }
+  const placed = (list, side) => {
+    let start = 0, k = 0;
+    return [...side].map((char) => {
+      if (!list || char === GAP) return null;
+      start += list[k++];
+      return [start / 1000, (start + list[k++]) / 1000];
+    });
+  };
+  const refs = placed(details.ref, utt.ref), hyps = placed(details.hyp, utt.hyp);
   const spans = hyps.map((span, i) => {
     if (span || refs[i]) return span || refs[i];
     const before = hyps.slice(0, i).findLast(Boolean), after = hyps.slice(i + 1).find(Boolean);
@@ -313,16 +315,17 @@ function timeFigure(utt, details, places, buffer, needle, { here, canPlay, liste
   if (!seconds) return null;
   const inside = el("div", { class: "inside", style: `min-width:${Math.ceil(seconds * 150)}px` });
   if (buffer) {
-    const canvas = el("canvas", { role: "img", height: 128, class: "spectrogram",
+    const canvas = el("canvas", { role: "img", height: ROWS, class: "spectrogram",
       "aria-label": `Spectrogram of ${utt.utt}: ${number(seconds)} seconds, 0 to 8 kHz` });
-    inside.append(el("div", { class: "names" }, el("span", { class: "name", style: "top:.1rem" }, "8 kHz")), canvas);
+    const heights = [8, 6, 4, 2].map((kHz) => el("span", { class: "name", "aria-hidden": "true", style: `top:${(1 - kHz / 8) * ROWS}px` }, `${kHz} kHz`));
+    inside.append(el("div", { class: "names" }, heights), canvas);
     later(canvas, () => drawSpectrogram(canvas, buffer));
   }
   const tiers = [["true", places.refs, utt.ref, null], ["found", places.hyps, utt.hyp, details.conf]];
   for (const [name, spans, chars, confidences] of tiers) {
     if (!spans.some(Boolean)) continue;
     let h = 0;
-    const tier = el("div", { class: `tier ${name}` });
+    const tier = el("div", { class: `tier named ${name}` }, el("div", { class: "names" }, el("span", { class: "name" }, name)));
     spans.forEach((span, i) => {
       const confidence = confidences && chars[i] !== GAP ? confidences[h++] : null;
       if (!span) return;
@@ -335,7 +338,6 @@ function timeFigure(utt, details, places, buffer, needle, { here, canPlay, liste
       }, phone(chars[i]));
       tier.append(label);
     });
-    tier.append(el("span", { class: "name", style: "top:0;left:auto;right:.2rem" }, name));
     inside.append(tier);
   }
   if (details.post) inside.append(posteriorgram(details, seconds, F.systems[utt.system]));
@@ -363,10 +365,13 @@ function later(canvas, draw) {
 
 const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
 
+const ROWS = 192; // of a spectrogram
+
+/** With a window of 10 ms, which shows the formants of a voice and not its harmonics. */
 function drawSpectrogram(canvas, buffer) {
-  const samples = buffer.getChannelData(0), size = 512, window = 400;
+  const samples = buffer.getChannelData(0), size = 512, window = 160;
   const columns = Math.min(Math.round(canvas.clientWidth * Math.min(devicePixelRatio, 2)), Math.ceil(samples.length / 40));
-  const rows = 128;
+  const rows = ROWS;
   canvas.width = columns;
   canvas.height = rows;
   const level = new Float32Array(columns * rows);
@@ -382,8 +387,7 @@ function drawSpectrogram(canvas, buffer) {
     }
     fft(re, im);
     for (let row = 0; row < rows; row += 1) {
-      const bin = 2 * (rows - 1 - row) + 1;
-      const power = Math.max(re[bin] ** 2 + im[bin] ** 2, re[bin - 1] ** 2 + im[bin - 1] ** 2);
+      const bin = Math.round(((rows - row - 0.5) / rows) * (size / 2)), power = re[bin] ** 2 + im[bin] ** 2;
       const db = 10 * Math.log10(power + 1e-12);
       level[row * columns + column] = db;
       if (db > top) top = db;
@@ -564,7 +568,7 @@ function matrix(report, choose) {
   const head = (char, i, side) => el("th", {
     scope: side === "col" ? "col" : "row", role: side === "col" ? "columnheader" : "rowheader", class: side === "col" && isFirst(i) ? "first-in-row" : "",
   }, char === GAP ? (side === "col" ? "del" : "ins") : phone(char));
-  const grid = el("table", { class: "matrix", role: "grid", "aria-label": "Substitutions: true phones in rows, phones found in columns" },
+  const grid = el("table", { class: "matrix", role: "grid", style: `--columns:${lines.length + 1}`, "aria-label": "Substitutions: true phones in rows, phones found in columns" },
     el("thead", {}, el("tr", { role: "row" }, el("th", { class: "soft" }, "true ↓ found →"), lines.map((char, i) => head(char, i, "col")))),
     el("tbody", {}, lines.map((char, i) => el("tr", { role: "row", class: isFirst(i) ? "first-in-column" : "" }, head(char, i, "row"), cells[i],
       el("td", { class: "manner", "aria-hidden": "true" }, char === GAP ? "" : i === 0 || isFirst(i) ? F.manners[symbolOf.get(char).manner] : "")))));
@@ -601,7 +605,7 @@ function matrix(report, choose) {
 }
 
 function errorsSection(report) {
-  const list = el("div", { id: "occurrences", tabindex: -1 }, el("p", { class: "soft" },
+  const list = el("div", { id: "occurrences", tabindex: -1 }, el("p", { class: "soft more" },
     "Choose a cell, by a click or with arrow keys and Enter: its occurrences come here, to be seen and heard."));
   async function choose(ref, hyp) {
     list.replaceChildren(el("p", {}, "…"));
@@ -852,22 +856,24 @@ function making() {
 
 function compared(found) {
   const value = (text, name, small = true) => el("div", { class: small ? "small" : "" }, el("span", { class: "value" }, text), el("span", { class: "name" }, name));
+  const units = Object.entries(found.by_unit).map(([unit, row]) => ({ unit, ...row, ...row.interval }));
+  const point = (name) => ({ name, of: (row) => row[name], digits: 2 });
   return [
-    el("div", { class: "rates" }, value(`${number(found.difference)}`, "A − B, points of PER", false),
-      Object.entries(found.by_unit).map(([unit, { interval, prob_a_better: better }]) => [
-        value(interval.low === null ? "none" : `${number(interval.low)} to ${number(interval.high)}`, `95 % interval over ${count(interval.num_units)} ${unit}`),
-        value(number(better, 4), `probability that A is better, over ${unit}`)])),
-    el("ul", {}, F.names.map((name, i) => el("li", {}, `${"AB"[i]}: `, bdi(name), `, PER ${number(found.totals[i].per)} %`))),
-    el("pre", { tabindex: 0 }, found.lines.join("\n")),
+    el("div", { class: "rates" }, value(number(found.difference), "A − B, points of PER; below 0 A is better", false),
+      F.names.map((name, i) => value(`${number(found.totals[i].per)} %`, [`PER of ${"AB"[i]}, `, bdi(name)]))),
+    table("How sure the difference is: 95 % intervals", [{ name: "drawn anew", of: (row) => `${count(row.num_units)} ${row.unit}` }, point("low"), point("high"),
+      { name: "probability that A is better", of: (row) => row.prob_a_better, digits: 4 }], units),
+    folded("The same as asrkit compare prints it", () => el("pre", { class: "lines", tabindex: 0 }, found.lines.join("\n"))),
     (found.warnings || []).map((line) => el("p", { class: "warning" }, line)),
   ];
 }
 
 function wonAndLost(found) {
   const columns = [{ name: "errors of A", of: (row) => row.a, digits: 0 }, { name: "of B", of: (row) => row.b, digits: 0 }, { name: "A − B", of: (row) => row.a - row.b, digits: 0 }];
-  return [el("p", {}, "What A wins comes first, what it loses last."), el("div", { class: "columns" },
-    table("By phone", [phoneColumn("phone", (row) => row.phone), { name: "tokens", of: (row) => row.num_ref, digits: 0 }, ...columns], found.phones, { search: true }),
-    table("Confusions", [phoneColumn("true", (row) => row.ref), phoneColumn("found", (row) => row.hyp), ...columns], found.confusions, { search: true }))];
+  const greatest = (rows) => [...rows].sort((x, y) => Math.abs(y.a - y.b) - Math.abs(x.a - x.b));
+  return [el("p", {}, "The greatest differences come first. Below 0 A has fewer errors: it wins. A click on A − B puts what A loses first, a second click what it wins."), el("div", { class: "columns" },
+    table("By phone", [phoneColumn("phone", (row) => row.phone), { name: "tokens", of: (row) => row.num_ref, digits: 0 }, ...columns], greatest(found.phones), { search: true }),
+    table("Confusions", [phoneColumn("true", (row) => row.ref), phoneColumn("found", (row) => row.hyp), ...columns], greatest(found.confusions), { search: true }))];
 }
 
 function makingOfBoth() {

@@ -1,11 +1,12 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asrkit.errors import DataError
 from asrkit.findings import Findings
-from asrkit.formats.ctm import PhoneTimes, read_phone_times
+from asrkit.formats.ctm import PhoneTimes, TimeColumns, read_phone_times
 from asrkit.formats.data_dir import parse_data_dir, write_data_dir
 from asrkit.types import PhoneTime, Utterance
 
@@ -68,3 +69,41 @@ def test_a_start_before_the_utterance_is_named_and_is_no_missing_phone(tmp_path:
     times, _ = read_phone_times(tmp_path / "c", findings)
     assert findings.errors == [f"{tmp_path}/c:1: b: start -0.001 is before the utterance's beginning, which is 0"]
     assert [time.phone for time in times["b"]] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "",
+        "c\t1 0 1 x\n",
+        "c 1 0  1 x\n",
+        "c 1 0 1 x\n\n",
+        "c 1 0 1 x \n",
+        " c 1 0 1 x\n",
+        "c 1 0 1 x\u2028\n",
+        "c 1 0 1 x 0.5\n",
+    ],
+)
+@pytest.mark.parametrize("confidence", ["", " 0.5"])
+def test_columns_are_the_lines_of_each_utterance(tmp_path: Path, odd: str, confidence: str) -> None:
+    lines = ["a 1 0.1 0.2 x", "a 1 0.3 0.15 y", "b 1 0 0.5 x", "d 1 0 0.25 z"]
+    (tmp_path / "c").write_text("".join(f"{line}{confidence}\n" for line in lines) + odd)
+    times = PhoneTimes(tmp_path / "c")
+    for utts in (["a", "b", "d"], ["d", "none", "a"], [*times], []):
+        found, expected = times.columns(utts), TimeColumns.of([times.get(utt, ()) for utt in utts])
+        assert (found.bounds, found.phones) == (expected.bounds, expected.phones)
+        assert found.starts.tolist() == expected.starts.tolist()
+        assert found.ends.tolist() == expected.ends.tolist()
+        of_c = [0.5 if odd.endswith("0.5\n") else None] if "c" in utts else []
+        known = [0.5 if confidence else None] * (len(found.phones) - len(of_c)) + of_c
+        assert [None if np.isnan(value) else value for value in found.confidences] == known
+
+
+@pytest.mark.parametrize(
+    "line", ["a 1 0.05 0.2 y", "a 1 0.3 -1 y", "a 1 0.3 1_0 y", "a 1 0.3 0.1 y 1.5", "a 1 0.3 0.1"]
+)
+def test_faulty_lines_make_no_columns(tmp_path: Path, line: str) -> None:
+    end = " 0.5" if line.endswith("1.5") else ""
+    (tmp_path / "c").write_text(f"a 1 0.1 0.2 x{end}\n{line}\n")
+    with pytest.raises(DataError, match="c: a: expected"):
+        PhoneTimes(tmp_path / "c").columns(["a"])

@@ -100,3 +100,41 @@ def test_right_pairs_are_those_of_the_whole_alignment(ref: list[str], hyp: list[
         i += left is not None
         j += right is not None
     assert _right_pairs(ref, hyp) == expected
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=10), st.lists(st.sampled_from("abcd"), max_size=10))
+def test_alignment_by_bits_is_that_of_the_table_of_costs(ref: list[str], hyp: list[str]) -> None:
+    assert align(ref, hyp) == align(ref, hyp, {"a phone that is in neither"})
+
+
+spans = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 300), st.integers(0, 300)), max_size=6)
+
+
+@given(st.lists(st.tuples(spans, spans), max_size=5))
+def test_figures_of_all_utterances_are_those_of_a_loop_over_their_pairs(utts: list) -> None:
+    sides = [
+        {
+            str(number): [PhoneTime(phone, start / 1000, (start + length) / 1000) for phone, start, length in utt[side]]
+            for number, utt in enumerate(utts)
+        }
+        for side in (0, 1)
+    ]
+    errors, overlaps = [], []
+    for utt, ref in sides[0].items():
+        hyp = sides[1][utt]
+        pairs = _right_pairs([time.phone for time in ref], [time.phone for time in hyp])
+        for i, j in pairs:
+            a, b = ref[i], hyp[j]
+            union = max(a.end, b.end) - min(a.start, b.start)
+            overlaps.append(max(min(a.end, b.end) - max(a.start, b.start), 0) / union if union > 0 else 0)
+            if (i + 1, j + 1) in pairs:
+                found, true = ((side[k].end + side[k + 1].start) / 2 for side, k in ((hyp, j), (ref, i)))
+                errors.append((found - true, ref[i + 1].phone))
+    result = compare_times(*sides)
+    assert result.boundaries.seconds.tolist() == [error for error, _ in errors]
+    for phone in "ab":
+        of_phone = [error for error, into in errors if into == phone]
+        assert (result.starts[phone].seconds.tolist() if phone in result.starts else []) == of_phone
+    assert result.num_right == len(overlaps)
+    if overlaps:
+        assert result.overlap == pytest.approx(np.mean(overlaps))

@@ -121,7 +121,10 @@ def test_details_are_times_confidences_and_posteriors(experiment):
         rng.normal(0, 0.1, 8000)
     first, levels = page.figures["first_char"], page.figures["levels"]
     for utt, row in stored.items():
-        spans = [round(1000 * value) for time in times[utt] for value in (time.start, time.end)]
+        starts = [round(1000 * time.start) for time in times[utt]]
+        spans = []
+        for before, start, time in zip([0, *starts], starts, times[utt], strict=False):
+            spans += [start - before, round(1000 * time.end) - start]
         assert row["ref"] == row["hyp"] == spans
         assert row["conf"] == [75] * (len(spans) // 2)
         numbers, tokens, values = ([ord(char) - first for char in text] for text in row["post"])
@@ -219,7 +222,7 @@ def test_phones_that_the_protocol_folds_keep_their_times(experiment):
     page = Read(asrkit.report_experiment(exp, data, protocol=asrkit.PROTOCOLS["no-silence"]).page)
     assert page.pairs() == {"u1": [("t", "t"), ("aa", "aa")]}
     (row,) = page.details()
-    assert (row["ref"], row["hyp"], row["conf"]) == ([300, 400, 400, 500], [100, 200, 200, 300], [50, 50])
+    assert (row["ref"], row["hyp"], row["conf"]) == ([300, 100, 100, 100], [100] * 4, [50, 50])
 
 
 def test_a_comparison_shows_both_systems_and_the_lines_of_the_command(experiment, capsys):
