@@ -27,10 +27,13 @@ def sound_without_speech(num_samples: int, sample_rate: int, rng: np.random.Gene
 
 
 def tune(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Notes of an instrument, alone or in chords; how it sounds, begins and fades is drawn once for all."""
+    """Chords of two to five tones of an instrument; how it sounds, begins and fades is drawn once for all.
+
+    One tone alone is too like a held vowel, which has to be heard.
+    """
     attack, fade, ring = np.exp(rng.uniform(np.log((0.002, 0.1, 0.5)), np.log((0.1, 8.0, 3.0))))
     vibrato, lowest = rng.choice([0.0, 0.005]), np.exp(rng.uniform(np.log(55), np.log(440)))
-    partials, tones = int(rng.integers(1, 24)), int(rng.integers(1, 5))
+    partials, tones = int(rng.integers(1, 24)), int(rng.integers(2, 6))
     spectrum = np.zeros(_TABLE // 2 + 1, complex)
     amplitudes = np.arange(1, partials + 1) ** -rng.uniform(0.5, 2.0) * rng.uniform(0.2, 1.0, partials)
     spectrum[1 : partials + 1] = amplitudes * np.exp(2j * np.pi * rng.random(partials))
