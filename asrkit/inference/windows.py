@@ -36,14 +36,10 @@ _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
 
 @dataclass(frozen=True)
 class Windows:
-    """Seconds: `length` of a window; `context` before and after it for a bidirectional network.
-
-    `attention_length`: the longest window of a network with attention, whose memory grows with the window's square.
-    """
+    """Seconds: `length` of a window; `context` before and after it for a network that looks ahead."""
 
     length: float = 120.0
     context: float = 10.0
-    attention_length: float = 20.0
 
 
 class StaticFeatures:
@@ -177,10 +173,7 @@ class WindowedRecognizer:
         Without `by_frame` there are no frame_log_probs. Frames may come a window later than the steps they are in.
         """
         step = self.timer.clock.step
-        seconds = self.windows.length
-        if self.model.config.has_attention:
-            seconds = min(seconds, self.windows.attention_length)
-        length, context = (max(round(each / step), 1) for each in (seconds, self.windows.context))
+        length, context = (max(round(seconds / step), 1) for seconds in (self.windows.length, self.windows.context))
         if isinstance(self.model, OnnxModel) and not self.model.bidirectional:
             return _carried_outputs(self.model, static, stats, by_frame, length)
         return _overlapping_outputs(self.model, static, stats, by_frame, length, context)

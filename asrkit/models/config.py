@@ -21,6 +21,7 @@ YOUNGER_SETTINGS = ("encoder", "num_heads", "attention_reach", "feed_forward_siz
 
 # Far above what anyone trains: beyond these limits the weights, or the input of a step, fit into no memory.
 _Depth = Annotated[PositiveInt, at_most(100)]
+_Reach = Annotated[PositiveInt, at_most(256)]
 _Channels = Annotated[PositiveInt, at_most(1024)]
 _Size = Annotated[PositiveInt, at_most(8192)]
 
@@ -40,7 +41,7 @@ class ModelConfig:
     dropout: BelowOne = 0.3  # after every layer, so also before the output
     layer_norm: bool = True
     num_heads: PositiveInt = 4  # transformer and conformer: heads of attention, which share the hidden units
-    attention_reach: _Size = 32  # transformer and conformer: steps to either side that a step of a layer sees
+    attention_reach: _Reach = 32  # transformer and conformer: steps to either side that a step of a layer sees
     feed_forward_size: _Size = 512  # transformer and conformer: inner units of a feed-forward layer
     conv_kernel: _Channels = 15  # conformer only: steps that a convolution joins, an odd number
     frontend: FrontEndName = "none"  # layers over frames, before stacking

@@ -55,4 +55,3 @@ def test_the_documented_windows_are_those_of_the_code():
     text = (DOCS / "transcribe.md").read_text(encoding="utf-8")
     assert f"in windows of {Windows().length:g} s:" in text
     assert f"begins {Windows().context:g} s before each window and ends {Windows().context:g} s after it" in text
-    assert f"in windows of {Windows().attention_length:g} s, as its memory" in text
