@@ -5,6 +5,9 @@ loads none of them.
 """
 
 LESSONS = {
+    "reber": "asrkit.lessons.reber",
+    "gradients": "asrkit.lessons.gradients",
     "truncation": "asrkit.lessons.truncation",
+    "characters": "asrkit.lessons.characters",
     "hopfield": "asrkit.lessons.hopfield",
 }

@@ -41,7 +41,7 @@ class Lesson:
 def hold_lesson(name: str, out: Path, quick: bool) -> str:
     """Run the lesson `name` of LESSONS and write table.txt, figures.json and the pictures into `out`; gives the table.
 
-    `quick`: at a size of seconds, with the same claims.
+    `quick`: at a size of seconds, at which some networks have not learnt yet.
     """
     lesson = import_module(LESSONS[name]).study(quick)
     out.mkdir(parents=True, exist_ok=True)

@@ -78,8 +78,8 @@ def study(quick: bool) -> Lesson:
 
 def set_ups(quick: bool) -> list[Callable[[HeldOut], Learner]]:
     """All networks and ways of learning, in the table's order. The first three are the lecture's."""
-    few, many = (200, 200) if quick else (5_000, 60_000)  # strings
-    less, more = (100, 700) if quick else (1_000, 1_000)  # batches
+    few, many = (100, 100) if quick else (5_000, 60_000)  # strings
+    less, more = (20, 500) if quick else (1_000, 1_000)  # batches
     elman, jordan = (partial(SimpleNetwork, feeds_outputs_back=which) for which in (False, True))
     return [
         partial(learn_online, "Elman, 3 hidden, step by step", elman, 0.1, few),
@@ -100,7 +100,8 @@ def results(learners: Sequence[Learner], angles: Sequence[float]) -> Lesson:
         measures = (learner.curve[seen], *learner.judged)
         table.append([learner.name, f"{seen:,}", *map(with_interval, measures)])
     figures = {
-        "last_but_one": {each.name: each.curve[max(each.curve)] for each in learners},
+        "strings": {each.name: [*each.curve] for each in learners},
+        "last_but_one": {each.name: [*each.curve.values()] for each in learners},
         "judged": {each.name: each.judged for each in learners},
         "angle_degrees": {"mean": float(np.mean(angles)), "min": float(np.min(angles)), "max": float(np.max(angles))},
     }
@@ -279,7 +280,7 @@ def draw_grammar() -> Figure:
                     (x - 0.12, y + 0.16 * up),
                     arrowprops={"arrowstyle": "->", "connectionstyle": f"arc3,rad={-1.9 * up}"},
                 )
-                axes.text(x, y + 0.52 * up, symbol, ha="center", va="center", fontweight="bold", color=COLORS[0])
+                axes.text(x, y + 0.72 * up, symbol, ha="center", va="center", fontweight="bold", color=COLORS[0])
                 continue
             axes.annotate("", (to_x, to_y), (x, y), arrowprops={"arrowstyle": "->", "shrinkA": 12, "shrinkB": 12})
             axes.text(

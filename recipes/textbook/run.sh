@@ -56,5 +56,8 @@ lesson() {
   asrkit lesson "$1" --out "$dir/$1" ${quick:+--quick}
 }
 
+stage 1 "Reber's grammar: what is kept in mind" lesson reber
+stage 2 "gradients that vanish and gradients that explode" lesson gradients
 stage 3 "back-propagation through time, cut short" lesson truncation
+stage 6 "models of language, by character" lesson characters
 stage 8 "networks that remember" lesson hopfield

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from asrkit.lessons import LESSONS
 from tests.recipe_tree import ROOT, copy_recipes, run_recipe
 
-STAGES = {"truncation": 3, "hopfield": 8}
+STAGES = {"reber": 1, "gradients": 2, "truncation": 3, "characters": 6, "hopfield": 8}
 
 
 @pytest.fixture
@@ -36,6 +36,37 @@ def hold(root: Path, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_reber(root: Path) -> None:
+    figures = hold(root, "reber")
+    right = figures["last_but_one"]
+    late = zip(*right["LSTM, 16 blocks, BPTT"][-5:], strict=True)  # of each seed; with this rate it falls back at times
+    assert all(max(shares) > 99 for shares in late)
+    for name in ("Elman, 3 hidden, step by step", "Jordan, 3 hidden, step by step"):
+        assert all(40 < share < 60 for shares in right[name] for share in shares)
+    legal, wrong_end, damaged = figures["judged"]["LSTM, 16 blocks, BPTT"]
+    assert min(wrong_end + damaged) > 90
+    assert min(legal) > 50
+    assert 0 < figures["angle_degrees"]["mean"] < 30
+
+
+@pytest.mark.slow
+def test_gradients(root: Path) -> None:
+    figures = hold(root, "gradients")
+    left = figures["left_after_all_steps"]
+    assert max(left["Elman"], left["GRU"], left["LSTM"]) < 1e-5
+    assert 0.01 < left["LSTM without forget gate"] < 100
+    factors = figures["factor_per_step"]
+    assert all(factor <= float(value) for value, factor in factors["Elman"].items())
+    assert factors["Elman"]["3.0"] > 1.1
+    assert all(0.95 < factor < 1.1 for factor in factors["LSTM without forget gate"].values())
+    longest, lowest, last = figures["longest_step"], figures["lowest_loss"], figures["last_loss"]
+    assert longest["not clipped"] > 100 * longest["clipped by norm"]
+    assert max(lowest["clipped by norm"], lowest["clipped by value"]) < 1e-3
+    assert last["not clipped"] > 0.05
+    assert figures["adding"]["LSTM"]["20"][-1] < 0.1
+
+
+@pytest.mark.slow
 def test_truncation(root: Path) -> None:
     figures = hold(root, "truncation")
     biases = [*figures["truncated_bias"].values()]
@@ -46,6 +77,19 @@ def test_truncation(root: Path) -> None:
         assert chance["bias"] < 3 * chance["chance"]
         assert chance["deviation"] > 0.1
     assert figures["random"]["4"]["bias"] < figures["truncated_bias"]["4"] / 3
+
+
+@pytest.mark.slow
+def test_characters(root: Path) -> None:
+    figures = hold(root, "characters")
+    smoothed, hardly_smoothed = figures["markov"]["0.1"], figures["markov"]["0.0001"]
+    assert smoothed[:4] == sorted(smoothed[:4], reverse=True)
+    assert hardly_smoothed[4] > smoothed[4] + 0.1
+    assert abs(hardly_smoothed[0] - smoothed[0]) < 0.1
+    network = [*figures["network"].values()]
+    assert network == sorted(network, reverse=True)
+    assert network[0] > 4.7  # log2(29) = 4.86: it knows nothing yet
+    assert network[-1] < smoothed[0] - 0.5
 
 
 @pytest.mark.slow
