@@ -90,6 +90,7 @@ class AcousticModel(nn.Module):
         if self.output is not None and self.feedback is not None:
             feed_back = partial(_feed_back, self.output, self.feedback)
         *lower, hidden = self.stack(steps, step_lens, feed_back)
+        step_lens = num_steps(step_lens, self.stack.joined)
         ctc = None if self.output is None else _log_probs(self.output, hidden)
         by_frame = None if self.frame_output is None else _log_probs(self.frame_output, hidden)
         attended = None if self.decoder is None else hidden
@@ -99,7 +100,7 @@ class AcousticModel(nn.Module):
 
     def num_steps(self, num_frames: int) -> int:
         """T' for an utterance of `num_frames` frames."""
-        return num_steps(num_frames, self.config.skip)
+        return num_steps(num_frames, self.config.skip * self.stack.joined)
 
     def frame_labels_to_steps(self, labels: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Labels of frames (N, T) to those of steps (N, T'): that of the frame in a step's middle; -1 in padding."""

@@ -17,11 +17,15 @@ from asrkit.models.heads import HEADS, HeadName, Heads, heads_with_ctc
 from asrkit.models.inits import INITS, InitName
 
 # Settings that there were not yet when the first models were exported, whose files lack them.
-YOUNGER_SETTINGS = ("encoder", "num_heads", "attention_reach", "feed_forward_size", "conv_kernel", "decoder")
+YOUNGER_SETTINGS = (
+    *("encoder", "num_heads", "attention_reach", "feed_forward_size", "conv_kernel"),
+    *("pyramid_join", "decoder"),
+)
 
 # Far above what anyone trains: beyond these limits the weights, or the input of a step, fit into no memory.
 _Depth = Annotated[PositiveInt, at_most(100)]
 _Reach = Annotated[PositiveInt, at_most(256)]
+_Join = Annotated[PositiveInt, at_most(8)]
 _Channels = Annotated[PositiveInt, at_most(1024)]
 _Size = Annotated[PositiveInt, at_most(8192)]
 
@@ -30,7 +34,7 @@ _Size = Annotated[PositiveInt, at_most(8192)]
 class ModelConfig:
     """Shape of the acoustic model: front end, encoder, heads. Raises ConfigError for impossible values."""
 
-    encoder: EncoderName = "recurrent"  # the layers: recurrent ones, or those of a Transformer or Conformer
+    encoder: EncoderName = "recurrent"  # the layers: recurrent, or of a Transformer or Conformer
     cell: CellName = "lstm"
     bidirectional: bool = True
     num_layers: _Depth = 3
@@ -49,6 +53,7 @@ class ModelConfig:
     tdnn_size: _Size = 256  # tdnn only
     stack: _Depth = 4  # frames joined into one step
     skip: PositiveInt = 4  # frames from one step to the next
+    pyramid_join: _Join = 2  # pyramid only: outputs of a layer that are one input of the next
     init: InitName = "uniform"
     init_range: Positive | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)
     # What CTC finds after a layer is an input of the next, and is trained there too. Left out: wherever there is CTC.
@@ -58,7 +63,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.self_conditioning is None:
-            object.__setattr__(self, "self_conditioning", self.heads.has_ctc)
+            object.__setattr__(self, "self_conditioning", self.heads.has_ctc and not self.is_pyramid)
         raise_if_any([*range_faults(self, "model"), *self._contradictions()], ConfigError)
 
     def _contradictions(self) -> Iterator[str]:
@@ -81,6 +86,11 @@ class ModelConfig:
         if self.self_conditioning and not self.heads.has_ctc:
             known = ", ".join(heads_with_ctc())
             yield f"model.self_conditioning is for heads with CTC ({known}), found head {self.head}; leave it out"
+        if self.is_pyramid and self.self_conditioning:
+            yield f"model.self_conditioning needs layers of as many steps, found encoder {self.encoder}; leave it out"
+        if self.is_pyramid and not self.heads.has_decoder:
+            known = " and ".join(name for name, heads in HEADS.items() if heads.has_decoder)
+            yield f"model.encoder {self.encoder} is for heads {known}, found head {self.head}; take another encoder"
         if self.init_range is not None and self.init not in (inits := names_with(INITS, "init_range")):
             yield f"model.init_range is for init {' and '.join(inits)}, found init {self.init}; leave one out"
 
@@ -94,6 +104,16 @@ class ModelConfig:
                     f"model.{each.name} is for encoder{'s' * (len(others) > 1)} {' and '.join(others)}, "
                     f"found encoder {self.encoder}; leave it out"
                 )
+
+    @property
+    def is_pyramid(self) -> bool:
+        """Whether there are fewer steps from layer to layer."""
+        return "pyramid_join" in ENCODERS[self.encoder].settings
+
+    @property
+    def joined(self) -> int:
+        """How many of the first layer's steps one of the last layer's stands for."""
+        return self.pyramid_join ** (self.num_layers - 1) if self.is_pyramid else 1
 
     @property
     def has_attention(self) -> bool:

@@ -17,9 +17,11 @@ class Encoder(nn.Module):
 
     Attributes:
         output_size: units of each layer's output.
+        joined: steps of the input that one of the output stands for.
     """
 
     output_size: int
+    joined = 1
 
     def forward(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
         """(N, T', D), lens (N,) -> outputs (N, T', output_size), the last layer's. Padded steps hold anything.

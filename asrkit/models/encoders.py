@@ -9,7 +9,7 @@ from typing import Literal
 
 from asrkit.models.choice import Choice
 
-EncoderName = Literal["recurrent", "transformer", "conformer"]
+EncoderName = Literal["recurrent", "pyramid", "transformer", "conformer"]
 
 _RECURRENT = (
     *("cell", "bidirectional", "projection_size", "nonlinearity", "residual", "layer_norm"),
@@ -20,6 +20,7 @@ _ATTENTION = ("num_heads", "attention_reach", "feed_forward_size")
 # Each is an Encoder, made from the size of its inputs and ModelConfig.
 ENCODERS: dict[EncoderName, Choice] = {
     "recurrent": Choice("asrkit.models.recurrent", "RecurrentStack", settings=_RECURRENT),
+    "pyramid": Choice("asrkit.models.pyramid", "Pyramid", settings=(*_RECURRENT, "pyramid_join")),
     "transformer": Choice("asrkit.models.transformer", "TransformerEncoder", settings=_ATTENTION),
     "conformer": Choice("asrkit.models.conformer", "ConformerEncoder", settings=(*_ATTENTION, "conv_kernel")),
 }

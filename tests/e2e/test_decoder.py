@@ -39,9 +39,9 @@ def decode(tones, exp, **options):
 
 
 def test_a_decoder_is_decoded_tuned_and_analysed(tones, trained):
-    _, exp = trained
+    head, exp = trained
     out, refs = decode(tones, exp), read_transcripts(tones / "data/dev/text")
-    assert score(refs, read_transcripts(out / "hyp")).per < 40
+    assert score(refs, read_transcripts(out / "hyp")).per < (40 if head == "joint" else 60)
     rows = [json.loads(line) for line in (out / "nbest.jsonl").read_text().splitlines()]
     assert {row["rank"] for row in rows} == {1, 2, 3}
     for row in rows:

@@ -9,6 +9,8 @@ import torch
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.greedy import greedy_search
 from asrkit.errors import ConfigError
+from asrkit.features.config import FeatureConfig
+from asrkit.inference.frame_clock import frame_clock
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
@@ -113,6 +115,10 @@ def test_padding_and_batch_change_no_log_prob_and_no_gradient(settings, bidirect
 
 
 DECODED = [{}, {"bidirectional": False}, ATTENTION[0], {"frontend": "conv2d", "conv_channels": 4}]
+DECODED += [
+    {"encoder": "pyramid", "skip": 1},
+    {"encoder": "pyramid", "cell": "gru", "num_layers": 3, "pyramid_join": 3},
+]
 
 
 @pytest.mark.parametrize("head", ["attention", "joint"])
@@ -138,6 +144,38 @@ def test_a_decoders_loss_does_not_depend_on_the_batch(settings, head):
         assert together.decoder == pytest.approx(sum(loss.decoder for loss, _ in alone), abs=1e-10)
         for found, *parts in zip(gradients, *(grads for _, grads in alone), strict=True):
             torch.testing.assert_close(found, sum(parts), rtol=0, atol=1e-10)
+
+
+def test_a_pyramid_joins_the_outputs_of_each_layer():
+    """Its steps are those of layers that were made by hand, and of the number that it says."""
+    model = make_model(head="attention", encoder="pyramid", num_layers=3, stack=1, skip=1)
+    feats, lens = pad(random_feats(13, 6))
+    output = model.outputs(feats, lens)
+    assert output.log_prob_lens.tolist() == [4, 2] == [model.num_steps(int(length)) for length in lens]
+    assert model.num_steps(8) == 2 and model.num_steps(9) == 3
+    for row, length in enumerate(lens.tolist()):
+        steps = feats[row : row + 1, :length]
+        for number, layer in enumerate(model.stack.layers):
+            if number:
+                steps = torch.cat([steps, steps[:, -1:]], dim=1) if steps.shape[1] % 2 else steps
+                steps = steps.reshape(1, -1, 2 * steps.shape[2])
+            (steps,) = layer(steps, torch.tensor([steps.shape[1]]))
+        torch.testing.assert_close(output.steps[row, : steps.shape[1]], steps[0])
+    clock = frame_clock(FeatureConfig(), model.config)
+    assert (clock.skip, clock.middle) == (4, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"head": "ctc"}, "model.encoder pyramid is for heads attention and joint, found head ctc"),
+        ({"head": "joint", "self_conditioning": True}, "self_conditioning needs layers of as many steps"),
+        ({"head": "joint", "pyramid_join": 0}, "pyramid_join must be at least 1"),
+    ],
+)
+def test_what_a_pyramid_cannot_have_is_told(settings, fault):
+    with pytest.raises(ConfigError, match=fault):
+        ModelConfig(encoder="pyramid", **settings)
 
 
 def test_log_probs_are_normalised():
