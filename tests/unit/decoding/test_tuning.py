@@ -180,10 +180,10 @@ class ChanceSet(StoredSet):
 
     def __init__(self, rng, num_speakers, num_utts):
         refs = {f"u{index}": ("a",) * 10 for index in range(num_speakers * num_utts)}
-        super().__init__(dict.fromkeys(refs, np.zeros((1, 4))), refs, TOKENS, None, PROTOCOLS["as-is"], 1)
+        models = SearchModels(train_ngram([("a", "b")], 1, TOKENS.phones).automaton)
+        super().__init__(dict.fromkeys(refs, np.zeros((1, 4))), refs, TOKENS, models, PROTOCOLS["as-is"], 1)
         self.speakers = [f"s{index // num_utts}" for index in range(len(refs))]
         self.rates = np.repeat(rng.uniform(0.1, 0.5, num_speakers), num_utts)
-        self.lm = train_ngram([("a", "b")], 1, TOKENS.phones).automaton
         self._rng = rng
 
     def search_some(self, config, members):
