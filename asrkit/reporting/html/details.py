@@ -17,6 +17,8 @@ from asrkit.scoring.protocols import Protocol
 
 LEAST_POSTERIOR = 0.03  # below that a posterior is not drawn
 LEVELS = 63  # posteriors are whole numbers up to this one
+_LARGEST = 0xD7FF - FIRST  # number that is a character
+_NO_CONFIDENCE = 2.0  # in the place of what is from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Details:
 
         "ref" and "hyp" have two numbers of each phone that is scored, in milliseconds: from the start of the phone
         before to its start, and from there to its end. They are left out where the phones with times are others.
-        "conf" are percents, "post" what `posteriors` gives.
+        "conf" are percents, "post" what `posteriors` gives. Numbers are characters, FIRST being 0; a list where one is
+        too large for that.
         """
         utts = list(alignments)
         refs, hyps = (
@@ -78,19 +81,19 @@ class Details:
         steps = np.diff(starts, prepend=0)
         firsts = [first for first, end in pairwise(times.bounds) if end > first]
         steps[firsts] = starts[firsts]
-        spans = np.stack([steps, ends - starts], axis=1).ravel().tolist()
-        percents = np.rint(100 * np.nan_to_num(times.confidences, nan=-1.0)).astype(np.int64).tolist()
+        spans = _packed(np.stack([steps, ends - starts], axis=1).ravel())
+        percents = _characters(np.rint(100 * np.nan_to_num(times.confidences, nan=_NO_CONFIDENCE)).astype(np.int64))
         for row, of_utt, (first, end) in zip(rows, scored, pairwise(times.bounds), strict=True):
             if chars[first:end] == of_utt:
                 row[name], conf = spans[2 * first : 2 * end], percents[first:end]
             elif (places := self._places(of_utt, times.phones[first:end])) is not None:
                 taken = [first + place for place in places]
                 steps = np.diff(starts[taken], prepend=0)
-                row[name] = np.stack([steps, (ends - starts)[taken]], axis=1).ravel().tolist()
-                conf = [percents[place] for place in taken]
+                row[name] = _packed(np.stack([steps, (ends - starts)[taken]], axis=1).ravel())
+                conf = "".join([percents[place] for place in taken])
             else:
                 continue
-            if name == "hyp" and conf and min(conf) >= 0:
+            if name == "hyp" and conf and chr(FIRST + round(100 * _NO_CONFIDENCE)) not in conf:
                 row["conf"] = conf
 
     def boundaries(self) -> dict[str, Any] | None:
@@ -131,5 +134,9 @@ def posteriors(log_probs: np.ndarray) -> tuple[int, str, str, str]:
     return len(log_probs), _characters(numbers), _characters(tokens), _characters(values)
 
 
+def _packed(numbers: np.ndarray) -> str | list[int]:
+    return _characters(numbers) if numbers.max(initial=0) <= _LARGEST else numbers.tolist()
+
+
 def _characters(numbers: np.ndarray) -> str:
-    return (np.minimum(numbers, 0xD7FF - FIRST) + FIRST).astype("<u2").tobytes().decode("utf-16-le")
+    return (np.minimum(numbers, _LARGEST) + FIRST).astype("<u2").tobytes().decode("utf-16-le")

@@ -151,8 +151,12 @@ const perText = (utt) => `${utt.tokens ? number(rate(utt), 1) : "–"} % [ ${utt
 const ratesText = (utt) => (utt.others.length ? `A ${perText(utt)} · B ${perText(utt.others[0])}` : perText(utt));
 const audible = new Set(F.audio);
 
+/** Numbers that are characters, or a list where one is too large for that. */
+const numbersOf = (packed) => (typeof packed === "string" ? Array.from(packed, (char) => char.charCodeAt(0) - F.first_char) : packed);
+
 async function detailsOf(utt) {
-  return (await part(`d${utt.system}_${Math.floor(utt.n / F.details_a_part)}`))[utt.n % F.details_a_part];
+  const row = (await part(`d${utt.system}_${Math.floor(utt.n / F.details_a_part)}`))[utt.n % F.details_a_part];
+  return { ...row, ref: numbersOf(row.ref), hyp: numbersOf(row.hyp), conf: numbersOf(row.conf) };
 }
 
 /** Where each pair of an alignment is, [start, end] in seconds, or null: as found, else as it truly is, else between. */
@@ -861,7 +865,7 @@ function compared(found) {
   return [
     el("div", { class: "rates" }, value(number(found.difference), "A − B, points of PER; below 0 A is better", false),
       F.names.map((name, i) => value(`${number(found.totals[i].per)} %`, [`PER of ${"AB"[i]}, `, bdi(name)]))),
-    table("How sure the difference is: 95 % intervals", [{ name: "drawn anew", of: (row) => `${count(row.num_units)} ${row.unit}` }, point("low"), point("high"),
+    table("A − B: its 95 % intervals", [{ name: "over", of: (row) => `${count(row.num_units)} ${row.unit}` }, point("low"), point("high"),
       { name: "probability that A is better", of: (row) => row.prob_a_better, digits: 4 }], units),
     folded("The same as asrkit compare prints it", () => el("pre", { class: "lines", tabindex: 0 }, found.lines.join("\n"))),
     (found.warnings || []).map((line) => el("p", { class: "warning" }, line)),
@@ -911,7 +915,7 @@ function build() {
   for (const [id, title, make] of sections) {
     main.append(el("section", { id, "aria-labelledby": `${id}-title` }, el("h2", { id: `${id}-title` }, title), make()));
   }
-  if (F.report) document.getElementById("foot").append(el("p", {}, `${F.report.hyp} against ${F.report.ref}`));
+  if (F.report) document.getElementById("foot").append(el("p", {}, bdi(F.report.hyp), " against ", bdi(F.report.ref)));
   document.body.dataset.ready = "";
 }
 

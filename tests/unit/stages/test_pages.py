@@ -73,7 +73,14 @@ class Read:
 
     def details(self) -> list[dict]:
         numbers = range(-(-self.figures["num_utts"] // self.figures["details_a_part"]))
-        return [row for number in numbers for row in self.part(f"d0_{number}")]
+        rows = [row for number in numbers for row in self.part(f"d0_{number}")]
+        return [
+            {key: self.unpacked(value) if key in ("ref", "hyp", "conf") else value for key, value in row.items()}
+            for row in rows
+        ]
+
+    def unpacked(self, packed: str | list[int]) -> list[int]:
+        return packed if isinstance(packed, list) else [ord(char) - self.figures["first_char"] for char in packed]
 
 
 @pytest.fixture
@@ -223,6 +230,16 @@ def test_phones_that_the_protocol_folds_keep_their_times(experiment):
     assert page.pairs() == {"u1": [("t", "t"), ("aa", "aa")]}
     (row,) = page.details()
     assert (row["ref"], row["hyp"], row["conf"]) == ([300, 100, 100, 100], [100] * 4, [50, 50])
+
+
+def test_times_of_any_length_are_kept(experiment):
+    exp, data = experiment
+    lines = (data / "phones.ctm").read_text().splitlines()
+    utt = lines[-1].split()[0]
+    (data / "phones.ctm").write_text("".join(f"{line}\n" for line in lines[:-1]) + f"{utt} 1 100.5 86400.25 {BAD}\n")
+    page = Read(asrkit.report_experiment(exp, data).page)
+    assert page.details()[-1]["ref"][-2:] == [100_400, 86_400_250]
+    assert max(page.details()[-1]["hyp"]) == 100
 
 
 def test_a_comparison_shows_both_systems_and_the_lines_of_the_command(experiment, capsys):
