@@ -167,10 +167,10 @@ def draw(bits: dict[float, list[float]], marks: Sequence[int], network_bits: Seq
     for which, (epsilon, each) in enumerate(bits.items()):
         draw_line(left, ORDERS, each, which, f"ε = {epsilon:g}")
     left.set(title="Markov models", xlabel="order", ylabel="bits a character, unseen text", xticks=[*ORDERS])
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc="upper right")
     right.plot(marks, network_bits, "o-", color="black", label="LSTM")
     best = min(min(each) for each in bits.values())
     right.axhline(best, color="0.5", linestyle="--", label="best Markov model")
     right.set(title="Recurrent network", xlabel="updates", ylabel="bits a character, unseen text")
-    right.legend(frameon=False)
+    right.legend(frameon=False, loc="upper right")
     return figure

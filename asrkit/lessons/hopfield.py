@@ -217,7 +217,7 @@ def draw_recall(patterns: np.ndarray, damaged: np.ndarray, recalls: Sequence[tup
     for which, (name, (_, energies)) in enumerate(zip(SHAPES, recalls, strict=True)):
         draw_line(axes, range(len(energies)), energies, which, name)
     axes.set(title="The energy never rises", xlabel="units looked at", ylabel="energy E")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return figure
 
 

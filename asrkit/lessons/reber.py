@@ -329,5 +329,5 @@ def draw_angles(angles: Sequence[float]) -> Figure:
         xlabel="angle between the two, degrees",
         ylabel="strings",
     )
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     return figure
