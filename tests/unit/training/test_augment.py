@@ -70,6 +70,10 @@ def open_set(data_dir: Path, augment: AugmentConfig, **settings: object) -> Trai
     )
 
 
+def open_plain(data_dir: Path, augment: AugmentConfig | None = None) -> TrainingSet:
+    return TrainingSet.open(data_dir, FeatureConfig(), pooled_stats(data_dir, FeatureConfig()), TOKENS, augment)
+
+
 def augmenter(data_dir: Path, augment: AugmentConfig, **settings: object) -> Augmenter:
     return Augmenter.open(
         augment, FeatureLoader(data_dir, FeatureConfig(**settings), pooled_stats(data_dir, FeatureConfig(**settings)))
@@ -92,12 +96,12 @@ def test_the_generator_decides_everything(data_dir: Path, augment: AugmentConfig
         assert batch.feats.equal(first.feats)
         assert batch.frame_labels.equal(first.frame_labels)
         assert batch.feat_lens.equal(first.feat_lens)
-    plain = TrainingSet.open(data_dir, FeatureConfig(), None, TOKENS)
+    plain = open_plain(data_dir)
     assert data.load(utt_ids).feats.equal(plain.load(utt_ids).feats)
 
 
 def test_nothing_drawn_is_nothing_done(data_dir: Path) -> None:
-    plain = TrainingSet.open(data_dir, FeatureConfig(), None, TOKENS).load(list(UTTS)).feats
+    plain = open_plain(data_dir).load(list(UTTS)).feats
     for augment in (NOTHING, replace(NOTHING, speeds=(1.0,)), replace(NOTHING, vtlp=0.0, noise_prob=0.0)):
         assert open_set(data_dir, augment).load(list(UTTS), np.random.default_rng(1)).feats.equal(plain)
     assert open_set(data_dir, NOTHING).augmenter is None
@@ -500,7 +504,7 @@ def test_views_of_an_utterance_differ_in_their_masks_alone(data_dir: Path) -> No
         kept = ~masked[0] & ~masked[1]
         np.testing.assert_array_equal(one[kept], other[kept])
         assert batch.frame_labels[first].equal(batch.frame_labels[first + 1])
-    plain = TrainingSet.open(data_dir, FeatureConfig(), None, TOKENS)
+    plain = open_plain(data_dir)
     for views in plain.load(["spk1-0", "spk2-2"], np.random.default_rng(3), num_views=2).feats.split(2):
         assert views[0].equal(views[1])
 
@@ -543,8 +547,8 @@ def test_the_channel_and_root_of_the_extraction_are_kept(tmp_path: Path) -> None
     extract_data_dir(data, FeatureConfig(), num_jobs=1, access=AudioAccess(tmp_path, channel=1))
     made_with = json.loads((data / "feats.json").read_text())
     assert (made_with["channel"], made_with["audio_root"]) == (1, str(tmp_path))
-    plain = TrainingSet.open(data, FeatureConfig(), None, TOKENS).load(["utt"]).feats
-    computed = TrainingSet.open(data, FeatureConfig(), None, TOKENS, INAUDIBLE)
+    plain = open_plain(data).load(["utt"]).feats
+    computed = open_plain(data, INAUDIBLE)
     assert (computed.load(["utt"], np.random.default_rng(1)).feats - plain).abs().max() < 1e-3
 
 
@@ -555,4 +559,4 @@ def test_a_band_that_cannot_be_warped(data_dir: Path, tmp_path: Path) -> None:
     config = FeatureConfig(low_hz=3000.0, high_hz=4200.0, num_mel_bins=13)
     extract_data_dir(tmp_path, config, num_jobs=1)
     with pytest.raises(ConfigError, match="a band of 3000 to 4200 Hz is too narrow"):
-        TrainingSet.open(tmp_path, config, None, TOKENS, replace(NOTHING, vtlp=0.2))
+        TrainingSet.open(tmp_path, config, pooled_stats(tmp_path, config), TOKENS, replace(NOTHING, vtlp=0.2))

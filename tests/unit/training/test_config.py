@@ -45,8 +45,14 @@ from asrkit.errors import ConfigError
         ("model: {encoder: conformer, conv_kernel: 8}", "conv_kernel must be odd, so that it has a middle, found 8"),
         ("model: {encoder: transformer, conv_kernel: 7}", "conv_kernel is for encoder conformer, found encoder transf"),
         ("model: {num_heads: 8}", "num_heads is for encoders transformer and conformer, found encoder recurrent"),
-        ("model: {encoder: conformer, cell: gru}", "model.cell is for encoder recurrent, found encoder conformer"),
-        ("model: {encoder: transformer, bidirectional: false}", "model.bidirectional is for encoder recurrent, found"),
+        (
+            "model: {encoder: conformer, cell: gru}",
+            "model.cell is for encoders recurrent and pyramid, found encoder conf",
+        ),
+        (
+            "model: {encoder: transformer, bidirectional: false}",
+            "model.bidirectional is for encoders recurrent and pyramid, found",
+        ),
         (
             "{model: {encoder: transformer}, training: {weight_drop: 0.1}}",
             "weight_drop is for encoder recurrent, found",

@@ -22,6 +22,7 @@ from asrkit.types import PhoneTime, Utterance
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = FeatureConfig()
+STATS = np.array([[0.0] * 13 + [50.0], [50.0] * 13 + [0.0]])
 LENS = {"spk1-a": 30, "spk1-b": 12, "spk2-a": 45, "spk2-b": 3}
 PHONES = {"spk1-a": "a b c", "spk1-b": "c c", "spk2-a": "b b b a", "spk2-b": "a a"}
 
@@ -43,7 +44,7 @@ def data_dir(tmp_path: Path) -> Path:
             writer.write(utt_id, rng.standard_normal((length, 13)).astype(np.float32))
     with ArkWriter(tmp_path / "data" / "cmvn.ark", tmp_path / "data" / "cmvn.scp") as writer:
         for spk_id in ("spk1", "spk2"):
-            writer.write(spk_id, np.array([[0.0] * 13 + [50.0], [50.0] * 13 + [0.0]]))
+            writer.write(spk_id, STATS)
     return tmp_path / "data"
 
 
@@ -55,7 +56,7 @@ class Thirds:
 
 
 def test_a_part_has_some_of_the_utterances(data_dir: Path) -> None:
-    part = TrainingSet.open(data_dir, CONFIG, None, TOKENS).part({"spk1-b", "spk2-a", "other"})
+    part = TrainingSet.open(data_dir, CONFIG, STATS, TOKENS).part({"spk1-b", "spk2-a", "other"})
     assert dict(part.num_frames) == {"spk1-b": 12, "spk2-a": 45}
     assert [*part.batches(8)] == [["spk1-b", "spk2-a"]]
 
@@ -64,16 +65,16 @@ def test_symbols_are_read_as_other_tokens_or_left_out(data_dir: Path) -> None:
     tokens = TokenTable(["x", "y"])
     folded = FoldedTokens(tokens, PhoneMap("", {"a": "y", "b": "x", "c": None}))
     with pytest.raises(DataError, match=r"^\S*text: spk1-b: empty transcript; give its phones or remove it$"):
-        TrainingSet.open(data_dir, CONFIG, None, folded)
+        TrainingSet.open(data_dir, CONFIG, STATS, folded)
     folded = FoldedTokens(tokens, PhoneMap("", {"a": None, "b": "x", "c": "y"}))
     write_table(data_dir / "text", {**read_table(data_dir / "text"), "spk2-b": "a y"})
-    data = TrainingSet.open(data_dir, CONFIG, None, folded, with_frame_labels=True)
+    data = TrainingSet.open(data_dir, CONFIG, STATS, folded, with_frame_labels=True)
     assert dict(data.tokens) == {"spk1-a": [1, 2], "spk1-b": [2, 2], "spk2-a": [1, 1, 1], "spk2-b": [2]}
     assert set(data.frame_labels["spk1-a"].tolist()) == {-1, 1, 2}
 
 
 def test_a_set_from_disk(data_dir: Path) -> None:
-    data = pickle.loads(pickle.dumps(TrainingSet.open(data_dir, CONFIG, None, TOKENS, with_frame_labels=True)))
+    data = pickle.loads(pickle.dumps(TrainingSet.open(data_dir, CONFIG, STATS, TOKENS, with_frame_labels=True)))
     assert len(data) == 4
     assert dict(data.num_frames) == LENS
     assert dict(data.tokens) == {utt_id: TOKENS.encode(phones.split()) for utt_id, phones in PHONES.items()}
@@ -85,21 +86,21 @@ def test_a_set_from_disk(data_dir: Path) -> None:
     np.testing.assert_array_equal(batch.frame_labels[1], data.frame_labels["spk1-a"])
     assert batch.frame_labels[0, 12:].tolist() == [-1] * 18
     assert data.load(["spk1-a"], np.random.default_rng(1)).feats.equal(data.load(["spk1-a"]).feats)
-    assert TrainingSet.open(data_dir, CONFIG, None, TOKENS).load(["spk1-a"]).frame_labels is None
+    assert TrainingSet.open(data_dir, CONFIG, STATS, TOKENS).load(["spk1-a"]).frame_labels is None
 
 
 def test_extractions_count_of_frames_is_believed(data_dir: Path) -> None:
     write_table(data_dir / "utt2num_frames", {utt_id: str(length + 1) for utt_id, length in LENS.items()})
-    assert dict(TrainingSet.open(data_dir, CONFIG, None, TOKENS).num_frames) == LENS  # another tool's is not
+    assert dict(TrainingSet.open(data_dir, CONFIG, STATS, TOKENS).num_frames) == LENS  # another tool's is not
     (data_dir / "feats.json").write_text(json.dumps(CONFIG.static_settings()))
-    counts = TrainingSet.open(data_dir, CONFIG, None, TOKENS).num_frames
+    counts = TrainingSet.open(data_dir, CONFIG, STATS, TOKENS).num_frames
     assert dict(counts) == {utt_id: length + 1 for utt_id, length in LENS.items()}
 
 
 def test_faults_of_the_transcripts(data_dir: Path) -> None:
     write_table(data_dir / "text", {"spk1-a": "a x b y x", "spk1-b": "", "spk2-a": "a", "spk3-a": "a"})
     with pytest.raises(DataError) as error:
-        TrainingSet.open(data_dir, CONFIG, None, TOKENS)
+        TrainingSet.open(data_dir, CONFIG, STATS, TOKENS)
     assert str(error.value).split("\n") == [
         f"{data_dir}/text: spk1-a: phones not in the token table: x y",
         f"{data_dir}/text: spk1-b: empty transcript; give its phones or remove it",
@@ -112,14 +113,14 @@ def test_faults_of_the_transcripts(data_dir: Path) -> None:
 def test_tables_of_many_tokens(data_dir: Path, num_tokens: int) -> None:
     tokens = TokenTable([f"p{i}" for i in range(1, num_tokens)])
     write_table(data_dir / "text", dict.fromkeys(LENS, f"p1 p{num_tokens - 1} p7"))
-    assert TrainingSet.open(data_dir, CONFIG, None, tokens).tokens["spk1-a"] == [1, num_tokens - 1, 7]
+    assert TrainingSet.open(data_dir, CONFIG, STATS, tokens).tokens["spk1-a"] == [1, num_tokens - 1, 7]
 
 
 def test_frame_labels_need_phone_times(data_dir: Path) -> None:
     (data_dir / "phones.ctm").unlink()
-    assert len(TrainingSet.open(data_dir, CONFIG, None, TOKENS)) == 4
+    assert len(TrainingSet.open(data_dir, CONFIG, STATS, TOKENS)) == 4
     with pytest.raises(DataError, match=r"phones\.ctm: no such file; frame labels need the times of phones"):
-        TrainingSet.open(data_dir, CONFIG, None, TOKENS, with_frame_labels=True)
+        TrainingSet.open(data_dir, CONFIG, STATS, TOKENS, with_frame_labels=True)
 
 
 @pytest.mark.parametrize("speed", [1.0, 0.9, 1.1])
@@ -155,7 +156,7 @@ def test_phones_of_no_length_and_of_overlap(tmp_path: Path) -> None:
 
 
 def test_what_ctc_cannot_align_is_left_out(data_dir: Path) -> None:
-    data = TrainingSet.open(data_dir, CONFIG, None, TOKENS)
+    data = TrainingSet.open(data_dir, CONFIG, STATS, TOKENS)
     kept, excluded = split_infeasible(data, Thirds())
     assert excluded == {"spk2-b": (1, 3)}
     assert dict(kept.num_frames) == {utt_id: length for utt_id, length in LENS.items() if utt_id != "spk2-b"}
@@ -172,7 +173,7 @@ def test_what_ctc_cannot_align_is_left_out(data_dir: Path) -> None:
 
 def test_nothing_is_left(data_dir: Path) -> None:
     write_table(data_dir / "text", dict.fromkeys(read_table(data_dir / "text"), "a " * 99 + "a"))
-    kept, excluded = split_infeasible(TrainingSet.open(data_dir, CONFIG, None, TOKENS), Thirds())
+    kept, excluded = split_infeasible(TrainingSet.open(data_dir, CONFIG, STATS, TOKENS), Thirds())
     assert len(kept) == 0
     assert len(excluded) == 4
     assert len(kept.batches(3)) == 0
@@ -213,7 +214,8 @@ def memory(kind):  # not resource.getrusage, whose peak a process inherits from 
     return int(re.search(kind + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 before = memory("VmRSS")
-data = TrainingSet.open(directory, FeatureConfig(), None, TokenTable([f"p{n}" for n in range(61)]), None, True)
+stats = np.array([[0.0] * 13 + [50.0], [50.0] * 13 + [0.0]])
+data = TrainingSet.open(directory, FeatureConfig(), stats, TokenTable([f"p{n}" for n in range(61)]), None, True)
 data, _ = split_infeasible(data, Thirds())
 batches = data.batches(16, np.random.default_rng(1))
 for number in range(100):
