@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import asrkit
+from asrkit.io.files import read_bytes
 from asrkit.lessons.lesson import Lesson, draw_line, plots
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz.,"
@@ -24,11 +25,11 @@ EPSILONS = (0.0001, 0.01, 0.1, 0.3)
 NUM_HIDDEN, LENGTH, NUM_SEQUENCES = 96, 50, 16
 
 
-def read_text() -> str:
+def docstrings_text() -> str:
     """The docstrings of all of asrkit's modules, in lower case; what is not in ALPHABET is a blank."""
     docstrings = []
     for path in sorted(Path(asrkit.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(ast.parse(read_bytes(path))):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
                 docstrings.append(ast.get_docstring(node) or "")
     text = " ".join(docstrings).lower()
@@ -114,7 +115,7 @@ def encode(text: str) -> Tensor:
 
 def study(quick: bool) -> Lesson:
     """The lesson's table, figures and pictures."""
-    text = read_text()
+    text = docstrings_text()
     end = len(text) * 9 // 10
     train, test = text[:end], text[end : end + (4_000 if quick else 20_000)]
     models = [MarkovModel(train, order) for order in ORDERS]

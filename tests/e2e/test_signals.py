@@ -292,7 +292,7 @@ def test_the_commands_of_a_table_end_too(tmp_path, pipe, command):
 # In place of asrkit: says which verb it was called with, and for how long it lives.
 ASRKIT = """#!/bin/sh
 exec 3>"$PIPE"
-trap 'echo "$1 is told to end" >&3; [ -n "$STUBBORN" ] || exit 143; trap - TERM' TERM
+trap 'trap - TERM; echo "$1 is told to end" >&3; [ -n "$STUBBORN" ] || exit 143' TERM
 echo "$1 has begun" >&3
 while :; do sleep 0.05; done
 """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from asrkit.lessons.characters import ALPHABET, CharacterNetwork, MarkovModel, encode, read_text
+from asrkit.lessons.characters import ALPHABET, CharacterNetwork, MarkovModel, docstrings_text, encode
 
 
 def test_probabilities_by_hand() -> None:
@@ -33,7 +33,7 @@ def test_a_sample_of_a_high_order_is_made_of_what_was_seen() -> None:
 
 
 def test_the_text_has_the_alphabet_alone() -> None:
-    text = read_text()
+    text = docstrings_text()
     assert len(text) > 50_000
     assert {*text} == {*ALPHABET}
     assert "  " not in text
