@@ -69,7 +69,8 @@ def _set_weights(experiment: Experiment, constants: list[np.ndarray], name: str)
     parameters = [*experiment.model.parameters()]
     weights = np.full(sum(values.numel() for values in parameters), np.nan, np.float32)
     for numbers, others, array in zip(first, second, constants, strict=True):
-        is_weight = others - numbers == 1  # the sum of two weights grows by 2, and what is no weight does not
+        with np.errstate(invalid="ignore"):  # infinite constants
+            is_weight = others - numbers == 1  # the sum of two weights grows by 2, and what is no weight does not
         weights[numbers[is_weight].astype(np.int64)] = array[is_weight]
     if np.isnan(weights).any():
         raise _cannot_be_read(name)

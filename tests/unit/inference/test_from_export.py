@@ -54,6 +54,14 @@ def test_every_weight_comes_back(cell: str, bidirectional: bool, frontend: str, 
     assert not found.model.training
 
 
+@pytest.mark.filterwarnings("error:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("encoder", ["transformer", "conformer"])
+def test_every_weight_of_attention_comes_back(encoder: str, tmp_path) -> None:
+    """Also beside constants that are infinite, and without a warning of them."""
+    experiment = make_experiment(ModelConfig(encoder=encoder, num_layers=2, hidden_size=16))
+    assert_same_weights(load_exported(written(experiment, tmp_path)), experiment)
+
+
 def test_a_cell_whose_weights_are_added_up_is_refused(tmp_path) -> None:
     path = written(make_experiment(ModelConfig(cell="lstm", projection_size=3, **SIZES)), tmp_path)
     with pytest.raises(ModelError, match=r"cannot be trained on as it was exported; give the experiment directory"):
