@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from asrkit.errors import MissingPackageError, printable
 
+DISTRIBUTION = "asrkit-phones"  # what pip knows asrkit by; setup.cfg gives it the same name
 TRAINING = ("torch", "onnx", "matplotlib", "tensorboardX")
 EXTRAS = {
     "train": (*TRAINING, "torchaudio", "librosa"),
@@ -43,5 +44,5 @@ def _line(missing: list[str]) -> str:
     python = shlex.quote(printable(sys.executable))
     return (
         f"needs {', '.join(missing).replace('_', '-')}, {verb} not installed; install with: {python} -m pip install "
-        f"'asrkit[{_EXTRA_OF[missing[0]]}]'"
+        f"'{DISTRIBUTION}[{_EXTRA_OF[missing[0]]}]'"
     )

@@ -158,6 +158,8 @@ for requirement in map(Requirement, requires("torch") or ()):
 fi
 # What builds a package is not fetched unchecked either.
 if [ -n "$source" ]; then PATH=$venv/bin:$PATH install_listed "$source" --no-build-isolation; fi
+# An environment that was made before asrkit-phones had this name has it under another, maybe from where it lay then.
+run_child "${pip[@]}" uninstall "${options[@]}" --yes asrkit
 install --no-deps --no-build-isolation -e "$root"
 # Says so in one line if the extension could not be built.
 "$venv/bin/python" -c 'import asrkit._native as native; [native.kernel(name) for name in native.KERNELS]' || true

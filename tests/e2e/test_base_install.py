@@ -214,10 +214,10 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
 
     said = [stderr.splitlines()[-1] for _, _, stderr in results[len(working) :]]
     install = f"install with: {sys.executable} -m pip install"
-    together = f"{', '.join(TRAINING)}, which are not installed; {install} 'asrkit[train]'"
+    together = f"{', '.join(TRAINING)}, which are not installed; {install} 'asrkit-phones[train]'"
     expected = [f"asrkit {verb[0]}: error: needs {together}" for verb in training]
     expected += [
-        f"asrkit {verb[0]}: error: needs {package}, which is not installed; {install} 'asrkit[{extra}]'"
+        f"asrkit {verb[0]}: error: needs {package}, which is not installed; {install} 'asrkit-phones[{extra}]'"
         for verb, package, extra in zip(
             unable,
             ("onnx", "torch", "librosa", "sounddevice"),
@@ -225,7 +225,7 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
             strict=True,
         )
     ]
-    web = f"{', '.join(EXTRAS['web'])}, which are not installed; {install} 'asrkit[web]'"
+    web = f"{', '.join(EXTRAS['web'])}, which are not installed; {install} 'asrkit-phones[web]'"
     assert said == [*expected, f"asrkit serve: error: needs {web}"]
 
 

@@ -104,7 +104,7 @@ class Tree:
     @property
     def everything(self) -> list[str]:
         torch = ["torch==2.13.0", f"{self.venv}/torch.txt"]
-        return ["venv", *torch, f"{self.root}/requirements.txt", f"{self.root}", "kernels"]
+        return ["venv", *torch, f"{self.root}/requirements.txt", "asrkit", f"{self.root}", "kernels"]
 
 
 @pytest.fixture
@@ -143,8 +143,8 @@ def test_where_there_is_a_browser_its_package_is_installed_too(tree: Tree, faili
     done = tree.run(failing=failing)
     assert done.returncode == 0
     assert ("the tests of pages are skipped" in done.stderr) == (failing == "browser.txt")
-    *torch, packages, root, kernels = tree.everything[1:]
-    assert tree.calls() == [*torch, packages, f"{tree.venv}/browser.txt", root, kernels]
+    *torch, packages, old_name, root, kernels = tree.everything[1:]
+    assert tree.calls() == [*torch, packages, f"{tree.venv}/browser.txt", old_name, root, kernels]
     assert not (tree.venv / "browser.txt").exists()
     assert tree.run(refused="version").stderr == ""
     assert tree.calls() == []
@@ -227,7 +227,8 @@ def pip_calls(tree: Tree) -> list[str]:
 def test_all_that_is_installed_has_a_hash(tree: Tree) -> None:
     """Or is this package, which is built with what is installed already."""
     tree.run(cuda="yes")
-    download, *packages, asrkit = pip_calls(tree)
+    download, *packages, old_name, asrkit = pip_calls(tree)
+    assert old_name.endswith(" uninstall -qq --disable-pip-version-check --no-input --yes asrkit")
     assert "download" in download
     assert "--no-index" in packages[0]
     assert [line.split()[-1] for line in packages] == [
@@ -248,11 +249,12 @@ def test_the_benchmarks_have_an_environment_of_their_own(tree: Tree) -> None:
         f"{venv}/torch.txt",
         f"{tree.root}/requirements-bench.txt",
         f"{tree.root}/requirements-source.txt",
+        "asrkit",
         f"{tree.root}",
         "kernels",
     ]
     assert tree.run("--bench").returncode == 0
-    torch, *listed, source, _ = pip_calls(tree)[1:]
+    torch, *listed, source, _, _ = pip_calls(tree)[1:]
     assert all("--require-hashes" in line for line in (torch, *listed, source))
     assert all("--only-binary :all:" in line for line in listed)
     assert "--no-build-isolation" in source
@@ -309,7 +311,7 @@ def test_python_without_its_bundled_pip_uses_the_one_it_has(tree: Tree, refused:
     assert first[0] == f"-m venv --without-pip {tree.venv}"
     outside = f"-m pip --python {tree.venv}/bin/python "
     for calls in (first, tree.log.read_text().splitlines()):
-        assert [line.startswith(outside) for line in calls if "pip " in line and "venv --" not in line] == [True] * 4
+        assert [line.startswith(outside) for line in calls if "pip " in line and "venv --" not in line] == [True] * 5
     assert tree.calls() == tree.everything[1:]
 
 

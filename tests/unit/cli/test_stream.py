@@ -217,7 +217,7 @@ def test_a_microphone_without_sounddevice(capsys, model, monkeypatch):
     status, _, errors = run(capsys, "--model", model, "--microphone")
     assert status == 1
     assert errors[-1].startswith("asrkit stream: error: needs sounddevice, which is not installed; install with: ")
-    assert errors[-1].endswith("pip install 'asrkit[microphone]'")
+    assert errors[-1].endswith("pip install 'asrkit-phones[microphone]'")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def _loader():
 
 def test_a_missing_library_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(MissingPackageError, match=r"^needs espeakng-loader, .*pip install 'asrkit\[mini\]'$"):
+    with pytest.raises(MissingPackageError, match=r"^needs espeakng-loader, .*pip install 'asrkit-phones\[mini\]'$"):
         espeak.library_version()
 
 

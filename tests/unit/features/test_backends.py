@@ -37,7 +37,7 @@ def test_an_extractor_survives_the_way_to_another_process() -> None:
 def test_a_library_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, f"{name}.compliance", None)
-    with pytest.raises(MissingPackageError, match=rf"^needs {name}, which is not installed; .*'asrkit\[train\]'$"):
+    with pytest.raises(MissingPackageError, match=rf"^needs {name}, .*install 'asrkit-phones\[train\]'$"):
         FeatureExtractor(FeatureConfig(backend=name))
 
 
