@@ -7,14 +7,15 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# Results must not depend on the compiler's taste: multiplications and additions are fused only in the feature
-# kernel, where the last bit does not matter.
+# Results must not depend on the compiler's taste: multiplications and additions are fused only where the
+# last bit does not matter.
 FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wno-psabi"]
 KERNELS = {
     "_mfcc": ["-ffp-contract=fast", "-fno-math-errno"],
     "_beam": ["-ffp-contract=off"],
     "_align": ["-ffp-contract=off"],
     "_lstm": ["-ffp-contract=fast", "-fno-math-errno"],
+    "_transducer": ["-ffp-contract=fast", "-fno-math-errno"],
 }
 
 

@@ -21,14 +21,18 @@ from asrkit.types import Utterance
 pytestmark = pytest.mark.slow
 
 
-def test_the_last_line_is_json_and_a_peer_that_is_missing_is_named():
+@pytest.mark.parametrize(
+    ("name", "measured"),
+    [("alignment", "microseconds an utterance"), ("transducer_loss", "milliseconds a batch")],
+)
+def test_the_last_line_is_json_and_a_peer_that_is_missing_is_named(name, measured):
     hide = "import runpy, sys; sys.modules['torchaudio'] = None; sys.argv[1:] = ['--utts', '2', '--rounds', '1']\n"
     result = subprocess.run(
-        [sys.executable, "-c", hide + "runpy.run_module('tests.bench.alignment', run_name='__main__')"],
+        [sys.executable, "-c", hide + f"runpy.run_module('tests.bench.{name}', run_name='__main__')"],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert "torchaudio: left out, it cannot be imported: " in result.stdout
-    assert "microseconds an utterance" in result.stdout
+    assert measured in result.stdout
     assert json.loads(result.stdout.splitlines()[-1]) == {"ratios": {}}
 
 

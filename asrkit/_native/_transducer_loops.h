@@ -1,0 +1,215 @@
+/* The loops of _transducer.c, which includes this file by builds.h, once for each kind of CPU. */
+#define LOAD(pointer) (*(const f64x4u *)(pointer))
+#define STORE(pointer, vector) (*(f64x4u *)(pointer) = (vector))
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE f64x4 BUILD(spread)(double x) { return (f64x4){x, x, x, x}; }
+
+INLINE f64x4 BUILD(select)(i64x4 mask, f64x4 yes, f64x4 no) {
+    return (f64x4)((mask & (i64x4)yes) | (~mask & (i64x4)no));
+}
+
+/* e^x for x up to 700; 0 below -700. x = n ln 2 + r with |r| <= ln 2 / 2, and Taylor's series of e^r to r^12. */
+INLINE f64x4 BUILD(exp)(f64x4 x) {
+    const double rounder = 0x1.8p52; /* adding it rounds to an integer in the low bits */
+    i64x4 is_small = x < -700.0;
+    x = BUILD(select)(is_small, BUILD(spread)(-700.0), x);
+    f64x4 shifted = x * 1.4426950408889634 + rounder;
+    f64x4 n = shifted - rounder;
+    f64x4 r = x - n * 0x1.62e42fefap-1; /* ln 2 in two parts: the first has few bits, so that n times it is exact */
+    r = r - n * 0x1.cf79abc9e3b39p-40;
+    f64x4 sum = r * (1.0 / 479001600) + 1.0 / 39916800;
+    sum = sum * r + 1.0 / 3628800;
+    sum = sum * r + 1.0 / 362880;
+    sum = sum * r + 1.0 / 40320;
+    sum = sum * r + 1.0 / 5040;
+    sum = sum * r + 1.0 / 720;
+    sum = sum * r + 1.0 / 120;
+    sum = sum * r + 1.0 / 24;
+    sum = sum * r + 1.0 / 6;
+    sum = sum * r + 0.5;
+    sum = sum * r + 1.0;
+    sum = sum * r + 1.0;
+    f64x4 scale = (f64x4)(((i64x4)shifted << 52) + (1023LL << 52));
+    return (f64x4)(~is_small & (i64x4)(sum * scale));
+}
+
+/* log(1 + y) for y from 0 to 1, by log z = log c + 2 artanh((z - c) / (z + c)), whose argument is below 0.172. */
+INLINE f64x4 BUILD(log1p)(f64x4 y) {
+    const double root = 1.4142135623730951;
+    f64x4 s = (y + (1.0 - root)) / (y + (1.0 + root));
+    f64x4 square = s * s;
+    f64x4 sum = square * (2.0 / 21) + 2.0 / 19;
+    sum = sum * square + 2.0 / 17;
+    sum = sum * square + 2.0 / 15;
+    sum = sum * square + 2.0 / 13;
+    sum = sum * square + 2.0 / 11;
+    sum = sum * square + 2.0 / 9;
+    sum = sum * square + 2.0 / 7;
+    sum = sum * square + 2.0 / 5;
+    sum = sum * square + 2.0 / 3;
+    sum = sum * square + 2.0;
+    return sum * s + 0.34657359027997264;
+}
+
+/* log(e^a + e^b) */
+INLINE f64x4 BUILD(log_add)(f64x4 a, f64x4 b) {
+    i64x4 is_less = a < b;
+    f64x4 high = BUILD(select)(is_less, b, a), low = BUILD(select)(is_less, a, b);
+    return high + BUILD(log1p)(BUILD(exp)(low - high));
+}
+
+/* Four of a row's numbers from `k` on; -inf behind the end. */
+INLINE f64x4 BUILD(read)(const void *row, bool is_double, Py_ssize_t k, Py_ssize_t end) {
+    if (end - k >= 4 && is_double) return LOAD((const double *)row + k);
+    if (end - k >= 4) return __builtin_convertvector(*(const f32x4u *)((const float *)row + k), f64x4);
+    f64x4 some = BUILD(spread)(-INFINITY);
+    for (int i = 0; i < end - k; i++) some[i] = is_double ? ((const double *)row)[k + i] : ((const float *)row)[k + i];
+    return some;
+}
+
+INLINE void BUILD(write)(void *row, bool is_double, Py_ssize_t k, Py_ssize_t end, f64x4 some) {
+    if (end - k >= 4 && is_double) {
+        STORE((double *)row + k, some);
+    } else if (end - k >= 4) {
+        *(f32x4u *)((float *)row + k) = __builtin_convertvector(some, f32x4);
+    } else {
+        for (int i = 0; i < end - k; i++) {
+            if (is_double) {
+                ((double *)row)[k + i] = some[i];
+            } else {
+                ((float *)row)[k + i] = (float)some[i];
+            }
+        }
+    }
+}
+
+/* Blank's and the next token's log-probabilities at every node. Leaves e^(x - largest x) in the gradients, where they
+ * are wanted, and in `shares` what makes probabilities of these. Returns false where a row has none. */
+INLINE bool BUILD(read_rows)(const Task *task, Lattice *lattice, const bool is_double) {
+    const Py_ssize_t classes = task->num_classes, item = is_double ? sizeof(double) : sizeof(float);
+    const Py_ssize_t width = task->num_tokens + 1;
+    const char *row = task->logits;
+    char *grads = task->grads;
+    bool is_good = true;
+    for (Py_ssize_t t = 0; t < task->num_steps; t++) {
+        for (Py_ssize_t u = 0; u < width; u++, row += classes * item) {
+            f64x4 most = BUILD(spread)(-INFINITY);
+            for (Py_ssize_t k = 0; k < classes; k += 4) {
+                f64x4 x = BUILD(read)(row, is_double, k, classes);
+                most = BUILD(select)(x > most, x, most);
+            }
+            const double largest = fmax(fmax(most[0], most[1]), fmax(most[2], most[3]));
+            f64x4 sums = {0};
+            for (Py_ssize_t k = 0; k < classes; k += 4) {
+                f64x4 share = BUILD(exp)(BUILD(read)(row, is_double, k, classes) - largest);
+                sums += share;
+                if (grads != NULL) BUILD(write)(grads, is_double, k, classes, share);
+            }
+            if (grads != NULL) grads += classes * item;
+            const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]), log_sum = largest + log(sum);
+            is_good = is_good && isfinite(log_sum);
+            const Py_ssize_t place = (t + u) * lattice->stride + u;
+            const double blank = BUILD(read)(row, is_double, 0, 1)[0] - log_sum;
+            lattice->blank[place] = blank > NEVER ? blank : NEVER;
+            if (u < task->num_tokens) {
+                const Py_ssize_t token = task->tokens[u];
+                const double emitted = BUILD(read)(row, is_double, token, token + 1)[0] - log_sum;
+                lattice->token[place] = emitted > NEVER ? emitted : NEVER;
+            }
+            lattice->shares[t * width + u] = 1.0 / sum;
+        }
+    }
+    return is_good;
+}
+
+/* From e^(x - largest x), in place, to the gradients of -log p: p_k times how often the node is passed, less how often
+ * k is emitted there. */
+INLINE void BUILD(write_grads)(const Task *task, const Lattice *lattice, const bool is_double) {
+    const Py_ssize_t classes = task->num_classes, item = is_double ? sizeof(double) : sizeof(float);
+    const Py_ssize_t width = task->num_tokens + 1;
+    char *grads = task->grads;
+    for (Py_ssize_t t = 0; t < task->num_steps; t++) {
+        for (Py_ssize_t u = 0; u < width; u++, grads += classes * item) {
+            const Py_ssize_t place = (t + u) * lattice->stride + u, token = u < task->num_tokens ? task->tokens[u] : 0;
+            const double emitted[2] = {lattice->blank[place], u < task->num_tokens ? lattice->token[place] : 0.0};
+            const double factor = (emitted[0] + emitted[1]) * lattice->shares[t * width + u];
+            for (Py_ssize_t k = 0; k < classes; k += 4)
+                BUILD(write)(grads, is_double, k, classes, BUILD(read)(grads, is_double, k, classes) * factor);
+            if (is_double) {
+                ((double *)grads)[0] -= emitted[0];
+                ((double *)grads)[token] -= emitted[1];
+            } else {
+                ((float *)grads)[0] -= (float)emitted[0];
+                ((float *)grads)[token] -= (float)emitted[1];
+            }
+        }
+    }
+}
+
+/* The first and the last column of diagonal d, t + u = d, that a path can pass. */
+INLINE Py_ssize_t BUILD(first_column)(const Task *task, Py_ssize_t d) {
+    return d > task->num_steps ? d - task->num_steps : 0;
+}
+INLINE Py_ssize_t BUILD(last_column)(const Task *task, Py_ssize_t d) {
+    return d < task->num_tokens ? d : task->num_tokens;
+}
+
+/* Forwards, diagonal by diagonal: before[d][u] is the log probability of all paths to the node. Returns that of all
+ * paths to the end. */
+static double BUILD(run_forward)(const Task *task, Lattice *lattice) {
+    const Py_ssize_t stride = lattice->stride, last = task->num_steps + task->num_tokens;
+    for (Py_ssize_t d = 1; d <= last; d++) {
+        const Py_ssize_t from = (d - 1) * stride, end = BUILD(last_column)(task, d);
+        const double *before = lattice->before + from, *blank = lattice->blank + from, *token = lattice->token + from;
+        for (Py_ssize_t u = BUILD(first_column)(task, d); u <= end; u += 4) {
+            f64x4 waited = LOAD(before + u) + LOAD(blank + u);
+            f64x4 emitted = LOAD(before + u - 1) + LOAD(token + u - 1);
+            STORE(lattice->before + d * stride + u, BUILD(log_add)(waited, emitted));
+        }
+        /* What the last vector wrote behind the diagonal's end. */
+        for (Py_ssize_t u = end + 1; u <= end + 3; u++) lattice->before[d * stride + u] = NEVER;
+    }
+    return lattice->before[last * stride + task->num_tokens];
+}
+
+/* Backwards; puts in the place of blank's and the token's log-probabilities how often they are emitted at the node. */
+static void BUILD(run_backward)(const Task *task, Lattice *lattice, double total) {
+    const Py_ssize_t stride = lattice->stride, last = task->num_steps + task->num_tokens;
+    double *after = lattice->after, *next = after + stride;
+    after[task->num_tokens] = 0.0;
+    for (Py_ssize_t d = last - 1; d >= 0; d--) {
+        const Py_ssize_t from = d * stride, end = BUILD(last_column)(task, d);
+        const double *before = lattice->before + from;
+        double *blank = lattice->blank + from, *token = lattice->token + from;
+        for (Py_ssize_t u = BUILD(first_column)(task, d); u <= end; u += 4) {
+            f64x4 waits = LOAD(blank + u) + LOAD(after + u), emits = LOAD(token + u) + LOAD(after + u + 1);
+            STORE(next + u, BUILD(log_add)(waits, emits));
+            f64x4 reached = LOAD(before + u) - total;
+            STORE(blank + u, BUILD(exp)(reached + waits));
+            STORE(token + u, BUILD(exp)(reached + emits));
+        }
+        for (Py_ssize_t u = end + 1; u <= end + 3; u++) next[u] = NEVER;
+        double *swapped = after;
+        after = next, next = swapped;
+    }
+}
+
+static double BUILD(loss)(const Task *task, Lattice *lattice) {
+    if (!(task->is_double ? BUILD(read_rows)(task, lattice, true) : BUILD(read_rows)(task, lattice, false))) return NAN;
+    const double total = BUILD(run_forward)(task, lattice);
+    if (total < NEVER / 2) return INFINITY;
+    if (task->grads != NULL) {
+        BUILD(run_backward)(task, lattice, total);
+        if (task->is_double) {
+            BUILD(write_grads)(task, lattice, true);
+        } else {
+            BUILD(write_grads)(task, lattice, false);
+        }
+    }
+    return -total;
+}
+
+#undef LOAD
+#undef STORE
+#undef INLINE
