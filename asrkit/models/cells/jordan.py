@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from asrkit.models.cells.layer import States
 from asrkit.models.cells.stepped_layer import SteppedLayer
 from asrkit.models.config import ModelConfig
 
@@ -30,12 +31,12 @@ class JordanLayer(SteppedLayer):
         super().__init__({"hidden": size}, config, shapes)
         self.nonlinearity = config.nonlinearity
 
-    def run(self, input_sums: Sequence[Tensor]) -> list[Tensor]:
+    def run(self, input_sums: Sequence[Tensor], states: States) -> tuple[list[Tensor], States]:
         activate = getattr(torch, self.nonlinearity)
         feedback, out, bias = self.transposed("weight_hh"), self.transposed("weight_ho"), self.vectors("bias_ho")
-        output, outputs = torch.zeros_like(input_sums[0]), []
+        (output,), outputs = states, []
         for input_sum in input_sums:
             hidden = activate(torch.baddbmm(input_sum, output, feedback))
             output = activate(torch.baddbmm(bias, hidden, out))
             outputs.append(output)
-        return outputs
+        return outputs, (output,)

@@ -1,15 +1,16 @@
 """What all recurrent layers share: one interface, and the reversal of utterances by their own length.
 
-Legend: N utterances, T frames, D input dim.
+Legend: N utterances, T frames, D input dim, H units of a direction's output, K directions (1 or 2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+States = tuple[Tensor, ...]  # what the directions carry from frame to frame, (K, N, size) each; "hidden" is the first
 _SUFFIXES = ("_l0", "_l0_reverse")  # of the names of each direction's weights
 
 
@@ -34,7 +35,31 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, inputs: Tensor, reverse: Tensor) -> Tensor:
         """`inputs` (N, T, D); `reverse` (N, T) from reversal_index."""
+        outputs, _ = self.advance(self.directed(inputs, reverse), self.first_states(inputs))
+        return self.joined(outputs, reverse)
+
+    def advance(self, inputs: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:
+        """Go on from the states that were left: each direction's inputs (N, T, D) to its outputs (N, T, H), and states.
+
+        Inputs and outputs are in the order in which the direction takes them. The states are those after frame T,
+        padding or not.
+        """
         raise NotImplementedError
+
+    def first_states(self, inputs: Tensor) -> States:
+        """What every utterance of `inputs` (N, T, D) begins with."""
+        return tuple(
+            inputs.new_zeros(len(self.suffixes), len(inputs), size) for size in self.state_sizes.values()
+        )
+
+    def directed(self, inputs: Tensor, reverse: Tensor) -> list[Tensor]:
+        """Inputs (N, T, D) in the order in which each direction takes them."""
+        return [inputs, take_frames(inputs, reverse)] if self.bidirectional else [inputs]
+
+    def joined(self, outputs: Sequence[Tensor], reverse: Tensor) -> Tensor:
+        """The outputs (N, T, H) of each direction, as advance() gives them: (N, T, output_size)."""
+        ahead, *back = outputs
+        return torch.cat([ahead, take_frames(back[0], reverse)], dim=2) if back else ahead
 
     @property
     def weight_owner(self) -> nn.Module:

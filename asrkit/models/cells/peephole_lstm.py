@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from asrkit.models.cells.layer import States
 from asrkit.models.cells.stepped_layer import SteppedLayer
 from asrkit.models.config import ModelConfig
 
@@ -36,11 +37,10 @@ class PeepholeLstmLayer(SteppedLayer):
         }
         super().__init__({"hidden": size, "cell": size}, config, shapes)
 
-    def run(self, input_sums: Sequence[Tensor]) -> list[Tensor]:
+    def run(self, input_sums: Sequence[Tensor], states: States) -> tuple[list[Tensor], States]:
         recurrent = self.transposed("weight_hh")
         input_peephole, forget_peephole, output_peephole = self.vectors("weight_ch").unbind(2)  # (K, 1, H) each
-        hidden = cell = torch.zeros_like(input_sums[0][..., : self.hidden_size])
-        outputs = []
+        (hidden, cell), outputs = states, []
         for input_sum in input_sums:
             input_gate, forget_gate, cell_gate, output_gate = torch.baddbmm(input_sum, hidden, recurrent).chunk(
                 4, dim=2
@@ -51,4 +51,4 @@ class PeepholeLstmLayer(SteppedLayer):
             output_gate = torch.sigmoid(torch.addcmul(output_gate, output_peephole, cell))
             hidden = output_gate * torch.tanh(cell)
             outputs.append(hidden)
-        return outputs
+        return outputs, (hidden, cell)

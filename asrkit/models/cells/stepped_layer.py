@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from asrkit.models.cells.layer import RecurrentLayer, take_frames
+from asrkit.models.cells.layer import RecurrentLayer, States
 from asrkit.models.config import ModelConfig
 
 
@@ -40,16 +40,17 @@ class SteppedLayer(RecurrentLayer):
         for weights in self.parameters():
             nn.init.uniform_(weights, -1 / math.sqrt(self.hidden_size), 1 / math.sqrt(self.hidden_size))
 
-    def forward(self, inputs: Tensor, reverse: Tensor) -> Tensor:
-        directions = [inputs, take_frames(inputs, reverse)] if self.bidirectional else [inputs]
-        frames = torch.stack([direction.transpose(0, 1) for direction in directions])  # (K, T, N, D)
+    def advance(self, inputs: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:
+        frames = torch.stack([direction.transpose(0, 1) for direction in inputs])  # (K, T, N, D)
         input_sums = torch.baddbmm(self.vectors("bias_ih"), frames.flatten(1, 2), self.transposed("weight_ih"))
-        outputs = self.run(input_sums.unflatten(1, frames.shape[1:3]).unbind(1))
-        ahead, *back = torch.stack(outputs, dim=2)  # (N, T, H) each
-        return torch.cat([ahead, take_frames(back[0], reverse)], dim=2) if back else ahead
+        outputs, states = self.run(input_sums.unflatten(1, frames.shape[1:3]).unbind(1), states)
+        return torch.stack(outputs, dim=2).unbind(), states
 
-    def run(self, input_sums: Sequence[Tensor]) -> list[Tensor]:
-        """What the inputs add to each frame's sums, T times (K, N, G), to the outputs, T times (K, N, H)."""
+    def run(self, input_sums: Sequence[Tensor], states: States) -> tuple[list[Tensor], States]:
+        """What the inputs add to each frame's sums, T times (K, N, G), to the outputs, T times (K, N, H).
+
+        `states` are those before the first frame; with the outputs come those after the last.
+        """
         raise NotImplementedError
 
     def vectors(self, name: str) -> Tensor:

@@ -5,14 +5,14 @@ Legend: N utterances, T frames, F frames of all utterances together, D input dim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from asrkit.models.cells.layer import RecurrentLayer, take_frames
+from asrkit.models.cells.layer import RecurrentLayer, States
 from asrkit.models.config import ModelConfig
 
 
@@ -31,27 +31,28 @@ class TorchLayer(RecurrentLayer):
 
     @property
     def kernel(self) -> Callable[..., tuple[Tensor, ...]]:
-        """PyTorch's function for the cell; the outputs are the first that it returns."""
+        """PyTorch's function for the cell; it returns the outputs and the last frame's states."""
         raise NotImplementedError
 
     @property
     def weight_owner(self) -> nn.Module:
         return self.rnn
 
-    def forward(self, inputs: Tensor, reverse: Tensor) -> Tensor:
-        ahead = self._run(inputs, 0)
-        if not self.bidirectional:
-            return ahead
-        back = self._run(take_frames(inputs, reverse), 1)
-        return torch.cat([ahead, take_frames(back, reverse)], dim=2)
+    def advance(self, inputs: Sequence[Tensor], states: States) -> tuple[Sequence[Tensor], States]:
+        outputs, left = [], []
+        for direction, frames in enumerate(inputs):
+            found, *after = self._run(frames, [state[direction, None] for state in states], direction)
+            outputs.append(found)
+            left.append(after)
+        return outputs, tuple(map(torch.cat, zip(*left, strict=True)))
 
     def forward_packed(self, packed: PackedSequence) -> Tensor:
         """Packed frames (F, D) -> (F, output_size), both directions in one call."""
         return self.rnn(packed)[0].data
 
-    def _run(self, inputs: Tensor, direction: int) -> Tensor:
-        states = [inputs.new_zeros(1, len(inputs), size) for size in self.state_sizes.values()]
-        outputs, *_ = self.kernel(
+    def _run(self, inputs: Tensor, states: Sequence[Tensor], direction: int) -> tuple[Tensor, ...]:
+        """A direction's outputs (N, T, H) and states (1, N, size) after the last frame, from those before the first."""
+        return self.kernel(
             inputs,
             states if len(states) > 1 else states[0],
             self.rnn.all_weights[direction],
@@ -62,7 +63,6 @@ class TorchLayer(RecurrentLayer):
             bidirectional=False,
             batch_first=True,
         )
-        return outputs
 
 
 def rnn_options(input_size: int, config: ModelConfig) -> dict[str, Any]:
