@@ -20,14 +20,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lm", type=Path, metavar="FILE", help="phone language model (ARPA) for decoding")
     parser.add_argument("--dir", type=Path, required=True, metavar="EXP", help="experiment directory to write")
     parser.add_argument("--resume", action="store_true", help="go on from EXP's checkpoint, if there is one")
+    parser.add_argument(
+        "--log-gradients",
+        action="store_true",
+        help="after each epoch log norms of gradients, by layer and lag, into EXP/gradients.csv and gradients.png",
+    )
     add_force(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, ExperimentConfig, args.overrides)
-    data = TrainingData(args.train, args.dev, args.tokens, args.lm)
+    data = TrainingData(args.train, args.dev, args.tokens, args.lm, args.log_gradients)
     trained = train(data, args.dir, config, resume=args.resume, force=args.force, report=_tell)
     _tell(trained.line())
+    if args.log_gradients and trained.result is None:
+        _tell(f"{args.dir}: no gradients logged, as nothing was trained; give --force to train anew")
     return 0
 
 

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from asrkit.drawing import draw_norms as draw_norms_over_time
 from asrkit.lessons.lesson import COLORS, Lesson, draw_line, plots
 
 NUM_HIDDEN, NUM_STEPS = 24, 80
@@ -235,14 +236,13 @@ def results(adding: Mapping[str, Mapping[int, Sequence[float]]]) -> Lesson:
 def draw_norms(norms: Mapping[str, np.ndarray], factors: Mapping[str, Sequence[float]]) -> Figure:
     """Gradient norms over time, and what a step does to them over the largest singular value."""
     figure, both = plots(1, 2, height=4.2)
+    draw_norms_over_time(both[0], norms, last=NUM_STEPS)
     for which, cell in enumerate(CELLS):
-        draw_line(both[0], range(NUM_STEPS + 1), norms[cell] / norms[cell][-1], which, cell)
         draw_line(both[1], SINGULAR_VALUES, factors[cell], which, cell)
     both[0].set(
         title="Singular values 0.85",
         xlabel="step t of h(t)",
         ylabel="|dL(80) / dh(t)|, 1 at t = 80",
-        yscale="log",
     )
     both[1].plot(SINGULAR_VALUES, SINGULAR_VALUES, color="0.7", linewidth=0.8)
     both[1].axhline(1, color="0.7", linewidth=0.8)

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from asrkit.drawing import COLORS as COLORS
+from asrkit.drawing import DASHES as DASHES
+from asrkit.drawing import WIDTH as WIDTH
+from asrkit.drawing import draw_line as draw_line
+from asrkit.drawing import plots as plots
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import json_text
 from asrkit.lessons import LESSONS
-
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart; lines differ in their dashes, too.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
-WIDTH = 7.6  # of a picture, in inches; at 100 dots an inch as wide as a page shows it
 
 
 @dataclass(frozen=True)
@@ -79,17 +77,3 @@ def with_interval(values: Sequence[float]) -> str:
     """The mean of several runs and its 95 % interval, as text."""
     mean, half = mean_and_interval(values)
     return f"{mean:.1f} ± {half:.1f}"
-
-
-def plots(num_rows: int, num_columns: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """A picture with plots in rows, and the plots in reading order; `height` of a row in inches."""
-    figure = Figure(figsize=(WIDTH, height * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, list(np.ravel(figure.subplots(num_rows, num_columns, squeeze=False)))
-
-
-def draw_line(
-    axes: Axes, xs: Sequence[float] | np.ndarray, ys: Sequence[float] | np.ndarray, which: int, label: str
-) -> None:
-    """A line in the colour and dashes of the number `which`."""
-    axes.plot(xs, ys, color=COLORS[which], linestyle=DASHES[which], label=label)

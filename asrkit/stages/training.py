@@ -26,6 +26,7 @@ from asrkit.types import Supplement
 
 if TYPE_CHECKING:
     from asrkit.models.acoustic import AcousticModel
+    from asrkit.training.dataset import TrainingSet
     from asrkit.training.loop import TrainingResult, TrainingSets
 
 
@@ -46,12 +47,15 @@ class TrainingData:
         dev: the data directory on which the best weights are chosen.
         tokens: the token table: the output classes. What corpus they are of may be told in a file beside it.
         lm: the phone language model (ARPA) that decoding takes, if there is one; training does not depend on it.
+        log_gradients: whether norms of the gradients of some dev utterances are logged after each epoch; training
+            does not depend on that either.
     """
 
     train: Path
     dev: Path
     tokens: Path
     lm: Path | None = None
+    log_gradients: bool = False
 
     @classmethod
     def under(cls, root: str | Path) -> TrainingData:
@@ -153,6 +157,8 @@ def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str
         where = location(run.data.train)
         raise DataError(f"{where}no utterance is left to train on; see {directory / 'excluded.txt'}")
     report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
+    if run.sets.probe and run.config.model.has_attention:
+        report(f"gradients are logged by layer alone: encoder {run.config.model.encoder} has no recurrent layers")
     result = loop.train(run.model, run.config.training, run.sets, directory, stamp.made_from)
     stamp.path.unlink(missing_ok=True)  # an older one may not fit what follows
     run.save(directory, supplement)
@@ -286,6 +292,19 @@ def _update_decoding(directory: Path, config: ExperimentConfig, supplement: Supp
         dump_config(config, directory / "config.yaml")
 
 
+def _probe(dev_set: TrainingSet, model: AcousticModel, data: TrainingData) -> TrainingSet:
+    """The utterances of dev whose gradients can be logged."""
+    from asrkit.training.dataset import split_infeasible
+
+    probe = split_infeasible(dev_set, model)[0] if model.config.heads.has_ctc else dev_set
+    if not len(probe):
+        raise DataError(
+            f"{location(data.dev)}every utterance is too short for CTC, so no gradients can be logged; give longer "
+            "ones, or leave out --log-gradients"
+        )
+    return probe
+
+
 @dataclass(frozen=True)
 class Run:
     """A training that can begin: the untrained network and all that it is trained with."""
@@ -311,7 +330,8 @@ class Run:
         excluded: Mapping[str, tuple[int, int]] = {}
         if heads.has_ctc:
             train_set, excluded = split_infeasible(train_set, model)
-        return cls(data, config, model, TrainingSets(train_set, dev_set, tokens), global_cmvn, excluded)
+        sets = TrainingSets(train_set, dev_set, tokens, _probe(dev_set, model, data) if data.log_gradients else None)
+        return cls(data, config, model, sets, global_cmvn, excluded)
 
     def note_excluded(self, directory: Path, report: Callable[[str], None]) -> None:
         """Name the utterances that CTC cannot align, in excluded.txt and to `report`."""

@@ -33,6 +33,7 @@ from asrkit.scoring.per import score
 from asrkit.training.blank_phase import is_blank_phase
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet
+from asrkit.training.gradient_log import GradientLog
 from asrkit.training.memory import keep_freed_memory
 from asrkit.training.monitor import Monitor
 from asrkit.training.optim import clip_gradients, set_rate
@@ -55,11 +56,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """The utterances to train on, those to choose weights on, and the output classes of both."""
+    """The utterances to train on, those to choose weights on, and the output classes of both.
+
+    `probe`: those whose gradients are logged after each epoch, if they are to be; the training is the same.
+    """
 
     train: TrainingSet
     dev: TrainingSet
     tokens: TokenTable
+    probe: TrainingSet | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ def train(
     batches_per_epoch = math.ceil(len(data.train) / config.batch_size)
     state = TrainingState(model, config, batches_per_epoch, directory, identity)
     monitor = Monitor(directory, state.epoch)
+    gradients = None if data.probe is None else GradientLog(directory, data.probe, state.epoch)
     started, first_epoch = time.monotonic(), state.epoch
     while not state.finished:
         utts_per_second = train_epoch(state, data.train)
@@ -105,10 +111,14 @@ def train(
         record = _epoch_record(state, dev)
         left = (time.monotonic() - started) / (state.epoch - first_epoch + 1) * (state.last_epoch - state.epoch)
         monitor.show([*state.history, record], utts_per_second, left, state.last_epoch)
+        if gradients:
+            monitor.add_scalars(gradients.add(state), state.epoch)
         state.end_epoch(record)  # last: what a kill before it leaves undone is done again
         if state.num_blank_epochs == max(3, math.ceil(config.num_epochs / 4)) and not state.finished:
             _warn_of_blank_phase(state.num_blank_epochs)
     monitor.close(state.history)
+    if gradients:
+        gradients.draw()
     if state.num_blank_epochs:
         _warn_of_blank_phase(state.num_blank_epochs)
     return _keep_weights(state, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
@@ -42,6 +42,10 @@ class Monitor:
         self._events.add({**scalars, "utterances_per_second": utts_per_second}, record.epoch)
         if time.monotonic() - self._last_picture > _SECONDS_BETWEEN_PICTURES:
             self._draw(history)
+
+    def add_scalars(self, scalars: Mapping[str, float], epoch: int) -> None:
+        """Have TensorBoard show what else an epoch gave, by its tags."""
+        self._events.add(scalars, epoch)
 
     def close(self, history: Sequence[EpochRecord]) -> None:
         """Bring table and picture up to date and end."""

@@ -23,6 +23,8 @@ from asrkit.training.schedule import DevResults, EpochSchedule, epoch_schedule
 from asrkit.training.step import LossSum
 from asrkit.training.weights import BestEpochs, MovingAverage, start_ctc_from_frames
 
+GRADIENT_FILES = ("gradients.csv", "gradients.png")  # of a run that logs gradients
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -106,6 +108,8 @@ class TrainingState:
             self._restore()
         else:  # what an earlier run left would mix with ours
             shutil.rmtree(directory / "tensorboard", ignore_errors=True)
+            for name in GRADIENT_FILES:
+                (directory / name).unlink(missing_ok=True)
         self.best.tidy()
 
     @property

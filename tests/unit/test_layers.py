@@ -15,7 +15,7 @@ PACKAGE = Path(asrkit.__file__).parent
 # their own.
 LAYERS = (
     ("types", "errors"),
-    ("findings", "extras"),
+    ("findings", "extras", "drawing"),
     ("io",),
     ("config.yaml_config", "config.plain_values", "config.ranges", "audio", "lang", "parallel", "_native"),
     ("formats",),

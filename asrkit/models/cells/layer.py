@@ -48,9 +48,7 @@ class RecurrentLayer(nn.Module):
 
     def first_states(self, inputs: Tensor) -> States:
         """What every utterance of `inputs` (N, T, D) begins with."""
-        return tuple(
-            inputs.new_zeros(len(self.suffixes), len(inputs), size) for size in self.state_sizes.values()
-        )
+        return tuple(inputs.new_zeros(len(self.suffixes), len(inputs), size) for size in self.state_sizes.values())
 
     def directed(self, inputs: Tensor, reverse: Tensor) -> list[Tensor]:
         """Inputs (N, T, D) in the order in which each direction takes them."""
