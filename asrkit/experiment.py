@@ -7,6 +7,7 @@ best.EPOCH.pt    weights of the epochs of lowest dev PER, as many as training.ke
 history.csv      loss, PER, learning rate and more of every epoch
 learning_curve.png, tensorboard/   the same as pictures
 excluded.txt     training utterances that CTC cannot align, when there are any
+gradients.csv, gradients.png   norms of gradients, where `asrkit train --log-gradients` asked for them
 final.pt         settings, output classes, CMVN statistics, weights, language model and calibration of confidences: all
                  that recognition needs
 final.onnx       the same for onnxruntime, with front end and all; written by `asrkit train` and `asrkit tune`
