@@ -1,11 +1,11 @@
 """Lesson 6: models of language, by character: Markov models of orders 0 to 4, and a recurrent network.
 
-The text is what the docstrings of asrkit say: plain English, and there wherever asrkit is.
+The text is english.txt, unless one is given: what the docstrings of asrkit said when the lesson was written. It is a
+file of its own so that the figures stay as they are when asrkit changes.
 """
 
 from __future__ import annotations
 
-import ast
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,25 +15,34 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-import asrkit
+from asrkit.errors import DataError, location
 from asrkit.io.files import read_bytes
 from asrkit.lessons.lesson import Lesson, draw_line, plots
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz.,"
 ORDERS = range(5)
 EPSILONS = (0.0001, 0.01, 0.1, 0.3)
+ENGLISH = Path(__file__).parent / "english.txt"
+MIN_LENGTH = 5_000  # for the last tenth to say something
 NUM_HIDDEN, LENGTH, NUM_SEQUENCES = 96, 50, 16
 
 
-def docstrings_text() -> str:
-    """The docstrings of all of asrkit's modules, in lower case; what is not in ALPHABET is a blank."""
-    docstrings = []
-    for path in sorted(Path(asrkit.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(read_bytes(path))):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                docstrings.append(ast.get_docstring(node) or "")
-    text = " ".join(docstrings).lower()
-    return " ".join("".join(each if each in ALPHABET else " " for each in text).split())
+def read_characters(path: Path) -> str:
+    """A text in UTF-8, in lower case; what is not in ALPHABET is a blank, and several blanks are one.
+
+    Raises DataError for a file that is not UTF-8, or has fewer than MIN_LENGTH characters then.
+    """
+    try:
+        text = read_bytes(path).decode("utf-8").lower()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{location(path)}not UTF-8 at byte {error.start}; write the text in UTF-8") from None
+    text = " ".join("".join(each if each in ALPHABET else " " for each in text).split())
+    if len(text) < MIN_LENGTH:
+        raise DataError(
+            f"{location(path)}{len(text)} characters of the letters a to z, blanks, full stops and commas; "
+            f"expected {MIN_LENGTH} or more: give a longer text in Latin letters"
+        )
+    return text
 
 
 class MarkovModel:
@@ -113,11 +122,11 @@ def encode(text: str) -> Tensor:
     return torch.tensor([ALPHABET.index(each) for each in text])
 
 
-def study(quick: bool) -> Lesson:
-    """The lesson's table, figures and pictures."""
-    text = docstrings_text()
-    end = len(text) * 9 // 10
-    train, test = text[:end], text[end : end + (4_000 if quick else 20_000)]
+def study(quick: bool, text: Path = ENGLISH) -> Lesson:
+    """The lesson's table, figures and pictures, from the text in a file."""
+    characters = read_characters(text)
+    end = len(characters) * 9 // 10
+    train, test = characters[:end], characters[end : end + (4_000 if quick else 20_000)]
     models = [MarkovModel(train, order) for order in ORDERS]
     bits = {epsilon: [model.bits(test, epsilon) for model in models] for epsilon in EPSILONS}
     rng = np.random.default_rng(0)
@@ -131,7 +140,7 @@ def study(quick: bool) -> Lesson:
     for mark, own_bits, sample in zip(marks, network_bits, network_samples, strict=True):
         table.append([f"LSTM after {mark} updates", f"{own_bits:.2f}", sample])
     figures = {
-        "characters": len(text),
+        "characters": len(characters),
         "markov": {str(epsilon): each for epsilon, each in bits.items()},
         "network": dict(zip(map(str, marks), network_bits, strict=True)),
         "samples": [*markov_samples, *network_samples],

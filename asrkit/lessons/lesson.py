@@ -18,6 +18,8 @@ from asrkit.drawing import draw_line as draw_line
 from asrkit.drawing import plots as plots
 from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import json_text
+from asrkit.io.lock import lock_dir
+from asrkit.io.stamp import File, Stamp
 from asrkit.lessons import LESSONS
 
 
@@ -36,21 +38,31 @@ class Lesson:
     pictures: Mapping[str, Figure]
 
 
-def hold_lesson(name: str, out: Path, quick: bool) -> str:
-    """Run the lesson `name` of LESSONS and write table.txt, figures.json and the pictures into `out`; gives the table.
+def hold_lesson(name: str, out: Path, quick: bool, files: Mapping[str, Path] = {}, force: bool = False) -> str:
+    """Run the lesson `name` of LESSONS and write table.txt, figures.json and the pictures into `out`.
 
-    `quick`: at a size of seconds, at which some networks have not learnt yet.
+    Gives what there is to tell: the table, or that all is up to date.
+
+    Args:
+        quick: at a size of seconds, at which some networks have not learnt yet.
+        files: those that the lesson's `study` takes, by the names of its arguments.
+        force: run it even when it is up to date.
     """
-    lesson = import_module(LESSONS[name]).study(quick)
-    out.mkdir(parents=True, exist_ok=True)
-    table = render(lesson.table)
-    with atomic_write(out / "table.txt") as stream:
-        stream.write(table + "\n")
-    with atomic_write(out / "figures.json") as stream:
-        stream.write(json_text(lesson.figures) + "\n")
-    for picture, figure in lesson.pictures.items():
-        with atomic_write(out / f"{picture}.png", "wb") as stream:
-            figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+    code = sorted(path for path in Path(__file__).parent.iterdir() if path.is_file())
+    inputs = {path.name: File(path) for path in code} | {name: File(path) for name, path in files.items()}
+    stamp = Stamp(out / ".lesson.stamp", {"lesson": name, "quick": quick, "files": inputs})
+    if not force and stamp.is_current():
+        return f"{out}: up to date"
+    with lock_dir(out, "lesson"), stamp.making():
+        lesson = import_module(LESSONS[name]).study(quick, **files)
+        table = render(lesson.table)
+        with atomic_write(out / "table.txt") as stream:
+            stream.write(table + "\n")
+        with atomic_write(out / "figures.json") as stream:
+            stream.write(json_text(lesson.figures) + "\n")
+        for picture, figure in lesson.pictures.items():
+            with atomic_write(out / f"{picture}.png", "wb") as stream:
+                figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
     return table
 
 

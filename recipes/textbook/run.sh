@@ -6,6 +6,7 @@ set -euo pipefail
 dir=$recipe/exp
 first_stage=1 stop_stage=8 last_stage=8
 quick=
+text=
 
 help() {
   cat <<EOF
@@ -16,6 +17,8 @@ Options:
   --stop-stage N     last lesson to run (default: $last_stage)
   --dir DIR          where the lessons' directories go (default: $dir)
   --quick            at a size of a minute a lesson or less
+  --text FILE        lesson 6: a text of your own to learn from
+  --force            redo lessons that are up to date
   --torch-index URL  package index to take torch from when .venv is made, for a particular build
   --help             print this and stop
 
@@ -27,14 +30,16 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) only_help=yes ;;
     --quick) quick=yes ;;
+    --force) force=yes ;;
     --*=*)
       set -- "${1%%=*}" "${1#*=}" "${@:2}"
       continue
       ;;
-    --stage | --stop-stage | --dir | --torch-index)
+    --stage | --stop-stage | --dir | --text | --torch-index)
       [ -n "${2:-}" ] || usage_error "$1 needs a value; see $0 --help"
       case $1 in
         --dir) dir=$2 ;;
+        --text) text=$2 ;;
         --torch-index) torch_index=$2 ;;
         *)
           if ! [[ $2 =~ ^[0-9]{1,3}$ ]] || ((10#$2 < 1 || 10#$2 > last_stage)); then
@@ -53,11 +58,11 @@ done
 if [ -n "$only_help" ]; then help; else run_child "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}; fi
 
 lesson() {
-  asrkit lesson "$1" --out "$dir/$1" ${quick:+--quick}
+  asrkit lesson "$1" --out "$dir/$1" ${quick:+--quick} ${force:+--force} "${@:2}"
 }
 
 stage 1 "Reber's grammar: what is kept in mind" lesson reber
 stage 2 "gradients that vanish and gradients that explode" lesson gradients
 stage 3 "back-propagation through time, cut short" lesson truncation
-stage 6 "models of language, by character" lesson characters
+stage 6 "models of language, by character" lesson characters ${text:+--text "$text"}
 stage 8 "networks that remember" lesson hopfield

@@ -1,12 +1,14 @@
 """The Markov models of lesson 6, against counting by hand."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from asrkit.lessons.characters import ALPHABET, CharacterNetwork, MarkovModel, docstrings_text, encode
+from asrkit.errors import DataError
+from asrkit.lessons.characters import ALPHABET, ENGLISH, CharacterNetwork, MarkovModel, encode, read_characters
 
 
 def test_probabilities_by_hand() -> None:
@@ -33,10 +35,22 @@ def test_a_sample_of_a_high_order_is_made_of_what_was_seen() -> None:
 
 
 def test_the_text_has_the_alphabet_alone() -> None:
-    text = docstrings_text()
-    assert len(text) > 50_000
+    text = read_characters(ENGLISH)
+    assert len(text) == 276_357  # the page's figures are of this text
     assert {*text} == {*ALPHABET}
     assert "  " not in text
+
+
+def test_a_text_of_one_s_own(tmp_path: Path) -> None:
+    path = tmp_path / "own.txt"
+    path.write_text("Ünder the Sea;\n  7 seas.\n" * 500, encoding="utf-8")
+    assert read_characters(path).startswith("nder the sea seas. nder the sea")
+    path.write_text("Δεν " * 5_000, encoding="utf-8")
+    with pytest.raises(DataError, match=r"own.txt: 0 characters .* expected 5000 or more"):
+        read_characters(path)
+    path.write_bytes(b"caf\xe9 " * 5_000)
+    with pytest.raises(DataError, match=r"own.txt: not UTF-8 at byte 3"):
+        read_characters(path)
 
 
 def test_bits_of_a_network_are_its_cross_entropy() -> None:
