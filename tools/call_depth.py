@@ -2,7 +2,7 @@
 """How deep the calls of a command are, and over how many files they spread, until its first features are computed.
 
     tools/call_depth.py transcribe speech.wav --model EXP
-    tools/call_depth.py train --config conf/blstm_ctc.yaml --train DATA/train --dev DATA/dev --tokens FILE --dir NEW_DIR
+    tools/call_depth.py train --config conf/blstm_ctc.yaml --train DATA/train --dev DATA/dev --tokens FILE --out NEW_DIR
 
 It runs the command up to the first call that computes features (of the extractor's backend, or of what adds CMVN and
 deltas to stored ones), prints the stack there, and ends the process. What the command has written by then stays.

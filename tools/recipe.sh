@@ -3,9 +3,10 @@
 # $config, and $corpus or $corpus_source, which says what --corpus asks for; then it calls `recipe_options "$@"` and
 # lists its stages, whose bodies are the functions of stages.sh, or its own. Options of its own, for stage 0, it names in
 # $corpus_options, lines of `name VALUE help`, with - for the VALUE of an option that takes none; those given are in
-# "${prepare_options[@]}", and those that all recipes have for stage 1 in "${extract_options[@]}". Stages after
-# $stop_stage, up to $last_stage, run only when --stage or --stop-stage names them. A recipe that makes models which
-# come with asrkit lists them in $released, NAME=CONFIGURATION each.
+# "${prepare_options[@]}". Earlier names of them it lists in $old_options, lines of `old new`. Options that all recipes
+# have for stage 1 are in "${extract_options[@]}", and those of --set in "${settings[@]}". Stages after $stop_stage, up to
+# $last_stage, run only when --stage or --stop-stage names them. A recipe that makes models which come with asrkit lists
+# them in $released, NAME=CONFIGURATION each.
 
 recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -28,12 +29,14 @@ verify=
 torch_index=
 only_help=
 corpus_options=
+old_options=
 protocol=
 phone_times=
 prepare_options=()
 channel=
 audio_root=
 extract_options=()
+settings=()
 released=
 models=$root/asrkit/pretrained
 
@@ -45,8 +48,10 @@ usage_error() {
 # Read the command line into the variables that the stages use, then make .venv if need be. A relative path
 # stays relative to the caller's directory, for nothing here changes directory.
 recipe_options() {
-  local default_stop=$stop_stage stop_given=
+  local default_stop=$stop_stage stop_given= option
   while [ $# -gt 0 ]; do
+    in_new_spelling "$1"
+    set -- "$option" "${@:2}"
     case $1 in
       -h | --help)
         only_help=yes
@@ -72,7 +77,7 @@ recipe_options() {
         set -- "${1%%=*}" "${1#*=}" "${@:2}"
         continue
         ;;
-      --stage | --stop-stage | --nj | --corpus | --data | --config | --dir | --torch-index) ;;
+      --stage | --stop-stage | --nj | --corpus | --data | --config | --set | --dir | --torch-index) ;;
       --channel | --audio-root) ;;
       --models) [ -n "$released" ] || usage_error "unknown option '$1'; see $0 --help" ;;
       --[a-z]*)
@@ -87,6 +92,7 @@ recipe_options() {
     esac
     [ -n "${2:-}" ] || usage_error "$1 needs a value; see $0 --help"
     case $1 in
+      --set) settings+=("$1" "$2") ;;
       --stage | --stop-stage)
         if ! [[ $2 =~ ^[0-9]{1,3}$ ]] || ((10#$2 > last_stage)); then
           usage_error "$1: expected a stage, 0 to $last_stage, found '$2'"
@@ -130,6 +136,18 @@ recipe_options() {
   run_child "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}
 }
 
+# Put the option $1 into $option; an earlier name of one of $old_options gives way to the new one, and it is said.
+in_new_spelling() {
+  local old new
+  option=$1
+  while read -r old new; do
+    if [ -n "$old" ] && [[ $1 == "--$old" || $1 == "--$old="* ]]; then
+      printf '%s: note: --%s is now called --%s\n' "$0" "$old" "$new" >&2
+      option=--$new${1#"--$old"}
+    fi
+  done <<<"$old_options"
+}
+
 # Print the options; the calls of stage() that follow add the stages.
 recipe_help() {
   cat <<EOF
@@ -142,6 +160,8 @@ Options:
   --corpus DIR       the corpus (default: ${corpus:-none; stage 0 needs it: $corpus_source})
   --data DIR         directory of the data directories train, dev and test (default: $data)
   --config FILE      features, model, training and decoding (default: $config)
+  --set SECTION.SETTING=VALUE
+                     one setting, such as training.seed=2, before that of --config; repeat the option for more
   --dir EXP          the experiment's directory (default: $dir)
   --channel mix|N    of audio with several channels: average them, or take channel N (from 0)
   --allow-pipes      run the shell commands that wav.scp holds (only for data whose origin you trust)

@@ -5,32 +5,32 @@
 
 # Stage 0: read the corpus with `asrkit prepare NAME`.
 prepare() {
-  asrkit prepare "$1" --corpus "$corpus" --data "$data" --nj "$nj" \
+  asrkit prepare "$1" --corpus "$corpus" --out "$data" --nj "$nj" \
     ${prepare_options[@]+"${prepare_options[@]}"} ${force:+--force}
 }
 
 # Stage 1. What has features already is up to date, unless $config has other frames.
 extract() {
-  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$config" --nj "$nj" \
+  asrkit extract "$data/train" "$data/dev" "$data/test" --config "$config" ${settings[@]+"${settings[@]}"} --nj "$nj" \
     ${extract_options[@]+"${extract_options[@]}"} ${force:+--force} ${verify:+--verify}
 }
 
 # Stage 2: an n-gram model of ORDER.
 train_lm() {
-  asrkit train-lm "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --order "$1" --out "$data/lm.arpa" \
-    ${force:+--force}
+  asrkit train-lm --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --order "$1" \
+    --out-file "$data/lm.arpa" ${force:+--force}
 }
 
 # Stage 3.
 train() {
-  asrkit train --config "$config" --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" \
-    --lm "$data/lm.arpa" --dir "$dir" --resume ${force:+--force}
+  asrkit train --config "$config" ${settings[@]+"${settings[@]}"} --train "$data/train" --dev "$data/dev" \
+    --tokens "$data/tokens.txt" --lm "$data/lm.arpa" --out "$dir" --resume ${force:+--force}
 }
 
 # Stage 4. After tuning, dev is decoded again only if the settings have changed.
 tune_and_decode() {
   decode dev ${force:+--force}
-  asrkit tune --dir "$dir" --ref "$data/dev" --decode-dir "$dir/decode_dev" ${protocol:+--protocol "$protocol"} \
+  asrkit tune --model "$dir" --data "$data/dev" --decode-dir "$dir/decode_dev" ${protocol:+--protocol "$protocol"} \
     --nj "$nj" ${force:+--force}
   decode dev
   decode test ${force:+--force}
@@ -38,16 +38,16 @@ tune_and_decode() {
 
 # Decode SET, with further options of `asrkit decode`.
 decode() {
-  asrkit decode ${phone_times:+--ctm} --dir "$dir" --data "$data/$1" --out "$dir/decode_$1" --nj "$nj" "${@:2}"
+  asrkit decode ${phone_times:+--ctm} --model "$dir" --data "$data/$1" --out "$dir/decode_$1" --nj "$nj" "${@:2}"
 }
 
 # Stage 5. The report shows what the analysis found.
 report() {
   local set
   for set in dev test; do
-    asrkit analyze --dir "$dir" --ref "$data/$set" --decode-dir "$dir/decode_$set" \
+    asrkit analyze --model "$dir" --data "$data/$set" --decode-dir "$dir/decode_$set" \
       ${protocol:+--protocol "$protocol"} --nj "$nj" ${force:+--force}
-    asrkit report "$dir" --data "$data/$set" ${extract_options[@]+"${extract_options[@]}"} \
+    asrkit report --model "$dir" --data "$data/$set" ${extract_options[@]+"${extract_options[@]}"} \
       ${protocol:+--protocol "$protocol"} ${force:+--force}
     boundaries "$set" "$dir/decode_$set/phones.ctm"
   done
@@ -77,8 +77,8 @@ release_one() {
   tune_and_decode
   report
   mkdir -p -- "$models"
-  asrkit export "$dir" --int8 --ref "$data/dev" --test "$data/test" \
-    ${extract_options[@]+"${extract_options[@]}"} --out "$models/$1.onnx"
+  asrkit export --model "$dir" --int8 --dev "$data/dev" --test "$data/test" \
+    ${extract_options[@]+"${extract_options[@]}"} --out-file "$models/$1.onnx"
 }
 
 # Stage 6; left out when no test file can be transcribed.

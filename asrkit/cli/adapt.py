@@ -4,53 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from asrkit.cli.options import add_force
+from asrkit.cli.options import add, add_set
 from asrkit.stages.adaptation import AdaptationData, adapt
+
+DESCRIPTION = (
+    "Train a model further on your own recordings. The new experiment keeps the better of the old and the new weights."
+)
+EXAMPLES = (
+    "asrkit extract mydata --model english",
+    "asrkit adapt --model english --data mydata --out adapted",
+    "asrkit adapt --model english --data mydata --out adapted --set training.num_epochs=20",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="the trained model: a name (asrkit models), an experiment directory, or an exported file",
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DATA",
-        help="data directory with transcripts, and with features that asrkit extract --model MODEL made",
-    )
-    parser.add_argument("--dir", type=Path, required=True, metavar="NEW", help="experiment directory to write")
-    parser.add_argument(
-        "--phone-map",
-        type=Path,
-        metavar="FILE",
-        help="`symbol phone` lines: which phone of the model a symbol of the transcripts is (none: it is left out)",
-    )
-    parser.add_argument(
-        "--new-phones",
-        action="store_true",
-        help="a new output layer for the phones of the transcripts, which goes on from the model's phones of the same "
-        "name, or those that --phone-map names",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="training.SETTING=VALUE",
-        help="a setting of this training, such as training.num_epochs=20; as often as there are settings",
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from NEW's checkpoint, if there is one")
-    add_force(parser)
+    add(parser, "--model", "It is the model to begin with", required=True)
+    add(parser, "--data", "It needs transcripts, and features that asrkit extract --model MODEL made", required=True)
+    add(parser, "--out", "It becomes an experiment directory", required=True)
+    add(parser, "--phone-map", "A symbol without a phone is left out", shown="none, symbols are phones of the model")
+    add(parser, "--new-phones", "Each new phone starts from the phone of the same name, or from that of --phone-map")
+    add_set(parser, "Only settings of the section training can be given")
+    add(parser, "--resume")
+    add(parser, "--force")
 
 
 def run(args: argparse.Namespace) -> int:
     data = AdaptationData(args.model, args.data, args.phone_map, args.new_phones)
-    adapted = adapt(data, args.dir, args.overrides, resume=args.resume, force=args.force, report=_tell)
+    adapted = adapt(data, args.out, args.overrides, resume=args.resume, force=args.force, report=_tell)
     if not adapted.is_new:
         print(f"{adapted.directory}: adaptation is up to date")
     print(*adapted.lines, sep="\n")

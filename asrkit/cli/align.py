@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asrkit.audio import AudioAccess
-from asrkit.cli.options import add_audio_options, add_channel, add_ipa, add_model, load_chosen_model
+from asrkit.cli.options import add, add_audio_access, add_model, audio_access, load_chosen_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import ConfigError
 from asrkit.formats.results import Result
@@ -21,24 +20,25 @@ if TYPE_CHECKING:
     from asrkit.inference.alignment import AlignmentJob
 
 
+DESCRIPTION = "Find the times of known phones in recordings. Give the phones by --phones, --text or --data."
+EXAMPLES = (
+    "asrkit align --phones 'HH AH L OW' hello.wav",
+    "asrkit align --text phones.txt --format textgrid --out grids talks/a.wav talks/b.wav",
+    "asrkit align --model mini --data DATA/test --format ctm",
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, ENGLISH)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="audio files of any format and sampling rate")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="recording, of any audio format and sampling rate")
     phones = parser.add_mutually_exclusive_group(required=True)
-    phones.add_argument("--phones", metavar="'PHONE PHONE ...'", help="what is said in the one audio file")
-    phones.add_argument(
-        "--text", type=Path, metavar="TEXT", help="what is said in each: `NAME phone phone ...`, NAME.wav being a file"
-    )
-    phones.add_argument("--data", type=Path, metavar="DATA", help="data directory: its text, and its audio for FILEs")
-    parser.add_argument(
-        "--optional-silence",
-        metavar="PHONE",
-        help="a phone of the model that may stand between any others; it is reported where it is heard",
-    )
-    add_channel(parser)
-    add_audio_options(parser)
+    add(phones, "--phones", shown="none")
+    add(phones, "--text", "NAME is the name of the recording without its directory and ending", shown="none")
+    add(phones, "--data", "Its text and its audio are taken", shown="none")
+    add(parser, "--optional-silence", shown="none")
+    add_audio_access(parser)
     add_results(parser)
-    add_ipa(parser)
+    add(parser, "--ipa")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +70,7 @@ def _jobs(args: argparse.Namespace) -> list[AlignmentJob]:
     if args.data is not None:
         if args.files:
             raise ConfigError(f"{args.files[0]}: with --data the audio is that of the data directory; leave it out")
-        return jobs_of_data_dir(args.data, AudioAccess(args.audio_root, args.allow_pipes, args.channel))
+        return jobs_of_data_dir(args.data, audio_access(args))
     if not args.files:
         raise ConfigError("no audio files; give some, or a data directory with --data")
     if args.text is not None:

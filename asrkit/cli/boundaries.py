@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 
-from asrkit.cli.options import print_warnings
+from asrkit.cli.options import add, print_warnings
 from asrkit.io.json_text import write_json
 from asrkit.io.lock import lock_file
 from asrkit.reporting.text import format_table
 from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors
 from asrkit.stages.scoring import compare_boundaries
 
+DESCRIPTION = (
+    "Measure how far phone times are from the true ones. Only phones that were recognised rightly are compared."
+)
+EXAMPLES = ("asrkit boundaries --ref DATA/test --hyp EXP/decode_test/phones.ctm --by-phone",)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--ref", type=Path, required=True, metavar="CTM", help="true times: a CTM, or a data directory with phones.ctm"
-    )
-    parser.add_argument("--hyp", type=Path, required=True, metavar="CTM", help="times of decoded or aligned phones")
-    parser.add_argument("--by-phone", action="store_true", help="also a table of the starts of each phone, worst first")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures")
+    add(parser, "--ref", required=True)
+    add(parser, "--hyp", required=True)
+    add(parser, "--by-phone", "It has the starts of each phone, worst first")
+    add(parser, "--json-file", shown="none")
 
 
 def run(args: argparse.Namespace) -> int:
     result = compare_boundaries(args.ref, args.hyp)
     print_warnings("boundaries", result.warnings)
-    if args.json:
-        with lock_file(args.json, "boundaries"):
-            write_json(args.json, result.to_dict())
+    if args.json_file:
+        with lock_file(args.json_file, "boundaries"):
+            write_json(args.json_file, result.to_dict())
     if args.by_phone:
         print("\n".join(_by_phone(result)))
     if result.num_missing:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrkit.audio import AudioAccess
-from asrkit.cli.options import (
-    add_audio_options,
-    add_channel,
-    add_protocol,
-    add_shown_audio,
-    add_utt2spk,
-    print_warnings,
-)
+from asrkit.cli.options import add, add_audio_access, add_protocol, audio_access, print_warnings
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.pages import PageOptions, compare_experiments
 from asrkit.stages.scoring import compare
+
+DESCRIPTION = (
+    "Compare the phone error rates of two systems, A and B. "
+    "The paired bootstrap says how sure the difference is. "
+    "Give three files of transcripts, or two experiments and the data directory that both decoded."
+)
+EXAMPLES = (
+    "asrkit compare REF HYP_A HYP_B",
+    "asrkit compare --data DATA/test --html differences.html EXP_A EXP_B",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,22 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="REF, HYP_A and HYP_B, lines of `utt_id phone phone ...`; with --data two experiment directories",
+        help="REF, HYP_A and HYP_B, files of `utt_id phone phone ...`; with --data two experiment directories",
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="DATA",
-        help="data directory that both decoded to EXP/decode_SET, SET being its name",
-    )
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="with --data: write a page on which both are seen and heard"
-    )
-    add_shown_audio(parser, PageOptions.audio)
-    add_audio_options(parser)
-    add_channel(parser)
+    add(parser, "--data", "Each experiment has decoded it to EXP/decode_SET; SET is the name of DATA", shown="none")
+    add(parser, "--html", "It needs --data", shown="none")
+    add(parser, "--audio", default=PageOptions.audio)
+    add_audio_access(parser)
     add_protocol(parser)
-    add_utt2spk(parser)
+    add(parser, "--utt2spk", shown="none")
     parser.set_defaults(fail=parser.error)
 
 
@@ -52,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         systems = compare(*files, protocol=protocol, utt2spk=args.utt2spk)
     elif args.data is not None and len(files) == 2 and args.utt2spk is None:
         names = files
-        options = PageOptions(args.audio, AudioAccess(args.audio_root, args.allow_pipes, args.channel))
+        options = PageOptions(args.audio, audio_access(args))
         systems = compare_experiments(tuple(files), args.data, args.html, options, protocol=protocol)
     else:
         args.fail("give REF, HYP_A and HYP_B, or --data and two experiments, with which --html goes")

@@ -4,53 +4,54 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from asrkit.cli.options import add_force, add_nj, finite_float, positive_int
+from asrkit.cli.options import add, add_nj, experiment_dir
 from asrkit.decoding.methods import SEARCHES
 from asrkit.features.cmvn import NORMALIZATIONS
 from asrkit.stages.decoding import DecodeOptions, decode
+from asrkit.stages.inputs import decode_dir
+
+_OWN = "the experiment's"
+
+DESCRIPTION = (
+    "Recognise the utterances of a data directory with a trained experiment. "
+    "The output directory gets hyp (the phones), decoding.yaml (the settings) and the log-probabilities. "
+    "An option of the search takes the place of the experiment's setting."
+)
+EXAMPLES = (
+    "asrkit decode --model EXP --data DATA/test",
+    "asrkit decode --model mini --data DATA/dev --out greedy --method greedy --log-probs EXP/decode_dev",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dir", type=Path, required=True, metavar="EXP", help="experiment directory")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="data directory with features")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write: hyp, decoding.yaml")
-    parser.add_argument(
-        "--log-probs",
-        type=Path,
-        metavar="DIR",
-        help="directory of log_probs.ark and .scp, which are written unless they are up to date (default: --out)",
-    )
-    parser.add_argument("--method", choices=list(SEARCHES), help="search (default: the experiment's)")
-    parser.add_argument("--beam", type=positive_int, metavar="N", help="beam in place of the experiment's")
-    parser.add_argument("--lm-weight", type=finite_float, metavar="X", help="weight of the language model, likewise")
-    parser.add_argument("--insertion-bonus", type=finite_float, metavar="X", help="nats for every phone, likewise")
-    parser.add_argument(
-        "--blank-penalty", type=finite_float, metavar="X", help="nats taken off the blank in greedy search, likewise"
-    )
-    parser.add_argument(
-        "--ctc-weight", type=finite_float, metavar="X", help="CTC's share beside an attention decoder's, likewise"
-    )
-    parser.add_argument(
-        "--coverage-weight", type=finite_float, metavar="X", help="nats for steps that a decoder looked at, likewise"
-    )
-    parser.add_argument(
-        "--nbest", type=positive_int, metavar="N", help="also write the N best with their scores to DIR/nbest.jsonl"
-    )
-    parser.add_argument("--ctm", action="store_true", help="also write times and confidences to DIR/phones.ctm")
-    parser.add_argument(
+    add(parser, "--model", "This verb needs an experiment directory", required=True)
+    add(parser, "--data", "It needs features", required=True)
+    add(parser, "--out", shown="MODEL/decode_SET; SET is the name of DATA")
+    add(parser, "--log-probs", "They are written there unless they are up to date", shown="the directory of --out")
+    add(parser, "--method", choices=SEARCHES, shown=_OWN)
+    add(parser, "--beam", shown=_OWN)
+    add(parser, "--lm-weight", shown=_OWN)
+    add(parser, "--insertion-bonus", shown=_OWN)
+    add(parser, "--blank-penalty", shown=_OWN)
+    add(parser, "--ctc-weight", shown=_OWN)
+    add(parser, "--coverage-weight", shown=_OWN)
+    add(parser, "--nbest", "They go to nbest.jsonl, with their scores", shown="none")
+    add(parser, "--ctm")
+    add(
+        parser,
         "--cmvn",
-        choices=tuple(NORMALIZATIONS),
-        help="normalisation in place of the experiment's; `speech_utterance` is what transcribe does where the model "
-        "has `speech_speaker`, `utterance` where it has `speaker`",
+        "asrkit transcribe uses speech_utterance in place of speech_speaker, and utterance in place of speaker",
+        choices=NORMALIZATIONS,
+        shown=_OWN,
     )
-    parser.add_argument("--batch-size", type=positive_int, default=32, metavar="N", help="changes speed alone")
+    add(parser, "--batch-size", default=32)
     add_nj(parser)
-    add_force(parser)
+    add(parser, "--force")
 
 
 def run(args: argparse.Namespace) -> int:
+    experiment = experiment_dir(args.model)
     options = DecodeOptions(
         method=args.method,
         beam=args.beam,
@@ -65,7 +66,14 @@ def run(args: argparse.Namespace) -> int:
         log_probs=args.log_probs,
         batch_size=args.batch_size,
     )
-    decoding = decode(args.dir, args.data, args.out, options, num_jobs=args.nj, force=args.force)
+    decoding = decode(
+        experiment,
+        args.data,
+        args.out or decode_dir(experiment, args.data),
+        options,
+        num_jobs=args.nj,
+        force=args.force,
+    )
     if not decoding.is_new:
         print(f"{decoding.out}: decoding is up to date", file=sys.stderr)
     return 0

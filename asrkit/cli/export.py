@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from asrkit.audio import AudioAccess
-from asrkit.cli.options import add_audio_options, add_channel
+from asrkit.cli.options import add, add_audio_access, audio_access
 from asrkit.stages.exporting import export, megabytes
+
+DESCRIPTION = "Write a trained model to one ONNX file, which runs without PyTorch. The file is compared with PyTorch."
+EXAMPLES = (
+    "asrkit export --model EXP --dev DATA/dev",
+    "asrkit export --model EXP --int8 --dev DATA/dev --out-file small.onnx",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dir", metavar="EXP", help="experiment directory, or the name of a recipe that has one")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="file to write (default: EXP/final.onnx, or EXP/final.int8.onnx)"
+    add(parser, "--model", "This verb needs an experiment directory", required=True)
+    add(parser, "--out-file", shown="final.onnx in MODEL, or final.int8.onnx")
+    add(
+        parser,
+        "--dev",
+        "It needs features. The file is compared with PyTorch on all of it, and 8-bit weights are scored on it",
+        shown="none, features are made up",
     )
-    parser.add_argument(
-        "--ref",
-        type=Path,
-        metavar="DATA",
-        help="data directory with features: the export is compared with PyTorch on all of it, and 8-bit weights are "
-        "judged by their phone error rate there",
-    )
-    parser.add_argument("--int8", action="store_true", help="8-bit weights: a smaller file; needs --ref")
-    parser.add_argument(
-        "--test",
-        type=Path,
-        metavar="DATA",
-        help="data directory whose audio the exported model recognises, each utterance by itself; the phone error rate "
-        "goes into the file",
-    )
-    add_channel(parser)
-    add_audio_options(parser)
+    add(parser, "--int8", "It needs --dev")
+    add(parser, "--test", "The file recognises its audio, and holds the phone error rate", shown="none")
+    add_audio_access(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
-    exported = export(args.dir, out=args.out, ref=args.ref, int8=args.int8, test=args.test, audio=audio)
+    audio = audio_access(args)
+    exported = export(args.model, out=args.out_file, ref=args.dev, int8=args.int8, test=args.test, audio=audio)
     print(*exported.lines(), sep="\n")
     print(f"{exported.path}: {megabytes(exported.size)}", file=sys.stderr)
     return 0

@@ -7,35 +7,27 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from asrkit.audio import AudioAccess
-from asrkit.cli.options import add_audio_options, add_channel, add_config, add_force, add_nj
+from asrkit.cli.options import add, add_audio_access, add_config, add_nj, audio_access
 from asrkit.errors import ConfigError
 from asrkit.features.backends import BACKENDS
 
+DESCRIPTION = "Compute the features (MFCC) of data directories, and the statistics that normalise them (CMVN)."
+EXAMPLES = (
+    "asrkit extract DATA/train DATA/dev DATA/test",
+    "asrkit extract DATA/test --config conf/blstm_ctc.yaml --nj 4",
+    "asrkit extract mydata --model english",
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "data_dirs", type=Path, nargs="+", metavar="DATA_DIR", help="a data directory (wav.scp, utt2spk ...)"
-    )
+    parser.add_argument("data_dirs", type=Path, nargs="+", metavar="DATA", help="data directory (wav.scp, utt2spk ...)")
     add_config(parser)
-    parser.add_argument(
-        "--model", help="take the settings that this trained model's features were made with (asrkit models: names)"
-    )
-    parser.add_argument(
-        "--backend",
-        choices=tuple(BACKENDS),
-        help="what computes the features (default: the configuration's; native when it is built, else numpy)",
-    )
+    add(parser, "--model", "Its settings of features are taken, in place of --config and --set", shown="none")
+    add(parser, "--backend", choices=BACKENDS, shown="that of the settings: native, or numpy without a C compiler")
     add_nj(parser)
-    add_force(parser)
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="read all audio and archives to find out whether they changed, also those whose size, times and inode "
-        "did not, and run the commands of wav.scp again",
-    )
-    add_audio_options(parser)
-    add_channel(parser)
+    add(parser, "--force")
+    add(parser, "--verify", "Without it, files of the same size and time count as unchanged")
+    add_audio_access(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         features = model_features(args.model)
     if args.backend is not None:
         features = replace(features, backend=args.backend)
-    access = AudioAccess(args.audio_root, args.allow_pipes, args.channel, args.verify)
+    access = audio_access(args, verify=args.verify)
     extract(args.data_dirs, features, access=access, num_jobs=args.nj, force=args.force, report=_report)
     return 0
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from asrkit.cli.options import add_force
+from asrkit.cli.options import add
 from asrkit.errors import ConfigError
 from asrkit.lessons import LESSONS
 
+DESCRIPTION = "Work through a lesson of the textbook (docs/textbook/README.md). It leaves a table and pictures."
+EXAMPLES = ("asrkit lesson reber --out lessons/reber --quick",)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=LESSONS, help="the lesson (docs/textbook/README.md)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where its table and pictures go")
-    parser.add_argument("--quick", action="store_true", help="at a size of seconds to a minute")
-    parser.add_argument(
-        "--text", type=Path, metavar="FILE", help="characters: a text of your own to learn from, in UTF-8"
-    )
-    add_force(parser)
+    parser.add_argument("name", choices=LESSONS, metavar="NAME", help=f"lesson: {', '.join(LESSONS)}")
+    add(parser, "--out", required=True)
+    add(parser, "--quick")
+    add(parser, "--plain-text", "It is for the lesson characters", shown="one that comes with asrkit")
+    add(parser, "--force")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,9 +25,11 @@ def run(args: argparse.Namespace) -> int:
     from asrkit.lessons.lesson import hold_lesson
 
     files = {}
-    if args.text:
+    if args.plain_text:
         if args.name != "characters":
-            raise ConfigError(f"--text has no meaning for the lesson {args.name}; leave it out, or take characters")
-        files["text"] = args.text
+            raise ConfigError(
+                f"--plain-text has no meaning for the lesson {args.name}; leave it out, or take characters"
+            )
+        files["text"] = args.plain_text
     print(hold_lesson(args.name, args.out, args.quick, files, args.force))
     return 0

@@ -7,39 +7,42 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from asrkit import __version__
 from asrkit.cli import interrupts
+from asrkit.cli.help_text import HelpFormatter, examples
+from asrkit.cli.spellings import in_new_spelling, unknown, unknown_option
 from asrkit.cli.terminal import STANDARD_ERROR, STANDARD_OUTPUT, open_closed_streams, printable_output
 from asrkit.errors import AsrkitError, ConfigError, printable, system_fault
 from asrkit.extras import TRAINING, expect_packages, named_when_missing
 
-# verb -> (module, one-line help). The help stands here so that `asrkit --help` loads none of the modules.
+# verb -> (module, one-line help). The help stands here so that `asrkit --help` loads none of the modules. A module has
+# configure(parser), run(args), DESCRIPTION, and EXAMPLES, which are command lines.
 VERBS = {
     "prepare": ("asrkit.cli.prepare", "make data directories and the token table from a corpus"),
     "validate": ("asrkit.cli.validate", "check a data directory and list every fault"),
-    "extract": ("asrkit.cli.extract", "compute features and CMVN statistics of data directories"),
-    "train-lm": ("asrkit.cli.lm", "train a phone n-gram language model"),
+    "extract": ("asrkit.cli.extract", "compute the features of data directories"),
+    "train-lm": ("asrkit.cli.lm", "train a phone language model"),
     "train": ("asrkit.cli.train", "train an acoustic model"),
-    "adapt": ("asrkit.cli.adapt", "train a model further on recordings of one's own, and keep the better one"),
+    "adapt": ("asrkit.cli.adapt", "train a model further on your own recordings"),
     "decode": ("asrkit.cli.decode", "recognise the utterances of a data directory"),
-    "tune": ("asrkit.cli.tune", "find decoding settings and calibrate confidences on a dev set"),
-    "score": ("asrkit.cli.score", "phone error rate between two transcript files"),
-    "compare": ("asrkit.cli.compare", "difference of two systems' phone error rates, and how sure it is"),
-    "report": ("asrkit.cli.report", "phone error rate and error analysis of a decoded data directory"),
-    "analyze": ("asrkit.cli.analyze", "search errors, model errors and confidences of a decoded data directory"),
-    "table": ("asrkit.cli.table", "several experiments side by side: networks, costs and phone error rates"),
-    "boundaries": ("asrkit.cli.boundaries", "how far phone times are from the true ones"),
-    "export": ("asrkit.cli.export", "write a trained model as one ONNX file, and compare it with PyTorch"),
-    "transcribe": ("asrkit.cli.transcribe", "recognise audio files"),
-    "stream": ("asrkit.cli.stream", "recognise audio while it is being spoken"),
-    "align": ("asrkit.cli.align", "find where known phones are in audio files"),
-    "serve": ("asrkit.cli.serve", "a page and an HTTP API on this machine, for recordings and speech"),
-    "models": ("asrkit.cli.models", "list the models that there are"),
-    "lesson": ("asrkit.cli.lesson", "work through a lesson of the textbook: a table and pictures"),
+    "tune": ("asrkit.cli.tune", "find the best search settings on a development set"),
+    "score": ("asrkit.cli.score", "compute the phone error rate between two files of transcripts"),
+    "compare": ("asrkit.cli.compare", "compare the phone error rates of two systems"),
+    "report": ("asrkit.cli.report", "show the errors of a decoded data directory"),
+    "analyze": ("asrkit.cli.analyze", "tell errors of the search from errors of the model"),
+    "table": ("asrkit.cli.table", "show several experiments side by side"),
+    "boundaries": ("asrkit.cli.boundaries", "measure how far phone times are from the true ones"),
+    "export": ("asrkit.cli.export", "write a trained model to one file that runs without PyTorch"),
+    "transcribe": ("asrkit.cli.transcribe", "recognise recordings"),
+    "stream": ("asrkit.cli.stream", "recognise speech while it is being spoken"),
+    "align": ("asrkit.cli.align", "find the times of known phones in recordings"),
+    "serve": ("asrkit.cli.serve", "open a web page and an HTTP API that recognise and align"),
+    "models": ("asrkit.cli.models", "list the models that have a name"),
+    "lesson": ("asrkit.cli.lesson", "work through a lesson of the textbook"),
 }
 
 ALIASES = {"analyse": "analyze"}
@@ -102,23 +105,54 @@ class _Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)  # argparse's own takes no notice of output that cannot be written
 
 
-def _parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments, with the verb's function as `run`. Only the verb's module is loaded."""
+def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser of the whole command, which knows the options of one verb, and the parser of that verb."""
     parser = _Parser(
         prog="asrkit", description="Phoneme recognition with recurrent networks and CTC.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"asrkit {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    of_verb: argparse.ArgumentParser = parser
     for name, (module_name, summary) in VERBS.items():
         aliases = [alias for alias, meant in ALIASES.items() if meant == name]
-        verb_parser = verbs.add_parser(name, aliases=aliases, help=summary, description=summary, allow_abbrev=False)
+        each = verbs.add_parser(name, aliases=aliases, help=summary, allow_abbrev=False, formatter_class=HelpFormatter)
         if name == ALIASES.get(verb, verb):
+            of_verb = each
             module = importlib.import_module(module_name)
-            module.configure(verb_parser)
-            verb_parser.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
+            each.description, each.epilog = module.DESCRIPTION, examples(module.EXAMPLES)
+            module.configure(each)
+            each.set_defaults(run=module.run)
+    return parser, of_verb
+
+
+def parsers_below(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The parsers of a verb that has verbs of its own, by their names; none for others."""
+    below = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return next(below, {})
+
+
+def _parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with the verb's function as `run`. Only the verb's module is loaded."""
+    parser, leaf = verb_parser(verb)
+    begin = 0
+    if verb:
+        begin = argv.index(verb) + 1
+        if leaf is parser:
+            parser.error(unknown("verb", verb, [*VERBS, *ALIASES], parser))
+    if names := parsers_below(leaf) if verb else {}:
+        name = argv[begin] if begin < len(argv) else ""
+        if name in names:
+            leaf, begin = names[name], begin + 1
+        elif name and not name.startswith("-"):
+            leaf.error(unknown("name", name, names, leaf))
+    own, notes = in_new_spelling(ALIASES.get(verb, verb), leaf, argv[begin:])
+    if (fault := unknown_option(leaf, own)) is not None:
+        leaf.error(fault)
+    args = parser.parse_args([*argv[:begin], *own])
     if interrupts.was_interrupted():
         raise KeyboardInterrupt
+    for note in notes:
+        print(f"asrkit {verb}: note: {note}", file=sys.stderr)
     _check_names(args)
     return args
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from asrkit.cli.options import add
 from asrkit.errors import AsrkitError
 from asrkit.inference.model_list import ModelInfo, known_models
 from asrkit.io.json_text import json_text
@@ -14,8 +15,18 @@ _HEADS = ("name", "language", "phones", "trained on", "size", "PER", "license")
 _UNKNOWN = "-"
 
 
+DESCRIPTION = (
+    "List the models that have a name, with what their files tell about them. "
+    "asrkit info MODEL tells more of one model."
+)
+EXAMPLES = (
+    "asrkit models",
+    "asrkit models --json",
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each, with all that its file tells")
+    add(parser, "--json", "Each model is one line")
 
 
 def run(args: argparse.Namespace) -> int:

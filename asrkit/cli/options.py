@@ -1,18 +1,24 @@
-"""Options that several verbs share, so that they are spelled and explained alike."""
+"""The options of all verbs: a name means one thing, whichever verb has it.
+
+`OPTIONS` is the one list of them. A verb takes an option from it by `add`, and says what is particular to it: a further
+sentence, its choices, its default. docs/command-line.md shows the list.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 from asrkit.scoring.protocols import AS_IS, PROTOCOLS
 
 if TYPE_CHECKING:
+    from asrkit.audio import AudioAccess
     from asrkit.inference.onnx_model import OnnxModel
 
 
@@ -46,25 +52,188 @@ def finite_float(text: str) -> float:
     return value
 
 
-def add_nj(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--nj",
-        type=positive_int,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="number of parallel jobs (default: one per core)",
-    )
+def _number_or_all(text: str) -> int | None:
+    value = {"none": 0}.get(text, parse_whole(text))
+    if value is None and text != "all":
+        raise argparse.ArgumentTypeError(f"expected a number, all or none, found {text!r}")
+    return value
 
 
-def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+def _channel(text: str) -> int | str:
+    if text in ("mix", "error"):  # "error" is the default
+        return text
+    channel = parse_whole(text)
+    if channel is None:
+        raise argparse.ArgumentTypeError(f"expected mix or a channel number from 0, found {text!r}")
+    return channel
+
+
+def _port(text: str) -> int:
+    value = parse_whole(text, high=2**16 - 1)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"expected a port, 0 to 65535, found {text!r}")
+    return value
+
+
+def _epsilons(text: str) -> tuple[float, ...]:
+    values = tuple(value for field in text.split(",") if (value := parse_number(field.strip())))
+    if len(values) <= text.count(",") or min(values) < 0:
+        raise argparse.ArgumentTypeError(f"expected positive numbers with commas between, found {text!r}")
+    return values
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an option means in every verb that has it.
+
+    Attributes:
+        meaning: one sentence, without a full stop.
+        metavar: what stands for its value; empty for a flag, which takes none.
+        type: makes the value from its text.
+    """
+
+    meaning: str
+    metavar: str = ""
+    type: Callable[[str], Any] = str
+
+
+OPTIONS: dict[str, Option] = {
+    # What a verb reads
+    "--model": Option("trained model: experiment directory, exported file, or name (see asrkit models)", "MODEL"),
+    "--data": Option("data directory", "DATA", Path),
+    "--train": Option("data directory to train on", "DATA", Path),
+    "--dev": Option("data directory of the development set", "DATA", Path),
+    "--test": Option("data directory of the test set", "DATA", Path),
+    "--corpus": Option("directory of the corpus", "DIR", Path),
+    "--config": Option("YAML file of settings", "FILE", Path),
+    "--set": Option("one setting, such as training.seed=2; repeat the option for more", "SECTION.SETTING=VALUE"),
+    "--tokens": Option("token table, which lists the phones", "FILE", Path),
+    "--lm": Option("phone language model (ARPA) for decoding", "FILE", Path),
+    "--ref": Option("true phone times: a CTM file, or a data directory that has phones.ctm", "CTM", Path),
+    "--hyp": Option("what was recognised or aligned: a file of transcripts or a CTM file", "FILE", Path),
+    "--utt2spk": Option("speaker of each utterance; adds an interval over speakers", "FILE", Path),
+    "--decode-dir": Option("directory that asrkit decode wrote", "DIR", Path),
+    "--log-probs": Option("directory of the network's log-probabilities", "DIR", Path),
+    "--list": Option("file that names more recordings, one a line", "FILE", Path),
+    "--text": Option("file of transcripts: lines of `NAME phone phone ...`", "FILE", Path),
+    "--phones": Option("phones of the one recording, with blanks between", "'PHONE PHONE ...'"),
+    "--phone-map": Option("file of lines `symbol phone`: the model's phone for a symbol of yours", "FILE", Path),
+    "--plain-text": Option("text to learn from, in UTF-8", "FILE", Path),
+    "--microphone": Option("record from the microphone until Ctrl-C (needs the package sounddevice)"),
+    # What it writes
+    "--out": Option("directory to write", "DIR", Path),
+    "--out-file": Option("file to write", "FILE", Path),
+    "--json-file": Option("file to write all figures to, as JSON", "FILE", Path),
+    "--html": Option("page to write, on which errors are seen and heard", "FILE", Path),
+    "--format": Option("what to write of each recording", "FORMAT"),
+    "--json": Option("print JSON"),
+    "--ipa": Option("write phones in the International Phonetic Alphabet"),
+    "--nbest": Option("number of best results to write of each utterance", "N", positive_int),
+    "--ctm": Option("write phone times and confidences to phones.ctm, too"),
+    "--log-gradients": Option("log norms of gradients by layer and lag"),
+    "--by-phone": Option("print a table by phone, too"),
+    "--int8": Option("store 8-bit weights, which make the file smaller"),
+    # How it works
+    "--nj": Option("number of parallel jobs", "N", positive_int),
+    "--force": Option("do the work again, even where the output is up to date"),
+    "--resume": Option("go on from the checkpoint of an interrupted run"),
+    "--verify": Option("read all audio and features again to find changes"),
+    "--batch-size": Option("number of utterances in a batch; it changes the speed only", "N", positive_int),
+    "--backend": Option("program that computes the features", "NAME"),
+    "--quick": Option("run a small version, of a minute or less"),
+    "--seed": Option("number that random choices start from", "N", whole_number),
+    "--new-phones": Option("give the model a new output layer, for the phones of the transcripts"),
+    "--smoothing": Option("how the language model gives probability to unseen n-grams", "NAME"),
+    "--order": Option("length of the n-grams in phones", "N", positive_int),
+    "--epsilon": Option("counts that Laplace smoothing adds, from unigrams on", "E1,E2,...", _epsilons),
+    # Audio
+    "--channel": Option("channel of audio that has several: mix for their mean, or a number from 0", "mix|N", _channel),
+    "--audio-root": Option("directory where relative paths in wav.scp start", "DIR", Path),
+    "--allow-pipes": Option("run the shell commands in wav.scp; use it only for data that you trust"),
+    "--audio": Option("number of utterances that can be heard on the page: a number, all or none", "N", _number_or_all),
+    "--rate": Option("sampling rate of standard input or of the microphone", "HZ", positive_int),
+    "--realtime": Option("read the file no faster than it plays"),
+    "--endpoint": Option("length of the pause that ends an utterance", "SECONDS", finite_float),
+    # Recognition and scoring
+    "--method": Option("search", "NAME"),
+    "--beam": Option("width of the beam search", "N", positive_int),
+    "--no-lm": Option("search without the language model"),
+    "--lm-weight": Option("weight of the language model", "X", finite_float),
+    "--insertion-bonus": Option("bonus in nats for every phone", "X", finite_float),
+    "--blank-penalty": Option("penalty in nats for the blank, in greedy search", "X", finite_float),
+    "--ctc-weight": Option("weight of CTC beside an attention decoder", "X", finite_float),
+    "--coverage-weight": Option("bonus in nats for each step that an attention decoder looked at", "X", finite_float),
+    "--cmvn": Option("normalisation of the features", "MODE"),
+    "--optional-silence": Option("phone that may stand between any two others, where it is heard", "PHONE"),
+    "--protocol": Option("rules of scoring: how phones are folded and how silence counts (docs/scoring.md)", "NAME"),
+    # The service
+    "--host": Option("name or address to listen at", "HOST"),
+    "--port": Option("port to listen at; 0 takes any free one", "PORT", _port),
+    "--max-megabytes": Option("size of the largest upload", "N", positive_int),
+    "--max-minutes": Option("length of the longest recording", "N", positive_int),
+    # Corpora
+    "--num-phones": Option("number of phones in the inventory", "N", whole_number),
+    "--test-set": Option("test set of the corpus", "NAME"),
+    "--split": Option("how much of the corpus is for testing", "NAME"),
+    "--by": Option("what the split draws at random", "WHAT"),
+    "--speaker-lists": Option("directory of train_spk.list, dev_spk.list, test_spk.list: the split", "DIR", Path),
+    "--sentences": Option("sentences that the speaker lists take into dev and test", "WHICH"),
+    "--table": Option("table of utterances, .csv or .tsv", "FILE", Path),
+    "--labels": Option("kind of label files", "KIND"),
+    "--tier": Option("tier of the TextGrids that holds the phones", "NAME"),
+    "--silence": Option("phone for the empty intervals of TextGrids", "SYMBOL"),
+    "--speaker": Option("regular expression whose first group finds the speaker in a path: '^([^/]+)/'", "REGEX"),
+    "--dev-speakers": Option("speakers of dev: a share such as 0.1, a file of names, or A,B,C", "WHO"),
+    "--test-speakers": Option("speakers of test: a share such as 0.1, a file of names, or A,B,C", "WHO"),
+    "--partial": Option("leave out audio without labels and labels without audio, with a warning"),
+}  # fmt: skip
+
+OFF = "off"  # what a flag is by default, in help
+
+
+class Adds(Protocol):
+    """A parser, or a group of one's options."""
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action: ...
+
+
+def add(
+    parser: Adds,
+    name: str,
+    note: str = "",
+    *,
+    shown: str = "",
+    choices: Iterable[Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Add an option of OPTIONS. Its help is its meaning, the `note`, its choices, and what its default is.
+
+    Args:
+        note: what is particular to this verb: one or more sentences.
+        shown: the default in words; without it the value, or that the option is required.
+        settings: those of argparse that may differ among verbs: default, required, action, dest.
+    """
+    option, about = OPTIONS[name], ""
+    if choices is not None:
+        settings["choices"] = list(choices)
+        about = f": {', '.join(map(str, settings['choices']))}"
+    if not option.metavar:
+        settings.setdefault("action", "store_true")
+        shown = shown or OFF
+    else:
+        settings |= {"metavar": option.metavar, "type": option.type}
+    default = "required" if settings.get("required") else f"default: {shown or settings['default']}"
+    sentences = f"{option.meaning}{about}{f'. {note}' if note else ''} ({default})"
+    parser.add_argument(name, help=sentences.replace("%", "%%"), **settings)
+
+
+def add_nj(parser: Adds, note: str = "") -> None:
+    add(parser, "--nj", note, default=os.cpu_count() or 1, shown="one per core")
+
+
+def add_model(parser: Adds, default: str, note: str = "") -> None:
     """The option --model, by default the model of this name that comes with asrkit."""
-    parser.add_argument(
-        "--model",
-        "--dir",
-        metavar="MODEL",
-        help="experiment directory, a file that asrkit export wrote, or the name of a recipe whose run left a model or "
-        f"of a model that comes with asrkit; asrkit models lists them (default: {default})",
-    )
+    add(parser, "--model", note, shown=default)
 
 
 def load_chosen_model(verb: str, name: str | None, default: str) -> OnnxModel:
@@ -83,85 +252,60 @@ def tell_doubt(verb: str, name: str, model: OnnxModel) -> None:
         print(f"asrkit {verb}: note: {name}: {model.corpus.doubt}", file=sys.stderr)
 
 
-def add_ipa(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ipa", action="store_true", help="write phones in the alphabet of the IPA")
+def add_config(parser: Adds) -> None:
+    add(parser, "--config", shown="none, all settings have their defaults")
+    add_set(parser, "It takes the place of that in --config")
 
 
-def add_force(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="redo the step even when its output is up to date")
+def add_set(parser: Adds, note: str) -> None:
+    add(parser, "--set", note, action="append", default=[], dest="overrides", shown="none")
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: built-in values)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="SECTION.SETTING=VALUE",
-        help="a setting in place of the configuration's, such as training.seed=2; as often as there are settings",
-    )
-
-
-def add_protocol(parser: argparse.ArgumentParser, *others: str) -> None:
+def add_protocol(parser: Adds, *others: str) -> None:
     """The option --protocol; `others` are choices besides the protocols' names."""
-    parser.add_argument(
-        "--protocol",
-        choices=[*PROTOCOLS, *others],
-        default=AS_IS.name,
-        help="folding and treatment of silence, see docs/scoring.md (default: %(default)s, nothing is folded)",
-    )
+    add(parser, "--protocol", choices=[*PROTOCOLS, *others], default=AS_IS.name)
 
 
-def add_utt2spk(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers, for an interval over speakers too")
+def add_decoded(parser: Adds) -> None:
+    """The experiment and the data directory that it decoded, for verbs that look at the result."""
+    add(parser, "--model", "This verb needs an experiment directory", required=True)
+    add(parser, "--data", "It was decoded", required=True)
+    add(parser, "--decode-dir", shown="MODEL/decode_SET; SET is the name of DATA")
 
 
-def add_audio_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--audio-root",
-        type=Path,
-        metavar="DIR",
-        help="where relative paths in wav.scp start (default: the current directory)",
-    )
-    parser.add_argument(
-        "--allow-pipes",
-        action="store_true",
-        help="run the shell commands that wav.scp holds (only for data whose origin you trust)",
-    )
+def add_audio_access(parser: Adds) -> None:
+    add(parser, "--audio-root", shown="the current directory")
+    add(parser, "--allow-pipes")
+    add_channel(parser)
 
 
-def add_shown_audio(parser: argparse.ArgumentParser, default: int | None) -> None:
-    parser.add_argument(
-        "--audio",
-        type=_number_or_all,
-        default=default,
-        metavar="N",
-        help="utterances that can be heard on the page: a number, all or none (default: %(default)s)",
-    )
+def add_channel(parser: Adds) -> None:
+    add(parser, "--channel", default="error", shown="such audio is an error")
 
 
-def _number_or_all(text: str) -> int | None:
-    value = {"none": 0}.get(text, parse_whole(text))
-    if value is None and text != "all":
-        raise argparse.ArgumentTypeError(f"expected a number, all or none, found {text!r}")
-    return value
+def audio_access(args: argparse.Namespace, *, verify: bool = False) -> AudioAccess:
+    """What the options of `add_audio_access` say."""
+    from asrkit.audio import AudioAccess
+
+    return AudioAccess(args.audio_root, args.allow_pipes, args.channel, verify)
 
 
-def add_channel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--channel",
-        type=_channel,
-        default="error",
-        metavar="mix|N",
-        help="what to do with several channels: average them, or take channel N (from 0); without it they are an error",
-    )
+def experiment_dir(name: str) -> Path:
+    """The experiment directory that --model names: a path, or the name of a recipe whose run left one.
 
+    What is not found is returned as a path: the step that needs it says what makes it. Raises ModelError for an
+    exported file.
+    """
+    from asrkit.errors import ModelError, location
+    from asrkit.inference.find_model import find_model
 
-def _channel(text: str) -> int | str:
-    if text in ("mix", "error"):  # "error" is the default
-        return text
-    channel = parse_whole(text)
-    if channel is None:
-        raise argparse.ArgumentTypeError(f"expected mix or a channel number from 0, found {text!r}")
-    return channel
+    path = Path(name)
+    if path.is_dir() or os.sep in name:
+        return path
+    try:
+        found = find_model(name)
+    except ModelError:
+        return path
+    if found.is_file():
+        raise ModelError(f"{location(found)}an exported file; this verb needs an experiment directory (asrkit train)")
+    return found

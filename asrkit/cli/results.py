@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from asrkit.cli.options import add
 from asrkit.errors import DataError, printable, raise_if_any
 from asrkit.formats.results import FORMATS, Result
 from asrkit.io.atomic import atomic_write, remove_leftovers
@@ -14,10 +15,8 @@ from asrkit.io.lock import lock_dir
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--format", choices=[*FORMATS], default="text", help="what to write of each recording (default: text)"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="a file for each recording (default: standard output)")
+    add(parser, "--format", choices=FORMATS, default="text")
+    add(parser, "--out", "It gets a file for each recording", shown="none, results go to standard output")
 
 
 class ResultWriter:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from asrkit.cli.options import add_protocol, add_utt2spk, print_warnings
+from asrkit.cli.options import add, add_protocol, print_warnings
 from asrkit.io.json_text import write_json
 from asrkit.io.lock import lock_file
 from asrkit.reporting.text import format_table
@@ -16,22 +16,29 @@ from asrkit.stages.scoring import Score, score_by_protocols
 ALL = "all"
 
 
+DESCRIPTION = "Compute the phone error rate (PER) between two files of transcripts. The last line is the PER."
+EXAMPLES = (
+    "asrkit score DATA/test/text EXP/decode_test/hyp",
+    "asrkit score --protocol all --utt2spk DATA/test/utt2spk REF HYP",
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ref", type=Path, metavar="REF", help="reference transcripts: `utt_id phone phone ...` a line")
-    parser.add_argument("hyp", type=Path, metavar="HYP", help="hypotheses in the same form, one for each reference")
+    parser.add_argument("ref", type=Path, metavar="REF", help="true transcripts: lines of `utt_id phone phone ...`")
+    parser.add_argument("hyp", type=Path, metavar="HYP", help="recognised phones, a line for each utterance of REF")
     add_protocol(parser, ALL)
-    add_utt2spk(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the counts, in all and by utterance")
+    add(parser, "--utt2spk", shown="none")
+    add(parser, "--json-file", "It has the counts of each utterance, too", shown="none")
 
 
 def run(args: argparse.Namespace) -> int:
     by_all = args.protocol == ALL
     protocols = [*PROTOCOLS.values()] if by_all else [PROTOCOLS[args.protocol]]
     scores = score_by_protocols(args.ref, args.hyp, protocols, utt2spk=args.utt2spk)
-    if args.json:
+    if args.json_file:
         values = {score.protocol.name: score.to_dict() for score in scores}
-        with lock_file(args.json, "score"):
-            write_json(args.json, values if by_all else values[args.protocol])
+        with lock_file(args.json_file, "score"):
+            write_json(args.json_file, values if by_all else values[args.protocol])
     print_warnings("score", scores[0].warnings)
     print(*(_table(scores) if by_all else scores[0].lines()), sep="\n")
     return 0

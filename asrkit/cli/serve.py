@@ -8,43 +8,46 @@ import secrets
 from dataclasses import replace
 from urllib.parse import quote
 
-from asrkit.cli.options import positive_int, tell_doubt
+from asrkit.cli.options import add, tell_doubt
 from asrkit.errors import ConfigError
 from asrkit.extras import EXTRAS, expect_packages
 from asrkit.inference.find_model import ENGLISH, ENGLISH_STREAMING
-from asrkit.io.numbers import parse_whole
 
 _PORT = 8763
 _TOKEN = "ASRKIT_TOKEN"
 _SHORTEST_TOKEN = 16
 
 
+DESCRIPTION = (
+    "Open a web page and an HTTP API on this machine. "
+    "Both recognise and align recordings, and the page recognises speech from the microphone."
+)
+EXAMPLES = (
+    "asrkit serve",
+    "asrkit serve --model mini --model english --port 8000",
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add(
+        parser,
         "--model",
-        "--dir",
+        "Repeat the option for models to choose from",
         action="append",
         dest="models",
-        metavar="MODEL",
-        help="experiment directory, a file that asrkit export wrote, or the name of a model (asrkit models); "
-        f"as often as there are models to choose from (default: {ENGLISH} and {ENGLISH_STREAMING})",
+        shown=f"{ENGLISH} and {ENGLISH_STREAMING}",
     )
-    parser.add_argument(
+    add(
+        parser,
         "--host",
+        f"Any other than the default asks visitors for a token: that of ${_TOKEN}, or a new one that is printed",
         default="127.0.0.1",
-        help=f"name or address to listen at (default: %(default)s, this machine alone); others need a token, that of "
-        f"${_TOKEN} or one that is made up and printed",
+        shown="127.0.0.1, this machine only",
     )
-    parser.add_argument("--port", type=_port, default=_PORT, help="port to listen at (default: %(default)s; 0: any)")
-    parser.add_argument(
-        "--nj", type=positive_int, metavar="N", help="recordings recognised at one time (default: one per core)"
-    )
-    parser.add_argument(
-        "--max-megabytes", type=positive_int, default=200, metavar="N", help="largest upload (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-minutes", type=positive_int, default=60, metavar="N", help="longest recording (default: %(default)s)"
-    )
+    add(parser, "--port", default=_PORT)
+    add(parser, "--nj", "So many recordings are recognised at a time", shown="one per core")
+    add(parser, "--max-megabytes", default=200)
+    add(parser, "--max-minutes", default=60)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,10 +73,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"{page}\nCtrl-C ends", flush=True)
         make_server(service, Access(args.host, token)).run(sockets=[listening])
     return 0
-
-
-def _port(text: str) -> int:
-    value = parse_whole(text, high=2**16 - 1)
-    if value is None:
-        raise argparse.ArgumentTypeError(f"expected a port, 0 to 65535, found {text!r}")
-    return value

@@ -14,7 +14,7 @@ import numpy as np
 
 from asrkit.audio import open_audio
 from asrkit.cli.interrupts import put_off
-from asrkit.cli.options import add_channel, add_ipa, add_model, finite_float, load_chosen_model, positive_int
+from asrkit.cli.options import add, add_channel, add_model, load_chosen_model
 from asrkit.errors import ConfigError
 from asrkit.inference.find_model import ENGLISH_STREAMING
 from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
@@ -24,28 +24,32 @@ if TYPE_CHECKING:
     from asrkit.inference.stream import StreamingRecognizer, StreamResult
 
 
+DESCRIPTION = (
+    "Recognise speech while it is being spoken, from a file, standard input or the microphone. "
+    "Each result is one line of JSON."
+)
+EXAMPLES = (
+    "asrkit stream --microphone",
+    "asrkit stream --realtime --endpoint 0.5 speech.wav",
+    "asrkit stream --rate 16000 -",
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_model(parser, ENGLISH_STREAMING)
+    add_model(parser, ENGLISH_STREAMING, "It must be able to stream")
     parser.add_argument(
-        "input", nargs="?", metavar="FILE", help="audio file of any format, or - for raw samples from standard input"
+        "input",
+        nargs="?",
+        metavar="FILE",
+        help="recording of any audio format, or - for standard input, which brings 16-bit little-endian samples of one "
+        "channel",
     )
-    parser.add_argument("--microphone", action="store_true", help="listen until Ctrl-C (needs the package sounddevice)")
-    parser.add_argument(
-        "--rate",
-        type=positive_int,
-        metavar="HZ",
-        help="sampling rate of standard input, whose samples are 16-bit, little-endian and of one channel, or of the "
-        "microphone (default: the model's)",
-    )
-    parser.add_argument("--realtime", action="store_true", help="read the file no faster than it would be spoken")
-    parser.add_argument(
-        "--endpoint",
-        type=finite_float,
-        metavar="SECONDS",
-        help="end an utterance, with a final result, after so long a pause (default: the stream is one utterance)",
-    )
+    add(parser, "--microphone")
+    add(parser, "--rate", shown="the model's")
+    add(parser, "--realtime")
+    add(parser, "--endpoint", shown="none, the stream is one utterance")
     add_channel(parser)
-    add_ipa(parser)
+    add(parser, "--ipa")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+DESCRIPTION = (
+    "Show several experiments side by side: networks, costs and phone error rates. "
+    "Experiments that differ in the seed only are one row."
+)
+EXAMPLES = ("asrkit table EXP_A EXP_B",)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -12,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="EXP",
-        help="experiment directories with reports in decode_dev and decode_test",
+        help="experiment directory with reports in decode_dev and decode_test",
     )
 
 

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from asrkit.cli.options import add_config, add_force
+from asrkit.cli.options import add, add_config
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
 from asrkit.stages.training import TrainingData, train
 
+DESCRIPTION = (
+    "Train an acoustic model on data directories with features. The best weights on the development set are kept."
+)
+EXAMPLES = (
+    "asrkit train --config conf/blstm_ctc.yaml --train DATA/train --dev DATA/dev --tokens DATA/tokens.txt "
+    "\\\n      --lm DATA/lm.arpa --out EXP",
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument("--train", type=Path, required=True, metavar="DIR", help="data directory to train on")
-    parser.add_argument("--dev", type=Path, required=True, metavar="DIR", help="data directory to choose weights on")
-    parser.add_argument("--tokens", type=Path, required=True, metavar="FILE", help="token table")
-    parser.add_argument("--lm", type=Path, metavar="FILE", help="phone language model (ARPA) for decoding")
-    parser.add_argument("--dir", type=Path, required=True, metavar="EXP", help="experiment directory to write")
-    parser.add_argument("--resume", action="store_true", help="go on from EXP's checkpoint, if there is one")
-    parser.add_argument(
-        "--log-gradients",
-        action="store_true",
-        help="after each epoch log norms of gradients, by layer and lag, into EXP/gradients.csv and gradients.png",
-    )
-    add_force(parser)
+    add(parser, "--train", "It needs features", required=True)
+    add(parser, "--dev", "It needs features. The weights that are best on it are kept", required=True)
+    add(parser, "--tokens", required=True)
+    add(parser, "--lm", shown="none")
+    add(parser, "--out", "It becomes an experiment directory", required=True)
+    add(parser, "--resume")
+    add(parser, "--log-gradients", "They go to gradients.csv and gradients.png in --out, after each epoch")
+    add(parser, "--force")
 
 
 def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, ExperimentConfig, args.overrides)
-    data = TrainingData(args.train, args.dev, args.tokens, args.lm, args.log_gradients)
-    trained = train(data, args.dir, config, resume=args.resume, force=args.force, report=_tell)
+    data = TrainingData(args.train, args.dev, args.tokens, args.lm)
+    trained = train(data, args.out, config, resume=args.resume, force=args.force, report=_tell)
     _tell(trained.line())
     if args.log_gradients and trained.result is None:
-        _tell(f"{args.dir}: no gradients logged, as nothing was trained; give --force to train anew")
+        _tell(f"{args.out}: no gradients logged, as nothing was trained; give --force to train anew")
     return 0
 
 

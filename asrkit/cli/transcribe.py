@@ -6,11 +6,10 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asrkit.audio.inputs import find_inputs
-from asrkit.cli.options import add_channel, add_ipa, add_model, add_nj, load_chosen_model, positive_int
+from asrkit.cli.options import add, add_channel, add_model, add_nj, load_chosen_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError
 from asrkit.formats.results import FORMATS, Result
@@ -21,27 +20,31 @@ if TYPE_CHECKING:
     from asrkit.inference.recognizer import Recognizer
 
 
+DESCRIPTION = "Recognise recordings, and write their phones."
+EXAMPLES = (
+    "asrkit transcribe speech.wav",
+    "asrkit transcribe --ipa --format textgrid --out grids interviews 'talks/*.mp3'",
+    "ffmpeg -i film.mkv -f wav - | asrkit transcribe --format srt -",
+)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, ENGLISH)
     parser.add_argument(
         "inputs",
         nargs="*",
-        metavar="INPUT",
-        help="audio files of any format and sampling rate, directories with such files in and below them, quoted "
-        "patterns ('*.wav', 'speech/**/*.flac'), or - for audio from standard input",
+        metavar="FILE",
+        help="recording of any audio format and sampling rate, a directory of recordings, a quoted pattern "
+        "('*.wav', 'speech/**/*.flac'), or - for standard input",
     )
-    parser.add_argument("--list", type=Path, metavar="FILE", help="a file that names more inputs, one a line")
+    add(parser, "--list", shown="none")
     add_channel(parser)
     add_results(parser)
-    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
-    add_ipa(parser)
-    parser.add_argument(
-        "--nbest", type=positive_int, default=0, metavar="N", help="write the N best results (formats text and json)"
-    )
-    parser.add_argument("--no-lm", action="store_true", help="search without the language model")
-    parser.add_argument(
-        "--beam", type=positive_int, metavar="N", help="width of the beam search (default: the model's settings)"
-    )
+    add(parser, "--json", "It means --format json", action="store_const", const="json", dest="format")
+    add(parser, "--ipa")
+    add(parser, "--nbest", "It needs --format text or json", default=0, shown="none, the best one only")
+    add(parser, "--no-lm")
+    add(parser, "--beam", shown="the model's")
     add_nj(parser)
 
 

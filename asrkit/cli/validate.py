@@ -5,22 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asrkit.audio import AudioAccess
-from asrkit.cli.options import add_audio_options, add_channel, print_warnings
+from asrkit.cli.options import add, add_audio_access, audio_access, print_warnings
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages.validation import validate
 
+DESCRIPTION = "Check a data directory and list every fault, with file and line."
+EXAMPLES = (
+    "asrkit validate DATA/train",
+    "asrkit validate DATA/test --tokens DATA/tokens.txt",
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data_dir", type=Path, metavar="DIR", help="a data directory (wav.scp, text, utt2spk ...)")
-    parser.add_argument(
-        "--tokens",
-        type=Path,
-        metavar="FILE",
-        help="token table that the phones must be in (default: tokens.txt beside DIR, when it is there)",
-    )
-    add_audio_options(parser)
-    add_channel(parser)
+    parser.add_argument("data_dir", type=Path, metavar="DATA", help="data directory (wav.scp, text, utt2spk ...)")
+    add(parser, "--tokens", "Each phone must be in it", shown="tokens.txt beside DATA, where there is one")
+    add_audio_access(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if path is None and (args.data_dir.absolute().parent / "tokens.txt").exists():
         path = args.data_dir.absolute().parent / "tokens.txt"
     tokens = None if path is None else TokenTable.read(path)
-    audio = AudioAccess(args.audio_root, args.allow_pipes, args.channel)
+    audio = audio_access(args)
     inspection = validate(args.data_dir, tokens=tokens, audio=audio)
     data, errors = inspection.data, inspection.findings.errors
     print_warnings("validate", inspection.findings.warnings)

@@ -163,7 +163,7 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
 
 def made_up_sample(experiment: Experiment) -> Sample:
     """A sample where there is no audio: features of the training set's means and variances."""
-    return Sample(_made_up_utterances(experiment), "made-up features; give --ref DATA to compare on real audio")
+    return Sample(_made_up_utterances(experiment), "made-up features; give --dev DATA to compare on real audio")
 
 
 def _made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:

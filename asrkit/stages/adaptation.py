@@ -503,9 +503,9 @@ def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
         if not is_there(data.data / name):
             findings.error(f"not found; made by {step}", data.data / name)
     if (directory / "final.pt").exists() and not (directory / "adapt.json").exists():
-        findings.error("there is a model that asrkit adapt did not make; give another --dir", directory)
+        findings.error("there is a model that asrkit adapt did not make; give another --out", directory)
     elif directory.resolve() == model.resolve():
-        findings.error("the model that is to be adapted; give another --dir", directory)
+        findings.error("the model that is to be adapted; give another --out", directory)
     findings.raise_errors()
     expect_right(data.data / FEATS_STAMP, extract)
 

@@ -102,7 +102,7 @@ def export(
         DataError: the data directory is faulty.
     """
     if int8 and ref is None:
-        raise ConfigError("--int8 changes what is recognised; give --ref DATA (a dev set) to measure by how much")
+        raise ConfigError("--int8 changes what is recognised; give --dev DATA to measure by how much")
 
     # PyTorch takes seconds to load.
     import torch

@@ -38,6 +38,16 @@ class DecodedSet:
         return self.log_probs or self.decode_dir
 
 
+def decode_dir(experiment: Path, data_dir: Path) -> Path:
+    """Where an experiment's decoding of a data directory is, unless said otherwise: EXP/decode_SET."""
+    return experiment / f"decode_{set_name(data_dir)}"
+
+
+def set_name(data_dir: Path) -> str:
+    """What a set is called after: the name of its data directory."""
+    return data_dir.resolve().name
+
+
 def changing_model(directory: Path) -> AbstractContextManager[None]:
     """A block that changes a trained model's decoding settings or its export: its stamp then lists what they are."""
     return changing(directory / TRAIN_STAMP, ("final.pt", "final.onnx", "config.yaml"))

@@ -39,6 +39,7 @@ from asrkit.reporting.html.symbols import FIRST, Symbols
 from asrkit.reporting.html.utterances import DETAILS_A_PART, UTTS_A_PART, Utterances
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.tally import Tally
+from asrkit.stages.inputs import decode_dir, set_name
 from asrkit.stages.log_probs import LOG_PROBS_STAMP
 from asrkit.stages.reporting import (
     Report,
@@ -191,7 +192,7 @@ class _Experiment:
 
     @property
     def out(self) -> Path:
-        return self.directory / f"decode_{set_name(self.data_dir)}"
+        return decode_dir(self.directory, self.data_dir)
 
     @property
     def hyp(self) -> Path:
@@ -359,11 +360,6 @@ def choose_audible(
         return list(enumerate(utts))
     num_first = min(number // 2, len(first))
     return [*first[:num_first], *others[: number - num_first]]
-
-
-def set_name(data_dir: Path) -> str:
-    """What a set is called after: the name of its data directory."""
-    return data_dir.resolve().name
 
 
 def _layout(symbols: Symbols, num_utts: int, is_beside: bool) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _load(path: Path, identity: str) -> dict[str, Any]:
     saved = checkpoint.load(path, checkpoint.START_ANEW)
     if saved.get("identity") != identity:
         raise ModelError(
-            f"{location(path)}belongs to a run with other settings or data; give another --dir, or --force to start "
+            f"{location(path)}belongs to a run with other settings or data; give another --out, or --force to start "
             "anew"
         )
     return saved

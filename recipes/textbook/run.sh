@@ -17,7 +17,7 @@ Options:
   --stop-stage N     last lesson to run (default: $last_stage)
   --dir DIR          where the lessons' directories go (default: $dir)
   --quick            at a size of a minute a lesson or less
-  --text FILE        lesson 6: a text of your own to learn from
+  --plain-text FILE  lesson 6: a text of your own to learn from
   --force            redo lessons that are up to date
   --torch-index URL  package index to take torch from when .venv is made, for a particular build
   --help             print this and stop
@@ -26,7 +26,10 @@ Stages:
 EOF
 }
 
+old_options="text plain-text"
 while [ $# -gt 0 ]; do
+  in_new_spelling "$1"
+  set -- "$option" "${@:2}"
   case $1 in
     -h | --help) only_help=yes ;;
     --quick) quick=yes ;;
@@ -35,11 +38,11 @@ while [ $# -gt 0 ]; do
       set -- "${1%%=*}" "${1#*=}" "${@:2}"
       continue
       ;;
-    --stage | --stop-stage | --dir | --text | --torch-index)
+    --stage | --stop-stage | --dir | --plain-text | --torch-index)
       [ -n "${2:-}" ] || usage_error "$1 needs a value; see $0 --help"
       case $1 in
         --dir) dir=$2 ;;
-        --text) text=$2 ;;
+        --plain-text) text=$2 ;;
         --torch-index) torch_index=$2 ;;
         *)
           if ! [[ $2 =~ ^[0-9]{1,3}$ ]] || ((10#$2 < 1 || 10#$2 > last_stage)); then
@@ -64,5 +67,5 @@ lesson() {
 stage 1 "Reber's grammar: what is kept in mind" lesson reber
 stage 2 "gradients that vanish and gradients that explode" lesson gradients
 stage 3 "back-propagation through time, cut short" lesson truncation
-stage 6 "models of language, by character" lesson characters ${text:+--text "$text"}
+stage 6 "models of language, by character" lesson characters ${text:+--plain-text "$text"}
 stage 8 "networks that remember" lesson hopfield

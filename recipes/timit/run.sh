@@ -7,8 +7,10 @@ corpus_source="a copy of TIMIT (LDC93S1), in any of the layouts that circulate"
 config=$recipe/conf/blstm_ctc.yaml
 phone_times=yes # corpus and decoding give phones their times, and these are compared
 protocol=kaldi
-corpus_options="phones N  train on 61, 48 or 39 phones (default: 48)
-test SET  core or full test set (default: core)"
+corpus_options="num-phones N  train on 61, 48 or 39 phones (default: 48)
+test-set NAME  core or full test set (default: core)"
+old_options="phones num-phones
+test test-set"
 recipe_options "$@"
 
 stage 0 "prepare data and tokens" prepare timit

@@ -71,7 +71,7 @@ def commands(sets: dict[str, tuple[Path, Path]]) -> Iterator[tuple[str, list[str
         (sets["transcripts"], "none", "report, hypotheses alone"),
         (sets["transcripts"], "200", "report, hypotheses alone, 200 to be heard"),
     ):
-        yield name, ["report", f"{exp}", "--data", f"{data}", "--audio", audio, "--force"]
+        yield name, ["report", "--model", f"{exp}", "--data", f"{data}", "--audio", audio, "--force"]
 
 
 def main() -> None:

@@ -68,9 +68,9 @@ def tones(tmp_path_factory):
     run_asrkit("validate", data / "train")
     run_asrkit("extract", data / "train", data / "dev", data / "test", "--config", root / "config.yaml", "--nj", 2)
     lm = data / "lm.arpa"
-    run_asrkit("train-lm", data / "train", "--tokens", data / "tokens.txt", "--order", 2, "--out", lm)
+    run_asrkit("train-lm", "--train", data / "train", "--tokens", data / "tokens.txt", "--order", 2, "--out-file", lm)
     run_asrkit(*train_args(root, root / "exp"))
-    run_asrkit("decode", "--dir", root / "exp", "--data", data / "test", "--out", root / "exp/decode_test", "--nj", 1)
+    run_asrkit("decode", "--model", root / "exp", "--data", data / "test", "--out", root / "exp/decode_test", "--nj", 1)
     return root
 
 
@@ -78,5 +78,5 @@ def train_args(root, exp):
     data = root / "data"
     return (
         *("train", "--config", root / "config.yaml", "--train", data / "train", "--dev", data / "dev"),
-        *("--tokens", data / "tokens.txt", "--lm", data / "lm.arpa", "--dir", exp),
+        *("--tokens", data / "tokens.txt", "--lm", data / "lm.arpa", "--out", exp),
     )

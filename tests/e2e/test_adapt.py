@@ -38,7 +38,7 @@ def own(tones, tmp_path_factory):
 def adapted(tones, own, tmp_path_factory):
     """The model adapted to them by the command, and what that printed."""
     directory = tmp_path_factory.mktemp("adapted") / "new"
-    done = conftest.run_asrkit("adapt", "--model", tones / "exp", "--data", own, "--dir", directory, "--set", RATE)
+    done = conftest.run_asrkit("adapt", "--model", tones / "exp", "--data", own, "--out", directory, "--set", RATE)
     return directory, done.stdout.splitlines()
 
 
@@ -77,7 +77,7 @@ def test_higher_voices_are_recognised_better(tones, own, adapted, tmp_path):
 def test_a_second_run_does_nothing(tones, own, adapted):
     directory, lines = adapted
     before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
-    done = conftest.run_asrkit("adapt", "--model", tones / "exp", "--data", own, "--dir", directory, "--set", RATE)
+    done = conftest.run_asrkit("adapt", "--model", tones / "exp", "--data", own, "--out", directory, "--set", RATE)
     assert done.stdout.splitlines() == [f"{directory}: adaptation is up to date", *lines]
     assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
 
@@ -179,9 +179,9 @@ def test_new_phones_are_better_than_from_scratch(tones, renamed, tmp_path):
 def test_an_exported_model_is_adapted_as_its_experiment(tones, own, adapted, tmp_path):
     """The 32-bit export has the weights of the experiment, so that all that follows is the same, too."""
     expected, _ = adapted
-    conftest.run_asrkit("export", tones / "exp", "--out", exported := tmp_path / "tones.onnx")
+    conftest.run_asrkit("export", "--model", tones / "exp", "--out-file", exported := tmp_path / "tones.onnx")
     conftest.run_asrkit("extract", data := shutil.copytree(own, tmp_path / "own"), "--model", exported)
-    command = "adapt", "--model", exported, "--data", data, "--dir", tmp_path / "new", "--set", RATE
+    command = "adapt", "--model", exported, "--data", data, "--out", tmp_path / "new", "--set", RATE
     conftest.run_asrkit(*command)
     assert are_equal(weights_of(tmp_path / "new"), weights_of(expected))
     for name in ("config.yaml", "history.csv"):
@@ -241,7 +241,7 @@ def test_what_cannot_be_adapted_is_refused(tones, own, adapted, tmp_path):
         f"them with its settings: asrkit extract {other} --model {exp}"
     )
     with lock_dir(adapted[0], "another"):
-        done = conftest.run_asrkit("adapt", "--model", exp, "--data", own, "--dir", adapted[0], "--force", check=False)
+        done = conftest.run_asrkit("adapt", "--model", exp, "--data", own, "--out", adapted[0], "--force", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"asrkit adapt: error: {adapted[0]}: in use by process ")
     assert load_experiment(adapted[0]).tokens.phones == load_experiment(exp).tokens.phones

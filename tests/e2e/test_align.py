@@ -52,7 +52,7 @@ def as_times(labels):
 
 def test_spans_cover_the_tones(tones, capsys):
     """Tones of 100 to 200 ms with 50 ms of silence between them, which belong to either: true times plus half of it."""
-    lines, _ = asrkit(capsys, "align", "--dir", tones / "exp", "--data", tones / "data/test", "--format", "ctm")
+    lines, _ = asrkit(capsys, "align", "--model", tones / "exp", "--data", tones / "data/test", "--format", "ctm")
     (tones / "hyp.ctm").write_text("\n".join(lines) + "\n", encoding="utf-8")
     found = {utt: as_times(rows) for utt, rows in read_ctm(tones / "hyp.ctm", []).items()}
     refs = truth(tones)
@@ -72,7 +72,7 @@ def test_spans_cover_the_tones(tones, capsys):
 
 def test_decoded_phones_have_the_times_that_transcribing_gives(tones, tmp_path, capsys):
     """The times differ where the normalisation does: per speaker in one, per file in the other."""
-    base = ["decode", "--dir", tones / "exp", "--data", tones / "data/test", "--out", tmp_path, "--nj", 1]
+    base = ["decode", "--model", tones / "exp", "--data", tones / "data/test", "--out", tmp_path, "--nj", 1]
     asrkit(capsys, *base, "--ctm", "--cmvn", "utterance")
     found = {utt: as_times(rows) for utt, rows in read_ctm(tmp_path / "phones.ctm", []).items()}
     recognizer = Recognizer.load(tones / "exp")
@@ -91,7 +91,7 @@ def test_decoded_phones_have_the_times_that_transcribing_gives(tones, tmp_path, 
 def test_all_ways_to_give_phones_say_the_same(tones, tmp_path, capsys):
     transcripts = read_transcripts(tones / "data/test/text")
     files = [tones / f"audio/{key}.wav" for key in FILES]
-    base = ["align", "--dir", tones / "exp", "--format", "json"]
+    base = ["align", "--model", tones / "exp", "--format", "json"]
     by_text, _ = asrkit(capsys, *base, "--text", tones / "data/test/text", *files)
     found = [json.loads(line) for line in by_text]
     assert [row["file"] for row in found] == [str(file) for file in files]
@@ -115,7 +115,7 @@ def test_every_format_has_the_same_times(tones, tmp_path, capsys, verb):
     files.append(tmp_path / "fast.flac")
     text = tmp_path / "text"
     text.write_text((tones / "data/test/text").read_text() + "fast a\n")
-    base = [verb, "--dir", tones / "exp", *(["--text", text] if verb == "align" else []), *files]
+    base = [verb, "--model", tones / "exp", *(["--text", text] if verb == "align" else []), *files]
     expected = {}
     for line in asrkit(capsys, *base, "--format", "json")[0]:
         row = json.loads(line)
@@ -149,7 +149,7 @@ def test_what_would_go_to_one_file_is_found_before_anything_is_written(tones, tm
     shutil.copy(tones / "audio/test0-0.wav", tmp_path / "test0-0.wav")
     shutil.copy(tones / "audio/test0-0.wav", tmp_path / "two words.wav")
     files = [tones / "audio/test0-0.wav", tones / "audio/test0-1.wav", tmp_path / "test0-0.wav"]
-    base = ["transcribe", "--dir", tones / "exp"]
+    base = ["transcribe", "--model", tones / "exp"]
     out = tmp_path / "out"
     _, errors = asrkit(capsys, *base, *files, "--format", "lab", "--out", out, status=1)
     assert f"{files[2]}: {out}/test0-0.lab is {files[0]}'s, too" in errors[0]
@@ -169,7 +169,7 @@ def test_what_fails_is_named_and_the_rest_is_done(tones, tmp_path, capsys):
     text.write_text("test0-0 a x ʃ y\ntest0-1 a ʃ #\nshort a # a # a\nabsent a\n")
     names = ["test0-0", "test0-1", "test1-0"]
     files = [*(tones / f"audio/{name}.wav" for name in names), tmp_path / "short.wav", tmp_path / "absent.wav"]
-    lines, errors = asrkit(capsys, "align", "--dir", tones / "exp", "--text", text, *files, status=1)
+    lines, errors = asrkit(capsys, "align", "--model", tones / "exp", "--text", text, *files, status=1)
     assert lines == [f"{files[1]} a ʃ #"]
     start = "asrkit align: error: "
     assert errors[0] == f"{start}{files[0]}: phones that the model does not have: x y; it has # a ʃ"
@@ -189,7 +189,7 @@ def test_what_fails_is_named_and_the_rest_is_done(tones, tmp_path, capsys):
     ],
 )
 def test_wrong_use_is_one_line(tones, capsys, args, message):
-    _, errors = asrkit(capsys, "align", "--dir", tones / "exp", *args, status=1)
+    _, errors = asrkit(capsys, "align", "--model", tones / "exp", *args, status=1)
     assert len(errors) == 1
     assert message in errors[0]
 
@@ -238,7 +238,9 @@ def test_a_frame_wise_head_places_boundaries(tones, tmp_path, capsys, head):
     config.write_text((tones / "config.yaml").read_text().replace("model: {", f"model: {{head: {head}, "))
     arguments = train_args(tones, tmp_path / "exp")
     run_asrkit(*(config if argument == tones / "config.yaml" else argument for argument in arguments))
-    lines, errors = asrkit(capsys, "align", "--dir", tmp_path / "exp", "--data", tones / "data/test", "--format", "ctm")
+    lines, errors = asrkit(
+        capsys, "align", "--model", tmp_path / "exp", "--data", tones / "data/test", "--format", "ctm"
+    )
     assert errors == []
     (tmp_path / "hyp.ctm").write_text("\n".join(lines) + "\n", encoding="utf-8")
     found = {utt: as_times(rows) for utt, rows in read_ctm(tmp_path / "hyp.ctm", []).items()}

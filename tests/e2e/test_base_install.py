@@ -137,10 +137,20 @@ def prepare_verbs(root: Path) -> list[tuple[object, ...]]:
     sets = [data / name for name in ("train", "dev", "test")]
     (root / "config.yaml").write_text(CONFIG)
     return [
-        ("prepare", "own", "--corpus", root / "corpus", "--data", data, "--nj", 1),
+        ("prepare", "own", "--corpus", root / "corpus", "--out", data, "--nj", 1),
         ("validate", data / "train"),
         ("extract", *sets, "--config", root / "config.yaml", "--nj", 1),
-        ("train-lm", data / "train", "--tokens", data / "tokens.txt", "--order", 2, "--out", data / "lm.arpa"),
+        (
+            "train-lm",
+            "--train",
+            data / "train",
+            "--tokens",
+            data / "tokens.txt",
+            "--order",
+            2,
+            "--out-file",
+            data / "lm.arpa",
+        ),
     ]
 
 
@@ -149,13 +159,13 @@ def training_verbs(root: Path) -> list[tuple[object, ...]]:
     data, exp, decoded = root / "data", root / "exp", root / "exp/decode_dev"
     train = ("train", "--config", root / "config.yaml", "--train", data / "train", "--dev", data / "dev")
     return [
-        (*train, "--tokens", data / "tokens.txt", "--lm", data / "lm.arpa", "--dir", exp),
-        ("decode", "--dir", exp, "--data", data / "dev", "--out", decoded, "--nj", 1),
-        ("tune", "--dir", exp, "--ref", data / "dev", "--decode-dir", decoded, "--nj", 1),
-        ("decode", "--dir", exp, "--data", data / "dev", "--out", decoded, "--nj", 1),
-        ("analyze", "--dir", exp, "--ref", data / "dev", "--decode-dir", decoded, "--nj", 1),
-        ("adapt", "--model", exp, "--data", data / "train", "--dir", root / "adapted"),
-        ("export", exp, "--out", root / "exported.onnx"),
+        (*train, "--tokens", data / "tokens.txt", "--lm", data / "lm.arpa", "--out", exp),
+        ("decode", "--model", exp, "--data", data / "dev", "--out", decoded, "--nj", 1),
+        ("tune", "--model", exp, "--data", data / "dev", "--decode-dir", decoded, "--nj", 1),
+        ("decode", "--model", exp, "--data", data / "dev", "--out", decoded, "--nj", 1),
+        ("analyze", "--model", exp, "--data", data / "dev", "--decode-dir", decoded, "--nj", 1),
+        ("adapt", "--model", exp, "--data", data / "train", "--out", root / "adapted"),
+        ("export", "--model", exp, "--out-file", root / "exported.onnx"),
     ]
 
 
@@ -194,7 +204,7 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
         ("stream", "--model", model, audio),
         ("score", text, hyp),
         ("compare", text, hyp, hyp),
-        ("report", "--ref", data / "test", "--hyp", hyp, "--out", out),
+        ("report", "--data", data / "test", "--hyp", hyp, "--out", out),
         ("boundaries", "--ref", tmp_path / "u.ctm", "--hyp", tmp_path / "u.ctm"),
         ("table", "--help"),
     ]

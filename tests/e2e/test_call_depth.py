@@ -27,7 +27,7 @@ def test_training_begins_within_12_calls(tones, tmp_path) -> None:
     """With the default settings, which augment."""
     data = tones / "data"
     sets = "--train", data / "train", "--dev", data / "dev", "--tokens", data / "tokens.txt"
-    assert 3 < call_depth("train", *sets, "--dir", tmp_path) <= 12
+    assert 3 < call_depth("train", *sets, "--out", tmp_path) <= 12
 
 
 def test_a_command_that_computes_no_features_is_refused(tones) -> None:

@@ -99,10 +99,10 @@ def light_commands(tones: Path, corpus: Path, new: Path) -> dict[str, tuple]:
     to_stdout = ("--model", exp, "--nj", 1, "--format")
     (new / "list").write_text("".join(f"{path}\n" for path in sorted(listed.glob("*.wav"))))
     return {
-        "prepare a table": ("prepare", "own", "--corpus", listed, "--data", new / "a"),
-        "prepare labels": ("prepare", "own", "--corpus", corpus / "labeled", "--data", new / "b"),
+        "prepare a table": ("prepare", "own", "--corpus", listed, "--out", new / "a"),
+        "prepare labels": ("prepare", "own", "--corpus", corpus / "labeled", "--out", new / "b"),
         "validate": ("validate", data),
-        "train-lm": ("train-lm", data, "--tokens", tokens, "--out", new / "lm.arpa"),
+        "train-lm": ("train-lm", "--train", data, "--tokens", tokens, "--out-file", new / "lm.arpa"),
         "score": ("score", data / "text", data / "text", "--utt2spk", data / "utt2spk"),
         "compare": ("compare", data / "text", data / "text", data / "text"),
         "boundaries": ("boundaries", "--ref", data, "--hyp", data / "phones.ctm"),
@@ -122,10 +122,10 @@ def heavy_commands(tones: Path, corpus: Path, new: Path) -> dict[str, tuple]:
         "extract": ("extract", data, *config, "--nj", 1, "--force"),
         "extract again": ("extract", data, *config, "--nj", 1),
         "validate with features": ("validate", data),
-        "train": ("train", *config, "--set", "training.num_epochs=1", *train, "--dir", new / "exp"),
-        "decode": ("decode", "--dir", exp, "--data", data, "--out", new / "decoded", "--nj", 1, "--ctm"),
-        "report": ("report", "--ref", data, "--hyp", new / "decoded/hyp", "--out", new / "report"),
-        "analyze": ("analyze", "--dir", exp, "--ref", data, "--decode-dir", new / "decoded", "--nj", 1),
+        "train": ("train", *config, "--set", "training.num_epochs=1", *train, "--out", new / "exp"),
+        "decode": ("decode", "--model", exp, "--data", data, "--out", new / "decoded", "--nj", 1, "--ctm"),
+        "report": ("report", "--data", data, "--hyp", new / "decoded/hyp", "--out", new / "report"),
+        "analyze": ("analyze", "--model", exp, "--data", data, "--decode-dir", new / "decoded", "--nj", 1),
     }
 
 

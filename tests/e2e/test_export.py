@@ -26,7 +26,7 @@ from .conftest import run_asrkit, train_args
 
 def export(capsys, *args, status=0):
     """Lines of standard output and standard error."""
-    assert main(["export", *map(str, args)]) == status
+    assert main(["export", "--model", *map(str, args)]) == status
     done = capsys.readouterr()
     return done.out.splitlines(), done.err.splitlines()
 
@@ -45,8 +45,8 @@ def test_tuning_refreshes_the_export(tones, tmp_path):
     exp = tmp_path / "exp"
     shutil.copytree(tones / "exp", exp)
     before = OnnxModel(exp / "final.onnx")
-    run_asrkit("decode", "--dir", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev")
-    run_asrkit("tune", "--dir", exp, "--ref", tones / "data/dev", "--decode-dir", exp / "decode_dev")
+    run_asrkit("decode", "--model", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev")
+    run_asrkit("tune", "--model", exp, "--data", tones / "data/dev", "--decode-dir", exp / "decode_dev")
     after, trained = OnnxModel(exp / "final.onnx"), load_experiment(exp)
     assert after.made_from == read_digest(exp / "final.pt") != before.made_from
     assert (after.decoding, after.calibration) == (trained.config.decoding, trained.calibration)
@@ -55,7 +55,7 @@ def test_tuning_refreshes_the_export(tones, tmp_path):
 
 def test_an_export_is_compared_on_real_audio(tones, tmp_path, capsys):
     out = tmp_path / "model.onnx"
-    lines, errors = export(capsys, tones / "exp", "--ref", tones / "data/dev", "--out", out)
+    lines, errors = export(capsys, tones / "exp", "--dev", tones / "data/dev", "--out-file", out)
     num_utts = len(read_transcripts(tones / "data/dev/text"))
     start, end = (
         "log-probabilities differ from PyTorch's by ",
@@ -66,17 +66,17 @@ def test_an_export_is_compared_on_real_audio(tones, tmp_path, capsys):
     assert errors[-1].startswith(f"{out}: 0.")
     onnx.checker.check_model(out, full_check=True)
     assert out.read_bytes() == (tones / "exp/final.onnx").read_bytes()
-    lines, _ = export(capsys, tones / "exp", "--out", out)
-    assert lines[0].endswith("on made-up features; give --ref DATA to compare on real audio")
+    lines, _ = export(capsys, tones / "exp", "--out-file", out)
+    assert lines[0].endswith("on made-up features; give --dev DATA to compare on real audio")
 
 
 def test_the_cost_of_8_bit_weights_is_measured(tones, tmp_path, capsys):
     """What it prints is what decoding with either file gives."""
     out, data = tmp_path / "small.onnx", tones / "data/dev"
-    lines, _ = export(capsys, tones / "exp", "--ref", data, "--out", out, "--int8")
+    lines, _ = export(capsys, tones / "exp", "--dev", data, "--out-file", out, "--int8")
     refs = read_transcripts(data / "text")
     decoded = tmp_path / "decoded"
-    run_asrkit("decode", "--dir", tones / "exp", "--data", data, "--out", decoded)
+    run_asrkit("decode", "--model", tones / "exp", "--data", data, "--out", decoded)
     assert lines[2] == "float32: " + score(refs, read_transcripts(decoded / "hyp")).line()
     assert lines[1].startswith("int8: %PER ")
     assert 0 < float(lines[0].split(" by ")[1].split()[0]) < 1e-4
@@ -92,7 +92,7 @@ def test_the_cost_of_8_bit_weights_is_measured(tones, tmp_path, capsys):
 def test_the_score_of_a_test_set_goes_into_the_file(tones, tmp_path, capsys):
     """It is what transcription of its files gives."""
     out, data = tmp_path / "model.onnx", tones / "data/test"
-    lines, _ = export(capsys, tones / "exp", "--test", data, "--out", out)
+    lines, _ = export(capsys, tones / "exp", "--test", data, "--out-file", out)
     refs, recognizer = read_transcripts(data / "text"), load_recognizer(tones / "exp")
     found = {utt_id: recognizer.transcribe(tones / f"audio/{utt_id}.wav").phones for utt_id in refs}
     result = score(refs, found)
@@ -122,18 +122,18 @@ def test_an_export_elsewhere_leaves_the_experiment_alone(tones, tmp_path, capsys
     exp = tmp_path / "exp"
     shutil.copytree(tones / "exp", exp)
     before = exp.stat().st_mtime_ns  # of the last file that came or went
-    export(capsys, exp, "--out", tmp_path / "model.onnx")
+    export(capsys, exp, "--out-file", tmp_path / "model.onnx")
     assert exp.stat().st_mtime_ns == before
     # A file in it is its own, by whatever name.
     (tmp_path / "link").symlink_to(exp)
-    export(capsys, exp, "--int8", "--ref", tones / "data/dev", "--out", tmp_path / "link/final.onnx")
+    export(capsys, exp, "--int8", "--dev", tones / "data/dev", "--out-file", tmp_path / "link/final.onnx")
     assert (exp / "final.onnx").read_bytes() != (tmp_path / "model.onnx").read_bytes()
     assert wrong_outputs(exp / TRAIN_STAMP) == []
 
 
 def test_a_wrong_export_is_not_written(tones, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("asrkit.inference.export.max_difference", lambda *_: 2e-4)
-    lines, errors = export(capsys, tones / "exp", "--out", tmp_path / "model.onnx", status=1)
+    lines, errors = export(capsys, tones / "exp", "--out-file", tmp_path / "model.onnx", status=1)
     assert lines == []
     assert "the export's log-probabilities differ by 2.0e-04" in errors[-1]
     assert not (tmp_path / "model.onnx").exists()
@@ -144,13 +144,13 @@ def test_nothing_else_writes_a_wrong_export(tones, tmp_path, capsys, monkeypatch
     """Neither tuning, nor other settings of the search, nor training, nor transcription with a model without one."""
     exp, dev = tmp_path / "exp", tones / "data/dev"
     shutil.copytree(tones / "exp", exp)
-    run_asrkit("decode", "--dir", exp, "--data", dev, "--out", exp / "decode_dev")
+    run_asrkit("decode", "--model", exp, "--data", dev, "--out", exp / "decode_dev")
     before = (exp / "final.onnx").read_bytes()
     monkeypatch.setattr("asrkit.inference.export.max_difference", lambda *_: 2e-4)
     training = train_args(tones, exp)
     for args in (
         (*training, "--set", "decoding.beam=5"),
-        ("tune", "--dir", exp, "--ref", dev, "--decode-dir", exp / "decode_dev"),
+        ("tune", "--model", exp, "--data", dev, "--decode-dir", exp / "decode_dev"),
         ("transcribe", "--model", exp, tones / "audio/test0-0.wav"),
         (*training, "--set", "training.num_epochs=1", "--force"),
     ):
@@ -162,7 +162,7 @@ def test_nothing_else_writes_a_wrong_export(tones, tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["EXP", "--int8"], "--int8 changes what is recognised; give --ref DATA (a dev set)"),
+        (["EXP", "--int8"], "--int8 changes what is recognised; give --dev DATA"),
         (["no/such"], "no/such: no such model or experiment directory; made by stage 3 (asrkit train)"),
         (["EXP/final.onnx"], "an exported file; expected the experiment directory"),
     ],

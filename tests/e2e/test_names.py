@@ -133,7 +133,7 @@ def test_each_by_itself_and_as_an_option_would_be(asrkit, tones, directory, monk
 def test_a_corpus_with_such_names_is_refused(asrkit, tones, directory, tmp_path):
     for path in directory.glob("*.bad.wav"):
         path.unlink()
-    _, said = asrkit("prepare", "own", "--corpus", directory, "--data", tmp_path / "data", status=1)
+    _, said = asrkit("prepare", "own", "--corpus", directory, "--out", tmp_path / "data", status=1)
     refused = [line for line in said if b"control character; rename it" in line]
     assert len(refused) == sum(shown(name) != name for name in NAMES)
     assert not (tmp_path / "data").exists()
@@ -150,7 +150,7 @@ def test_a_corpus_in_a_directory_of_such_a_name(asrkit, tones, tmp_path):
         rows = ["audio,phones,set", "x.wav,a,train", "y.wav,a,dev", "z.wav,a,test"]
         Path(os.fsdecode(place + b"/t.csv")).write_text("\n".join(rows))
         data = tmp_path / f"data{number}"
-        _, said = asrkit("prepare", "own", "--corpus", place, "--data", data, status=1)
+        _, said = asrkit("prepare", "own", "--corpus", place, "--out", data, status=1)
         assert all(line.startswith(b"asrkit prepare: error: ") for line in said[-1:])
         assert not (data / "train").exists()
 

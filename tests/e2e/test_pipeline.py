@@ -37,7 +37,7 @@ def test_it_recognises_the_test_set(tones):
     refs, hyps = read_transcripts(tones / "data/test/text"), read_transcripts(tones / "exp/decode_test/hyp")
     assert score(refs, hyps).per < 10
     report = run_asrkit(
-        "report", "--ref", tones / "data/test", "--hyp", tones / "exp/decode_test/hyp", "--out", tones / "exp/report"
+        "report", "--data", tones / "data/test", "--hyp", tones / "exp/decode_test/hyp", "--out", tones / "exp/report"
     )
     assert report.stdout.splitlines()[-1] == score(refs, hyps).line()
     scored = run_asrkit("score", tones / "data/test/text", tones / "exp/decode_test/hyp")
@@ -46,7 +46,7 @@ def test_it_recognises_the_test_set(tones):
 
 @pytest.mark.parametrize("options", [("--batch-size", 1), ("--batch-size", 32, "--nj", 2), ("--method", "greedy")])
 def test_batch_size_and_jobs_change_nothing(tones, tmp_path, options):
-    run_asrkit("decode", "--dir", tones / "exp", "--data", tones / "data/test", "--out", tmp_path, *options)
+    run_asrkit("decode", "--model", tones / "exp", "--data", tones / "data/test", "--out", tmp_path, *options)
     whole, other = ArkReader(tones / "exp/decode_test/log_probs.scp"), ArkReader(tmp_path / "log_probs.scp")
     assert list(whole) == list(other)
     for utt_id in whole:
@@ -60,7 +60,7 @@ def test_a_second_run_is_up_to_date_and_a_changed_input_is_not(tones, tmp_path):
     shutil.copytree(tones / "exp", exp)
     weights = (exp / "final.pt").read_bytes()
     assert "up to date" in run_asrkit(*train_args(tones, exp)).stderr
-    decode = ("decode", "--dir", exp, "--data", tones / "data/test", "--out", exp / "decode_test")
+    decode = ("decode", "--model", exp, "--data", tones / "data/test", "--out", exp / "decode_test")
     assert "up to date" in run_asrkit(*decode).stderr
     assert (exp / "final.pt").read_bytes() == weights
     (exp / "decode_test/hyp").unlink()
@@ -109,7 +109,7 @@ def test_killed_and_resumed_training_gives_the_same_model(tones, tmp_path):
         messages.append(process.communicate()[1])
         assert process.returncode == -signal.SIGKILL
     assert not (exp / "final.pt").exists()
-    assert "training has not finished" in run_asrkit("transcribe", "--dir", exp, "x.wav", check=False).stderr
+    assert "training has not finished" in run_asrkit("transcribe", "--model", exp, "x.wav", check=False).stderr
     messages.append(run_asrkit(*arguments, "--resume").stderr)
     resumed = [re.search(r"^resuming after epoch (\d+)( and (\d+) batches)? of 14$", text, re.M) for text in messages]
     assert [match is not None for match in resumed] == [False, True, True, True]
@@ -180,7 +180,7 @@ def test_a_refused_run_changes_nothing_and_a_new_one_takes_the_old_model_away(to
         time.sleep(0.02)
     process.kill()
     process.wait()
-    decode = run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", "--out", tmp_path / "out", check=False)
+    decode = run_asrkit("decode", "--model", exp, "--data", tones / "data/test", "--out", tmp_path / "out", check=False)
     assert "made by stage 3 (asrkit train)" in decode.stderr
 
 
@@ -221,7 +221,7 @@ def test_decoding_that_fails_leaves_no_older_hypotheses(tones, tmp_path):
     shutil.copytree(tones / "data/test", data)
     rows = (data / "feats.scp").read_text().splitlines()
     (data / "feats.scp").write_text("\n".join([*rows[:-1], f"{rows[-1]}99999", ""]))
-    done = run_asrkit("decode", "--dir", exp, "--data", data, "--out", exp / "decode_test", check=False)
+    done = run_asrkit("decode", "--model", exp, "--data", data, "--out", exp / "decode_test", check=False)
     assert done.returncode == 1
     assert not (exp / "decode_test/hyp").exists()
 
@@ -231,7 +231,7 @@ def test_transcribe_needs_only_the_experiment(tones, tmp_path):
     exp.mkdir()
     shutil.copy(tones / "exp/final.pt", exp)
     files = sorted((tones / "audio").glob("test*.wav"))[:5]
-    done = run_asrkit("transcribe", "--dir", exp, *files)
+    done = run_asrkit("transcribe", "--model", exp, *files)
     refs = read_transcripts(tones / "data/test/text")
     hyps = {line.split(" ")[0]: tuple(line.split(" ")[1:]) for line in done.stdout.splitlines()}
     assert list(hyps) == [str(file) for file in files]
@@ -240,7 +240,7 @@ def test_transcribe_needs_only_the_experiment(tones, tmp_path):
 
 def test_json_has_times_and_confidences(tones):
     file = tones / "audio/test0-0.wav"
-    (line,) = run_asrkit("transcribe", "--json", "--dir", tones / "exp", file).stdout.splitlines()
+    (line,) = run_asrkit("transcribe", "--json", "--model", tones / "exp", file).stdout.splitlines()
     found = json.loads(line)
     phones = found["phones"]
     assert found["file"] == str(file)
@@ -288,7 +288,7 @@ def test_bad_files_get_a_line_each_and_the_others_are_transcribed(tones, tmp_pat
     soundfile.write(tmp_path / "nan.wav", np.full(16000, np.nan), 16000, subtype="FLOAT")
     soundfile.write(tmp_path / "stereo.wav", np.zeros((16000, 2)), 16000)
     bad = ["empty.wav", "text.wav", "folder.wav", "short.wav", "nan.wav", "stereo.wav", "absent.wav"]
-    done = run_asrkit("transcribe", "--dir", tones / "exp", *(tmp_path / name for name in bad), good, check=False)
+    done = run_asrkit("transcribe", "--model", tones / "exp", *(tmp_path / name for name in bad), good, check=False)
     assert done.returncode == 1
     assert [line.split(" ")[0] for line in done.stdout.splitlines()] == [str(good)]
     # Without a C compiler there is a notice that has no part in this.
@@ -317,8 +317,8 @@ def test_any_rate_channel_and_coding_gives_the_same_phones(tones, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("train", "--train", "no/train", "--dev", "no/dev", "--tokens", "no/t", "--dir", "e"), "made by stage 0"),
-        (("decode", "--dir", "no", "--data", "no", "--out", "o"), "made by stage 3 (asrkit train)"),
+        (("train", "--train", "no/train", "--dev", "no/dev", "--tokens", "no/t", "--out", "e"), "made by stage 0"),
+        (("decode", "--model", "no", "--data", "no", "--out", "o"), "made by stage 3 (asrkit train)"),
         (("transcribe", "--model", "no", "x.wav"), "no: no such model; train one (recipes/no/run.sh)"),
     ],
 )
@@ -331,7 +331,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(args, message):
 
 def test_damaged_experiments_are_one_line(tones, tmp_path):
     (tmp_path / "final.pt").write_bytes((tones / "exp/final.pt").read_bytes()[:1000])
-    done = run_asrkit("transcribe", "--dir", tmp_path, "x.wav", check=False)
+    done = run_asrkit("transcribe", "--model", tmp_path, "x.wav", check=False)
     assert done.returncode == 1
     told, error = done.stderr.splitlines()
     assert told.endswith("final.onnx: exporting the model, which takes some seconds and is done once")

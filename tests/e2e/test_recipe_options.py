@@ -157,15 +157,15 @@ def test_all_stages_with_the_defaults(tree: Tree, recipe: str) -> None:
     assert calls[0][:4] == ["prepare", corpus_name, "--corpus", "speech"]
     assert value_of(calls[0], "--nj") == "3"
     assert calls[1][1:4] == [f"{folder}/data/{name}" for name in ("train", "dev", "test")]
-    assert value_of(calls[3], "--dir") == f"{folder}/exp/blstm_ctc"
+    assert value_of(calls[3], "--out") == f"{folder}/exp/blstm_ctc"
     last = len(VERBS) - 1
     outputs = [
         value_of(call, "--out" if "--out" in call else "--decode-dir") for call in calls[4:last] if call[0] != "report"
     ]
     assert outputs == [f"{folder}/exp/blstm_ctc/decode_{name}" for name in ("dev", "dev", "dev", "test", "dev", "test")]
-    assert [call[1] for call in calls if call[0] == "report"] == [f"{folder}/exp/blstm_ctc"] * 2
+    assert [value_of(call, "--model") for call in calls if call[0] == "report"] == [f"{folder}/exp/blstm_ctc"] * 2
     scored = [call for call in calls if call[0] in ("tune", "analyze", "report")]
-    assert [value_of(call, "--data" if call[0] == "report" else "--ref") for call in scored] == [
+    assert [value_of(call, "--data") for call in scored] == [
         f"{folder}/data/{name}" for name in ("dev", "dev", "dev", "test", "test")
     ]
     assert len({value_of(call, "--protocol") if "--protocol" in call else None for call in scored}) == 1
@@ -209,9 +209,9 @@ def test_options_about_audio_reach_the_steps_that_read_it(tree: Tree, recipe: st
     assert len(extracts) == 1 + last - 6 + max(len(exports) - 1, 0)
     assert all(call[-5:] == about_audio for call in extracts)
     assert all(call[-7:-2] == about_audio for call in exports)
-    reports = [call for call in tree.calls() if call[0] == "report" and "--data" in call]
+    reports = [call for call in tree.calls() if call[0] == "report" and "--model" in call]
     assert len(reports) >= 2
-    assert all(about_audio == call[4 : 4 + len(about_audio)] for call in reports)
+    assert all(about_audio == call[5 : 5 + len(about_audio)] for call in reports)
     (transcribe,) = [call for call in tree.calls() if call[0] == "transcribe"]
     assert transcribe[3:] == ["--channel", "mix", "--", "my audio/first one.wav"]
 
@@ -284,7 +284,7 @@ def test_a_stage_on_request_runs_when_it_is_named(tree: Tree) -> None:
         assert result.stdout == "== stage 7: the textbook's networks in a table ==\n"
         calls = tree.calls()
         assert [call[0] for call in calls] == ["extract", *(4 * VERBS[3:-1]), "table"]
-        assert [value_of(call, "--dir") for call in calls if call[0] == "train"] == networks
+        assert [value_of(call, "--out") for call in calls if call[0] == "train"] == networks
         assert calls[-1][1:] == networks
     assert tree.run("farsdat", "--stage", "7", "--stop-stage", "6").returncode == 2
 
@@ -295,16 +295,18 @@ def test_the_release_makes_each_model_from_the_corpus(tree: Tree) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [f"== stage 8: {RELEASE} ==", *(f"-- {name} --" for name in RELEASED)]
     prepare, *calls = tree.calls()
-    assert prepare[:6] == ["prepare", "speechocean762", "--corpus", "speech", "--data", "my data"]
+    assert prepare[:6] == ["prepare", "speechocean762", "--corpus", "speech", "--out", "my data"]
     steps = [*VERBS[1:-1], "export"]
     assert [call[0] for call in calls] == len(RELEASED) * steps
     for number, (name, config) in enumerate(RELEASED.items()):
         extract, _, train, *rest = calls[number * len(steps) : (number + 1) * len(steps)]
         experiment = f"{tree.root}/recipes/speechocean762/exp/{name}"
         assert {value_of(call, "--config") for call in (extract, train)} == {f"{tree.root}/conf/{config}.yaml"}
-        assert {value_of(call, "--dir") for call in (train, *rest) if "--dir" in call} == {experiment}
-        expected = ["export", experiment, "--int8", "--ref", "my data/dev", "--test", "my data/test"]
-        assert rest[-1] == [*expected, "--out", f"my out/{name}.onnx"]
+        assert {value_of(train, "--out")} | {value_of(call, "--model") for call in rest if "--model" in call} == {
+            experiment
+        }
+        expected = ["export", "--model", experiment, "--int8", "--dev", "my data/dev", "--test", "my data/test"]
+        assert rest[-1] == [*expected, "--out-file", f"my out/{name}.onnx"]
     assert (tree.caller_dir / "my out").is_dir()
 
 
@@ -335,9 +337,7 @@ def test_the_findings_train_each_network_with_each_seed(tree: Tree, recipe: str)
         assert [call[0] for call in run] == ["train", "decode", "report", "decode", "report"]
         assert all("--force" in call for call in run)
         assert all(value_of(call, "--method") == "greedy" for call in run if call[0] == "decode")
-        assert [call[call.index("--data" if call[0] == "decode" else "--ref") + 1] for call in run[1:]] == (
-            ["my data/dev"] * 2 + ["my data/test"] * 2
-        )
+        assert [value_of(call, "--data") for call in run[1:]] == (["my data/dev"] * 2 + ["my data/test"] * 2)
     train = of_run[f"{folder}/elman_2_bi.3"][0]
     overrides = [value for option, value in itertools.pairwise(train) if option == "--set"]
     config = load_config(value_of(train, "--config"), ExperimentConfig, overrides)
@@ -364,6 +364,22 @@ def test_options_of_a_corpus_reach_stage_0(tree: Tree) -> None:
     assert call[-4:] == ["--split", "textbook-80-20", "--by", "utterances"]
 
 
+def test_settings_reach_the_steps_that_take_them(tree: Tree) -> None:
+    settings = ["--set", "training.seed=2", "--set", "features.cmvn=speaker"]
+    assert tree.run("mini", *settings[:2], "--set=features.cmvn=speaker", "--stop-stage", "3").returncode == 0
+    taken = {call[0]: call for call in tree.calls() if "--set" in call}
+    assert list(taken) == ["extract", "train"]
+    assert all(call[call.index("--set") :][:4] == settings for call in taken.values())
+
+
+def test_an_old_name_of_an_option_goes_on_working(tree: Tree) -> None:
+    result = tree.run("timit", "--corpus", "c", "--phones", "61", "--test=full", "--stop-stage", "0")
+    (call,) = tree.calls()
+    assert call[-4:] == ["--num-phones", "61", "--test-set", "full"]
+    named = [line.partition(": note: ")[2] for line in result.stderr.splitlines()]
+    assert named == ["--phones is now called --num-phones", "--test is now called --test-set"]
+
+
 def test_an_option_without_a_value_reaches_stage_0(tree: Tree) -> None:
     tree.run("template", "--corpus", "c", "--partial", "--tier", "phones", "--stop-stage", "0")
     (call,) = tree.calls()
@@ -378,7 +394,7 @@ def test_every_option_of_prepare_can_be_given_to_the_recipe(tree: Tree, recipe: 
     configure(parser)
     (names,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     of_corpus = names.choices["own" if recipe == "template" else recipe]
-    options = {option for action in of_corpus._actions for option in action.option_strings} - {"-h"}
+    options = {option for action in of_corpus._actions for option in action.option_strings} - {"-h", "--out"}
     usage = tree.run(recipe, "--help").stdout
     assert [option for option in sorted(options) if f"\n  {option} " not in usage] == []
 
@@ -392,7 +408,7 @@ def test_paths_are_relative_to_the_caller(tree: Tree) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     calls = tree.calls()
     assert value_of(calls[0], "--corpus") == "../c"
-    assert value_of(calls[0], "--data") == "my data"
+    assert value_of(calls[0], "--out") == "my data"
     assert calls[1][1] == "my data/train"
     assert value_of(calls[3], "--config") == config.name
     assert value_of(calls[7], "--out") == "e/x/decode_test"
@@ -401,7 +417,7 @@ def test_paths_are_relative_to_the_caller(tree: Tree) -> None:
 def test_the_experiment_is_named_after_the_configuration(tree: Tree) -> None:
     (tree.caller_dir / "small.v2.yaml").write_text("{}\n")
     tree.run("mini", "--stage", "3", "--stop-stage", "3", "--config", "small.v2.yaml")
-    assert value_of(tree.calls()[0], "--dir") == f"{tree.root}/recipes/mini/exp/small.v2"
+    assert value_of(tree.calls()[0], "--out") == f"{tree.root}/recipes/mini/exp/small.v2"
 
 
 def test_a_failing_step_ends_the_run(tree: Tree) -> None:

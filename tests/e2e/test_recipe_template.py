@@ -118,7 +118,7 @@ def test_any_symbol_passes_through_all_stages(workplace):
     report = json.loads((exp / "decode_test/report.json").read_text(encoding="utf-8"))
     assert {row["phone"] for row in report["phones"]} >= {phone for ref in refs for phone in ref}
 
-    told = run_asrkit(workplace, "transcribe", "--json", "--dir", "exp", "corpus/spk 9/no 0.wav")
+    told = run_asrkit(workplace, "transcribe", "--json", "--model", "exp", "corpus/spk 9/no 0.wav")
     assert told.returncode == 0, told.stderr
     phones = [phone["phone"] for phone in json.loads(told.stdout)["phones"]]
     assert len(set(phones) & set(spoken["spk 9/no 0"])) >= 5

@@ -108,7 +108,7 @@ def test_hopfield(root: Path) -> None:
 def test_a_second_run_has_nothing_to_do(root: Path, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("a small text, again and again. " * 300)
-    options = ("--stage", "6", "--stop-stage", "6", "--quick", "--dir", "exp", "--text", str(text))
+    options = ("--stage", "6", "--stop-stage", "6", "--quick", "--dir", "exp", "--plain-text", str(text))
     assert "Markov, order 4" in run_recipe(root, "textbook", *options).stdout
     again = run_recipe(root, "textbook", *options)
     assert again.stdout == "== stage 6: models of language, by character ==\nexp/characters: up to date\n"
@@ -131,7 +131,7 @@ def test_every_lesson_is_a_stage_and_has_a_page(root: Path) -> None:
     [
         (["--frob"], "unknown option '--frob'"),
         (["--stage"], "--stage needs a value"),
-        (["--text="], "--text needs a value"),
+        (["--plain-text="], "--plain-text needs a value"),
         (["--stage", "0"], "--stage: expected a lesson, 1 to 8, found '0'"),
         (["--stop-stage=9"], "--stop-stage: expected a lesson, 1 to 8, found '9'"),
         (["--stage", "3", "--stop-stage", "1"], "--stage 3 comes after --stop-stage 1"),

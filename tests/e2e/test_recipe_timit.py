@@ -64,7 +64,7 @@ def test_all_stages_score_39_phones_under_kaldis_protocol(workplace):
 @pytest.mark.parametrize("phones", [61, 39])
 def test_train_on_61_or_39_phones(workplace, phones):
     (workplace / f"brief{phones}.yaml").write_text(CONFIG.replace("num_epochs: 8", "num_epochs: 1"))
-    options = ["--phones", str(phones), f"--data=data{phones}", f"--dir=exp{phones}", "--stop-stage", "5"]
+    options = ["--num-phones", str(phones), f"--data=data{phones}", f"--dir=exp{phones}", "--stop-stage", "5"]
     done = run_timit(workplace, "--corpus", "corpus", *options, "--config", f"brief{phones}.yaml")
     assert done.returncode == 0, done.stderr
     assert len(TokenTable.read(workplace / f"data{phones}/tokens.txt").phones) == phones
@@ -72,7 +72,7 @@ def test_train_on_61_or_39_phones(workplace, phones):
 
 
 def test_stage_0_with_the_full_test_set_and_on_nltks_sample(workplace, tmp_path):
-    done = run_timit(workplace, "--corpus", "corpus", "--test", "full", "--data", "full", "--stop-stage", "0")
+    done = run_timit(workplace, "--corpus", "corpus", "--test-set", "full", "--data", "full", "--stop-stage", "0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split()[:3] == ["test", "4", "40"]
     make_tree(tmp_path / "sample", NLTK)
@@ -95,6 +95,6 @@ def test_damage_ends_the_run_at_stage_0(workplace, tmp_path):
 
 
 def test_wrong_values_of_its_own_options_are_wrong_usage(workplace):
-    for options in (["--phones", "40"], ["--phones"], ["--test", "half"], ["--fones", "48"]):
+    for options in (["--num-phones", "40"], ["--num-phones"], ["--test-set", "half"], ["--fones", "48"]):
         assert run_timit(workplace, "--corpus", "corpus", "--data", "none", *options).returncode == 2
     assert not (workplace / "none").exists()

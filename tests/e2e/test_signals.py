@@ -132,18 +132,18 @@ def commands(tones, new):
     """The verbs that write files, and how many files each has in place when it is interrupted."""
     data, exp = tones / "data", new / "exp"
     config = ("--config", tones / "config.yaml")
-    decoded = ("--dir", exp, "--ref", data / "test", "--decode-dir", new / "decoded")
+    decoded = ("--model", exp, "--data", data / "test", "--decode-dir", new / "decoded")
     return [
-        (3, "prepare", "own", "--corpus", new / "corpus", "--data", new / "data"),
+        (3, "prepare", "own", "--corpus", new / "corpus", "--out", new / "data"),
         (1, "extract", new / "test", *config, "--nj", 1),
-        (1, "train-lm", data / "train", "--tokens", data / "tokens.txt", "--out", new / "lm.arpa"),
+        (1, "train-lm", "--train", data / "train", "--tokens", data / "tokens.txt", "--out-file", new / "lm.arpa"),
         (9, *train_args(tones, exp), "--resume"),
-        (9, "adapt", "--model", exp, "--data", data / "test", "--dir", new / "adapted", "--resume"),
-        (2, "decode", "--dir", exp, "--data", data / "test", "--out", new / "decoded", "--nj", 1),
+        (9, "adapt", "--model", exp, "--data", data / "test", "--out", new / "adapted", "--resume"),
+        (2, "decode", "--model", exp, "--data", data / "test", "--out", new / "decoded", "--nj", 1),
         (1, "tune", *decoded, "--nj", 1),
-        (1, "report", "--ref", data / "test", "--hyp", new / "decoded/hyp", "--out", new / "decoded"),
+        (1, "report", "--data", data / "test", "--hyp", new / "decoded/hyp", "--out", new / "decoded"),
         (1, "analyze", *decoded, "--nj", 1),
-        (1, "export", exp, "--out", new / "model.onnx"),
+        (1, "export", "--model", exp, "--out-file", new / "model.onnx"),
         (1, "transcribe", "--model", exp, "--out", new / "out", new / "corpus/a.wav"),
         (1, "align", "--model", exp, "--data", data / "test", "--out", new / "aligned"),
     ]
@@ -177,7 +177,7 @@ def test_every_verb_that_is_interrupted_leaves_nothing_half_written_and_can_be_r
 @pytest.mark.parametrize("number", SIGNALS)
 def test_each_signal_does_what_ctrl_c_does(tones, tmp_path, pipe, number):
     out, data = tmp_path / "lm.arpa", tones / "data"
-    command = ("train-lm", data / "train", "--tokens", data / "tokens.txt", "--out", out)
+    command = ("train-lm", "--train", data / "train", "--tokens", data / "tokens.txt", "--out-file", out)
     assert interrupt(pipe, command, number).count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
@@ -185,7 +185,7 @@ def test_each_signal_does_what_ctrl_c_does(tones, tmp_path, pipe, number):
 def test_a_signal_that_is_to_be_ignored_is(tones, tmp_path, pipe):
     """As nohup wants it for SIGHUP, and shells for the SIGINT of background jobs."""
     (tmp_path / "text").write_text("u1 a b\n")
-    command = ("score", tmp_path / "text", tmp_path / "text", "--json", tmp_path / "json")
+    command = ("score", tmp_path / "text", tmp_path / "text", "--json-file", tmp_path / "json")
     process = pipe.start(sys.executable, "-c", STOPPING + IGNORING + RUN, pipe.path, 1, *command)
     out, said = process.communicate(timeout=100)
     assert (process.returncode, said) == (0, "")
@@ -195,7 +195,15 @@ def test_a_signal_that_is_to_be_ignored_is(tones, tmp_path, pipe):
 def test_the_second_ctrl_c_ends_it_at_once(tones, tmp_path, pipe):
     """Whatever it is doing about the first."""
     data = tones / "data"
-    command = ("train-lm", data / "train", "--tokens", data / "tokens.txt", "--out", tmp_path / "lm.arpa")
+    command = (
+        "train-lm",
+        "--train",
+        data / "train",
+        "--tokens",
+        data / "tokens.txt",
+        "--out-file",
+        tmp_path / "lm.arpa",
+    )
     process = pipe.start(sys.executable, "-c", STOPPING + STUBBORN + RUN, pipe.path, 1, *command)
     assert pipe.line() == "stopped"
     process.send_signal(signal.SIGINT)

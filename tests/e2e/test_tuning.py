@@ -25,7 +25,7 @@ def tuned(tones, tmp_path_factory):
     """A copy of the experiment, decoded, tuned and decoded again on dev; and what tuning printed."""
     exp = tmp_path_factory.mktemp("tuned") / "exp"
     shutil.copytree(tones / "exp", exp)
-    decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev", "--nj", 1)
+    decode = ("decode", "--model", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev", "--nj", 1)
     run_asrkit(*decode)
     done = run_asrkit(*tune_args(tones, exp), "--nj", 1)
     run_asrkit(*decode)
@@ -33,7 +33,7 @@ def tuned(tones, tmp_path_factory):
 
 
 def tune_args(tones, exp):
-    return "tune", "--dir", exp, "--ref", tones / "data/dev", "--decode-dir", exp / "decode_dev"
+    return "tune", "--model", exp, "--data", tones / "data/dev", "--decode-dir", exp / "decode_dev"
 
 
 def test_tuning_chooses_settings_that_decoding_then_uses(tones, tuned):
@@ -75,7 +75,7 @@ def test_tuning_again_changes_nothing_and_training_does_not_undo_it(tones, tuned
     assert again.stdout.splitlines()[0].endswith("tuning is up to date")
     assert again.stdout.splitlines()[1:] == printed.splitlines()[1:]
     run_asrkit(*train_args(tones, exp))
-    run_asrkit("decode", "--dir", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev")
+    run_asrkit("decode", "--model", exp, "--data", tones / "data/dev", "--out", exp / "decode_dev")
     assert {path: path.stat().st_mtime_ns for path in exp.rglob("*")} == before
     final = (exp / "final.pt").read_bytes()
     run_asrkit(*tune_args(tones, exp), "--force", "--nj", 2)
@@ -101,7 +101,7 @@ def test_log_probabilities_are_kept_while_weights_and_features_are(tones, tuned,
     shutil.copytree(tuned[0], exp)
     log_probs = exp / "decode_dev/log_probs.ark"
     before = log_probs.stat().st_mtime_ns
-    decode = ("decode", "--dir", exp, "--data", tones / "data/dev")
+    decode = ("decode", "--model", exp, "--data", tones / "data/dev")
     run_asrkit(*decode, "--out", exp / "decode_dev", "--beam", 2, "--lm-weight", 0.5, "--insertion-bonus", -1)
     settings = load_config(exp / "decode_dev/decoding.yaml", DecodingConfig)
     assert (settings.beam, settings.lm_weight, settings.insertion_bonus) == (2, 0.5, -1.0)
@@ -116,7 +116,7 @@ def test_log_probabilities_are_kept_while_weights_and_features_are(tones, tuned,
     shutil.copytree(tones / "data/dev", tmp_path / "data")
     rows = (tmp_path / "data/utt2spk").read_text().replace("dev0-0 dev0", "dev0-0 dev1")
     (tmp_path / "data/utt2spk").write_text(rows)
-    stale = ("tune", "--dir", exp, "--ref", tmp_path / "data", "--decode-dir", exp / "decode_dev")
+    stale = ("tune", "--model", exp, "--data", tmp_path / "data", "--decode-dir", exp / "decode_dev")
     refused = run_asrkit(*stale, check=False)
     assert refused.returncode == 1
     assert "not of this experiment and data as they are now; made by stage 4 (asrkit decode" in refused.stderr
@@ -135,7 +135,7 @@ def test_python_decodes_and_tunes_as_the_command_does(tones, tuned, tmp_path):
 @pytest.mark.slow
 def test_n_best_lists_begin_with_the_hypotheses(tones, tuned, tmp_path):
     exp = tuned[0]
-    decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", tmp_path)
+    decode = ("decode", "--model", exp, "--data", tones / "data/dev", "--out", tmp_path)
     run_asrkit(*decode, "--nbest", 4, "--log-probs", exp / "decode_dev")
     rows = [json.loads(line) for line in (tmp_path / "nbest.jsonl").read_text(encoding="utf-8").splitlines()]
     hyps = read_transcripts(tmp_path / "hyp")
@@ -165,7 +165,7 @@ def test_without_a_language_model_its_weight_is_refused(tones, tmp_path):
     shutil.copytree(tones / "exp", exp)
     update_decoding(exp, load_experiment(exp).config.decoding)
     (exp / ".train.stamp").unlink()  # the test did this, not asrkit train
-    decode = ("decode", "--dir", exp, "--data", tones / "data/dev", "--out", tmp_path / "out")
+    decode = ("decode", "--model", exp, "--data", tones / "data/dev", "--out", tmp_path / "out")
     refused = run_asrkit(*decode, "--lm-weight", 0.5, check=False)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert f"--lm-weight 0.5: {exp} has no language model" in refused.stderr
@@ -184,8 +184,8 @@ def test_tuning_takes_one_speaker_and_a_network_that_finds_no_phones(tones, tmp_
     saved["config"] = saved["config"].replace("cmvn: speaker", "cmvn: utterance")
     checkpoint.save(exp / "final.pt", saved)
     (exp / ".train.stamp").unlink()  # the test did this, not asrkit train
-    run_asrkit("decode", "--dir", exp, "--data", data, "--out", exp / "decode_dev")
-    done = run_asrkit("tune", "--dir", exp, "--ref", data, "--decode-dir", exp / "decode_dev")
+    run_asrkit("decode", "--model", exp, "--data", data, "--out", exp / "decode_dev")
+    done = run_asrkit("tune", "--model", exp, "--data", data, "--decode-dir", exp / "decode_dev")
     assert "utterances (there is one speaker) left out of the choice: dev PER 100.00 %" in done.stdout
     assert done.stdout.splitlines()[-1] == "confidences: no phones were found to calibrate them on"
     assert "dev PER 100.00 %" in done.stdout
@@ -193,8 +193,8 @@ def test_tuning_takes_one_speaker_and_a_network_that_finds_no_phones(tones, tmp_
 
 def test_the_analysis_is_of_what_was_decoded(tones, tuned):
     exp = tuned[0]
-    run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", "--out", exp / "decode_test")
-    analyze = ("analyze", "--dir", exp, "--ref", tones / "data/test", "--decode-dir", exp / "decode_test")
+    run_asrkit("decode", "--model", exp, "--data", tones / "data/test", "--out", exp / "decode_test")
+    analyze = ("analyze", "--model", exp, "--data", tones / "data/test", "--decode-dir", exp / "decode_test")
     done = run_asrkit(*analyze)
     found = json.loads((exp / "decode_test/analysis.json").read_text())
     result = score(read_transcripts(tones / "data/test/text"), read_transcripts(exp / "decode_test/hyp"))
@@ -210,7 +210,7 @@ def test_the_analysis_is_of_what_was_decoded(tones, tuned):
     analysis = asrkit.analyze(exp, asrkit.DecodedSet(tones / "data/test", exp / "decode_test"))
     assert (analysis.text.splitlines(), analysis.is_new) == (done.stdout.splitlines()[1:], False)
     greedy = ("--method", "greedy", "--out", exp / "greedy", "--log-probs", exp / "decode_test")
-    run_asrkit("decode", "--dir", exp, "--data", tones / "data/test", *greedy)
+    run_asrkit("decode", "--model", exp, "--data", tones / "data/test", *greedy)
     refused = run_asrkit("analyse", *analyze[1:-1], exp / "greedy", check=False)
     assert "expected beam search" in refused.stderr
 
@@ -219,11 +219,11 @@ def test_symbols_that_look_like_the_models_are_named_and_references_without_phon
     exp, data = tmp_path / "exp", tmp_path / "data"
     shutil.copytree(tuned[0], exp)
     shutil.copytree(tones / "data/dev", data)
-    run_asrkit("decode", "--dir", exp, "--data", data, "--out", exp / "decode_dev")
+    run_asrkit("decode", "--model", exp, "--data", data, "--out", exp / "decode_dev")
     text = (data / "text").read_text(encoding="utf-8")
     cyrillic = "\u0430"
     (data / "text").write_text(text.replace(" a", f" {cyrillic}"), encoding="utf-8")
-    tune = ("tune", "--dir", exp, "--ref", data, "--decode-dir", exp / "decode_dev")
+    tune = ("tune", "--model", exp, "--data", data, "--decode-dir", exp / "decode_dev")
     analyze = ("analyze", *tune[1:])
     for verb in (tune, tune, analyze, analyze):  # the second time it is up to date
         told = run_asrkit(*verb).stderr
@@ -231,7 +231,7 @@ def test_symbols_that_look_like_the_models_are_named_and_references_without_phon
             f"asrkit {verb[0]}: warning: phones that look alike but are of different characters (a): U+0061 in" in told
         )
         assert "U+0430 in" in told
-    refused = run_asrkit("align", "--dir", exp, "--data", data, check=False)
+    refused = run_asrkit("align", "--model", exp, "--data", data, check=False)
     assert (
         f"phones that the model does not have: {cyrillic} (U+0430, which looks like a, U+0061); it has"
         in refused.stderr

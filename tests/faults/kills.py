@@ -79,13 +79,21 @@ def scenarios(tree: Tree) -> list[Scenario]:
         found.append(Scenario(name, (*command, *(("--resume",) if name == "train" else ())), name))
     decoded = tree.exp / "decode_test"
     over = {name: command for name, (_, command) in pairs.commands(tree).items()}
-    over["boundaries"] = ["boundaries", "--ref", decoded, "--hyp", decoded / "phones.ctm", "--json", tree.work / "json"]
+    over["boundaries"] = [
+        "boundaries",
+        "--ref",
+        decoded,
+        "--hyp",
+        decoded / "phones.ctm",
+        "--json-file",
+        tree.work / "json",
+    ]
     for name, command in over.items():
         words = tuple(map(str, command))
         if all(words != other.command for other in found):
             found.append(Scenario(f"{name}, again", words, "saved"))
     if importlib.util.find_spec("espeakng_loader"):
-        words = ("prepare", "mini", "--corpus", f"{tree.work}/mini", "--data", f"{tree.work}/mini-data")
+        words = ("prepare", "mini", "--corpus", f"{tree.work}/mini", "--out", f"{tree.work}/mini-data")
         found.append(Scenario("prepare mini", words, "saved"))
     copy_recipes(tree.root)
     run = (f"{tree.root}/recipes/template/run.sh", "--corpus", f"{tree.corpus}", "--config", f"{tree.config}")

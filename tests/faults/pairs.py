@@ -34,18 +34,27 @@ class Outcome:
 def commands(tree: Tree) -> dict[str, tuple[list[Any], list[Any]]]:
     """Pairs of commands that would write the same files with different content, by name."""
     data, exp, out = tree.data, tree.exp, tree.work / "out"
-    prepare = ["prepare", "own", "--corpus", tree.corpus, "--data", data]
+    prepare = ["prepare", "own", "--corpus", tree.corpus, "--out", data]
     extract = ["extract", data / "train", "--config", tree.config, "--nj"]
-    lm = ["train-lm", data / "train", "--tokens", data / "tokens.txt", "--out", data / "lm.arpa", "--order"]
-    decode, tune = tree.decode("test", "--force"), ["tune", "--dir", exp, "--nj", 1, "--force"]
-    shared = ["decode", "--dir", exp, "--data", data / "test", "--log-probs", out / "log_probs", "--nj", 1]
-    tuned_on = {name: ["--ref", data / name, "--decode-dir", exp / f"decode_{name}"] for name in ("dev", "test")}
+    lm = [
+        "train-lm",
+        "--train",
+        data / "train",
+        "--tokens",
+        data / "tokens.txt",
+        "--out-file",
+        data / "lm.arpa",
+        "--order",
+    ]
+    decode, tune = tree.decode("test", "--force"), ["tune", "--model", exp, "--nj", 1, "--force"]
+    shared = ["decode", "--model", exp, "--data", data / "test", "--log-probs", out / "log_probs", "--nj", 1]
+    tuned_on = {name: ["--data", data / name, "--decode-dir", exp / f"decode_{name}"] for name in ("dev", "test")}
     hyp, other = exp / "decode_test/hyp", exp / "decode_dev/hyp"
     audio = sorted(tree.corpus.glob("test*.wav"))
     transcribe = ["transcribe", "--model", exp, "--nj", 1, "--out", out, *audio]
     align = ["align", "--model", exp, "--data", data / "test", "--out", out]
-    other_seed, new = ("--set", "training.seed=2"), ("--dir", tree.work / "new", "--resume")
-    adapt = ["adapt", "--model", exp, "--data", data / "train", "--dir", tree.work / "adapted", "--resume"]
+    other_seed, new = ("--set", "training.seed=2"), ("--out", tree.work / "new", "--resume")
+    adapt = ["adapt", "--model", exp, "--data", data / "train", "--out", tree.work / "adapted", "--resume"]
     adapt += ["--set", "training.num_epochs=2"]
     return {
         "prepare": (prepare, [*prepare, "--table", tree.corpus / "table.csv", "--force"]),
@@ -65,23 +74,23 @@ def commands(tree: Tree) -> dict[str, tuple[list[Any], list[Any]]]:
         ),
         "tune": ([*tune, *tuned_on["dev"]], [*tune, *tuned_on["test"]]),
         "report": (
-            ["report", "--ref", data / "test", "--hyp", hyp, "--out", out],
-            ["report", "--ref", data / "dev", "--hyp", other, "--out", out],
+            ["report", "--data", data / "test", "--hyp", hyp, "--out", out],
+            ["report", "--data", data / "dev", "--hyp", other, "--out", out],
         ),
         "analyze": (tree.analyze("test", "--force"), tree.decode("test", "--beam", 1)),
-        "export": (["export", exp], ["export", exp, "--ref", data / "dev"]),
+        "export": (["export", "--model", exp], ["export", "--model", exp, "--dev", data / "dev"]),
         "transcribe": ([*transcribe, "--format", "ctm"], [*transcribe, "--format", "ctm", "--no-lm", "--beam", 1]),
         "align": ([*align, "--format", "lab"], [*align, "--format", "lab", "--optional-silence", "a"]),
         "score": (
-            ["score", data / "test/text", hyp, "--json", out / "score.json"],
-            ["score", data / "dev/text", other, "--json", out / "score.json"],
+            ["score", data / "test/text", hyp, "--json-file", out / "score.json"],
+            ["score", data / "dev/text", other, "--json-file", out / "score.json"],
         ),
         "prepare and extract": ([*prepare, "--force"], [*extract, 1, "--set", "features.num_ceps=12"]),
         "train and tune": (
             tree.train("--set", "decoding.beam=3"),
             [*tune, *tuned_on["test"]],
         ),
-        "tune and export": ([*tune, *tuned_on["test"]], ["export", exp]),
+        "tune and export": ([*tune, *tuned_on["test"]], ["export", "--model", exp]),
     }
 
 

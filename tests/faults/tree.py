@@ -100,12 +100,12 @@ class Tree:
         sets, train = [data / name for name in ("train", "dev", "test")], data / "train"
         config, tokens = ["--config", self.config], ["--tokens", data / "tokens.txt"]
         commands: dict[str, Sequence[object]] = {
-            "prepare": ["prepare", "own", "--corpus", self.corpus, "--data", data],
+            "prepare": ["prepare", "own", "--corpus", self.corpus, "--out", data],
             "extract": ["extract", *sets, *config, "--nj", 1],
-            "train-lm": ["train-lm", train, "--dev", data / "dev", *tokens, "--order", 2, "--out", lm],
+            "train-lm": ["train-lm", "--train", train, "--dev", data / "dev", *tokens, "--order", 2, "--out-file", lm],
             "train": self.train(),
             "decode dev": self.decode("dev"),
-            "tune": ["tune", "--dir", exp, "--ref", data / "dev", "--decode-dir", exp / "decode_dev", "--nj", 1],
+            "tune": ["tune", "--model", exp, "--data", data / "dev", "--decode-dir", exp / "decode_dev", "--nj", 1],
             "decode dev again": self.decode("dev"),
             "decode test": [*self.decode("test"), "--nbest", 2, "--ctm"],
             "report": self.report("test"),
@@ -116,19 +116,19 @@ class Tree:
     def train(self, *options: object) -> list[object]:
         data = self.data
         sets = ("--train", data / "train", "--dev", data / "dev", "--tokens", data / "tokens.txt")
-        return ["train", "--config", self.config, *sets, "--lm", data / "lm.arpa", "--dir", self.exp, *options]
+        return ["train", "--config", self.config, *sets, "--lm", data / "lm.arpa", "--out", self.exp, *options]
 
     def decode(self, name: str, *options: object) -> list[object]:
         out = ("--out", self.exp / f"decode_{name}")
-        return ["decode", "--dir", self.exp, "--data", self.data / name, *out, "--nj", 1, *options]
+        return ["decode", "--model", self.exp, "--data", self.data / name, *out, "--nj", 1, *options]
 
     def report(self, name: str, *options: object) -> list[object]:
         out = self.exp / f"decode_{name}"
-        return ["report", "--ref", self.data / name, "--hyp", out / "hyp", "--out", out, *options]
+        return ["report", "--data", self.data / name, "--hyp", out / "hyp", "--out", out, *options]
 
     def analyze(self, name: str, *options: object) -> list[object]:
         out = ("--decode-dir", self.exp / f"decode_{name}")
-        return ["analyze", "--dir", self.exp, "--ref", self.data / name, *out, "--nj", 1, *options]
+        return ["analyze", "--model", self.exp, "--data", self.data / name, *out, "--nj", 1, *options]
 
     def save(self, name: str = "saved") -> None:
         """Keep the work as it is, for `restore`."""

@@ -69,7 +69,7 @@ def test_reporting_is_light(tmp_path: Path) -> None:
     for name, row in {"wav.scp": "u1 u1.wav", "text": "u1 a b", "utt2spk": "u1 s1"}.items():
         (data / name).write_text(row + "\n")
     hyp.write_text("u1 a\n")
-    stdout, heavy = heavy_after(RUN_VERB, "report", "--ref", data, "--hyp", hyp, "--out", tmp_path / "out")
+    stdout, heavy = heavy_after(RUN_VERB, "report", "--data", data, "--hyp", hyp, "--out", tmp_path / "out")
     assert stdout.splitlines()[-1] == "%PER 50.00 [ 1 / 2, 0 ins, 1 del, 0 sub ]"
     assert heavy == ""
 

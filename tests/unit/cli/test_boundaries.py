@@ -13,7 +13,7 @@ HYP = "u1 1 0.000 0.115 a 0.9\nu1 1 0.115 0.145 b 0.8\nu1 1 0.260 0.040 a 1.0\n"
 def test_figures_are_printed_and_written(tmp_path, capsys):
     (tmp_path / "phones.ctm").write_text(REF)
     (tmp_path / "hyp.ctm").write_text(HYP)
-    options = ["--hyp", str(tmp_path / "hyp.ctm"), "--by-phone", "--json", str(tmp_path / "out.json")]
+    options = ["--hyp", str(tmp_path / "hyp.ctm"), "--by-phone", "--json-file", str(tmp_path / "out.json")]
     assert main(["boundaries", "--ref", str(tmp_path), *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[1:4]] == [

@@ -21,7 +21,12 @@ def verb(monkeypatch):
     """Registers a verb `act` whose run() is given to the returned function."""
 
     def register(run):
-        module = SimpleNamespace(configure=lambda parser: parser.add_argument("--number", type=positive_int), run=run)
+        module = SimpleNamespace(
+            configure=lambda parser: parser.add_argument("--number", type=positive_int),
+            run=run,
+            DESCRIPTION="Do something.",
+            EXAMPLES=("asrkit act --number 3",),
+        )
         monkeypatch.setitem(sys.modules, "fake_verb", module)
         monkeypatch.setitem(cli.VERBS, "act", ("fake_verb", "do something"))
 
@@ -79,12 +84,12 @@ CLOSED = "cannot be used (Bad file descriptor); it is closed; open it, or send i
 @pytest.mark.parametrize(
     ("closed", "command", "status", "said"),
     [
-        (">&-", "score text text --json out.json", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
+        (">&-", "score text text --json-file out.json", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
         (">&-", "score --help", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
-        ("2>&-", "score text text --json out.json", 0, ""),
+        ("2>&-", "score text text --json-file out.json", 0, ""),
         ("2>&-", "score text none", 1, ""),
-        ("<&-", "score text text --json out.json", 0, ""),
-        ("<&- >&- 2>&-", "score text text --json out.json", 1, ""),
+        ("<&-", "score text text --json-file out.json", 0, ""),
+        ("<&- >&- 2>&-", "score text text --json-file out.json", 1, ""),
     ],
 )
 def test_streams_that_are_closed(tmp_path, closed, command, status, said):
@@ -93,7 +98,7 @@ def test_streams_that_are_closed(tmp_path, closed, command, status, said):
     script = f"exec {sys.executable} -m asrkit {command} {closed}"
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, said)
-    if "--json" in command:
+    if "--json-file" in command:
         assert json.loads((tmp_path / "out.json").read_text())["num_ref"] == 2
 
 
@@ -211,7 +216,7 @@ def test_positive_int_refuses(text):
     "arguments",
     [
         ["extract", "DATA"],
-        ["train", "--train", "DATA", "--dev", "DATA", "--tokens", "DATA/tokens.txt", "--dir", "EXP"],
+        ["train", "--train", "DATA", "--dev", "DATA", "--tokens", "DATA/tokens.txt", "--out", "EXP"],
     ],
 )
 def test_settings_on_the_command_line_are_checked_like_a_file_s(arguments, capsys, tmp_path, monkeypatch):

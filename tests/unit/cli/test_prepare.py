@@ -48,7 +48,7 @@ def corpus(tmp_path):
 
 
 def prepare(name, corpus, data, *options):
-    return main(["prepare", name, "--corpus", str(corpus), "--data", str(data), *options])
+    return main(["prepare", name, "--corpus", str(corpus), "--out", str(data), *options])
 
 
 def test_speechocean762_to_data_directories(corpus, tmp_path, capsys):
@@ -251,9 +251,9 @@ def test_timit_to_data_directories(name, tmp_path, capsys):
     assert round((float(start) + float(duration)) * 16000) == int(labels[4])
     assert prepare("timit", root, data) == 0
     assert capsys.readouterr().out == f"{data}: up to date\n"
-    assert prepare("timit", root, data, "--phones", "61") == 0
+    assert prepare("timit", root, data, "--num-phones", "61") == 0
     assert TokenTable.read(data / "tokens.txt").phones == TIMIT_61
-    assert prepare("timit", root, data, "--test", "full") == 0
+    assert prepare("timit", root, data, "--test-set", "full") == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[:3] == ["test", "2", "20"]
 
 
@@ -305,7 +305,7 @@ def test_timit_sample_of_nltk_gives_train_alone_and_mixes_with_no_other_copy(tmp
     assert prepare("timit", tmp_path / "corpus", data) == 0
     written = (data / "train" / "text").read_text()
     capsys.readouterr()
-    assert prepare("timit", tmp_path / "sample", data, "--phones", "39") == 1
+    assert prepare("timit", tmp_path / "sample", data, "--num-phones", "39") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert [line.split(": ")[2] for line in errors] == [str(data / "dev"), str(data / "test")]
     assert (data / "train" / "text").read_text() == written
@@ -329,7 +329,7 @@ def test_timit_damage_is_listed_and_nothing_is_written(tmp_path, capsys):
 
 
 def test_an_option_of_another_corpus_is_wrong_usage(tmp_path, capsys):
-    for options in (["--seed", "1"], ["--phones", "40"], ["--test", "half"]):
+    for options in (["--seed", "1"], ["--num-phones", "40"], ["--test-set", "half"]):
         with pytest.raises(SystemExit) as exit_of:
             prepare("timit", tmp_path, tmp_path / "data", *options)
         assert exit_of.value.code == 2

@@ -27,7 +27,7 @@ def test_prints_the_protocol_and_last_the_rate(files, capsys):
 
 
 def test_json(files, tmp_path, capsys):
-    assert main(["score", *map(str, files), "--json", str(tmp_path / "new" / "per.json")]) == 0
+    assert main(["score", *map(str, files), "--json-file", str(tmp_path / "new" / "per.json")]) == 0
     assert capsys.readouterr().out == OUT
     written = json.loads((tmp_path / "new" / "per.json").read_text(encoding="utf-8"))
     assert list(written.pop("utts").items())[1] == (
@@ -66,7 +66,7 @@ def test_json(files, tmp_path, capsys):
 def test_missing_and_extra_hypotheses_fail_and_are_named(files, tmp_path, capsys):
     ref, hyp = files
     hyp.write_text("u1 a b ʃ\nu4 a\n", encoding="utf-8")
-    assert main(["score", str(ref), str(hyp), "--json", str(tmp_path / "per.json")]) == 1
+    assert main(["score", str(ref), str(hyp), "--json-file", str(tmp_path / "per.json")]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
@@ -136,7 +136,7 @@ def timit(tmp_path):
 
 
 def test_all_protocols_side_by_side_are_as_counted_by_hand(timit, tmp_path, capsys):
-    assert main(["score", "--protocol", "all", *timit, "--json", str(tmp_path / "all.json")]) == 0
+    assert main(["score", "--protocol", "all", *timit, "--json-file", str(tmp_path / "all.json")]) == 0
     assert capsys.readouterr() == (ALL, "")
     written = json.loads((tmp_path / "all.json").read_text())
     assert {name: (row["num_ref"], row["num_errors"]) for name, row in written.items()} == {
@@ -201,7 +201,7 @@ def test_interval_over_speakers(tmp_path, capsys):
     hyp.write_text("".join(f"{utt} aa {'b d' if int(utt[1]) % 2 else 'd b'}\n" for utt in utts))
     utt2spk.write_text("".join(f"{utt} {utt[:2]}\n" for utt in utts))
     command = ["score", str(ref), str(hyp), "--utt2spk", str(utt2spk)]
-    assert main([*command, "--json", str(tmp_path / "json")]) == 0
+    assert main([*command, "--json-file", str(tmp_path / "json")]) == 0
     lines = capsys.readouterr().out.splitlines()
     found = json.loads((tmp_path / "json").read_text())["intervals"]
     assert lines[1:3] == [

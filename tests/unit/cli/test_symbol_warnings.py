@@ -45,7 +45,7 @@ def test_score_compare_and_report(root, capsys):
     assert PAIR in run(capsys, "compare", ref, hyp, same).err
     assert PAIR in run(capsys, "compare", ref, same, hyp).err
     assert run(capsys, "compare", ref, same, same).err == ""
-    report = ("report", "--ref", root / "data", "--hyp", hyp, "--out", root / "out")
+    report = ("report", "--data", root / "data", "--hyp", hyp, "--out", root / "out")
     assert run(capsys, *report).err == f"asrkit report: warning: {told}"
     again = run(capsys, *report)
     assert "up to date" in again.out and again.err == f"asrkit report: warning: {told}"
@@ -56,7 +56,7 @@ def test_validate_and_train_lm_name_the_pair_where_a_phone_is_not_known(root, ca
     out, err = run(capsys, "validate", root / "data", "--tokens", root / "tokens.txt", status=1)
     assert f"{root}/data/text:1: u0: not in the token list: {named}" in out
     assert err.startswith(f"asrkit validate: warning: {PAIR}")
-    train_lm = ("train-lm", root / "data", "--tokens", root / "tokens.txt", "--out", root / "lm.arpa")
+    train_lm = ("train-lm", "--train", root / "data", "--tokens", root / "tokens.txt", "--out-file", root / "lm.arpa")
     assert f"phones not in {root}/tokens.txt: {named}" in run(capsys, *train_lm, status=1).err
     TokenTable([COMPOSED, DECOMPOSED, "s"]).write(root / "tokens.txt")
     assert run(capsys, *train_lm, "--order", 2).err.startswith(f"asrkit train-lm: warning: {PAIR}")
@@ -91,7 +91,7 @@ def test_references_of_which_a_protocol_leaves_nothing_have_no_rate(root, capsys
         for args in (
             ("score", ref, hyp),
             ("compare", ref, hyp, hyp),
-            ("report", "--ref", root / "data", "--hyp", hyp, "--out", root / "out"),
+            ("report", "--data", root / "data", "--hyp", hyp, "--out", root / "out"),
         ):
             if protocol == "all" and args[0] != "score":
                 continue
@@ -101,6 +101,6 @@ def test_references_of_which_a_protocol_leaves_nothing_have_no_rate(root, capsys
     hyp.write_text("u0 sil\nu1 sil\n", encoding="utf-8")
     ref.write_text(f"u0 {silences}\nu1 aa\n", encoding="utf-8")  # one utterance with a phone is enough
     assert "%PER 100.00 [ 1 / 1" in run(capsys, "score", ref, hyp, "--protocol", "no-silence").out
-    report = ("report", "--ref", root / "data", "--hyp", hyp, "--out", root / "out", "--protocol", "no-silence")
+    report = ("report", "--data", root / "data", "--hyp", hyp, "--out", root / "out", "--protocol", "no-silence")
     run(capsys, *report)
     assert "nan" not in (root / "out/report.txt").read_text(encoding="utf-8")

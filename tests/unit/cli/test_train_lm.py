@@ -11,7 +11,15 @@ def command(tmp_path):
     (tmp_path / "train" / "text").write_text("u1 a ʃ a\nu2 ʃ\n", encoding="utf-8")
     TokenTable(["ʃ", "a", "b"]).write(tmp_path / "tokens.txt")
     out = tmp_path / "lm" / "lm.arpa"
-    return ["train-lm", str(tmp_path / "train"), "--tokens", str(tmp_path / "tokens.txt"), "--out", str(out)]
+    return [
+        "train-lm",
+        "--train",
+        str(tmp_path / "train"),
+        "--tokens",
+        str(tmp_path / "tokens.txt"),
+        "--out-file",
+        str(out),
+    ]
 
 
 def test_trains_once_and_again_when_something_changed(command, tmp_path, capsys):

@@ -43,7 +43,7 @@ def mixed(name: str) -> str:
 
 
 def prepare(corpus, data, *options):
-    return main(["prepare", "farsdat", "--corpus", str(corpus), "--data", str(data), *map(str, options)])
+    return main(["prepare", "farsdat", "--corpus", str(corpus), "--out", str(data), *map(str, options)])
 
 
 def errors(capsys):

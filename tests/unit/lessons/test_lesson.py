@@ -38,5 +38,5 @@ def test_a_lesson_is_run_again_only_when_something_has_changed(tmp_path: Path, m
 
 
 def test_a_text_is_for_one_lesson_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lesson", "hopfield", "--out", str(tmp_path), "--text", "x"]) == 1
-    assert "--text has no meaning for the lesson hopfield" in capsys.readouterr().err
+    assert main(["lesson", "hopfield", "--out", str(tmp_path), "--plain-text", "x"]) == 1
+    assert "--plain-text has no meaning for the lesson hopfield" in capsys.readouterr().err

@@ -199,7 +199,7 @@ def data(tmp_path):
 
 def test_verb_writes_both_files_and_ends_with_the_rate(data, tmp_path, capsys):
     out, hyp = tmp_path / "exp" / "report", tmp_path / "hyp"
-    command = ["report", "--ref", str(data), "--hyp", str(hyp), "--out", str(out)]
+    command = ["report", "--data", str(data), "--hyp", str(hyp), "--out", str(out)]
     files, line = f"{out / 'report.txt'}, {out / 'report.json'}", TEXT.split("\n")[0]
     intro = "\n".join(TEXT.split("\n")[1:4])
     assert main(command) == 0
@@ -225,7 +225,7 @@ def test_verb_writes_both_files_and_ends_with_the_rate(data, tmp_path, capsys):
 )
 def test_a_damaged_report_is_made_again(data, tmp_path, capsys, damaged):
     out = tmp_path / "out"
-    command = ["report", "--ref", str(data), "--hyp", str(tmp_path / "hyp"), "--out", str(out)]
+    command = ["report", "--data", str(data), "--hyp", str(tmp_path / "hyp"), "--out", str(out)]
     assert main(command) == 0
     said, whole = capsys.readouterr().out, (out / "report.json").read_bytes()
     (out / "report.json").write_text(damaged, encoding="latin-1")
@@ -236,7 +236,7 @@ def test_a_damaged_report_is_made_again(data, tmp_path, capsys, damaged):
 
 def test_verb_fails_whole(data, tmp_path, capsys):
     hyp, out = tmp_path / "hyp", tmp_path / "out"
-    command = ["report", "--ref", str(data), "--hyp", str(hyp), "--out", str(out)]
+    command = ["report", "--data", str(data), "--hyp", str(hyp), "--out", str(out)]
     hyp.write_text("s1-u1 a\n")
     assert main(command) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -255,7 +255,7 @@ def test_verb_scores_under_the_protocol_and_anew_when_it_changes(data, tmp_path,
     (data / "text").write_text("s1-u1 h# tcl t aa h#\ns1-u2 h# q aa h#\ns2-u1 h# aa h#\ns3-u1 aa epi\n")
     hyp = tmp_path / "hyp"
     hyp.write_text("s1-u1 sil t aa sil\ns1-u2 sil aa sil\ns2-u1 sil aa sil\ns3-u1 aa\n")
-    command = ["report", "--ref", str(data), "--hyp", str(hyp), "--out", str(tmp_path / "out")]
+    command = ["report", "--data", str(data), "--hyp", str(hyp), "--out", str(tmp_path / "out")]
     lines = []
     for protocol in ("kaldi", "merged", "merged", "optional-silence"):
         assert main([*command, "--protocol", protocol]) == 0

@@ -162,7 +162,7 @@ def test_audio_that_cannot_be_read_is_told(experiment, capsys):
     exp, data = experiment
     (utt,) = [line.split()[0] for line in (data / "text").read_text().splitlines()][:1]
     (data.parent / f"{utt}.wav").unlink()
-    assert main(["report", str(exp), "--data", str(data)]) == 0
+    assert main(["report", "--model", str(exp), "--data", str(data)]) == 0
     captured = capsys.readouterr()
     page = exp / "decode_test/report.html"
     assert f"asrkit report: warning: no audio of 1 utterances in {page}, such as: " in captured.err
@@ -283,15 +283,13 @@ def test_a_comparison_is_of_experiments_or_of_files(args, capsys):
 @pytest.mark.parametrize(
     "args",
     [
-        ["EXP"],
         ["--data", "DATA"],
-        [],
-        ["EXP", "--data", "DATA", "--ref", "DATA"],
-        ["--ref", "DATA", "--hyp", "HYP"],
+        ["--model", "EXP", "--data", "DATA", "--hyp", "HYP"],
+        ["--data", "DATA", "--hyp", "HYP"],
     ],
 )
 def test_a_report_is_of_an_experiment_or_of_files(args, capsys):
     with pytest.raises(SystemExit) as raised:
         main(["report", *args])
     assert raised.value.code == 2
-    assert "give EXP and --data, or --ref, --hyp and --out" in capsys.readouterr().err
+    assert "give --model and --data, or --data, --hyp and --out" in capsys.readouterr().err

@@ -74,7 +74,19 @@ def test_a_language_model_has_its_figures_when_it_is_new(data: Path, capsys: pyt
     assert training.dev.perplexity == training.perplexity
     again = asrkit.train_lm(data, tokens, lm, config, dev=data)
     assert again == asrkit.LmTraining(lm)
-    command = ["train-lm", str(data), "--tokens", str(tokens), "--order", "2", "--dev", str(data), "--out", str(lm)]
+    command = [
+        "train-lm",
+        "--train",
+        str(data),
+        "--tokens",
+        str(tokens),
+        "--order",
+        "2",
+        "--dev",
+        str(data),
+        "--out-file",
+        str(lm),
+    ]
     for args, expected in ((command, again), ([*command, "--force"], training)):
         assert main(args) == 0
         assert capsys.readouterr().out.splitlines() == expected.lines()
