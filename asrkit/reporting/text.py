@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asrkit.scoring.per import Counts, kind_counts, pair_kind
@@ -12,6 +12,7 @@ from asrkit.scoring.protocols import AS_IS, Protocol, silences
 from asrkit.scoring.significance import to_json
 from asrkit.scoring.tally import NUM_WORST, Group, Tally, badness, length_name
 
+UNKNOWN_SEX = "unknown"
 GAP = "***"  # sclite's sign for the missing side of an insertion or deletion
 
 
@@ -26,7 +27,7 @@ def build_report(tally: Tally, spk2gender: Mapping[str, str], protocol: Protocol
     by_unit = tally.intervals()
     spks_of: dict[str, list[str]] = defaultdict(list)
     for spk in tally.speakers:
-        spks_of[spk2gender.get(spk, "unknown")].append(spk)
+        spks_of[spk2gender.get(spk, UNKNOWN_SEX)].append(spk)
     speakers = {spk: (group.num_utts, group.counts) for spk, group in tally.speakers.items()}
     return {
         "line": total.line(),
@@ -46,7 +47,7 @@ def build_report(tally: Tally, spk2gender: Mapping[str, str], protocol: Protocol
             {"tokens": length_name(number), **_group_row(tally.lengths[number])} for number in sorted(tally.lengths)
         ],
         "speakers": [
-            {"spk": spk, "sex": spk2gender.get(spk, "unknown"), "num_utts": num_utts, **counts.to_dict()}
+            {"spk": spk, "sex": spk2gender.get(spk, UNKNOWN_SEX), "num_utts": num_utts, **counts.to_dict()}
             for spk, (num_utts, counts) in sorted(speakers.items(), key=lambda row: (*badness(row[1][1]), row[0]))
         ],
         "phones": _phones(tally),
@@ -95,15 +96,35 @@ def _phones(tally: Tally) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["num_errors"], row["phone"]))
 
 
-def render_text(report: Mapping[str, Any], *, num_confusions: int = 20) -> str:
-    """The report as plain text, its rate first."""
-    total, scored = report["total"], report["scored"]
+def render_text(report: Mapping[str, Any], *, num_phones: int = 10, num_confusions: int = 20) -> str:
+    """The report as plain text: the rate, how sure it is, the worst phones and confusions, and then the rest.
+
+    Speakers are left out where each utterance has one of its own, sexes where none is known, and the table of all
+    phones where the worst `num_phones` are all.
+    """
+    total, scored, phones = report["total"], report["scored"], report["phones"]
+    protocol, *intervals = report["intro"]
     ratio = f"{100 * total['num_hyp'] / total['num_ref']:.1f}" if total["num_ref"] else "-"
-    lines = [
-        report["line"],
-        *report["intro"],
-        f"Scored: {total['num_ref']} reference tokens of {scored['num_symbols']} symbols, in {scored['num_utts']} "
-        f"utterances of {scored['num_spks']} speakers",
+    lines = [report["line"], *intervals, protocol]
+    if "hyp" in report:
+        lines.append(f"{report['hyp']} against {report['ref']}")
+    counts_header = ["tokens", "PER", "ins", "del", "sub"]
+
+    def add_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
+        lines.extend(["", title, *format_table([header, *rows])])
+
+    def add_phones(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        header = ["phone", "errors", *counts_header]
+        add_table(title, header, ([row["phone"], row["num_errors"], *_cells(row)] for row in rows))
+
+    add_phones("Worst phones", phones[:num_phones])
+    confusions = report["confusions"][:num_confusions]
+    add_table("Top confusions", ["ref", "hyp", "count"], ([row["ref"], row["hyp"], row["count"]] for row in confusions))
+    lines += [
+        "",
+        "What was scored",
+        f"References: {total['num_ref']} tokens of {scored['num_symbols']} symbols, in {scored['num_utts']} utterances "
+        f"of {scored['num_spks']} speakers",
         f"Silence: {' '.join(scored['silences'])}, {scored['num_silence_ref']} in the references, "
         f"{scored['num_silence_neighbours']} of them right after another"
         if scored["silences"]
@@ -114,36 +135,30 @@ def render_text(report: Mapping[str, Any], *, num_confusions: int = 20) -> str:
     ]
     if total["num_free_ins"] or total["num_free_del"]:
         lines.append(f"At no cost: {total['num_free_del']} deletions, {total['num_free_ins']} insertions of silence")
-    counts_header = ["tokens", "PER", "ins", "del", "sub"]
-    sections = {
-        "By sex": [
-            ["sex", "speakers", "utts", *counts_header],
-            *([row["sex"], row["num_spks"], row["num_utts"], *_cells(row)] for row in report["sexes"]),
-        ],
-        "By length": [
-            ["tokens in reference", "utts", *counts_header],
-            *([row["tokens"], row["num_utts"], *_cells(row)] for row in report["lengths"]),
-        ],
-        "By speaker": [
-            ["speaker", "sex", "utts", *counts_header],
-            *([row["spk"], row["sex"], row["num_utts"], *_cells(row)] for row in report["speakers"]),
-        ],
-        "By phone": [
-            ["phone", "errors", *counts_header],
-            *([row["phone"], row["num_errors"], *_cells(row)] for row in report["phones"]),
-        ],
-        "Top confusions": [
-            ["ref", "hyp", "count"],
-            *([row["ref"], row["hyp"], row["count"]] for row in report["confusions"][:num_confusions]),
-        ],
-    }
-    for title, rows in sections.items():
-        lines += ["", title, *format_table(rows)]
     lines += ["", "Worst utterances"]
     for row in report["worst_utts"]:
         lines.append(f"{row['utt']} ({row['spk']}) {_per_line(row)}")
         columns = [[GAP if phone is None else phone for phone in pair] for pair in row["pairs"]]
         lines += format_table([["  ref", *(ref for ref, _ in columns)], ["  hyp", *(hyp for _, hyp in columns)]])
+    add_table(
+        "By length",
+        ["tokens in reference", "utts", *counts_header],
+        ([row["tokens"], row["num_utts"], *_cells(row)] for row in report["lengths"]),
+    )
+    if len(phones) > num_phones:
+        add_phones("By phone", phones)
+    if any(row["sex"] != UNKNOWN_SEX for row in report["sexes"]):
+        add_table(
+            "By sex",
+            ["sex", "speakers", "utts", *counts_header],
+            ([row["sex"], row["num_spks"], row["num_utts"], *_cells(row)] for row in report["sexes"]),
+        )
+    if scored["num_spks"] < scored["num_utts"]:
+        add_table(
+            "By speaker",
+            ["speaker", "sex", "utts", *counts_header],
+            ([row["spk"], row["sex"], row["num_utts"], *_cells(row)] for row in report["speakers"]),
+        )
     return "\n".join(lines) + "\n"
 
 

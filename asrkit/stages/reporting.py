@@ -97,7 +97,7 @@ def write_report(out: Path, figures: Mapping[str, Any]) -> Report:
     """Write the figures of a report, with what they are of, as text and as JSON."""
     text_file, json_file = out / "report.txt", out / "report.json"
     with atomic_write(text_file) as stream:
-        stream.write(f"{figures['hyp']} against {figures['ref']}\n" + render_text(figures))
+        stream.write(render_text(figures))
     write_json(json_file, figures)
     warnings = figures.get("warnings", [])
     return Report(text_file, json_file, [*figures["intro"], figures["line"]], is_new=True, warnings=warnings)

@@ -24,32 +24,11 @@ HYPS = {
 UTT2SPK = {utt: utt[:2] for utt in REFS}
 TEXT = """\
 %PER 31.25 [ 5 / 16, 1 ins, 2 del, 2 sub ]
-protocol as-is: symbols as written; silence scored (sil); adjacent silences kept; 16 reference tokens
 95 % interval over 4 utterances: none (fewer than 8)
 95 % interval over 3 speakers: none (fewer than 8)
-Scored: 16 reference tokens of 5 symbols, in 4 utterances of 3 speakers
-Silence: sil, 7 in the references, 1 of them right after another
-Hypotheses: 15 tokens, 93.8 % of the references; 2 deletions, 1 insertions
-Without an error: 1 of 4 utterances
+protocol as-is: symbols as written; silence scored (sil); adjacent silences kept; 16 reference tokens
 
-By sex
-sex      speakers  utts  tokens     PER  ins  del  sub
-f               1     2       9   11.11    0    0    1
-m               1     1       5   40.00    0    2    0
-unknown         1     1       2  100.00    1    0    1
-
-By length
-tokens in reference  utts  tokens    PER  ins  del  sub
-0 to 4                  2       6  33.33    1    0    1
-5 to 9                  2      10  30.00    0    2    1
-
-By speaker
-speaker  sex      utts  tokens     PER  ins  del  sub
-s3       unknown     1       2  100.00    1    0    1
-s2       m           1       5   40.00    0    2    0
-s1       f           2       9   11.11    0    0    1
-
-By phone
+Worst phones
 phone  errors  tokens    PER  ins  del  sub
 a           4       5  80.00    1    1    2
 b           1       2  50.00    0    1    0
@@ -61,6 +40,12 @@ Top confusions
 ref  hyp  count
 a    b        2
 
+What was scored
+References: 16 tokens of 5 symbols, in 4 utterances of 3 speakers
+Silence: sil, 7 in the references, 1 of them right after another
+Hypotheses: 15 tokens, 93.8 % of the references; 2 deletions, 1 insertions
+Without an error: 1 of 4 utterances
+
 Worst utterances
 s3-u1 (s3) %PER 100.00 [ 2 / 2, 1 ins, 0 del, 1 sub ]
   ref  a  b  ***
@@ -71,7 +56,25 @@ s2-u1 (s2) %PER 40.00 [ 2 / 5, 0 ins, 2 del, 0 sub ]
 s1-u1 (s1) %PER 20.00 [ 1 / 5, 0 ins, 0 del, 1 sub ]
   ref  sil  sil  a  ɪ̈  sil
   hyp  sil  sil  b  ɪ̈  sil
+
+By length
+tokens in reference  utts  tokens    PER  ins  del  sub
+0 to 4                  2       6  33.33    1    0    1
+5 to 9                  2      10  30.00    0    2    1
+
+By sex
+sex      speakers  utts  tokens     PER  ins  del  sub
+f               1     2       9   11.11    0    0    1
+m               1     1       5   40.00    0    2    0
+unknown         1     1       2  100.00    1    0    1
+
+By speaker
+speaker  sex      utts  tokens     PER  ins  del  sub
+s3       unknown     1       2  100.00    1    0    1
+s2       m           1       5   40.00    0    2    0
+s1       f           2       9   11.11    0    0    1
 """
+TEXT_OF_FILES = TEXT.replace(" 16 reference tokens\n", " 16 reference tokens\n{hyp} against {ref}\n")
 
 
 def result_of(refs, hyps):
@@ -87,13 +90,28 @@ def test_text_without_silence_and_with_one_speaker():
     refs, hyps = {"u1": "a b", "u2": "a"}, {"u1": "a b", "u2": "a"}
     report = build_report(Tally.of(result_of(refs, hyps), {"u1": "s", "u2": "s"}), {})
     text = render_text(report)
-    assert text.startswith(
-        "%PER 0.00 [ 0 / 3, 0 ins, 0 del, 0 sub ]\n"
-        "protocol as-is: symbols as written; silence scored (no such symbol); adjacent silences kept; "
+    assert text.startswith("%PER 0.00 [ 0 / 3, 0 ins, 0 del, 0 sub ]\n95 % interval over 2 utterances:")
+    assert (
+        "\nprotocol as-is: symbols as written; silence scored (no such symbol); adjacent silences kept; "
         "3 reference tokens\n"
-    )
+    ) in text
     assert "Silence: there is no silence symbol among the tokens\n" in text
-    assert text.endswith("Top confusions\nref  hyp  count\n\nWorst utterances\n")
+    assert "\nTop confusions\nref  hyp  count\n\nWhat was scored\n" in text
+    assert "By sex" not in text and "\nBy speaker\nspeaker  sex      utts" in text
+
+
+def test_text_where_each_utterance_is_its_own_speaker():
+    text = render_text(build_report(Tally.of(result_of(REFS, HYPS), {utt: utt for utt in REFS}), {}))
+    assert "By speaker" not in text and "By sex" not in text
+    assert text.count("\nBy length\n") == 1
+
+
+def test_text_has_all_phones_where_the_worst_are_not_all():
+    report = build_report(Tally.of(result_of(REFS, HYPS), UTT2SPK), {})
+    text = render_text(report, num_phones=2)
+    worst, every = (text.partition(f"\n{title}\n")[2].partition("\n\n")[0] for title in ("Worst phones", "By phone"))
+    assert len(worst.splitlines()) == 3 and len(every.splitlines()) == 6
+    assert every.splitlines()[1].split()[:3] == ["a", "4", "5"] == worst.splitlines()[1].split()[:3]
 
 
 def test_values():
@@ -200,11 +218,12 @@ def data(tmp_path):
 def test_verb_writes_both_files_and_ends_with_the_rate(data, tmp_path, capsys):
     out, hyp = tmp_path / "exp" / "report", tmp_path / "hyp"
     command = ["report", "--data", str(data), "--hyp", str(hyp), "--out", str(out)]
-    files, line = f"{out / 'report.txt'}, {out / 'report.json'}", TEXT.split("\n")[0]
-    intro = "\n".join(TEXT.split("\n")[1:4])
+    files = f"{out / 'report.txt'}, {out / 'report.json'}"
+    line, *intervals, protocol = TEXT.split("\n")[:4]
+    intro = "\n".join([protocol, *intervals])
     assert main(command) == 0
     assert capsys.readouterr() == (f"{files}\n{intro}\n{line}\n", "")
-    assert (out / "report.txt").read_text(encoding="utf-8") == f"{hyp} against {data}\n{TEXT}"
+    assert (out / "report.txt").read_text(encoding="utf-8") == TEXT_OF_FILES.format(hyp=hyp, ref=data)
     written = json.loads((out / "report.json").read_text(encoding="utf-8"))
     expected = build_report(Tally.of(result_of(REFS, HYPS), UTT2SPK), {"s1": "f", "s2": "m"})
     assert written == {"ref": str(data), "hyp": str(hyp), **expected}
