@@ -189,7 +189,7 @@ def _map_chunks(
         raise
     except BrokenProcessPool:
         raise AsrkitError(
-            "a worker process ended unexpectedly (killed, perhaps for want of memory); try a smaller --nj"
+            "a worker process ended unexpectedly (killed, perhaps for lack of memory); try a smaller --nj"
         ) from None
     finally:
         executor.shutdown(cancel_futures=True)

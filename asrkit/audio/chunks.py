@@ -306,8 +306,8 @@ def check_rest(
         position += sum(steps)
     if bytes_per_second and size - position > _MAX_JUNK * bytes_per_second:
         raise AudioError(
-            f"{name}: the header accounts for {position} of the file's {size} bytes; repair the header, or cut off "
-            "what is no audio"
+            f"{name}: the header accounts for {position} of the file's {size} bytes; repair the header, or remove "
+            "what is not audio"
         )
 
 

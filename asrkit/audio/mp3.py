@@ -286,9 +286,7 @@ class _Walk:
     def _cut_off(self, position: int, size: int | None = None) -> AudioError:
         held = self._size - position
         there = f"{held} bytes of it are" if size is None else f"{held} of its {size} bytes are"
-        return AudioError(
-            f"{self._name}: broken off in the middle of an MPEG frame ({there} there); get the whole file"
-        )
+        return AudioError(f"{self._name}: cut off in the middle of an MPEG frame ({there} there); get the whole file")
 
     def _after_other(self, position: int) -> int:
         """Where it goes on after what is no frame: a tag, zeros, or whatever stands at the end.
@@ -308,7 +306,7 @@ class _Walk:
         end = self._size if following < 0 else following
         if following >= 0 and _NOT_ZERO.search(self._data, position, end):
             raise AudioError(
-                f"{self._name}: damaged: bytes {position} to {end} are no MPEG audio, and more of it follows; get an "
+                f"{self._name}: damaged: bytes {position} to {end} are not MPEG audio, but more of it follows; get an "
                 "undamaged file"
             )
         return end

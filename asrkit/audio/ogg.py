@@ -100,16 +100,16 @@ def _end_of_page(data: mmap.mmap, position: int, name: str) -> int | None:
         num_laces = head[_PAGE_HEADER.size - 1]
         size = _PAGE_HEADER.size + num_laces + sum(head[_PAGE_HEADER.size : _PAGE_HEADER.size + num_laces])
     if len(head) < _PAGE_HEADER.size or position + size > len(data):
-        raise AudioError(f"{name}: broken off in the middle of the Ogg page at byte {position}; get the whole file")
+        raise AudioError(f"{name}: cut off in the middle of the Ogg page at byte {position}; get the whole file")
     page = data[position : position + size]
     if _checksum(page[:22] + bytes(4) + page[26:]) != struct.unpack_from("<I", page, 22)[0]:
-        raise AudioError(f"{name}: damaged: the Ogg page at byte {position} is not as it was written; get it again")
+        raise AudioError(f"{name}: damaged: the Ogg page at byte {position} has a wrong checksum; get it again")
     return position + size
 
 
 def _refuse_unfinished(streams: set[int], position: int, name: str) -> None:
     if streams:
-        raise AudioError(f"{name}: broken off before byte {position}: the last packet goes on; get the whole file")
+        raise AudioError(f"{name}: cut off before byte {position}: the last packet is not complete; get the whole file")
 
 
 def _checksum(page: bytes) -> int:

@@ -137,7 +137,7 @@ def open_audio(
     name = printable(name)
     with spooled(source, name) as stream:
         if os.fstat(stream.fileno()).st_size == 0:
-            raise AudioError(f"{name}: nothing in it (0 bytes); expected audio")
+            raise AudioError(f"{name}: empty (0 bytes); expected audio")
         with open_source(stream, name, whole=False) as opened:
             yield AudioStream(opened, name, channel, watch)
 
@@ -309,7 +309,7 @@ def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Sou
     if kind is not None and not kind.is_read:
         raise AudioError(not_read(name, kind))
     if begin and kind not in (MPEG, FLAC):
-        raise AudioError(f"{name}: a tag before the audio; take it away")
+        raise AudioError(f"{name}: a tag before the audio; remove it")
     if kind is SPHERE:
         yield _checked(sphere_source(stream, name, size), name)
     elif kind is MPEG:

@@ -140,5 +140,5 @@ def _blocks(file: SoundFile, name: str, end: int, position: int = 0) -> Iterator
         reason = error.error_string.strip().rstrip(".") or "decoder error"
         promised = "" if end == _UNKNOWN_FRAMES else f"the header promises {end} samples, "
         raise AudioError(
-            f"{name}: broken off or damaged ({reason}); {promised}{position} could be decoded; get the whole file"
+            f"{name}: cut off or damaged ({reason}); {promised}{position} could be decoded; get the whole file"
         ) from None

@@ -42,7 +42,7 @@ def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
             break
         end = position + 4 + int.from_bytes(head[1:4], "little")
         if len(head) < 4 or end > size:
-            raise AudioError(f"{name}: broken off in the middle of the block at byte {position}; get the whole file")
+            raise AudioError(f"{name}: cut off in the middle of the block at byte {position}; get the whole file")
         found, begin = described, position + 4
         if kind == _SOUND:
             found, begin, extended = extended or (1000000 // (256 - head[4]), 1, head[5]), position + 6, None

@@ -114,9 +114,9 @@ class FarsdatOptions:
         if self.split not in SPLITS:
             findings.error(f"split {self.split}: expected one of {', '.join(SPLITS)}")
         if self.random_split and self.speaker_lists is not None:
-            findings.error("speaker lists leave nothing to draw by utterances; choose one of the two")
+            findings.error("speaker lists and a split by utterances exclude each other; choose one of them")
         if self.published_sentences and self.speaker_lists is None:
-            findings.error("published sentences go with speaker lists (--speaker-lists); give those, too")
+            findings.error("published sentences need speaker lists; give --speaker-lists, too")
         findings.raise_errors(ConfigError)
 
 
@@ -274,7 +274,7 @@ def _find_files(corpus_dir: Path, findings: Findings) -> _Files:
             files.speaker_tables.extend(tables)
     if others:
         more = f" and {len(others) - 1} others" if len(others) > 1 else ""
-        findings.warn(f"not used, by their names: {others[0]}{more}")
+        findings.warn(f"not used, because of their names: {others[0]}{more}")
     return files
 
 
@@ -319,9 +319,9 @@ def _complete(
     name = f"S{recording[1]}{recording[0]:03d}"
     if wave is None:
         there = table or min(phoneme_files.values())
-        findings.error(f"no audio {name}.WAV in wave; copy it, or remove what else there is of it", there)
+        findings.error(f"no audio {name}.WAV in wave; copy it, or remove its other files", there)
     elif table is None:
-        findings.error(f"no {name}.SNT in SENTENCE says where its sentences are", wave)
+        findings.error(f"no {name}.SNT in SENTENCE, which says where its sentences are", wave)
     return wave, table, phoneme_files
 
 
@@ -342,7 +342,7 @@ def _read_segments(table: Path, findings: Findings) -> dict[int, tuple[int, int,
     segments: dict[int, tuple[int, int, int]] = {}
     lines = _read_lines(table, findings)
     if not lines:
-        findings.error("empty; expected `sentence start end` a line", table)
+        findings.error("empty; expected `sentence start end` on each line", table)
     for line, text in lines:
         numbers = [number for field in text.split()[:3] if (number := parse_whole(field, -MAX_WHOLE)) is not None]
         if len(numbers) != 3:
@@ -409,7 +409,7 @@ def _read_sexes(tables: Sequence[Path], findings: Findings) -> dict[int, str]:
                 continue
             speaker = parse_whole(fields[0]) if fields else None
             if len(fields) < 3 or speaker is None or fields[2][0].lower() not in "mf":
-                findings.warn(f"expected a speaker's number and, third, M or F, found {text.strip()!r}", path, line)
+                findings.warn(f"expected a speaker's number first and M or F third, found {text.strip()!r}", path, line)
                 continue
             sex = fields[2][0].lower()
             before = sexes.setdefault(speaker, (sex, f"{path}:{line}"))
@@ -506,7 +506,7 @@ def read_speaker_lists(directory: str | Path) -> dict[str, set[int]]:
         lists[name] = set()
         lines = _read_lines(path, findings)
         if not lines and path.is_file():
-            findings.error("empty; expected a speaker's number a line", path)
+            findings.error("empty; expected a speaker's number on each line", path)
         for line, text in lines:
             number = text.strip()
             speaker = parse_whole(number)

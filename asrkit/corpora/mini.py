@@ -160,7 +160,7 @@ def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: i
         return False
     if corpus_dir.exists() and not stamp.path.exists() and not _is_empty(corpus_dir):
         raise DataError(
-            f"{location(corpus_dir)}holds something that is no mini corpus; give a new or an empty directory"
+            f"{location(corpus_dir)}holds something that is not a mini corpus; give a new or an empty directory"
         )
     version = espeak.library_version()
     speakers = plan_speakers(seed)

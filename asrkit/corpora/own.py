@@ -64,7 +64,7 @@ class OwnOptions:
             try:
                 groups = re.compile(self.speaker).groups
             except re.error as error:
-                raise ConfigError(f"--speaker: {self.speaker!r} is no regular expression ({error})") from None
+                raise ConfigError(f"--speaker: {self.speaker!r} is not a regular expression ({error})") from None
             if groups < 1:
                 raise ConfigError(
                     f"--speaker: {self.speaker!r} has no group; put the speaker in parentheses, as in '^([^/]+)/'"
@@ -202,12 +202,12 @@ def _choose_reader(corpus_dir: Path, files: Iterable[Path], options: OwnOptions)
     kinds = Counter(kind for path in files if (kind := label_kind(path)) is not None)
     if options.labels is None and len(kinds) > 1:
         counts = ", ".join(f"{number} .{kind}" for kind, number in sorted(kinds.items()))
-        raise ConfigError(f"{location(corpus_dir)}label files of several kinds: {counts}; choose one by --labels")
+        raise ConfigError(f"{location(corpus_dir)}label files of several kinds: {counts}; choose one with --labels")
     chosen = options.labels or next(iter(kinds), None)
     if chosen is not None:
         return LABEL_READERS[chosen](options.tier, options.silence)
     if options.tier is not None or options.silence is not None:
-        raise ConfigError("--tier and --silence are for TextGrids; the labels are none")
+        raise ConfigError("--tier and --silence are for TextGrids; there are no label files")
     return None
 
 
@@ -384,9 +384,7 @@ def _utterances(
         rec_id = _clean(row.base) if is_part else row.utt_id
         for name in dict.fromkeys((row.utt_id, row.spk_id, rec_id)):
             if not name or name.startswith("\ufeff"):  # which would be lost at the beginning of a file
-                findings.error(
-                    f"{row.where}the id {name!r} is empty or begins with a byte-order mark; write it otherwise"
-                )
+                findings.error(f"{row.where}the id {name!r} is empty or begins with a byte-order mark; change it")
         if recordings.setdefault(rec_id, row.audio) != row.audio:
             findings.error(f"{row.where}recording {rec_id} is {recordings[rec_id]} already; rename one of the files")
         phones = labels[row.utt_id]
@@ -440,13 +438,15 @@ def _split(
     of_train = [utt for utt in utts if set_of[utt.utt_id] == "train"]
     source = listing.table or corpus_dir
     if not of_train:
-        raise ConfigError(f"{location(source)}the column set says train nowhere; nothing to train on")
+        raise ConfigError(f"{location(source)}no row has train in the column set; expected at least one")
     has_speakers = "speaker" in listing.columns or options.speaker is not None
     what = "speakers" if has_speakers else "recordings (speakers are not known)"
     units = Units(what, {utt.spk_id for utt in of_train}, source)
     by_speaker = not units.too_few_for(wanted)
     if not by_speaker:
-        findings.note(f"{len(units.names)} {units.what} cannot be split into sets; utterances are, of all of them")
+        findings.note(
+            f"{len(units.names)} {units.what} are too few for sets of their own; the utterances are split instead"
+        )
         units = Units("utterances", {utt.utt_id for utt in of_train}, source)
     held_out = units.hold_out(wanted, known={utt.spk_id for utt in utts})
     for name, chosen in held_out.items():

@@ -201,7 +201,7 @@ def _warn_of_differences(
         )
     spks = sorted({spk for utts in selected.values() for spk, _, _ in utts})
     if not tree.speaker_tables:
-        findings.warn("no SPKRINFO.TXT; the sex of each speaker is taken from the speaker's id all the same")
+        findings.warn("no SPKRINFO.TXT; the sex of each speaker is taken from the speaker's id")
     elif unlisted := [spk for spk in spks if spk not in table]:
         findings.warn(
             f"{_count(len(unlisted), 'speaker')} not in {tree.speaker_tables[0]}: {_some(unlisted)}; the sex is taken "
@@ -299,7 +299,7 @@ def _read_labels(path: str, duration: float | None, findings: Findings) -> list[
         limit = label.end / LABEL_RATE if duration is None else duration
         times.append(PhoneTime(phone, min(label.start / LABEL_RATE, limit), min(label.end / LABEL_RATE, limit)))
     if len(findings.errors) == num_errors and all(time.phone == "q" for time in times):
-        findings.error("no labels in it; expected `start end phone` a line", path)
+        findings.error("no labels in it; expected `start end phone` on each line", path)
     return times
 
 

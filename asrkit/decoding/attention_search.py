@@ -87,7 +87,9 @@ class DecoderSearch:
 
     def stream(self, settle_after: int | None = None) -> SearchStream:
         """There is none: the decoder looks at the whole utterance. Raises ConfigError."""
-        raise ConfigError("this model has an attention decoder, which hears the whole utterance first; stream with CTC")
+        raise ConfigError(
+            "this model has an attention decoder, which needs the whole utterance; take a CTC model for streams"
+        )
 
     def search_batch(self, batch: _Batch, num_best: int) -> list[list[BeamResult]]:
         """The best labellings of each utterance."""
@@ -155,10 +157,10 @@ class DecoderSearch:
         for stored in utterances:
             if stored.ndim != 2 or not len(stored) or self._num_ctc(stored) not in (0, self.decoder.num_classes):
                 raise ModelError(
-                    f"what is stored of an utterance is {stored.shape}; expected steps of {self.decoder.step_size}"
+                    f"stored outputs of shape {stored.shape}; expected steps of {self.decoder.step_size} numbers"
                 )
             if not np.isfinite(stored).all():
-                raise ModelError("what is stored of an utterance has numbers that are not finite")
+                raise ModelError("stored outputs with numbers that are not finite")
         lens = torch.tensor([len(stored) for stored in utterances])
         dtype = self.decoder.output.weight.dtype
         parts = [torch.from_numpy(np.array(stored)).to(dtype) for stored in utterances]

@@ -79,7 +79,7 @@ def read_textgrid_labels(path: str | Path, tier: str | None, silence: str | None
         wanted = f"{len(chosen)} interval tiers" if chosen else "no interval tier"
         wanted += f" {tier!r}" if tier is not None else " that can be told to hold the phones" if not chosen else ""
         names = ", ".join(each.name or '""' for each in tiers) or "none"
-        findings.error(f"{wanted}; choose one by --tier; found: {names}", path)
+        findings.error(f"{wanted}; choose one with --tier; found: {names}", path)
         return []
     labels = []
     for label in chosen[0].labels:

@@ -111,4 +111,4 @@ def _arrays(graph: onnx.GraphProto) -> Iterator[np.ndarray]:
 
 
 def _cannot_be_read(name: str) -> ModelError:
-    return ModelError(f"{location(name)}its network cannot be trained on as it was exported; {_REMEDY}")
+    return ModelError(f"{location(name)}its network cannot be trained further; {_REMEDY}")

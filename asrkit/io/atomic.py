@@ -216,7 +216,7 @@ def expect_replaceable(path: Path) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file, and is not replaced", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file, and is not replaced", str(path))
 
 
 def shortened(name: str) -> str:

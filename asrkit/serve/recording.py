@@ -66,7 +66,7 @@ class _Bounds:
         if self.gone.is_set():
             raise Refusal(400, f"{self.name}: the client has left")  # there is nobody to read it
         if seconds > self.max_seconds:
-            raise AudioError(f"{self.name}: longer than {self.max_seconds:g} s, the most that is taken; cut it")
+            raise AudioError(f"{self.name}: longer than the limit of {self.max_seconds:g} s; cut it")
 
 
 async def _unless_left(request: Request, job: Future[str], gone: Event) -> str:

@@ -41,6 +41,6 @@ async def uploaded(request: Request, name: str, limits: Limits) -> AsyncIterator
         except OSError as error:
             raise no_room(name, error) from None
         if not num_bytes:
-            raise Refusal(400, f"{name}: nothing in it (0 bytes); send the audio file as the body of the request")
+            raise Refusal(400, f"{name}: empty (0 bytes); send the audio file as the body of the request")
         file.seek(0)
         yield file

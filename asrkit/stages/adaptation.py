@@ -1,4 +1,4 @@
-"""Adaptation: a trained model, and minutes of labelled recordings of one's own, to a model that is better on them."""
+"""Adaptation: train a model further on minutes of your own labelled recordings, so that it is better on them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _OWN_CHOICES = ("training.keep_best", "training.select")  # all epochs are kept,
 
 
 def _joined(before: CorpusInfo | None, own: CorpusInfo | None) -> CorpusInfo | None:
-    """What a model is trained on that goes on from one that was trained on `before`."""
+    """The description of the training corpora of a model that was trained on `before` and then adapted."""
     if before is None:
         return own
     if own is None:
@@ -79,14 +79,14 @@ def _say_nothing(line: str) -> None:
 
 @dataclass(frozen=True)
 class AdaptationData:
-    """What is adapted, and to what.
+    """The model to adapt and the data to adapt it to.
 
     Attributes:
         model: the directory of a trained experiment, an exported model's file, or a name that `--model` knows.
         data: a data directory with transcripts and with features, which were made with the model's settings.
-        phone_map: a file of `symbol phone` lines: which phones of the model symbols of the transcripts are.
-        new_phones: the model gets an output layer for the symbols of the transcripts. Those that the model knows, or
-            that `phone_map` says are phones of the model, go on from what it knows of them.
+        phone_map: a file of `symbol phone` lines, which map symbols of the transcripts to phones of the model.
+        new_phones: give the model an output layer for the symbols of the transcripts. Symbols that the model knows, or
+            that `phone_map` maps to its phones, begin with the weights of these phones.
     """
 
     model: str | Path
@@ -101,9 +101,9 @@ class Adaptation:
 
     Attributes:
         directory: the experiment directory; adapt.json in it has the figures.
-        kept: which model is in it: "adapted", or its rival, "before" or, with new phones, "scratch".
-        lines: what was adapted to, by how much it helped on what was held out, and what was kept.
-        is_new: whether it was adapted now; else it was up to date.
+        kept: the model in it: "adapted", or its rival: "before" or, with new phones, "scratch".
+        lines: a summary: the data, the gain on the held-out part, and the kept model.
+        is_new: True if it was adapted now, False if it was up to date.
     """
 
     directory: Path
@@ -128,25 +128,25 @@ def adapt(
     force: bool = False,
     report: Callable[[str], None] = _say_nothing,
 ) -> Adaptation:
-    """Train a model further on recordings of one's own, and keep the better one: the new model or its rival.
+    """Train a model further on your own recordings, and keep the better one: the new model or its rival.
 
-    The rival is the model as it was; with new phones, which that one cannot recognise, a network that is trained from
-    scratch for as many epochs. A part of the recordings is held out. Its phone error rate decides which epoch is taken,
-    and which of the two models.
+    The rival is the model before adaptation. That model cannot recognise new phones, so with new phones the rival is a
+    network that is trained from scratch for as many epochs. A part of the recordings is held out. The phone error rate
+    on it decides which epoch and which of the two models is kept.
 
     Args:
         directory: the experiment directory to write.
         overrides: settings of this training, each `training.SETTING=VALUE`.
-        resume: go on with a run that was ended early, if there is one.
-        force: begin anew, whatever is there.
-        report: gets lines that tell of the run as it goes on. Each epoch prints one of its own to stderr.
+        resume: continue an interrupted run, if there is one.
+        force: start again from the beginning, even if the directory has a result or a checkpoint.
+        report: is called with lines about the run's progress. In addition, each epoch prints a line to stderr.
 
     Raises:
-        ConfigError: an override that is none.
+        ConfigError: an override is not valid.
         DataError: inputs are missing or faulty, features were made with other settings, transcripts have phones that
             the model does not know, there are too few utterances, or there is an unfinished run and neither `resume`
-            nor `force`.
-        ModelError: there is no such model, its network cannot be trained on as it was exported, or it has an attention
+            nor `force` is given.
+        ModelError: there is no such model, its network cannot be trained further, or it has an attention
             decoder.
     """
     directory, model = Path(directory), find_model(data.model)
@@ -172,7 +172,7 @@ def adapt(
 
 
 def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], None]) -> dict[str, Any]:
-    """Train what there is to train, keep the better one in `directory`, and return the figures."""
+    """Train the contestants, keep the better one in `directory`, and return the figures."""
     with atomic_write(directory / "held_out") as stream:
         stream.write("".join(f"{utt_id}\n" for utt_id in sorted(plan.held_out)))
     run = plan.run()
@@ -203,12 +203,12 @@ def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], 
 
 @dataclass(frozen=True)
 class _Plan:
-    """An adaptation that can begin.
+    """An adaptation that is ready to begin.
 
     Attributes:
-        config: of the adapted model, whose `training` is that of the adaptation.
-        tokens: its output classes; `sources` says which class of `base` each of them goes on from (None: of none).
-        phone_ids: how transcripts are read.
+        config: of the adapted model; `training` in it is that of the adaptation.
+        tokens: its output classes; `sources` has for each the class of `base` whose weights it begins with, or None.
+        phone_ids: the class of each symbol of the transcripts.
     """
 
     data: AdaptationData
@@ -317,13 +317,13 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Contestant:
-    """A trained experiment, and what it makes of the utterances that are held out.
+    """A trained experiment and its errors on the held-out utterances.
 
     Attributes:
         name: "adapted", "before" or "scratch".
-        experiment: with the weights of `epoch`, the one with the fewest errors; 0 where there was no training.
+        experiment: with the weights of `epoch`, the one with the fewest errors; 0 if there was no training.
         counts: errors by utterance.
-        left_out: the same with the epoch that is best on the other units; this favors nobody.
+        left_out: the same with the epoch that is best on the other units, which makes the figure fair.
         history: the epochs of the training, if there was one.
     """
 
@@ -390,7 +390,7 @@ class _Contestant:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """The adapted model and its rival on the utterances that were held out, whose speakers are `utt2spk`."""
+    """The adapted model and its rival on the held-out utterances, whose speakers are in `utt2spk`."""
 
     adapted: _Contestant
     rival: _Contestant
@@ -439,7 +439,7 @@ class _Verdict:
 
 
 def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
-    """What the experiment's network gives for the utterances of `dev`."""
+    """The output of the experiment's network for the utterances of `dev`."""
     from asrkit.decoding.tuning import StoredSet
     from asrkit.inference.torch_model import TorchModel
 
@@ -455,7 +455,7 @@ def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
 def _elsewhere(
     experiment: Experiment, data_dir: Path, refs: Mapping[str, tuple[str, ...]], report: Callable[[str], None]
 ) -> StoredSet | None:
-    """What it gives for the same utterances in noise and rooms; None, and a line, where their audio is in no files."""
+    """Its output for the same utterances in noise and rooms; None and a printed line if their audio is not in files."""
     from asrkit.decoding.tuning import StoredSet
 
     try:
@@ -475,7 +475,7 @@ def _save(
     data_dir: Path,
     report: Callable[[str], None],
 ) -> None:
-    """Write the experiment; of a network that was trained now, confidences are calibrated on what was held out."""
+    """Write the experiment. For a network that was trained now, calibrate confidences on the held-out part."""
     from asrkit.experiment import save_experiment, store_tuning
     from asrkit.reporting.tuning import CalibrationFit
 
@@ -495,7 +495,7 @@ def _save(
 
 
 def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
-    """Raise DataError with a line for each file that is missing, and where another model would be overwritten."""
+    """Raise DataError with a line for each missing file, and if another model would be overwritten."""
     findings = Findings()
     extract = _extract_command(data)
     made_by = {"text": PREPARE, "utt2spk": PREPARE, "feats.scp": extract, "cmvn.scp": extract}
@@ -505,13 +505,13 @@ def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
     if (directory / "final.pt").exists() and not (directory / "adapt.json").exists():
         findings.error("there is a model that asrkit adapt did not make; give another --out", directory)
     elif directory.resolve() == model.resolve():
-        findings.error("the model that is to be adapted; give another --out", directory)
+        findings.error("is the model to adapt; give another --out", directory)
     findings.raise_errors()
     expect_right(data.data / FEATS_STAMP, extract)
 
 
 def _expect_settings(data: AdaptationData, config: ExperimentConfig) -> None:
-    """Raise DataError, in one line, for features that were made with other settings than the model's."""
+    """Raise DataError, in one line, if features were made with other settings than the model's."""
     path = data.data / "feats.json"
     try:
         made_with = dict(read_json(path))
@@ -579,16 +579,16 @@ def _settings(trained: ExperimentConfig, data: AdaptationData, overrides: Sequen
 
 
 def adaptation_settings(trained: TrainingConfig, new_phones: bool) -> TrainingConfig:
-    """How a network is adapted: with the noise and the batches that it was trained with, whatever its schedule was.
+    """The settings of an adaptation: the noise and batches of the model's own training, with a schedule of our own.
 
-    To new phones it is trained at the rates of a new network.
+    For new phones the learning rates are those of a new network.
     """
     training = replace(scratch_settings(trained, NUM_EPOCHS), early_stopping=PATIENCE)
     return training if new_phones else replace(training, max_lr=MAX_LR)
 
 
 def scratch_settings(trained: TrainingConfig, num_epochs: int) -> TrainingConfig:
-    """The same for so many epochs from scratch, at the default rates. The weights of all epochs are kept."""
+    """The same for a training from scratch of this many epochs, at the default rates. All epochs' weights are kept."""
     default = TrainingConfig()
     return replace(
         trained,
@@ -609,9 +609,9 @@ def scratch_settings(trained: TrainingConfig, num_epochs: int) -> TrainingConfig
 
 
 def _supported(model: ModelConfig, data_dir: Path) -> ModelConfig:
-    """The model without a head that the data cannot train: phone times are rarely known of one's own recordings.
+    """The model without a frame-wise head if the data has no phone times, which is common for your own recordings.
 
-    Raises DataError when it has no other.
+    Raises DataError if it has no other head.
     """
     if not model.heads.has_frames or (data_dir / "phones.ctm").is_file():
         return model
@@ -623,7 +623,7 @@ def _supported(model: ModelConfig, data_dir: Path) -> ModelConfig:
 
 
 def _remove_progress(directory: Path) -> None:
-    """Remove what only a run that goes on needs."""
+    """Remove the files that only an unfinished run needs."""
     shutil.rmtree(directory / "scratch", ignore_errors=True)
     for path in (directory / "checkpoint.pt", *directory.glob("best.*.pt")):
         path.unlink(missing_ok=True)

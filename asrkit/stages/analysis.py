@@ -90,7 +90,7 @@ def analyze(
         refs, hyps = read_references(text), read_transcripts(hyp)
         protocol.check_references(refs, str(text))
         if refs.keys() != hyps.keys():
-            raise DataError(f"{location(hyp)}other utterances than {text} has; decode it again")
+            raise DataError(f"{location(hyp)}not the utterances of {text}; decode it again")
         log_probs = LogProbStore(decoded.log_prob_dir, trained, decoded.data_dir).read(refs)
         data = StoredSet(log_probs, refs, trained.tokens, trained.search_models, protocol, num_jobs)
         labelings = [tuple(trained.tokens.encode(hyps[utt_id], f"{hyp}: {utt_id}")) for utt_id in refs]

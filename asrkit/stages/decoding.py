@@ -43,16 +43,16 @@ _NO_RESULT = ("batch_size", "log_probs")  # options that change no hypothesis
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """What a decoding differs in from the experiment's settings, and what it writes besides hypotheses.
+    """Settings of a decoding that override the experiment's, and additional outputs.
 
     Attributes:
-        method, beam, lm_weight, insertion_bonus, blank_penalty, ctc_weight, coverage_weight: in place of those of the
+        method, beam, lm_weight, insertion_bonus, blank_penalty, ctc_weight, coverage_weight: override those of the
             experiment's DecodingConfig.
-        cmvn: mode of CMVN in place of the experiment's; "speech_utterance" is what transcribing does.
-        nbest: also write so many of the best labellings with their scores to nbest.jsonl.
+        cmvn: mode of CMVN that overrides the experiment's; `asrkit transcribe` uses "speech_utterance".
+        nbest: also write this many best labellings per utterance with their scores to nbest.jsonl.
         ctm: also write times and confidences to phones.ctm.
-        log_probs: the directory of the log-probabilities; by default the one that is written to.
-        batch_size: how many utterances go through the network at once. It changes speed alone.
+        log_probs: the directory of the log-probabilities; by default the output directory.
+        batch_size: number of utterances that go through the network at once. It changes only the speed.
     """
 
     method: SearchMethod | None = None
@@ -77,11 +77,11 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What decoding left in a directory: hyp, decoding.yaml and what else was asked for.
+    """The output of a decoding: a directory with hyp, decoding.yaml and the requested additional files.
 
     Attributes:
         out: the directory.
-        is_new: whether it was written now; else what was there is up to date.
+        is_new: True if it was written now, False if it was up to date.
     """
 
     out: Path
@@ -99,17 +99,17 @@ def decode(
 ) -> Decoding:
     """Decode a data directory with features and write hypotheses to `out`, unless they are up to date.
 
-    Log-probabilities are computed only where those on disk are not up to date.
+    Log-probabilities are computed only if those on disk are not up to date.
 
     Args:
         experiment: the directory of a trained experiment.
-        num_jobs: processes that search, and threads of the network.
-        force: compute and write anew what is up to date.
+        num_jobs: number of processes that search, and of threads of the network.
+        force: compute and write again even if everything is up to date.
 
     Raises:
         DataError: files are missing or faulty.
         ModelError: the experiment cannot be loaded.
-        ConfigError: options that the search does not have.
+        ConfigError: the search does not have one of the options.
     """
     experiment, data_dir, out = Path(experiment), Path(data_dir), Path(out)
     expect_files({experiment / "final.pt": TRAIN, data_dir / "feats.scp": EXTRACT})
@@ -181,7 +181,7 @@ def _make_search(trained: Experiment, options: DecodeOptions, directory: Path) -
 
 
 def _search_all(search: Search, stored: ArkReader, num_best: int, num_jobs: int) -> dict[str, list[BeamResult]]:
-    """What is found in each utterance."""
+    """The result of the search for each utterance."""
     utt_ids = list(stored)
     if not search.is_batched:
         found = map_ordered(_SearchStored(search, stored, num_best), utt_ids, num_jobs, description="decoding")
@@ -195,7 +195,7 @@ def _search_all(search: Search, stored: ArkReader, num_best: int, num_jobs: int)
 
 @dataclass(frozen=True)
 class _SearchStored:
-    """A search with the archive it reads from, for worker processes."""
+    """A search together with the archive that it reads, for worker processes."""
 
     search: Search
     stored: ArkReader
@@ -207,7 +207,7 @@ class _SearchStored:
 
 @dataclass(frozen=True)
 class _TimeFound:
-    """A timer with the archives it reads from, the search and what it found, for worker processes."""
+    """A timer together with the archives that it reads, the search and its results, for worker processes."""
 
     timer: PhoneTimer
     search: Search

@@ -1,7 +1,7 @@
 """Stage 0: a corpus to the data directories train, dev and test, and the token table beside them.
 
-One function for each corpus. All write by the same rules: nothing is written when the corpus has a fault, nothing is
-written again when nothing has changed, and what another tool made is never replaced.
+There is one function per corpus. All follow the same rules. If the corpus has a fault, nothing is written. If nothing
+has changed, nothing is written again. What another tool made is never replaced.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Report = Callable[[Corpus], None]
 
 @dataclass(frozen=True)
 class SetCounts:
-    """What one data directory holds."""
+    """The content of one data directory."""
 
     num_speakers: int
     num_utterances: int
@@ -47,13 +47,13 @@ class SetCounts:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What became of a corpus.
+    """The result of preparing a corpus.
 
     Attributes:
         up_to_date: nothing had changed, and nothing was written.
         counts: of each set that was written, by its name.
-        warnings: the corpus can be used, but is not what it should be; a line each.
-        notes: what was found and chosen, a line each.
+        warnings: a line for each deviation that does not prevent use of the corpus.
+        notes: a line for each fact that was found or chosen.
     """
 
     up_to_date: bool
@@ -71,18 +71,19 @@ def prepare_mini(
     force: bool = False,
     report: Report | None = None,
 ) -> Preparation:
-    """Synthesize the mini corpus in `corpus_dir`, unless it is there, and write data directories below `data_dir`.
+    """Synthesize the mini corpus in `corpus_dir`, unless it exists, and write data directories below `data_dir`.
 
     Args:
-        seed: what the corpus is made from.
-        num_jobs: processes that synthesize.
-        force: make and write anew what is up to date.
-        report: gets the corpus, with its warnings and notes, before anything is written.
+        seed: the seed of all random values of the corpus.
+        num_jobs: number of processes that synthesize.
+        force: write again even if everything is up to date.
+        report: is called with the corpus, its warnings and notes before anything is written.
 
     Raises:
         MissingPackageError: espeakng-loader is not installed.
-        DataError: it did not say what was asked; `corpus_dir` or `data_dir` holds what this function did not make.
-        AudioError: audio that cannot be read, a line each.
+        DataError: the synthesizer spoke other phones than requested; `corpus_dir` or `data_dir` holds something that
+            this function did not make.
+        AudioError: audio cannot be read, with a line per file.
     """
 
     def read() -> Corpus:
@@ -122,12 +123,13 @@ def prepare_timit(
 
     Args:
         num_phones, test: as in `timit.read_corpus`.
-        force: write anew what is up to date.
-        report: gets the corpus, with its warnings and notes, before anything is written.
+        force: write again even if everything is up to date.
+        report: is called with the corpus, its warnings and notes before anything is written.
 
     Raises:
-        DataError: every fault of the corpus, a line each; or `data_dir` holds what this function did not make.
-        AudioError: audio that cannot be read, a line each.
+        DataError: the corpus has faults, with a line per fault; or `data_dir` holds something that this function did
+            not make.
+        AudioError: audio cannot be read, with a line per file.
     """
     return _prepare(lambda: timit.read_corpus(corpus_dir, num_phones=num_phones, test=test), data_dir, force, report)
 
@@ -155,10 +157,10 @@ def prepare_own(
     force: bool = False,
     report: Report | None = None,
 ) -> Preparation:
-    """Write the data directories of one's own corpus. `force`, `report` and errors are as for `prepare_timit`.
+    """Write the data directories of your own corpus. `force`, `report` and errors are as for `prepare_timit`.
 
-    `data_dir` is no part of the corpus when it lies in `corpus_dir`. Raises also ConfigError for options that do not
-    fit each other or the corpus.
+    If `data_dir` is inside `corpus_dir`, it is not read as a part of the corpus. Raises also ConfigError for options
+    that do not fit each other or the corpus.
     """
     return _prepare(lambda: own.read_corpus(corpus_dir, options, exclude=data_dir), data_dir, force, report)
 
@@ -190,7 +192,7 @@ def _refuse_foreign(data_dir: Path) -> None:
 def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetCounts] | None:
     """Write a data directory for each set and the token table; None when they are up to date.
 
-    What is there is replaced.
+    Existing files are replaced.
 
     Raises:
         AudioError: files that cannot be read, a line each; nothing is written then.
@@ -218,7 +220,7 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
             )
         if name not in corpus.sets and (data_dir / name).exists():
             findings.error(
-                f"is there, but this copy of the corpus gives no {name}; remove it or change --data", data_dir / name
+                f"exists, but this copy of the corpus has no {name}; remove it or change --data", data_dir / name
             )
     findings.raise_errors()
     with _locked(data_dir, corpus.sets):
@@ -244,7 +246,7 @@ def _locked(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
 
 
 def _settle(data_dir: Path, corpus: Corpus) -> None:
-    """Let what is up to date tell where the audio is now, when the corpus was moved, and what corpus it is."""
+    """Correct the paths of moved audio and the description of the corpus in a data directory that is up to date."""
     tables = {data_dir / name / "wav.scp": wav_rows(utts) for name, utts in corpus.sets.items()}
     moved = [table for table, rows in tables.items() if read_table(table) != rows]
     is_known = read_corpus_info(data_dir) == corpus.info
@@ -259,7 +261,7 @@ def _settle(data_dir: Path, corpus: Corpus) -> None:
 
 
 def _inputs(corpus: Corpus, durations: Mapping[str, float]) -> dict[str, Any]:
-    """All that the data directories depend on, but for the place of the audio."""
+    """All that the data directories depend on, except the place of the audio."""
     return {
         "tokens": corpus.phones,
         "sets": {
@@ -280,7 +282,7 @@ def _count(utts: Iterable[Utterance], durations: Mapping[str, float]) -> SetCoun
 
 
 def _durations(sets: Mapping[str, Iterable[Utterance]]) -> dict[str, float]:
-    """Seconds of each utterance, from its segment where it has one, else from its audio's header.
+    """Seconds of each utterance, from its segment if it has one, otherwise from its audio's header.
 
     Raises AudioError naming every file that cannot be read.
     """

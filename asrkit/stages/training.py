@@ -40,15 +40,15 @@ def _say_nothing(line: str) -> None:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a network is trained on.
+    """The data that a network is trained on.
 
     Attributes:
         train: the data directory to train on, with features.
         dev: the data directory on which the best weights are chosen.
-        tokens: the token table: the output classes. What corpus they are of may be told in a file beside it.
-        lm: the phone language model (ARPA) that decoding takes, if there is one; training does not depend on it.
-        log_gradients: whether norms of the gradients of some dev utterances are logged after each epoch; training
-            does not depend on that either.
+        tokens: the token table: the output classes. A file corpus.json beside it may describe the corpus.
+        lm: the phone language model (ARPA) for decoding, if there is one; training does not depend on it.
+        log_gradients: whether norms of the gradients of some dev utterances are logged after each epoch; training does
+            not depend on it.
     """
 
     train: Path
@@ -71,9 +71,9 @@ class Training:
 
     Attributes:
         directory: the experiment directory; `asrkit.experiment` says what is in it.
-        result: its epochs, and the dev PER of its weights; None when it was up to date.
-        export: the exported model; None when it was up to date, and of a model with an attention decoder.
-        excluded: training utterances that CTC cannot align, each with its steps and how many it would need.
+        result: its epochs, and the dev PER of its weights; None if it was up to date.
+        export: the exported model; None if it was up to date or has an attention decoder.
+        excluded: training utterances that CTC cannot align, each with its number of steps and the number that it needs.
     """
 
     directory: Path
@@ -100,14 +100,14 @@ def train(
 ) -> Training:
     """Train a network and export it, unless the directory has it from the same data and settings.
 
-    Where only the decoding settings or the language model have changed, they are put into the trained experiment.
+    If only the decoding settings or the language model have changed, they are replaced in the trained experiment.
 
     Args:
         directory: the experiment directory to write.
-        config: all settings; by default the best system that we know.
-        resume: go on from the checkpoint of a run that was ended early, if there is one.
-        force: begin anew, whatever is there.
-        report: gets lines that tell of the run as it goes on. Each epoch prints one of its own to stderr.
+        config: all settings; by default those of the best known system.
+        resume: continue from the checkpoint of an interrupted run, if there is one.
+        force: start again from the beginning, even if the directory has a result or a checkpoint.
+        report: is called with lines about the run's progress. In addition, each epoch prints a line to stderr.
 
     Raises:
         DataError: inputs are missing or faulty, no utterance is long enough, or there is a checkpoint and neither
@@ -172,7 +172,7 @@ def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str
 
 
 def _is_trained(stamp: Stamp) -> bool:
-    """Whether the model itself is there and right; one that another step was changing is, when it can be loaded."""
+    """Whether the model exists and is intact. A model that another step was changing counts if it can be loaded."""
     if not stamp.has_inputs():
         return False
     final = stamp.path.parent / "final.pt"
@@ -191,7 +191,7 @@ def _is_trained(stamp: Stamp) -> bool:
 
 
 def _remake(stamp: Stamp, prepare: Callable[[], Run], report: Callable[[str], None]) -> None:
-    """Make again what is missing or not as it was left: from the model, from the checkpoint, or from the data."""
+    """Make missing or changed files again: from the model, from the checkpoint, or from the data."""
     directory, wrong = stamp.path.parent, {path.name for path in wrong_outputs(stamp.path)}
     if not wrong:
         return
@@ -247,7 +247,7 @@ def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
 
 
 def _made_by(data: TrainingData) -> dict[Path, str]:
-    """What training reads, and the step that makes it."""
+    """The files that training reads, each with the step that makes it."""
     made_by = {data.tokens: PREPARE}
     for data_dir in (data.train, data.dev):
         made_by |= {data_dir / "text": PREPARE, data_dir / "feats.scp": EXTRACT, data_dir / "cmvn.scp": EXTRACT}
@@ -255,7 +255,7 @@ def _made_by(data: TrainingData) -> dict[Path, str]:
 
 
 def _read_lm(path: Path | None, tokens: TokenTable) -> str | None:
-    """The text of a language model, which is checked: it had better be refused now than after hours of training."""
+    """The text of a language model. It is checked now, so that a fault does not appear after hours of training."""
     if path is None:
         return None
     text = read_arpa_text(path)
@@ -264,7 +264,7 @@ def _read_lm(path: Path | None, tokens: TokenTable) -> str | None:
 
 
 def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
-    """All that the trained weights depend on, but for threads and device, which only warn when they change."""
+    """All that the trained weights depend on. Threads and device are left out: changing them only gives a warning."""
     names = ["text", "utt2spk", *(["phones.ctm"] if config.model.heads.has_frames else [])]
     files = [data.tokens, *(data_dir / name for data_dir in (data.train, data.dev) for name in names)]
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
@@ -278,7 +278,7 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _parts_beside(config: ExperimentConfig, supplement: Supplement) -> dict[str, Any]:
-    """What a trained experiment holds besides what its weights depend on."""
+    """The parts of a trained experiment that its weights do not depend on."""
     parts = {"decoding": to_dict(config.decoding), "lm": supplement.lm_text}
     return parts if supplement.corpus is None else {**parts, "corpus": asdict(supplement.corpus)}
 
@@ -307,7 +307,7 @@ def _probe(dev_set: TrainingSet, model: AcousticModel, data: TrainingData) -> Tr
 
 @dataclass(frozen=True)
 class Run:
-    """A training that can begin: the untrained network and all that it is trained with."""
+    """A training that is ready to begin: the untrained network and everything that its training needs."""
 
     data: TrainingData
     config: ExperimentConfig

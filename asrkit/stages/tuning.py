@@ -23,14 +23,14 @@ from asrkit.stages.other_conditions import log_probs_elsewhere
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tuning chose; its settings are in the experiment.
+    """The result of tuning. The experiment has the chosen settings.
 
     Attributes:
-        out: the directory of surface.csv, surface.png and tune.json, which say what was tried.
-        lines: the result in short.
-        is_new: whether it was tuned now; else the experiment is up to date.
-        warnings: symbols of references and model that are not what they seem, too few wrong phones to calibrate
-            confidences on, and no audio to do so under other conditions, a line each.
+        out: the directory of surface.csv, surface.png and tune.json, which record all that was tried.
+        lines: a summary of the result.
+        is_new: True if tuning ran now, False if the experiment was up to date.
+        warnings: a line for each of these: symbols that look alike but differ, too few wrong phones to calibrate
+            confidences, no audio to calibrate under other conditions.
     """
 
     out: Path
@@ -49,17 +49,17 @@ def tune(
 ) -> Tuning:
     """Choose the search settings with the fewest errors on a dev set, and calibrate confidences under them.
 
-    Confidences are calibrated on the dev set as it is and, where its audio is in files, as it sounds under other
-    conditions (other_conditions.py).
+    Confidences are calibrated on the dev set as it is and, if its audio is in files, also under other conditions
+    (other_conditions.py).
 
-    They are put into the experiment and its export, unless they are up to date.
+    Settings and calibration are written to the experiment and its export, unless they are up to date.
 
     Args:
         experiment: the directory of a trained experiment.
-        dev: the dev set, which was decoded.
-        protocol: folding of symbols and treatment of silence when errors are counted, one of PROTOCOLS.
-        num_jobs: threads that search.
-        force: tune even when the experiment is up to date.
+        dev: the dev set, which must have been decoded.
+        protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
+        num_jobs: number of threads that search.
+        force: tune even if the experiment is up to date.
 
     Raises:
         DataError: files are missing or faulty, log-probabilities are not those of the experiment, or the protocol
@@ -112,7 +112,7 @@ def tune(
 
 
 def _read_lines(summary: Path) -> tuple[list[str], list[str]] | None:
-    """The result in short, and its warnings; None for a file that is no result."""
+    """The summary of a result and its warnings; None for a file that is not a result."""
     try:
         figures = read_json(summary)
         return [*figures["lines"]], [*figures.get("warnings", [])]
@@ -121,6 +121,6 @@ def _read_lines(summary: Path) -> tuple[list[str], list[str]] | None:
 
 
 def _inputs(dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:
-    """All that the choice depends on but final.pt, which is among the outputs: with the choice in it."""
+    """All that the choice depends on. final.pt is left out: it is also an output, which contains the choice."""
     files = [File(dev.data_dir / name) for name in ("text", "utt2spk")]
     return {"files": files, "log_probs": Product(dev.log_prob_dir / LOG_PROBS_STAMP), "protocol": protocol.name}

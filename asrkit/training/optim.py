@@ -52,7 +52,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
     for number, state in saved["state"].items():
         like = {name: torch.zeros(()) if name == "step" else weights[number] for name in _STATES[type(optimizer)]}
         if state.keys() != like.keys() or not all(is_like(state[name], tensor) for name, tensor in like.items()):
-            raise ValueError("the optimizer's state is of other weights")
+            raise ValueError("the optimizer's state belongs to other weights")
     optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
 
 

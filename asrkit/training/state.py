@@ -264,7 +264,7 @@ class TrainingState:
         places = [(self.sums.num_batches, self.batches_per_epoch), (self._phase_start, self.epoch)]
         places += [(epoch - 1, len(self.history)) for _, epoch in self.best.ranking]
         if not all(is_of_type(place, int) and 0 <= place < size for place, size in places):
-            raise ValueError("a batch or an epoch that there is not")
+            raise ValueError("no such batch or epoch")
         if self.finished != self._is_over() or (self.finished and not self.best.ranking):
             raise ValueError("a training that should have ended, or should not")
 

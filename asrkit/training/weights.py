@@ -56,7 +56,7 @@ class MovingAverage:
         """Raises ValueError for another model's."""
         weights = state["weights"]
         if len(weights) != len(self._weights) or not all(map(checkpoint.is_like, weights, self._weights)):
-            raise ValueError("the average is of another model's weights")
+            raise ValueError("the average belongs to another model's weights")
         self.num_updates = int(state["num_updates"])
         for average, saved in zip(self._weights, weights, strict=True):
             average.copy_(saved)

@@ -110,7 +110,7 @@ def test_standard_input_is_audio(tones, transcribe, truth, monkeypatch):
     assert said[0] == "asrkit transcribe: error: -: standard input can be read only once"
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
     _, said = transcribe("-", status=1)
-    assert said[0] == "asrkit transcribe: error: standard input: nothing in it (0 bytes); expected audio"
+    assert said[0] == "asrkit transcribe: error: standard input: empty (0 bytes); expected audio"
 
 
 def test_what_is_not_there_is_a_line_each_and_the_rest_is_done(tones, tmp_path, transcribe, truth):

@@ -436,7 +436,7 @@ def _with_options(read: Callable[[], object]) -> None:
     try:
         read()
     except ConfigError as error:
-        of_options = ("--", "a share of ", "split ", "speaker lists leave", "published sentences go")
+        of_options = ("--", "a share of ", "split ", "speaker lists and", "published sentences need")
         if lines := [line for line in str(error).split("\n") if not line.startswith(of_options)]:
             raise ConfigError("\n".join(lines)) from error
 

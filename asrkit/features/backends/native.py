@@ -27,7 +27,7 @@ class NativeBackend(FullBackend):
         module = kernel("_mfcc")
         if module is None:
             raise ConfigError(
-                "features.backend: native, but the compiled kernel is not there; provide a C compiler and Python's "
+                "features.backend: native, but the compiled kernel is missing; provide a C compiler and Python's "
                 "headers and install asrkit again with pip (and leave ASRKIT_NO_NATIVE unset), or choose numpy"
             )
         self.config = config

@@ -42,7 +42,9 @@ class TorchaudioBackend(FeatureBackend):
                 "that belong together, or choose native or numpy"
             ) from None
         if config.window == "sine":
-            raise ConfigError("features.window: sine, which torchaudio lacks; expected another, or the backend native")
+            raise ConfigError(
+                "features.window: sine, which torchaudio lacks; choose another window, or the backend native"
+            )
         self.config = config
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self._torch = torch

@@ -28,7 +28,7 @@ class Symbols:
         char = self._chars.get(phone)
         if char is None:
             if len(self._chars) > _MOST:
-                raise DataError(f"more than {_MOST} different phones; the page can show no more")
+                raise DataError(f"more than {_MOST} different phones; the page can show at most that many")
             char = self._chars[phone] = chr(FIRST + len(self._chars) - 1)
         return char
 

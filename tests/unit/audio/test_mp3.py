@@ -115,7 +115,7 @@ def test_something_between_the_frames(error_of, with_length):
     junk = np.random.default_rng(0).bytes(300).replace(b"\xff", b"x")
     begin = len(info) * with_length + 5 * size
     content = info * with_length + frames[: 5 * size] + junk + frames[5 * size :]
-    expected = f"damaged: bytes {begin} to {begin + 300} are no MPEG audio, and more of it follows"
+    expected = f"damaged: bytes {begin} to {begin + 300} are not MPEG audio, but more of it follows"
     assert expected in error_of(content)
 
 
@@ -126,7 +126,7 @@ def test_cut_off(read, error_of):
     assert len(read(frames[: 7 * size])) == 7 * 576
     message = error_of(frames[: 7 * size + size // 3])
     assert message == (
-        f"broken off in the middle of an MPEG frame ({size // 3} of its {size} bytes are there); get the whole file"
+        f"cut off in the middle of an MPEG frame ({size // 3} of its {size} bytes are there); get the whole file"
     )
     for rest in (1, 3):
         assert f"({rest} bytes of it are there)" in error_of(frames[: 7 * size + rest])

@@ -55,7 +55,7 @@ def test_cut_off(error_of, coding):
     starts = np.cumsum([0, *map(len, ogg_pages(content))])
     for length in (len(content) // 2, len(content) - 1, int(starts[-2]) + 5):
         page = starts[np.searchsorted(starts, length, "right") - 1]
-        expected = f"broken off in the middle of the Ogg page at byte {page}; get the whole file"
+        expected = f"cut off in the middle of the Ogg page at byte {page}; get the whole file"
         assert error_of(content[:length]) == expected
 
 
@@ -80,7 +80,7 @@ def test_damage(read, error_of, coding):
     begin = len(content) - len(pages[-1])
     flipped = bytearray(content)
     flipped[begin + 200] ^= 1
-    assert error_of(bytes(flipped)).startswith(f"damaged: the Ogg page at byte {begin} is not as it was written")
+    assert error_of(bytes(flipped)).startswith(f"damaged: the Ogg page at byte {begin} has a wrong checksum")
     missing = b"".join(pages[:2] + pages[3:])
     before = len(pages[0]) + len(pages[1])
     assert error_of(missing).startswith(f"damaged: pages are missing before byte {before}")
@@ -97,7 +97,7 @@ def test_a_packet_that_goes_on(error_of):
     body = last[27 + num_laces :]
     page = last[:26] + bytes([num_laces]) + last[27 : 27 + num_laces - 1] + bytes([packet]) + body.ljust(9999, b"x")
     page = page[: 27 + num_laces + sum(page[27 : 27 + num_laces])]
-    expected = "the last packet goes on; get the whole file"
+    expected = "the last packet is not complete; get the whole file"
     assert error_of(b"".join([*pages[:-1], with_ogg_checksum(page)])).endswith(expected)
 
 

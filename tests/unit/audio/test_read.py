@@ -556,7 +556,7 @@ def test_audio_from_a_pipe(tmp_path):
         np.testing.assert_array_equal(found, read_audio(tmp_path / "x.wav").samples)
         assert duration == 3000 / RATE
     message = error_of(in_blocks, io.BytesIO(b""))
-    assert message == "stream: nothing in it (0 bytes); expected audio"
+    assert message == "stream: empty (0 bytes); expected audio"
     assert "not audio that can be read" in error_of(in_blocks, io.BytesIO(b"no audio " * 50))
 
 

@@ -60,7 +60,7 @@ def test_half_a_file_is_refused(error_of, container, subtype):
         for length in (len(content) // 2, len(content) - 700):
             message = error_of(content[:length])
             assert "get the whole file" in message
-            assert "promises" in message or "broken off" in message
+            assert "promises" in message or "cut off" in message
 
 
 @by_container
@@ -87,7 +87,7 @@ def test_samples_behind_those_that_the_header_accounts_for(read, error_of):
     samples = np.arange(1, 20001, dtype=np.int16)
     content = wav(samples, 36 + 20000, 20000)
     assert error_of(content) == (
-        "the header accounts for 20044 of the file's 40044 bytes; repair the header, or cut off what is no audio"
+        "the header accounts for 20044 of the file's 40044 bytes; repair the header, or remove what is not audio"
     )
     assert len(read(wav(samples[:10010], 36 + 20000, 20000))) == 10000  # what may be junk
     order = struct.pack(">5I", 24, 20000, 3, RATE, 1)
@@ -258,7 +258,7 @@ def test_voc_blocks(read, error_of):
     extended = voc((8, struct.pack("<HBB", 65536 - 256000000 // 16000, 0, 0)), (1, bytes([1, 0]) + eight_bits))
     assert len(read(extended)) == 256
     assert audio_info_rate(read, extended) == RATE
-    assert "broken off in the middle of the block at byte 26" in error_of(voc((9, new + samples.tobytes()))[:-30])
+    assert "cut off in the middle of the block at byte 26" in error_of(voc((9, new + samples.tobytes()))[:-30])
     assert "different rates" in error_of(voc((9, new + bytes(8)), (9, struct.pack("<IBBHI", 8000, 16, 1, 4, 0))))
     assert "a block of kind 3, which is not read" in error_of(voc((9, new + bytes(8)), (3, b"\0\1\x9c")))
     assert "coding 512, which is not read" in error_of(voc((9, struct.pack("<IBBHI", RATE, 4, 1, 0x200, 0) + bytes(8))))

@@ -200,7 +200,7 @@ def test_a_partial_copy_is_prepared_with_warnings(tmp_path, capsys):
     warned = [line.split("warning: ", 1)[1] for line in capsys.readouterr().err.splitlines() if "warning: " in line]
     assert [line.removeprefix(f"{corpus}: ") for line in warned] == [
         f"{corpus}/CD2: no Information/Speaker.txt",
-        f"not used, by their names: {corpus}/CD1/wave/index.htm",
+        f"not used, because of their names: {corpus}/CD1/wave/index.htm",
         "6 speakers and 21 utterances; the whole corpus has 304 and 6080",
         "missing speakers: 3-8 11-102 104-303",
         "speakers with a missing session: 009 (2)",
@@ -409,7 +409,7 @@ def test_faults_of_speaker_lists_are_listed_together(tmp_path, capsys):
     assert [line.removeprefix(f"{lists}/") for line in errors(capsys)] == [
         "train_spk.list:3: expected a speaker's number, found 'x9'",
         f"dev_spk.list:2: speaker 002 a second time (first in {lists}/train_spk.list:2)",
-        "test_spk.list: empty; expected a speaker's number a line",
+        "test_spk.list: empty; expected a speaker's number on each line",
     ]
     assert prepare(corpus, tmp_path / "data", "--speaker-lists", tmp_path / "none") == 1
     assert len(errors(capsys)) == 3
@@ -418,7 +418,7 @@ def test_faults_of_speaker_lists_are_listed_together(tmp_path, capsys):
 
 def test_options_that_do_not_go_together_are_refused(tmp_path, capsys):
     corpus = make_tree(tmp_path / "c")
-    with pytest.raises(ConfigError, match="choose one of the two"):
+    with pytest.raises(ConfigError, match="choose one of them"):
         farsdat.read_corpus(corpus, farsdat.FarsdatOptions(random_split=True, speaker_lists=tmp_path))
     with pytest.raises(ConfigError, match="--speaker-lists"):
         farsdat.read_corpus(corpus, farsdat.FarsdatOptions(published_sentences=True))

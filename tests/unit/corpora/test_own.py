@@ -272,7 +272,7 @@ def test_too_few_speakers_for_sets_of_their_own(corpus, num_spks, column):
         f"{len(speakers(found)[name])} of {len(speakers(found)[name])} speakers of {name} are in train, too"
         for name in ("dev", "test")
     ]
-    drawn = f"{num_spks} speakers cannot be split into sets; utterances are, of all of them"
+    drawn = f"{num_spks} speakers are too few for sets of their own; the utterances are split instead"
     assert (drawn in found.notes) == (not column)
     assert {utt.utt_id for utt in read_corpus(corpus).sets["train"]} == {utt.utt_id for utt in found.sets["train"]}
 
@@ -433,7 +433,7 @@ def test_numbers_that_no_file_means(tmp_path):
 def test_ids_that_would_be_lost(tmp_path):
     record(tmp_path / "u0.wav")
     write(tmp_path / "t.csv", "audio,phones,speaker\nu0.wav,a,\ufeffs\n")
-    fault = "t.csv:2: the id '\\ufeff{}' is empty or begins with a byte-order mark; write it otherwise"
+    fault = "t.csv:2: the id '\\ufeff{}' is empty or begins with a byte-order mark; change it"
     assert faults_of(tmp_path) == [fault.format("s-u0"), fault.format("s")]
 
 
@@ -483,7 +483,7 @@ def test_options_that_do_not_fit(corpus):
         ({"tier": "phones"}, "has a column phones; --labels, --tier and --silence are for label files"),
         ({"speaker": "^(s.)"}, "--speaker: the table has a column speaker"),
         ({"speaker": "s."}, "has no group; put the speaker in parentheses"),
-        ({"speaker": "("}, "is no regular expression"),
+        ({"speaker": "("}, "is not a regular expression"),
         ({"dev_speakers": "s1,s12", "test_speakers": "s2"}, "--dev-speakers: s12: no such speaker; did you mean 's"),
         ({"dev_speakers": "s1", "test_speakers": "s1"}, "s1: already in another set"),
         ({"dev_speakers": "100%"}, "leaves none to train on"),
@@ -497,7 +497,7 @@ def test_options_that_do_not_fit(corpus):
     (corpus / "corpus.csv").unlink()
     write(corpus / "s0/u0.phn", LABELS["phn"])
     write(corpus / "s0/u0.lab", LABELS["lab"])
-    assert "several kinds: 1 .lab, 1 .phn; choose one by --labels" in faults_of(corpus, ConfigError)[0]
+    assert "several kinds: 1 .lab, 1 .phn; choose one with --labels" in faults_of(corpus, ConfigError)[0]
 
 
 def test_nothing_to_read(tmp_path):

@@ -152,8 +152,8 @@ def test_the_tier_of_phones(tmp_path, names, tier, chosen):
     ("text", "tier", "fault"),
     [
         (LONG.replace('"phones"', '"narrow"'), None, ": no interval tier that can be told to hold the phones; choose"),
-        (LONG.replace('"words"', '"phone"'), None, ": 2 interval tiers; choose one by --tier; found: phone, phones"),
-        (LONG, "Phones", ": no interval tier 'Phones'; choose one by --tier; found: words, phones"),
+        (LONG.replace('"words"', '"phone"'), None, ": 2 interval tiers; choose one with --tier; found: phone, phones"),
+        (LONG, "Phones", ": no interval tier 'Phones'; choose one with --tier; found: words, phones"),
         (LONG, "bursts", ": no interval tier 'bursts'"),
         (LONG.rpartition("intervals [3]")[0], None, ":41: expected an interval's start in tier phones, found the end"),
         (

@@ -80,7 +80,7 @@ def test_a_graph_that_computes_something_else_is_refused(tmp_path) -> None:
     path = written(ours, tmp_path)
     content = unsealed(path.read_bytes()).replace(b"Tanh", b"Relu")
     path.write_bytes(seal(content))
-    with pytest.raises(ModelError, match=r"^\S+model\.onnx: its network cannot be trained on as it was exported"):
+    with pytest.raises(ModelError, match=r"^\S+model\.onnx: its network cannot be trained further"):
         load_exported(path)
 
 

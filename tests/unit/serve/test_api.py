@@ -203,7 +203,7 @@ def test_a_wrong_question_is_told(server: Asked, path: str, query, status: int, 
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        (b"", 400, "a.wav: nothing in it (0 bytes); send the audio file as the body of the request"),
+        (b"", 400, "a.wav: empty (0 bytes); send the audio file as the body of the request"),
         (b"no audio at all", 422, "a.wav: "),
         (wav(loud(1))[:5000], 422, "a.wav: "),
         (wav(loud(1, 25.0), 8000), 422, "a.wav: longer than 20 s, the most that is taken; cut it"),
