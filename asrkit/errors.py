@@ -34,15 +34,15 @@ class ModelError(AsrkitError):
 
 
 class InUseError(AsrkitError):
-    """What is to be written is being written by another run."""
+    """Another run is writing to the same output."""
 
 
 class MissingPackageError(AsrkitError):
-    """A package of one of asrkit's extras that is not installed, and is needed now."""
+    """A package of one of asrkit's extras that is needed but not installed."""
 
 
 class SystemFault(AsrkitError):
-    """What the system refuses: a file that it cannot read or write, or memory."""
+    """An error of the operating system: a file that cannot be read or written, or a lack of memory."""
 
 
 # What ends a line, commands a terminal, turns the direction of writing around, or is no character at all.
@@ -52,17 +52,16 @@ _IN_LINES = re.compile(f"[{_UNPRINTABLE}]")
 
 
 def printable(name: str | Path) -> str:
-    """A name, whatever it holds, as a part of one line: `\\n` for a line's end, `\\xff` for a byte that is no UTF-8.
+    """Any name as a part of one line: `\\n` for a line's end, `\\xff` for a byte that is not UTF-8.
 
-    Characters that end a line, command a terminal or cannot be seen to turn the text around are written as Python
-    writes them in strings; all others stay. Every name of a file in a message or in a line of results goes through
-    this.
+    Characters that end a line, control a terminal or invisibly reverse the direction of text are written as Python
+    writes them in strings. All others stay. Every file name in a message or in a line of results passes through this.
     """
     return _IN_NAMES.sub(_escaped, str(name))
 
 
 def printable_lines(text: str) -> str:
-    """The same for lines of text, whose ends and tabs stay."""
+    """The same for lines of text, in which line ends and tabs stay."""
     return _IN_LINES.sub(_escaped, text)
 
 
@@ -96,9 +95,9 @@ _SAID_OF_MEMORY = re.compile("can't allocate memory|out of memory|failed to allo
 
 
 def system_fault(error: BaseException, about: str | Path | None = None) -> SystemFault | None:
-    """What the system refuses, told in one line; None for an error of another kind.
+    """An error of the operating system as one line that names the file; None for an error of another kind.
 
-    It names the file that it is about. `about` is what was being worked on, named where the error names no file.
+    `about` names what was being worked on, for errors that name no file.
     """
     if wants_memory(error):
         return SystemFault(f"{location(about) if about is not None else ''}not enough memory; {_LESS_MEMORY}")
@@ -111,7 +110,7 @@ def system_fault(error: BaseException, about: str | Path | None = None) -> Syste
 
 
 def expected(error: Exception, about: str | Path | None = None) -> AsrkitError:
-    """The error as one of asrkit's, where it is one or the system_fault of one; else it is raised again."""
+    """The error as one of asrkit's: itself, or its system_fault. Any other error is raised again."""
     known = error if isinstance(error, AsrkitError) else system_fault(error, about)
     if known is None:
         raise error

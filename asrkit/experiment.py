@@ -1,6 +1,6 @@
-"""An experiment directory: what a trained model is made of, on disk and in memory.
+"""An experiment directory: the parts of a trained model, on disk and in memory.
 
-config.yaml      every setting, defaults included
+config.yaml      all settings, including defaults
 tokens.txt       output classes
 checkpoint.pt    state of training, for resuming
 best.EPOCH.pt    weights of the epochs of lowest dev PER, as many as training.keep_best
@@ -64,7 +64,7 @@ class Experiment:
 
     @property
     def search_models(self) -> SearchModels:
-        """What searches of its log-probabilities go by."""
+        """The models that a search of its log-probabilities uses."""
         return SearchModels(self.lm_automaton, self.model.decoder)
 
 
@@ -96,7 +96,7 @@ def save_experiment(
 
 
 def update_decoding(directory: Path, decoding: DecodingConfig, supplement: Supplement = Supplement()) -> None:
-    """Put other decoding settings and another supplement into a trained experiment; its weights stay."""
+    """Replace decoding settings and supplement of a trained experiment; its weights stay."""
     _replace(directory, decoding, {**_parts(supplement), "calibration": None})
 
 
@@ -120,7 +120,7 @@ def _replace(directory: Path, decoding: DecodingConfig, parts: dict[str, Any]) -
 
 
 def acoustic_digest(experiment: Experiment) -> str:
-    """A digest of all that log-probabilities depend on, whatever the decoding settings are."""
+    """A digest of all that log-probabilities depend on. Decoding settings have no influence."""
     config = to_dict(experiment.config)
     arrays = {"global_cmvn": experiment.global_cmvn}
     arrays |= {name: weights.numpy() for name, weights in experiment.model.state_dict().items()}
@@ -153,7 +153,7 @@ def load_lm_text(directory: str | Path) -> str | None:
 
 @dataclass(frozen=True)
 class _Saved:
-    """What `final.pt` holds. Whoever wrote it, nothing is believed before it is checked."""
+    """The content of `final.pt`. All of it is checked before use, because the file may come from a stranger."""
 
     path: Path
     content: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a check or a parser has to say about its input: errors, warnings and notes, each with its file and line."""
+"""The results of a check or a parser: errors, warnings and notes about its input, each with its file and line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from asrkit.errors import AsrkitError, DataError, location, raise_if_any
 
 @dataclass
 class Findings:
-    """Collected in the order in which they are found; each entry is one line, `file:line: what is wrong`.
+    """A list of findings in the order in which they were found. Each is one line, `file:line: what is wrong`.
 
     Attributes:
-        errors: the input cannot be used as it is.
-        warnings: it can be used, but is not what it should be.
-        notes: what was found and chosen.
+        errors: faults that prevent use of the input.
+        warnings: deviations that do not prevent its use.
+        notes: facts that were found or chosen.
     """
 
     errors: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Findings:
         self.notes.append(_with_location(message, path, line))
 
     def extend(self, other: Findings) -> None:
-        """Add all that another one holds."""
+        """Add all findings of another list."""
         self.errors += other.errors
         self.warnings += other.warnings
         self.notes += other.notes

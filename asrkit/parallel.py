@@ -52,7 +52,7 @@ class _WorkerContext(SpawnContext):
 
 
 class _Workers(ProcessPoolExecutor):
-    """Processes that end when they are told to, in the middle of their work."""
+    """Processes that stop in the middle of their work when they receive a signal to end."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         with Naming(_WORKERS):
@@ -71,7 +71,7 @@ def _work(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 
 
 def _end_worker(number: int, frame: FrameType | None) -> None:
-    """What SIGTERM does: the work is given up, and what was about to be written is removed."""
+    """The effect of SIGTERM: stop the work and remove half-written files."""
     signal.signal(number, signal.SIG_IGN)  # executors send it twice
     timer = threading.Timer(_SECONDS_TO_END, os._exit, (1,))
     timer.daemon = True
@@ -108,10 +108,10 @@ def make_executor(
     """An executor of `num_jobs` processes, or one that runs calls at once in this process for `num_jobs` 1.
 
     Processes start afresh (spawn), so functions and arguments must be picklable, and their numerical libraries run one
-    thread each. They end when this process ends, however it does, and have its locks until then.
-    `initializer(*initargs)` runs first in each. With `max_tasks_per_child` a process is replaced after so many calls.
-    With that, or with `isolate`, even one job gets a process: the last digits of a matrix product depend on the number
-    of threads, which is this process's own affair.
+    thread each. They end when this process ends in any way, and hold its locks until then. `initializer(*initargs)`
+    runs first in each. With `max_tasks_per_child` a process is replaced after that many calls. With that, or with
+    `isolate`, even one job gets a process, because the last digits of a matrix product depend on the number of threads,
+    and this process may use more than one.
     """
     if num_jobs == 1 and max_tasks_per_child is None and not isolate:
         if initializer is not None:
@@ -127,9 +127,9 @@ def make_executor(
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order, as soon as it and those before it are ready.
+    """Yield `function(item)` for each item in order, each as soon as it and all earlier ones are ready.
 
-    One thread is this one. Closing the iterator does not wait for items that threads have begun.
+    The calling thread is one of the threads. Closing the iterator does not wait for items that threads have begun.
     """
     return map(function, items) if num_threads == 1 else _map_in_threads(function, items, num_threads)
 

@@ -62,13 +62,12 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What a decoder found for one utterance.
+    """The phones that a decoder found in one utterance.
 
-    `log_prob` is the natural-log probability that CTC gives the phones: of all paths that a beam kept, or of the
-    best path alone when decoding greedily. `times` and `confidences` have one entry per phone, or are empty when they
-    were not asked for. `confidence` is the share of the phones that are expected to be right: the mean of
-    `confidences`, 0 without phones, None when not asked for. `alternatives`: the best labellings, this one first, where
-    they were asked for.
+    `log_prob` is CTC's natural-log probability of the phones: over all paths that a beam kept, or of the best path in
+    greedy decoding. `times` and `confidences` have one entry per phone, or are empty if they were not requested.
+    `confidence` is the expected share of right phones: the mean of `confidences`, 0 without phones, None if not
+    requested. `alternatives` has the best labellings, beginning with this one, if they were requested.
     """
 
     utt_id: str
@@ -82,9 +81,9 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class CorpusInfo:
-    """What a model is trained on, for those who use the model.
+    """The corpus that a model is trained on, described for users of the model.
 
-    `license` and `attribution`: under which terms the corpus is, and whom they ask to name; None where there are none.
+    `license` and `attribution`: the corpus's licence and the attribution that it requires; None if unknown.
     `is_synthetic`: whether its speech was made by a program.
     """
 
@@ -96,7 +95,7 @@ class CorpusInfo:
 
     @property
     def doubt(self) -> str | None:
-        """What users of the model are told when it has not learned from people; None when it has."""
+        """A warning for users of the model if its speech is synthetic, otherwise None."""
         if not self.is_synthetic:
             return None
         return f"trained on the synthetic speech of {self.name}; what it finds in people's speech means little"
@@ -104,9 +103,9 @@ class CorpusInfo:
 
 @dataclass(frozen=True, slots=True)
 class Supplement:
-    """What goes with a trained network but has no part in its training.
+    """Data stored with a trained network that training does not use.
 
-    `lm_text`: the phone language model in ARPA format, `corpus`: what it is trained on, where there are such.
+    `lm_text`: the phone language model in ARPA format, or None. `corpus`: the network's training corpus, or None.
     """
 
     lm_text: str | None = None
@@ -115,7 +114,7 @@ class Supplement:
 
 @dataclass(frozen=True, slots=True)
 class TestScore:
-    """How well a model recognises a test set: errors among the phones of its references."""
+    """The result of a model on a test set: the number of errors and of reference phones."""
 
     __test__ = False  # it is not a test of pytest's
 

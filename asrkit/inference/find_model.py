@@ -1,4 +1,4 @@
-"""Where a model is: what `--model` and load_recognizer take."""
+"""Find a model by what `--model` and load_recognizer take."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NAMES = ("final.pt", "final.onnx")  # what makes a directory an experiment with
 
 
 def find_model(name: str | Path) -> Path:
-    """The experiment directory, or the exported file, that `name` stands for.
+    """The experiment directory or exported file that `name` stands for.
 
-    That is a path to one, the name of a recipe whose run left a model, or the name of a model that comes with asrkit. A
-    NAME is looked for as NAME.onnx and NAME/ in the directory $ASRKIT_MODELS, then as recipes/NAME/exp in the current
-    directory and those above it, then in the checkout that asrkit is installed from, then among the models that come
-    with it. Of several experiments in one place the one that finished last is taken.
+    `name` is a path to one, the name of a recipe that was run, or the name of a model that comes with asrkit. A NAME is
+    looked up as NAME.onnx and NAME/ in the directory $ASRKIT_MODELS, then as recipes/NAME/exp in the current directory
+    and those above it, then in the checkout that asrkit is installed from, then among the models that come with asrkit.
+    Of several experiments in one place the one that finished last is taken.
 
     Raises:
-        ModelError: there is none; the message lists where it was looked for.
+        ModelError: there is none; the message lists the places where it was looked for.
     """
     path = Path(name)
     if path.is_file():
@@ -48,7 +48,7 @@ def find_model(name: str | Path) -> Path:
 
 
 def find_pretrained(name: str) -> Path:
-    """The file of a model that comes with asrkit, whatever else has its name. Raises ModelError when it is missing."""
+    """The file of a model that comes with asrkit, even if something else has its name. Raises ModelError without it."""
     path = _pretrained() / f"{name}.onnx"
     if not path.is_file():
         raise ModelError(
@@ -78,7 +78,7 @@ def _is_known(name: str) -> bool:
 
 
 def _finished(directory: Path) -> int:
-    """When the model of an experiment directory was made, in nanoseconds; 0 where there is none."""
+    """The time at which an experiment directory's model was made, in nanoseconds; 0 without a model."""
     return max((file.stat().st_mtime_ns for name in _NAMES if (file := directory / name).is_file()), default=0)
 
 
@@ -92,7 +92,7 @@ def _places(name: str) -> Iterator[Path]:
 
 
 def _trees() -> tuple[Path, ...]:
-    """Directories with recipes in them, perhaps."""
+    """Directories that may contain recipes."""
     here = Path.cwd()
     return here, *here.parents, Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""The one path from audio to a Hypothesis, on an exported model; every verb and user takes it.
+"""The path from audio to a Hypothesis, with an exported model. All verbs use it.
 
 Legend: T frames, D static features.
 """
@@ -55,11 +55,11 @@ def load_recognizer(
     """Load a trained model, ready to recognise.
 
     Args:
-        model: an experiment directory, a file that `asrkit export` wrote, the name of a recipe whose run left a model,
-            or that of a model that comes with asrkit (see find_model.find_model). By default the latter's "english".
-        decoding: in place of the search settings that the model was tuned to.
+        model: an experiment directory, a file of `asrkit export`, the name of a recipe that was run, or the name of a
+            model that comes with asrkit (see find_model.find_model). The default is "english", which comes with asrkit.
+        decoding: search settings that override the model's own.
         device: "cuda" runs the network with PyTorch on a GPU, and needs an experiment directory.
-        num_threads: how many the network uses within one utterance.
+        num_threads: number of threads of the network within one utterance.
 
     Raises:
         ModelError: there is no such model, it is not finished or damaged, or no GPU can be used.
@@ -74,10 +74,10 @@ def load_recognizer(
 class Recognizer:
     """A trained model, ready to recognise. Any number of threads can use one object at the same time.
 
-    `model`: the network, with its settings and tokens. `features`: settings of the features, whose CMVN is per
-    utterance where the model was trained with per-speaker CMVN, as audio comes without a speaker. `decoding`: settings
-    of the search. `extractor` computes static features, `search` finds phones in log-probabilities, and `timer` their
-    times.
+    `model`: the network, with its settings and tokens. `features`: settings of the features. Their CMVN is per
+    utterance if the model was trained with CMVN per speaker, because the speaker of a recording is unknown. `decoding`:
+    settings of the search. `extractor` computes static features, `search` finds phones in log-probabilities, and
+    `timer` finds their times.
     """
 
     def __init__(self, model: Model, decoding: DecodingConfig | None = None):
@@ -108,17 +108,17 @@ class Recognizer:
         sample_rate: int | None = None,
         num_best: int = 0,
     ) -> Hypothesis:
-        """Recognise one recording, with times and confidences unless they are not wanted.
+        """Recognise one recording, by default with times and confidences.
 
-        Memory does not grow with the length of a file or AudioStream, but for the phones that are found (windows.py).
+        Memory does not grow with the length of a file or AudioStream, except for the phones found (windows.py).
 
         Args:
             audio: a file that read_audio can decode, an AudioStream, a Waveform, or samples (num_samples,) or
                 (num_samples, channels): floats within -1 and 1, int16 or int32. Any sampling rate.
             utt_id: a name for messages and the result; by default the file's.
-            channel: which of several channels to take: "mix" averages them, a number takes that one (from 0).
-            sample_rate: that of an array, in Hz.
-            num_best: how many alternatives the hypothesis is to have, at most.
+            channel: for audio of several channels: "mix" averages them, a number (from 0) chooses one.
+            sample_rate: the sampling rate of an array, in Hz.
+            num_best: the largest number of alternatives in the hypothesis.
 
         Raises:
             AudioError: the audio cannot be used: not decodable, several channels and none chosen, no sample_rate,
@@ -173,18 +173,18 @@ class Recognizer:
     ) -> Hypothesis:
         """Find where known phones are in the audio.
 
-        A phone's confidence is the geometric mean of its posterior over the frames of its peak. Memory is bounded: a
-        byte for each pair of a step and a phone, 2**30 at most, which suffices for half an hour.
+        A phone's confidence is the geometric mean of its posterior over the frames of its peak. Memory is limited to
+        2**30 bytes, one per pair of a step and a phone, which suffices for half an hour.
 
         Args:
             audio, utt_id, channel, sample_rate: as for transcribe.
-            phones: what is said, in the model's symbols.
-            optional_silence: a symbol of the model that may stand between any two phones and at both ends; where it
-                is not heard, it is left out of the result. Then it is optional in `phones`, too.
+            phones: the spoken phones, in the model's symbols.
+            optional_silence: a symbol of the model that may occur between any two phones and at both ends. It is in the
+                result only where it is heard, even if `phones` has it.
 
         Raises:
             AudioError: as transcribe.
-            DataError: symbols that the model does not have, or more phones than there is room for.
+            DataError: the model does not have a symbol, or there are too many phones for the audio or for the memory.
         """
         utt_id, waveform, static = self._load(audio, utt_id, channel, sample_rate)
         if optional_silence is not None:
@@ -239,7 +239,7 @@ class Recognizer:
         return self._normalizer()(static)
 
     def _normalizer(self) -> Normalizer:
-        """What the static features of a recording go through before the model takes them."""
+        """The normalization of a recording's static features for the model."""
         return self.features.normalization.input_normalizer(self.model.global_cmvn)
 
     def _full_features(self, static: np.ndarray) -> np.ndarray:
@@ -249,10 +249,10 @@ class Recognizer:
 def to_waveform(
     samples: np.ndarray, sample_rate: int | None, channel: Channel = "error", name: str = "audio"
 ) -> Waveform:
-    """Samples (num_samples,) or (num_samples, channels), as Recognizer.transcribe takes them.
+    """The Waveform of samples (num_samples,) or (num_samples, channels), as Recognizer.transcribe takes them.
 
-    Raises AudioError, naming `name`, for another shape or type, without a sampling rate, or with several channels of
-    which none was chosen.
+    Raises AudioError, naming `name`, for another shape or type, without a sampling rate, and for several channels if
+    none is chosen.
     """
     scale = {np.dtype(np.int16): 1.0, np.dtype(np.int32): 2.0**-16}.get(samples.dtype)
     if scale is None and np.issubdtype(samples.dtype, np.floating):
@@ -291,7 +291,7 @@ def _read_ahead(blocks: Iterator[np.ndarray], most: int) -> tuple[list[np.ndarra
 
 
 def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
-    """A trained model on onnxruntime, exported now where that was not done yet.
+    """A trained model on onnxruntime. It is exported now if it was not exported before.
 
     Arguments and errors are load_recognizer's.
     """

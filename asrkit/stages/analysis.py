@@ -30,14 +30,14 @@ from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
 
 @dataclass(frozen=True)
 class Analysis:
-    """An analysis as it is on disk, beside the hypotheses.
+    """An analysis on disk, beside the hypotheses.
 
     Attributes:
-        text_file: the analysis to read. analysis.json has all its figures, analysis.csv a line for each utterance,
-            reliability.png how far confidences can be trusted.
-        text: what is in `text_file`.
-        is_new: whether it was made now; else the one that was there is up to date.
-        warnings: symbols of references and hypotheses that are not what they seem, a line each.
+        text_file: the analysis as text. analysis.json has all its figures, analysis.csv a line per utterance, and
+            reliability.png shows how far confidences can be trusted.
+        text: the content of `text_file`.
+        is_new: True if it was made now, False if it was up to date.
+        warnings: a line for each pair of symbols in references and hypotheses that look alike but differ.
     """
 
     text_file: Path
@@ -59,15 +59,15 @@ def analyze(
     Args:
         experiment: the directory of the trained experiment that decoded it.
         decoded: the data directory and its hypotheses.
-        protocol: folding of symbols and treatment of silence when errors are counted, one of PROTOCOLS.
-        num_jobs: threads that search.
-        force: make the analysis even when it is up to date.
+        protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
+        num_jobs: number of threads that search.
+        force: make the analysis even if it is up to date.
 
     Raises:
         DataError: files are missing or faulty, log-probabilities are not those of the experiment, or the protocol
             leaves no reference phone to score.
         ModelError: the experiment cannot be loaded.
-        ConfigError: the search was one that does not look for the highest total score.
+        ConfigError: the search was not a beam search.
     """
     experiment, out = Path(experiment), decoded.decode_dir
     text, hyp, settings = decoded.data_dir / "text", out / "hyp", out / "decoding.yaml"
@@ -104,7 +104,7 @@ def analyze(
 
 
 def _read_analysis(out: Path, text_file: Path) -> Analysis | None:
-    """The analysis that is there; None where its files are not those of one."""
+    """The analysis on disk; None if its files are not those of an analysis."""
     try:
         warnings = [*read_json(out / "analysis.json").get("warnings", [])]
         return Analysis(text_file, read_bytes(text_file).decode(), is_new=False, warnings=warnings)

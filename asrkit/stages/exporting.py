@@ -1,6 +1,6 @@
 """The export of a trained experiment as one ONNX file, compared with PyTorch; on request with 8-bit weights.
 
-Its phone error rate on a test set may go with it.
+The file can also hold the phone error rate on a test set.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NUM_COMPARED = 20  # utterances after training
 
 @dataclass(frozen=True)
 class Int8Cost:
-    """What 8-bit weights cost: the scores with them and without, and the sizes of the files in bytes."""
+    """The cost of 8-bit weights: the scores with and without them, and the sizes of the files in bytes."""
 
     after: PerResult
     before: PerResult
@@ -57,9 +57,9 @@ class Export:
 
     Attributes:
         path: the file, of `size` bytes.
-        comparison: how far its model with float weights is from PyTorch.
-        int8: what 8-bit weights cost, where they were asked for.
-        test: how well it recognises the test set, where there was one.
+        comparison: how much its model with float weights differs from PyTorch.
+        int8: the cost of 8-bit weights, if they were requested.
+        test: the score on the test set, if there was one.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Export:
     test: TestScore | None = None
 
     def lines(self) -> list[str]:
-        """What was measured."""
+        """The measurements, a line each."""
         tested = [f"PER {self.test}"] if self.test else []
         return [self.comparison.line(), *(self.int8.lines() if self.int8 else []), *tested]
 
@@ -88,16 +88,18 @@ def export(
     Args:
         experiment: its directory, or the name of a recipe that has one.
         out: the file to write; by default final.onnx in the directory, or final.int8.onnx.
-        ref: a data directory with features, on all of which the export is compared with PyTorch, and 8-bit weights are
-            judged by their phone error rate. Without it features are made up.
-        int8: 8-bit weights: a smaller file; they need `ref`.
-        test: a data directory with audio, which the exported model recognises as transcription does: each utterance by
-            itself. Its phone error rate goes into the file.
-        audio: how the audio of `test` is reached.
+        ref: a data directory with features. The export is compared with PyTorch on all of it, and the phone error rate
+            of
+            8-bit weights is measured on it. Without it, features are drawn at random.
+        int8: store 8-bit weights, for a smaller file; needs `ref`.
+        test: a data directory with audio. The exported model recognises each utterance by itself, as transcription
+            does,
+            and the phone error rate goes into the file.
+        audio: how to reach the audio of `test`.
 
     Raises:
-        AudioError: audio of `test` that cannot be used.
-        ConfigError: int8 without ref.
+        AudioError: audio of `test` cannot be used.
+        ConfigError: `int8` is given without `ref`.
         ModelError: there is no such experiment, or the export differs from it.
         DataError: the data directory is faulty.
     """
@@ -180,7 +182,7 @@ def export_trained(directory: Path, dev: Path) -> Export:
 
 
 def megabytes(size: int) -> str:
-    """A size in bytes, to be read."""
+    """A size in bytes, as text in megabytes."""
     return f"{size / 1e6:.1f} MB"
 
 
@@ -208,7 +210,7 @@ def _score(model: OnnxModel, feats: FeatureLoader, name: str) -> PerResult:
 
 
 def _test_score(model: OnnxModel, data_dir: Path, audio: AudioAccess) -> TestScore:
-    """How well a model recognises the utterances of a data directory, each by itself."""
+    """The score of a model on the utterances of a data directory, each recognised by itself."""
     from asrkit.inference.recognizer import Recognizer
 
     recognizer, utts = Recognizer(model), load_data_dir(data_dir, audio).utterances()

@@ -18,11 +18,11 @@ from asrkit.inference.onnx_model import read_model_metadata
 
 @dataclass(frozen=True)
 class Extraction:
-    """What became of data directories.
+    """The result of extracting features.
 
     Attributes:
-        written: those whose features were computed now.
-        up_to_date: those where nothing had changed, and nothing was written.
+        written: the data directories whose features were computed now.
+        up_to_date: the data directories in which nothing had changed and nothing was written.
     """
 
     written: tuple[Path, ...]
@@ -40,17 +40,17 @@ def extract(
 ) -> Extraction:
     """Write the features of all utterances of each data directory into it, unless they are up to date.
 
-    One directory may be given by itself. A directory that fails does not keep the others from being done.
-    `features.extract.extract_data_dir` says what is written.
+    A single directory may be given without a list. If one directory fails, the others are still done.
+    `features.extract.extract_data_dir` documents the files.
 
     Args:
-        num_jobs: processes that compute features.
-        force: compute and write anew what is up to date.
-        report: gets each directory that is done, and whether its features were written now.
+        num_jobs: number of processes that compute features.
+        force: compute and write again even if everything is up to date.
+        report: is called with each finished directory and whether its features were written now.
 
     Raises:
-        AsrkitError: directories whose tables are faulty, audio that cannot be used, files that cannot be written, and a
-            backend that cannot be loaded; one line for each fault.
+        AsrkitError: tables are faulty, audio cannot be used, files cannot be written, or a backend cannot be loaded;
+            one line per fault.
     """
     findings = Findings()
     done: dict[Path, bool] = {}
@@ -70,7 +70,7 @@ def extract(
 
 
 def model_features(name: str | Path) -> FeatureConfig:
-    """The settings of the features that a trained model takes. Raises ModelError as find_model, and for damage."""
+    """The feature settings of a trained model. Raises ModelError as find_model does, and for a damaged model."""
     found = find_model(name)
     if found.is_dir() and (found / "config.yaml").is_file():
         return load_config(found / "config.yaml").features

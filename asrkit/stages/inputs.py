@@ -21,12 +21,12 @@ DECODE_STAMP = ".decode.stamp"
 
 @dataclass(frozen=True)
 class DecodedSet:
-    """A data directory and what decoding it left.
+    """A data directory and the output of decoding it.
 
     Attributes:
         data_dir: the data directory.
-        decode_dir: where the hypotheses are, and what was written beside them.
-        log_probs: where the log-probabilities are; by default in `decode_dir`.
+        decode_dir: the directory of the hypotheses and the files beside them.
+        log_probs: the directory of the log-probabilities; by default `decode_dir`.
     """
 
     data_dir: Path
@@ -54,5 +54,5 @@ def changing_model(directory: Path) -> AbstractContextManager[None]:
 
 
 def expect_files(made_by: Mapping[Path, str]) -> None:
-    """Raise DataError with a line for each file that is missing, which says what step makes it; else as is_there."""
+    """Raise DataError with a line for each missing file, which names the step that makes it; otherwise as is_there."""
     raise_if_any([f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not is_there(path)])

@@ -20,12 +20,13 @@ from asrkit.stages.inputs import PREPARE, expect_files
 
 @dataclass(frozen=True)
 class LmConfig:
-    """What a language model is like.
+    """The settings of a language model.
 
     Attributes:
-        order: of its longest n-grams.
-        smoothing: how seen n-grams share with unseen ones, one of lm.smoothing.SMOOTHINGS.
-        epsilons: those of "laplace" smoothing, from unigrams on; the last also holds for higher orders. None: EPSILONS.
+        order: the length of its longest n-grams.
+        smoothing: how probability is given to unseen n-grams, one of lm.smoothing.SMOOTHINGS.
+        epsilons: those of "laplace" smoothing, beginning with unigrams; the last also applies to higher orders. None:
+            EPSILONS.
     """
 
     order: int = 3
@@ -39,7 +40,7 @@ class LmConfig:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the model makes of another text: its perplexity, and how many of its phones it does not know."""
+    """The model's perplexity on another text, and how many phones of the text it does not know."""
 
     path: Path
     perplexity: float
@@ -53,10 +54,10 @@ class LmTraining:
 
     Attributes:
         path: its ARPA file.
-        num_ngrams: how many n-grams it has, from unigrams on; empty when the file was up to date.
-        perplexity: of the text it was trained on; None when the file was up to date.
-        dev: what it makes of the dev set's text, where one was given.
-        warnings: symbols that are not what they seem, a line each.
+        num_ngrams: its number of n-grams per order, beginning with unigrams; empty if the file was up to date.
+        perplexity: on the text it was trained on; None if the file was up to date.
+        dev: its perplexity on the dev set's text, if one was given.
+        warnings: a line for each pair of symbols that look alike but differ.
     """
 
     path: Path
@@ -66,7 +67,7 @@ class LmTraining:
     warnings: Sequence[str] = ()
 
     def lines(self) -> list[str]:
-        """What there is to tell of it."""
+        """A summary of the result, a line per fact."""
         if self.perplexity is None:
             return [f"{self.path}: up to date"]
         sizes = ", ".join(f"{count} {order}-grams" for order, count in enumerate(self.num_ngrams, 1))
@@ -93,7 +94,7 @@ def train_lm(
     Args:
         tokens: the token table, which is the model's vocabulary.
         dev: a data directory on whose `text` the model's perplexity is measured.
-        force: train even when `out` is up to date.
+        force: train even if `out` is up to date.
 
     Raises:
         DataError: a file is missing or faulty, a transcript is empty or has phones that are not in the token table.
@@ -145,6 +146,6 @@ def _check_transcripts(
 
 
 def _count(transcripts: Iterable[Sequence[str]], known: Container[str]) -> tuple[int, int]:
-    """How many phones there are, and how many of them are not known."""
+    """The number of phones, and the number of unknown ones among them."""
     phones = [phone for transcript in transcripts for phone in transcript]
     return len(phones), sum(phone not in known for phone in phones)

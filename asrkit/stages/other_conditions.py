@@ -1,4 +1,4 @@
-"""A dev set as it would sound elsewhere, so that confidences are fitted to more than clean speech."""
+"""A dev set under other acoustic conditions, so that confidences are fitted to more than clean speech."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BATCH = 16  # utterances that go through the network at once
 def log_probs_elsewhere(trained: Experiment, data_dir: Path, utt_ids: Sequence[str]) -> dict[str, np.ndarray]:
     """Log-probabilities (T', V) of each utterance in a room, in noise, coded, at another level, or at another speed.
 
-    What an utterance goes through is drawn by its id alone, as training.augment draws it. It is normalized by itself,
-    as a recording without a speaker is. Raises DataError as Augmenter.open does.
+    The conditions of an utterance are drawn as training.augment draws them and depend only on its id. An utterance is
+    normalized by itself, like a recording without a speaker. Raises DataError as Augmenter.open does.
     """
     # PyTorch takes seconds to load.
     from asrkit.inference.torch_model import TorchModel

@@ -1,4 +1,4 @@
-"""The report on a decoded set of an experiment, with a page on which errors are seen and heard."""
+"""The report on a decoded set of an experiment, with a page that shows and plays the errors."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ _KBPS = 12, 24  # the least and the best rate
 
 @dataclass(frozen=True)
 class PageOptions:
-    """What a page holds besides figures.
+    """The audio of a page.
 
     Attributes:
-        audio: how many utterances can be heard, one half the worst, the other a random sample; None for all.
-        access: how their audio is reached.
+        audio: the number of utterances with audio, one half the worst, the other a random sample; None for all.
+        access: how to reach their audio.
     """
 
     audio: int | None = 200
@@ -92,14 +92,14 @@ def report_experiment(
 ) -> Report:
     """Report the errors of an experiment's hypotheses for a data directory, unless the report is up to date.
 
-    EXP/decode_SET, where SET is the data directory's name, gets report.txt and report.json as from `report`, and
-    report.html: the page, with what else is there of training, tuning and analysis.
+    The files go to EXP/decode_SET, where SET is the data directory's name: report.txt and report.json as from `report`,
+    and the page report.html, which also shows training, tuning and analysis as far as their results exist.
 
     Args:
         experiment: the directory of the trained experiment.
         data_dir: the data directory, which was decoded to EXP/decode_SET.
-        protocol: folding of symbols and treatment of silence, one of PROTOCOLS.
-        force: make the report even when it is up to date.
+        protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
+        force: make the report even if it is up to date.
 
     Raises:
         DataError: as `report`, or phone times or log-probabilities are damaged.
@@ -130,9 +130,9 @@ def compare_experiments(
 
     Args:
         experiments: their directories; each has decoded the data directory to EXP/decode_SET, SET being its name.
-        page: a file for a page on which the two are seen and heard side by side.
-        options: what the page holds; half of the audio is that of the utterances in which they differ most.
-        protocol: folding of symbols and treatment of silence, one of PROTOCOLS.
+        page: the file of a page that shows and plays the two side by side.
+        options: the page's audio; half of it is of the utterances in which the two differ most.
+        protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
 
     Raises:
         DataError: as `compare`, or phone times or log-probabilities are damaged.
@@ -183,7 +183,7 @@ def _write_comparison(stream: IO[str], a: _Experiment, b: _Experiment, systems: 
 
 @dataclass(frozen=True)
 class _Experiment:
-    """A decoded set of an experiment, and how its page is made."""
+    """A decoded set of an experiment, and the making of its page."""
 
     directory: Path
     data_dir: Path
@@ -289,7 +289,7 @@ class _Experiment:
         return Sources(ref_times, hyp_times, log_probs if num_classes else None, num_classes)
 
     def _surroundings(self, symbols: Symbols) -> dict[str, Any]:
-        """What is known of the experiment and of the making of the page."""
+        """Facts about the experiment and about the making of the page."""
         audio = "all" if self.options.audio is None else str(self.options.audio)
         protocol = ["--protocol", self.protocol.name]
         return {
@@ -316,7 +316,7 @@ class _Experiment:
         }
 
     def add_audio(self, page: Page, audible: Sequence[tuple[int, str]], sources: Sources) -> dict[str, str]:
-        """Put the audio of these utterances, by number and id, into a page; why it could not be had, by id."""
+        """Put the audio of these utterances, by number and id, into a page; returns the faults of the others, by id."""
         missing = {}
         for (number, utt), content in zip(audible, self._encode(audible, sources), strict=True):
             if isinstance(content, bytes):
@@ -326,7 +326,7 @@ class _Experiment:
         return missing
 
     def _encode(self, audible: Sequence[tuple[int, str]], sources: Sources) -> Iterator[bytes | str]:
-        """Each of these utterances as Ogg Opus, or a line that says why there is none."""
+        """Each of these utterances as Ogg Opus, or a line that says why that failed."""
         if not audible:
             return
         utts = [utt for _, utt in audible]
@@ -355,7 +355,7 @@ class _Experiment:
 def choose_audible(
     utts: Sequence[str], first: Sequence[tuple[int, str]], others: Sequence[tuple[int, str]], number: int | None
 ) -> Sequence[tuple[int, str]]:
-    """So many of the utterances, by number and id: half of them the `first` ones; None for all."""
+    """Choose utterances, by number and id, for audio: half of them the `first` ones. None chooses all."""
     if number is None or number >= len(utts):
         return list(enumerate(utts))
     num_first = min(number // 2, len(first))
@@ -363,7 +363,7 @@ def choose_audible(
 
 
 def _layout(symbols: Symbols, num_utts: int, is_beside: bool) -> dict[str, Any]:
-    """How parts and characters are to be read."""
+    """The layout of parts and characters, for the program that reads them."""
     return {
         "symbols": symbols.rows(),
         "manners": MANNERS,
@@ -387,7 +387,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_csv(path: Path) -> dict[str, list[float | None]] | None:
-    """The columns of a table of numbers, None for what is none; None without it."""
+    """The columns of a table of numbers, with None for a cell that is not a number; None if there is no table."""
     text = _read_text(path)
     if text is None:
         return None

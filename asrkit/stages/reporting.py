@@ -22,15 +22,14 @@ _TABLES = ("text", "utt2spk", "spk2gender")
 
 @dataclass(frozen=True)
 class Report:
-    """A report as it is on disk.
+    """A report on disk.
 
     Attributes:
-        text_file, json_file: the report to read, and all its figures.
-        lines: what it says in short: what was counted, how sure the rate is, and, last, the rate itself.
-        is_new: whether it was made now; else the one that was there is up to date.
-        warnings: symbols of references and hypotheses that are not what they seem, and audio that the page lacks, a
-            line each.
-        page: the page to open in a browser, of an experiment's report.
+        text_file, json_file: the report as text, and all its figures as JSON.
+        lines: a summary: what was counted, the intervals, and, last, the rate itself.
+        is_new: True if it was made now, False if it was up to date.
+        warnings: a line for each pair of symbols that look alike but differ, and for audio that the page lacks.
+        page: the page to open in a browser, if the report is of an experiment.
     """
 
     text_file: Path
@@ -49,8 +48,8 @@ def report(
     Args:
         ref: the data directory that was decoded.
         hyp: the hypotheses, `utt_id phone phone ...` lines.
-        protocol: folding of symbols and treatment of silence, one of PROTOCOLS.
-        force: make the report even when it is up to date.
+        protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
+        force: make the report even if it is up to date.
 
     Raises:
         DataError: transcripts, speakers or the hypotheses are missing or faulty, or do not fit each other; or the
@@ -70,7 +69,7 @@ def report(
 
 
 def report_figures(ref: Path, hyp: Path, data: ScoredData, tally: Tally) -> dict[str, Any]:
-    """All figures of a report: what they are of, those of the tally, and warnings when there are any."""
+    """All figures of a report: its inputs, the figures of the tally, and warnings if there are any."""
     figures = {"ref": str(ref), "hyp": str(hyp), **build_report(tally, data.spk2gender, data.protocol)}
     return figures | ({"warnings": list(data.warnings)} if data.warnings else {})
 
@@ -86,7 +85,7 @@ def report_stamp(ref: Path, hyp: Path, out: Path, protocol: Protocol) -> Stamp:
 
 
 def read_report(stamp: Stamp, out: Path) -> Report | None:
-    """The report that is there, when it is up to date."""
+    """The report on disk, if it is up to date."""
     if not stamp.is_current() or (made_before := _read_lines(out / "report.json")) is None:
         return None
     lines, warnings = made_before
@@ -94,7 +93,7 @@ def read_report(stamp: Stamp, out: Path) -> Report | None:
 
 
 def write_report(out: Path, figures: Mapping[str, Any]) -> Report:
-    """Write the figures of a report, with what they are of, as text and as JSON."""
+    """Write the figures of a report and its inputs, as text and as JSON."""
     text_file, json_file = out / "report.txt", out / "report.json"
     with atomic_write(text_file) as stream:
         stream.write(render_text(figures))
@@ -104,7 +103,7 @@ def write_report(out: Path, figures: Mapping[str, Any]) -> Report:
 
 
 def _read_lines(json_file: Path) -> tuple[list[str], list[str]] | None:
-    """What a report says in short, and its warnings; None for a file that is no report."""
+    """The summary of a report and its warnings; None for a file that is not a report."""
     try:
         figures = read_json(json_file)
         lines, warnings = [*figures["intro"], figures["line"]], [*figures.get("warnings", [])]

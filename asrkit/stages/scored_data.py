@@ -18,11 +18,11 @@ UTTS_AT_A_TIME = 500
 
 
 class ScoredData:
-    """What is scored, of which some tens of bytes an utterance are kept.
+    """The utterances to score. Only some tens of bytes per utterance are kept in memory.
 
     Attributes:
         spk2gender: the sex of speakers, as far as the data directory has it.
-        warnings: symbols of references and hypotheses that are not what they seem, a line each.
+        warnings: a line for each pair of symbols that look alike but differ.
     """
 
     def __init__(self, data_dir: Path, hyps: Mapping[str, Path], protocol: Protocol) -> None:
@@ -62,7 +62,7 @@ class ScoredData:
         return self._refs.keys_by_row.row(utt)
 
     def parts(self) -> Iterator[tuple[Mapping[str, str], dict[str, PerResult]]]:
-        """Some utterances after the others: their speakers, and each system's result."""
+        """The utterances in parts, one part after the other: their speakers, and each system's result."""
         refs, speakers = self._refs.rows(), self._utt2spk.follow(self._refs)
         hyps = {name: table.follow(self._refs) for name, table in self._hyps.items()}
         while rows := dict(islice(refs, UTTS_AT_A_TIME)):
@@ -92,7 +92,7 @@ class ScoredData:
         return table
 
     def _check_utterances(self) -> None:
-        """Raise DataError for utterances that one of the tables has and another has not."""
+        """Raise DataError for utterances that are in one table and not in another."""
         faults = []
         for path, table in zip(self._hyp_paths.values(), self._hyps.values(), strict=True):
             if table.keys_by_row != self._refs.keys_by_row:

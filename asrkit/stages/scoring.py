@@ -23,13 +23,13 @@ from asrkit.types import PhoneTime
 
 @dataclass(frozen=True)
 class Score:
-    """A phone error rate, and what belongs to it.
+    """A phone error rate with its counts, intervals and protocol.
 
     Attributes:
         protocol: how the transcripts were treated before errors were counted.
         result: the counts (`result.per` in percent) and the alignment of each utterance.
-        intervals: 95 % intervals of the rate, over "utterances" and, where speakers are known, over "speakers".
-        warnings: symbols of the two files that are not what they seem, a line each.
+        intervals: 95 % intervals of the rate, over "utterances" and, if speakers are known, over "speakers".
+        warnings: a line for each pair of symbols in the two files that look alike but differ.
     """
 
     protocol: Protocol
@@ -43,7 +43,7 @@ class Score:
         return self.result.per
 
     def lines(self) -> list[str]:
-        """What the rate was counted over, how sure it is, and, last, the rate itself."""
+        """A summary: what the rate was counted over, its intervals, and, last, the rate itself."""
         sure = [interval.text(unit) for unit, interval in self.intervals.items()]
         return [self.protocol.describe(self.result), *sure, self.result.line()]
 
@@ -66,8 +66,8 @@ class SystemComparison:
     Attributes:
         protocol: how the transcripts were treated before errors were counted.
         a, b: each system's counts.
-        by_unit: by what is drawn anew ("utterances", "speakers"), the difference A - B and how sure it is.
-        warnings: symbols of the files that are not what they seem, a line each.
+        by_unit: the difference A - B and its interval, by the unit of the bootstrap ("utterances", "speakers").
+        warnings: a line for each pair of symbols in the files that look alike but differ.
     """
 
     protocol: Protocol
@@ -77,7 +77,7 @@ class SystemComparison:
     warnings: Sequence[str] = ()
 
     def lines(self) -> list[str]:
-        """What the rates were counted over, both, their difference, and how sure it is."""
+        """A summary: what the rates were counted over, both rates, and their difference with its intervals."""
         sure = [
             f"{found.interval.text(unit)}; probability that A is better: {found.prob_a_better:.4f}"
             for unit, found in self.by_unit.items()
@@ -87,7 +87,7 @@ class SystemComparison:
 
 
 def build_comparison(systems: SystemComparison) -> dict[str, Any]:
-    """All figures of a comparison, as JSON's own types; "lines" say them in short. What A wins comes first."""
+    """All figures of a comparison, as JSON's own types; "lines" is a summary. Phones that A wins come first."""
     a, b = systems.a, systems.b
     errors = [_phone_errors(each) for each in (a, b)]
     tokens: Counter[str] = Counter()
@@ -117,7 +117,7 @@ def build_comparison(systems: SystemComparison) -> dict[str, Any]:
 
 
 def _phone_errors(result: PerResult) -> Counter[str]:
-    """Errors by phone: of the reference's, and of those that are inserted."""
+    """Errors by phone: for phones of the reference, and for inserted phones."""
     errors: Counter[str] = Counter()
     for (ref, hyp), count in result.pair_counts.items():
         phone = hyp if ref is None else ref
@@ -130,12 +130,12 @@ def score(ref: str | Path, hyp: str | Path, *, protocol: Protocol = AS_IS, utt2s
     """Score a file of transcripts (`utt_id phone phone ...` lines) against a file of references.
 
     Args:
-        protocol: folding of symbols and treatment of silence, one of PROTOCOLS.
-        utt2spk: a table of speakers, for an interval over speakers, too.
+        protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
+        utt2spk: a table of speakers, for an additional interval over speakers.
 
     Raises:
-        DataError: a file is missing or faulty, utterances are in one of the files only, an utterance has no speaker,
-            symbols are there that the protocol does not fold, or it leaves no reference phone to score.
+        DataError: a file is missing or faulty, utterances are in only one of the files, an utterance has no speaker,
+            the protocol does not know a symbol, or it leaves no reference phone to score.
     """
     return score_by_protocols(ref, hyp, [protocol], utt2spk=utt2spk)[0]
 

@@ -11,12 +11,12 @@ from asrkit.reporting.table import System, read_systems, render_differences, ren
 
 @dataclass(frozen=True)
 class SystemTable:
-    """Systems (experiments that differ in the seed alone are one) with their costs and phone error rates."""
+    """Systems with their costs and phone error rates. Experiments that differ only in the seed are one system."""
 
     systems: Sequence[System]
 
     def text(self) -> str:
-        """The table, and below it what pairs of systems that differ in one setting differ by."""
+        """The table, and below it the differences between systems that differ in one setting."""
         parts = [render_table(self.systems), render_differences(self.systems)]
         return "\n\n".join(part for part in parts if part)
 
@@ -25,7 +25,7 @@ def tabulate(experiments: Sequence[str | Path]) -> SystemTable:
     """Tabulate experiment directories that have reports in decode_dev and decode_test.
 
     Raises:
-        ModelError: a directory is no trained experiment.
-        DataError: a report is missing or no report, or the experiments were not scored alike; a line each.
+        ModelError: a directory is not a trained experiment.
+        DataError: a report is missing or faulty, or the experiments were not scored in the same way; a line each.
     """
     return SystemTable(read_systems([Path(directory) for directory in experiments]))

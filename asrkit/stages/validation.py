@@ -21,12 +21,12 @@ DURATION_TOLERANCE = 0.01  # seconds, of utt2dur and of the last phone's end
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a data directory holds, and what is wrong with it.
+    """The content of a data directory and its faults.
 
     Attributes:
-        data: what could be read.
-        num_seconds: of the utterances whose audio could be opened.
-        findings: an error for each fault, a warning for symbols that are not what they seem.
+        data: the tables, as far as they could be read.
+        num_seconds: total length of the utterances whose audio could be opened.
+        findings: an error per fault, and warnings for symbols that look alike but differ.
     """
 
     data: DataDir
@@ -35,12 +35,12 @@ class Inspection:
 
 
 def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: AudioAccess = AudioAccess()) -> Inspection:
-    """Check everything that can be checked without decoding audio (pipes excepted) and count what is there.
+    """Check all that can be checked without decoding audio (except pipes), and count the content.
 
     Args:
         path: the data directory.
-        tokens: the phones that may occur; None admits all.
-        audio: how to reach the audio; audio without the channel that it names is a fault.
+        tokens: the phones that may occur; None allows all.
+        audio: how to reach the audio. Audio that lacks the named channel is a fault.
     """
     parsed = parse_data_dir(path, audio)
     for name, keys in (("feats.scp", parsed.data.utt2spk), ("cmvn.scp", parsed.data.spk2utt())):
