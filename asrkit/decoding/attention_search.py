@@ -1,6 +1,6 @@
 """Searches over an attention decoder: phone by phone, many utterances and all their hypotheses at once.
 
-What is stored of an utterance (T, C) holds, in order, CTC's log-probabilities (T, V) where the model has CTC, and the
+The stored outputs (T, C) of an utterance are CTC's log-probabilities (T, V), if the model has CTC, followed by the
 encoder's outputs (T, E).
 
 Legend: N utterances, K hypotheses of each, T steps, V classes: 0 is the end, CTC's blank; U phones.
@@ -37,7 +37,7 @@ _NUM_HOPELESS = 3  # lengths in a row whose best is so far below, longer ones ar
 
 @dataclass(frozen=True)
 class _Batch:
-    """Utterances as a decoder takes them."""
+    """A batch of utterances for a decoder."""
 
     source: Source
     ctc: CtcFrames | None
@@ -53,7 +53,7 @@ class _Batch:
 
 
 class DecoderSearch:
-    """What both searches share."""
+    """The common part of both searches."""
 
     settings: ClassVar[frozenset[str]] = frozenset()
     is_batched: ClassVar[bool] = True
@@ -120,7 +120,7 @@ class DecoderSearch:
         return seen.clamp(min=1e-12).log().float().numpy()
 
     def _log_probs(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each labelling the log probability, weighted with CTC's, and how many steps it covers."""
+        """The log probability of each labelling, weighted with CTC's, and the number of steps that it covers."""
         if not labelings:
             return np.zeros(0), np.zeros(0)
         with torch.inference_mode():
@@ -137,9 +137,9 @@ class DecoderSearch:
         return found, covered.numpy()
 
     def _read(self, batch: _Batch, labelings: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """What the decoder gives when it writes these: log-probabilities (N, U + 1, V) and weights (N, U + 1, T).
+        """The decoder's outputs for these labellings: log-probabilities (N, U + 1, V) and weights (N, U + 1, T).
 
-        Behind a labelling's end, weights are 0.
+        After a labelling's end, weights are 0.
         """
         tokens, lens = _padded(labelings, END), torch.tensor([len(labeling) for labeling in labelings])
         steps = self.decoder.read(batch.source, tokens)
@@ -210,9 +210,9 @@ def greedy_labelings(decoder: AttentionDecoder, source: Source) -> tuple[list[li
 class DecoderBeamSearch(DecoderSearch):
     """The best labellings by (1 - ctc_weight) decoder + ctc_weight CTC + lm_weight LM + insertion_bonus U + coverage.
 
-    In each step every hypothesis may end, and the best `beam` of those that are one phone longer go on, with CTC's
-    probability of all labellings that begin so (Hori et al. 2017). Coverage is coverage_weight times the steps that
-    were looked at (Chorowski and Jaitly 2017).
+    In each step every hypothesis may end, and the best `beam` of those that are one phone longer continue, with CTC's
+    probability of all labellings that begin with them (Hori et al. 2017). Coverage is coverage_weight times the number
+    of steps that were looked at (Chorowski and Jaitly 2017).
     """
 
     settings: ClassVar[frozenset[str]] = frozenset(
@@ -264,7 +264,7 @@ class DecoderBeamSearch(DecoderSearch):
         )
 
     def _look(self, live: _Live, batch: _Batch) -> _Live:
-        """The hypotheses with the probabilities of what may follow them."""
+        """The hypotheses with the probabilities of the tokens that may follow them."""
         step = self.decoder.step(live.last, live.state, batch.source)
         log_probs = self.decoder.log_probs(step.vector).double()
         weights = step.context.weights.mean(dim=2).double()
@@ -311,14 +311,14 @@ class DecoderBeamSearch(DecoderSearch):
         )
 
     def _rest(self, lm_log_probs: Tensor, length: int, seen: Tensor) -> Tensor:
-        """What counts besides the acoustic part. `seen` (..., T): the weight with which steps were looked at."""
+        """The score besides the acoustic part. `seen` (..., T): the weight with which steps were looked at."""
         rest = self.scorer.lm_weight * lm_log_probs + self.scorer.insertion_bonus * length
         if self.coverage_weight:
             rest = rest + self.coverage_weight * (seen > COVERED).sum(dim=-1, dtype=torch.float64)
         return rest
 
     def _is_beaten(self, live: _Live, ended: _Ended, batch: _Batch) -> Tensor:
-        """(N,) whether nothing that goes on can get into the result: a phone more adds the bonus at most."""
+        """(N,) whether no continuing hypothesis can get into the result: one more phone adds at most the bonus."""
         gain = max(self.scorer.insertion_bonus, 0.0) * (batch.lens + 1 - live.length).clamp(min=0)
         gain = gain + self.coverage_weight * batch.lens
         assert live.scores is not None
@@ -327,7 +327,7 @@ class DecoderBeamSearch(DecoderSearch):
 
 @dataclass(frozen=True)
 class _Live:
-    """Hypotheses that go on, all of one length; sums are of natural logs, float64."""
+    """Hypotheses that continue, all of one length; sums are of natural logs, float64."""
 
     prefixes: Tensor  # (N, K, U)
     last: Tensor  # (N, K) last phones, END before the first

@@ -1,4 +1,4 @@
-"""How sure a decoded phone is: its odds against every other phone, or none, in its place, then calibrated.
+"""The confidence of a decoded phone: its odds against every other phone, or none, in its place, then calibrated.
 
 Legend: T frames, V classes, U tokens of the labelling.
 """
@@ -75,11 +75,12 @@ LOWEST = np.array([0.05, 0.0, 0.0, 0.0, -np.inf])
 
 
 def phone_evidence(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
-    """(U, 4) what speaks for each token, in the order of Calibration's weights.
+    """(U, 4) the evidence for each token, in the order of Calibration's weights.
 
-    Of itself: its phone_log_odds, and the logit of its mean posterior, the geometric one over its frames
-    (`aligned.log_probs`). Of itself and the NEAR tokens to either side: the mean of that logit, and of the language
-    model's natural-log probability, 0 without one. Both fall where speech is unlike what the network was trained on.
+    Two numbers are of the token itself: its phone_log_odds, and the logit of its geometric mean posterior over its
+    frames (`aligned.log_probs`). Two are means over the token and the NEAR tokens to either side: of that logit, and of
+    the language model's natural-log probability (0 without a model). Both means fall if speech differs from the
+    training data.
     """
     odds = phone_log_odds(log_probs, aligned, scorer)
     mean = np.minimum(aligned.log_probs, 0.0)  # rounding can leave a log probability above 0
@@ -100,7 +101,7 @@ def _lm_log_probs(scorer: TokenScorer, tokens: np.ndarray) -> np.ndarray:
 
 
 def _mean_near(values: np.ndarray) -> np.ndarray:
-    """(U,) of each value the mean over itself and the NEAR values to either side, where there are so many."""
+    """(U,) the mean of each value and up to NEAR values to either side."""
     window = np.ones(2 * NEAR + 1)
     if not len(values):
         return values
@@ -220,13 +221,14 @@ def right_phones(
 
 
 def fit_calibration(evidence: np.ndarray, right: np.ndarray, counts: np.ndarray | float = 1.0) -> Calibration:
-    """The calibration that is most probable, given what is known of a held-out set's phones.
+    """The most probable calibration, given the phones of a held-out set.
 
     `evidence` (n, 4), `right` (n,) as right_phones gives it; phones that are not scored are left out. A phone counts as
-    `counts` (n,) phones. Platt's scaling with a prior (maximum a posteriori): each weight is normal about that of the
-    default calibration, with precision PRIOR_PRECISION. So few phones, or few wrong ones, change the odds little, and
-    none leave them as they are. No weight falls below LOWEST. Newton's method on the weights that are off their bounds
-    (Bertsekas, "Projected Newton methods", 1982), its steps halved until the fit gets better; the loss is convex.
+    `counts` (n,) phones. This is Platt's scaling with a prior (maximum a posteriori): each weight is normal around that
+    of the default calibration, with precision PRIOR_PRECISION. So a set with few phones, or few wrong ones, changes the
+    odds little, and an empty set not at all. No weight falls below LOWEST. Newton's method works on the weights that
+    are not at their bounds (Bertsekas, "Projected Newton methods", 1982), with steps halved until the fit improves. The
+    loss is convex.
     """
     scored = ~np.isnan(right)
     counts = np.broadcast_to(counts, len(right))[scored]

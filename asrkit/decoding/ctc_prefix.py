@@ -1,4 +1,4 @@
-"""CTC's say in a search that goes phone by phone: the probability that the labelling begins with a prefix.
+"""CTC's part in a search that goes phone by phone: the probability that the labelling begins with a prefix.
 
 Watanabe et al. 2017, "Hybrid CTC/attention architecture", and Hori et al. 2017, who use it in one pass. For each frame
 t a prefix has the probability of all paths over the first t frames that spell it, ending in its last phone or in a
@@ -59,7 +59,7 @@ class CtcPrefixes:
 
 @dataclass(frozen=True)
 class CtcFrames:
-    """What CTC gives for the frames of some utterances, float64 (N, T, V)."""
+    """CTC's log-probabilities for the frames of some utterances, float64 (N, T, V)."""
 
     log_probs: Tensor
     probs: Tensor

@@ -19,8 +19,9 @@ def greedy_search(log_probs: np.ndarray, blank_penalty: float = 0.0) -> tuple[li
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
-        blank_penalty: nats by which the blank has to be ahead. Where a phone may lie in either of two steps, or be
-            either of two phones, the blank wins each step; a penalty makes up for that.
+        blank_penalty: subtracted from the blank's log probability, in nats. If a phone may lie in either of two steps,
+            or
+            be either of two phones, the blank wins each step; the penalty compensates for that.
 
     Returns:
         The token ids, and the log probability of the path taken (not of the labelling, which sums over paths).

@@ -1,4 +1,4 @@
-"""The searches by name: the one place that knows what `decoding.method` means."""
+"""The searches by name: the only module that interprets `decoding.method`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DECODER_SEARCHES: dict[SearchMethod, Choice] = {
 
 @dataclass(frozen=True)
 class SearchModels:
-    """What searches of a trained model go by besides its log-probabilities."""
+    """The models that a search uses besides log-probabilities."""
 
     lm: LmAutomaton | None = None
     decoder: AttentionDecoder | None = None

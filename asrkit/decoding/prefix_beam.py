@@ -1,9 +1,9 @@
 """CTC prefix beam search with a phone n-gram language model (Graves 2006; Hannun et al. 2014).
 
-A prefix is a labelling; all paths that lead to it are summed, so within the beam its score is exact: no frame is
-skipped and no token is pruned before the beam is. It takes one frame at a time, so that it serves streams as well.
-`reference_beam.ReferenceBeam` defines the result; the compiled kernel `asrkit._native._beam` gives the same, and takes
-its place where it was built.
+A prefix is a labelling. All paths that lead to it are summed, so within the beam its score is exact: no frame is
+skipped and no token is pruned except by the beam. The search takes one frame at a time, so it also works for streams.
+`reference_beam.ReferenceBeam` defines the result. The compiled kernel `asrkit._native._beam` gives the same result and
+is used if it was built.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ _MAX_TABLE = 2**19  # entries of a dense table: making a larger one takes longer
 class BeamSearch:
     """Prefix beam search as a search.Search.
 
-    After each frame the `beam` best prefixes live on, ranked by their score so far; with a `beam_threshold` those that
-    are more than so many nats below the best do not. </s> joins at the end. Equal scores are ranked so: prefixes that
-    did not grow first, then by the parent's rank, then by token id. Time grows linearly with the frames. The compiled
-    kernel runs without Python's global lock. A small language model (contexts x classes) is used as a dense table.
+    After each frame the `beam` best prefixes are kept, ranked by their score so far. `beam_threshold` also drops those
+    that are more than this many nats below the best. </s> is added at the end. Equal scores are ranked in this order:
+    prefixes that did not grow first, then by the parent's rank, then by token id. Time grows linearly with the frames.
+    The compiled kernel releases Python's global lock. A small language model (contexts x classes) is used as a dense
+    table.
     """
 
     settings: ClassVar[frozenset[str]] = frozenset({"beam", "beam_threshold", "lm_weight", "insertion_bonus"})
@@ -86,15 +87,15 @@ class BeamSearch:
 class BeamStream:
     """BeamSearch of an utterance whose frames come in pieces, as a search.SearchStream.
 
-    However they are cut, results are bit for bit those of the whole. After an error the search is of no more use. One
-    thread at a time.
+    However the frames are cut, results equal those of the whole, bit for bit. After an error the search cannot be used
+    any more. Only one thread may use it at a time.
 
-    Two prefixes that differ in one early token and are equal ever since stay in the beam together for as long as no
-    closer rivals come up, so that `commit` may wait long for what all have in common. With `settle_after` (frames)
-    what is older follows the best prefix: each time so many frames have come, those are dropped that differ from it in
-    the tokens that the best prefix had so many frames before. It is the better one of two that are equal since, and
-    stays so; rivals get more room in the beam. Nothing is dropped in the first 2 * `settle_after` frames. Then
-    memory does not grow if `commit` is called now and then; else it does by some bytes a token.
+    Two prefixes that differ in one early token and have been equal since stay in the beam together until closer rivals
+    displace them. So `commit` may wait long for tokens that all prefixes share. With `settle_after` (frames) older
+    tokens follow the best prefix: after every `settle_after` frames, prefixes are dropped that differ from the best one
+    in the tokens that it had `settle_after` frames ago. Of two prefixes that are equal since, the better one stays
+    better, and rivals get more room in the beam. Nothing is dropped in the first 2 * `settle_after` frames. Memory then
+    does not grow if `commit` is called now and then; otherwise it grows by some bytes per token.
     """
 
     def __init__(self, beams: Beams, settle_after: int | None = None) -> None:
@@ -144,7 +145,7 @@ class BeamStream:
 
 
 class Beams:
-    """Makes the beams of utterances that are searched with the same settings; by the compiled kernel where it is."""
+    """Makes the beams of utterances that share settings, with the compiled kernel if it is built."""
 
     def __init__(self, settings: BeamSettings) -> None:
         self.settings = settings

@@ -1,4 +1,4 @@
-"""The beam of one utterance, frame by frame: what it keeps, and how it goes on. The definition in NumPy.
+"""The beam of one utterance, frame by frame: the definition in NumPy.
 
 Legend: n prefixes in the beam, V classes.
 """
@@ -18,10 +18,10 @@ MAX_LOG_PROB = 1e100  # magnitude of the largest entry of a frame: sums over fra
 
 @dataclass(frozen=True, slots=True)
 class BeamSettings:
-    """What the searches of many utterances share.
+    """The settings that the searches of many utterances share.
 
-    `beam`: how many prefixes are kept after each frame; `beam_threshold`: drop those that are more than so many nats
-    below the best, too; it may be inf.
+    `beam`: number of prefixes kept after each frame. `beam_threshold`: also drop prefixes that are more than this many
+    nats below the best; may be inf.
     """
 
     beam: int
@@ -30,7 +30,7 @@ class BeamSettings:
 
 
 class Beam(Protocol):
-    """What ReferenceBeam and the compiled kernel have in common; arguments were checked already."""
+    """The interface of ReferenceBeam and the compiled kernel; arguments must already be checked."""
 
     num_classes: int
 

@@ -1,4 +1,4 @@
-"""What a labelling scores besides its CTC log probability: the language model and the insertion bonus."""
+"""The score of a labelling besides its CTC log probability: the language model and the insertion bonus."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from asrkit.lm.automaton import LmAutomaton
 class TokenScorer:
     """A labelling's total score is CTC + lm_weight * LM, </s> included, + insertion_bonus * length, natural logs.
 
-    Searches, exact scores and confidences share it, so that all of them mean the same by a score. Without a language
-    model its part is left out.
+    Searches, exact scores and confidences share it, so that all use the same score. Without a language model its part
+    is left out.
     """
 
     lm: LmAutomaton | None = None

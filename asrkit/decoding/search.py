@@ -1,4 +1,4 @@
-"""What every search offers. decoding/methods.py makes the one that a DecodingConfig names.
+"""The interface of searches. decoding/methods.py makes the one that a DecodingConfig names.
 
 Legend: T frames, V classes: class 0 is the blank, class i + 1 is the phone with token id i + 1.
 """
@@ -18,7 +18,7 @@ from asrkit.decoding.scorer import TokenScorer
 class BeamResult:
     """One labelling: `score` = ctc_log_prob + lm_weight * lm_log_prob + insertion_bonus * len(tokens), natural logs.
 
-    Of an attention decoder `ctc_log_prob` is the decoder's, with CTC's share of it in a joint model.
+    For an attention decoder, `ctc_log_prob` is the decoder's log probability, in a joint model weighted with CTC's.
 
     `ctc_log_prob` sums over the paths that stayed in the beam; greedy search has one path. `lm_log_prob` includes
     </s>; 0 without a model.
@@ -37,18 +37,18 @@ class SearchStream(Protocol):
         """Take the next frames (t, V). Raises ModelError as Search.decode."""
 
     def best(self, num_best: int = 1) -> list[BeamResult]:
-        """The best labellings of the frames so far, best first; their `tokens` leave out what was committed.
+        """The best labellings of the frames so far, best first. Their `tokens` do not include committed ones.
 
-        The numbers are of the whole labelling, without </s>: it may go on.
+        The scores are of the whole labelling, without </s>, because it may continue.
         """
 
     def finish(self, num_best: int = 1) -> list[BeamResult]:
-        """As best, if the utterance ends here: with </s>. The search may go on nevertheless."""
+        """As best, for an utterance that ends here: with </s>. The search may still continue."""
 
     def commit(self) -> tuple[int, ...]:
-        """Hand over the tokens with which all labellings that are left begin, and which nothing can change any more.
+        """Return the tokens with which all remaining labellings begin, and which cannot change any more.
 
-        Each is handed over once; later results begin after them.
+        Each is returned once; later results begin after them.
         """
 
 
@@ -61,11 +61,11 @@ class Search(Protocol):
 
     @property
     def scorer(self) -> TokenScorer:
-        """What counts besides CTC."""
+        """The part of the score besides CTC."""
 
     @property
     def max_results(self) -> int:
-        """How many labellings it can find, at most."""
+        """The largest number of labellings that it can find."""
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
         """The best labellings of one utterance, best first: at most `num_best` and max_results.
@@ -78,12 +78,12 @@ class Search(Protocol):
         """(n,) what the search maximises, exactly, for labellings of one utterance; -inf for those that cannot be."""
 
     def emissions(self, log_probs: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        """(T, V) log-probabilities of an utterance by which the phones `tokens` are timed and trusted."""
+        """(T, V) log-probabilities of an utterance, for the times and confidences of the phones `tokens`."""
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
     ) -> list[list[BeamResult]]:
-        """What decode finds in each utterance (T, V), in their order. The number of threads changes no result.
+        """The result of decode for each utterance (T, V), in order. The number of threads does not change results.
 
         Raises ConfigError for num_threads below 1, ModelError as decode: it names the first bad utterance.
         """
@@ -91,6 +91,6 @@ class Search(Protocol):
     def stream(self, settle_after: int | None = None) -> SearchStream:
         """The search of one utterance whose frames come in pieces.
 
-        With `settle_after` (frames) results settle: once twice as many frames have come, alternatives older than that
-        are dropped now and then. Then memory does not grow if `commit` is called now and then.
+        With `settle_after` (frames) results settle: after twice as many frames, alternatives that are older than that
+        are dropped now and then. Memory then does not grow if `commit` is called now and then.
         """

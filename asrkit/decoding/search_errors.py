@@ -1,7 +1,7 @@
 """Search errors and model errors of beam search, over log-probabilities held in memory.
 
-The search made an error where the reference has a higher total score than the hypothesis: a better search would have
-found something else. Otherwise the model prefers what is wrong. Both scores are exact, of all alignments.
+If the reference has a higher total score than the hypothesis, the search made an error: a better search would have
+found another labelling. Otherwise the model prefers the wrong labelling. Both scores are exact and sum all alignments.
 """
 
 from __future__ import annotations

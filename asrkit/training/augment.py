@@ -1,9 +1,9 @@
 """Augmentation of training utterances: speed, vocal tract length, room, noise, level, codec, pauses, masks; no speech.
 
-Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013) and what happens to a
-recording on its way (rooms.py, noise.py, codecs.py) need features computed anew from the audio; pauses are put before
-and behind static features; masks (SpecAugment, Park et al. 2019) are laid over full features. What an utterance goes
-through is drawn from the generator that is passed in, and from nothing else.
+Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013), rooms, noise and codecs
+(rooms.py, noise.py, codecs.py) need features computed again from the audio. Pauses are added before and after static
+features. Masks (SpecAugment, Park et al. 2019) are applied to full features. All random values come from the generator
+that is passed in.
 
 Legend: T frames, D static features.
 """
@@ -40,9 +40,9 @@ _STATS_FRAMES = 6000  # of a speaker, the longest utterances first: after a minu
 
 
 class Augmented(NamedTuple):
-    """Full features (T, dim) float32, their speed, and how many of the frames are pauses before and behind.
+    """Full features (T, dim) float32, their speed, and the numbers of frames of the pauses before and after.
 
-    `is_speech`: False where a sound took the speech's place, so that no phones are to be found.
+    `is_speech`: False if a sound replaced the speech, so that there are no phones.
     """
 
     feats: np.ndarray
@@ -53,7 +53,7 @@ class Augmented(NamedTuple):
 
 @dataclass(frozen=True)
 class _Made:
-    """How an utterance's features are made: CMVN statistics, static features, full ones by statistics; settings."""
+    """The ways to make an utterance's features: CMVN statistics, static features, full features; with the settings."""
 
     speed: float
     stats: Callable[[], np.ndarray | None]
@@ -66,10 +66,9 @@ class _Made:
 class Augmenter:
     """Full features of augmented utterances, and masks for them.
 
-    CMVN by speaker takes the statistics of the speaker's utterances at the same speed and warp, as if they were
-    another speaker's; they are computed when first needed and kept. An utterance with another room, noise, level or
-    codec is normalized by its own, as a recording without a speaker is when it is recognized. Can be sent to another
-    process.
+    CMVN by speaker uses the statistics of the speaker's utterances at the same speed and warp, as if they were another
+    speaker's. They are computed when first needed and kept. An utterance with another room, noise, level or codec is
+    normalized by its own statistics, like a recording without a speaker. The object can be sent to another process.
     """
 
     def __init__(self, config: AugmentConfig, feats: FeatureLoader, audio: AudioTable | None = None) -> None:
@@ -156,7 +155,7 @@ class Augmenter:
         return static[rng.choice(by_level[: max(len(static) // 10, 1)], num_frames)]
 
     def _make(self, utt_id: str, rng: np.random.Generator, min_frames: int) -> _Made:
-        """What happens to the utterance but for pauses and masks."""
+        """The utterance after all augmentation except pauses and masks."""
         speed = self._speeds[rng.integers(len(self._speeds))]
         warp = int(rng.integers(len(self._warps)))
         ways = [way for share, way in self._ways if rng.random() < share]
@@ -184,7 +183,7 @@ class Augmenter:
         return self._audio
 
     def _without_speech(self, waveform: Waveform, rng: np.random.Generator) -> Waveform:
-        """A sound of no voice as long and as loud."""
+        """A sound without speech, as long and as loud as the utterance."""
         sound = sound_without_speech(len(waveform.samples), waveform.sample_rate, rng)
         return replace(waveform, samples=sound * waveform.samples.std())
 
@@ -198,7 +197,7 @@ class Augmenter:
         return replace(waveform, samples=add_noise(waveform.samples, self._noise(waveform, rng), snr_db))
 
     def _noise(self, waveform: Waveform, rng: np.random.Generator) -> np.ndarray:
-        """Noise of the waveform's length, of a kind that is drawn."""
+        """Noise of the waveform's length, of a random kind."""
         kind = self.config.noises[rng.integers(len(self.config.noises))]
         return NOISES[kind](Scene(len(waveform.samples), waveform.sample_rate, self._talkers), rng)
 
@@ -215,7 +214,7 @@ class Augmenter:
         return codec(waveform, _between(self.config.codec_kbps, rng))
 
     def _global_stats(self) -> np.ndarray | None:
-        """What CMVN without a speaker is given."""
+        """The statistics for CMVN without a speaker."""
         return self._feats.global_stats
 
     def _speaker_stats(self, utt_id: str, speed: float, warp: int) -> np.ndarray | None:
@@ -272,7 +271,7 @@ def _between(ends: Sequence[float], rng: np.random.Generator) -> float:
 
 
 def needs_audio(config: AugmentConfig) -> bool:
-    """Whether features are to be computed from audio again."""
+    """Whether features must be computed from audio again."""
     ways = config.nobody_prob, config.noise_prob, config.reverb_prob, config.level_prob, config.codec_prob
     return any(speed != 1.0 for speed in config.speeds) or any((config.vtlp, *ways))
 

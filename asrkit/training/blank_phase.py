@@ -1,7 +1,7 @@
-"""The blank phase, in which a CTC network does not listen yet: how it is recognized, and what is left out for it.
+"""The blank phase, in which the output of a CTC network does not depend on the audio yet, and how it is recognized.
 
 CTC networks first learn to emit blanks, then what most utterances have in common: silence at both ends, frequent
-phones. The loss falls meanwhile, but the phone error rate says nothing, for the output has little to do with the audio.
+phones. In this phase the loss falls, but the phone error rate says nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CLEARLY = 0.9  # the share of what needs no audio that errors have to fall belo
 
 
 class EpochOutput(Protocol):
-    """Of an epoch's record, what is_blank_phase() found."""
+    """The part of an epoch's record that holds the result of is_blank_phase()."""
 
     @property
     def blank_phase(self) -> bool: ...
@@ -27,10 +27,10 @@ EpochT = TypeVar("EpochT", bound=EpochOutput)
 
 
 def is_blank_phase(refs: Mapping[str, Sequence[str]], hyps: Mapping[str, Sequence[str]]) -> bool:
-    """Whether hypotheses fit their own utterances hardly better than no hypothesis does, or another utterance's.
+    """Whether hypotheses fit their own utterances hardly better than empty hypotheses do, or than other utterances.
 
     `refs` and `hyps` hold the same utterances. Each hypothesis is also scored against the reference of another
-    utterance. Of a network that gives the same to every utterance, or phones at random, it has as many errors there.
+    utterance. If a network gives every utterance the same output, or random phones, it has as many errors there.
     """
     num_errors, num_ref = _num_errors(refs, hyps), sum(map(len, refs.values()))
     others = _others(refs)
@@ -44,10 +44,11 @@ def _num_errors(refs: Mapping[str, Sequence[str]], hyps: Mapping[str, Sequence[s
 
 
 def _others(refs: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """For each utterance another one with another reference of much the same length; each is taken once.
+    """For each utterance another one with a different reference of similar length; each is taken once.
 
-    On a ring that goes up through every second length and down through the others, each meets the one that is as many
-    places on as the most frequent reference has utterances. Those that meet their own reference are left out.
+    The utterances form a ring: up through every second one in order of length, and down through the others. Each is
+    paired with the one m places further, where m is how often the most frequent reference occurs. Utterances that are
+    paired with an equal reference are left out.
     """
     ranked = sorted(refs, key=lambda utt_id: (len(refs[utt_id]), *refs[utt_id]))
     ring = ranked[::2] + ranked[1::2][::-1]

@@ -1,7 +1,7 @@
-"""What recordings go through on their way: level, telephone band, codecs. `CODECS` has the ways by their names.
+"""Transmission of recordings: level, telephone band, codecs. `CODECS` has the codecs by name.
 
-libsndfile codes and decodes (through soundfile, in memory). Audio that went through a codec is what reading its file
-gives, to the bit; where a codec delays, that is taken back, so that speech keeps its times.
+libsndfile encodes and decodes (through soundfile, in memory). The result equals, to the bit, what reading an encoded
+file gives. If a codec delays the sound, the delay is removed, so that speech keeps its times.
 """
 
 from __future__ import annotations

@@ -39,10 +39,11 @@ ScheduleName = Literal["one_cycle", "plateau", "newbob", "noam", "constant"]
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What training utterances go through, each drawn anew in every epoch.
+    """Augmentation of training utterances, drawn anew in every epoch.
 
-    All but pauses and masks need features computed from the audio again; masks are laid over full features. With speeds
-    [] and 0 for `vtlp`, the shares and the masks nothing is done. Raises ConfigError for impossible values.
+    All kinds except pauses and masks need features computed from the audio again. Masks are applied to full features.
+    With speeds [] and 0 for `vtlp`, the shares and the masks, nothing is changed. Raises ConfigError for impossible
+    values.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch, of which an utterance gets one
@@ -134,7 +135,7 @@ class TrainingConfig:
         raise_if_any([*range_faults(self, "training"), *self._contradictions()], ConfigError)
 
     def _contradictions(self) -> Iterator[str]:
-        """What is wrong with settings that are right each by itself."""
+        """Faults in the combination of settings that are each valid."""
         if self.two_phase and not (self.early_stopping and self.weight_noise):
             yield "training.two_phase needs early_stopping and weight_noise; set both"
         if self.selection.evaluates_average != (self.ema_decay is not None):

@@ -27,7 +27,7 @@ from asrkit.training.config import AugmentConfig
 
 
 class PhoneIds(Protocol):
-    """Which token each symbol of a transcript is; None: none, the symbol is left out."""
+    """The token id of each symbol of a transcript; None for a symbol that is left out."""
 
     @property
     def phone_ids(self) -> Mapping[str, int | None]: ...
@@ -78,7 +78,7 @@ class TrainingSet:
         return len(self.num_frames)
 
     def part(self, utt_ids: Container[str]) -> TrainingSet:
-        """Those of the utterances that are among `utt_ids`. Noise made of other utterances is still made of all."""
+        """The set with only `utt_ids`. Babble is still made of all utterances."""
         num_frames = Numbers.of(self.num_frames)
         wanted = np.fromiter((utt_id in utt_ids for utt_id in num_frames), bool, len(num_frames))
         return replace(self, num_frames=num_frames.where(wanted))
@@ -88,7 +88,7 @@ class TrainingSet:
         return bucket(self.num_frames, batch_size, rng)
 
     def load(self, utt_ids: Sequence[str], rng: np.random.Generator | None = None, num_views: int = 1) -> Batch:
-        """The utterances as one batch; with `rng` augmented, all draws from it.
+        """The utterances as one batch; with `rng` they are augmented, with all draws from it.
 
         `num_views`: rows of each utterance, one below the other, which only masks make different.
         """
@@ -162,10 +162,10 @@ def min_steps(tokens: Sequence[int]) -> int:
 
 
 def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[str, tuple[int, int]]]:
-    """Part the utterances that CTC can align from those with fewer steps than it needs.
+    """Separate the utterances that CTC can align from those with fewer steps than it needs.
 
-    Returns: the rest of the data, and {utt_id: (steps there are, steps needed)} of those left out. Augmentation of the
-    rest will make none of them too short.
+    Returns: the data with the former, and {utt_id: (number of steps, steps needed)} of the latter. Augmentation will
+    make none of the former too short.
     """
     num_frames = Numbers.of(data.num_frames)
     needed = np.fromiter((min_steps(data.tokens[utt_id]) for utt_id in num_frames), np.int64, len(num_frames))

@@ -1,4 +1,4 @@
-"""The part of a small set that is held out, and what is chosen by it: an honest rate in spite of the choice."""
+"""The part of a small set that is held out, and a choice by it that still gives an honest error rate."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ def choose(errors: np.ndarray) -> int:
 def choose_without(errors: np.ndarray, units: Sequence[str]) -> np.ndarray:
     """For each utterance (n,) the candidate that is chosen by the utterances of the other units.
 
-    Its errors there are free of the favor that comes from choosing and counting on the same utterances. `errors`:
-    (candidates, n); `units`: of each utterance its speaker, or itself. With one unit there are no others to go by: the
-    first candidate is taken.
+    So errors are not counted on the utterances that made the choice, which would be optimistic. `errors`: (candidates,
+    n); `units`: the speaker of each utterance, or the utterance itself. With one unit the first candidate is taken.
     """
     names = np.asarray(units)
     chosen = np.zeros(len(names), np.int64)

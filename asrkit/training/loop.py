@@ -171,7 +171,7 @@ def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple
 
 
 def _compute_gradients(state: TrainingState, batch: Batch, rng: np.random.Generator) -> LossSum:
-    """Leave the gradients of the batch in the parameters, under the noise that the settings ask for."""
+    """Compute the gradients of the batch in the parameters, with the noise of the settings."""
     model, config, decoder = state.model, state.config, state.decoder_training
     torch.manual_seed(int(rng.integers(2**63)))
     batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
@@ -216,7 +216,7 @@ def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) 
 
 
 def _expect_progress(state: TrainingState) -> None:
-    """Raise ModelError when the epoch's batches taught nothing."""
+    """Raise ModelError if none of the epoch's batches could be learned from."""
     if state.sums.num_skipped == state.sums.num_batches:
         raise ModelError(
             f"epoch {state.epoch}: no batch has a finite loss and gradient; lower training.max_lr or look at the "
@@ -283,13 +283,13 @@ def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
 
 
 class Evaluation(NamedTuple):
-    """What greedy decoding of a set gives.
+    """The result of greedy decoding of a set.
 
     Attributes:
         loss: nats per token, over the utterances that CTC can align; of the frames' head nats per labelled step, of a
             decoder nats per token and end.
         per: phone error rate in per cent, over all utterances.
-        is_blank_phase: whether the output has little to do with the audio.
+        is_blank_phase: whether the output hardly depends on the audio.
     """
 
     loss: float
@@ -321,7 +321,7 @@ def evaluate(model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_fra
 
 
 def _decoder_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list[int]]]:
-    """The decoder's loss, not smoothed, and what it writes when it takes the best phone each time."""
+    """The decoder's loss without label smoothing, and its greedy labellings."""
     output = model.outputs(batch.feats, batch.feat_lens)
     assert output.steps is not None and model.decoder is not None
     source = model.decoder.source(output.steps, output.log_prob_lens)
@@ -372,7 +372,7 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, the next one being made in a thread while one is used."""
+    """The same items. A thread makes the next one while one is used."""
     with ThreadPoolExecutor(1) as thread:
         future = thread.submit(next, items, None)
         while (item := future.result()) is not None:

@@ -1,4 +1,4 @@
-"""What one sees of a training run: a line an epoch, history.csv, TensorBoard scalars, a picture of the curves."""
+"""The progress of a training run: a line per epoch, history.csv, TensorBoard scalars, a picture of the curves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PHASES = ("pre-training on frames, ", "", "with weight noise, ")
 
 
 class Monitor:
-    """Reports of a run in `directory` that starts, or goes on, with `first_epoch`."""
+    """Reports of a run in `directory` that starts or continues with `first_epoch`."""
 
     def __init__(self, directory: Path, first_epoch: int):
         self.directory = directory

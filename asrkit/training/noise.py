@@ -18,7 +18,7 @@ _FASTEST = (0.5, 5.0)  # Hz: the level of gusts changes no faster than one drawn
 
 @dataclass(frozen=True)
 class Scene:
-    """Where noise is wanted: so many samples at so many Hz; `talkers` gives the samples of some other utterances."""
+    """The noise that is needed: number of samples and sampling rate; `talkers` gives samples of other utterances."""
 
     num_samples: int
     sample_rate: int
@@ -40,7 +40,7 @@ def colored_noise(num_samples: int, exponent: float, rng: np.random.Generator) -
 
 
 def babble(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Utterances one over the other, each as loud as the others, repeated where they are too short."""
+    """The sum of several utterances, all equally loud; short ones are repeated."""
     total = np.zeros(scene.num_samples, np.float32)
     for samples in scene.talkers(rng):
         shift = rng.integers(len(samples))

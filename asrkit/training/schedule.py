@@ -1,4 +1,4 @@
-"""Learning-rate schedules, each a function of settings and of what dev has given so far: there is no state to save.
+"""Learning-rate schedules. Each is a function of settings and of the dev results so far and has no state to save.
 
 The learning rate of an epoch is a function of the update's index within the training, or the same for the whole epoch.
 """
@@ -28,7 +28,7 @@ class EpochSchedule:
 
 @dataclass(frozen=True)
 class DevResults:
-    """What dev gave in the finished epochs, in order: the losses of all, and PERs in per cent.
+    """The dev results of the finished epochs, in order: all losses, and PERs in per cent.
 
     PERs are those from the end of the blank phase on: a schedule driven by them would cut the rate in the phase, and
     the network would never leave it.
@@ -39,10 +39,10 @@ class DevResults:
 
 
 def epoch_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule | None:
-    """The configured schedule of the epoch after those that `dev` tells of.
+    """The configured schedule of the epoch after those in `dev`.
 
-    `num_updates` is what the whole training has. None when the schedule ends the training: newbob's end, or a rate
-    below `min_lr`.
+    `num_updates` is the number of updates of the whole training. None if the schedule ends the training: newbob's end,
+    or a rate below `min_lr`.
     """
     return SCHEDULES[config.schedule](config, num_updates, dev)
 
@@ -81,7 +81,7 @@ SCHEDULES: dict[ScheduleName, Callable[[TrainingConfig, int, DevResults], EpochS
 
 
 def _metrics(config: TrainingConfig, dev: DevResults) -> Sequence[float]:
-    """What has to fall."""
+    """The dev figures that must fall, by epoch."""
     return dev.pers if config.schedule_metric == "per" else dev.losses
 
 

@@ -1,6 +1,7 @@
-"""Sounds of no voice, drawn from a generator and from nothing else: notes, beats and wind.
+"""Sounds without speech, drawn only from a generator: notes, beats and wind.
 
-They teach a network when to find nothing. Each is (num_samples,) float32 with a standard deviation of 1.
+They teach a network to find no phones where nobody speaks. Each is (num_samples,) float32 with a standard deviation of
+1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def sound_without_speech(num_samples: int, sample_rate: int, rng: np.random.Gene
 def tune(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """Chords of two to five tones of an instrument; how it sounds, begins and fades is drawn once for all.
 
-    One tone alone is too like a held vowel, which has to be heard.
+    A single tone would be too similar to a held vowel, which the network must recognize.
     """
     attack, fade, ring = np.exp(rng.uniform(np.log((0.002, 0.1, 0.5)), np.log((0.1, 8.0, 3.0))))
     vibrato, lowest = rng.choice([0.0, 0.005]), np.exp(rng.uniform(np.log(55), np.log(440)))

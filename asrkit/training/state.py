@@ -1,4 +1,4 @@
-"""All of a training run that changes while it goes on, and its checkpoints."""
+"""The state of a training run and its checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRADIENT_FILES = ("gradients.csv", "gradients.png")  # of a run that logs gradie
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch gave. Losses are nats a reference token, those of the frames alone nats a labelled step."""
+    """The results of one epoch. Losses are nats per reference token; of frames alone, nats per labelled step."""
 
     epoch: int
     phase: int  # 0: pre-training on the frames' loss, 1: training, 2: training with weight noise after two_phase's 1
@@ -44,7 +44,7 @@ class EpochRecord:
 
 @dataclass
 class EpochSums:
-    """What the epoch under way has given so far."""
+    """The sums of the current epoch so far."""
 
     num_batches: int = 0  # of the epoch's, in order; skipped ones too
     num_skipped: int = 0
@@ -82,7 +82,7 @@ def _read_records(saved: dict[str, Any]) -> list[EpochRecord]:
 
 
 class TrainingState:
-    """Model, optimizer, averages and progress of a run in `directory`; `identity` is whatever fixes its inputs."""
+    """Model, optimizer, averages and progress of a run in `directory`; `identity` identifies its inputs."""
 
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None
@@ -114,12 +114,12 @@ class TrainingState:
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 1."""
+        """The current epoch, from 1."""
         return len(self.history) + 1
 
     @property
     def phase(self) -> int:
-        """EpochRecord's, of the epoch under way."""
+        """The phase of the current epoch, as in EpochRecord."""
         return 2 if self.second_phase else int(self.epoch > self.config.pretrain_epochs)
 
     @property
@@ -241,7 +241,7 @@ class TrainingState:
             print(f"warning: {'; '.join(changed)}: weights may differ from an uninterrupted run's", file=sys.stderr)
 
     def _take(self, saved: dict[str, Any]) -> None:
-        """Be as a checkpoint says. Raises ModelError or one of Python's errors for what `save` did not write."""
+        """Restore a checkpoint. Raises ModelError or one of Python's errors for a file that `save` did not write."""
         weights = checkpoint.fitting_weights(saved["model"], self.model, self.path, checkpoint.START_ANEW)
         self.model.load_state_dict(weights)
         restore_optimizer(self.optimizer, saved["optimizer"])
@@ -260,7 +260,7 @@ class TrainingState:
             raise TypeError("expected a number of threads and the name of a device")
 
     def _expect_possible(self) -> None:
-        """Raise ValueError where a training cannot be."""
+        """Raise ValueError for a state that no training can have."""
         places = [(self.sums.num_batches, self.batches_per_epoch), (self._phase_start, self.epoch)]
         places += [(epoch - 1, len(self.history)) for _, epoch in self.best.ranking]
         if not all(is_of_type(place, int) and 0 <= place < size for place, size in places):

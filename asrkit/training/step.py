@@ -134,7 +134,7 @@ def batch_losses(
 
 
 def num_targets(batch: Batch) -> int:
-    """What a decoder has to write: phones, and an end for each utterance."""
+    """The number of a decoder's targets: all phones, and an end per utterance."""
     return int(batch.token_lens.sum()) + len(batch.token_lens)
 
 
@@ -146,7 +146,7 @@ def compute_gradients(
     bf16: bool = False,
     decoder: DecoderTraining = NO_DECODER,
 ) -> LossSum:
-    """Leave the gradients of the batch's mean loss in the parameters' `.grad`, which it sets anew.
+    """Set the parameters' `.grad` to the gradients of the batch's mean loss.
 
     Takes the same as batch_losses(). Returns: the losses as numbers.
     """
@@ -159,7 +159,7 @@ def compute_gradients(
 
 @contextmanager
 def weight_noise(model: nn.Module, std: float) -> Iterator[None]:
-    """Within the block every weight carries Gaussian noise (Graves 2013); after it they are what they were before.
+    """Add Gaussian noise to every weight within the block (Graves 2013); after it the weights are as before.
 
     Gradients computed inside are thus taken at the noisy weights and applied to the clean ones.
     """
@@ -176,11 +176,11 @@ def weight_noise(model: nn.Module, std: float) -> Iterator[None]:
 
 @contextmanager
 def weight_drop(model: nn.Module, probability: float) -> Iterator[None]:
-    """Within the block recurrent weights are 0 with `probability`; those that are not are scaled to make up for it.
+    """Within the block recurrent weights are 0 with `probability`; the others are scaled up to compensate.
 
-    DropConnect (Wan et al. 2013) on hidden-to-hidden matrices, whose steps of an utterance share one mask (Merity et
-    al. 2018). After it the weights are what they were before, and gradients computed inside are of those: 0 for what
-    was left out.
+    DropConnect (Wan et al. 2013) on hidden-to-hidden matrices, with one mask for all steps of an utterance (Merity et
+    al. 2018). After the block the weights are as before. Gradients computed inside are those of the original weights, 0
+    for the weights that were left out.
     """
     if not probability:
         yield
@@ -200,7 +200,7 @@ def weight_drop(model: nn.Module, probability: float) -> Iterator[None]:
 
 @contextmanager
 def _restored(weights: list[nn.Parameter]) -> Iterator[None]:
-    """After the block the weights are what they were before."""
+    """Restore the weights after the block."""
     before = [weight.detach().clone() for weight in weights]
     try:
         yield

@@ -63,7 +63,7 @@ class MovingAverage:
 
 
 class BestEpochs:
-    """The epochs of lowest dev PER or loss, at most `size` of them, best first; of equal ones the later is the better.
+    """The epochs of lowest dev PER or loss, at most `size` of them, best first; among equals the later epoch is better.
 
     Each has its weights in a file of its own, `best.EPOCH.pt`, written once.
     """
