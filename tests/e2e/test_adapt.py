@@ -225,10 +225,10 @@ def test_what_cannot_be_adapted_is_refused(tones, own, adapted, tmp_path):
         return str(raised.value)
 
     assert fault(AdaptationData(exp, own), exp) == (
-        f"{exp}: there is a model that asrkit adapt did not make; give another --dir"
+        f"{exp}: there is a model that asrkit adapt did not make; give another --out"
     )
     assert fault(AdaptationData(adapted[0], own), adapted[0]) == (
-        f"{adapted[0]}: is the model to adapt; give another --dir"
+        f"{adapted[0]}: is the model to adapt; give another --out"
     )
     assert fault(AdaptationData(exp, own), tmp_path / "new", ["model.skip=1"]) == (
         "--set model.skip=1: expected training.SETTING=VALUE; the others are the model's"
