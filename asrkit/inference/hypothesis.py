@@ -13,6 +13,9 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.protocols import silences
 from asrkit.types import Alternative, Hypothesis, PhoneTime
 
+_LONG = 2.0  # seconds from which a recording may be of music alone
+_LOG_RATIO = 2.0  # of p(phones) to p(no phones); with the English model it is 5 or more in 499 of 500 sentences
+
 
 def make_hypothesis(
     utt_id: str, tokens: TokenTable, results: Sequence[BeamResult], num_alternatives: int = 0
@@ -24,6 +27,25 @@ def make_hypothesis(
     )
     best = results[0]
     return Hypothesis(utt_id, tokens.decode(best.tokens), best.ctc_log_prob, alternatives=alternatives)
+
+
+def is_nothing(best: BeamResult, no_phones: float, seconds: float) -> bool:
+    """Whether the phones of a recording are hardly more probable than no phones at all.
+
+    The search has a bonus for phones. So it finds some where the network is nearly sure that there are none, as in
+    music. A short recording keeps its phones: whoever makes one speaks in it.
+
+    Args:
+        best: what CTC's search found.
+        no_phones: log p(no phones | audio), as log_of_blanks.
+        seconds: the recording's duration.
+    """
+    return bool(best.tokens) and seconds >= _LONG and best.ctc_log_prob - no_phones < _LOG_RATIO
+
+
+def log_of_blanks(log_probs: np.ndarray) -> float:
+    """Log-probability that all steps are blank, of CTC's `log_probs` (T', V)."""
+    return float(log_probs[:, 0].sum(dtype=np.float64))
 
 
 def no_speech(utt_id: str, with_times: bool) -> Hypothesis:

@@ -24,7 +24,7 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
 from asrkit.inference.find_model import ENGLISH, find_model, find_pretrained
 from asrkit.inference.frame_clock import AudioEnd
-from asrkit.inference.hypothesis import add_times, make_hypothesis, no_speech
+from asrkit.inference.hypothesis import add_times, is_nothing, log_of_blanks, make_hypothesis, no_speech
 from asrkit.inference.model import Model, Outputs
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.phone_time_stream import SETTLE
@@ -151,6 +151,8 @@ class Recognizer:
         stats = mode.filled(stats, self.model.global_cmvn)
         log_probs = self.model.log_probs(static, stats)
         results = self.search.decode(log_probs, max(num_best, 1))
+        if not self.model.config.heads.has_decoder and is_nothing(results[0], log_of_blanks(log_probs), duration):
+            return no_speech(utt_id, with_times)
         hypothesis = make_hypothesis(utt_id, self.tokens, results, num_best)
         if not with_times:
             return hypothesis

@@ -23,7 +23,7 @@ from asrkit.decoding.search import Search
 from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.stream import StaticStream
-from asrkit.inference.hypothesis import add_times, make_hypothesis, no_speech
+from asrkit.inference.hypothesis import add_times, is_nothing, log_of_blanks, make_hypothesis, no_speech
 from asrkit.inference.model import Model, Outputs, steps_of_frames
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.phone_time_stream import FullFeatures, PhoneTimeStream, settle_steps
@@ -148,6 +148,7 @@ class WindowedRecognizer:
             phone_times = PhoneTimeStream(self.timer, features, utt_id, duration)
         search = self.search.stream(settle_steps(self.timer.clock))
         ids: list[int] = []
+        no_phones = 0.0
         by_frame = with_times and self.model.config.heads.has_frames
         for number, outputs in enumerate(self.outputs(static, stats, by_frame)):
             if number:
@@ -156,11 +157,14 @@ class WindowedRecognizer:
                 if phone_times is not None:
                     phone_times.time(committed, search.best()[0].tokens)
             search.advance(outputs.log_probs)
+            no_phones += log_of_blanks(outputs.log_probs)
             if phone_times is not None:
                 phone_times.accept(outputs)
 
         results = search.finish(max(num_best, 1))
         labelings = [replace(result, tokens=(*ids, *result.tokens)) for result in results]
+        if is_nothing(labelings[0], no_phones, duration):
+            return no_speech(utt_id, with_times)
         hypothesis = make_hypothesis(utt_id, self.model.tokens, labelings, num_best)
         if phone_times is None:
             return hypothesis

@@ -365,6 +365,26 @@ def test_where_nobody_speaks_nothing_is_found(loudness):
     assert len(recognizer.transcribe(Waveform(sounds(2), RATE)).phones) > 5
 
 
+@pytest.mark.parametrize("share", [0.2, 0.999])
+def test_phones_that_are_hardly_more_probable_than_none_are_not_found_in_a_long_recording(share, monkeypatch):
+    model = onnx_model(True, "ctc", "utterance")
+
+    def log_probs(static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
+        probs = np.full((-(-len(static) // model.config.skip), len(TOKENS)), 1e-6, np.float32)
+        probs[:, 0] = 1 - 1e-6 * (len(TOKENS) - 1)
+        probs[len(probs) // 2, :2] = 1 - share, share  # a phone in the middle
+        return np.log(probs)
+
+    monkeypatch.setattr(model, "log_probs", log_probs)
+    recognizer = Recognizer(model, DecodingConfig(beam=4, insertion_bonus=4.0))
+    decoder = Decoder(model, insertion_bonus=4.0)
+    for seconds in (1, 3):
+        samples = sounds(seconds)[: seconds * RATE]
+        expected = () if seconds == 3 and share < 0.5 else (TOKENS.phones[0],)
+        assert recognizer.transcribe(Waveform(samples, RATE), "x").phones == expected
+        assert run(model, decoder, samples, Windows(length=20.0)).phones == expected
+
+
 def test_greedy_search_in_pieces():
     rng = np.random.default_rng(0)
     for _ in range(200):
