@@ -64,7 +64,7 @@ def test_every_weight_of_attention_comes_back(encoder: str, tmp_path) -> None:
 
 def test_a_cell_whose_weights_are_added_up_is_refused(tmp_path) -> None:
     path = written(make_experiment(ModelConfig(cell="lstm", projection_size=3, **SIZES)), tmp_path)
-    with pytest.raises(ModelError, match=r"cannot be trained on as it was exported; give the experiment directory"):
+    with pytest.raises(ModelError, match=r"its network cannot be trained further; give the experiment directory"):
         load_exported(path)
 
 
