@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asrkit.cli.options import add, add_audio_access, add_model, audio_access, load_chosen_model
+from asrkit.audio.inputs import find_inputs
+from asrkit.cli.options import add, add_audio_access, add_inputs, add_model, add_nj, audio_access, load_chosen_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import ConfigError
 from asrkit.formats.results import Result
@@ -30,30 +30,38 @@ EXAMPLES = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, ENGLISH)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="recording, of any audio format and sampling rate")
+    add_inputs(parser)
     phones = parser.add_mutually_exclusive_group(required=True)
     add(phones, "--phones", shown="none")
-    add(phones, "--text", "NAME is the name of the recording without its directory and ending", shown="none")
+    add(
+        phones,
+        "--text",
+        "NAME is a file's name without its ending, or its path within a directory that is given",
+        shown="none",
+    )
     add(phones, "--data", "Its text and its audio are taken", shown="none")
     add(parser, "--optional-silence", shown="none")
     add_audio_access(parser)
     add_results(parser)
     add(parser, "--ipa")
+    add_nj(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from asrkit.inference.alignment import align_all
+    from asrkit.inference.alignment import AlignOptions, align_all
     from asrkit.inference.hypothesis import ipa_symbols
     from asrkit.inference.recognizer import Recognizer  # takes some tenths of a second
     from asrkit.inference.transcription import in_other_symbols
 
     jobs = _jobs(args)
-    writer = ResultWriter(args.format, args.out, [job.name for job in jobs], [job.key for job in jobs])
+    named = [job for job in jobs if job.fault is None]
+    writer = ResultWriter(args.format, args.out, [job.name for job in named], [job.key for job in named])
     recognizer = Recognizer(load_chosen_model("align", args.model, ENGLISH))
     symbols = ipa_symbols(recognizer.tokens) if args.ipa else {}
+    options = AlignOptions(str(args.text or "--phones"), args.optional_silence)
     num_failed = 0
     with writer.locked("align"):
-        for result in align_all(recognizer, jobs, str(args.text or "--phones"), args.optional_silence):
+        for result in align_all(recognizer, jobs, options, min(args.nj, len(jobs))):
             if isinstance(result, Result):
                 writer.write(replace(result, hypothesis=in_other_symbols(result.hypothesis, symbols)))
             else:
@@ -65,17 +73,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _jobs(args: argparse.Namespace) -> list[AlignmentJob]:
-    from asrkit.inference.alignment import jobs_of_data_dir, jobs_of_files
+    from asrkit.inference.alignment import jobs_of_data_dir, jobs_of_inputs
 
     if args.data is not None:
-        if args.files:
-            raise ConfigError(f"{args.files[0]}: with --data the audio is that of the data directory; leave it out")
+        if args.inputs or args.list is not None:
+            given = args.inputs[0] if args.inputs else f"--list {args.list}"
+            raise ConfigError(f"{given}: with --data the audio is that of the data directory; leave it out")
         return jobs_of_data_dir(args.data, audio_access(args))
-    if not args.files:
+    if not args.inputs and args.list is None:
         raise ConfigError("no audio files; give some, or a data directory with --data")
+    inputs = find_inputs(args.inputs, args.list)
     if args.text is not None:
-        return jobs_of_files(args.files, read_transcripts(args.text), args.channel)
-    if len(args.files) > 1:
-        raise ConfigError(f"--phones is for one audio file, found {len(args.files)}; give --text with a line for each")
-    (file,) = args.files
-    return jobs_of_files([file], {Path(file).stem: tuple(split_fields(args.phones))}, args.channel)
+        return jobs_of_inputs(inputs, read_transcripts(args.text), args.channel)
+    if len(inputs) > 1:
+        raise ConfigError(f"--phones is for one recording, found {len(inputs)}; give --text with a line for each")
+    return jobs_of_inputs(inputs, {inputs[0].key: tuple(split_fields(args.phones))}, args.channel)

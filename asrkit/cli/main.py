@@ -42,6 +42,7 @@ VERBS = {
     "align": ("asrkit.cli.align", "find the times of known phones in recordings"),
     "serve": ("asrkit.cli.serve", "open a web page and an HTTP API that recognise and align"),
     "models": ("asrkit.cli.models", "list the models that have a name"),
+    "info": ("asrkit.cli.info", "show what there is to know of one model"),
     "lesson": ("asrkit.cli.lesson", "work through a lesson of the textbook"),
 }
 

@@ -231,6 +231,18 @@ def add_nj(parser: Adds, note: str = "") -> None:
     add(parser, "--nj", note, default=os.cpu_count() or 1, shown="one per core")
 
 
+def add_inputs(parser: Adds) -> None:
+    """The recordings that a verb works through."""
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="FILE",
+        help="recording of any audio format and sampling rate, a directory of recordings, a quoted pattern "
+        "('*.wav', 'speech/**/*.flac'), or - for standard input",
+    )
+    add(parser, "--list", shown="none")
+
+
 def add_model(parser: Adds, default: str, note: str = "") -> None:
     """The option --model, by default the model of this name that comes with asrkit."""
     add(parser, "--model", note, shown=default)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asrkit.audio.inputs import find_inputs
-from asrkit.cli.options import add, add_channel, add_model, add_nj, load_chosen_model
+from asrkit.cli.options import add, add_channel, add_inputs, add_model, add_nj, load_chosen_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError
 from asrkit.formats.results import FORMATS, Result
@@ -30,14 +30,7 @@ EXAMPLES = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_model(parser, ENGLISH)
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="FILE",
-        help="recording of any audio format and sampling rate, a directory of recordings, a quoted pattern "
-        "('*.wav', 'speech/**/*.flac'), or - for standard input",
-    )
-    add(parser, "--list", shown="none")
+    add_inputs(parser)
     add_channel(parser)
     add_results(parser)
     add(parser, "--json", "It means --format json", action="store_const", const="json", dest="format")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from asrkit.audio import AudioAccess, Channel, read_audio
+from asrkit.audio.inputs import STANDARD_INPUT, Input
+from asrkit.audio.read import decode
 from asrkit.errors import AsrkitError, ConfigError, DataError, expected, location, printable
 from asrkit.formats.data_dir import load_data_dir
 from asrkit.formats.results import Result
 from asrkit.inference.recognizer import Recognizer
 from asrkit.lang.symbols import name_symbols
+from asrkit.parallel import map_in_threads
 from asrkit.types import Waveform
 
 
@@ -24,6 +29,7 @@ class AlignmentJob:
     key: str
     phones: tuple[str, ...]  # empty: there is no transcript
     load: Callable[[], Waveform]
+    fault: str | None = None  # what rules it out
 
 
 def jobs_of_data_dir(data_dir: str | Path, audio: AudioAccess) -> list[AlignmentJob]:
@@ -34,40 +40,59 @@ def jobs_of_data_dir(data_dir: str | Path, audio: AudioAccess) -> list[Alignment
     ]
 
 
-def jobs_of_files(
-    files: Iterable[str], texts: Mapping[str, tuple[str, ...]], channel: Channel = "error"
+def jobs_of_inputs(
+    inputs: Iterable[Input], texts: Mapping[str, tuple[str, ...]], channel: Channel = "error"
 ) -> list[AlignmentJob]:
-    """A job for each audio file; its phones in `texts` are under its name without directory and ending."""
+    """A job for each recording; its phones in `texts` are under its key."""
     return [
-        AlignmentJob(file, key, texts.get(key, ()), partial(read_audio, file, channel=channel))
-        for file in files
-        for key in [Path(file).stem]
+        AlignmentJob(each.name, each.key, texts.get(each.key, ()), partial(_read, each.name, channel), each.fault)
+        for each in inputs
     ]
 
 
-def align_all(
-    recognizer: Recognizer, jobs: Iterable[AlignmentJob], texts_name: str, optional_silence: str | None = None
-) -> Iterator[Result | AsrkitError]:
-    """The result of each recording, or what is wrong with it.
+def _read(name: str, channel: Channel) -> Waveform:
+    if name == STANDARD_INPUT:
+        return decode(io.BytesIO(sys.stdin.buffer.read()), "standard input", channel=channel)
+    return read_audio(name, channel=channel)
 
-    Args:
+
+@dataclass(frozen=True)
+class AlignOptions:
+    """How recordings are aligned.
+
+    Attributes:
         texts_name: where the phones come from, for messages.
         optional_silence: a phone that may stand between any others; see Recognizer.align.
-
-    Raises ConfigError when the model does not have that phone.
     """
-    known = recognizer.tokens
-    if optional_silence is not None and optional_silence not in known:
+
+    texts_name: str
+    optional_silence: str | None = None
+
+
+def align_all(
+    recognizer: Recognizer, jobs: Sequence[AlignmentJob], options: AlignOptions, num_threads: int = 1
+) -> Iterator[Result | AsrkitError]:
+    """The result of each recording, or what is wrong with it, as soon as it and those before it are ready.
+
+    Raises ConfigError when the model does not have the optional silence.
+    """
+    known, silence = recognizer.tokens, options.optional_silence
+    if silence is not None and silence not in known:
         raise ConfigError(
-            f"--optional-silence {name_symbols([optional_silence], known.phones)}: the model does not have it; it has "
+            f"--optional-silence {name_symbols([silence], known.phones)}: the model does not have it; it has "
             f"{' '.join(known.phones)}"
         )
-    for job in jobs:
-        try:
-            if not job.phones:
-                raise DataError(f"{location(job.name)}no phones for it in {texts_name}")
-            waveform = job.load()
-            hypothesis = recognizer.align(waveform, job.phones, printable(job.name), optional_silence=optional_silence)
-            yield Result(job.name, job.key, hypothesis, waveform.duration, waveform.sample_rate)
-        except Exception as error:
-            yield expected(error, job.name)
+    return map_in_threads(partial(_align, recognizer, options), jobs, num_threads)
+
+
+def _align(recognizer: Recognizer, options: AlignOptions, job: AlignmentJob) -> Result | AsrkitError:
+    try:
+        if job.fault is not None:
+            raise DataError(job.fault)
+        if not job.phones:
+            raise DataError(f"{location(job.name)}no phones for it in {options.texts_name}")
+        waveform, silence = job.load(), options.optional_silence
+        hypothesis = recognizer.align(waveform, job.phones, printable(job.name), optional_silence=silence)
+        return Result(job.name, job.key, hypothesis, waveform.duration, waveform.sample_rate)
+    except Exception as error:
+        return expected(error, job.name)

@@ -132,6 +132,23 @@ def checked_metadata(content: bytes) -> dict[str, str]:
     return metadata
 
 
+def count_weights(content: bytes) -> int:
+    """How many numbers the tensors of a checked ONNX file hold, but for 64-bit whole numbers, which are no weights.
+
+    Besides the trained weights these are the constants of the features and the scales of 8-bit weights.
+    """
+    return sum(map(_count, _parse(memoryview(content), "model", _MODEL).parts("graph")))
+
+
+def _count(content: memoryview) -> int:
+    graph = _parse(content, "graph", _GRAPH)
+    tensors = [_parse(part, "tensor", _TENSOR) for part in graph.parts("tensors")]
+    nodes = [_parse(part, "node", _NODE) for part in graph.parts("nodes")]
+    attributes = [_parse(part, "attribute", _ATTRIBUTE) for node in nodes for part in node.parts("attributes")]
+    own = sum(math.prod(each.wholes("dims")) for each in tensors if np.dtype(_DTYPES[each.whole("dtype")]).itemsize < 8)
+    return own + sum(_count(body) for attribute in attributes for body in attribute.parts("graph"))
+
+
 def _check_graph(content: memoryview, operators: frozenset[str]) -> None:
     graph = _parse(content, "graph", _GRAPH)
     for part in graph.parts("tensors"):

@@ -15,7 +15,7 @@ import numpy as np
 from asrkit.errors import AsrkitError, ConfigError, ModelError, location
 from asrkit.features.cmvn import check_stats
 from asrkit.inference.model import Outputs, join_phases
-from asrkit.inference.onnx_file import OnnxFault, checked_metadata
+from asrkit.inference.onnx_file import OnnxFault, checked_metadata, count_weights
 from asrkit.inference.onnx_metadata import Metadata, read_metadata
 from asrkit.io.files import read_bytes
 from asrkit.io.seal import check_seal
@@ -178,6 +178,13 @@ class OnnxModel:
 def read_model_metadata(path: str | Path) -> Metadata:
     """All that is in an exported model's file but the network, which is not loaded. Raises ModelError as OnnxModel."""
     return _checked(_read(Path(path)), str(path))
+
+
+def count_model_weights(path: str | Path) -> int:
+    """The numbers that an exported model's network holds; see count_weights. Raises ModelError as OnnxModel."""
+    content = _read(Path(path))
+    _checked(content, str(path))
+    return count_weights(content)
 
 
 def _checked(content: bytes, name: str) -> Metadata:

@@ -17,7 +17,7 @@ from asrkit.audio import open_audio
 from asrkit.audio.read import Watch
 from asrkit.errors import AsrkitError, AudioError, expected
 from asrkit.formats.results import FORMATS, Result
-from asrkit.inference.alignment import AlignmentJob, align_all
+from asrkit.inference.alignment import AlignmentJob, AlignOptions, align_all
 from asrkit.inference.transcription import TranscribeOptions, in_other_symbols, transcribe_one
 from asrkit.serve.answers import Refusal
 from asrkit.serve.queries import ALIGN, TRANSCRIBE, VIEW, Parameter, read_query, recording
@@ -47,7 +47,7 @@ def align(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], watch: 
             return Waveform(np.concatenate(list(audio.blocks())), audio.sample_rate)
 
     job = AlignmentJob(each.name, each.key, query["phones"], load)
-    (result,) = align_all(model.recognizer, [job], "phones", query["optional_silence"])
+    (result,) = align_all(model.recognizer, [job], AlignOptions("phones", query["optional_silence"]))
     if isinstance(result, AsrkitError):
         raise result
     hypothesis = in_other_symbols(result.hypothesis, model.ipa if query["ipa"] else {})

@@ -182,7 +182,7 @@ def test_what_fails_is_named_and_the_rest_is_done(tones, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--phones", "a", "x.wav", "y.wav"], "--phones is for one audio file, found 2"),
+        (["--phones", "a", "x.wav", "y.wav"], "--phones is for one recording, found 2"),
         (["--phones", "a"], "no audio files"),
         (["--data", "DATA", "x.wav"], "x.wav: with --data the audio is that of the data directory"),
         (["--phones", "a", "x.wav", "--optional-silence", "sil"], "--optional-silence sil: the model does not have it"),

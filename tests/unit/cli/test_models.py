@@ -1,15 +1,18 @@
 """`asrkit models`, and what verbs tell and write of the model that they use."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 
 from asrkit.cli.main import main
 from asrkit.corpora import mini, speechocean762
 from asrkit.inference.export import with_test_score
+from asrkit.io.seal import unsealed
 from asrkit.types import TestScore
 from tests.loud_model import RATE, loud_model, loud_speech
 
@@ -118,3 +121,50 @@ def test_without_a_model_that_which_comes_with_asrkit_is_taken(
     (place / f"installed/asrkit/pretrained/{name}.onnx").write_bytes(loud_model(phones=ARPABET))
     assert main([*verb, "loud.wav"]) == 0
     assert "AA" in capsys.readouterr().out
+
+
+def test_info_tells_all_of_a_model(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = with_test_score(
+        loud_model(phones=ARPABET, corpus=speechocean762.INFO), TestScore("speechocean762 test", 500, 8651, 3034)
+    )
+    (place / "installed/asrkit/pretrained/english.onnx").write_bytes(content)
+    assert main(["info", "english"]) == 0
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["model"] == "english, model that comes with asrkit"
+    assert rows["phones"] == "4: sil AA CH NG"
+    assert rows["PER"] == "35.1 % on speechocean762 test (500 utterances, 8651 phones)"
+    assert rows["trained on"] == "speechocean762 (English)" and rows["licence"].startswith("CC BY 4.0; ")
+    graph = onnx.load_model_from_string(unsealed(content)).graph
+    arrays = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
+    assert not [node for node in graph.node if node.op_type == "Scan"]
+    assert int(rows["size of network"].split()[0].replace(",", "")) == sum(
+        each.size for each in arrays if each.dtype != np.int64
+    )
+
+    (place / "made.onnx").write_bytes(loud_model(corpus=mini.INFO))
+    assert main(["info", "made.onnx", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["kind"], told["path"], told["per"]) == ("exported file", "made.onnx", None)
+    assert told["is_streaming"] is True and told["model"]["bidirectional"] is False
+    assert told["corpus"]["is_synthetic"] is True and told["decoding"]["method"] in ("greedy", "beam")
+
+
+def test_info_of_what_is_no_model(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "none"]) == 1
+    assert capsys.readouterr().err.startswith("asrkit info: error: none: no such model; ")
+
+
+def test_align_takes_directories_and_lists(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "made.onnx").write_bytes(loud_model())
+    (place / "talks/a").mkdir(parents=True)
+    for copy in ("talks/a/one.wav", "talks/two.wav", "three.wav"):
+        (place / copy).write_bytes((place / "loud.wav").read_bytes())
+    (place / "list").write_text("three.wav\n")
+    (place / "text").write_text("a/one a\ntwo a\nthree a\nloud a\n")
+    command = ["align", "--model", "made.onnx", "--text", "text", "--nj", "2", "--list", "list", "talks", "loud.wav"]
+    assert main(command) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["talks/two.wav", "talks/a/one.wav", "loud.wav", "three.wav"]
+    command = ["align", "--data", "x", "--list", "list"]
+    assert main(command) == 1
+    assert "--list list: with --data the audio is that of the data directory" in capsys.readouterr().err

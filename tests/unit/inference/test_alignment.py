@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from asrkit.audio.inputs import Input
 from asrkit.errors import ConfigError, DataError
-from asrkit.inference.alignment import AlignmentJob, align_all, jobs_of_files
+from asrkit.inference.alignment import AlignmentJob, AlignOptions, align_all, jobs_of_inputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.types import Waveform
 
@@ -24,15 +25,16 @@ def jobs(*names):
     return [AlignmentJob(name, name, ("a",), lambda: Waveform(np.zeros(800, np.float32), 8000)) for name in names]
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("silence", [None, "#"])
-def test_every_job_is_done_and_what_fails_is_told(silence):
+def test_every_job_is_done_and_what_fails_is_told(silence, num_threads):
     recognizer, (first, last) = Recognizer(), jobs("x", "y")
-    given = [first, *jobs_of_files(["audio/z.wav"], {"other": ("a",)}), last]
-    found = list(align_all(recognizer, given, "texts.tsv", silence))
-    assert recognizer.asked == [("x", ("a",), silence), ("y", ("a",), silence)]
+    given = [first, *jobs_of_inputs([Input("audio/z.wav", "z"), Input("f", "", "f: a fault")], {"other": ("a",)}), last]
+    found = list(align_all(recognizer, given, AlignOptions("texts.tsv", silence), num_threads))
+    assert sorted(recognizer.asked) == [("x", ("a",), silence), ("y", ("a",), silence)]
     assert isinstance(found[1], DataError)
-    assert str(found[1]) == "audio/z.wav: no phones for it in texts.tsv"
-    assert [(result.name, result.duration, result.sample_rate) for result in found[::2]] == [
+    assert [str(each) for each in found[1:3]] == ["audio/z.wav: no phones for it in texts.tsv", "f: a fault"]
+    assert [(result.name, result.duration, result.sample_rate) for result in found[::3]] == [
         ("x", 0.1, 8000),
         ("y", 0.1, 8000),
     ]
@@ -40,7 +42,7 @@ def test_every_job_is_done_and_what_fails_is_told(silence):
 
 def test_a_silence_that_the_model_does_not_have_is_refused():
     with pytest.raises(ConfigError, match=r"^--optional-silence sil: the model does not have it; it has a #$"):
-        next(align_all(Recognizer(), jobs("x"), "texts.tsv", "sil"))
+        next(align_all(Recognizer(), jobs("x"), AlignOptions("texts.tsv", "sil")))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_what_the_system_refuses_for_one_recording_does_not_end_the_others(error
                 raise error
             return super().align(waveform, phones, name, optional_silence)
 
-    first, fault, last = align_all(Refusing(), jobs("x", "y", "z"), "texts.tsv")
+    first, fault, last = align_all(Refusing(), jobs("x", "y", "z"), AlignOptions("texts.tsv"))
     assert [first.name, last.name] == ["x", "z"]
     assert str(fault).startswith(said)
 
@@ -69,4 +71,4 @@ def test_a_fault_of_the_program_ends_all():
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(align_all(Failing(), jobs("x"), "texts.tsv"))
+        list(align_all(Failing(), jobs("x"), AlignOptions("texts.tsv")))
