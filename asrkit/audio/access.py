@@ -1,4 +1,4 @@
-"""How the audio that wav.scp names is reached: where paths start, whether pipes are run, which channel is taken."""
+"""Access to the audio that wav.scp names: where paths start, whether pipes are run, which channel is taken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asrkit.types import Waveform
 
 @dataclass(frozen=True)
 class AudioAccess:
-    """Passed whole to whatever reads the audio of a data directory.
+    """Settings for reading the audio of a data directory.
 
     An entry is what a line of wav.scp names: a path, or a Kaldi pipe (`command |`).
 

@@ -39,7 +39,7 @@ _MAX_SIZE = 2**32 - 1  # that a field of 32 bits holds
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How chunks are written.
+    """The layout of chunks.
 
     `first`: the byte at which the first one begins. `data`: the name of the chunk of samples, after whose header come
     `data_offset` other bytes. `includes_header`: a chunk's size counts its header. `reads_on`: libsndfile takes what
@@ -69,7 +69,7 @@ class _Layout:
         return -(-size // self.alignment) * self.alignment
 
     def pack(self, size: int) -> bytes:
-        """The field for the size of a chunk in whose body are so many bytes."""
+        """The size field of a chunk whose body has this many bytes."""
         return struct.pack(self.order + self.size_code, size + (self.header_bytes if self.includes_header else 0))
 
 
@@ -91,7 +91,7 @@ _LAYOUTS = {
 
 @dataclass(slots=True)
 class _Header:
-    """What a file says of its samples.
+    """The header's information about the samples.
 
     `coding`: WAV's number of how they are written. `begin`: the byte at which they begin; `size`: their bytes.
     `block_bytes` (of all channels; 0 when not known) hold `block_samples` of each channel. `promised`: samples of each

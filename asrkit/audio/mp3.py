@@ -42,7 +42,7 @@ _CLAIMED_BYTES = 2**40
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a frame's header says.
+    """The content of a frame's header.
 
     `stream`: what is the same in all frames of one stream. `info_offset`: where the mark of a frame that describes the
     stream stands, behind the space of the side information. `num_bytes`: of the frame; 0 in the free format, which does
@@ -92,7 +92,7 @@ def _parse(second: int, third: int, mode: int) -> Header | None:
 
 
 def begins_with_frames(head: bytes) -> bool:
-    """Whether two frames of one stream begin `head`: samples without a header hardly look so."""
+    """Whether `head` begins with two frames of one stream. Samples without a header hardly ever look like that."""
     header = parse_header(head)
     if header is None:
         return False
@@ -216,7 +216,7 @@ class _Walk:
             yield segment
 
     def _read_info(self, position: int, stop: int, header: Header) -> _Info | None:
-        """What the frame at `position` tells of the stream; None for a frame of samples."""
+        """The information on the stream in the frame at `position`; None for a frame of samples."""
         if header.layer != 3:
             return None
         mark = position + header.info_offset
@@ -289,7 +289,7 @@ class _Walk:
         return AudioError(f"{self._name}: cut off in the middle of an MPEG frame ({there} there); get the whole file")
 
     def _after_other(self, position: int) -> int:
-        """Where it goes on after what is no frame: a tag, zeros, or whatever stands at the end.
+        """The position after bytes that are not a frame: a tag, zeros, or junk at the end.
 
         Raises AudioError when frames follow something else, or another file does.
         """

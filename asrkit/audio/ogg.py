@@ -88,7 +88,7 @@ def _find_links(data: mmap.mmap, name: str) -> Iterator[tuple[range, int]]:
 
 
 def _end_of_page(data: mmap.mmap, position: int, name: str) -> int | None:
-    """Where the page at `position` ends; None where no page stands and none follows. Raises AudioError for damage."""
+    """The end of the page at `position`; None if there is no page here or later. Raises AudioError for damage."""
     head = data[position : position + _PAGE_HEADER.size + 255]
     if not head.startswith(b"OggS"):
         if data.find(b"OggS\0", position) >= 0:

@@ -60,7 +60,7 @@ END_TOLERANCE = 0.01  # seconds
 
 
 class AudioInfo(NamedTuple):
-    """What an audio file's header says. `num_samples`: of each channel; `sample_rate` in Hz."""
+    """The content of an audio file's header. `num_samples`: per channel; `sample_rate` in Hz."""
 
     num_samples: int
     sample_rate: int
@@ -144,7 +144,7 @@ def open_audio(
 
 @contextlib.contextmanager
 def spooled(source: IO[bytes], name: str) -> Iterator[BinaryIO]:
-    """A temporary file with all that comes from a stream. Raises AudioError when there is no room for it."""
+    """A temporary file with the whole content of a stream. Raises AudioError if there is no room for it."""
     with contextlib.ExitStack() as opened:
         try:
             copy = opened.enter_context(tempfile.TemporaryFile(buffering=0))
@@ -204,7 +204,7 @@ def audio_info(path: str | Path) -> AudioInfo:
 
 
 def check_channel(num_channels: int, channel: Channel, name: str) -> None:
-    """Raise AudioError if the audio `name`, of so many channels, has none of that number or needs a choice."""
+    """Raise AudioError if the audio `name` lacks the chosen channel, or has several channels and none is chosen."""
     if channel == "error" and num_channels > 1:
         raise AudioError(
             f"{name}: {num_channels} channels; expected 1: choose one by number from 0 (--channel 0), or mix them "
@@ -333,7 +333,7 @@ def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Sou
 
 
 def _skip_tags(stream: BinaryIO) -> tuple[int, bytes]:
-    """Where the audio begins, behind tags, and its first bytes."""
+    """The position at which the audio begins, after tags, and its first bytes."""
     position = 0
     stream.seek(0)
     head = stream.read(HEAD_BYTES)

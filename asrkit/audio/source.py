@@ -1,4 +1,4 @@
-"""What the readers of every audio format give: an open file from which frames are read."""
+"""The interface of all readers of audio formats: an open file from which frames are read."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def too_short(name: str, promised: int, held: int) -> AudioError:
 
 
 def is_open_size(size: int) -> bool:
-    """Whether a size in a header, in bytes, stands for one that was not known when it was written."""
+    """Whether a size in a header, in bytes, is a place-holder for an unknown size."""
     return size >= 2**62 or any(limit - _NO_SIZE_MARGIN <= size <= limit for limit in _NO_SIZES)

@@ -19,7 +19,7 @@ _MAX_HEADER_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Coding:
-    """How samples are written.
+    """The coding of samples.
 
     `width`: bytes of a sample. `byte_order`: NIST's mark, 01 or 0123 for the least significant byte first. `table`: the
     values of the 256 codes of mu-law or A-law; None for PCM.

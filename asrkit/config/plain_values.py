@@ -52,7 +52,7 @@ def _is_section(hint: Any) -> TypeGuard[type[Any]]:
 
 
 def is_of_type(value: Any, hint: Any) -> bool:
-    """Whether a value is what a type says: a finite number, a text, None, one of a Literal's, X | Y."""
+    """Whether a value has a type: a finite number, a text, None, one of a Literal's values, X | Y."""
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         return isinstance(value, str) and value in arguments

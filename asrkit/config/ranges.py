@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Range:
-    """What a number must be: `expected` says it, `holds` tells whether a number is so."""
+    """A condition on a number: `expected` describes it, and `holds` tells whether a number fulfils it."""
 
     expected: str
     holds: Callable[[float], bool]

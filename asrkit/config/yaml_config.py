@@ -252,5 +252,5 @@ class _Reader:
 
 
 def _id(node: yaml.Node) -> str:
-    """What YAML calls the kind of a node: scalar, sequence or mapping."""
+    """YAML's name for the kind of a node: scalar, sequence or mapping."""
     return type(node).__name__.removesuffix("Node").lower()

@@ -1,4 +1,4 @@
-"""What reading a corpus gives, whichever corpus it is."""
+"""The result of reading any corpus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SET_NAMES = ("train", "dev", "test")
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus as it was found on disk.
+    """A corpus on disk.
 
     `phones` are the symbols of the token table in order. `sets` has no entry for a set without utterances.
     `durations`, in seconds by utt_id, may be left out; the audio is then asked. `warnings` are for a copy that is

@@ -65,7 +65,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Where everything is, by what the names say."""
+    """The files of the corpus, by their names."""
 
     waves: dict[Recording, Path]
     sentences: dict[Recording, Path]
@@ -152,7 +152,7 @@ def read_corpus(corpus_dir: str | Path, options: FarsdatOptions = FarsdatOptions
 
 @dataclass
 class _Reading:
-    """What was read so far.
+    """The data read so far.
 
     Attributes:
         rates: how many recordings have each sampling rate.

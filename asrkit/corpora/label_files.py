@@ -24,7 +24,7 @@ _PHN_RATE = 16000  # Hz, of .phn files whose audio cannot be read
 
 @dataclass(frozen=True, slots=True)
 class LabelSource:
-    """Where the labels of one recording are.
+    """The place of the labels of one recording.
 
     Attributes:
         name: the recording's path below the corpus without its ending, or what the file calls it.

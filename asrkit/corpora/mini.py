@@ -100,7 +100,7 @@ class Speaker:
 
 
 def rng_of(seed: int, *names: object) -> np.random.Generator:
-    """Random numbers that belong to a name, whatever else was drawn before."""
+    """Random numbers that depend on a name and not on earlier draws."""
     digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 

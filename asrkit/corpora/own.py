@@ -1,6 +1,6 @@
 """One's own corpus: a directory of audio with a table of phones (CSV or TSV) or with a label file for each recording.
 
-Everything is checked before anything is handed on, and every fault is told with its file and line.
+Everything is checked first, and every fault is reported with its file and line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TABLES = (".csv", ".tsv")
 
 @dataclass(frozen=True)
 class OwnOptions:
-    """How to read a corpus of one's own.
+    """How to read your own corpus.
 
     Attributes:
         table: the table of utterances; None takes the only .csv or .tsv file in the corpus, if there is one. Without
@@ -80,7 +80,7 @@ def read_corpus(
 
     Args:
         corpus_dir: all audio and label files below it are taken.
-        exclude: a directory below `corpus_dir` that is none of it.
+        exclude: a directory below `corpus_dir` that is not a part of the corpus.
 
     Raises:
         DataError: a line for each fault of the corpus.
@@ -120,7 +120,7 @@ def read_corpus(
 
 @dataclass(frozen=True)
 class _Files:
-    """What a directory holds, sorted."""
+    """The files of a directory, sorted."""
 
     audio: list[Path]
     labels: list[Path]
@@ -198,7 +198,7 @@ def _read_labels(
 
 
 def _choose_reader(corpus_dir: Path, files: Iterable[Path], options: OwnOptions) -> LabelReader | None:
-    """The reader of the kind that is wanted, or of the only kind that is there; None when there is none."""
+    """The reader of the chosen kind, or of the only kind; None if there are no label files."""
     kinds = Counter(kind for path in files if (kind := label_kind(path)) is not None)
     if options.labels is None and len(kinds) > 1:
         counts = ", ".join(f"{number} .{kind}" for kind, number in sorted(kinds.items()))
@@ -343,7 +343,7 @@ def _make_id(row: Row) -> str:
 
 
 def _read_audio_info(rows: Iterable[Row], findings: Findings) -> dict[Path, AudioInfo]:
-    """What the headers of the audio files say that can be read."""
+    """The headers of all audio files that can be read."""
     info: dict[Path, AudioInfo] = {}
     broken = set()
     for row in rows:
@@ -407,7 +407,7 @@ def _utterances(
 
 
 def _check_sexes(rows: Iterable[Row], findings: Findings) -> None:
-    """Note each speaker whose sex is not what it was in a row before, once."""
+    """Report each speaker whose sex differs from that in an earlier row, once."""
     sexes: dict[str, Row] = {}
     noted = set()
     for row in rows:

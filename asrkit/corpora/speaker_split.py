@@ -22,7 +22,7 @@ _LONGEST_HINTED = 100  # characters of such a name: comparing takes longer than 
 
 @dataclass(frozen=True)
 class Units:
-    """What sets are made of: `names` of speakers, or of utterances where there are too few; `what` they are.
+    """The units of a split: `names` of speakers, or of utterances if there are too few speakers; `what` they are.
 
     `source`: the file or directory that has them.
     """
@@ -32,12 +32,12 @@ class Units:
     source: Path
 
     def too_few_for(self, wanted: Mapping[str, str | None]) -> bool:
-        """Whether shares of them, one at least for each set, leave none for train."""
+        """Whether shares of them, at least one unit per set, leave none for train."""
         num_sets = sum(_share(text) != 0 for text in wanted.values())
         return not any(map(is_list, wanted.values())) and 0 < num_sets >= len(self.names)
 
     def hold_out(self, wanted: Mapping[str, str | None], *, known: set[str]) -> dict[str, set[str]]:
-        """Who is held out for each set of `wanted`; the rest stays in train.
+        """The units held out for each set of `wanted`; the rest stays in train.
 
         Args:
             wanted: set -> a share (`0.1`, `10%`, 0 for none), the path of a file with one name a line, or names

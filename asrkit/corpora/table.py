@@ -56,7 +56,7 @@ class Row:
 
 @dataclass
 class Table:
-    """What a table of utterances holds.
+    """The content of a table of utterances.
 
     Attributes:
         columns: their names.
@@ -99,7 +99,7 @@ def read_table(path: Path, corpus_dir: Path, findings: Findings) -> Table:
 
 
 def _read_cells(path: Path, lines: Sequence[str], findings: Findings) -> Iterator[tuple[int, list[str] | None]]:
-    """Each line's number and cells, without blanks around them; None for a line that is no row."""
+    """Each line's number and stripped cells; None for a line that is not a row."""
     ending = path.suffix.lower()
     is_tsv = ending == ".tsv" or (ending != ".csv" and "\t" in lines[0])
     delimiter = ";" if ";" in lines[0] and "," not in lines[0] else ","

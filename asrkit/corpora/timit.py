@@ -62,7 +62,7 @@ DEV_SPEAKERS = _names(
 
 @dataclass(frozen=True)
 class _Standard:
-    """What the published corpus has in one set. `num_tokens`: labels other than q, which is dropped in folding."""
+    """The size of one set in the published corpus. `num_tokens`: labels other than q, which is dropped in folding."""
 
     num_spks: int
     num_utts: int
@@ -157,7 +157,7 @@ def read_corpus(
 
 
 def _read_parts(tree: _Tree, findings: Findings) -> dict[str, _Part]:
-    """What the files of the parts "train" and "test" hold."""
+    """The content of the files of the parts "train" and "test"."""
     parts: dict[str, _Part] = {"train": {}, "test": {}}
     homes: dict[str, str] = {}
     for (part, spk, directory), sentences in sorted(tree.directories.items(), key=lambda item: item[0][2]):
@@ -255,7 +255,7 @@ def _walk(top: str, findings: Findings) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read_utterance(sentence: str, files: Mapping[str, str], findings: Findings) -> _Recorded | None:
-    """What the files of one sentence hold; None when they do not belong together."""
+    """The content of the files of one sentence; None if they do not belong together."""
     audio = files.get("wav", files.get("wav.wav"))
     labels = files.get("phn")
     if labels is None and audio is not None:

@@ -195,7 +195,7 @@ class Normalization:
         return self._given(stats) if self.stats_owner else None
 
     def normalizer(self, stats: np.ndarray | None) -> Normalizer:
-        """What normalizes the static features of one utterance; in a mode for streams, also piece by piece.
+        """The normalizer of the static features of one utterance; in a mode for streams, also piece by piece.
 
         `stats` (2, D + 1): the statistics given, which `needed_stats` knows. Raises ConfigError as `needed_stats` does,
         and DataError, at once or from the normalizer, as `check_stats` does.
@@ -275,7 +275,7 @@ class Normalization:
         return np.maximum(np.asarray(static, np.float32), lowest)
 
     def below_mean(self, dim: int) -> np.ndarray:
-        """How far below their mean (dim,) features of dimension `dim` may be at most."""
+        """The largest allowed distance (dim,) of features of dimension `dim` below their mean."""
         return self.level.below_mean(_FLOOR_DB, dim)
 
     def _given(self, stats: np.ndarray | None) -> np.ndarray:

@@ -22,7 +22,7 @@ _NOT_STATIC = ("delta_order", "delta_window", "cmvn", "norm_vars", "backend")
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """What a feature vector is made of. Raises ConfigError naming every impossible value."""
+    """The settings of features. Raises ConfigError naming every impossible value."""
 
     kind: Kind = "mfcc"  # or "fbank": log mel energies
     sample_rate: int = 16000
@@ -132,7 +132,7 @@ class FeatureConfig:
 
     @property
     def framing(self) -> Framing:
-        """Where the frames of a signal are."""
+        """The framing of a signal."""
         framing_class = backend_class(self.backend).framing_class
         return framing_class(self.frame_length, self.frame_shift, self.fft_size, self.snip_edges, self.sample_rate)
 

@@ -1,4 +1,4 @@
-"""Where the frames of a signal are: their number, their samples and their times. The only place that knows."""
+"""The frames of a signal: their number, samples and times. No other module computes these."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def _expect_files(paths: list[Path]) -> None:
 
 
 def _read_settings(path: Path, config: FeatureConfig) -> dict[str, Any] | None:
-    """What features were made with, where asrkit recorded it (else None), after comparing it with what is asked for."""
+    """The recorded settings of features (None without a record), after comparison with the requested ones."""
     try:
         made_with = dict(read_json(path))
     except FileNotFoundError:

@@ -25,7 +25,7 @@ _BLOCK = 20  # frames by which a stream's levels are looked at again
 
 @dataclass(frozen=True)
 class LevelScale:
-    """How static features tell a frame's level: it is the mean of the first `num_columns`, times `db`, in dB.
+    """A frame's level from its static features: the mean of the first `num_columns`, times `db`, in dB.
 
     By default that of C0 of 23 filters, in natural logarithms.
     """

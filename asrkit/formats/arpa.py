@@ -26,7 +26,7 @@ Ngram = tuple[str, ...]
 
 
 class _Decompressor(Protocol):
-    """What the decompressors of zlib, bz2 and lzma have in common."""
+    """The common interface of the decompressors of zlib, bz2 and lzma."""
 
     @property
     def eof(self) -> bool: ...
@@ -223,7 +223,7 @@ class _Parser:
 
 
 class _BadEntryError(Exception):
-    """What is wrong with the line of an n-gram."""
+    """A fault in the line of an n-gram."""
 
 
 def _read_entry(line: str, order: int, is_last: bool) -> tuple[Ngram, tuple[float, float]]:

@@ -14,7 +14,7 @@ CORPUS_INFO = "corpus.json"
 
 
 def read_corpus_info(directory: str | Path) -> CorpusInfo | None:
-    """What `write_corpus_info` wrote, None where it wrote nothing. Raises DataError for any other content."""
+    """Read what `write_corpus_info` wrote; None without a file. Raises DataError for any other content."""
     path = Path(directory) / CORPUS_INFO
     try:
         return from_plain(CorpusInfo, read_json(path), "corpus")

@@ -72,7 +72,7 @@ def _bounds(numbers: Iterable[int]) -> list[int]:
 
 
 def parse_line(fields: Sequence[str]) -> CtmLine | None:
-    """A line of these fields; None when they are no line of a CTM file."""
+    """A line of these fields; None if they are not a line of a CTM file."""
     if len(fields) not in (5, 6):
         return None
     start, duration = parse_seconds(fields[2]), parse_seconds(fields[3])

@@ -65,7 +65,7 @@ class DataDir:
 
 @dataclass(frozen=True)
 class ParsedDataDir:
-    """What could be read of a data directory, and what is wrong with it.
+    """The readable content of a data directory, and its faults.
 
     Attributes:
         lines: file name -> key -> number of its line; for phones.ctm the first line of each utterance.
@@ -95,7 +95,7 @@ def load_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> DataD
 
 
 def parse_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> ParsedDataDir:
-    """As `load_data_dir`, but gives what could be read, with what is wrong, instead of raising."""
+    """Like `load_data_dir`, but returns the readable content and the faults and does not raise."""
     path = Path(path)
     if not path.is_dir():
         parsed = ParsedDataDir(DataDir(path))
@@ -300,7 +300,7 @@ def _check_utterances(path: Path, utts: Sequence[Utterance], durations: Mapping[
 
 
 def _utterance_faults(utt: Utterance, duration: float | None) -> Iterator[str]:
-    """What is wrong with an utterance by itself."""
+    """The faults of a single utterance."""
     if not utt.phones:
         yield "empty transcript"
     if duration is None or not duration > 0:

@@ -23,7 +23,7 @@ class PhnLine(NamedTuple):
 
 
 def parse_line(fields: Sequence[str]) -> PhnLine | None:
-    """A line of these fields; None when they are no line of a .phn file."""
+    """A line of these fields; None if they are not a line of a .phn file."""
     if len(fields) != 3:
         return None
     start, end = parse_whole(fields[0], high=_MAX_INDEX), parse_whole(fields[1], high=_MAX_INDEX)

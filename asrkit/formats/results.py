@@ -36,7 +36,7 @@ class Result:
 
 
 class Renderer(Protocol):
-    """What a format is: a result as the text of a whole file."""
+    """The interface of a format: a result as the text of a whole file."""
 
     def __call__(self, result: Result, /) -> str: ...
 

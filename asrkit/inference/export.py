@@ -54,7 +54,7 @@ Utterance = tuple[np.ndarray, np.ndarray | None]
 
 @dataclass(frozen=True)
 class Sample:
-    """Utterances on which an export is compared with PyTorch; `where` tells what they are."""
+    """Utterances on which an export is compared with PyTorch; `where` describes them."""
 
     utterances: Iterable[Utterance]
     where: str
@@ -62,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an export is from PyTorch.
+    """The difference between an export and PyTorch.
 
     Attributes:
         difference: the largest between two log-probabilities.
@@ -162,7 +162,7 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
 
 
 def made_up_sample(experiment: Experiment) -> Sample:
-    """A sample where there is no audio: features of the training set's means and variances."""
+    """A sample without audio: features drawn from the training set's means and variances."""
     return Sample(_made_up_utterances(experiment), "made-up features; give --dev DATA to compare on real audio")
 
 

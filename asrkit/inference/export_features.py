@@ -1,4 +1,4 @@
-"""What a network takes, as ONNX operators: CMVN, deltas, front ends and the stacking of frames.
+"""The input of a network as ONNX operators: CMVN, deltas, front ends and the stacking of frames.
 
 Every function adds nodes to a graph and gives the name of their output.
 

@@ -14,7 +14,7 @@ from asrkit.types import PhoneTime
 
 @dataclass(frozen=True, slots=True)
 class AudioEnd:
-    """Where a recording ends: after `num_frames` frames, `seconds` from its beginning."""
+    """The end of a recording: after `num_frames` frames, `seconds` from its beginning."""
 
     num_frames: int
     seconds: float
@@ -35,7 +35,7 @@ class FrameClock:
         return self.shift * self.skip
 
     def shortest(self, num_frames: int) -> AudioEnd:
-        """The end of the shortest recording that has so many frames."""
+        """The end of the shortest recording with this many frames."""
         return AudioEnd(num_frames, num_frames * self.shift + 2 * self.start)
 
     def phone_times(

@@ -1,4 +1,4 @@
-"""What a search found, as a Hypothesis, and the symbols in which it may be written."""
+"""The result of a search as a Hypothesis, and the symbols in which it may be written."""
 
 from __future__ import annotations
 

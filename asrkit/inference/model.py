@@ -1,4 +1,4 @@
-"""What recognition asks of a model: onnx_model.OnnxModel and torch_model.TorchModel have it.
+"""The interface of a model for recognition, of onnx_model.OnnxModel and torch_model.TorchModel.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -21,7 +21,7 @@ from asrkit.models.config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the heads give for some steps of the network, or for some frames.
+    """The outputs of the heads for some steps of the network, or for some frames.
 
     Attributes:
         log_probs: (T', V) float32, a row for each step; a row for each frame (T, V) where `by_frame`. A model without
@@ -61,7 +61,7 @@ class Model(Protocol):
         """
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
-        """What the heads give for every frame, T in place of T': that of the step whose middle the frame is.
+        """The outputs of the heads for every frame, T in place of T': those of the step whose middle is the frame.
 
         The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
         """

@@ -135,7 +135,7 @@ def known_models() -> Iterator[ModelInfo | AsrkitError]:
 
 
 def read_model_info(name: str, path: Path) -> ModelInfo:
-    """What an exported model's file tells of it. Raises ModelError as read_model_metadata."""
+    """The description of an exported model in its file. Raises ModelError as read_model_metadata."""
     metadata = read_model_metadata(path)
     is_streaming = _is_streaming(metadata.model, metadata.features)
     phones = tuple(metadata.tokens.phones)

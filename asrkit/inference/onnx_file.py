@@ -1,4 +1,4 @@
-"""What an ONNX file from a stranger may hold: only what `asrkit export` writes. Looked at before onnxruntime loads it.
+"""Check an ONNX file before onnxruntime loads it: it may contain only what `asrkit export` writes.
 
 onnxruntime would read weights from other files that a model names, run loops without an end, and make tensors of any
 size that a number in the graph asks for. So operators, texts of attributes, types of tensors and parts of messages are
@@ -82,7 +82,7 @@ _TENSOR: _Fields = {
 
 
 class OnnxFault(Exception):
-    """What is wrong with an ONNX file, in words that go after its name."""
+    """A fault of an ONNX file, as a message that follows its name."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What decoding needs beside the network, as the metadata of an exported model: settings and language model, JSON."""
+"""The metadata of an exported model, which decoding needs beside the network: settings and language model, JSON."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Metadata:
 
 
 def read_metadata(entries: Mapping[str, str]) -> Metadata:
-    """What `Metadata.entries` gave. Raises DataError or ConfigError for anything else, whoever wrote it."""
+    """Read what `Metadata.entries` gave. Raises DataError or ConfigError for anything else."""
     if _SETTINGS not in entries:
         raise DataError("no asrkit metadata; expected a file made by asrkit export")
     if unknown := entries.keys() - {_SETTINGS, _LM, DIGEST_KEY}:
@@ -214,6 +214,6 @@ def _bytes_first(array: np.ndarray) -> np.ndarray:
 
 
 def _bytes_last(content: memoryview, dtype: np.dtype[Any]) -> np.ndarray:
-    """What _bytes_first was given."""
+    """The inverse of _bytes_first."""
     planes = np.frombuffer(content, np.uint8).reshape(dtype.itemsize, -1)
     return np.ascontiguousarray(planes.T).view(dtype).ravel()

@@ -201,7 +201,7 @@ def _fault(name: str, fault: str) -> ModelError:
 
 
 def _read(path: Path) -> bytes:
-    """What is in the file. Raises ModelError for one that is missing or larger than a model can be."""
+    """The content of the file. Raises ModelError if it is missing or larger than a model can be."""
     if not path.is_file():
         raise ModelError(f"{location(path)}no such file; made by asrkit export")
     if path.stat().st_size >= _MAX_SIZE:
@@ -210,7 +210,7 @@ def _read(path: Path) -> bytes:
 
 
 class OutputStream:
-    """What a model gives for one utterance whose static features come in chunks: that of the whole, but for rounding.
+    """The outputs of a model for one utterance in chunks of static features: those of the whole, except for rounding.
 
     For unidirectional models, in memory that does not grow. `stats` are CMVN statistics, as in OnnxModel.log_probs. In
     `phase` p every step begins p frames early.

@@ -31,7 +31,7 @@ def settle_steps(clock: FrameClock) -> int:
 
 
 class StaticSource(Protocol):
-    """What a model takes of one recording, (T, D), which is read in parts: static features, normalized if need be."""
+    """A model's input for one recording, (T, D), read in parts: static features, normalized if necessary."""
 
     @property
     def num_frames(self) -> int:

@@ -96,5 +96,5 @@ class PhoneTimer:
         return split_between(feats, peaks, Reach.in_frames(self.clock.shift), outputs.frame_log_probs)
 
     def confidences(self, evidence: np.ndarray) -> tuple[float, ...]:
-        """What `time` found as evidence (n, 2) to n confidences, each the probability that the phone is right."""
+        """The evidence of `time` as n confidences, each the probability that the phone is right."""
         return tuple(self._calibration(evidence).tolist())

@@ -18,7 +18,7 @@ from asrkit.types import Hypothesis
 
 @dataclass(frozen=True)
 class TranscribeOptions:
-    """How recordings are transcribed.
+    """Options of transcription.
 
     Attributes:
         channel: which of several channels to take; see read_audio.

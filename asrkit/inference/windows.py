@@ -43,7 +43,7 @@ class Windows:
 
 
 class StaticFeatures:
-    """What a model takes of one recording, (T, D), which is read in parts: static features, normalized if need be.
+    """A model's input for one recording, (T, D), read in parts: static features, normalized if necessary.
 
     Close it, or use it in a `with` statement. `num_frames`: T.
     """
@@ -172,7 +172,7 @@ class WindowedRecognizer:
         return add_times(hypothesis, tuple(phone_times.times), tuple(phone_times.confidences))
 
     def outputs(self, static: StaticFeatures, stats: np.ndarray, by_frame: bool) -> Iterator[Outputs]:
-        """What the heads give, window by window: log_probs of the steps and, `by_frame`, frame_log_probs of the frames.
+        """The heads' outputs per window: log_probs of the steps and, with `by_frame`, frame_log_probs of the frames.
 
         Without `by_frame` there are no frame_log_probs. Frames may come a window later than the steps they are in.
         """

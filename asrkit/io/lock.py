@@ -40,7 +40,7 @@ _SECONDS_TO_WRITE = 1.0  # for the name of an owner that has just become one
 
 @dataclass(frozen=True)
 class _Owner:
-    """Who has a lock. `machine` and `start` tell the process from others of its number."""
+    """The owner of a lock. `machine` and `start` distinguish the process from others with the same number."""
 
     process: int
     start: str

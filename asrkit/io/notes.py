@@ -101,7 +101,7 @@ def _state(status: os.stat_result) -> list[int]:
 
 
 def notes_path(directory: Path, name: str) -> Path:
-    """Where the notes of this name are kept."""
+    """The path of the notes of this name."""
     return directory / f".{name}.notes"
 
 

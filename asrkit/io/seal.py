@@ -33,7 +33,7 @@ def seal(content: bytes) -> bytes:
 
 
 def unsealed(content: bytes) -> bytes:
-    """What `seal` put mark and digest behind."""
+    """The content without the mark and digest of `seal`."""
     return content[:-_NUM_AT_END]
 
 

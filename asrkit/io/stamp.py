@@ -46,7 +46,7 @@ class Input(Protocol):
     """Something that a step depends on, among its other inputs, which are values of JSON."""
 
     def identity(self) -> Any:
-        """What it is now, as a value of JSON."""
+        """The present content, as a JSON value."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _identity(value: object) -> Any:
 
 @dataclass(frozen=True)
 class Output:
-    """The content of a file, as it was written."""
+    """The content of a file when it was written."""
 
     size: int
     sha256: str
@@ -111,7 +111,7 @@ class Output:
 
     @classmethod
     def parse(cls, value: object) -> Output:
-        """What `to_json` gave. Raises ValueError for anything else."""
+        """Read what `to_json` gave. Raises ValueError for anything else."""
         if not (isinstance(value, list) and [type(part) for part in value] == [int, str]):
             raise ValueError("expected size and digest of a file")
         return cls(*value)
@@ -167,7 +167,7 @@ class Stamp:
         return recorded is not None and recorded[0] == self.made_from
 
     def outputs(self) -> dict[Path, Output]:
-        """What the step left, by path."""
+        """The outputs of the step, by path."""
         outputs = read_outputs(self.path) or {}
         return {self.path.parent / name: output for name, output in outputs.items() if output is not None}
 

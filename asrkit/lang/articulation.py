@@ -1,4 +1,4 @@
-"""How the phones of IPA are made: groups by manner, in them an order by place, as in the chart of the IPA (2020)."""
+"""The articulation of IPA's phones: groups by manner, ordered by place, as in the chart of the IPA (2020)."""
 
 from __future__ import annotations
 

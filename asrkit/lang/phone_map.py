@@ -19,7 +19,7 @@ from asrkit.lang.tokens import TokenTable
 
 @dataclass(frozen=True)
 class PhoneMap:
-    """What each symbol of one inventory becomes in another; None: it is dropped."""
+    """The phone in another inventory for each symbol of one inventory; None: the symbol is dropped."""
 
     name: str
     table: Mapping[str, str | None] = field(repr=False)

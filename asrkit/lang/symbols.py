@@ -28,7 +28,7 @@ _MOST_NAMED = 10  # warnings of one kind
 
 
 def symbol_fault(symbol: str) -> str | None:
-    """What is wrong with a phone symbol, or None. Any will do without white space and control characters."""
+    """The fault of a phone symbol, or None. A symbol may be anything without white space and control characters."""
     if not symbol:
         return "an empty symbol; give the phone or remove the interval"
     if space := _SPACE.search(symbol):
@@ -49,7 +49,7 @@ def holds_control(symbol: str) -> bool:
 
 
 def symbol_warnings(symbols: Mapping[str, Iterable[str]]) -> list[str]:
-    """A line for symbols that look alike and differ, and for characters in symbols that cannot be seen.
+    """A line per group of different symbols that look alike, and per invisible character in symbols.
 
     `symbols` has the symbols of each source, by a name of the source, which is given where there are several.
     """

@@ -78,7 +78,7 @@ class LmAutomaton:
             raise DataError(f"language model: {fault}")
 
     def _faults(self) -> Iterator[str]:
-        """What is wrong with the arrays."""
+        """The faults of the arrays."""
         dtypes = {"first_arc": "int64", "tokens": "int32", "next_context": "int32", "shorter": "int32"}
         dtypes |= {"log_probs": "float64", "backoff": "float64", "end": "float64"}
         arrays: dict[str, np.ndarray] = {name: getattr(self, name) for name in dtypes}

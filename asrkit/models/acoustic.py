@@ -24,7 +24,7 @@ from asrkit.models.stacking import num_steps, stack_frames, step_frames
 
 
 class ModelOutput(NamedTuple):
-    """What the heads give; None for a head that the model lacks. Padded steps hold unspecified values."""
+    """The outputs of the heads; None for a head that the model lacks. Padded steps hold unspecified values."""
 
     log_prob_lens: Tensor  # (N,) steps
     ctc_log_probs: Tensor | None  # (N, T', V)
@@ -34,7 +34,7 @@ class ModelOutput(NamedTuple):
 
     @property
     def log_probs(self) -> Tensor:
-        """What decoding takes, (N, T', V): CTC's, or those of the frames with a blank of probability 0.
+        """The input of decoding, (N, T', V): CTC's, or those of the frames with a blank of probability 0.
 
         For a decoder: (N, T', E), or (N, T', V + E) behind CTC's.
         """

@@ -27,7 +27,7 @@ class Draw(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What is seen with a query."""
+    """The result of attending with a query."""
 
     vector: Tensor  # (N, K, context_size)
     weights: Tensor  # (N, K, H, T), 0 in padding
@@ -162,7 +162,7 @@ class HardReading(nn.Module):
 
 
 def valid_steps(steps: Tensor, lens: Tensor) -> Tensor:
-    """(N, T) which steps are no padding."""
+    """(N, T) which steps are not padding."""
     return torch.arange(steps.shape[1], device=steps.device) < lens[:, None]
 
 

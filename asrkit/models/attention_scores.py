@@ -22,7 +22,7 @@ from asrkit.models.decoder_config import DecoderConfig
 
 
 class Source(NamedTuple):
-    """What a decoder attends to: the encoder's outputs. What stands in padding changes nothing."""
+    """The encoder's outputs, to which a decoder attends. Padding has no influence."""
 
     steps: Tensor  # (N, T, E)
     lens: Tensor  # (N,) int64
@@ -177,7 +177,7 @@ def split_heads(inputs: Tensor, num_heads: int) -> Tensor:
 
 
 def _share(size: int, config: DecoderConfig) -> int:
-    """A head's share of a size. Raises ConfigError where it is no whole number."""
+    """A head's share of a size. Raises ConfigError if it is not a whole number."""
     if size % config.num_heads:
         raise ConfigError(
             f"model.decoder.num_heads must divide the size that heads share, found {config.num_heads} for {size}"

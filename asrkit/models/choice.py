@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Choice:
-    """What one value of a setting stands for.
+    """The meaning of one value of a setting.
 
     Attributes:
         module: the module that has it; it is loaded when it is used, as it needs torch.

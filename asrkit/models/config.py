@@ -67,7 +67,7 @@ class ModelConfig:
         raise_if_any([*range_faults(self, "model"), *self._contradictions()], ConfigError)
 
     def _contradictions(self) -> Iterator[str]:
-        """What is wrong with settings that are right each by itself."""
+        """Faults in the combination of settings that are each valid."""
         if self.skip > self.stack >= 1:
             yield f"model.skip ({self.skip}) above stack ({self.stack}) would leave frames unread; raise stack"
         yield from self._foreign_settings()
@@ -107,12 +107,12 @@ class ModelConfig:
 
     @property
     def is_pyramid(self) -> bool:
-        """Whether there are fewer steps from layer to layer."""
+        """Whether each layer has fewer steps than the one below."""
         return "pyramid_join" in ENCODERS[self.encoder].settings
 
     @property
     def joined(self) -> int:
-        """How many of the first layer's steps one of the last layer's stands for."""
+        """The number of the first layer's steps per step of the last layer."""
         return self.pyramid_join ** (self.num_layers - 1) if self.is_pyramid else 1
 
     @property

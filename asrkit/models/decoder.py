@@ -31,7 +31,7 @@ ENTROPY_WEIGHT = 0.01  # hard attention: of the entropy of the weights, so that 
 
 
 class DecoderState(NamedTuple):
-    """What a decoder knows of a hypothesis."""
+    """A decoder's state for a hypothesis."""
 
     cells: Tensor  # (N, K, L, states of the cell, S); the first state of the last layer is the query
     fed: Tensor  # (N, K, S) the last attentional vector
@@ -48,7 +48,7 @@ class DecoderState(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step of the decoder gives."""
+    """The output of one step of the decoder."""
 
     vector: Tensor  # (N, K, S) attentional
     query: Tensor  # (N, K, S)
@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """How a decoder is trained.
+    """The settings of a decoder's training.
 
     Attributes:
         weight: of its loss beside CTC's, from 0 to 1 (Watanabe et al. 2017).
@@ -97,7 +97,7 @@ class AttentionDecoder(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def source(self, steps: Tensor, lens: Tensor) -> Source:
-        """What the decoder attends to, from the encoder's outputs (N, T, E) of `lens` (N,) steps."""
+        """The source of attention: the encoder's outputs (N, T, E) of `lens` (N,) steps."""
         padding = ~valid_steps(steps, lens)
         source: Source = self.context.source(steps.masked_fill(padding[:, :, None], 0.0), lens)  # 0 * NaN is NaN
         return source

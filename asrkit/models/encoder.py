@@ -1,4 +1,4 @@
-"""What an encoder is: the layers between the steps and the heads.
+"""The interface of encoders: the layers between the steps and the heads.
 
 Legend: N utterances, T' steps, D input dim.
 """

@@ -36,7 +36,7 @@ class Packing(NamedTuple):
 
 
 def is_available() -> bool:
-    """Whether the kernel is there, in a build that is faster than torch's."""
+    """Whether the kernel is available in a build that is faster than torch's."""
     if torch.compiler.is_compiling():  # or exporting: it would see no further than the kernel
         return False
     native = kernel("_lstm")

@@ -20,7 +20,7 @@ from asrkit.errors import ModelError
 
 
 class Targets(NamedTuple):
-    """What the utterances of a batch have to give, int64."""
+    """The targets of the utterances of a batch, int64."""
 
     num_steps: np.ndarray  # (N,) from 1
     tokens: np.ndarray  # of all utterances, one after the other, from 1 to V - 1
@@ -52,7 +52,7 @@ def reference_losses(
     losses: np.ndarray,
     grads: np.ndarray | None,
 ) -> None:
-    """What the kernel's `losses` does."""
+    """The reference of the kernel's `losses`."""
     for n, (rows, some) in enumerate(_utterances(Targets(num_steps, tokens, num_tokens))):
         shape = (num_steps[n], num_tokens[n] + 1, logits.shape[1])
         x = logits[rows].reshape(shape).astype(np.float64)

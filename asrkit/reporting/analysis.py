@@ -77,7 +77,7 @@ def build_analysis(
 
 
 def _class_of(pair: ScorePair) -> str:
-    """Whose the errors of an utterance are, from the scores of its hypothesis and its reference."""
+    """Whether search or model made an utterance's errors, from the scores of its hypothesis and its reference."""
     return "search errors" if pair.second_is_better else "model errors"
 
 

@@ -1,4 +1,4 @@
-"""How far confidences can be trusted: reliability over bins, and the expected calibration error."""
+"""The reliability of confidences: shares of right phones over bins, and the expected calibration error."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _group_row(group: Group) -> dict[str, Any]:
 
 
 def _scored(tally: Tally) -> dict[str, Any]:
-    """What the rate was counted over: a PER means nothing without it."""
+    """The conditions of the rate, without which a PER means nothing."""
     silent = silences({symbol for pair in tally.pair_counts for symbol in pair if symbol is not None})
     return {
         "num_spks": len(tally.speakers),

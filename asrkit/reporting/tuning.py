@@ -1,4 +1,4 @@
-"""What tuning tried, chose and gained, as JSON's own values and in short lines."""
+"""The trials, choice and gain of tuning, as JSON's own values and as short lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the boundaries between phones, and the spans of phones, are from true times."""
+"""The distance of phone boundaries and spans from the true ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class BoundaryResult:
-    """What comparing two sets of phone times gives.
+    """The result of comparing two sets of phone times.
 
     Attributes:
         num_phones, num_hyp, num_right: phones of the references, of the hypotheses, and pairs of the same phone.

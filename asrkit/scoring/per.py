@@ -90,12 +90,12 @@ class PerResult(Counts):
 
     @cached_property
     def pair_counts(self) -> Counter[Pair]:
-        """How often each pair occurs, hits included."""
+        """The number of occurrences of each pair, including hits."""
         return Counter(pair for pairs in self.pairs.values() for pair in pairs)
 
 
 def pair_kind(pair: Pair, optional: Container[str] = frozenset()) -> str:
-    """What an aligned pair is: "hit", "ins", "del", "sub", "free_ins" or "free_del"."""
+    """The kind of an aligned pair: "hit", "ins", "del", "sub", "free_ins" or "free_del"."""
     ref, hyp = pair
     if ref is None:
         return "free_ins" if hyp in optional else "ins"

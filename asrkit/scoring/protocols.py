@@ -22,7 +22,7 @@ FOLDED_SILENCE = "sil"
 
 @dataclass(frozen=True)
 class Protocol:
-    """How transcripts are scored. Both sides, references and hypotheses, are treated alike.
+    """How transcripts are scored. References and hypotheses are treated in the same way.
 
     Attributes:
         phone_map: the folding, None for symbols as they are written.

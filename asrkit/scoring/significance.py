@@ -26,7 +26,7 @@ CHUNK_DRAWS = 1_000_000  # at a time, for the sake of memory
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval in percent, and what it was made from; `low` and `high` are None when there is none."""
+    """A 95 % interval in percent, and its bootstrap; `low` and `high` are None when there is none."""
 
     low: float | None
     high: float | None
@@ -40,7 +40,7 @@ class Interval:
         return f"95 % interval over {self.num_units} {unit}: {self.range_text()}{how}"
 
     def range_text(self) -> str:
-        """`7.01 to 8.30`, or why there is no interval."""
+        """`7.01 to 8.30`, or the reason why there is no interval."""
         if self.low is not None:
             return f"{self.low:.2f} to {self.high:.2f}"
         return f"none (fewer than {MIN_UNITS})" if self.num_units < MIN_UNITS else "none (too few differ)"

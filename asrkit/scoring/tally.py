@@ -67,7 +67,7 @@ def badness(counts: Counts) -> tuple[float, int]:
 
 
 def length_name(number: int) -> str:
-    """What a group of lengths holds: `20 to 39`."""
+    """The name of a group of lengths: `20 to 39`."""
     bounds = (0, *LENGTH_BOUNDS)
     return (
         f"{bounds[number]} to {bounds[number + 1] - 1}" if number < len(LENGTH_BOUNDS) else f"{bounds[number]} or more"
@@ -76,7 +76,7 @@ def length_name(number: int) -> str:
 
 @dataclass
 class Tally:
-    """What is counted over all utterances that were added; it takes 16 bytes for each.
+    """The counts over all added utterances; 16 bytes are kept per utterance.
 
     Attributes:
         num_worst: how many of the utterances with errors are kept in `worst`, the worst first.

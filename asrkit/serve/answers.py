@@ -1,4 +1,4 @@
-"""What the server answers when it does not do what is asked."""
+"""The server's answers to requests that it refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Refusal(AsrkitError):
 
 
 def status_of(error: AsrkitError) -> int:
-    """The status of HTTP that goes with an error: 500 for what is no fault of who asks."""
+    """The HTTP status of an error: 500 if the client is not at fault."""
     return error.status if isinstance(error, Refusal) else _STATUS.get(type(error), 500)
 
 

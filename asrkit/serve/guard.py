@@ -1,4 +1,4 @@
-"""Who may ask what: every request passes here first.
+"""Access control: every request is checked here first.
 
 Pages of other sites cannot use the server, though a browser on this machine reaches it: not by a request of theirs
 (Origin, Sec-Fetch-Site), not by a name of theirs that leads to this machine (Host; "DNS rebinding"), and not by a frame
@@ -40,7 +40,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Access:
-    """Who may use the server. `host` is where it listens; `token`: what a request must bring, None for nothing."""
+    """Who may use the server. `host`: the address it listens on; `token`: required in requests, None for none."""
 
     host: str
     token: str | None = None

@@ -1,4 +1,4 @@
-"""What every backend offers: how the features package talks to whatever computes static features."""
+"""The interface of all backends, which compute static features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FeatureBackend(Protocol):
         name: the backend's name in settings.
         definition: whose features these are. Those of one definition differ by rounding alone.
         framing_class: how that definition cuts a signal into frames.
-        takes_streams: whether a frame's bits are the same whatever frames are computed with it.
+        takes_streams: whether a frame's bits do not depend on the frames computed together with it.
         warps: whether the frequencies of the mel filters can be warped (mel.warp_hz).
         varies_with_threads: whether the last digits depend on the number of threads of the process.
         batch_size: how many utterances are best computed at once.
@@ -43,7 +43,7 @@ class FeatureBackend(Protocol):
 
     @staticmethod
     def level_scale(config: FeatureConfig) -> LevelScale:
-        """How its features tell a frame's level. By default as Kaldi's, in natural logarithms."""
+        """How to compute a frame's level from its features. By default as for Kaldi's, in natural logarithms."""
         db = 10 / math.log(10)
         if config.kind == "fbank":
             return LevelScale(config.num_static, db)

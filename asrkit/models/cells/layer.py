@@ -1,4 +1,4 @@
-"""What all recurrent layers share: one interface, and the reversal of utterances by their own length.
+"""The common part of recurrent layers: one interface, and the reversal of utterances by their own length.
 
 Legend: N utterances, T frames, D input dim, H units of a direction's output, K directions (1 or 2).
 """
@@ -47,7 +47,7 @@ class RecurrentLayer(nn.Module):
         raise NotImplementedError
 
     def first_states(self, inputs: Tensor) -> States:
-        """What every utterance of `inputs` (N, T, D) begins with."""
+        """The initial states of every utterance of `inputs` (N, T, D)."""
         return tuple(inputs.new_zeros(len(self.suffixes), len(inputs), size) for size in self.state_sizes.values())
 
     def directed(self, inputs: Tensor, reverse: Tensor) -> list[Tensor]:
@@ -66,7 +66,7 @@ class RecurrentLayer(nn.Module):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """What the names of each direction's weights end with."""
+        """The endings of the names of each direction's weights."""
         return _SUFFIXES if self.bidirectional else _SUFFIXES[:1]
 
     def weights(self, name: str) -> list[Tensor]:

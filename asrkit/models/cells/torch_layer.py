@@ -66,7 +66,7 @@ class TorchLayer(RecurrentLayer):
 
 
 def rnn_options(input_size: int, config: ModelConfig) -> dict[str, Any]:
-    """What nn.RNN, nn.LSTM and nn.GRU are made with."""
+    """The arguments of nn.RNN, nn.LSTM and nn.GRU."""
     return {
         "input_size": input_size,
         "hidden_size": config.hidden_size,

@@ -1,4 +1,4 @@
-"""What a front end is.
+"""The interface of front ends.
 
 Legend: N utterances, T frames, D feature dim.
 """

@@ -1,4 +1,4 @@
-"""What the page shows of an utterance when it is opened: times of its phones, confidences, posteriors."""
+"""The details of an utterance that the page shows when it is opened: phone times, confidences, posteriors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_CONFIDENCE = 2.0  # in the place of what is from 0 to 1
 
 @dataclass(frozen=True)
 class Sources:
-    """What there is besides transcripts; None for what is not there.
+    """The data besides transcripts; None for missing data.
 
     Attributes:
         ref_times, hyp_times: phones.ctm of the data directory and of the decoding.
