@@ -237,7 +237,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_a_directory_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match="no mini corpus"):
+    with pytest.raises(DataError, match="not a mini corpus"):
         mini.make_corpus(tmp_path, force=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

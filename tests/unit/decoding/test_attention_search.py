@@ -178,7 +178,7 @@ def test_phones_can_be_aligned_with_what_the_decoder_looked_at(context):
 def test_what_a_decoder_cannot_search_is_told():
     search = make_search(DecodingConfig(), None, make_decoder())
     assert isinstance(search, DecoderBeamSearch)
-    with pytest.raises(ConfigError, match="hears the whole utterance first"):
+    with pytest.raises(ConfigError, match="needs the whole utterance"):
         search.stream()
     with pytest.raises(ConfigError, match="num_threads must be at least 1"):
         search.decode_all([], num_threads=0)
