@@ -35,6 +35,12 @@ class ExperimentConfig:
             faults.append(
                 f"training.weight_drop is for encoder recurrent, found encoder {self.model.encoder}; leave it out"
             )
+        if self.training.bptt_steps is not None and (self.model.has_attention or self.model.bidirectional):
+            faults.append(
+                "training.bptt_steps cuts recordings into pieces, each of which begins with the state that the one "
+                "before left; a model that looks ahead cannot do that, found "
+                f"{self.model.looks_ahead_by}; take a recurrent encoder with model.bidirectional false, or leave it out"
+            )
         raise_if_any(faults, ConfigError)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,17 @@ def dropout_from(generator: torch.Generator) -> Iterator[None]:
         yield
     finally:
         _own.generator = before
+
+
+def same_draws() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Two contexts: in the second, on the CPU, Dropout draws again what it draws in the first, if that is entered now.
+
+    They are what torch.utils.checkpoint takes as `context_fn`.
+    """
+    generator = getattr(_own, "generator", None) or torch.default_generator
+    again = torch.Generator()
+    again.set_state(generator.get_state())
+    return nullcontext(), dropout_from(again)
 
 
 class Dropout(nn.Dropout):

@@ -5,18 +5,19 @@ Legend: N utterances, T frames, D input dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
 from asrkit.models.cells import CELLS
-from asrkit.models.cells.layer import RecurrentLayer, reversal_index
+from asrkit.models.cells.layer import RecurrentLayer, States, reversal_index
 from asrkit.models.cells.torch_layer import TorchLayer
 from asrkit.models.config import ModelConfig
-from asrkit.models.dropout import Dropout
+from asrkit.models.dropout import Dropout, same_draws
 from asrkit.models.encoder import Encoder, Feedback
 from asrkit.models.lstm_kernel import directions_of, is_available, lstm, pack, packing_of, unpack
 
@@ -30,7 +31,13 @@ class RecurrentStack(Encoder):
     """Recurrent layers, each followed by optional layer normalisation (Ba et al. 2016) and by dropout.
 
     With `residual` a layer's input is added to what leaves its dropout (He et al. 2016), wherever sizes agree.
+
+    Attributes:
+        bptt_steps: in training, the gradient goes back through states for so many frames, counted from an utterance's
+            beginning, and no farther (truncated BPTT); None: through all. For layers of one direction.
     """
+
+    bptt_steps: int | None = None
 
     def __init__(self, input_size: int, config: ModelConfig):
         super().__init__()
@@ -53,6 +60,8 @@ class RecurrentStack(Encoder):
 
         With `feedback`, those of all layers; what it makes of a layer's outputs is added to the next layer's inputs.
         """
+        if self.training and self.bptt_steps is not None and self.bptt_steps < inputs.shape[1]:
+            return self.forward_truncated(inputs, self.bptt_steps, feedback)
         if inputs.is_cuda and self.is_torchs:
             return self.forward_packed(inputs, lens, feedback)
         if self.has_lstm_kernel and not inputs.is_cuda and inputs.dtype == torch.float32 and is_available():
@@ -81,6 +90,42 @@ class RecurrentStack(Encoder):
         layers = [partial(run, layer) for layer in self.layers if isinstance(layer, RecurrentLayer)]
         outputs = self._run(pack(inputs, packing), layers, feedback)
         return [unpack(frames, packing, (inputs.shape[0], inputs.shape[1])) for frames in outputs]
+
+    def forward_truncated(self, inputs: Tensor, bptt_steps: int, feedback: Feedback | None = None) -> list[Tensor]:
+        """forward() in pieces of `bptt_steps` frames, each from the states that the one before left.
+
+        The outputs are those of the whole. Only the gradient does not go from a piece to the one before. What layers
+        keep for the gradient is computed again piece by piece, which takes time and saves memory.
+        """
+        states = [layer.first_states(inputs) for layer in self.layers if isinstance(layer, RecurrentLayer)]
+        pieces = []
+        for piece in inputs.split(bptt_steps, dim=1):
+            outputs, states = checkpoint(
+                self._run_piece,
+                piece,
+                states,
+                feedback,
+                use_reentrant=False,
+                preserve_rng_state=piece.is_cuda,
+                context_fn=same_draws,
+            )
+            pieces.append(outputs)
+        return [torch.cat(outputs, dim=1) for outputs in zip(*pieces, strict=True)]
+
+    def _run_piece(
+        self, inputs: Tensor, states: Sequence[States], feedback: Feedback | None
+    ) -> tuple[list[Tensor], list[States]]:
+        """A piece of utterances (N, T, D), from the layers' states to its outputs and the states, without gradient."""
+        left: list[States] = []
+
+        def run(layer: RecurrentLayer, states: States, frames: Tensor) -> Tensor:
+            (outputs,), after = layer.advance([frames], states)
+            left.append(tuple(state.detach() for state in after))
+            return outputs
+
+        recurrent = (layer for layer in self.layers if isinstance(layer, RecurrentLayer))
+        layers = [partial(run, layer, each) for layer, each in zip(recurrent, states, strict=True)]
+        return self._run(inputs, layers, feedback), left
 
     def _run(
         self, inputs: Tensor, layers: Iterable[Callable[[Tensor], Tensor]], feedback: Feedback | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
 
 # What a training leaves besides its own state: checkpoints, and what TensorBoard reads.
 _OUTPUTS = ("config.yaml", "tokens.txt", "excluded.txt", "history.csv", "learning_curve.png", "final.pt", "final.onnx")
+
+
+# What a setting of today was when there was none yet. At this value, whatever its default is now, it is no part of what
+# a training depends on, so that experiments which are older than the setting stay up to date.
+SETTINGS_BEFORE: Mapping[str, Any] = {"training.bptt_steps": None}
 
 
 def _say_nothing(line: str) -> None:
@@ -270,6 +277,11 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
     for name in ("num_threads", "device", "checkpoint_minutes"):
         del sections["training"][name]
+    for setting, value in SETTINGS_BEFORE.items():
+        *places, name = setting.split(".")
+        section = functools.reduce(operator.getitem, places, sections)
+        if section[name] == value:
+            del section[name]
     return {
         "config": sections,
         "files": [File(path) for path in files],

@@ -104,6 +104,7 @@ class TrainingConfig:
     min_lr: NonNegative = 0.0  # plateau and newbob: training ends when the rate would fall below
     clip_norm: Positive | None = 5.0  # of all gradients together
     clip_value: Positive | None = None  # of each gradient by itself
+    bptt_steps: PositiveInt | None = None  # steps that gradients go back through recurrent states; none: all
     input_noise: NonNegative = 0.3  # standard deviation of Gaussian noise added to the features
     weight_noise: NonNegative = 0.0  # standard deviation of Gaussian noise on the weights, drawn for every update
     weight_drop: BelowOne = 0.0  # share of the recurrent weights left out of an update (DropConnect)

@@ -28,6 +28,7 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
 from asrkit.models.batching import Batch
 from asrkit.models.decoder import NO_DECODER
+from asrkit.models.recurrent import RecurrentStack
 from asrkit.parallel import progress_stream
 from asrkit.scoring.per import score
 from asrkit.training.blank_phase import is_blank_phase
@@ -99,6 +100,9 @@ def train(
     torch.set_num_threads(1 if device.type == "cpu" else config.num_threads)
     keep_freed_memory()
     model.to(device)
+    for module in model.modules():
+        if isinstance(module, RecurrentStack):
+            module.bptt_steps = config.bptt_steps
     batches_per_epoch = math.ceil(len(data.train) / config.batch_size)
     state = TrainingState(model, config, batches_per_epoch, directory, identity)
     monitor = Monitor(directory, state.epoch)

@@ -1,8 +1,12 @@
 """When a trained experiment is up to date."""
 
+import hashlib
+from dataclasses import replace
+
+from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import TRAIN_STAMP, Stamp, changing
-from asrkit.stages.training import _is_trained
+from asrkit.stages.training import TrainingData, _inputs, _is_trained
 
 
 def test_a_model_that_is_not_as_training_left_it_is_trained_again(tmp_path):
@@ -27,3 +31,45 @@ def test_a_stamp_of_an_earlier_version_is_none(tmp_path):
     stamp.path.write_text(stamp.made_from + "\n")
     (tmp_path / "final.pt").write_bytes(b"weights")
     assert not _is_trained(stamp)
+
+
+def make_data(root):
+    for name in ("train", "dev"):
+        (root / name).mkdir(parents=True)
+        (root / name / "text").write_text("a1 a\n")
+        (root / name / "utt2spk").write_text("a1 a\n")
+    (root / "tokens.txt").write_text("<blk> 0\na 1\n")
+    return TrainingData(root / "train", root / "dev", root / "tokens.txt")
+
+
+def test_experiments_older_than_a_setting_stay_up_to_date(tmp_path):
+    """The stamp of an experiment from before training.bptt_steps has no such setting: gradients went all the way."""
+    data, config = make_data(tmp_path), ExperimentConfig()
+    before = _inputs(data, config)
+    settings = before["config"]["training"]
+    assert "bptt_steps" not in settings
+    assert settings["num_epochs"] == 43
+    assert Stamp(tmp_path / "a", before).made_from == Stamp(tmp_path / "b", {**before}).made_from
+    model = replace(config.model, bidirectional=False)
+    cut = ExperimentConfig(model=model, training=replace(config.training, bptt_steps=50))
+    assert _inputs(data, cut)["config"]["training"]["bptt_steps"] == 50
+    whole = _inputs(data, ExperimentConfig(model=model))
+    assert Stamp(tmp_path / "a", _inputs(data, cut)).made_from != Stamp(tmp_path / "a", whole).made_from
+
+
+def test_no_setting_makes_experiments_out_of_date_unnoticed(tmp_path):
+    """A new setting changes what all experiments are taken to depend on, unless SETTINGS_BEFORE says what was before.
+
+    Give it its row there. Where nothing was before that is like one of its values, put the new digest here.
+    """
+    sections = _inputs(make_data(tmp_path), ExperimentConfig())["config"]
+    names = sorted(names_in(sections))
+    assert (len(names), hashlib.sha256(" ".join(names).encode()).hexdigest()[:8]) == (114, "9ecdb9da")
+
+
+def names_in(settings, prefix=""):
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from names_in(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name

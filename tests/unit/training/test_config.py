@@ -17,6 +17,12 @@ from asrkit.errors import ConfigError
         ("training: {pretrain_epochs: 1}", "pretrain_epochs is for model.head both"),
         ("{model: {head: both}, training: {pretrain_epochs: 43}}", "pretrain_epochs must be below num_epochs"),
         ("{model: {head: frames}, training: {num_views: 2}}", "num_views 2 is for heads with CTC"),
+        ("training: {bptt_steps: 50}", "a model that looks ahead cannot do that, found model.bidirectional; take"),
+        ("{model: {encoder: conformer}, training: {bptt_steps: 50}}", "found model.encoder conformer; take"),
+        (
+            "{model: {bidirectional: false}, training: {bptt_steps: 0}}",
+            "training.bptt_steps must be at least 1, found 0",
+        ),
         ("training: {num_views: 3}", "num_views must be 1 or 2, found 3"),
         ("training: {frame_weight: 1}", "frame_weight must be in"),
         ("training: {min_lr: 1}", "min_lr must be at most max_lr"),

@@ -357,6 +357,7 @@ RUNS = {
     "transformer": ({"encoder": "transformer", "feed_forward_size": 32}, replace(CONFIG, num_epochs=2)),
     "conformer": ({"encoder": "conformer", "feed_forward_size": 32}, replace(CONFIG, num_epochs=2)),
     "recurrent weights dropped": ({}, replace(CONFIG, weight_drop=0.3)),
+    "truncated": ({"bidirectional": False}, replace(CONFIG, num_epochs=2, bptt_steps=4)),
     "joint": ({"head": "joint"}, replace(CONFIG, num_epochs=2, sampling=0.3)),
     "hard attention": (
         {"head": "attention", "decoder": replace(DECODER, reading="hard")},
