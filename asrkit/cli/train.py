@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, ExperimentConfig, args.overrides)
-    data = TrainingData(args.train, args.dev, args.tokens, args.lm)
+    data = TrainingData(args.train, args.dev, args.tokens, args.lm, args.log_gradients)
     trained = train(data, args.out, config, resume=args.resume, force=args.force, report=_tell)
     _tell(trained.line())
     if args.log_gradients and trained.result is None:

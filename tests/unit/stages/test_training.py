@@ -3,10 +3,17 @@
 import hashlib
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.errors import DataError
 from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import TRAIN_STAMP, Stamp, changing
-from asrkit.stages.training import TrainingData, _inputs, _is_trained
+from asrkit.models.acoustic import AcousticModel
+from asrkit.models.config import ModelConfig
+from asrkit.stages.training import TrainingData, _inputs, _is_trained, _probe
+from asrkit.training.dataset import TrainingSet
 
 
 def test_a_model_that_is_not_as_training_left_it_is_trained_again(tmp_path):
@@ -73,3 +80,14 @@ def names_in(settings, prefix=""):
             yield from names_in(value, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def test_gradients_are_logged_of_what_ctc_can_align(tmp_path):
+    data = make_data(tmp_path)
+    feats = {"long": np.zeros((40, 4), np.float32), "short": np.zeros((3, 4), np.float32)}
+    dev = TrainingSet(feats, {key: len(value) for key, value in feats.items()}, {key: [1, 2, 1] for key in feats})
+    config = ModelConfig(num_layers=1, hidden_size=4)
+    assert [*_probe(dev, AcousticModel(config, 4, 3), data).num_frames] == ["long"]
+    assert len(_probe(dev, AcousticModel(replace(config, head="frames", self_conditioning=False), 4, 3), data)) == 2
+    with pytest.raises(DataError, match=r"dev: every utterance is too short for CTC, so no gradients can be logged"):
+        _probe(dev.part(["short"]), AcousticModel(config, 4, 3), data)
