@@ -1,13 +1,17 @@
 """The lessons of a textbook on recurrent networks, each a small module to be read beside its page in docs/textbook/.
 
-A lesson is a module with a function `study(quick)`, which gives a Lesson: a table, figures and pictures. This table
-loads none of them.
+A lesson is a module with a function `study(quick)`, which gives a Lesson: a table, figures and pictures. Lessons on
+speech have `study(quick, speech)`. This table loads none of them.
 """
 
 LESSONS = {
     "reber": "asrkit.lessons.reber",
     "gradients": "asrkit.lessons.gradients",
     "truncation": "asrkit.lessons.truncation",
+    "memory": "asrkit.lessons.memory",
+    "phones": "asrkit.lessons.phones",
     "characters": "asrkit.lessons.characters",
     "hopfield": "asrkit.lessons.hopfield",
 }
+
+ON_SPEECH = ("memory", "phones")  # they look at a recipe's data and at models trained on it

@@ -21,6 +21,7 @@ from asrkit.io.json_text import json_text
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Stamp
 from asrkit.lessons import LESSONS
+from asrkit.lessons.speech import Speech
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,14 @@ class Lesson:
     pictures: Mapping[str, Figure]
 
 
-def hold_lesson(name: str, out: Path, quick: bool, files: Mapping[str, Path] = {}, force: bool = False) -> str:
+def hold_lesson(
+    name: str,
+    out: Path,
+    quick: bool,
+    files: Mapping[str, Path] = {},
+    force: bool = False,
+    speech: Speech | None = None,
+) -> str:
     """Run the lesson `name` of LESSONS and write table.txt, figures.json and the pictures into `out`.
 
     Gives what there is to tell: the table, or that all is up to date.
@@ -47,14 +55,16 @@ def hold_lesson(name: str, out: Path, quick: bool, files: Mapping[str, Path] = {
         quick: at a size of seconds, at which some networks have not learnt yet.
         files: those that the lesson's `study` takes, by the names of its arguments.
         force: run it even when it is up to date.
+        speech: what those ON_SPEECH look at.
     """
     code = sorted(path for path in Path(__file__).parent.iterdir() if path.is_file())
     inputs = {path.name: File(path) for path in code} | {name: File(path) for name, path in files.items()}
-    stamp = Stamp(out / ".lesson.stamp", {"lesson": name, "quick": quick, "files": inputs})
+    of_speech = {} if speech is None else {"speech": speech.inputs()}
+    stamp = Stamp(out / ".lesson.stamp", {"lesson": name, "quick": quick, "files": inputs, **of_speech})
     if not force and stamp.is_current():
         return f"{out}: up to date"
     with lock_dir(out, "lesson"), stamp.making():
-        lesson = import_module(LESSONS[name]).study(quick, **files)
+        lesson = import_module(LESSONS[name]).study(quick, **files, **({} if speech is None else {"speech": speech}))
         table = render(lesson.table)
         with atomic_write(out / "table.txt") as stream:
             stream.write(table + "\n")

@@ -4,6 +4,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/recipe.sh"
 
 dir=$recipe/exp
+data=$root/recipes/mini/data
+model=$root/recipes/mini/exp/blstm_ctc
 first_stage=1 stop_stage=8 last_stage=8
 quick=
 text=
@@ -16,6 +18,8 @@ Options:
   --stage N          first lesson to run (default: 1)
   --stop-stage N     last lesson to run (default: $last_stage)
   --dir DIR          where the lessons' directories go (default: $dir)
+  --data DIR         lessons 4 and 5: directory of a recipe's data directories (default: $data)
+  --model EXP        lessons 4 and 5: the recipe's trained model (default: $model)
   --quick            at a size of a minute a lesson or less
   --plain-text FILE  lesson 6: a text of your own to learn from
   --force            redo lessons that are up to date
@@ -38,10 +42,12 @@ while [ $# -gt 0 ]; do
       set -- "${1%%=*}" "${1#*=}" "${@:2}"
       continue
       ;;
-    --stage | --stop-stage | --dir | --plain-text | --torch-index)
+    --stage | --stop-stage | --dir | --data | --model | --plain-text | --torch-index)
       [ -n "${2:-}" ] || usage_error "$1 needs a value; see $0 --help"
       case $1 in
         --dir) dir=$2 ;;
+        --data) data=$2 ;;
+        --model) model=$2 ;;
         --plain-text) text=$2 ;;
         --torch-index) torch_index=$2 ;;
         *)
@@ -60,12 +66,33 @@ done
 ((first_stage <= stop_stage)) || usage_error "--stage $first_stage comes after --stop-stage $stop_stage"
 if [ -n "$only_help" ]; then help; else run_child "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}; fi
 
+# NAME, and further options of `asrkit lesson`.
 lesson() {
   asrkit lesson "$1" --out "$dir/$1" ${quick:+--quick} ${force:+--force} "${@:2}"
+}
+
+# Run a command that looks at a recipe's data and model, if they are there.
+on_speech() {
+  if [ -f "$data/test/feats.scp" ] && [ -f "$model/final.pt" ]; then
+    "$@"
+  else
+    printf 'left out: no features in %s or no model in %s; run recipes/mini/run.sh first\n' "$data/test" "$model"
+  fi
+}
+
+# The lesson needs a network that reads forwards only: the recipe's own, but for that.
+memory() {
+  local forward=$dir/memory/unidirectional${quick:+-quick} epochs=8
+  [ -z "$quick" ] || epochs=2
+  asrkit train --config "$model/config.yaml" --set model.bidirectional=false --set training.num_epochs=$epochs \
+    --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --out "$forward" --resume ${force:+--force}
+  lesson memory --data "$data/test" --model "$model" --model "$forward"
 }
 
 stage 1 "Reber's grammar: what is kept in mind" lesson reber
 stage 2 "gradients that vanish and gradients that explode" lesson gradients
 stage 3 "back-propagation through time, cut short" lesson truncation
+stage 4 "memory: what a network sees of the past and of the future" on_speech memory
+stage 5 "from frames to phones" on_speech lesson phones --data "$data/test" --model "$model"
 stage 6 "models of language, by character" lesson characters ${text:+--plain-text "$text"}
 stage 8 "networks that remember" lesson hopfield

@@ -11,7 +11,9 @@ from matplotlib.image import imread
 from asrkit.lessons import LESSONS
 from tests.recipe_tree import ROOT, copy_recipes, run_recipe
 
-STAGES = {"reber": 1, "gradients": 2, "truncation": 3, "characters": 6, "hopfield": 8}
+from .conftest import run_asrkit, train_args
+
+STAGES = {"reber": 1, "gradients": 2, "truncation": 3, "memory": 4, "phones": 5, "characters": 6, "hopfield": 8}
 
 
 @pytest.fixture
@@ -20,11 +22,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def hold(root: Path, name: str) -> dict[str, Any]:
-    """The figures of a lesson, run as a stage of the recipe."""
+def hold(root: Path, name: str, *options: str, trains: bool = False) -> dict[str, Any]:
+    """The figures of a lesson, run as a stage of the recipe; one that `trains` a network tells of its epochs."""
     number = str(STAGES[name])
-    result = run_recipe(root, "textbook", "--stage", number, "--stop-stage", number, "--quick", "--dir", "exp")
-    assert (result.returncode, result.stderr) == (0, "")
+    stage = ("--stage", number, "--stop-stage", number)
+    result = run_recipe(root, "textbook", *stage, "--quick", "--dir", "exp", *options)
+    assert result.returncode == 0, result.stderr
+    assert trains or result.stderr == ""
     assert [folder.name for folder in (root / "exp").iterdir()] == [name]
     assert (root / "exp" / name / "table.txt").read_text() in result.stdout
     pictures = {path.name: path for path in (root / "exp" / name).glob("*.png")}
@@ -77,6 +81,94 @@ def test_truncation(root: Path) -> None:
         assert chance["bias"] < 3 * chance["chance"]
         assert chance["deviation"] > 0.1
     assert figures["random"]["4"]["bias"] < figures["truncated_bias"]["4"] / 3
+
+
+@pytest.fixture(scope="module")
+def of_tones(tones: Path) -> tuple[str, ...]:
+    """Options for lessons on speech: tones, and a network on them with CTC and frame-wise outputs."""
+    exp = tones / "exp_both"
+    run_asrkit(*train_args(tones, exp), "--set", "model.head=both")
+    return ("--data", str(tones / "data"), "--model", str(exp))
+
+
+@pytest.mark.slow
+def test_memory(root: Path, of_tones: tuple[str, ...]) -> None:
+    figures = hold(root, "memory", *of_tones, trains=True)
+    forward, both = figures["reach"]["unidirectional"], figures["reach"]["bidirectional"]
+    assert forward["after"] == 0
+    assert forward["future_ms"] <= 10  # the last of the step's own three frames
+    assert min(both["before"], both["after"]) > 0.1
+    assert both["future_ms"] > 30
+    for reach in (forward, both):
+        assert abs(reach["before"] + reach["own"] + reach["after"] - 1) < 1e-6
+        assert reach["own"] > 0.1
+    beyond = [k for k, mean in zip(figures["offsets_ms"], figures["mean"]["unidirectional"], strict=True) if mean > 0]
+    assert max(beyond) == 10
+
+
+@pytest.mark.slow
+def test_phones(root: Path, of_tones: tuple[str, ...]) -> None:
+    figures = hold(root, "phones", *of_tones)
+    lattice = figures["lattice"]
+    best = max(lattice["enumeration"], key=lambda labels: lattice["enumeration"][labels])
+    assert (lattice["best_path"], lattice["greedy"]["labels"], best) == ("-a-", "a", "ab")
+    assert lattice["greedy"]["probability"] == pytest.approx(lattice["enumeration"]["a"])
+    assert lattice["beams"] == {"1": "a", "2": "a", "3": "ab"}
+    assert abs(sum(lattice["enumeration"].values()) - 1) < 1e-9
+    utterance = figures["utterance"]
+    assert utterance["ctc_labels"] == utterance["reference"]
+    assert utterance["ctc_merged"].replace("- ", "").removesuffix(" -") == utterance["ctc_labels"]
+    searches = figures["searches"]
+    for name in ("CTC, greedy", "CTC, beam of 1", "CTC, beam of 3", "CTC, beam of 10"):
+        search = searches[name]
+        assert search["search_errors"] + search["model_errors"] == search["num_wrong"]
+        if example := search.get("search_error"):
+            assert example["log_p_reference"] > example["log_p_hypothesis"]
+        if example := search.get("model_error"):
+            assert example["log_p_reference"] is None or example["log_p_reference"] <= example["log_p_hypothesis"]
+    assert searches["CTC, beam of 10"]["search_errors"] <= searches["CTC, greedy"]["search_errors"]
+    assert searches["CTC, beam of 10"]["per"] < 50
+
+
+def test_without_speech_its_lessons_are_left_out(root: Path) -> None:
+    result = run_recipe(root, "textbook", "--stage", "4", "--stop-stage", "5", "--dir", "exp")
+    assert (result.returncode, result.stderr) == (0, "")
+    said = [line for line in result.stdout.splitlines() if not line.startswith("==")]
+    assert len(said) == 2
+    assert all(line.startswith("left out: ") and line.endswith("; run recipes/mini/run.sh first") for line in said)
+    assert not (root / "exp").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["memory"],
+            "lesson memory: expected --data and --model; give those of a recipe that has been run (recipes/mini)",
+        ),
+        (["phones", "--data", "data"], "lesson phones: expected --data and --model"),
+        (["hopfield", "--data", "data"], "--data and --model have no meaning for the lesson hopfield; leave them out"),
+        (["phones", "--data", "data", "--model", "none"], "none: no such experiment directory"),
+    ],
+)
+def test_a_lesson_says_what_it_needs(tmp_path: Path, args: list[str], message: str) -> None:
+    done = run_asrkit("lesson", *args, "--out", tmp_path / "out", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_fit_a_lesson_is_named(tones: Path, tmp_path: Path) -> None:
+    options = ("--data", tones / "data/test", "--model", tones / "exp", "--out", tmp_path / "out")
+    for name, message in (
+        ("memory", "expected a unidirectional and a bidirectional --model, found "),
+        ("phones", "expected a model with CTC and frame-wise outputs (model.head both)"),
+    ):
+        done = run_asrkit("lesson", name, *options, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
