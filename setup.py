@@ -16,6 +16,7 @@ KERNELS = {
     "_align": ["-ffp-contract=off"],
     "_lstm": ["-ffp-contract=fast", "-fno-math-errno"],
     "_transducer": ["-ffp-contract=fast", "-fno-math-errno"],
+    "_attention": ["-ffp-contract=fast", "-fno-math-errno"],
 }
 
 

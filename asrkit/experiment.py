@@ -65,7 +65,8 @@ class Experiment:
     @property
     def search_models(self) -> SearchModels:
         """The models that a search of its log-probabilities uses."""
-        return SearchModels(self.lm_automaton, self.model.decoder)
+        decoder = self.model.decoder
+        return SearchModels(self.lm_automaton, None if decoder is None else decoder.for_search())
 
 
 def make_model(config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:

@@ -22,7 +22,6 @@
  */
 #include "common.h"
 
-#define LANES 8
 #define TILE 32      /* columns of a product that are computed together */
 #define BLOCK 128    /* terms of a product for which a tile's weights stay in the first cache */
 

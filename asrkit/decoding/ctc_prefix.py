@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 NEVER = -1e30  # the log of 0: a number, so that differences of two are numbers
 _LEAST = -1e4  # nats: classes that are less likely count as this
@@ -23,76 +22,82 @@ class CtcPrefixes:
     """The prefixes of a search: for frames 0 (before all) to T, natural logs of their paths' probabilities, float64."""
 
     frames: CtcFrames
-    in_phone: Tensor  # (N, K, T + 1) paths that end in the last phone
-    in_blank: Tensor  # (N, K, T + 1) that end in a blank
-    last: Tensor  # (N, K) last phones, 0 before the first
+    in_blank: np.ndarray  # (N, K, T + 1) paths that end in a blank
+    in_any: np.ndarray  # (N, K, T + 1) all, also those that end in the last phone
+    last: np.ndarray  # (N, K) last phones, 0 before the first
 
-    def next_scores(self) -> Tensor:
+    def next_scores(self) -> np.ndarray:
         """(N, K, V): log probability that the labelling begins with the prefix and this phone; of class 0 NEVER."""
-        before = torch.logaddexp(self.in_phone, self.in_blank)[:, :, :-1]
-        scores = _log_matmul(before, self.frames.probs)
+        scores = _log_matmul(self.in_any[:, :, :-1], self.frames.probs)
         # A phone follows itself only after a blank.
-        again = self.frames.of(self.last)
-        repeated = torch.logsumexp(self.in_blank[:, :, :-1] + again, dim=2, keepdim=True)
-        scores = scores.scatter(2, self.last[:, :, None], repeated)
+        paths = self.in_blank[:, :, :-1] + self.frames.of(self.last)
+        largest = paths.max(axis=2, keepdims=True)
+        repeated = np.log(np.exp(paths - largest).sum(axis=2, keepdims=True)) + largest
+        np.put_along_axis(scores, self.last[:, :, None], repeated, axis=2)
         scores[:, :, 0] = NEVER
-        return scores.clamp(min=NEVER)
+        return np.maximum(scores, NEVER)
 
-    def end_scores(self) -> Tensor:
+    def end_scores(self) -> np.ndarray:
         """(N, K): log probability of the prefix as the whole labelling."""
-        return torch.logaddexp(self.in_phone[:, :, -1], self.in_blank[:, :, -1])
+        ends: np.ndarray = self.in_any[:, :, -1]
+        return ends
 
-    def extend(self, parents: Tensor, tokens: Tensor) -> CtcPrefixes:
+    def extend(self, parents: np.ndarray, tokens: np.ndarray) -> CtcPrefixes:
         """Prefixes (N, K'): those of `parents`, numbers within each utterance, with `tokens` behind them."""
-        rows = torch.arange(len(parents), device=parents.device)[:, None]
-        in_phone, in_blank, last = self.in_phone[rows, parents], self.in_blank[rows, parents], self.last[rows, parents]
-        before = torch.where((tokens == last)[:, :, None], in_blank, torch.logaddexp(in_phone, in_blank))
+        rows = np.arange(len(parents))[:, None]
+        is_again = (tokens == self.last[rows, parents])[:, :, None]
+        before = np.where(is_again, self.in_blank[rows, parents], self.in_any[rows, parents])
         in_phone = _follow(before, self.frames.of(tokens))
-        in_blank = _follow(in_phone, self.frames.log_probs[:, None, :, 0].expand(-1, tokens.shape[1], -1))
-        return CtcPrefixes(self.frames, in_phone, in_blank, tokens)
+        in_blank = _follow(in_phone, self.frames.log_probs[:, None, :, 0])
+        return CtcPrefixes(self.frames, in_blank, np.logaddexp(in_phone, in_blank), tokens)
 
-    def keep(self, utts: Tensor) -> CtcPrefixes:
+    def keep(self, utts: np.ndarray) -> CtcPrefixes:
         """Of these utterances alone."""
-        frames = CtcFrames(self.frames.log_probs[utts], self.frames.probs[utts])
-        return CtcPrefixes(frames, self.in_phone[utts], self.in_blank[utts], self.last[utts])
+        return CtcPrefixes(self.frames.keep(utts), self.in_blank[utts], self.in_any[utts], self.last[utts])
 
 
 @dataclass(frozen=True)
 class CtcFrames:
     """CTC's log-probabilities for the frames of some utterances, float64 (N, T, V)."""
 
-    log_probs: Tensor
-    probs: Tensor
+    log_probs: np.ndarray
+    probs: np.ndarray
 
     @classmethod
-    def of_batch(cls, log_probs: Tensor, lens: Tensor) -> CtcFrames:
+    def of_batch(cls, log_probs: np.ndarray, lens: np.ndarray) -> CtcFrames:
         """`log_probs` (N, T, V), whose padding becomes blanks: they change no labelling."""
-        log_probs = log_probs.double().clamp(min=_LEAST)
-        padding = torch.arange(log_probs.shape[1], device=lens.device) >= lens[:, None]
+        log_probs = np.maximum(log_probs.astype(np.float64), _LEAST)
+        padding = np.arange(log_probs.shape[1]) >= lens[:, None]
         log_probs[padding] = _LEAST
-        log_probs[:, :, 0] = log_probs[:, :, 0].masked_fill(padding, 0.0)
-        return cls(log_probs, log_probs.exp())
+        log_probs[padding, 0] = 0.0
+        return cls(log_probs, np.exp(log_probs))
+
+    def keep(self, utts: np.ndarray) -> CtcFrames:
+        """Of these utterances alone."""
+        return CtcFrames(self.log_probs[utts], self.probs[utts])
 
     def empty_prefix(self) -> CtcPrefixes:
         """The prefix of no phone, one of each utterance."""
-        in_blank = torch.nn.functional.pad(self.log_probs[:, None, :, 0].cumsum(2), (1, 0))
-        nothing = torch.zeros(in_blank.shape[:2], dtype=torch.int64, device=in_blank.device)
-        return CtcPrefixes(self, torch.full_like(in_blank, NEVER), in_blank, nothing)
+        in_blank = np.pad(self.log_probs[:, None, :, 0].cumsum(axis=2), [(0, 0), (0, 0), (1, 0)])
+        return CtcPrefixes(self, in_blank, in_blank, np.zeros((len(in_blank), 1), np.int64))
 
-    def of(self, tokens: Tensor) -> Tensor:
+    def of(self, tokens: np.ndarray) -> np.ndarray:
         """(N, K, T) log probabilities of `tokens` (N, K)."""
-        num_frames = self.log_probs.shape[1]
-        return self.log_probs.transpose(1, 2).gather(1, tokens[:, :, None].expand(-1, -1, num_frames))
+        found: np.ndarray = self.log_probs[np.arange(len(tokens))[:, None], :, tokens]
+        return found
 
 
-def _follow(before: Tensor, log_probs: Tensor) -> Tensor:
-    """r_t = (r_{t-1} + before_{t-1}) p_t with r_0 = 0, in logs: `before` (N, K, T + 1), p (N, K, T)."""
-    sums = torch.nn.functional.pad(log_probs.cumsum(2), (1, 0))
-    found = torch.logcumsumexp((before - sums)[:, :, :-1], dim=2) + sums[:, :, 1:]
-    return torch.nn.functional.pad(found.clamp(min=NEVER), (1, 0), value=NEVER)
+def _follow(before: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
+    """r_t = (r_{t-1} + before_{t-1}) p_t with r_0 = 0, in logs: `before` (N, K, T + 1), p (N, 1 or K, T)."""
+    sums = np.pad(log_probs.cumsum(axis=2), [(0, 0), (0, 0), (1, 0)])
+    found = np.full_like(before, NEVER)
+    found[:, :, 1:] = np.logaddexp.accumulate((before - sums)[:, :, :-1], axis=2) + sums[:, :, 1:]
+    return np.maximum(found, NEVER)
 
 
-def _log_matmul(logs: Tensor, probs: Tensor) -> Tensor:
+def _log_matmul(logs: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """log(exp(`logs`) @ `probs`): (N, K, T) and (N, T, V) to (N, K, V)."""
-    largest = logs.amax(dim=2, keepdim=True)
-    return (torch.exp(logs - largest) @ probs).log() + largest
+    largest = logs.max(axis=2, keepdims=True)
+    with np.errstate(divide="ignore"):
+        found: np.ndarray = np.log(np.exp(logs - largest) @ probs) + largest
+    return found

@@ -13,7 +13,7 @@ from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.choice import Choice
 
 if TYPE_CHECKING:
-    from asrkit.models.decoder import AttentionDecoder
+    from asrkit.models.search_decoder import SearchDecoder
 
 SEARCHES: dict[SearchMethod, type[GreedySearch] | type[BeamSearch]] = {"greedy": GreedySearch, "beam": BeamSearch}
 
@@ -29,14 +29,14 @@ class SearchModels:
     """The models that a search uses besides log-probabilities."""
 
     lm: LmAutomaton | None = None
-    decoder: AttentionDecoder | None = None
+    decoder: SearchDecoder | None = None
 
     def search(self, config: DecodingConfig) -> Search:
         """The search that `config` describes. Raises ConfigError for settings that it cannot use."""
         return make_search(config, self.lm, self.decoder)
 
 
-def make_search(config: DecodingConfig, lm: LmAutomaton | None, decoder: AttentionDecoder | None = None) -> Search:
+def make_search(config: DecodingConfig, lm: LmAutomaton | None, decoder: SearchDecoder | None = None) -> Search:
     """The search that `config` describes, over a model's `decoder` if it has one, else over log-probabilities.
 
     A language model of weight 0 is left out. Raises ConfigError for settings that the search cannot use.

@@ -9,8 +9,11 @@ Inputs: `static` (T, D) float32, the static features of one utterance or of a wi
         training set's
     `first` int64, the frame in which the first step begins; `num_steps` int64, by default ceil(T / skip)
     `state.LAYER.NAME`, states of a unidirectional network before its first step
-Outputs: `log_probs` (T', V) float32; `frame_log_probs` (T', V - 1), where there is a frame-wise head;
-    `state.LAYER.NAME.next`.
+Outputs: `log_probs` (T', V) float32, unless a decoder is all there is; `frame_log_probs` (T', V - 1), where there is a
+    frame-wise head; `attended` (T', E), the encoder's outputs, where there is a decoder; `state.LAYER.NAME.next`.
+
+A decoder's weights lie beside the graph, as constants `decoder.NAME` that no operator takes: its steps are computed in
+NumPy (models/search_decoder.py), many hypotheses at once.
 """
 
 from __future__ import annotations
@@ -24,25 +27,30 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from asrkit import __version__
 from asrkit.config.yaml_config import config_text
+from asrkit.decoding.attention_search import GreedyDecoderSearch
+from asrkit.decoding.config import DecodingConfig
 from asrkit.errors import ModelError, location
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.inference.export_attention import attention_encoder
-from asrkit.inference.export_cells import recurrent_stack
+from asrkit.inference.export_cells import pyramid, recurrent_stack
 from asrkit.inference.export_features import add_deltas, front_end, normalize, stack_frames
 from asrkit.inference.export_graph import Graph, in_8_bits, linear, log_softmax
 from asrkit.inference.onnx_metadata import Metadata, read_metadata
-from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.onnx_model import DECODER, SCALES, OnnxModel
 from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
 from asrkit.io.seal import read_digest, seal, unsealed
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.decoder import AttentionDecoder
+from asrkit.models.pyramid import Pyramid
 from asrkit.models.recurrent import RecurrentStack
+from asrkit.models.search_decoder import SearchDecoder
 from asrkit.models.transformer import TransformerEncoder
 from asrkit.types import TestScore
 
@@ -65,7 +73,7 @@ class Comparison:
     """The difference between an export and PyTorch.
 
     Attributes:
-        difference: the largest between two log-probabilities.
+        difference: the largest between two log-probabilities, or two numbers that a decoder attends to.
         where: what they were computed on.
     """
 
@@ -130,7 +138,7 @@ def with_8_bit_weights(experiment: Experiment) -> Experiment:
     """
     model = copy.deepcopy(experiment.model)
     for name, weights in model.named_parameters():
-        if weights.dim() > 1 and not name.rpartition(".")[2].startswith(("weight_ch", "bias_")):  # peepholes, biases
+        if _has_scales(name, weights):
             whole, scales = in_8_bits(weights.detach().numpy(), tuple(range(1, weights.dim())))
             weights.data = torch.from_numpy(whole * scales)
     return replace(experiment, model=model)
@@ -158,7 +166,21 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
         if expected.shape != actual.shape or not np.array_equal(possible, np.isfinite(actual)):
             return np.inf
         largest = max(largest, float(np.abs(expected[possible] - actual[possible]).max()))
+        if experiment.model.decoder is not None and model.decoder is not None:
+            largest = max(largest, _decoder_difference(experiment.model.decoder, model.decoder, actual))
     return largest if largest >= 0.0 else np.inf
+
+
+@torch.inference_mode()
+def _decoder_difference(module: AttentionDecoder, decoder: SearchDecoder, stored: np.ndarray) -> float:
+    """The largest between log-probabilities of two decoders that write what the second one finds in an utterance."""
+    search = GreedyDecoderSearch(DecodingConfig(), None, decoder)
+    tokens = search.decode(stored)[0].tokens
+    (actual,), _ = search.read(stored, [tokens])
+    steps = torch.from_numpy(stored[None, :, stored.shape[1] - decoder.step_size :].copy())
+    source = module.source(steps, torch.tensor([len(stored)]))
+    found = [module.log_probs(step.vector) for step in module.read(source, torch.tensor([tokens]).long())]
+    return float(np.abs(torch.cat(found, dim=1)[0].numpy() - actual).max())
 
 
 def made_up_sample(experiment: Experiment) -> Sample:
@@ -178,16 +200,12 @@ def _made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:
 def load_for_export(directory: str | Path) -> tuple[Experiment, str | None]:
     """A trained experiment, and the digest of its `final.pt`, which tells an export of it from an older one.
 
-    Raises ModelError as load_experiment, and for a model with an attention decoder.
+    Raises ModelError as load_experiment.
     """
     path = Path(directory) / "final.pt"
     while True:
         digest = read_digest(path)
         experiment = load_experiment(directory)
-        if experiment.model.decoder is not None:
-            raise ModelError(
-                f"{location(directory)}a model with an attention decoder, which has no export; use asrkit decode"
-            )
         if read_digest(path) == digest:  # else it was replaced in between
             return experiment, digest
 
@@ -203,6 +221,8 @@ def export_model(experiment: Experiment, made_from: str | None = None, is_8_bit:
     feats = add_deltas(graph, normalize(graph, static, config.features, experiment.global_cmvn), config.features)
     steps = stack_frames(graph, front_end(graph, feats, model), config.model)
     _add_heads(graph, _encoder(graph, steps, model), model, len(experiment.tokens))
+    if model.decoder is not None:
+        _add_decoder(graph, model.decoder)
 
     proto = helper.make_model(
         helper.make_graph(graph.nodes, "asrkit", graph.inputs, graph.outputs, graph.initializers),
@@ -241,9 +261,12 @@ def _encoder(graph: Graph, steps: str, model: AcousticModel) -> str:
     feedback = None
     if model.output is not None and model.feedback is not None:
         feedback = partial(_feed_back, model.output, model.feedback)
+    size = model.frontend.output_size * model.config.stack
     match model.stack:
         case RecurrentStack() as stack:
-            return recurrent_stack(graph, steps, model.frontend.output_size * model.config.stack, stack, feedback)
+            return recurrent_stack(graph, steps, size, stack, feedback)
+        case Pyramid() as layers:
+            return pyramid(graph, steps, size, layers)
         case TransformerEncoder() as encoder:
             return attention_encoder(graph, steps, encoder, feedback)
         case other:
@@ -263,3 +286,22 @@ def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int
         graph.output(ctc, "log_probs", ["steps", num_classes])
     if frames is not None:
         graph.output(frames, "frame_log_probs", ["steps", num_classes - 1])
+    if model.decoder is not None:
+        graph.output(hidden, "attended", ["steps", model.decoder.step_size])
+
+
+def _add_decoder(graph: Graph, decoder: AttentionDecoder) -> None:
+    """The weights that searches take; with 8-bit weights as those of the graph, each with its scales behind it."""
+    for name, values in decoder.named_parameters():
+        array = values.detach().numpy()
+        if graph.is_8_bit and _has_scales(name, values):
+            array, scales = in_8_bits(array, tuple(range(1, array.ndim)))
+            parts = {"": array, SCALES: scales}
+        else:
+            parts = {"": array}
+        graph.initializers += [numpy_helper.from_array(each, f"{DECODER}{name}{end}") for end, each in parts.items()]
+
+
+def _has_scales(name: str, weights: torch.Tensor) -> bool:
+    """Whether 8-bit weights have a scale for each row: not peepholes and biases."""
+    return weights.dim() > 1 and not name.rpartition(".")[2].startswith(("weight_ch", "bias_"))

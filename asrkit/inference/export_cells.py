@@ -19,6 +19,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from asrkit.inference.export_features import join_steps
 from asrkit.inference.export_graph import Feedback, Graph, layer_norm, of_kind
 from asrkit.models.cells.elman import ElmanLayer
 from asrkit.models.cells.gru import GruLayer
@@ -26,16 +27,22 @@ from asrkit.models.cells.jordan import JordanLayer
 from asrkit.models.cells.layer import RecurrentLayer
 from asrkit.models.cells.lstm import LstmLayer
 from asrkit.models.cells.peephole_lstm import PeepholeLstmLayer
+from asrkit.models.pyramid import Pyramid
 from asrkit.models.recurrent import RecurrentStack
 
 
-def recurrent_stack(graph: Graph, steps: str, size: int, stack: RecurrentStack, feedback: Feedback | None) -> str:
-    """(T', size) -> (T', output size), as models/recurrent.py does it. Dropout is left out."""
+def recurrent_stack(
+    graph: Graph, steps: str, size: int, stack: RecurrentStack, feedback: Feedback | None, first: int = 0
+) -> str:
+    """(T', size) -> (T', output size), as models/recurrent.py does it. Dropout is left out.
+
+    `first`: the number of the first layer among all of the network.
+    """
     layers = of_kind(stack.layers, RecurrentLayer)
     for number, (layer, norm) in enumerate(zip(layers, stack.norms, strict=True)):
         if number > 0 and feedback is not None:
             steps = graph.op("Add", steps, feedback(graph, steps))
-        outputs = _recurrent_layer(graph, steps, layer, number)
+        outputs = _recurrent_layer(graph, steps, layer, first + number)
         if isinstance(norm, nn.LayerNorm):
             outputs = layer_norm(graph, outputs, norm)
         steps = graph.op("Add", steps, outputs) if stack.residual and size == layer.output_size else outputs
@@ -50,6 +57,16 @@ class _Operator:
     kind: str
     gates: tuple[int, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def pyramid(graph: Graph, steps: str, size: int, layers: Pyramid) -> str:
+    """(T', size) -> (fewer steps, output size), as models/pyramid.py does it."""
+    for number, layer in enumerate(of_kind(layers.layers, RecurrentStack)):
+        if number:
+            steps = join_steps(graph, steps, layers.join)
+        steps = recurrent_stack(graph, steps, size, layer, None, number)
+        size = layer.output_size * layers.join
+    return steps
 
 
 def _recurrent_layer(graph: Graph, steps: str, layer: RecurrentLayer, number: int) -> str:

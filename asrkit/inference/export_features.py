@@ -130,7 +130,23 @@ def stack_frames(graph: Graph, feats: str, config: ModelConfig) -> str:
     all_steps = graph.op("Div", graph.op("Add", num_frames, graph.const(skip - 1)), graph.const(skip))
     num_steps = graph.op("Where", graph.op("Less", asked, zero), all_steps, asked)
     begins = graph.op("Mul", graph.op("Range", zero, num_steps, one), graph.const(skip))
-    begins = graph.op("Unsqueeze", graph.op("Add", begins, first), graph.const([1]))
-    frames = graph.op("Add", begins, graph.const([list(range(stack))]))  # (T', stack)
-    within = graph.op("Max", graph.op("Min", frames, graph.op("Sub", num_frames, one)), zero)
+    return _stacked(graph, feats, graph.op("Add", begins, first), stack)
+
+
+def join_steps(graph: Graph, steps: str, number: int) -> str:
+    """(T, size) -> (ceil(T / number), number * size): what stands between two layers of a pyramid."""
+    one, zero = graph.const(1), graph.const(0)
+    last = graph.op("Sub", graph.op("Gather", graph.op("Shape", steps), zero), one)
+    joined = graph.op("Add", graph.op("Div", last, graph.const(number)), one)
+    begins = graph.op("Mul", graph.op("Range", zero, joined, one), graph.const(number))
+    return _stacked(graph, steps, begins, number)
+
+
+def _stacked(graph: Graph, feats: str, begins: str, number: int) -> str:
+    """Of T frames `number` joined from each of the frames `begins` (T',) on; beyond an edge it is repeated."""
+    frames = graph.op("Unsqueeze", begins, graph.const([1]))
+    frames = graph.op("Add", frames, graph.const([list(range(number))]))  # (T', number)
+    num_frames = graph.op("Gather", graph.op("Shape", feats), graph.const(0))
+    within = graph.op("Min", frames, graph.op("Sub", num_frames, graph.const(1)))
+    within = graph.op("Max", within, graph.const(0))
     return graph.op("Flatten", graph.op("Gather", feats, within, axis=0), axis=1)

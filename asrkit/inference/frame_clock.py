@@ -59,6 +59,6 @@ def frame_clock(features: FeatureConfig, config: ModelConfig) -> FrameClock:
     return FrameClock(
         framing.shift_seconds,
         start=framing.first_stretch_start,
-        skip=config.skip * config.joined,
-        middle=(config.stack + config.skip * (config.joined - 1) - 1) / 2,
+        skip=config.frames_a_step,
+        middle=(config.frames_in_step - 1) / 2,
     )

@@ -17,6 +17,7 @@ from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
+from asrkit.models.search_decoder import SearchDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Model(Protocol):
     """A trained network with all that recognition needs.
 
     `features`, `config`, `decoding`: settings of the features, the network and the search. `tokens`, `lm` (None without
-    one), `calibration` (None before tuning): what decoding needs. `global_cmvn` (2, D + 1): statistics of the training
-    set.
+    one), `calibration` (None before tuning), `decoder` (None without one): what decoding needs. `global_cmvn`
+    (2, D + 1): statistics of the training set.
     """
 
     features: FeatureConfig
@@ -51,9 +52,12 @@ class Model(Protocol):
     lm: LmAutomaton | None
     calibration: Calibration | None
     global_cmvn: np.ndarray
+    decoder: SearchDecoder | None
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
-        """Static features (T, D) of an utterance to log-probabilities (T', V) float32.
+        """Static features (T, D) of an utterance to log-probabilities (T', V) float32: what the search takes.
+
+        A model with an attention decoder gives CTC's, if it has CTC, and behind them what the decoder attends to.
 
         With running CMVN the features come normalized (cmvn.Normalization.input_normalizer). `stats` (2, D + 1): CMVN
         statistics of the speaker or of a longer recording. Without them a model with global CMVN takes the training
@@ -63,7 +67,8 @@ class Model(Protocol):
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
         """The outputs of the heads for every frame, T in place of T': those of the step whose middle is the frame.
 
-        The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs.
+        The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs. What a
+        decoder attends to is not among it.
         """
 
 

@@ -114,8 +114,16 @@ class _Message:
         return _decode(next(iter(self.parts(name)), memoryview(b"")))
 
 
-def checked_metadata(content: bytes) -> dict[str, str]:
-    """The entries of an ONNX file's metadata, after its graph was looked at. Raises OnnxFault."""
+@dataclass(frozen=True)
+class OnnxContent:
+    """What a file holds besides the graph: the entries of its metadata, and all constants by their names."""
+
+    metadata: dict[str, str]
+    constants: dict[str, np.ndarray]
+
+
+def checked_content(content: bytes) -> OnnxContent:
+    """What is in an ONNX file, after its graph was looked at. Raises OnnxFault."""
     model = _parse(memoryview(content), "model", _MODEL)
     opsets = [_parse(part, "opset", _OPSET) for part in model.parts("opsets")]
     found = {opset.text("domain"): opset.whole("version") for opset in opsets}
@@ -124,12 +132,12 @@ def checked_metadata(content: bytes) -> dict[str, str]:
     graphs = model.parts("graph")
     if not graphs:
         raise OnnxFault("no graph")
-    _check_graph(graphs[0], _OPERATORS)
+    constants = _check_graph(graphs[0], _OPERATORS)
     entries = [_parse(part, "metadata", _ENTRY) for part in model.parts("metadata")]
     metadata = {entry.text("key"): entry.text("value") for entry in entries}
     if len(metadata) != len(entries):
         raise OnnxFault("metadata with an entry twice")
-    return metadata
+    return OnnxContent(metadata, constants)
 
 
 def count_weights(content: bytes) -> int:
@@ -149,10 +157,12 @@ def _count(content: memoryview) -> int:
     return own + sum(_count(body) for attribute in attributes for body in attribute.parts("graph"))
 
 
-def _check_graph(content: memoryview, operators: frozenset[str]) -> None:
+def _check_graph(content: memoryview, operators: frozenset[str]) -> dict[str, np.ndarray]:
+    """The graph's constants."""
     graph = _parse(content, "graph", _GRAPH)
-    for part in graph.parts("tensors"):
-        _check_tensor(_parse(part, "tensor", _TENSOR))
+    constants = dict(_checked_tensor(_parse(part, "tensor", _TENSOR)) for part in graph.parts("tensors"))
+    if len(constants) != len(graph.parts("tensors")):
+        raise OnnxFault("a tensor's name twice")
     for part in graph.parts("nodes"):
         node = _parse(part, "node", _NODE)
         domain, operator = node.text("domain"), node.text("operator")
@@ -160,6 +170,7 @@ def _check_graph(content: memoryview, operators: frozenset[str]) -> None:
             raise OnnxFault(f"the operator {f'{domain} {operator}'.strip()!r}, which no export has")
         for attribute in node.parts("attributes"):
             _check_attribute(_parse(attribute, "attribute", _ATTRIBUTE), operator)
+    return constants
 
 
 def _check_attribute(attribute: _Message, operator: str) -> None:
@@ -176,7 +187,8 @@ def _check_attribute(attribute: _Message, operator: str) -> None:
         _check_graph(body, _IN_LOOPS)
 
 
-def _check_tensor(tensor: _Message) -> None:
+def _checked_tensor(tensor: _Message) -> tuple[str, np.ndarray]:
+    """A tensor's name and its numbers."""
     name, dims, dtype = tensor.text("name"), tensor.wholes("dims"), tensor.whole("dtype")
     where = f"tensor {name!r}"
     if tensor.whole("location") != 0:
@@ -184,10 +196,12 @@ def _check_tensor(tensor: _Message) -> None:
     if dtype not in _DTYPES or len(dims) > _MAX_RANK or any(dim < 0 for dim in dims):
         raise OnnxFault(f"{where}: type {dtype}, shape {dims}; expected types {list(_DTYPES)}, lengths of 0 or more")
     layout = np.dtype(_DTYPES[dtype])
-    values = b"".join(tensor.parts("raw"))
+    values: bytes | memoryview = next(iter(tensor.parts("raw")), b"")
     if len(values) != math.prod(dims) * layout.itemsize:
         raise OnnxFault(f"{where}: not as many {layout.name} numbers as its shape {dims} has")
-    _check_numbers(np.frombuffer(values, layout), where)
+    numbers = np.frombuffer(values, layout)
+    _check_numbers(numbers, where)
+    return name, numbers.reshape(dims)
 
 
 def _check_numbers(numbers: np.ndarray, where: str) -> None:

@@ -102,8 +102,6 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         raise DataError(f"training: expected settings as text of {_MOST_SETTINGS} characters, found {shown(training)}")
     tokens, features = TokenTable(phones), from_plain(FeatureConfig, values.get("features"), "features")
     model = from_plain(ModelConfig, values.get("model"), "model", YOUNGER_SETTINGS)
-    if model.heads.has_decoder:
-        raise DataError(f"model.head {model.head}, which no export has")
     return Metadata(
         features,
         model,

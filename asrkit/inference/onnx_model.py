@@ -15,17 +15,19 @@ import numpy as np
 from asrkit.errors import AsrkitError, ConfigError, ModelError, location
 from asrkit.features.cmvn import check_stats
 from asrkit.inference.model import Outputs, join_phases
-from asrkit.inference.onnx_file import OnnxFault, checked_metadata, count_weights
+from asrkit.inference.onnx_file import OnnxFault, checked_content, count_weights
 from asrkit.inference.onnx_metadata import Metadata, read_metadata
 from asrkit.io.files import read_bytes
 from asrkit.io.seal import check_seal
 from asrkit.models.frontends import FRONT_ENDS
+from asrkit.models.search_decoder import SearchDecoder, search_decoder
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _MAX_SIZE = 2**31  # bytes that Protocol Buffers, and so onnxruntime, can read
 _REMEDY = "export it again"
+DECODER, SCALES = "decoder.", ".scales"  # what names of a decoder's weights begin with; what those of scales end with
 _MOST_SHOWN = 300  # characters of a fault, which may have a name of megabytes in it
 States = Mapping[str, np.ndarray]  # of each recurrent layer, by the graph's names
 
@@ -36,6 +38,7 @@ class OnnxModel:
     `features`, `config`, `decoding`: settings of the features, the network and the search. `tokens`, `lm` (None without
     one), `calibration`: what decoding needs. `global_cmvn` (2, D + 1): statistics of the training set. `made_from`:
     digest of the file that it was exported from. `corpus`: what it was trained on, None where that is not known.
+    `decoder`: an attention decoder, which goes by log_probs, or None.
     `reach`: frames to either side of a frame that its features, deltas and front end look at.
     """
 
@@ -48,7 +51,7 @@ class OnnxModel:
         self._source, self._num_threads = source, num_threads
         self._name = "model" if isinstance(source, bytes) else str(source)
         content = source if isinstance(source, bytes) else _read(Path(source))
-        metadata = _checked(content, self._name)
+        metadata, constants = _checked(content, self._name)
         self.features, self.config, self.decoding = metadata.features, metadata.model, metadata.decoding
         self.tokens, self.lm, self.calibration = metadata.tokens, metadata.lm, metadata.calibration
         self.global_cmvn, self.made_from = metadata.global_cmvn, metadata.made_from
@@ -58,6 +61,7 @@ class OnnxModel:
         self._session = self._open_session(content)
         self._expect_fitting_graph()
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self.decoder = self._decoder(constants)
 
     def __reduce__(self) -> tuple[object, ...]:
         return OnnxModel, (self._source, self._num_threads)
@@ -111,15 +115,20 @@ class OnnxModel:
             raise ModelError(
                 f"{location(self._name)}the network cannot be run ({reason}); {_REMEDY}, or free memory"
             ) from None
-        outputs = Outputs(values.pop("log_probs"), values.pop("frame_log_probs", None))
-        num_steps = -(-len(static) // self.skip) if num_steps is None else num_steps
+        found = [values.pop(name) for name in ("log_probs", "attended") if name in values]
+        log_probs = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+        outputs = Outputs(log_probs, values.pop("frame_log_probs", None))
+        num_steps = -(-(-(-len(static) // self.skip) if num_steps is None else num_steps) // self.config.joined)
         self._expect_fitting_outputs(outputs, num_steps)
         return outputs, {name.removesuffix(".next"): state for name, state in values.items()}
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
         """As model.Model."""
-        phases = [self.step(static, stats=stats, first=-phase)[0] for phase in range(self.skip)]
-        return join_phases(phases, len(static), self.stack)
+        phases = []
+        for phase in range(self.config.frames_a_step):
+            outputs, _ = self.step(static, stats=stats, first=-phase)
+            phases.append(Outputs(outputs.log_probs[:, : len(self.tokens)], outputs.frame_log_probs))
+        return join_phases(phases, len(static), self.config.frames_in_step)
 
     def _open_session(self, content: bytes) -> onnxruntime.InferenceSession:
         """A session of onnxruntime. Raises ModelError for what it cannot load."""
@@ -138,10 +147,12 @@ class OnnxModel:
 
     def _expect_fitting_graph(self) -> None:
         """Raise ModelError unless the graph's inputs and outputs are those that the settings call for."""
-        num_classes = len(self.tokens)
-        heads = {"log_probs": num_classes}
-        if self.config.heads.has_frames:
+        num_classes, has = len(self.tokens), self.config.heads
+        heads = {"log_probs": num_classes} if has.has_ctc or has.has_frames else {}
+        if has.has_frames:
             heads["frame_log_probs"] = num_classes - 1
+        if has.has_decoder:
+            heads["attended"] = self._attended_size()
         outputs = {value.name: (value.type, value.shape) for value in self._session.get_outputs()}
         states = {name.removesuffix(".next") for name in outputs if name.startswith("state.")}
         may_be_left_out = {"first", "num_steps", *states}
@@ -159,10 +170,41 @@ class OnnxModel:
         if not is_fitting:
             raise self._error("the graph's inputs and outputs are not those of its settings")
 
+    def _attended_size(self) -> int:
+        """The size of what a decoder attends to, as the graph declares it; 0 where it does not."""
+        shapes = [value.shape for value in self._session.get_outputs() if value.name == "attended"]
+        size = shapes[0][-1] if shapes and shapes[0] else 0
+        return size if isinstance(size, int) else 0
+
+    def _decoder(self, constants: Mapping[str, np.ndarray]) -> SearchDecoder | None:
+        """The attention decoder of a model that has one. Raises ModelError for weights that do not fit its settings."""
+        arrays = {name.removeprefix(DECODER): each for name, each in constants.items() if name.startswith(DECODER)}
+        weights = {}
+        for name, array in arrays.items():
+            if array.dtype == np.int8:
+                scales = arrays.get(name + SCALES, np.zeros(0, np.float32))
+                if scales.shape != (*array.shape[:1], *(1 for _ in array.shape[1:])):
+                    raise self._error(f"decoder's weights {name}: scales {scales.shape} for {array.shape}")
+                weights[name] = array * scales
+            elif not name.endswith(SCALES):
+                weights[name] = np.require(array, requirements=["A"])  # the file's own may begin anywhere
+        if any(array.dtype != np.float32 for array in weights.values()):
+            raise self._error("decoder's weights that are not float32")
+        if not self.config.heads.has_decoder:
+            if weights:
+                raise self._error("a decoder's weights, but its settings have no decoder")
+            return None
+        try:
+            return search_decoder(self.config, weights, self._attended_size(), len(self.tokens))
+        except ModelError as error:
+            raise self._error(str(error)) from None
+
     def _expect_fitting_outputs(self, outputs: Outputs, num_steps: int) -> None:
         """Raise ModelError unless the network gave a row of numbers for each step, and a column for each class."""
         num_classes = len(self.tokens)
-        heads = [(outputs.log_probs, num_classes)]
+        has = self.config.heads
+        size = (num_classes if has.has_ctc or has.has_frames else 0) + (self.decoder.step_size if self.decoder else 0)
+        heads = [(outputs.log_probs, size)]
         if outputs.frame_log_probs is not None:
             heads.append((outputs.frame_log_probs, num_classes - 1))
         for log_probs, size in heads:
@@ -177,7 +219,7 @@ class OnnxModel:
 
 def read_model_metadata(path: str | Path) -> Metadata:
     """All that is in an exported model's file but the network, which is not loaded. Raises ModelError as OnnxModel."""
-    return _checked(_read(Path(path)), str(path))
+    return _checked(_read(Path(path)), str(path))[0]
 
 
 def count_model_weights(path: str | Path) -> int:
@@ -187,11 +229,12 @@ def count_model_weights(path: str | Path) -> int:
     return count_weights(content)
 
 
-def _checked(content: bytes, name: str) -> Metadata:
-    """The metadata of what is in a model's file, after all that can be seen without loading it was looked at."""
+def _checked(content: bytes, name: str) -> tuple[Metadata, Mapping[str, np.ndarray]]:
+    """Metadata and constants of a model's file, after all that can be seen without loading it was looked at."""
     check_seal(io.BytesIO(content), name, _REMEDY)
     try:
-        return read_metadata(checked_metadata(content))
+        found = checked_content(content)
+        return read_metadata(found.metadata), found.constants
     except (OnnxFault, AsrkitError) as error:
         raise _fault(name, str(error).split("\n")[0][:_MOST_SHOWN]) from None
 

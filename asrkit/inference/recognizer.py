@@ -29,6 +29,7 @@ from asrkit.inference.model import Model, Outputs
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.phone_time_stream import SETTLE
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
+from asrkit.inference.pieces import HeldFeatures, pieces
 from asrkit.inference.windows import StaticFeatures, WindowedRecognizer
 from asrkit.io.lock import lock_dir, remove_dead_locks
 from asrkit.io.seal import read_digest
@@ -90,7 +91,7 @@ class Recognizer:
         self._of_input = self.features if mode.is_fixed else self.features.with_normalization(mode.with_given_stats)
         self.tokens = model.tokens
         self.decoding = decoding or model.decoding
-        self.search = make_search(self.decoding, model.lm)
+        self.search = make_search(self.decoding, model.lm, model.decoder)
         self.timer = PhoneTimer.for_model(model, self.search.scorer)
 
     @classmethod
@@ -160,7 +161,8 @@ class Recognizer:
         if self.model.config.heads.has_frames:
             frames = self.model.outputs_by_frame(static, stats).frame_log_probs
         stretch = Stretch(utt_id, AudioEnd(len(static), duration))
-        timed = self.timer.time(Outputs(log_probs, frames), self._full_features(static), results[0].tokens, stretch)
+        outputs = Outputs(self.search.emissions(log_probs, results[0].tokens), frames)
+        timed = self.timer.time(outputs, self._full_features(static), results[0].tokens, stretch)
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
     def align(
@@ -187,7 +189,13 @@ class Recognizer:
         Raises:
             AudioError: as transcribe.
             DataError: the model does not have a symbol, or there are too many phones for the audio or for the memory.
+            ModelError: a model with an attention decoder and without CTC.
         """
+        heads = self.model.config.heads
+        if not (heads.has_ctc or heads.has_frames):
+            raise ModelError(
+                f"model.head {self.model.config.head}: only CTC can align phones that are given; take a model with CTC"
+            )
         utt_id, waveform, static = self._load(audio, utt_id, channel, sample_rate)
         if optional_silence is not None:
             phones = with_optional(phones, optional_silence)
@@ -201,8 +209,11 @@ class Recognizer:
         ids = np.array(self.tokens.encode(phones), dtype=np.int64)
         optional = () if optional_silence is None else self.tokens.encode([optional_silence])
         fine = len(static) * len(ids) <= _MAX_FINE_CELLS
-        outputs = self.model.outputs_by_frame(static) if fine else Outputs(self.model.log_probs(static))
-        if self.model.config.heads.has_ctc:
+        if fine:
+            outputs = self.model.outputs_by_frame(static)
+        else:
+            outputs = Outputs(self.search.emissions(self.model.log_probs(static), ids.tolist()))
+        if heads.has_ctc:
             aligned = forced_align(outputs.log_probs, ids, optional=optional, utt_id=utt_id)
         else:
             aligned = align_frames(outputs.log_probs[:, 1:], ids, optional, utt_id)
@@ -215,11 +226,24 @@ class Recognizer:
     def posteriors(self, audio: Audio, channel: Channel = "error", *, sample_rate: int | None = None) -> np.ndarray:
         """The probability of each class at each step of the network, (T', V) float32; class 0 is the blank of CTC.
 
-        Step k stands for the time that `timer.clock` says. Memory grows with the audio. Arguments and errors are
+        Step k stands for the time that `timer.clock` says. Memory grows with the audio. Of an attention decoder without
+        CTC they are those of the phones that it finds, at the steps that it looks at. Arguments and errors are
         transcribe's.
         """
         _, _, static = self._load(audio, None, channel, sample_rate)
-        return np.exp(self.model.log_probs(static))
+        if self.model.decoder is None or self.model.config.heads.has_ctc:
+            return np.exp(self.search.emissions(self.model.log_probs(static), ()))
+        stats, parts = self._stats(static), []
+        for begin, end in pieces(HeldFeatures(static), self.features.normalization.level, self.timer.clock):
+            stored = self.model.log_probs(static[begin:end], stats)
+            parts.append(self.search.emissions(stored, self.search.decode(stored)[0].tokens))
+        return np.exp(np.concatenate(parts))
+
+    def _stats(self, static: np.ndarray) -> np.ndarray:
+        """The CMVN statistics of a recording as the model takes them."""
+        mode = self.features.normalization
+        stats = mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
+        return mode.filled(stats, self.model.global_cmvn)
 
     def _load(
         self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None

@@ -247,6 +247,11 @@ def _look_ahead(model: OnnxModel, shift: float) -> dict[str, float]:
 
 def _check(model: OnnxModel) -> None:
     """Raises ConfigError for a model that takes no streams."""
+    if model.decoder is not None:
+        raise ConfigError(
+            f"model.head {model.config.head}: an attention decoder hears the whole utterance before it writes a phone, "
+            "and so cannot be used in a stream; train a unidirectional model with CTC (conf/lstm_ctc_streaming.yaml)"
+        )
     if model.bidirectional:
         raise ConfigError(
             f"{model.config.looks_ahead_by}: this model reads an utterance from its end, too, and so cannot be used in "

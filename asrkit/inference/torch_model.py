@@ -22,6 +22,7 @@ class TorchModel:
         config = experiment.config
         self.features, self.config, self.decoding = config.features, config.model, config.decoding
         self.tokens, self.lm, self.calibration = experiment.tokens, experiment.lm_automaton, experiment.calibration
+        self.decoder = experiment.search_models.decoder
         self.global_cmvn = experiment.global_cmvn
         try:
             self.network = experiment.model.to(device)
@@ -45,13 +46,13 @@ class TorchModel:
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
         """As model.Model."""
         feats = torch.from_numpy(self._full_features(static, stats)).to(self._device)
-        phases = torch.arange(self.config.skip, device=self._device)
+        phases = torch.arange(self.config.frames_a_step, device=self._device)
         lens = torch.full_like(phases, len(feats))
         output = self.network.outputs(feats.expand(len(phases), -1, -1), lens, phases)
-        log_probs = output.log_probs.cpu().numpy()
+        log_probs = output.log_probs[:, :, : len(self.tokens)].cpu().numpy()
         frames = [None] * len(phases) if output.frame_log_probs is None else output.frame_log_probs.cpu().numpy()
         outputs = [Outputs(*heads) for heads in zip(log_probs, frames, strict=True)]
-        return join_phases(outputs, len(feats), self.config.stack)
+        return join_phases(outputs, len(feats), self.config.frames_in_step)
 
     @property
     def _device(self) -> torch.device:

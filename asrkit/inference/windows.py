@@ -4,7 +4,8 @@ Static features go to a temporary file when they are many. Then the network runs
 unidirectional model carries its state from one to the next, that of a bidirectional one or of one with attention begins
 a few seconds before each window and ends a few seconds after it, and what it gives for those is thrown away. The search
 goes on from window to window, and phones that it is committed to are timed (phone_time_stream.py). A recording that is
-no longer than a window is one window: its result is that of the whole.
+no longer than a window is one window: its result is that of the whole. A model with an attention decoder takes pieces
+in place of windows, which are cut in pauses (pieces.py), and hears each by itself.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -15,22 +16,26 @@ import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
 from asrkit.audio.read import no_room
-from asrkit.decoding.search import Search
+from asrkit.decoding.search import BeamResult, Search
 from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.stream import StaticStream
+from asrkit.inference.frame_clock import AudioEnd
 from asrkit.inference.hypothesis import add_times, is_nothing, log_of_blanks, make_hypothesis, no_speech
 from asrkit.inference.model import Model, Outputs, steps_of_frames
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.phone_time_stream import FullFeatures, PhoneTimeStream, settle_steps
-from asrkit.inference.phone_timer import PhoneTimer
-from asrkit.types import Hypothesis, Waveform
+from asrkit.inference.phone_timer import PhoneTimer, Stretch, TimedPhones
+from asrkit.inference.pieces import pieces
+from asrkit.types import Hypothesis, PhoneTime, Waveform
 
 _BLOCK = 2**14  # frames
+_PIECES_AT_ONCE = 16  # that are searched together
 _IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
 
 
@@ -142,6 +147,9 @@ class WindowedRecognizer:
         if not mode.holds_speech(stats, self.model.global_cmvn):
             return no_speech(utt_id, with_times)
         stats = mode.filled(stats, self.model.global_cmvn)
+        if self.model.decoder is not None:
+            found = self._pieces(static, stats, Stretch(utt_id, AudioEnd(static.num_frames, duration)), num_best)
+            return self._joined(found, utt_id, with_times, num_best)
         phone_times = None
         if with_times:
             features = FullFeatures(static, stats, self.model.features)
@@ -170,6 +178,42 @@ class WindowedRecognizer:
             return hypothesis
         phone_times.time((), results[0].tokens, is_end=True)
         return add_times(hypothesis, tuple(phone_times.times), tuple(phone_times.confidences))
+
+    def _pieces(
+        self, static: StaticFeatures, stats: np.ndarray, stretch: Stretch, num_best: int
+    ) -> Iterator[tuple[list[BeamResult], TimedPhones]]:
+        """What is found in each piece, and its phones' times."""
+        features = FullFeatures(static, stats, self.model.features)
+        bounds = pieces(static, self.model.features.normalization.level, self.timer.clock)
+        while some := list(islice(bounds, _PIECES_AT_ONCE)):
+            stored = [self.model.log_probs(static.read(*each), stats) for each in some]
+            for each, found, results in zip(
+                some, stored, self.search.decode_all(stored, num_best=max(num_best, 1)), strict=True
+            ):
+                outputs = Outputs(self.search.emissions(found, results[0].tokens))
+                part = replace(stretch, first_frame=each[0])
+                yield results, self.timer.time(outputs, features.read(*each), results[0].tokens, part)
+
+    def _joined(
+        self, found: Iterator[tuple[list[BeamResult], TimedPhones]], utt_id: str, with_times: bool, num_best: int
+    ) -> Hypothesis:
+        """One hypothesis of all pieces; its alternatives differ in the last one."""
+        best, times, confidences = BeamResult((), 0.0, 0.0, 0.0), list[PhoneTime](), list[float]()
+        for results, timed in found:
+            results = [
+                BeamResult(
+                    (*best.tokens, *each.tokens),
+                    best.score + each.score,
+                    best.ctc_log_prob + each.ctc_log_prob,
+                    best.lm_log_prob + each.lm_log_prob,
+                )
+                for each in results
+            ]
+            best = results[0]
+            times += timed.times
+            confidences += self.timer.confidences(timed.evidence)
+        hypothesis = make_hypothesis(utt_id, self.model.tokens, results, num_best)
+        return add_times(hypothesis, tuple(times), tuple(confidences)) if with_times else hypothesis
 
     def outputs(self, static: StaticFeatures, stats: np.ndarray, by_frame: bool) -> Iterator[Outputs]:
         """The heads' outputs per window: log_probs of the steps and, with `by_frame`, frame_log_probs of the frames.

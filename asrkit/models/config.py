@@ -116,6 +116,16 @@ class ModelConfig:
         return self.pyramid_join ** (self.num_layers - 1) if self.is_pyramid else 1
 
     @property
+    def frames_a_step(self) -> int:
+        """Frames from one of the last layer's steps to the next."""
+        return self.skip * self.joined
+
+    @property
+    def frames_in_step(self) -> int:
+        """Frames that one of the last layer's steps joins."""
+        return self.stack + self.skip * (self.joined - 1)
+
+    @property
     def has_attention(self) -> bool:
         """Whether the layers are those of a Transformer or Conformer."""
         return "num_heads" in ENCODERS[self.encoder].settings

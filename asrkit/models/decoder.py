@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from asrkit.models.attention import Context, edge_steps, valid_steps
 from asrkit.models.attention_scores import Source
-from asrkit.models.decoder_config import CONTEXTS, DECODER_CELLS, DecoderConfig
+from asrkit.models.decoder_config import CONTEXTS, DECODER_CELLS, END, DecoderConfig
 from asrkit.models.dropout import Dropout, uniform_like
+from asrkit.models.search_decoder import RecurrentSearchDecoder, SearchDecoder
 
-END = 0
 ENTROPY_WEIGHT = 0.01  # hard attention: of the entropy of the weights, so that they stay open to other steps
 
 
@@ -36,15 +36,6 @@ class DecoderState(NamedTuple):
     cells: Tensor  # (N, K, L, states of the cell, S); the first state of the last layer is the query
     fed: Tensor  # (N, K, S) the last attentional vector
     weights: Tensor  # (N, K, H, T) the last attention weights
-
-    def choose(self, parents: Tensor) -> DecoderState:
-        """Of hypotheses `parents` (N, K'), numbers within each utterance."""
-        rows = torch.arange(len(parents), device=parents.device)[:, None]
-        return DecoderState(*(part[rows, parents] for part in self))
-
-    def keep(self, utts: Tensor) -> DecoderState:
-        """Of these utterances alone."""
-        return DecoderState(*(part[utts] for part in self))
 
 
 class Step(NamedTuple):
@@ -140,6 +131,11 @@ class AttentionDecoder(nn.Module):
                 own = self._draw(steps[-1].vector)
                 before = torch.where(uniform_like(state.fed[:, :, 0]) < sampling, own, before)
         return steps
+
+    def for_search(self) -> SearchDecoder:
+        """The decoder as searches take it, with the weights as they are now."""
+        weights = {name: values.detach().cpu().numpy() for name, values in self.named_parameters()}
+        return RecurrentSearchDecoder(self.config, weights, self.step_size, self.num_classes, self.has_ctc)
 
     def losses(self, source: Source, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
         """-log P(tokens, end | audio) of each utterance (N,), in nats, smoothed as `training` says.

@@ -15,6 +15,8 @@ ScoreName = Literal["additive", "dot", "scaled_dot", "general", "cosine", "locat
 WindowName = Literal["global", "local"]
 ReadingName = Literal["soft", "hard"]
 
+END = 0  # the class before an utterance's first phone and behind its last: CTC's blank
+
 # Each is a torch cell, made from the sizes of its inputs and of its state.
 DECODER_CELLS: dict[DecoderCellName, Choice] = {
     "lstm": Choice("asrkit.models.decoder_cells", "LstmCell"),
@@ -48,6 +50,33 @@ WINDOWS: dict[WindowName, Choice] = {
 READINGS: dict[ReadingName, Choice] = {
     "soft": Choice("asrkit.models.attention", "SoftReading"),
     "hard": Choice("asrkit.models.attention", "HardReading"),
+}
+
+# What the same names stand for in searches, which do without torch (search_decoder.py).
+SEARCH_CELLS: dict[DecoderCellName, Choice] = {
+    "lstm": Choice("asrkit.models.search_decoder", "SearchLstm"),
+    "gru": Choice("asrkit.models.search_decoder", "SearchGru"),
+}
+SEARCH_CONTEXTS: dict[ContextName, Choice] = {
+    "attention": Choice("asrkit.models.search_attention", "SearchAttention"),
+    "fixed": Choice("asrkit.models.search_attention", "SearchFixedContext"),
+}
+SEARCH_SCORES: dict[ScoreName, Choice] = {
+    "additive": Choice("asrkit.models.search_attention", "SearchAdditive"),
+    "dot": Choice("asrkit.models.search_attention", "SearchDot"),
+    "scaled_dot": Choice("asrkit.models.search_attention", "SearchScaledDot"),
+    "general": Choice("asrkit.models.search_attention", "SearchGeneral"),
+    "cosine": Choice("asrkit.models.search_attention", "SearchCosine"),
+    "location": Choice("asrkit.models.search_attention", "SearchLocation"),
+    "location_aware": Choice("asrkit.models.search_attention", "SearchLocationAware"),
+}
+SEARCH_WINDOWS: dict[WindowName, Choice] = {
+    "global": Choice("asrkit.models.search_attention", "SearchGlobalWindow"),
+    "local": Choice("asrkit.models.search_attention", "SearchLocalWindow"),
+}
+SEARCH_READINGS: dict[ReadingName, Choice] = {
+    "soft": Choice("asrkit.models.search_attention", "read_softly"),
+    "hard": Choice("asrkit.models.search_attention", "read_one"),
 }
 
 _Size = Annotated[PositiveInt, at_most(8192)]

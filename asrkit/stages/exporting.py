@@ -27,7 +27,6 @@ from asrkit.types import TestScore
 if TYPE_CHECKING:
     from asrkit.inference.export import Comparison, Utterance
     from asrkit.inference.onnx_model import OnnxModel
-    from asrkit.models.config import ModelConfig
 
 _NUM_COMPARED = 20  # utterances after training
 
@@ -151,17 +150,6 @@ def export(
         with changing_model(directory) if is_inside else nullcontext():
             write_export(path, content)
         return Export(path, len(content), comparison, cost, score)
-
-
-def export_beside(directory: Path, config: ModelConfig) -> None:
-    """Write the `final.onnx` of an experiment whose network is `config`'s, if it can be exported.
-
-    Raises ModelError as export_experiment.
-    """
-    from asrkit.inference.export import export_experiment
-
-    if not config.heads.has_decoder:
-        export_experiment(directory)
 
 
 def export_trained(directory: Path, dev: Path) -> Export:

@@ -22,7 +22,7 @@ from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, changing, expect_right, stamp_of, wrong_outputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
-from asrkit.stages.exporting import Export, export_beside, export_trained
+from asrkit.stages.exporting import Export, export_trained
 from asrkit.stages.inputs import EXTRACT, PREPARE, TRAIN_LM, changing_model
 from asrkit.types import Supplement
 
@@ -79,7 +79,7 @@ class Training:
     Attributes:
         directory: the experiment directory; `asrkit.experiment` says what is in it.
         result: its epochs, and the dev PER of its weights; None if it was up to date.
-        export: the exported model; None if it was up to date or has an attention decoder.
+        export: the exported model; None if it was up to date.
         excluded: training utterances that CTC cannot align, each with its number of steps and the number that it needs.
     """
 
@@ -169,10 +169,6 @@ def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str
     result = loop.train(run.model, run.config.training, run.sets, directory, stamp.made_from)
     stamp.path.unlink(missing_ok=True)  # an older one may not fit what follows
     run.save(directory, supplement)
-    if run.config.model.heads.has_decoder:
-        (directory / "final.onnx").unlink(missing_ok=True)
-        report(f"{directory}: no final.onnx; a model with an attention decoder has no export")
-        return Training(directory, result, None, run.excluded)
     exported = export_trained(directory, run.data.dev)
     report(f"{exported.path}: {exported.comparison.line()}")
     return Training(directory, result, exported, run.excluded)
@@ -297,10 +293,11 @@ def _parts_beside(config: ExperimentConfig, supplement: Supplement) -> dict[str,
 
 def _update_decoding(directory: Path, config: ExperimentConfig, supplement: Supplement) -> None:
     from asrkit.experiment import update_decoding
+    from asrkit.inference.export import export_experiment
 
     with changing_model(directory):
         update_decoding(directory, config.decoding, supplement)
-        export_beside(directory, config.model)
+        export_experiment(directory)
         dump_config(config, directory / "config.yaml")
 
 

@@ -15,7 +15,6 @@ from asrkit.io.stamp import File, Product, Stamp
 from asrkit.reporting.tuning import CalibrationFit, build_tuning, write_surface
 from asrkit.scoring.protocols import AS_IS, Protocol
 from asrkit.scoring.transcripts import read_references, read_utt2spk, transcript_warnings
-from asrkit.stages.exporting import export_beside
 from asrkit.stages.inputs import PREPARE, TRAIN, DecodedSet, changing_model, expect_files
 from asrkit.stages.log_probs import LOG_PROBS_STAMP, LogProbStore
 from asrkit.stages.other_conditions import log_probs_elsewhere
@@ -76,6 +75,7 @@ def tune(
         return Tuning(out, lines, is_new=False, warnings=warnings)
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
+    from asrkit.inference.export import export_experiment
     from asrkit.reporting.figures import draw_surface
 
     outputs = {each.name for each in (table, picture, summary, experiment / "final.pt")}
@@ -107,7 +107,7 @@ def tune(
         write_json(summary, figures)
         with changing_model(experiment):
             store_tuning(experiment, tuned.config, fit.calibration)
-            export_beside(experiment, trained.config.model)
+            export_experiment(experiment)
     return Tuning(out, figures["lines"], is_new=True, warnings=warnings)
 
 

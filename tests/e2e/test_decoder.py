@@ -1,6 +1,9 @@
 """An attention decoder beside CTC through all steps: trained, decoded, tuned, analysed, reported; what it has not."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from asrkit.scoring.per import score
 from asrkit.stages.inputs import DecodedSet
 from asrkit.stages.training import TrainingData
 
+NO_TORCH = "import sys; sys.modules['torch'] = None; from asrkit.cli.main import main; sys.exit(main(sys.argv[1:]))"
 SIZES = ("hidden_size=24", "embedding_size=8", "attention_size=16", "dropout=0.1")
 
 
@@ -26,8 +30,7 @@ def trained(request, tones, tmp_path_factory):
     config = asrkit.load_config(tones / "config.yaml", overrides)
     lines = []
     training = asrkit.train(TrainingData.under(tones / "data"), exp, config, report=lines.append)
-    assert training.export is None and any("no final.onnx" in line for line in lines)
-    assert not (exp / "final.onnx").exists()
+    assert training.export.comparison.difference < 1e-4 and any("differ from PyTorch's" in line for line in lines)
     assert asrkit.train(TrainingData.under(tones / "data"), exp, config).result is None
     return request.param, exp
 
@@ -64,9 +67,25 @@ def test_a_decoder_is_decoded_tuned_and_analysed(tones, trained):
     assert (out / "report.html").is_file() and page.is_new
 
 
+def test_an_export_recognises_what_the_experiment_does(tones, trained, tmp_path):
+    """Without PyTorch, in a process of its own; --int8 too."""
+    _, exp = trained
+    out, dev = decode(tones, exp, cmvn="utterance"), tones / "data/dev"
+    audio = dict(line.split() for line in (dev / "wav.scp").read_text().splitlines())
+    command = [sys.executable, "-c", NO_TORCH, "transcribe", "--model", exp, "--format", "json", *audio.values()]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    phones = {
+        Path(row["file"]).stem: tuple(each["phone"] for each in row["phones"])
+        for row in map(json.loads, found.splitlines())
+    }
+    hyps = read_transcripts(out / "hyp")
+    assert {utt: phones[Path(path).stem] for utt, path in audio.items()} == hyps
+    exported = asrkit.export(exp, out=tmp_path / "small.onnx", ref=dev, int8=True)
+    assert exported.int8 is not None and exported.comparison.difference < 1e-4
+    assert exported.size < (exp / "final.onnx").stat().st_size
+
+
 def test_what_a_decoder_has_not_is_told(tones, trained, tmp_path):
     _, exp = trained
-    with pytest.raises(ModelError, match="a model with an attention decoder, which has no export"):
-        asrkit.export(exp)
     with pytest.raises(ModelError, match="a model with an attention decoder; adapt one with CTC alone"):
         asrkit.adapt(asrkit.AdaptationData(exp, tones / "data/train"), tmp_path / "adapted")

@@ -22,6 +22,10 @@ LM = train_ngram([["a", "b"], ["b"], ["a", "a", "b"]], 2, ["a", "b"]).automaton
 
 
 def make_decoder(has_ctc=False, **settings):
+    return make_module(has_ctc, **settings).for_search()
+
+
+def make_module(has_ctc=False, **settings):
     torch.manual_seed(5)
     config = DecoderConfig(**{"hidden_size": 4, "embedding_size": 3, "attention_size": 4, **settings})
     decoder = AttentionDecoder(config, STEP_SIZE, CLASSES, has_ctc).double().eval()
@@ -75,13 +79,13 @@ def test_a_wide_beam_finds_the_best_of_all_labelings(has_ctc, lm, coverage_weigh
 
 
 def test_total_scores_are_sums_over_the_decoders_steps():
-    decoder = make_decoder(has_ctc=True)
+    decoder = make_module(has_ctc=True)
     (stored,) = make_stored(4, has_ctc=True)
     labeling, lens = (2, 1, 1), torch.tensor([4])
     source = decoder.source(torch.from_numpy(stored[None, :, CLASSES:]), lens)
     loss = decoder.losses(source, torch.tensor([labeling]), torch.tensor([3]), NO_DECODER)
     ctc = ctc_log_probs(stored[:, :CLASSES], [labeling])[0]
-    search = make_search(DecodingConfig(ctc_weight=0.25, lm_weight=0.5, insertion_bonus=1.0), LM, decoder)
+    search = make_search(DecodingConfig(ctc_weight=0.25, lm_weight=0.5, insertion_bonus=1.0), LM, decoder.for_search())
     expected = search.scorer.total(-0.75 * loss.item() + 0.25 * ctc, labeling)
     assert search.total_scores(stored, [labeling])[0] == pytest.approx(expected, abs=1e-10)
     assert search.total_scores(stored, []).shape == (0,)
@@ -99,9 +103,9 @@ def test_utterances_do_not_change_each_other():
 
 
 def test_greedy_search_takes_the_best_class_each_time():
-    decoder = make_decoder()
+    decoder = make_module()
     utterances = make_stored(5, 3, 7, seed=1)
-    search = make_search(DecodingConfig(method="greedy"), LM, decoder)
+    search = make_search(DecodingConfig(method="greedy"), LM, decoder.for_search())
     assert isinstance(search, GreedyDecoderSearch)
     for stored, (found,) in zip(utterances, search.decode_all(utterances), strict=True):
         source = decoder.source(torch.from_numpy(stored[None]), torch.tensor([len(stored)]))
@@ -132,34 +136,35 @@ def test_a_language_model_too_large_for_a_table_gives_the_same(monkeypatch):
 def test_prefix_scores_are_sums_over_all_labelings_that_begin_so():
     lens = [5, 3, 1]
     stored = [each[:, :CLASSES] for each in make_stored(*lens, has_ctc=True, seed=2)]
-    padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in stored], batch_first=True)
-    frames = CtcFrames.of_batch(padded + 3.0 * (padded == 0), torch.tensor(lens))
+    padded = np.full((3, 5, CLASSES), 3.0)
+    for row, each in zip(padded, stored, strict=True):
+        row[: len(each)] = each
+    frames = CtcFrames.of_batch(padded, np.array(lens))
     for prefix in all_labelings(3):
         prefixes = frames.empty_prefix()
         for token in prefix:
-            prefixes = prefixes.extend(torch.zeros(3, 1, dtype=torch.int64), torch.full((3, 1), token))
+            prefixes = prefixes.extend(np.zeros((3, 1), np.int64), np.full((3, 1), token))
         for row, log_probs in enumerate(stored):
             labelings = all_labelings(len(log_probs))
             whole = np.exp(ctc_log_probs(log_probs, labelings))
             for token in (1, 2):
                 begin = (*prefix, token)
                 expected = sum(p for p, each in zip(whole, labelings, strict=True) if each[: len(begin)] == begin)
-                assert np.exp(prefixes.next_scores()[row, 0, token].item()) == pytest.approx(expected, abs=1e-10)
+                assert np.exp(prefixes.next_scores()[row, 0, token]) == pytest.approx(expected, abs=1e-10)
             expected = sum(p for p, each in zip(whole, labelings, strict=True) if each == prefix)
-            assert np.exp(prefixes.end_scores()[row, 0].item()) == pytest.approx(expected, abs=1e-10)
+            assert np.exp(prefixes.end_scores()[row, 0]) == pytest.approx(expected, abs=1e-10)
 
 
 def test_prefixes_follow_their_parents():
     stored = make_stored(6, 6, has_ctc=True)
-    frames = CtcFrames.of_batch(torch.from_numpy(np.stack(stored))[:, :, :CLASSES], torch.tensor([6, 6]))
-    empty = frames.empty_prefix()
-    pair = empty.extend(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([[1, 2], [2, 1]]))
-    longer = pair.extend(torch.tensor([[1, 0], [0, 0]]), torch.tensor([[1, 1], [2, 1]]))
+    frames = CtcFrames.of_batch(np.stack(stored)[:, :, :CLASSES], np.array([6, 6]))
+    pair = frames.empty_prefix().extend(np.zeros((2, 2), np.int64), np.array([[1, 2], [2, 1]]))
+    longer = pair.extend(np.array([[1, 0], [0, 0]]), np.array([[1, 1], [2, 1]]))
     expected = [[(2, 1), (1, 1)], [(2, 2), (2, 1)]]
     for row, labelings in enumerate(expected):
-        found = longer.end_scores()[row].numpy()
+        found = longer.end_scores()[row]
         np.testing.assert_allclose(found, ctc_log_probs(stored[row][:, :CLASSES], labelings), rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(longer.keep(torch.tensor([1])).end_scores(), longer.end_scores()[1:])
+    np.testing.assert_array_equal(longer.keep(np.array([1])).end_scores(), longer.end_scores()[1:])
 
 
 @pytest.mark.parametrize("context", ["attention", "fixed"])

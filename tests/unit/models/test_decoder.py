@@ -6,7 +6,6 @@ import torch
 
 from asrkit.errors import ConfigError
 from asrkit.models.attention import HardReading
-from asrkit.models.attention_scores import Source
 from asrkit.models.decoder import END, NO_DECODER, AttentionDecoder, DecoderTraining
 from asrkit.models.decoder_config import CONTEXTS, SCORES, WINDOWS, DecoderConfig
 from asrkit.models.dropout import dropout_from
@@ -313,12 +312,29 @@ def test_sizes_that_do_not_fit_are_told(settings, fault):
         make_decoder(**settings)
 
 
-def test_states_follow_their_hypotheses():
-    decoder, (steps, lens) = make_decoder(), random_steps(5, 7)
+def read_in_numpy(decoder, steps, lens, tokens):
+    """As read, by the decoder of searches."""
     source = decoder.source(steps, lens)
-    state = decoder.step(torch.tensor([[1, 2, 3], [2, 2, 1]]), decoder.start(source, 3), source).state
-    chosen = state.choose(torch.tensor([[2, 0], [1, 1]]))
-    for part, whole in zip(chosen, state, strict=True):
-        assert torch.equal(part[0, 0], whole[0, 2])
-        assert torch.equal(part[1, 1], whole[1, 1])
-    assert isinstance(source, Source)
+    state, log_probs, weights = decoder.start(source), [], []
+    for before in np.pad(tokens, [(0, 0), (1, 0)], constant_values=END).T:
+        step = decoder.step(before[:, None], state, source)
+        state = step.state
+        log_probs.append(step.log_probs)
+        weights.append(step.weights)
+    return np.concatenate(log_probs, axis=1), np.concatenate(weights, axis=1)
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=naming)
+def test_searches_have_the_same_decoder(settings):
+    """In NumPy: in float64 as it is, and in float32 to rounding."""
+    module, (steps, lens) = make_decoder(**settings), random_steps(9, 5, 7, extra=2)
+    tokens, steps = torch.tensor([[1, 4, 2], [3, 3, 1], [2, 1, 4]]), steps.nan_to_num(0.0)
+    log_probs, weights = read(module, steps, lens, tokens)
+    found, looked = read_in_numpy(module.for_search(), steps.numpy(), lens.numpy(), tokens.numpy())
+    np.testing.assert_allclose(found, log_probs, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(looked, weights, rtol=0, atol=1e-10)
+    single = module.float().for_search()
+    found, looked = read_in_numpy(single, steps.float().numpy(), lens.numpy(), tokens.numpy())
+    np.testing.assert_allclose(found, log_probs, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(looked, weights, rtol=0, atol=1e-5)
+    assert single.dtype == looked.dtype == np.float32

@@ -1,0 +1,172 @@
+"""A trained attention decoder in NumPy, as searches take it: what decoder.py computes, without torch.
+
+It differs from decoder.py in the order of some sums. What can be computed once for an utterance is: the steps are
+mapped to what the decoder makes of them before it weighs them, and phones to what the first layer makes of them.
+
+Legend: N utterances, K hypotheses of each, T steps, V classes, E size of steps, S state size, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from asrkit.models.config import ModelConfig
+from asrkit.models.decoder_config import SEARCH_CELLS, SEARCH_CONTEXTS, DecoderConfig
+from asrkit.models.search_attention import Context, Source
+from asrkit.models.search_weights import Linear, Weights, sigmoid
+
+State = tuple[np.ndarray, ...]  # what is known of hypotheses, (N, K, ...) each
+
+
+class Step(NamedTuple):
+    """What one step of the decoder gives."""
+
+    log_probs: np.ndarray  # (N, K, V) of the next phone or END, float64
+    weights: np.ndarray  # (N, K, H, T) with which the steps were looked at, 0 in padding
+    state: State
+
+
+class SearchDecoder(Protocol):
+    """A decoder for searches. `has_ctc`: whether CTC was trained beside it; `step_size`: E; `num_classes`: V."""
+
+    step_size: int
+    num_classes: int
+    has_ctc: bool
+    dtype: np.dtype
+
+    def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
+        """What the decoder attends to, from the encoder's outputs (N, T, E) of `lens` (N,) steps, 0 in padding."""
+
+    def start(self, source: Source) -> State:
+        """The state before the first phone, of one hypothesis for each utterance."""
+
+    def step(self, tokens: np.ndarray, state: State, source: Source) -> Step:
+        """`tokens` (N, K): the phones before, END at the beginning."""
+
+
+class Cell(Protocol):
+    """A recurrent cell: from the sums of its inputs (B, gates S), which it may change, and states (B, num_states, S) to
+    the next states.
+    """
+
+    num_gates: int
+    num_states: int
+
+    def __init__(self, recurrent: Linear) -> None: ...
+
+    def __call__(self, sums: np.ndarray, states: np.ndarray) -> np.ndarray: ...
+
+
+class SearchLstm:
+    """As torch's nn.LSTMCell."""
+
+    num_gates, num_states = 4, 2
+
+    def __init__(self, recurrent: Linear) -> None:
+        self._recurrent = recurrent
+
+    def __call__(self, sums: np.ndarray, states: np.ndarray) -> np.ndarray:
+        size = states.shape[2]
+        sums += self._recurrent(states[:, 0])
+        gates = sigmoid(sums[:, : 2 * size])  # input, forget
+        new = np.tanh(sums[:, 2 * size : 3 * size])
+        next_states = np.empty_like(states)
+        cell = next_states[:, 1] = gates[:, size:] * states[:, 1] + gates[:, :size] * new
+        next_states[:, 0] = sigmoid(sums[:, 3 * size :]) * np.tanh(cell)
+        return next_states
+
+
+class SearchGru:
+    """As torch's nn.GRUCell."""
+
+    num_gates, num_states = 3, 1
+
+    def __init__(self, recurrent: Linear) -> None:
+        self._recurrent = recurrent
+
+    def __call__(self, sums: np.ndarray, states: np.ndarray) -> np.ndarray:
+        size, hidden = states.shape[2], states[:, 0]
+        fed = self._recurrent(hidden)
+        gates = sigmoid(sums[:, : 2 * size] + fed[:, : 2 * size])  # reset, update
+        new = np.tanh(sums[:, 2 * size :] + gates[:, :size] * fed[:, 2 * size :])
+        next_hidden: np.ndarray = new + gates[:, size:] * (hidden - new)
+        return next_hidden[:, None]
+
+
+class RecurrentSearchDecoder:
+    """decoder.AttentionDecoder as a SearchDecoder."""
+
+    def __init__(
+        self, config: DecoderConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int, has_ctc: bool
+    ) -> None:
+        """`weights` by PyTorch's names. Raises ModelError for others than the configuration calls for."""
+        self.step_size, self.num_classes, self.has_ctc = step_size, num_classes, has_ctc
+        size, embedding_size = config.hidden_size, config.embedding_size
+        named = Weights(weights)
+        cell_type: type[Cell] = SEARCH_CELLS[config.cell].load()
+        num_sums = cell_type.num_gates * size
+        embedding = named.take("embedding.weight", num_classes, embedding_size)
+        fed_size = size if config.input_feeding else 0
+        first = named.linear("cells.0", embedding_size + fed_size, num_sums, suffix="_ih")
+        self._sums_of_tokens = embedding @ first.weight[:embedding_size] + first.bias  # (V, gates S)
+        self._fed = Linear(np.ascontiguousarray(first.weight[embedding_size:])) if config.input_feeding else None
+        others = range(1, config.num_layers)
+        self._inputs = [named.linear(f"cells.{layer}", size, num_sums, suffix="_ih") for layer in others]
+        recurrent = (named.linear(f"cells.{layer}", size, num_sums, suffix="_hh") for layer in range(config.num_layers))
+        self._cells = [cell_type(each) for each in recurrent]
+        self._state_shape = config.num_layers, cell_type.num_states, size
+        self._bridge = named.linear("bridge", 2 * step_size, config.num_layers * cell_type.num_states * size)
+        context_size = SEARCH_CONTEXTS[config.context].load().size_of(step_size)
+        combine = named.linear("combine", context_size + size, size)
+        of_context, of_query = np.split(combine.weight, [context_size])
+        self._combine = Linear(np.ascontiguousarray(of_query), combine.bias)
+        self._context: Context = SEARCH_CONTEXTS[config.context].load()(
+            config, named.under("context"), size, step_size, of_context
+        )
+        self._output = named.linear("output", size, num_classes)
+        named.expect_all_taken(besides=("baseline.weight", "baseline.bias"))
+        self.dtype = embedding.dtype
+
+    def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
+        return self._context.source(steps, lens)
+
+    def start(self, source: Source) -> State:
+        cells = np.tanh(self._bridge(source.edges))
+        cells = cells.reshape(-1, 1, *self._state_shape)
+        fed = () if self._fed is None else (np.zeros((len(cells), 1, self._state_shape[2]), cells.dtype),)
+        return (cells, *self._context.first_state(source), *fed)
+
+    def step(self, tokens: np.ndarray, state: State, source: Source) -> Step:
+        shape, cells = tokens.shape, state[0].reshape(-1, *self._state_shape)
+        sums = self._sums_of_tokens[tokens.ravel()]
+        if self._fed is not None:
+            sums += self._fed(state[-1].reshape(-1, self._state_shape[2]))
+        next_cells = np.empty_like(cells)
+        for layer, cell in enumerate(self._cells):
+            if layer:
+                sums = self._inputs[layer - 1](next_cells[:, layer - 1, 0])
+            next_cells[:, layer] = cell(sums, cells[:, layer])
+        query = next_cells[:, -1, 0].reshape(*shape, -1)
+        seen, weights, context_state = self._context(query, state[1:], source)
+        vector = np.tanh(self._combine(query) + seen)
+        log_probs = log_softmax(self._output(vector).astype(np.float64))
+        fed = () if self._fed is None else (vector,)
+        next_state = (next_cells.reshape(*shape, *self._state_shape), *context_state, *fed)
+        return Step(log_probs, weights, next_state)
+
+
+def search_decoder(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int
+) -> SearchDecoder:
+    """The decoder of a model, from its weights by PyTorch's names. Raises ModelError for weights that do not fit."""
+    return RecurrentSearchDecoder(config.decoder, weights, step_size, num_classes, config.heads.has_ctc)
+
+
+def log_softmax(values: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    values = values - values.max(axis=-1, keepdims=True)
+    found: np.ndarray = values - np.log(np.exp(values).sum(axis=-1, keepdims=True))
+    return found

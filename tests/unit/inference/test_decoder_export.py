@@ -1,0 +1,180 @@
+"""Exported models with an attention decoder: all that PyTorch gives, and what is recognised with them."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from asrkit.decoding.config import DecodingConfig
+from asrkit.errors import ConfigError, ModelError
+from asrkit.features.config import FeatureConfig
+from asrkit.inference.export import compared_export, export_model, made_up_sample, max_difference, with_8_bit_weights
+from asrkit.inference.from_export import load_exported
+from asrkit.inference.onnx_model import OnnxModel
+from asrkit.inference.pieces import LONGEST, HeldFeatures, pieces
+from asrkit.inference.recognizer import Recognizer
+from asrkit.inference.stream import StreamingRecognizer
+from asrkit.inference.torch_model import TorchModel
+from asrkit.io.seal import seal, unsealed
+from asrkit.models.config import ModelConfig
+from asrkit.models.decoder_config import DecoderConfig
+from tests.unit.inference.test_export import TOKENS, make_experiment, speech, static_of
+
+SMALL = DecoderConfig(hidden_size=8, embedding_size=4, attention_size=8)
+
+
+def experiment_of(head="joint", decoder=SMALL, **settings):
+    config = ModelConfig(**{"num_layers": 2, "hidden_size": 8, "head": head, "decoder": decoder, **settings})
+    experiment = make_experiment(config, decoding=DecodingConfig(beam=4))
+    with torch.no_grad():
+        experiment.model.decoder.output.weight *= 5
+    return experiment
+
+
+@pytest.mark.parametrize(
+    ("head", "settings"),
+    [
+        ("joint", {}),
+        ("attention", {"bidirectional": False}),
+        ("attention", {"encoder": "pyramid", "num_layers": 3, "stack": 2, "skip": 2}),
+        ("joint", {"encoder": "pyramid", "bidirectional": False, "cell": "gru", "stack": 3, "skip": 2}),
+        ("joint", {"encoder": "transformer", "attention_reach": 5}),
+        ("attention", {"decoder": replace(SMALL, cell="gru", num_layers=2, context="fixed", input_feeding=False)}),
+        ("attention", {"decoder": replace(SMALL, score="scaled_dot", num_heads=2, window="local")}),
+        ("attention", {"decoder": replace(SMALL, score="cosine", reading="hard")}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value)),
+)
+def test_an_export_gives_what_pytorch_gives(head, settings):
+    is_8_bit = "decoder" in settings
+    experiment = experiment_of(head, **settings)
+    content, comparison = compared_export(experiment, None, made_up_sample(experiment), "exp", is_8_bit)
+    assert comparison.difference < 1e-4
+    experiment = with_8_bit_weights(experiment) if is_8_bit else experiment
+    model, network = OnnxModel(content), TorchModel(experiment)
+    if head == "joint":
+        for num_frames in (98, 7, 1):
+            static = static_of(FeatureConfig(), 1.0)[:num_frames]
+            ours, theirs = model.outputs_by_frame(static), network.outputs_by_frame(static)
+            assert ours.log_probs.shape == (num_frames, len(TOKENS))
+            np.testing.assert_allclose(ours.log_probs, theirs.log_probs, rtol=0, atol=1e-4)
+    recognizers = Recognizer(model), Recognizer(network)
+    first, second = (each.transcribe(speech(3.0), num_best=2) for each in recognizers)
+    assert first.phones == second.phones and len(first.times) == len(first.confidences) == len(first.phones) > 0
+    assert [each.phones for each in first.alternatives] == [each.phones for each in second.alternatives]
+
+
+def test_an_export_whose_decoder_differs_is_seen():
+    experiment = experiment_of("attention")
+    model = OnnxModel(export_model(experiment))
+    sample = [(static_of(FeatureConfig(), 1.0), None)]
+    assert max_difference(experiment, model, sample) < 1e-4
+    with torch.no_grad():
+        experiment.model.decoder.output.bias[0] += 1e-3
+    assert max_difference(experiment, model, sample) > 1e-4
+
+
+@pytest.mark.parametrize("is_8_bit", [False, True])
+def test_every_weight_of_a_decoder_comes_back(is_8_bit, tmp_path):
+    experiment = experiment_of("joint")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(export_model(experiment, is_8_bit=is_8_bit))
+    found = load_exported(path).model.state_dict()
+    expected = (with_8_bit_weights(experiment) if is_8_bit else experiment).model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("head", ["joint", "attention"])
+def test_a_long_recording_is_heard_piece_by_piece(head):
+    recognizer = Recognizer(OnnxModel(export_model(experiment_of(head))))
+    audio = speech(40.0)
+    static, clock = recognizer.extractor(audio), recognizer.timer.clock
+    bounds = list(pieces(HeldFeatures(static), recognizer.features.normalization.level, clock))
+    assert len(bounds) >= 3 and bounds[0][0] == 0 and bounds[-1][1] == len(static)
+    assert all(end == begin for (_, end), (begin, _) in itertools.pairwise(bounds))
+    assert all(0 < end - begin <= LONGEST / clock.shift for begin, end in bounds)
+    found = recognizer.transcribe(audio, num_best=2)
+    stats = recognizer.features.normalization.statistics(static)
+    parts = [recognizer.model.log_probs(static[begin:end], stats) for begin, end in bounds]
+    expected = [recognizer.search.decode(part)[0] for part in parts]
+    assert found.phones == tuple(phone for each in expected for phone in recognizer.tokens.decode(each.tokens))
+    assert found.log_prob == pytest.approx(sum(each.ctc_log_prob for each in expected), abs=1e-3)
+    assert len(found.times) == len(found.confidences) == len(found.phones)
+    starts = [time.start for time in found.times]
+    assert starts == sorted(starts) and starts[0] >= 0 and found.times[-1].end <= 40.0
+    assert found.alternatives[0].phones == found.phones
+    posteriors = recognizer.posteriors(audio)
+    assert len(posteriors) == -(-len(static) // 4)
+    np.testing.assert_allclose(posteriors.sum(axis=1), 1.0, atol=1e-4)
+
+
+def test_a_pause_is_where_a_recording_is_cut():
+    recognizer = Recognizer(OnnxModel(export_model(experiment_of("attention"))))
+    audio = speech(20.0)
+    audio.samples[16000 * 10 : 16000 * 21 // 2] *= 0.01
+    static = recognizer.extractor(audio)
+    (_, cut), _ = pieces(HeldFeatures(static), recognizer.features.normalization.level, recognizer.timer.clock)
+    assert 10.0 < cut / 100 < 10.5
+
+
+def test_given_phones_are_aligned_by_ctc():
+    recognizer = Recognizer(OnnxModel(export_model(experiment_of("joint"))))
+    found = recognizer.align(speech(2.0), ["a", "ʃ", "a"])
+    assert found.phones == ("a", "ʃ", "a") and found.times[-1].end <= 2.0
+    alone = Recognizer(OnnxModel(export_model(experiment_of("attention"))))
+    with pytest.raises(ModelError, match=r"model\.head attention: only CTC can align phones that are given"):
+        alone.align(speech(2.0), ["a"])
+
+
+def test_a_stream_is_refused():
+    model = OnnxModel(export_model(experiment_of("attention", bidirectional=False)))
+    with pytest.raises(ConfigError, match="an attention decoder hears the whole utterance before it writes a phone"):
+        StreamingRecognizer(model)
+
+
+def rewritten(experiment, change):
+    """The export with other constants: `change` gets the list of those that are the decoder's."""
+    import onnx
+
+    proto = onnx.load_from_string(unsealed(export_model(experiment)))
+    change(proto.graph.initializer)
+    return seal(proto.SerializeToString())
+
+
+def drop(name):
+    def change(constants):
+        del constants[[each.name for each in constants].index(name)]
+
+    return change
+
+
+def rename(name, other):
+    def change(constants):
+        next(each for each in constants if each.name == name).name = other
+
+    return change
+
+
+def resize(name):
+    def change(constants):
+        found = next(each for each in constants if each.name == name)
+        found.dims[:] = [found.dims[0] * found.dims[1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (drop("decoder.embedding.weight"), r"decoder's weights embedding.weight: found nothing; expected \(5, 4\)"),
+        (rename("decoder.output.bias", "decoder.other"), "decoder's weights output.bias: found nothing"),
+        (resize("decoder.combine.weight"), r"decoder's weights combine.weight: found \(192,\); expected \(8, 24\)"),
+        (rename("decoder.output.bias", "decoder.output.weight"), "a tensor's name twice"),
+    ],
+)
+def test_weights_that_do_not_fit_are_told(change, fault):
+    with pytest.raises(ModelError, match=fault):
+        OnnxModel(rewritten(experiment_of("attention"), change))
