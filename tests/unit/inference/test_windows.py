@@ -52,6 +52,7 @@ class ShortSighted:
         self.features = FeatureConfig(cmvn=cmvn)
         self.config = ModelConfig(head=head, bidirectional=True, **{"stack": 3, "skip": 3, **shape})
         self.decoding, self.tokens, self.lm, self.calibration = DecodingConfig(), TOKENS, None, None
+        self.decoder = None
         self.global_cmvn = accumulate(FeatureExtractor(self.features)(Waveform(sounds(2, 9), RATE)))
         rng = np.random.default_rng(1)
         self._weights = rng.normal(0, 1.2, (13, len(TOKENS)))
