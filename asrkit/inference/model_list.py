@@ -62,7 +62,7 @@ class ModelDetails:
 def read_model_details(name: str | Path) -> ModelDetails:
     """What is to be told of a model: an experiment directory, an exported file, or a name.
 
-    An experiment without an export, as one with an attention decoder, is read by PyTorch. Raises ModelError as
+    An experiment without an export is read by PyTorch. Raises ModelError as
     find_model and OnnxModel do.
     """
     found = find_model(name)

@@ -188,7 +188,7 @@ def test_what_a_decoder_cannot_search_is_told():
     with pytest.raises(ConfigError, match="num_threads must be at least 1"):
         search.decode_all([], num_threads=0)
     for stored in (np.zeros((0, STEP_SIZE)), np.zeros((3, STEP_SIZE + 1)), np.zeros(4)):
-        with pytest.raises(ModelError, match="stored of an utterance is"):
+        with pytest.raises(ModelError, match="stored outputs of shape"):
             search.decode(stored)
     with pytest.raises(ModelError, match="not finite"):
         search.decode(np.full((2, STEP_SIZE), np.nan))
