@@ -11,6 +11,7 @@ LESSONS = {
     "memory": "asrkit.lessons.memory",
     "phones": "asrkit.lessons.phones",
     "characters": "asrkit.lessons.characters",
+    "sequences": "asrkit.lessons.sequences",
     "hopfield": "asrkit.lessons.hopfield",
 }
 

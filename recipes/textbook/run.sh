@@ -95,4 +95,5 @@ stage 3 "back-propagation through time, cut short" lesson truncation
 stage 4 "memory: what a network sees of the past and of the future" on_speech memory
 stage 5 "from frames to phones" on_speech lesson phones --data "$data/test" --model "$model"
 stage 6 "models of language, by character" lesson characters ${text:+--plain-text "$text"}
+stage 7 "sequence to sequence, and series told ahead" lesson sequences
 stage 8 "networks that remember" lesson hopfield
