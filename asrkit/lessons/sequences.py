@@ -139,11 +139,9 @@ def study(quick: bool) -> Lesson:
     test = draw_sums(1_500, digits, True, np.random.default_rng(1967))
     right: dict[str, list[dict[int, float]]] = {VECTOR: [], ATTENTION: []}
     for seed in SEEDS:
-        for name in right:
+        for name in right:  # the last network attends: its weights are drawn
             network = learn(name == ATTENTION, seed, digits, num_updates)
             right[name].append(right_by_length(network, *test))
-            if (name, seed) == (ATTENTION, 0):
-                attending = network
     length = 1_500 if quick else 4_500
     all_series = {
         "A nonlinear plant": plant(length, np.random.default_rng(1990)),
@@ -151,7 +149,14 @@ def study(quick: bool) -> Lesson:
     }
     forecasts = {title: forecast(series, SEEDS, 200 if quick else 600) for title, series in all_series.items()}
     by_length = {name: {size: [each[size] for each in runs] for size in runs[0]} for name, runs in right.items()}
-    return results(by_length, forecasts, attending, [question for question in test[0] if question[0] != " "][:2])
+    return results(by_length, forecasts, network, longest_right(network, *test))
+
+
+def longest_right(network: SumWriter, questions: Sequence[str], answers: Sequence[str]) -> list[str]:
+    """The two longest questions of those that a network answers rightly."""
+    said = answer(network, questions)[0]
+    right = [question for question, own, true in zip(questions, said, answers, strict=True) if own == true]
+    return sorted(right, key=lambda question: -len(question.strip()))[:2]
 
 
 def results(

@@ -13,7 +13,16 @@ from tests.recipe_tree import ROOT, copy_recipes, run_recipe
 
 from .conftest import run_asrkit, train_args
 
-STAGES = {"reber": 1, "gradients": 2, "truncation": 3, "memory": 4, "phones": 5, "characters": 6, "hopfield": 8}
+STAGES = {
+    "reber": 1,
+    "gradients": 2,
+    "truncation": 3,
+    "memory": 4,
+    "phones": 5,
+    "characters": 6,
+    "sequences": 7,
+    "hopfield": 8,
+}
 
 
 @pytest.fixture
@@ -182,6 +191,22 @@ def test_characters(root: Path) -> None:
     assert network == sorted(network, reverse=True)
     assert network[0] > 4.7  # log2(29) = 4.86: it knows nothing yet
     assert network[-1] < smoothed[0] - 0.5
+
+
+@pytest.mark.slow
+def test_sequences(root: Path) -> None:
+    figures = hold(root, "sequences")
+    right = figures["right"]
+    assert min(right["attention"]["3"]) > max(right["one context vector"]["3"])  # longer ones take more updates
+    for weights in figures["weights"]:
+        assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in weights)
+    plant, energy = figures["errors"]["A nonlinear plant"], figures["errors"]["Energy of speech"]
+    for network in ("NARX", "Elman"):
+        assert max(seed[3] for seed in plant[network]) < plant["linear"][0][3] / 2
+        assert max(seed[11] for seed in plant[network]) < plant["linear"][0][11]
+        assert max(seed[0] for seed in energy[network]) < energy["linear"][0][0]
+        assert min(seed[11] for seed in energy[network]) > energy["linear"][0][11]
+    assert min(plant["last value"][0][11], energy["last value"][0][11]) > 1
 
 
 @pytest.mark.slow
