@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from asrkit.lessons.lesson import COLORS, DASHES, Lesson, mean_and_interval, plots, with_interval
+from asrkit.lessons.lesson import COLORS, Lesson, draw_line, mean_and_interval, plots, with_interval
 from asrkit.lessons.series import Forecasts, draw_errors, draw_examples, energy, forecast, made, plant
 
 CHARACTERS = "0123456789+ "
@@ -202,8 +202,8 @@ def draw_right(right: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
     for which, (name, by_length) in enumerate(right.items()):
         means, halves = zip(*map(mean_and_interval, by_length.values()), strict=True)
         places = np.array([*by_length]) + 0.06 * (which - 0.5)
-        style = {"color": COLORS[which], "linestyle": DASHES[which], "marker": "os"[which]}
-        axes.errorbar(places, means, yerr=halves, label=name, capsize=4, **style)
+        draw_line(axes, places, means, which, name)
+        axes.errorbar(places, means, yerr=halves, color=COLORS[which], fmt="os"[which], capsize=4)
     axes.set(
         title="Sums written rightly, unseen ones",
         xlabel="characters of the question",

@@ -65,7 +65,7 @@ def energy(num_sentences: int) -> Series:
     Raises MissingPackageError without espeakng-loader.
     """
     sentences = persian.make_sentences(num_sentences, rng_of(7, "lesson"), set())
-    prompts = [espeak.Prompt(to_mnemonics(words), rate=170, pitch=50, range=50) for words in sentences]
+    prompts = [espeak.Prompt(to_mnemonics(tuple(words)), rate=170, pitch=50, range=50) for words in sentences]
     speech = espeak.synthesize("fa", "Alex", prompts)
     samples = np.concatenate([np.frombuffer(each.samples, np.int16) for each in speech]).astype(np.float64)
     size = espeak.SAMPLE_RATE // 100
