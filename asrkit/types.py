@@ -48,6 +48,7 @@ class Waveform:
 
     @property
     def duration(self) -> float:
+        """In seconds."""
         return len(self.samples) / self.sample_rate
 
 

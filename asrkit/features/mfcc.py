@@ -67,7 +67,10 @@ class FeatureExtractor:
         return feats
 
     def full(self, waveform: Waveform, utt_id: str = "", stats: np.ndarray | None = None) -> np.ndarray:
-        """What a model takes, (T, dim) float32: `full_features(self(waveform, utt_id), stats, config)`, but sooner."""
+        """What a model takes, (T, dim) float32: `full_features(self(waveform, utt_id), stats, config)`, but sooner.
+
+        `stats`: CMVN statistics (2, num_static + 1), as Kaldi's compute-cmvn-stats writes them.
+        """
         mode = self.config.normalization
         if self._full_backend is None or not mode.is_affine:
             return full_features(self(waveform, utt_id), stats, self.config)
@@ -81,7 +84,7 @@ class FeatureExtractor:
         return feats
 
     def batch(self, waveforms: Sequence[Waveform], utt_ids: Sequence[str]) -> list[np.ndarray]:
-        """Static features of several utterances, together where the backend gains by that. Raises as for one."""
+        """Static features (T, num_static) of each utterance, together where that is quicker. Raises as for one."""
         prepared = [self._prepare(waveform, utt_id) for waveform, utt_id in zip(waveforms, utt_ids, strict=True)]
         all_feats = self._backend.static_batch(prepared, self.framing.first_start)
         results = []
@@ -92,7 +95,7 @@ class FeatureExtractor:
         return results
 
     def static(self, samples: np.ndarray, first: int, num_frames: int, row: int) -> np.ndarray | None:
-        """Some frames of a longer signal, for streams; see FeatureBackend.static."""
+        """Frames (num_frames, num_static) of a stream's `samples` (num_samples,); see FeatureBackend.static."""
         return self._backend.static(samples, first, num_frames, row)
 
     def noise(self, utt_id: str) -> np.random.Generator | None:

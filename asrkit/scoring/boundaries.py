@@ -75,6 +75,7 @@ class BoundaryResult:
     warnings: Sequence[str] = ()
 
     def line(self) -> str:
+        """One line to print: shares within the tolerances in per cent, and mean and median in ms."""
         errors = self.boundaries
         if not len(errors.seconds):
             return f"boundaries: no two neighbours are right [ 0 of {self.num_boundaries} ]"
@@ -85,6 +86,7 @@ class BoundaryResult:
         )
 
     def to_dict(self) -> dict[str, object]:
+        """For JSON (which has no NaN: null). Times are in milliseconds, shares in per cent."""
         counts = ("num_phones", "num_hyp", "num_right", "num_boundaries", "num_missing")
         return {
             **{name: getattr(self, name) for name in counts},

@@ -38,6 +38,7 @@ class Protocol:
 
     @property
     def folding(self) -> str:
+        """What becomes of the symbols, in words for a report."""
         return "as written" if self.phone_map is None else f"{len(self.phone_map.targets)} phones"
 
     def prepare(self, phones: Iterable[str]) -> tuple[str, ...]:

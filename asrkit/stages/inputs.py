@@ -35,6 +35,7 @@ class DecodedSet:
 
     @property
     def log_prob_dir(self) -> Path:
+        """Where the log-probabilities are: `log_probs`, or else `decode_dir`."""
         return self.log_probs or self.decode_dir
 
 

