@@ -37,7 +37,7 @@ def tables() -> Mapping[str, list[str]]:
             verbs_of[name].append(verb)
     option_rows = []
     for name, option in OPTIONS.items():
-        meaning = option.meaning.replace("|", "\\|")
+        meaning = option.meaning.replace("|", "\\|").replace("[^", "\\[^")  # no footnote
         value = f" {option.metavar}".replace("|", "\\|") if option.metavar else ""
         verbs = "all" if len(verbs_of[name]) == len(leaves) else ", ".join(verbs_of[name])
         option_rows.append(f"| `{name}{value}` | {meaning} | {verbs} |")
