@@ -6,6 +6,7 @@ checkpoint.pt    state of training, for resuming
 best.EPOCH.pt    weights of the epochs of lowest dev PER, as many as training.keep_best
 history.csv      loss, PER, learning rate and more of every epoch
 learning_curve.png, tensorboard/   the same as pictures
+train.log        what training told as it went on, with times
 excluded.txt     training utterances that CTC cannot align, when there are any
 gradients.csv, gradients.png   norms of gradients, where `asrkit train --log-gradients` asked for them
 final.pt         settings, output classes, CMVN statistics, weights, language model and calibration of confidences: all

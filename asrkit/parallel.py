@@ -21,6 +21,7 @@ from typing import IO, Any, TypeVar
 from asrkit.errors import AsrkitError, printable
 from asrkit.io.files import Naming
 from asrkit.io.lock import Inheritance
+from asrkit.io.tell import is_quiet, tell
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -199,7 +200,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """Yield `items` and show on stderr how many have passed: a bar on a terminal, else a line now and then."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not is_quiet():
         from tqdm import tqdm
 
         with tqdm(items, printable(description), total, file=progress_stream()) as bar:
@@ -212,8 +213,8 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
         yield item
         if time.monotonic() - last_line >= _SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
-            print(f"{description}: {done}{of_total} after {last_line - began:.0f} s", file=sys.stderr, flush=True)
-    print(f"{description}: {done}{of_total} in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+            tell(f"{description}: {done}{of_total} after {last_line - began:.0f} s")
+    tell(f"{description}: {done}{of_total} in {time.monotonic() - began:.1f} s")
 
 
 def progress_stream() -> IO[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from asrkit.audio.mp3 import begins_with_frames
 from asrkit.errors import ConfigError, location, printable
 from asrkit.findings import Findings
 from asrkit.io.files import open_file
+from asrkit.io.tell import tell
 from asrkit.io.text import read_text
 
 STANDARD_INPUT = "-"
@@ -117,7 +117,7 @@ def _of_path(path: str) -> list[Input]:
         expected = " ".join(sorted(AUDIO_ENDINGS))
         fault = f"{location(path)}a directory without audio; expected files that end in {expected}"
         return unread or [Input(path, "", fault)]
-    print(f"{printable(path)}: {len(files)} audio file{'s' * (len(files) != 1)}", file=sys.stderr, flush=True)
+    tell(f"{printable(path)}: {len(files)} audio file{'s' * (len(files) != 1)}")
     found = [Input(str(file), file.relative_to(path).with_suffix("").as_posix(), _fault_of(file)) for file in files]
     return found + unread
 

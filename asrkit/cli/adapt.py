@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from asrkit.cli.options import add, add_set
+from asrkit.io.tell import tell
 from asrkit.stages.adaptation import AdaptationData, adapt
 
 DESCRIPTION = (
@@ -31,12 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     data = AdaptationData(args.model, args.data, args.phone_map, args.new_phones)
-    adapted = adapt(data, args.out, args.overrides, resume=args.resume, force=args.force, report=_tell)
+    adapted = adapt(data, args.out, args.overrides, resume=args.resume, force=args.force, report=tell)
     if not adapted.is_new:
         print(f"{adapted.directory}: adaptation is up to date")
     print(*adapted.lines, sep="\n")
     return 0
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr)

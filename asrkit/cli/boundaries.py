@@ -8,6 +8,7 @@ import math
 from asrkit.cli.options import add, print_warnings
 from asrkit.io.json_text import write_json
 from asrkit.io.lock import lock_file
+from asrkit.io.tell import tell
 from asrkit.reporting.text import format_table
 from asrkit.scoring.boundaries import TOLERANCES_MS, BoundaryResult, Errors
 from asrkit.stages.scoring import compare_boundaries
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json_file:
         with lock_file(args.json_file, "boundaries"):
             write_json(args.json_file, result.to_dict())
+        tell(f"{args.json_file}: written")
     if args.by_phone:
         print("\n".join(_by_phone(result)))
     if result.num_missing:

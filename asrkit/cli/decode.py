@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from asrkit.cli.options import add, add_nj, experiment_dir
 from asrkit.decoding.methods import SEARCHES
 from asrkit.features.cmvn import NORMALIZATIONS
+from asrkit.io.tell import tell
 from asrkit.stages.decoding import DecodeOptions, decode
 from asrkit.stages.inputs import decode_dir
 
@@ -74,6 +74,5 @@ def run(args: argparse.Namespace) -> int:
         num_jobs=args.nj,
         force=args.force,
     )
-    if not decoding.is_new:
-        print(f"{decoding.out}: decoding is up to date", file=sys.stderr)
+    tell(f"{decoding.out}: {'written' if decoding.is_new else 'decoding is up to date'}")
     return 0

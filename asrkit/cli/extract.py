@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from asrkit.cli.options import add, add_audio_access, add_config, add_nj, audio_access
 from asrkit.errors import ConfigError
 from asrkit.features.backends import BACKENDS
+from asrkit.io.tell import tell
 
 DESCRIPTION = "Compute the features (MFCC) of data directories, and the statistics that normalise them (CMVN)."
 EXAMPLES = (
@@ -49,5 +49,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(data_dir: Path, is_new: bool) -> None:
-    if not is_new:
-        print(f"{data_dir}: features are up to date", file=sys.stderr)
+    tell(f"{data_dir}: {'features written' if is_new else 'features are up to date'}")

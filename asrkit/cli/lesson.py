@@ -6,6 +6,7 @@ import argparse
 
 from asrkit.cli.options import add, experiment_dir
 from asrkit.errors import ConfigError
+from asrkit.io.tell import tell
 from asrkit.lessons import LESSONS, ON_SPEECH
 
 DESCRIPTION = "Work through a lesson of the textbook (docs/textbook/README.md). It leaves a table and pictures."
@@ -48,4 +49,5 @@ def run(args: argparse.Namespace) -> int:
         files["text"] = args.plain_text
     speech = Speech(args.data, [*map(experiment_dir, args.model)]) if args.data else None
     print(hold_lesson(args.name, args.out, args.quick, files, args.force, speech))
+    tell(f"{args.out}: the lesson's table and pictures")
     return 0

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any, NoReturn
 from asrkit import __version__
 from asrkit.cli import interrupts
 from asrkit.cli.help_text import HelpFormatter, examples
+from asrkit.cli.options import COMMON, add
 from asrkit.cli.spellings import in_new_spelling, unknown, unknown_option
 from asrkit.cli.terminal import STANDARD_ERROR, STANDARD_OUTPUT, open_closed_streams, printable_output
 from asrkit.errors import AsrkitError, ConfigError, printable, system_fault
 from asrkit.extras import TRAINING, expect_packages, named_when_missing
+from asrkit.io.tell import quiet
 
 # verb -> (module, one-line help). The help stands here so that `asrkit --help` loads none of the modules. A module has
 # configure(parser), run(args), DESCRIPTION, and EXAMPLES, which are command lines.
@@ -51,12 +54,16 @@ ALIASES = {"analyse": "analyze"}
 _OF_TRAINING = ("train", "adapt", "decode", "tune", "analyze", "export", "lesson")
 
 
+_MOST_FAULTS = 20  # that are shown of one error
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `asrkit ARGV`. Returns the exit status: 0 success, 1 failure, 2 wrong usage, 128 + N after signal N.
 
     Without `argv` the process is the command's own: signals are caught, and one that interrupts it ends the process.
     """
-    is_process = argv is None
+    is_process, is_verbose = argv is None, False
     argv = list(sys.argv[1:] if argv is None else argv)
     verb = next((argument for argument in argv if not argument.startswith("-")), "")
     if is_process:
@@ -69,21 +76,30 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args = _parse(verb, argv)
                 if ALIASES.get(verb, verb) in _OF_TRAINING:
                     expect_packages(TRAINING)
-                with named_when_missing():
+                is_verbose = args.verbose
+                with named_when_missing(), quiet(args.quiet):
                     status: int = args.run(args)
+                if is_verbose:
+                    _tell_cost(verb)
             except SystemExit as end:  # of argparse, which has printed help or what is wrong
                 sys.stdout.flush()
                 raise end
             sys.stdout.flush()  # here, where it can be reported that the output has nowhere to go
             return status
         except BaseException as error:
-            status = _report_error(verb, error)
+            status = _report_error(verb, error, is_verbose)
             if is_process and status > 128:
                 os._exit(status)  # the usual way out would wait for threads, which may have hours to do
             return status
 
 
-def _report_error(verb: str, error: BaseException) -> int:
+def _tell_cost(verb: str) -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT
+    print(f"asrkit {verb}: {seconds:.1f} CPU seconds, at most {memory / 1e6:.0f} MB of memory", file=sys.stderr)
+
+
+def _report_error(verb: str, error: BaseException, is_verbose: bool = False) -> int:
     """Make one line of an error that is expected, and return the exit status; raise any other error again."""
     if isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted():
         return _report(verb, "interrupted", status=interrupts.exit_status())
@@ -91,7 +107,11 @@ def _report_error(verb: str, error: BaseException) -> int:
         return _report(verb)  # the reader of our output (head, say) has gone
     known = error if isinstance(error, AsrkitError) else system_fault(error)
     if known is not None:
-        return _report(verb, *(f"error: {line}" for line in str(known).split("\n")))
+        lines = [f"error: {line}" for line in str(known).split("\n")]
+        if len(lines) > _MOST_FAULTS and not is_verbose:
+            more = len(lines) - _MOST_FAULTS
+            lines[_MOST_FAULTS:] = [f"error: and {more} more; give --verbose to see all {len(lines)}"]
+        return _report(verb, *lines)
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         shown = printable(error.object[max(0, error.start - 60) : error.end + 60])
         return _report(verb, f"error: {shown}: a name that is not UTF-8; rename that file or directory")
@@ -122,6 +142,9 @@ def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentPa
             module = importlib.import_module(module_name)
             each.description, each.epilog = module.DESCRIPTION, examples(module.EXAMPLES)
             module.configure(each)
+            for leaf in parsers_below(each).values() or [each]:
+                for option in COMMON:
+                    add(leaf, option)
             each.set_defaults(run=module.run)
     return parser, of_verb
 

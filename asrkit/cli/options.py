@@ -146,6 +146,8 @@ OPTIONS: dict[str, Option] = {
     "--smoothing": Option("how the language model gives probability to unseen n-grams", "NAME"),
     "--order": Option("length of the n-grams in phones", "N", positive_int),
     "--epsilon": Option("counts that Laplace smoothing adds, from unigrams on", "E1,E2,...", _epsilons),
+    "--verbose": Option("print all faults of a long list, and at the end the time and memory used"),
+    "--quiet": Option("print no progress, only results, warnings and errors"),
     # Audio
     "--channel": Option("channel of audio that has several: mix for their mean, or a number from 0", "mix|N", _channel),
     "--audio-root": Option("directory where relative paths in wav.scp start", "DIR", Path),
@@ -187,6 +189,8 @@ OPTIONS: dict[str, Option] = {
     "--test-speakers": Option("speakers of test: a share such as 0.1, a file of names, or A,B,C", "WHO"),
     "--partial": Option("leave out audio without labels and labels without audio, with a warning"),
 }  # fmt: skip
+
+COMMON = ("--verbose", "--quiet")  # of every verb
 
 OFF = "off"  # what a flag is by default, in help
 

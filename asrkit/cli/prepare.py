@@ -18,6 +18,7 @@ from asrkit.corpora.farsdat import FarsdatOptions
 from asrkit.corpora.label_files import LABEL_READERS
 from asrkit.corpora.own import OwnOptions
 from asrkit.corpora.speaker_split import DEFAULT_SHARE
+from asrkit.io.tell import tell
 from asrkit.stages import preparation
 from asrkit.stages.preparation import Preparation, Report
 
@@ -167,6 +168,7 @@ def run(args: argparse.Namespace) -> int:
     if preparation.up_to_date:
         print(f"{args.out}: up to date")
         return 0
+    tell(f"{args.out}: written")
     print(f"{'set':8}{'speakers':>10}{'utterances':>12}{'hours':>8}{'phones':>9}")
     for name, counts in preparation.counts.items():
         hours = counts.num_seconds / 3600

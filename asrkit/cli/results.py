@@ -12,6 +12,7 @@ from asrkit.errors import DataError, printable, raise_if_any
 from asrkit.formats.results import FORMATS, Result
 from asrkit.io.atomic import atomic_write, remove_leftovers
 from asrkit.io.lock import lock_dir
+from asrkit.io.tell import tell
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,7 @@ class ResultWriter:
         """
         self.format = FORMATS[format_name]
         self.directory = directory
+        self._num_written = 0
         faults = []
         if directory is None and len(keys) > 1 and not self.format.is_stream:
             raise DataError(f"--format {format_name}: {len(keys)} recordings; give --out DIR to get a file for each")
@@ -66,6 +68,7 @@ class ResultWriter:
                 if directory != self.directory and directory.is_dir():
                     remove_leftovers(directory)
             yield
+        tell(f"{printable(self.directory)}: {self._num_written} file{'s' * (self._num_written != 1)} written")
 
     def write(self, result: Result) -> None:
         content = self.format.render(result)
@@ -74,6 +77,7 @@ class ResultWriter:
             return
         with atomic_write(self._file(result.key)) as stream:
             stream.write(content)
+        self._num_written += 1
 
     def _file(self, key: str) -> Path:
         assert self.directory is not None

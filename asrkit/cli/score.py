@@ -9,6 +9,7 @@ from pathlib import Path
 from asrkit.cli.options import add, add_protocol, print_warnings
 from asrkit.io.json_text import write_json
 from asrkit.io.lock import lock_file
+from asrkit.io.tell import tell
 from asrkit.reporting.text import format_table
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.scoring import Score, score_by_protocols
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
         values = {score.protocol.name: score.to_dict() for score in scores}
         with lock_file(args.json_file, "score"):
             write_json(args.json_file, values if by_all else values[args.protocol])
+        tell(f"{args.json_file}: written")
     print_warnings("score", scores[0].warnings)
     print(*(_table(scores) if by_all else scores[0].lines()), sep="\n")
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from asrkit.cli.options import add, add_config
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
+from asrkit.io.tell import tell
 from asrkit.stages.training import TrainingData, train
 
 DESCRIPTION = (
@@ -34,12 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = load_config(args.config, ExperimentConfig, args.overrides)
     data = TrainingData(args.train, args.dev, args.tokens, args.lm, args.log_gradients)
-    trained = train(data, args.out, config, resume=args.resume, force=args.force, report=_tell)
-    _tell(trained.line())
+    trained = train(data, args.out, config, resume=args.resume, force=args.force, report=tell)
+    tell(trained.line())
     if args.log_gradients and trained.result is None:
-        _tell(f"{args.out}: no gradients logged, as nothing was trained; give --force to train anew")
+        tell(f"{args.out}: no gradients logged, as nothing was trained; give --force to train anew")
     return 0
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -5,7 +5,6 @@ Legend: T frames, D static features.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -33,6 +32,7 @@ from asrkit.inference.pieces import HeldFeatures, pieces
 from asrkit.inference.windows import StaticFeatures, WindowedRecognizer
 from asrkit.io.lock import lock_dir, remove_dead_locks
 from asrkit.io.seal import read_digest
+from asrkit.io.tell import tell
 from asrkit.lang.symbols import name_symbols
 from asrkit.types import Hypothesis, Waveform
 
@@ -336,7 +336,7 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
             if existing.made_from == read_digest(trained):
                 remove_dead_locks(path)
                 return existing
-    print(f"{exported}: exporting the model, which takes some seconds and is done once", file=sys.stderr, flush=True)
+    tell(f"{exported}: exporting the model, which takes some seconds and is done once")
 
     from asrkit.inference.export import checked_export, write_export  # loads PyTorch
 

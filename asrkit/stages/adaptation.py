@@ -23,6 +23,7 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, expect_right
+from asrkit.io.tell import logged
 from asrkit.lang.phone_map import FoldedTokens, PhoneMap, read_phone_map
 from asrkit.lang.symbols import name_symbols
 from asrkit.lang.tokens import TokenTable
@@ -165,7 +166,7 @@ def adapt(
         plan = _Plan.make(data, model, overrides)
         for name in ("final.pt", "lm.arpa"):
             (directory / name).unlink(missing_ok=True)
-        with stamp.making(of=_OUTPUTS):
+        with stamp.making(of=_OUTPUTS), logged(directory / "train.log"):
             figures = _adapt(plan, directory, stamp.made_from, report)
         _remove_progress(directory)
     return Adaptation.of(figures, directory, data.data, is_new=True)

@@ -20,6 +20,7 @@ from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, changing, expect_right, stamp_of, wrong_outputs
+from asrkit.io.tell import logged
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import parse_arpa, read_arpa_text
 from asrkit.stages.exporting import Export, export_trained
@@ -148,7 +149,7 @@ def train(
         if not checkpoint.exists():  # else it will tell first whether this model is ours to replace
             for path in (stamp.path, directory / "final.pt", directory / "adapt.json"):  # the last of `adapt`
                 path.unlink(missing_ok=True)
-        with stamp.making(of=_OUTPUTS, is_removed=False):
+        with stamp.making(of=_OUTPUTS, is_removed=False), logged(directory / "train.log"):
             trained = _train(run, stamp, supplement, report)
             decoding.write({})
         return trained

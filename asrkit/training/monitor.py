@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
 from asrkit.io.atomic import atomic_write
+from asrkit.io.tell import tell
 from asrkit.training.events import EventFile
 from asrkit.training.state import EpochRecord
 
@@ -30,11 +30,10 @@ class Monitor:
         record = history[-1]
         blank = " (blank phase)" if record.blank_phase else ""
         skipped = f"skipped batches: {record.skipped_batches}, " if record.skipped_batches else ""
-        print(
+        tell(
             f"epoch {record.epoch}/{last_epoch}: {_PHASES[record.phase]}loss {record.train_loss:.3f}, "
             f"dev loss {record.dev_loss:.3f}, dev PER {record.dev_per:.2f} %{blank}, {skipped}"
-            f"{utts_per_second:.0f} utterances/s, {record.cpu_seconds:.0f} CPU seconds, {left:.0f} s left",
-            file=sys.stderr,
+            f"{utts_per_second:.0f} utterances/s, {record.cpu_seconds:.0f} CPU seconds, {left:.0f} s left"
         )
         write_history(self.directory / "history.csv", history)
         names = ("train_loss", "dev_loss", "dev_per", "learning_rate", "gradient_norm", "skipped_batches")

@@ -13,6 +13,7 @@ import torch
 
 from asrkit.config.plain_values import is_of_type
 from asrkit.errors import ModelError, location
+from asrkit.io.tell import tell
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.decoder import DecoderTraining
 from asrkit.training import checkpoint
@@ -235,7 +236,7 @@ class TrainingState:
                 f"{location(self.path)}made by another version of asrkit; go on with that, or --force to start anew"
             ) from None
         batches = f" and {self.sums.num_batches} batches" if self.sums.num_batches else ""
-        print(f"resuming after epoch {len(self.history)}{batches} of {self.last_epoch}", file=sys.stderr)
+        tell(f"resuming after epoch {len(self.history)}{batches} of {self.last_epoch}")
         now = {"num_threads": self.config.num_threads, "device": self.device.type}
         if changed := [f"{name} {value}, was {saved[name]}" for name, value in now.items() if saved[name] != value]:
             print(f"warning: {'; '.join(changed)}: weights may differ from an uninterrupted run's", file=sys.stderr)

@@ -121,7 +121,8 @@ def test_every_format_has_the_same_times(tones, tmp_path, capsys, verb):
         row = json.loads(line)
         expected[row["file"]] = row["phones"]
     for name in ("text", "json", "ctm", "textgrid", "phn", "lab"):
-        assert asrkit(capsys, *base, "--format", name, "--out", tmp_path / "out") == ([], [])
+        told = [f"{tmp_path / 'out'}: {len(files)} files written"]
+        assert asrkit(capsys, *base, "--format", name, "--out", tmp_path / "out") == ([], told)
     findings = Findings()
     for file in files:
         stem, out = file.stem, tmp_path / "out"

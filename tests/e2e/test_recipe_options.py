@@ -394,7 +394,8 @@ def test_every_option_of_prepare_can_be_given_to_the_recipe(tree: Tree, recipe: 
     configure(parser)
     (names,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     of_corpus = names.choices["own" if recipe == "template" else recipe]
-    options = {option for action in of_corpus._actions for option in action.option_strings} - {"-h", "--out"}
+    options = {option for action in of_corpus._actions for option in action.option_strings}
+    options -= {"-h", "--out", "--verbose", "--quiet"}
     usage = tree.run(recipe, "--help").stdout
     assert [option for option in sorted(options) if f"\n  {option} " not in usage] == []
 

@@ -35,7 +35,7 @@ training: {num_epochs: 3, batch_size: 4, max_lr: 0.02, warmup: 0.12, keep_best: 
 decoding: {beam: 4, lm_weight: 0.3, insertion_bonus: 0.0}
 """
 # The state of a training, which nothing reads once it is done; it has times in it.
-STATE = ("tensorboard/", "checkpoint.pt", "/best.")
+STATE = ("tensorboard/", "train.log", "checkpoint.pt", "/best.")
 
 
 @dataclass(frozen=True)

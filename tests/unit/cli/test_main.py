@@ -2,6 +2,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from asrkit.cli import main as cli
 from asrkit.cli.options import positive_int
 from asrkit.cli.terminal import open_closed_streams
 from asrkit.errors import AudioError, DataError
+from asrkit.io.tell import logged, tell
+from asrkit.parallel import track
 
 
 @pytest.fixture
@@ -84,11 +87,11 @@ CLOSED = "cannot be used (Bad file descriptor); it is closed; open it, or send i
 @pytest.mark.parametrize(
     ("closed", "command", "status", "said"),
     [
-        (">&-", "score text text --json-file out.json", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
+        (">&-", "score text text --quiet --json-file out.json", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
         (">&-", "score --help", 1, f"asrkit score: error: standard output: {CLOSED}\n"),
         ("2>&-", "score text text --json-file out.json", 0, ""),
         ("2>&-", "score text none", 1, ""),
-        ("<&-", "score text text --json-file out.json", 0, ""),
+        ("<&-", "score text text --json-file out.json", 0, "out.json: written\n"),
         ("<&- >&- 2>&-", "score text text --json-file out.json", 1, ""),
     ],
 )
@@ -228,3 +231,39 @@ def test_settings_on_the_command_line_are_checked_like_a_file_s(arguments, capsy
         f"asrkit {arguments[0]}: error: --set model.num_layers=0: model.num_layers must be at least 1, found 0",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def test_a_long_list_of_faults_is_cut_and_counted(verb, capsys):
+    def fail(args):
+        raise DataError("\n".join(f"a:{line}: bad" for line in range(1000)))
+
+    verb(fail)
+    assert cli.main(["act"]) == 1
+    *shown, last = capsys.readouterr().err.splitlines()
+    assert shown == [f"asrkit act: error: a:{line}: bad" for line in range(20)]
+    assert last == "asrkit act: error: and 980 more; give --verbose to see all 1000"
+    assert cli.main(["act", "--verbose"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1000
+
+
+def test_quiet_leaves_progress_out_and_verbose_tells_the_cost(verb, capsys):
+    verb(lambda args: print("result") or ([*track(range(3), "counting")] and tell("going on")) or 0)
+    for option in ([], ["--quiet"], ["--verbose"]):
+        assert cli.main(["act", *option]) == 0
+        out, err = capsys.readouterr()
+        assert out == "result\n"
+        assert ("going on\n" in err and "counting: 3/3 in" in err) == (option != ["--quiet"])
+        assert ("CPU seconds, at most" in err) == (option == ["--verbose"])
+    assert cli.main(["act", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_told_is_logged_with_its_time(tmp_path, capsys):
+    log = tmp_path / "train.log"
+    for line in ("one", "two"):
+        with logged(log):
+            tell(line)
+    tell("three")
+    assert capsys.readouterr().err == "one\ntwo\nthree\n"
+    lines = log.read_text().splitlines()
+    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", line) for line in lines] == ["one", "two"]

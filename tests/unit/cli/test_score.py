@@ -137,7 +137,7 @@ def timit(tmp_path):
 
 def test_all_protocols_side_by_side_are_as_counted_by_hand(timit, tmp_path, capsys):
     assert main(["score", "--protocol", "all", *timit, "--json-file", str(tmp_path / "all.json")]) == 0
-    assert capsys.readouterr() == (ALL, "")
+    assert capsys.readouterr() == (ALL, f"{tmp_path / 'all.json'}: written\n")
     written = json.loads((tmp_path / "all.json").read_text())
     assert {name: (row["num_ref"], row["num_errors"]) for name, row in written.items()} == {
         "as-is": (23, 15),
