@@ -188,7 +188,7 @@ def test_a_signal_that_is_to_be_ignored_is(tones, tmp_path, pipe):
     command = ("score", tmp_path / "text", tmp_path / "text", "--json-file", tmp_path / "json")
     process = pipe.start(sys.executable, "-c", STOPPING + IGNORING + RUN, pipe.path, 1, *command)
     out, said = process.communicate(timeout=100)
-    assert (process.returncode, said) == (0, "")
+    assert (process.returncode, said) == (0, f"{tmp_path / 'json'}: written\n")
     assert "%PER 0.00" in out
 
 
