@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,8 +33,10 @@ from torch import nn
 
 from asrkit import __version__
 from asrkit.config.yaml_config import config_text
-from asrkit.decoding.attention_search import GreedyDecoderSearch
+from asrkit.decoding.attention_search import DecoderSearch
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.methods import make_search
+from asrkit.decoding.transducer_search import TransducerSearch
 from asrkit.errors import ModelError, location
 from asrkit.experiment import Experiment, load_experiment
 from asrkit.inference.export_attention import attention_encoder
@@ -46,11 +49,11 @@ from asrkit.inference.torch_model import TorchModel
 from asrkit.io.atomic import atomic_write
 from asrkit.io.seal import read_digest, seal, unsealed
 from asrkit.lm.automaton import LmAutomaton
-from asrkit.models.acoustic import AcousticModel
+from asrkit.models.acoustic import AcousticModel, Decoder
 from asrkit.models.decoder import AttentionDecoder
 from asrkit.models.pyramid import Pyramid
 from asrkit.models.recurrent import RecurrentStack
-from asrkit.models.search_decoder import SearchDecoder
+from asrkit.models.transducer import Transducer
 from asrkit.models.transformer import TransformerEncoder
 from asrkit.types import TestScore
 
@@ -172,15 +175,22 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
 
 
 @torch.inference_mode()
-def _decoder_difference(module: AttentionDecoder, decoder: SearchDecoder, stored: np.ndarray) -> float:
+def _decoder_difference(module: Decoder, decoder: Any, stored: np.ndarray) -> float:
     """The largest between log-probabilities of two decoders that write what the second one finds in an utterance."""
-    search = GreedyDecoderSearch(DecodingConfig(), None, decoder)
+    search = make_search(DecodingConfig(method="greedy"), None, decoder)
     tokens = search.decode(stored)[0].tokens
-    (actual,), _ = search.read(stored, [tokens])
+    phones = torch.tensor([tokens]).long()
     steps = torch.from_numpy(stored[None, :, stored.shape[1] - decoder.step_size :].copy())
-    source = module.source(steps, torch.tensor([len(stored)]))
-    found = [module.log_probs(step.vector) for step in module.read(source, torch.tensor([tokens]).long())]
-    return float(np.abs(torch.cat(found, dim=1)[0].numpy() - actual).max())
+    match module, search:
+        case AttentionDecoder(), DecoderSearch():
+            source = module.source(steps, torch.tensor([len(stored)]))
+            found = [module.log_probs(step.vector) for step in module.read(source, phones)]
+            (expected,), ((actual,), _) = torch.cat(found, dim=1).numpy(), search.read(stored, [tokens])
+        case Transducer(), TransducerSearch():
+            expected, actual = module.log_probs(steps[0], phones[0]).numpy(), search.read(stored, tokens)
+        case other:
+            raise TypeError(f"a decoder that cannot be exported: {type(other[0]).__name__}")
+    return float(np.abs(expected - actual).max())
 
 
 def made_up_sample(experiment: Experiment) -> Sample:
@@ -290,7 +300,7 @@ def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int
         graph.output(hidden, "attended", ["steps", model.decoder.step_size])
 
 
-def _add_decoder(graph: Graph, decoder: AttentionDecoder) -> None:
+def _add_decoder(graph: Graph, decoder: Decoder) -> None:
     """The weights that searches take; with 8-bit weights as those of the graph, each with its scales behind it."""
     for name, values in decoder.named_parameters():
         array = values.detach().numpy()

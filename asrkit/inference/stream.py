@@ -249,7 +249,7 @@ def _check(model: OnnxModel) -> None:
     """Raises ConfigError for a model that takes no streams."""
     if model.decoder is not None:
         raise ConfigError(
-            f"model.head {model.config.head}: an attention decoder hears the whole utterance before it writes a phone, "
+            f"model.head {model.config.head}: its decoder is given the whole utterance before it writes a phone, "
             "and so cannot be used in a stream; train a unidirectional model with CTC (conf/lstm_ctc_streaming.yaml)"
         )
     if model.bidirectional:

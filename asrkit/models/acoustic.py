@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
-from asrkit.models.decoder import AttentionDecoder
+from asrkit.models.decoder import DecoderTraining
+from asrkit.models.decoder_config import DECODERS
 from asrkit.models.encoder import Encoder
 from asrkit.models.encoders import ENCODERS
 from asrkit.models.frontends import FRONT_ENDS
@@ -46,14 +47,32 @@ class ModelOutput(NamedTuple):
         return with_impossible_blank(self.frame_log_probs)
 
 
+class Decoder(Protocol):
+    """What writes phones from the encoder's outputs: decoder.AttentionDecoder and transducer.Transducer."""
+
+    step_size: int  # E
+    num_classes: int  # V
+    output: nn.Linear
+
+    def source(self, steps: Tensor, lens: Tensor) -> Any:
+        """The encoder's outputs (N, T, E) of `lens` (N,) steps, as `losses` takes them."""
+
+    def losses(self, source: Any, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
+        """-log P(tokens | audio) of each utterance (N,), in nats. `tokens` (N, U), whatever their padding holds."""
+
+    def for_search(self) -> Any:
+        """The decoder as searches take it, with the weights as they are now."""
+
+
 class AcousticModel(nn.Module):
     """Features (N, T, D) to log-probabilities (N, T', V) over blank (id 0) and phones.
 
     Head "ctc": Graves et al. 2006; "frames": a phone for every step (Graves and Schmidhuber 2005); "both": one of
-    each on the same layers; "attention": a decoder (decoder.py); "joint": a decoder and CTC. With self-conditioning
-    (Nozaki and Komatsu 2021) CTC's output layer reads the lower layers too, and the probabilities found there are
-    added, through a linear layer, to what the next layer sees. A result does not depend on the padding or on the other
-    utterances of the batch, and neither do its gradients.
+    each on the same layers; "attention": a decoder (decoder.py); "transducer": transducer.py's; "joint" and
+    "joint_transducer": such a decoder and CTC. With self-conditioning (Nozaki and Komatsu 2021) CTC's output layer
+    reads the lower layers too, and the probabilities found there are added, through a linear layer, to what the next
+    layer sees. A result does not depend on the padding or on the other utterances of the batch, and neither do its
+    gradients.
     """
 
     def __init__(self, config: ModelConfig, feat_dim: int, num_tokens: int, feat_channels: int = 1):
@@ -67,9 +86,9 @@ class AcousticModel(nn.Module):
         size, heads = self.stack.output_size, config.heads
         self.output = nn.Linear(size, num_tokens) if heads.has_ctc else None
         self.frame_output = nn.Linear(size, num_tokens - 1) if heads.has_frames else None
-        self.decoder: AttentionDecoder | None = None
-        if heads.has_decoder:
-            self.decoder = AttentionDecoder(config.decoder, size, num_tokens, heads.has_ctc)
+        self.decoder: Decoder | None = None
+        if heads.decoder is not None:
+            self.decoder = DECODERS[heads.decoder].load()(config.decoder, size, num_tokens, heads.has_ctc)
         self.feedback = nn.Linear(num_tokens, size) if config.self_conditioning else None
         INITS[config.init].load()(self, config)
 

@@ -10,10 +10,10 @@ from asrkit.config.ranges import BelowOne, Positive, PositiveInt, at_most, range
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.models.cells import CELLS, CellName
 from asrkit.models.choice import names_with
-from asrkit.models.decoder_config import DecoderConfig
+from asrkit.models.decoder_config import DECODERS, DecoderConfig
 from asrkit.models.encoders import ENCODERS, EncoderName
 from asrkit.models.frontends import FrontEndName
-from asrkit.models.heads import HEADS, HeadName, Heads, heads_with_ctc
+from asrkit.models.heads import HEADS, HeadName, Heads, heads_with_ctc, heads_with_decoder
 from asrkit.models.inits import INITS, InitName
 
 # Settings that there were not yet when the first models were exported, whose files lack them.
@@ -58,8 +58,9 @@ class ModelConfig:
     init_range: Positive | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)
     # What CTC finds after a layer is an input of the next, and is trained there too. Left out: wherever there is CTC.
     self_conditioning: bool | None = None
-    head: HeadName = "ctc"  # outputs: CTC, a phone for every step, or both; an attention decoder, or joint with CTC
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)  # heads attention and joint
+    # Outputs: CTC, a phone for every step, or both; an attention decoder or a transducer, or either joint with CTC.
+    head: HeadName = "ctc"
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)  # attention decoders and transducers
 
     def __post_init__(self) -> None:
         if self.self_conditioning is None:
@@ -71,6 +72,7 @@ class ModelConfig:
         if self.skip > self.stack >= 1:
             yield f"model.skip ({self.skip}) above stack ({self.stack}) would leave frames unread; raise stack"
         yield from self._foreign_settings()
+        yield from self._foreign_decoder_settings()
         if self.has_attention and self.num_heads >= 1 and self.hidden_size % self.num_heads:
             yield f"model.num_heads ({self.num_heads}) must divide hidden_size ({self.hidden_size})"
         if self.conv_kernel % 2 == 0:
@@ -89,8 +91,11 @@ class ModelConfig:
         if self.is_pyramid and self.self_conditioning:
             yield f"model.self_conditioning needs layers of as many steps, found encoder {self.encoder}; leave it out"
         if self.is_pyramid and not self.heads.has_decoder:
-            known = " and ".join(name for name, heads in HEADS.items() if heads.has_decoder)
-            yield f"model.encoder {self.encoder} is for heads {known}, found head {self.head}; take another encoder"
+            known = ", ".join(name for name, heads in HEADS.items() if heads.has_decoder)
+            yield (
+                f"model.encoder {self.encoder} is for heads with a decoder ({known}), found head {self.head}; take "
+                "another encoder"
+            )
         if self.init_range is not None and self.init not in (inits := names_with(INITS, "init_range")):
             yield f"model.init_range is for init {' and '.join(inits)}, found init {self.init}; leave one out"
 
@@ -104,6 +109,17 @@ class ModelConfig:
                     f"model.{each.name} is for encoder{'s' * (len(others) > 1)} {' and '.join(others)}, "
                     f"found encoder {self.encoder}; leave it out"
                 )
+
+    def _foreign_decoder_settings(self) -> Iterator[str]:
+        """The settings of the decoder that were changed and that another decoder has."""
+        if self.heads.decoder is None:
+            return
+        own = DECODERS[self.heads.decoder].settings
+        for each in fields(self.decoder):
+            others = heads_with_decoder(each.name)
+            if others and each.name not in own and getattr(self.decoder, each.name) != each.default:
+                known = " and ".join(others)
+                yield f"model.decoder.{each.name} is for heads {known}, found head {self.head}; leave it out"
 
     @property
     def is_pyramid(self) -> bool:

@@ -16,14 +16,14 @@ heads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from asrkit.models.attention import Context, edge_steps, valid_steps
 from asrkit.models.attention_scores import Source
-from asrkit.models.decoder_config import CONTEXTS, DECODER_CELLS, END, DecoderConfig
+from asrkit.models.decoder_config import CONTEXTS, DECODER_CELLS, END, DecoderConfig, DecoderKind
 from asrkit.models.dropout import Dropout, uniform_like
 from asrkit.models.search_decoder import RecurrentSearchDecoder, SearchDecoder
 
@@ -68,6 +68,8 @@ NO_DECODER = DecoderTraining()
 
 class AttentionDecoder(nn.Module):
     """The decoder. A result does not depend on padding or on other utterances of the batch."""
+
+    kind: ClassVar[DecoderKind] = "attention"
 
     def __init__(self, config: DecoderConfig, step_size: int, num_classes: int, has_ctc: bool = False):
         """`has_ctc`: whether CTC is trained beside it. Raises ConfigError for sizes that a score cannot have."""

@@ -29,3 +29,13 @@ class GruCell(nn.GRUCell):
     def advance(self, inputs: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """As LstmCell's."""
         return (self(inputs, states[0]),)
+
+
+class ElmanCell(nn.RNNCell):
+    """The simple recurrent cell (Elman 1990)."""
+
+    num_states = 1
+
+    def advance(self, inputs: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """As LstmCell's."""
+        return (self(inputs, states[0]),)

@@ -1,4 +1,4 @@
-"""Settings of an attention decoder, and what their names stand for. Loads no torch."""
+"""Settings of decoders, and what their names stand for. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from asrkit.config.ranges import BelowOne, PositiveInt, Range, at_most, range_fa
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.models.choice import Choice
 
-DecoderCellName = Literal["lstm", "gru"]
+DecoderKind = Literal["attention", "transducer"]
+DecoderCellName = Literal["lstm", "gru", "elman"]
 ContextName = Literal["attention", "fixed"]
 ScoreName = Literal["additive", "dot", "scaled_dot", "general", "cosine", "location", "location_aware"]
 WindowName = Literal["global", "local"]
@@ -17,10 +18,25 @@ ReadingName = Literal["soft", "hard"]
 
 END = 0  # the class before an utterance's first phone and behind its last: CTC's blank
 
+# What writes phones. Each is made from DecoderConfig, the size of the encoder's outputs, the number of classes, and
+# whether CTC is trained beside it.
+DECODERS: dict[DecoderKind, Choice] = {
+    "attention": Choice(
+        "asrkit.models.decoder",
+        "AttentionDecoder",
+        settings=(
+            *("input_feeding", "context", "score", "attention_size", "num_heads", "location_channels"),
+            *("location_width", "max_positions", "window", "window_size", "reading"),
+        ),
+    ),
+    "transducer": Choice("asrkit.models.transducer", "Transducer"),
+}
+
 # Each is a torch cell, made from the sizes of its inputs and of its state.
 DECODER_CELLS: dict[DecoderCellName, Choice] = {
     "lstm": Choice("asrkit.models.decoder_cells", "LstmCell"),
     "gru": Choice("asrkit.models.decoder_cells", "GruCell"),
+    "elman": Choice("asrkit.models.decoder_cells", "ElmanCell"),
 }
 
 # What a decoder sees of the audio at each phone. Each is made from the sizes of query and steps, and DecoderConfig.
@@ -56,6 +72,11 @@ READINGS: dict[ReadingName, Choice] = {
 SEARCH_CELLS: dict[DecoderCellName, Choice] = {
     "lstm": Choice("asrkit.models.search_decoder", "SearchLstm"),
     "gru": Choice("asrkit.models.search_decoder", "SearchGru"),
+    "elman": Choice("asrkit.models.search_decoder", "SearchElman"),
+}
+SEARCH_DECODERS: dict[DecoderKind, Choice] = {
+    "attention": Choice("asrkit.models.search_decoder", "RecurrentSearchDecoder"),
+    "transducer": Choice("asrkit.models.search_transducer", "SearchTransducer"),
 }
 SEARCH_CONTEXTS: dict[ContextName, Choice] = {
     "attention": Choice("asrkit.models.search_attention", "SearchAttention"),
@@ -87,11 +108,14 @@ _Odd = Annotated[int, Range("must be odd and from 1 to 1001", lambda value: valu
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of the decoder of heads attention and joint. Raises ConfigError for impossible values."""
+    """Shape of the decoder of heads attention and joint, or transducer and joint_transducer.
+
+    A transducer has cell, layers, sizes and dropout; the rest is attention's. Raises ConfigError for impossible values.
+    """
 
     cell: DecoderCellName = "lstm"
     num_layers: _Depth = 1
-    hidden_size: _Size = 128
+    hidden_size: _Size = 128  # of a transducer's joint network, too
     embedding_size: _Size = 32  # of the phone before
     input_feeding: bool = True  # the last attentional vector is an input of the next step
     dropout: BelowOne = 0.3  # of embeddings and attentional vectors

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-HeadName = Literal["ctc", "frames", "both", "attention", "joint"]
+from asrkit.models.choice import names_with
+from asrkit.models.decoder_config import DECODERS, DecoderKind
+
+HeadName = Literal["ctc", "frames", "both", "attention", "joint", "transducer", "joint_transducer"]
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,17 @@ class Heads:
         has_ctc: one over blank and phones, for CTC (Graves et al. 2006).
         has_frames: one over phones, for the phone of every step (Graves and Schmidhuber 2005). To train it, data
             directories need phone times.
-        has_decoder: a decoder that writes phone after phone (Bahdanau et al. 2015), see decoder.py.
+        decoder: a decoder that writes phone after phone: by attention (Bahdanau et al. 2015), see decoder.py, or as a
+            transducer (Graves 2012), see transducer.py.
     """
 
     has_ctc: bool
     has_frames: bool
-    has_decoder: bool = False
+    decoder: DecoderKind | None = None
+
+    @property
+    def has_decoder(self) -> bool:
+        return self.decoder is not None
 
     def frame_weight(self, beside_ctc: float, is_pretraining: bool = False) -> float:
         """The frame loss's weight in the training loss, from 0 to 1; CTC's loss has the rest.
@@ -45,9 +53,17 @@ HEADS: dict[HeadName, Heads] = {
     "ctc": Heads(has_ctc=True, has_frames=False),
     "frames": Heads(has_ctc=False, has_frames=True),
     "both": Heads(has_ctc=True, has_frames=True),
-    "attention": Heads(has_ctc=False, has_frames=False, has_decoder=True),
-    "joint": Heads(has_ctc=True, has_frames=False, has_decoder=True),
+    "attention": Heads(has_ctc=False, has_frames=False, decoder="attention"),
+    "joint": Heads(has_ctc=True, has_frames=False, decoder="attention"),
+    "transducer": Heads(has_ctc=False, has_frames=False, decoder="transducer"),
+    "joint_transducer": Heads(has_ctc=True, has_frames=False, decoder="transducer"),
 }
+
+
+def heads_with_decoder(setting: str) -> list[HeadName]:
+    """The names of those whose decoder takes a setting of DecoderConfig that other decoders do not."""
+    kinds = names_with(DECODERS, setting)
+    return [name for name, heads in HEADS.items() if heads.decoder in kinds]
 
 
 def heads_with_ctc() -> list[HeadName]:

@@ -9,12 +9,12 @@ Legend: N utterances, K hypotheses of each, T steps, V classes, E size of steps,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from asrkit.models.config import ModelConfig
-from asrkit.models.decoder_config import SEARCH_CELLS, SEARCH_CONTEXTS, DecoderConfig
+from asrkit.models.decoder_config import SEARCH_CELLS, SEARCH_CONTEXTS, SEARCH_DECODERS, DecoderConfig, DecoderKind
 from asrkit.models.search_attention import Context, Source
 from asrkit.models.search_weights import Linear, Weights, sigmoid
 
@@ -30,8 +30,12 @@ class Step(NamedTuple):
 
 
 class SearchDecoder(Protocol):
-    """A decoder for searches. `has_ctc`: whether CTC was trained beside it; `step_size`: E; `num_classes`: V."""
+    """A decoder for searches. `has_ctc`: whether CTC was trained beside it; `step_size`: E; `num_classes`: V.
 
+    What follows are an attention decoder's; a transducer is search_transducer.SearchTransducer.
+    """
+
+    kind: ClassVar[DecoderKind]
     step_size: int
     num_classes: int
     has_ctc: bool
@@ -96,8 +100,23 @@ class SearchGru:
         return next_hidden[:, None]
 
 
+class SearchElman:
+    """As torch's nn.RNNCell."""
+
+    num_gates, num_states = 1, 1
+
+    def __init__(self, recurrent: Linear) -> None:
+        self._recurrent = recurrent
+
+    def __call__(self, sums: np.ndarray, states: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.tanh(self._recurrent(states[:, 0]) + sums)
+        return found[:, None]
+
+
 class RecurrentSearchDecoder:
     """decoder.AttentionDecoder as a SearchDecoder."""
+
+    kind: ClassVar[DecoderKind] = "attention"
 
     def __init__(
         self, config: DecoderConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int, has_ctc: bool
@@ -162,7 +181,12 @@ def search_decoder(
     config: ModelConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int
 ) -> SearchDecoder:
     """The decoder of a model, from its weights by PyTorch's names. Raises ModelError for weights that do not fit."""
-    return RecurrentSearchDecoder(config.decoder, weights, step_size, num_classes, config.heads.has_ctc)
+    heads = config.heads
+    assert heads.decoder is not None, "callers have a model with a decoder"
+    decoder: SearchDecoder = SEARCH_DECODERS[heads.decoder].load()(
+        config.decoder, weights, step_size, num_classes, heads.has_ctc
+    )
+    return decoder
 
 
 def log_softmax(values: np.ndarray) -> np.ndarray:

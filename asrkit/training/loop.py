@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from asrkit.decoding.attention_search import GreedyDecoderSearch
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.greedy import greedy_search
+from asrkit.decoding.methods import make_search
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
@@ -332,7 +332,7 @@ def _decoder_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[
     source = model.decoder.source(output.steps, output.log_prob_lens)
     losses = model.decoder.losses(source, batch.tokens, batch.token_lens, NO_DECODER)
     loss = LossSum(decoder=losses.sum().item(), num_targets=num_targets(batch))
-    search = GreedyDecoderSearch(DecodingConfig(), None, model.decoder.for_search())
+    search = make_search(DecodingConfig(method="greedy"), None, model.decoder.for_search())
     steps = output.steps.float().cpu().numpy()
     found = search.decode_all([utt[:length] for utt, length in zip(steps, output.log_prob_lens.tolist(), strict=True)])
     return loss, [list(results[0].tokens) for results in found]

@@ -18,11 +18,13 @@ from asrkit.models.cells import CELLS, CellName
 from asrkit.models.decoder_config import (
     CONTEXTS,
     DECODER_CELLS,
+    DECODERS,
     READINGS,
     SCORES,
     WINDOWS,
     ContextName,
     DecoderCellName,
+    DecoderKind,
     ReadingName,
     ScoreName,
     WindowName,
@@ -60,6 +62,7 @@ CHOICES = {
     "encoder": Choice(get_args(EncoderName), "models/encoders.py"),
     "front end": Choice(get_args(FrontEndName), "models/frontends/__init__.py"),
     "head": Choice(get_args(HeadName), "models/heads.py", frozenset({("audio/chunks.py", "frames")})),
+    "decoder": Choice(get_args(DecoderKind), "models/decoder_config.py"),
     "context": Choice(get_args(ContextName), "models/decoder_config.py"),
     "attention score": Choice(get_args(ScoreName), "models/decoder_config.py"),
     "attention window": Choice(get_args(WindowName), "models/decoder_config.py"),
@@ -133,7 +136,8 @@ def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(SCORES) == get_args(ScoreName)
     assert tuple(WINDOWS) == get_args(WindowName)
     assert tuple(READINGS) == get_args(ReadingName)
-    assert tuple(DECODER_SEARCHES) == get_args(SearchMethod)
+    assert tuple(DECODERS) == tuple(DECODER_SEARCHES) == get_args(DecoderKind)
+    assert all(tuple(searches) == get_args(SearchMethod) for searches in DECODER_SEARCHES.values())
     assert tuple(INITS) == get_args(InitName)
     assert tuple(SCHEDULES) == get_args(ScheduleName)
     assert tuple(OPTIMIZERS) == get_args(OptimizerName)

@@ -131,7 +131,7 @@ def test_given_phones_are_aligned_by_ctc():
 
 def test_a_stream_is_refused():
     model = OnnxModel(export_model(experiment_of("attention", bidirectional=False)))
-    with pytest.raises(ConfigError, match="an attention decoder hears the whole utterance before it writes a phone"):
+    with pytest.raises(ConfigError, match="its decoder is given the whole utterance before it writes a phone"):
         StreamingRecognizer(model)
 
 

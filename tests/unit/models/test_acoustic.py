@@ -121,7 +121,7 @@ DECODED += [
 ]
 
 
-@pytest.mark.parametrize("head", ["attention", "joint"])
+@pytest.mark.parametrize("head", ["attention", "joint", "transducer"])
 @pytest.mark.parametrize("settings", DECODED, ids=naming)
 def test_a_decoders_loss_does_not_depend_on_the_batch(settings, head):
     """Over any encoder, in float64 to 1e-10, whatever padding holds; and so do its gradients."""
@@ -168,7 +168,7 @@ def test_a_pyramid_joins_the_outputs_of_each_layer():
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        ({"head": "ctc"}, "model.encoder pyramid is for heads attention and joint, found head ctc"),
+        ({"head": "ctc"}, r"model.encoder pyramid is for heads with a decoder \(attention, .*\), found head ctc"),
         ({"head": "joint", "self_conditioning": True}, "self_conditioning needs layers of as many steps"),
         ({"head": "joint", "pyramid_join": 0}, "pyramid_join must be at least 1"),
     ],

@@ -39,6 +39,7 @@ def make_data(num_utts, seed):
 
 
 DECODER = DecoderConfig(hidden_size=16, embedding_size=8, attention_size=16, dropout=0.1)
+TRANSDUCER = DecoderConfig(hidden_size=16, embedding_size=8, dropout=0.1)
 
 
 def make_model(seed=1, **settings):
@@ -96,6 +97,17 @@ def test_it_learns_from_frames_alone(tmp_path):
     assert result.history[-1].train_loss < 0.2
     # A step without a phone has to be taken for one, and two equal neighbours for one: not all is found.
     assert result.dev_per < 40
+
+
+@pytest.mark.slow
+def test_a_transducer_learns_an_easy_task(tmp_path):
+    model, dev_set = make_model(head="transducer", decoder=TRANSDUCER), make_data(16, 2)
+    result = train(
+        model, replace(CONFIG, num_epochs=20), TrainingSets(make_data(64, 1), dev_set, TOKENS), tmp_path, "run"
+    )
+    assert result.history[-1].dev_loss < 0.5 * result.history[0].dev_loss
+    assert result.dev_per < 40
+    assert evaluate(model, dev_set, TOKENS)[1] == result.dev_per
 
 
 @pytest.mark.slow
@@ -363,6 +375,7 @@ RUNS = {
         {"head": "attention", "decoder": replace(DECODER, reading="hard")},
         replace(CONFIG, num_epochs=2, sampling=0.3, label_smoothing=0.0),
     ),
+    "transducer": ({"head": "joint_transducer", "decoder": TRANSDUCER}, replace(CONFIG, num_epochs=2)),
     "averaged": ({}, replace(CONFIG, select="average", keep_best=2, weight_noise=0.02, optimizer="sgd")),
     "two phases": (
         {"head": "both"},

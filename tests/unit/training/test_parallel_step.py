@@ -53,6 +53,7 @@ HEADS = [
     ("both", 1.0, 0.0),
     ("attention", 0.0, 1.0),
     ("joint", 0.0, 0.7),
+    ("joint_transducer", 0.0, 0.7),
 ]
 
 
