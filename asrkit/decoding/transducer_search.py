@@ -13,7 +13,6 @@ Legend: N utterances, K hypotheses of each, T steps, V classes, 0 the blank; U p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -429,22 +428,20 @@ class _Tree:
         return tree, numbers
 
 
-@dataclass
 class TransducerStream:
     """A SearchStream over a transducer, of what is stored."""
 
-    search: TransducerSearch
-    settle_after: int | None = None
-
-    def __post_init__(self) -> None:
-        self._progress, self._num_steps = self.search.begin(1), 0
+    def __init__(self, search: TransducerSearch, settle_after: int | None) -> None:
+        self._search, self._settle_after = search, settle_after
+        self._progress, self._num_steps = search.begin(1), 0
 
     def advance(self, log_probs: np.ndarray) -> None:
-        for steps in self.search.hear(log_probs)[:, None]:
+        after = self._settle_after
+        for steps in self._search.hear(log_probs)[:, None]:
             self._progress.step(steps)
             self._num_steps += 1
-            if self.settle_after and self._num_steps > self.settle_after and self._num_steps % self.settle_after == 0:
-                self._progress.settle(self.settle_after)
+            if after and self._num_steps > after and self._num_steps % after == 0:
+                self._progress.settle(after)
 
     def best(self, num_best: int = 1) -> list[BeamResult]:
         return self._progress.results(0, num_best, is_end=False)

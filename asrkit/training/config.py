@@ -116,7 +116,7 @@ class TrainingConfig:
     )
     frame_weight: BelowOne = 0.3  # head both: weight of the frames' loss; CTC's has the rest
     pretrain_epochs: NonNegativeInt = 0  # head both: first epochs on the frames' loss alone
-    ctc_weight: Share = 0.3  # head joint: weight of CTC's loss; the decoder's has the rest
+    ctc_weight: Share = 0.3  # heads joint and joint_transducer: weight of CTC's loss; the decoder's has the rest
     label_smoothing: BelowOne = 0.1  # heads attention and joint: share of the target that all classes have in common
     sampling: BelowOne = 0.0  # the same: share of the phones before that are the decoder's own, from 0 up to this
     early_stopping: PositiveInt | None = (

@@ -1,4 +1,4 @@
-"""An attention decoder beside CTC through all steps: trained, decoded, tuned, analysed, reported; what it has not."""
+"""A decoder by attention, with and without CTC, and a transducer through all steps; what they have not."""
 
 import json
 import subprocess
@@ -18,14 +18,16 @@ from asrkit.stages.inputs import DecodedSet
 from asrkit.stages.training import TrainingData
 
 NO_TORCH = "import sys; sys.modules['torch'] = None; from asrkit.cli.main import main; sys.exit(main(sys.argv[1:]))"
-SIZES = ("hidden_size=24", "embedding_size=8", "attention_size=16", "dropout=0.1")
+SIZES = ("hidden_size=24", "embedding_size=8", "dropout=0.1")
+ATTENTION = (*SIZES, "attention_size=16")
+HEADS = {"joint": ATTENTION, "attention": ATTENTION, "transducer": SIZES}
 
 
-@pytest.fixture(scope="module", params=["joint", "attention"])
+@pytest.fixture(scope="module", params=HEADS)
 def trained(request, tones, tmp_path_factory):
     """The head, and its experiment."""
     exp = tmp_path_factory.mktemp("decoder") / "exp"
-    overrides = [f"model.head={request.param}", *(f"model.decoder.{size}" for size in SIZES)]
+    overrides = [f"model.head={request.param}", *(f"model.decoder.{size}" for size in HEADS[request.param])]
     overrides += ["training.num_epochs=24", "decoding.beam=4", "decoding.insertion_bonus=1.0"]
     config = asrkit.load_config(tones / "config.yaml", overrides)
     lines = []
