@@ -13,11 +13,11 @@ import numpy as np
 
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.methods import SearchableDecoder
 from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
-from asrkit.models.search_decoder import SearchDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ class Model(Protocol):
     lm: LmAutomaton | None
     calibration: Calibration | None
     global_cmvn: np.ndarray
-    decoder: SearchDecoder | None
+
+    @property
+    def decoder(self) -> SearchableDecoder | None: ...
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
         """Static features (T, D) of an utterance to log-probabilities (T', V) float32: what the search takes.

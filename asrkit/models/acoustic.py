@@ -6,7 +6,7 @@ stack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -59,6 +59,9 @@ class Decoder(Protocol):
 
     def losses(self, source: Any, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
         """-log P(tokens | audio) of each utterance (N,), in nats. `tokens` (N, U), whatever their padding holds."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """nn.Module's."""
 
     def for_search(self) -> Any:
         """The decoder as searches take it, with the weights as they are now."""
