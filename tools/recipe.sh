@@ -48,7 +48,7 @@ usage_error() {
 # Read the command line into the variables that the stages use, then make .venv if need be. A relative path
 # stays relative to the caller's directory, for nothing here changes directory.
 recipe_options() {
-  local default_stop=$stop_stage stop_given= option
+  local default_stop=$stop_stage stop_given="" option
   while [ $# -gt 0 ]; do
     in_new_spelling "$1"
     set -- "$option" "${@:2}"
