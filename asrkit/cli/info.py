@@ -42,7 +42,7 @@ def _rows(details: ModelDetails) -> Iterator[tuple[str, str]]:
     yield "file", f"{details.path}, {details.size / 1e6:.1f} MB"
     yield "phones", f"{len(details.phones)}: {' '.join(details.phones)}"
     direction = "bidirectional" if model.bidirectional else "unidirectional"
-    kind = f"{direction} {model.cell}" if model.encoder == "recurrent" else model.encoder
+    kind = model.kind_of_layers if model.has_attention else f"{direction} {model.kind_of_layers}"
     yield "network", f"{model.num_layers} layers of {model.hidden_size}, {kind}; output: {model.head}"
     yield "size of network", f"{details.num_numbers:,} numbers (weights and constants)"
     frames = f"{features.frame_length_ms:g} ms every {features.frame_shift_ms:g} ms, {features.sample_rate} Hz"
