@@ -13,8 +13,8 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.protocols import silences
 from asrkit.types import Alternative, Hypothesis, PhoneTime
 
-_LONG = 2.0  # seconds from which a recording may be of music alone
-_LOG_RATIO = 2.0  # of p(phones) to p(no phones); with the English model it is 5 or more in 499 of 500 sentences
+_LONG = 5.0  # seconds from which a recording may be of music alone; nobody holds a vowel for so long
+_LOG_RATIO = 2.0  # of p(phones) to p(no phones); with the English model it is 8 or more in 500 clean sentences
 
 
 def make_hypothesis(
@@ -33,7 +33,7 @@ def is_nothing(best: BeamResult, no_phones: float, seconds: float) -> bool:
     """Whether the phones of a recording are hardly more probable than no phones at all.
 
     The search has a bonus for phones. So it finds some where the network is nearly sure that there are none, as in
-    music. A short recording keeps its phones: whoever makes one speaks in it.
+    music, or in a vowel that is held. So recordings of less than 5 s keep their phones.
 
     Args:
         best: what CTC's search found.
