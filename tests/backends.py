@@ -16,6 +16,6 @@ def extractor_or_skip(config: FeatureConfig) -> FeatureExtractor:
     except ConfigError as error:
         if "torchaudio cannot be loaded" in str(error):
             pytest.skip(f"{error} (tools/setup.sh --bench makes an environment that has it)")
-        if "the compiled kernel is not there" in str(error):
+        if "the compiled kernel is missing" in str(error):
             pytest.skip("asrkit._native._mfcc is not built, or ASRKIT_NO_NATIVE is 1")
         raise

@@ -108,9 +108,10 @@ def _report_error(verb: str, error: BaseException, is_verbose: bool = False) -> 
     known = error if isinstance(error, AsrkitError) else system_fault(error)
     if known is not None:
         lines = [f"error: {line}" for line in str(known).split("\n")]
-        if len(lines) > _MOST_FAULTS and not is_verbose:
-            more = len(lines) - _MOST_FAULTS
-            lines[_MOST_FAULTS:] = [f"error: and {more} more; give --verbose to see all {len(lines)}"]
+        more = len(lines) - _MOST_FAULTS - 1
+        if more > 0 and not is_verbose:
+            # The last line stays, as it may say what follows from all the faults.
+            lines[_MOST_FAULTS:-1] = [f"error: and {more} more; give --verbose to see all {len(lines)}"]
         return _report(verb, *lines)
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         shown = printable(error.object[max(0, error.start - 60) : error.end + 60])

@@ -254,6 +254,8 @@ def work(name):
         print("working", file=pipe, flush=True)
         time.sleep(1000)
 
+DESCRIPTION, EXAMPLES = "Work.", ()
+
 def configure(parser): pass
 
 def run(args): list(map_ordered(work, "abcd", 2, description="work", chunk_size=1))

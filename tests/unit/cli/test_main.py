@@ -239,9 +239,10 @@ def test_a_long_list_of_faults_is_cut_and_counted(verb, capsys):
 
     verb(fail)
     assert cli.main(["act"]) == 1
-    *shown, last = capsys.readouterr().err.splitlines()
+    *shown, more, last = capsys.readouterr().err.splitlines()
     assert shown == [f"asrkit act: error: a:{line}: bad" for line in range(20)]
-    assert last == "asrkit act: error: and 980 more; give --verbose to see all 1000"
+    assert more == "asrkit act: error: and 979 more; give --verbose to see all 1000"
+    assert last == "asrkit act: error: a:999: bad"
     assert cli.main(["act", "--verbose"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1000
 

@@ -509,9 +509,7 @@ def test_a_backend_that_is_not_there(data_dir: Path) -> None:
     assert done.returncode == 1
     errors = [line for line in done.stderr.split("\n") if ": error: " in line]
     assert len(errors) == 1
-    assert errors[0].startswith(
-        "asrkit extract: error: features.backend: native, but the compiled kernel is not there;"
-    )
+    assert errors[0].startswith("asrkit extract: error: features.backend: native, but the compiled kernel is missing;")
     assert contents(data_dir) == before
 
 
