@@ -109,7 +109,7 @@ def _report_error(verb: str, error: BaseException, is_verbose: bool = False) -> 
     if known is not None:
         lines = [f"error: {line}" for line in str(known).split("\n")]
         more = len(lines) - _MOST_FAULTS - 1
-        if more > 0 and not is_verbose:
+        if more > 1 and not is_verbose:
             # The last line stays, as it may say what follows from all the faults.
             lines[_MOST_FAULTS:-1] = [f"error: and {more} more; give --verbose to see all {len(lines)}"]
         return _report(verb, *lines)

@@ -164,10 +164,13 @@ def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str
     if not len(run.sets.train):
         where = location(run.data.train)
         raise DataError(f"{where}no utterance is left to train on; see {directory / 'excluded.txt'}")
-    report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
-    if run.sets.probe and run.config.model.has_attention:
-        report(f"gradients are logged by layer alone: encoder {run.config.model.encoder} has no recurrent layers")
-    result = loop.train(run.model, run.config.training, run.sets, directory, stamp.made_from)
+
+    def begin() -> None:
+        report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
+        if run.sets.probe and run.config.model.has_attention:
+            report(f"gradients are logged by layer alone: encoder {run.config.model.encoder} has no recurrent layers")
+
+    result = loop.train(run.model, run.config.training, run.sets, directory, stamp.made_from, begin)
     stamp.path.unlink(missing_ok=True)  # an older one may not fit what follows
     run.save(directory, supplement)
     exported = export_trained(directory, run.data.dev)

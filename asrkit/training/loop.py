@@ -9,7 +9,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,14 +82,19 @@ class TrainingResult:
 
 
 def train(
-    model: AcousticModel, config: TrainingConfig, data: TrainingSets, directory: Path, identity: str
+    model: AcousticModel,
+    config: TrainingConfig,
+    data: TrainingSets,
+    directory: Path,
+    identity: str,
+    begin: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
     """Train `model` in place, leaving it with the weights that `config.select` asks for.
 
     Checkpoints in `directory` are made after each epoch and every `config.checkpoint_minutes` within one; when one
     made under the same `identity` (whatever fixes the run's inputs) is there, training goes on from it. The random
     numbers of a batch depend on the seed, the epoch and the batch's number alone, so that on a CPU a resumed run ends
-    with bitwise the weights of an uninterrupted one.
+    with bitwise the weights of an uninterrupted one. `begin` is called once nothing forbids the run.
 
     Raises:
         ModelError: a loss or gradient is not finite (the batch's utterances are named), or the checkpoint is another
@@ -106,6 +111,7 @@ def train(
             module.bptt_steps = config.bptt_steps
     batches_per_epoch = math.ceil(len(data.train) / config.batch_size)
     state = TrainingState(model, config, batches_per_epoch, directory, identity)
+    begin()
     monitor = Monitor(directory, state.epoch)
     gradients = None if data.probe is None else GradientLog(directory, data.probe, state.epoch)
     started, first_epoch = time.monotonic(), state.epoch
