@@ -63,6 +63,9 @@ def hold_lesson(
     stamp = Stamp(out / ".lesson.stamp", {"lesson": name, "quick": quick, "files": inputs, **of_speech})
     if not force and stamp.is_current():
         return f"{out}: up to date"
+    import torch  # takes seconds to load
+
+    torch.set_num_threads(1)  # these networks are so small that several threads would mostly wait for each other
     with lock_dir(out, "lesson"), stamp.making():
         lesson = import_module(LESSONS[name]).study(quick, **files, **({} if speech is None else {"speech": speech}))
         table = render(lesson.table)

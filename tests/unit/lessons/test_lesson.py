@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from asrkit.cli.main import main
 from asrkit.lessons import lesson
@@ -16,9 +17,11 @@ def test_a_lesson_is_run_again_only_when_something_has_changed(tmp_path: Path, m
         @staticmethod
         def study(quick: bool, text: Path) -> Lesson:
             held.append(quick)
+            assert torch.get_num_threads() == 1
             return Lesson([["head"], [text.read_text()]], {"quick": quick}, {})
 
     monkeypatch.setattr(lesson, "import_module", lambda name: Module)
+    torch.set_num_threads(2)
     out, text = tmp_path / "out", tmp_path / "text"
     text.write_text("one")
 
