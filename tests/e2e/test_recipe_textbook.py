@@ -37,7 +37,8 @@ def hold(root: Path, name: str, *options: str, trains: bool = False) -> dict[str
     stage = ("--stage", number, "--stop-stage", number)
     result = run_recipe(root, "textbook", *stage, "--quick", "--dir", "exp", *options)
     assert result.returncode == 0, result.stderr
-    assert trains or result.stderr == ""
+    told = f"exp/{name}: the lesson's table and pictures\n"
+    assert result.stderr.endswith(told) if trains else result.stderr == told
     assert [folder.name for folder in (root / "exp").iterdir()] == [name]
     assert (root / "exp" / name / "table.txt").read_text() in result.stdout
     pictures = {path.name: path for path in (root / "exp" / name).glob("*.png")}
