@@ -1,6 +1,7 @@
-"""Levenshtein alignment of two phone sequences, with phones that cost nothing where the protocol makes them optional.
+"""Levenshtein alignment of two phone sequences.
 
-It scores what jiwer cannot (optional phones) and checks jiwer's counts where both can.
+A protocol can make phones optional: inserting or deleting them then costs nothing. jiwer has no optional phones, so
+this module scores those protocols. For all other protocols it checks jiwer's counts.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ Pair = tuple[str | None, str | None]  # (reference, hypothesis); None on one sid
 
 
 def align(ref: Sequence[str], hyp: Sequence[str], optional: Container[str] = frozenset()) -> list[Pair]:
-    """One alignment with the fewest edits (substitutions, insertions, deletions cost 1 each).
+    """Align two phone sequences with the fewest edits.
 
-    Phones in `optional` are inserted and deleted at no cost and are paired with themselves only; a substitution
-    by or of one would cost as much as the other side's insertion or deletion, so the number of edits is the same.
-    Of alignments that cost the same, traced from the end, a pair is preferred to a deletion, a deletion to an
-    insertion.
+    A substitution, an insertion and a deletion cost 1 each. A phone in `optional` is inserted or deleted at no cost,
+    and it pairs only with itself. (A substitution of an optional phone would cost as much as inserting or deleting the
+    other phone. So this rule does not change the number of edits.)
+
+    Several alignments can have the fewest edits. The traceback starts at the end; it prefers a pair to a deletion, and
+    a deletion to an insertion.
+
+    Returns:
+        (reference, hypothesis) pairs in order. None stands for the missing side of an insertion or a deletion.
     """
     return _align_by_costs(ref, hyp, optional) if optional else _align_by_bits(ref, hyp)
 
 
 def _align_by_bits(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
-    """The alignment when each edit costs 1: a column of costs is one whole number, with a bit for each phone of `ref`.
+    """Align when each edit costs 1. One integer holds a column of costs, with one bit for each phone of `ref`.
 
-    Costs of neighbours differ by 1 at most (Hyyrö, "Explaining and extending the bit-parallel approximate string
-    matching algorithm of Myers", 2001): `same` has the cells that cost as much as the one before in both sequences,
-    `above` those that cost 1 more than the one before in `ref`.
+    Two neighbouring cells differ by 1 at most (Hyyrö, "Explaining and extending the bit-parallel approximate string
+    matching algorithm of Myers", 2001). A bit of `same` is 1 where a cell costs as much as its neighbour on the
+    diagonal. A bit of `above` is 1 where a cell costs 1 more than its neighbour one phone earlier in `ref`.
     """
     all_bits = (1 << len(ref)) - 1
     places: dict[str, int] = {}
@@ -37,7 +43,7 @@ def _align_by_bits(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
     for phone in hyp:
         equal = places.get(phone, 0)
         same = (((equal & above) + above) ^ above | equal | below) & all_bits
-        more = (below | all_bits & ~(same | above)) << 1 | 1  # than the cell before in hyp; the first row, always
+        more = (below | all_bits & ~(same | above)) << 1 | 1  # than the previous cell in hyp; first row: always
         less = (same & above) << 1
         above, below = (less | ~(same | more)) & all_bits, more & same
         columns.append((same, above))
@@ -60,7 +66,7 @@ def _align_by_bits(ref: Sequence[str], hyp: Sequence[str]) -> list[Pair]:
 
 
 def _align_by_costs(ref: Sequence[str], hyp: Sequence[str], optional: Container[str]) -> list[Pair]:
-    """The alignment when phones may be optional, from the table of all costs."""
+    """Align when phones can be optional, with the full table of costs."""
     ref_costs = [int(phone not in optional) for phone in ref]
     hyp_costs = [int(phone not in optional) for phone in hyp]
     never = len(ref) + len(hyp) + 1
@@ -70,7 +76,7 @@ def _align_by_costs(ref: Sequence[str], hyp: Sequence[str], optional: Container[
             return 0
         return 1 if ref_costs[i] and hyp_costs[j] else never
 
-    # costs[i][j]: edits between the first i of ref and the first j of hyp
+    # costs[i][j]: the fewest edits between the first i phones of ref and the first j phones of hyp
     costs = [[0]]
     for cost in hyp_costs:
         costs[0].append(costs[0][-1] + cost)

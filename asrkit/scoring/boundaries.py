@@ -1,4 +1,4 @@
-"""The distance of phone boundaries and spans from the true ones."""
+"""How far phone boundaries and spans are from the true ones."""
 
 from __future__ import annotations
 
@@ -22,29 +22,38 @@ TOLERANCES_MS = (10, 20, 50)
 
 @dataclass(frozen=True)
 class Errors:
-    """Signed distances (n,) in seconds, hypothesis minus reference: positive when it is late."""
+    """Signed time differences, hypothesis minus reference. A positive value is a late boundary.
+
+    Attributes:
+        seconds: (n,) float64, in seconds.
+    """
 
     seconds: np.ndarray
 
     def share_within(self, milliseconds: float) -> float:
-        """Percent, the tolerance included (to a microsecond, as files have times); NaN when there are none."""
+        """Percent of the errors that are at most `milliseconds` long; NaN when there are none.
+
+        Times in files are rounded to a microsecond, so an error may be one microsecond longer.
+        """
         return 100.0 * _mean(np.abs(self.seconds) <= milliseconds / 1000 + 1e-6)
 
     @property
     def mean_abs_ms(self) -> float:
+        """Mean absolute error in milliseconds; NaN when there are none."""
         return 1000 * _mean(np.abs(self.seconds))
 
     @property
     def median_abs_ms(self) -> float:
+        """Median absolute error in milliseconds; NaN when there are none."""
         return 1000 * _median(np.abs(self.seconds))
 
     @property
     def bias_ms(self) -> float:
-        """The median of the signed distances."""
+        """Median signed error in milliseconds; NaN when there are none."""
         return 1000 * _median(self.seconds)
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """For JSON (which has no NaN: null)."""
+        """All figures for JSON. JSON has no NaN, so a missing figure is None."""
         values = {f"within_{ms}_ms": self.share_within(ms) for ms in TOLERANCES_MS}
         values |= {name: getattr(self, name) for name in ("mean_abs_ms", "median_abs_ms", "bias_ms")}
         return {"num": len(self.seconds), **{k: None if math.isnan(v) else round(v, 4) for k, v in values.items()}}
@@ -52,16 +61,18 @@ class Errors:
 
 @dataclass(frozen=True)
 class BoundaryResult:
-    """The result of comparing two sets of phone times.
+    """The comparison of two sets of phone times.
 
     Attributes:
-        num_phones, num_hyp, num_right: phones of the references, of the hypotheses, and pairs of the same phone.
-        num_boundaries: boundaries of the references, those between two neighbouring phones.
-        boundaries: errors of those between two pairs that are neighbours on both sides.
-        starts: by phone, errors of its starts, those of `boundaries` that lead into it.
-        overlap: mean over the pairs of the part of both spans' union that they share.
-        num_missing: utterances of the references without any phone in the hypotheses.
-        warnings: symbols of the two that are not what they seem, a line each.
+        num_phones: phones of the references.
+        num_hyp: phones of the hypotheses.
+        num_right: pairs of the same phone.
+        num_boundaries: boundaries between two neighbouring phones of the references.
+        boundaries: errors of the boundaries between two right pairs that are neighbours in reference and hypothesis.
+        starts: phone -> errors of the boundaries that begin this phone. `boundaries` contains these errors, too.
+        overlap: mean, over the right pairs, of the intersection of the two spans divided by their union.
+        num_missing: utterances of the references that have no phone in the hypotheses.
+        warnings: one line for each symbol that looks like another one.
     """
 
     num_phones: int
@@ -75,7 +86,7 @@ class BoundaryResult:
     warnings: Sequence[str] = ()
 
     def line(self) -> str:
-        """One line to print: shares within the tolerances in per cent, and mean and median in ms."""
+        """One line to print: shares within the tolerances in percent, mean and median in milliseconds."""
         errors = self.boundaries
         if not len(errors.seconds):
             return f"boundaries: no two neighbours are right [ 0 of {self.num_boundaries} ]"
@@ -86,7 +97,7 @@ class BoundaryResult:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON (which has no NaN: null). Times are in milliseconds, shares in per cent."""
+        """All figures for JSON: times in milliseconds, shares in percent. A missing figure is None (JSON has no NaN)."""
         counts = ("num_phones", "num_hyp", "num_right", "num_boundaries", "num_missing")
         return {
             **{name: getattr(self, name) for name in counts},
@@ -103,14 +114,15 @@ def compare_times(
     ref_name: str = "references",
     hyp_name: str = "hypotheses",
 ) -> BoundaryResult:
-    """Compare phone times by utterance, over the phones that are right.
+    """Compare the phone times of each utterance. Only phones that were recognised correctly count.
 
-    Phones are paired by an alignment with the fewest edits, whatever their times. A boundary is where one phone meets
-    the next: the middle between the end of the one and the start of the other. So the outer edges of an utterance,
-    which are often those of the audio, are none.
+    An alignment with the fewest edits pairs the phones; times play no part in it. A boundary lies between two
+    neighbouring phones: in the middle between the end of the first and the start of the second. The outer edges of an
+    utterance are often the edges of the audio, so they do not count.
 
     Raises:
-        DataError: hypotheses of an utterance that the references lack; `ref_name` and `hyp_name` stand for the files.
+        DataError: the hypotheses contain an utterance that the references lack. The message calls the two `hyp_name`
+            and `ref_name`, which are usually file names.
     """
     if strangers := [utt for utt in hyps if utt not in refs]:
         more = f" and {len(strangers) - 1} more" if strangers[1:] else ""
@@ -121,17 +133,17 @@ def compare_times(
 
 
 class BoundaryTally:
-    """The figures of phone times that are compared some utterances after the others; it takes 12 bytes a boundary."""
+    """Compares phone times piece by piece. It keeps 12 bytes for each boundary."""
 
     def __init__(self) -> None:
-        self._errors, self._into = array("d"), array("i")  # of each boundary; the second one is in _numbers
+        self._errors, self._into = array("d"), array("i")  # per boundary: its error, and the number of its phone
         self._numbers: dict[str, int] = {}
         self._phones: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         self._num_right = self._num_boundaries = self._num_missing = 0
         self._overlap = 0.0
 
     def add(self, refs: TimeColumns, hyps: TimeColumns) -> None:
-        """Compare the true times of utterances with those of what was found in them, as `compare_times` does."""
+        """Compare the phone times of some utterances, in the same way as `compare_times`."""
         lefts: list[int] = []
         rights: list[int] = []
         for (i, ref_end), (j, hyp_end) in zip(pairwise(refs.bounds), pairwise(hyps.bounds), strict=True):
@@ -161,7 +173,7 @@ class BoundaryTally:
         self._into.extend(self._numbers[refs.phones[place]] for place in of_ref.tolist())
 
     def result(self, ref_name: str = "references", hyp_name: str = "hypotheses") -> BoundaryResult:
-        """The figures; warnings call the two by these names."""
+        """The figures so far. Warnings use the two names."""
         ref_phones, hyp_phones = self._phones
         errors, into = np.array(self._errors), np.array(self._into)
         led_into = np.flatnonzero(np.bincount(into, minlength=len(self._numbers)))
@@ -180,8 +192,8 @@ class BoundaryTally:
 
 
 def _right_pairs(ref: Sequence[str], hyp: Sequence[str]) -> list[tuple[int, int]]:
-    """Positions of the phones that an alignment pairs as the same."""
-    num_last = 0  # phones at the end that both have: an alignment is traced from there, and would pair them, too
+    """Positions (in `ref`, in `hyp`) of the pairs of the same phone."""
+    num_last = 0  # common phones at the end; the traceback starts there, so it pairs them, too
     while num_last < min(len(ref), len(hyp)) and ref[-1 - num_last] == hyp[-1 - num_last]:
         num_last += 1
     last = [(len(ref) - place, len(hyp) - place) for place in range(num_last, 0, -1)]
@@ -195,12 +207,12 @@ def _right_pairs(ref: Sequence[str], hyp: Sequence[str]) -> list[tuple[int, int]
 
 
 def _boundaries(times: TimeColumns, places: np.ndarray) -> np.ndarray:
-    """Where the phones at these places begin: the middle between the start and the end of the phone before."""
+    """Seconds at which the phones at these places begin: the middle between the previous end and this start."""
     return (times.ends[places - 1] + times.starts[places]) / 2
 
 
 def _overlaps(a: TimeColumns, in_a: np.ndarray, b: TimeColumns, in_b: np.ndarray) -> np.ndarray:
-    """The part of both spans' union that they share, for each pair of places in the two."""
+    """For each pair of places: the intersection of the two spans divided by their union."""
     starts, ends = (a.starts[in_a], b.starts[in_b]), (a.ends[in_a], b.ends[in_b])
     unions = np.maximum(*ends) - np.minimum(*starts)
     shared = np.maximum(np.minimum(*ends) - np.maximum(*starts), 0.0)

@@ -1,6 +1,6 @@
-"""Phone error rate: substitutions, deletions and insertions over reference tokens.
+"""Phone error rate (PER): substitutions, deletions and insertions, divided by reference tokens.
 
-What is counted before this, and how, is the protocol's matter (asrkit/scoring/protocols.py).
+A protocol prepares the transcripts before this module counts (asrkit/scoring/protocols.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of reference tokens and of errors over some set of utterances.
+    """Reference tokens and errors of a set of utterances.
 
-    `num_free_ins`, `num_free_del`: insertions and deletions of optional phones, which are no errors.
+    Attributes:
+        num_ref: reference tokens.
+        num_ins, num_del, num_sub: insertions, deletions and substitutions.
+        num_free_ins, num_free_del: insertions and deletions of optional phones. They are not errors.
     """
 
     num_ref: int = 0
@@ -35,30 +38,33 @@ class Counts:
 
     @property
     def num_errors(self) -> int:
+        """Insertions, deletions and substitutions together."""
         return self.num_ins + self.num_del + self.num_sub
 
     @property
     def num_hits(self) -> int:
+        """Reference tokens that were recognised correctly."""
         return self.num_ref - self.num_del - self.num_sub - self.num_free_del
 
     @property
     def num_hyp(self) -> int:
+        """Tokens of the hypotheses."""
         return self.num_hits + self.num_sub + self.num_ins + self.num_free_ins
 
     @property
     def per(self) -> float:
-        """Errors per 100 reference tokens; NaN when there are no reference tokens."""
+        """PER in percent; NaN when there are no reference tokens."""
         return 100.0 * self.num_errors / self.num_ref if self.num_ref else math.nan
 
     def line(self) -> str:
-        """`%PER 9.31 [ 123 / 1321, 20 ins, 60 del, 43 sub ]`, as Kaldi's compute-wer writes it."""
+        """`%PER 9.31 [ 123 / 1321, 20 ins, 60 del, 43 sub ]`, in the format of Kaldi's compute-wer."""
         return (
             f"%PER {self.per:.2f} [ {self.num_errors} / {self.num_ref}, "
             f"{self.num_ins} ins, {self.num_del} del, {self.num_sub} sub ]"
         )
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """The counts and the rate for JSON (which has no NaN: null)."""
+        """The counts and the PER for JSON. JSON has no NaN, so a missing PER is None."""
         return {
             "per": None if math.isnan(self.per) else self.per,
             "num_ref": self.num_ref,
@@ -75,10 +81,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class PerResult(Counts):
-    """The counts of a whole set and the alignment of each utterance, in the order of the references.
+    """The counts of a whole set, and the alignment of each utterance.
 
-    `pairs`: utt id -> (reference, hypothesis) phones, None for the side that an insertion or deletion lacks.
-    `optional`: the phones whose insertion and deletion are free.
+    Attributes:
+        pairs: utterance id -> (reference, hypothesis) phones, in the order of the references. None stands for the
+            missing side of an insertion or a deletion.
+        optional: phones that are inserted and deleted at no cost.
     """
 
     pairs: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
@@ -86,11 +94,12 @@ class PerResult(Counts):
 
     @cached_property
     def per_utt(self) -> dict[str, Counts]:
+        """Utterance id -> its counts, in the order of the references."""
         return {utt: count_pairs(pairs, self.optional) for utt, pairs in self.pairs.items()}
 
     @cached_property
     def pair_counts(self) -> Counter[Pair]:
-        """The number of occurrences of each pair, including hits."""
+        """How often each (reference, hypothesis) pair occurs, hits included."""
         return Counter(pair for pairs in self.pairs.values() for pair in pairs)
 
 
@@ -105,18 +114,18 @@ def pair_kind(pair: Pair, optional: Container[str] = frozenset()) -> str:
 
 
 def count_pairs(pairs: Iterable[Pair], optional: Container[str] = frozenset()) -> Counts:
-    """Counts of aligned (reference, hypothesis) pairs; insertions and deletions of `optional` phones are free."""
+    """Count aligned (reference, hypothesis) pairs. Insertions and deletions of `optional` phones are free."""
     return kind_counts(Counter(pair_kind(pair, optional) for pair in pairs))
 
 
 def kind_counts(kinds: Mapping[str, int]) -> Counts:
-    """Counts from how often each `pair_kind` occurs."""
+    """Counts from the number of pairs of each kind, as `pair_kind` names the kinds."""
     num_ref = sum(kinds.get(kind, 0) for kind in ("hit", "sub", "del", "free_del"))
     return Counts(num_ref, *(kinds.get(kind, 0) for kind in ("ins", "del", "sub", "free_ins", "free_del")))
 
 
 def pool(counts: Iterable[Counts]) -> Counts:
-    """The sum over disjoint sets of utterances."""
+    """Sum the counts of sets that share no utterance."""
     rows = ((c.num_ref, c.num_ins, c.num_del, c.num_sub, c.num_free_ins, c.num_free_del) for c in counts)
     return Counts(*map(sum, zip(*rows, strict=True)))
 
@@ -129,16 +138,17 @@ def score(
     hyp_name: str = "hypotheses",
     optional: frozenset[str] = frozenset(),
 ) -> PerResult:
-    """Score `hyps` against `refs` (utt id -> phones); symbols are compared as they are.
+    """Score hypotheses against references (utterance id -> phones). Symbols are compared exactly as they are.
 
-    The number of errors is the least possible. Where several alignments reach it, how it splits into
-    substitutions, deletions and insertions is jiwer's choice, which can differ from Kaldi's. `optional` phones are
-    inserted and deleted at no cost; they count among the reference tokens. jiwer has no such costs, so then the
-    alignment is our own.
+    The number of errors is the smallest possible one. Several alignments can reach it; jiwer chooses one of them. So
+    the split into substitutions, deletions and insertions can differ from Kaldi's.
+
+    `optional` phones are inserted and deleted at no cost. They count among the reference tokens. jiwer does not know
+    such costs, so asrkit.scoring.align aligns in this case.
 
     Raises:
-        DataError: a line for each utterance without hypothesis or without reference; `ref_name` and `hyp_name`
-            stand for their files.
+        DataError: an utterance lacks its hypothesis or its reference; one line for each. The message calls the two
+            sides `hyp_name` and `ref_name`, which are usually file names.
     """
     raise_if_any(
         [f"{hyp_name}: utterance {utt} of {ref_name} is missing; decode it" for utt in refs if utt not in hyps]
@@ -150,9 +160,9 @@ def score(
         return PerResult(**vars(counts), pairs=pairs, optional=optional)
     if not refs:
         return PerResult()
-    import jiwer  # here, because recognition needs this module but does not score
+    import jiwer  # slow to import, and recognition imports this module without scoring
 
-    # jiwer would strip and split sentences of symbols; as one character each they stay as they are.
+    # jiwer strips and splits strings. One character for each symbol passes through it unchanged.
     characters = _characters(refs.values(), hyps.values())
     output = jiwer.process_characters(
         ["".join(map(characters.__getitem__, ref)) for ref in refs.values()],
@@ -169,7 +179,7 @@ def score(
 
 
 def _characters(*sides: Iterable[Sequence[str]]) -> dict[str, str]:
-    """A character for each symbol of the transcripts, from a plane of Unicode in which none is a blank."""
+    """Give each symbol one character, from a plane of Unicode that holds no white space."""
     symbols = dict.fromkeys(phone for side in sides for phones in side for phone in phones)
     return {symbol: chr(0x10000 + number) for number, symbol in enumerate(symbols)}
 

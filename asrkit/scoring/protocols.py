@@ -1,6 +1,6 @@
-"""Scoring protocols: what happens to references and hypotheses before errors are counted, and which errors count.
+"""Scoring protocols: how transcripts are prepared before errors are counted, and which errors count.
 
-A PER means nothing without its protocol. docs/scoring.md says which published numbers follow which.
+A PER means nothing without its protocol. docs/scoring.md says which published results follow which protocol.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class Protocol:
     """How transcripts are scored. References and hypotheses are treated in the same way.
 
     Attributes:
-        phone_map: the folding, None for symbols as they are written.
-        merge_silence: whether a run of neighbouring silences, after folding, becomes one.
-        silence: "scored": a token like any other. "optional": inserting or deleting it costs nothing, and those of
-            the references count among the reference tokens. "removed": taken out, after folding, before all else.
+        name: the value of --protocol.
+        phone_map: folds the symbols, for example to 39 phones; None leaves them as they are written.
+        merge_silence: whether neighbouring silences become one silence, after folding.
+        silence: "scored": silence is a token like any other. "optional": inserting or deleting it costs nothing, but
+            silences of the references count among the reference tokens. "removed": silence is removed after folding.
     """
 
     name: str
@@ -38,11 +39,11 @@ class Protocol:
 
     @property
     def folding(self) -> str:
-        """What becomes of the symbols, in words for a report."""
+        """How symbols are folded, in words for a report."""
         return "as written" if self.phone_map is None else f"{len(self.phone_map.targets)} phones"
 
     def prepare(self, phones: Iterable[str]) -> tuple[str, ...]:
-        """One transcript as it is scored. Raises DataError for symbols that the folding does not know."""
+        """Fold one transcript and treat its silences. Raises DataError for a symbol that the phone map lacks."""
         if self.phone_map is None:
             return tuple(phones)
         phones = self.phone_map.fold(phones)
@@ -60,18 +61,20 @@ class Protocol:
         ref_name: str = "references",
         hyp_name: str = "hypotheses",
     ) -> PerResult:
-        """Score `hyps` against `refs` (utt id -> phones, each in 61, 48 or 39 phones where the protocol folds).
+        """Score hypotheses against references (utterance id -> phones).
+
+        A protocol that folds takes phones from the sets of 61, 48 or 39 TIMIT phones.
 
         Raises:
-            DataError: symbols that cannot be folded, utterances without hypothesis or without reference, all at once;
-                references of which the protocol leaves nothing.
+            DataError: symbols cannot be folded; an utterance lacks its hypothesis or its reference; or the protocol
+                leaves no phone in the references.
         """
         self.check_symbols({ref_name: refs, hyp_name: hyps})
         self.check_references(refs, ref_name)
         return self.score_part(refs, hyps, ref_name=ref_name, hyp_name=hyp_name)
 
     def check_references(self, refs: Mapping[str, Sequence[str]], name: str) -> None:
-        """Raise DataError when nothing of `refs`, which messages call `name`, is left to score: there is no rate."""
+        """Raise DataError when the protocol leaves no phone in `refs`: then there is no rate. Messages use `name`."""
         self.check_symbols({name: refs})
         if refs and not any(self.prepare(phones) for phones in refs.values()):
             symbols = " ".join(sorted({phone for phones in refs.values() for phone in phones})) or "nothing"
@@ -85,7 +88,11 @@ class Protocol:
         ref_name: str = "references",
         hyp_name: str = "hypotheses",
     ) -> PerResult:
-        """As `score` for a part of a set, whose references may have nothing to score."""
+        """Score a part of a set, as `score` does. The protocol may leave no phone in the references of a part.
+
+        Raises:
+            DataError: symbols cannot be folded, or an utterance lacks its hypothesis or its reference.
+        """
         self.check_symbols({ref_name: refs, hyp_name: hyps})
         return score(
             {utt: self.prepare(phones) for utt, phones in refs.items()},
@@ -96,7 +103,11 @@ class Protocol:
         )
 
     def check_symbols(self, transcripts_of: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-        """Raise DataError for symbols that cannot be folded, a line for each of the transcripts, by their names."""
+        """Check that all symbols can be folded. `transcripts_of`: file name -> transcripts.
+
+        Raises:
+            DataError: some cannot; one line for each file.
+        """
         if self.phone_map is None:
             return
         findings = Findings()
@@ -112,11 +123,11 @@ class Protocol:
         findings.raise_errors()
 
     def describe(self, result: PerResult) -> str:
-        """The line that goes with a PER: folding, silence, neighbouring silences, number of reference tokens."""
+        """The line that goes with a PER: folding, silence, neighbouring silences and number of reference tokens."""
         return self.describe_pairs(result.pair_counts, result.num_ref)
 
     def describe_pairs(self, pairs: Iterable[Pair], num_ref: int) -> str:
-        """As `describe`, from the pairs that occur and the number of reference tokens."""
+        """The line of `describe`, from the pairs that occur and the number of reference tokens."""
         symbols = {symbol for pair in pairs for symbol in pair if symbol is not None}
         if self.silence == "removed":
             silence = "silence removed, not scored"
@@ -147,5 +158,5 @@ PROTOCOLS = {
 
 
 def silences(symbols: Iterable[str]) -> set[str]:
-    """Those of `symbols` that stand for silence by their name."""
+    """The symbols that stand for silence, judged by their names."""
     return {symbol for symbol in symbols if symbol.casefold() in SILENCES}

@@ -1,9 +1,11 @@
-"""Bootstrap intervals of a PER and of the difference of two, over utterances or over speakers.
+"""Bootstrap intervals of a PER, and of the difference of two PERs, over utterances or over speakers.
 
-A PER is a ratio of sums over units (utterances or speakers) that are drawn anew with replacement (Bisani and Ney,
-"Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004). The interval is the
-bootstrap-t (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5) with the ratio's linearized
-standard error: percentiles of the drawn rates alone are too narrow for the 10 to 30 speakers of a test set.
+A PER is a ratio of two sums over units. The units are utterances or speakers. The bootstrap draws units with
+replacement (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
+
+The interval is the bootstrap-t (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5). It uses
+the linearised standard error of the ratio. Plain percentiles of the drawn rates would be too narrow for the 10 to 30
+speakers of a usual test set.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ from asrkit.scoring.per import Counts, pool
 MIN_UNITS = 8
 SEED = 0
 MAX_SAMPLES, MIN_SAMPLES = 10_000, 1_000
-MAX_DRAWS = 20_000_000  # samples times units, beyond which fewer samples are drawn
-CHUNK_DRAWS = 1_000_000  # at a time, for the sake of memory
+MAX_DRAWS = 20_000_000  # samples times units; for more units fewer samples are drawn
+CHUNK_DRAWS = 1_000_000  # drawn at once, to limit memory
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval in percent, and its bootstrap; `low` and `high` are None when there is none."""
+    """A 95 % interval in percent, and the bootstrap that gave it.
+
+    Attributes:
+        low, high: the limits; None when there is no interval.
+        num_units: utterances or speakers.
+        num_samples, seed: of the bootstrap.
+    """
 
     low: float | None
     high: float | None
@@ -46,14 +54,18 @@ class Interval:
         return f"none (fewer than {MIN_UNITS})" if self.num_units < MIN_UNITS else "none (too few differ)"
 
     def to_dict(self) -> dict[str, float | int | None]:
+        """All attributes for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same units: PER of A minus PER of B in percent, and the share of samples that A wins.
+    """The comparison of two systems, A and B, on the same units.
 
-    `prob_a_better` is the probability, under the bootstrap, that A makes fewer errors than B, ties counting half.
+    Attributes:
+        difference: PER of A minus PER of B, in percent.
+        interval: the 95 % interval of the difference.
+        prob_a_better: share of the bootstrap samples in which A makes fewer errors than B. A tie counts half.
     """
 
     difference: float
@@ -62,7 +74,7 @@ class Comparison:
 
 
 def intervals(per_utt: Mapping[str, Counts], utt2spk: Mapping[str, str] | None = None) -> dict[str, Interval]:
-    """Intervals of the pooled PER: "utterances" and, when `utt2spk` is given, "speakers"."""
+    """Intervals of the pooled PER over "utterances" and, when `utt2spk` is given, over "speakers"."""
     groups = {"utterances": list(per_utt.values())}
     if utt2spk is not None:
         groups["speakers"] = list(pool_speakers(per_utt, utt2spk).values())
@@ -73,7 +85,7 @@ def intervals(per_utt: Mapping[str, Counts], utt2spk: Mapping[str, str] | None =
 
 
 def pool_speakers(per_utt: Mapping[str, Counts], utt2spk: Mapping[str, str]) -> dict[str, Counts]:
-    """Counts of each speaker, in the order in which `per_utt` names them first."""
+    """Counts of each speaker, in the order in which `per_utt` first names the speakers."""
     counts_of: dict[str, list[Counts]] = defaultdict(list)
     for utt, counts in per_utt.items():
         counts_of[utt2spk[utt]].append(counts)
@@ -81,10 +93,14 @@ def pool_speakers(per_utt: Mapping[str, Counts], utt2spk: Mapping[str, str]) -> 
 
 
 def rate_interval(errors: ArrayLike, refs: ArrayLike, *, num_samples: int | None = None, seed: int = SEED) -> Interval:
-    """The 95 % interval of 100 * sum(errors) / sum(refs), units being drawn anew; one entry of each per unit.
+    """The 95 % interval of 100 * sum(errors) / sum(refs), in percent.
 
-    None is given for fewer than 8 units, nor when too few of them differ from the others (as when one alone has
-    errors) for the samples to have a spread.
+    There is no interval (its limits are None) for fewer than 8 units. There is none either when too few units differ
+    from the rest, for example when only one unit has errors: then the samples have no spread.
+
+    Args:
+        errors, refs: (n,) errors and reference tokens of each unit.
+        num_samples: bootstrap samples; by default 10,000, and fewer for very many units.
     """
     interval, _ = _bootstrap(np.asarray(errors, float), np.asarray(refs, float), num_samples, seed)
     if interval.low is None:
@@ -95,9 +111,13 @@ def rate_interval(errors: ArrayLike, refs: ArrayLike, *, num_samples: int | None
 def compare(
     counts_a: Sequence[Counts], counts_b: Sequence[Counts], *, num_samples: int | None = None, seed: int = SEED
 ) -> Comparison:
-    """The paired bootstrap: both systems' counts of one unit are drawn together, since a hard unit is hard for both.
+    """Compare two systems with the paired bootstrap.
 
-    `counts_a` and `counts_b` are of the same units in the same order, with the same reference tokens.
+    A unit that is hard for one system is usually hard for the other one. So each draw takes the counts of both systems
+    for the same unit.
+
+    Args:
+        counts_a, counts_b: counts of the same units in the same order, with the same reference tokens.
     """
     errors_a, errors_b = ([counts.num_errors for counts in system] for system in (counts_a, counts_b))
     refs = [counts.num_ref for counts in counts_a]
@@ -112,7 +132,12 @@ def compare_errors(
     num_samples: int | None = None,
     seed: int = SEED,
 ) -> Comparison:
-    """Like compare for the numbers of errors and of reference tokens; means over several runs may be fractions."""
+    """Compare two systems as `compare` does, from their errors and reference tokens.
+
+    Args:
+        errors_a, errors_b: (n,) errors of each unit. They can be means over several runs.
+        refs: (n,) reference tokens of each unit.
+    """
     tokens = np.asarray(refs, float)
     more = np.asarray(errors_a, float) - np.asarray(errors_b, float)
     interval, prob_fewer = _bootstrap(more, tokens, num_samples, seed)
@@ -121,7 +146,7 @@ def compare_errors(
 
 
 def _bootstrap(errors: np.ndarray, refs: np.ndarray, num_samples: int | None, seed: int) -> tuple[Interval, float]:
-    """Interval of the ratio of sums in percent, and the share of samples with a negative sum of `errors`."""
+    """The interval of sum(errors) / sum(refs) in percent, and the share of samples with a negative sum of errors."""
     num_units = len(errors)
     if num_samples is None:
         num_samples = int(np.clip(MAX_DRAWS // max(num_units, 1), MIN_SAMPLES, MAX_SAMPLES))
@@ -151,7 +176,7 @@ def _chunks(total: int, size: int) -> list[int]:
 
 
 def _draw_sums(moments: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Sums (num_samples, columns) of `moments` (num_units, columns) over units drawn with replacement."""
+    """Sums (num_samples, columns) of `moments` (num_units, columns), over units drawn with replacement."""
     num_units = len(moments)
     drawn = rng.integers(num_units, size=(num_samples, num_units))
     drawn += num_units * np.arange(num_samples)[:, None]
@@ -160,17 +185,18 @@ def _draw_sums(moments: np.ndarray, num_samples: int, rng: np.random.Generator) 
 
 
 def _ratio_and_error(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ratio and its standard error, linearized, from sums over units of e, r, e * e, e * r and r * r (columns).
+    """Ratio and its linearised standard error. The columns of `sums` are the sums of e, r, e * e, e * r and r * r.
 
-    The factor for the number of units is left out: it is the same in every sample, and the interval divides by it.
+    The factor for the number of units is left out. It is the same in every sample, and the interval divides by it.
     """
     e, r, ee, er, rr = sums.T
     ratios = e / r
     squares = ee - 2 * ratios * er + ratios**2 * rr  # of e - ratio * r
-    # What cancellation leaves of a sum of squares that is zero is not a spread.
+    # Rounding can leave a tiny rest where the sum of squares is zero. That rest is not a spread.
     squares = np.where(squares < 1e-9 * (ee + 1), 0.0, squares)
     return ratios, np.sqrt(squares) / r
 
 
 def to_json(by_unit: Mapping[str, Interval]) -> dict[str, dict[str, float | int | None]]:
+    """The intervals for JSON, by their unit."""
     return {unit: interval.to_dict() for unit, interval in by_unit.items()}

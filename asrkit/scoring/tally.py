@@ -1,4 +1,4 @@
-"""Counts of a set that is scored piece by piece: of each utterance two numbers stay, of its alignment none."""
+"""Counts of a set that is scored piece by piece. Only two numbers are kept per utterance, and no alignment."""
 
 from __future__ import annotations
 
@@ -17,28 +17,35 @@ from asrkit.scoring.per import Counts, PerResult, kind_counts, pair_kind
 from asrkit.scoring.protocols import silences
 from asrkit.scoring.significance import Interval, rate_interval
 
-LENGTH_BOUNDS = (5, 10, 20, 40, 80, 160)  # reference tokens: where a group of lengths ends and the next one begins
-NUM_WORST = 10  # utterances that every report has
+LENGTH_BOUNDS = (5, 10, 20, 40, 80, 160)  # reference tokens at which the next group of lengths begins
+NUM_WORST = 10  # utterances that a report shows
 
 
 @dataclass
 class Group:
-    """Utterances that belong together: how many, and how often each kind of pair (`pair_kind`) occurs in them."""
+    """A group of utterances.
+
+    Attributes:
+        num_utts: the number of utterances.
+        kinds: how often each kind of pair occurs in them, by the names of `pair_kind`.
+    """
 
     num_utts: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, num_utts: int, kinds: Mapping[str, int]) -> None:
+        """Add utterances and their kinds of pairs."""
         self.num_utts += num_utts
         self.kinds.update(kinds)
 
     @property
     def counts(self) -> Counts:
+        """The counts of all utterances of the group."""
         return kind_counts(self.kinds)
 
     @classmethod
     def of(cls, parts: Iterable[Group]) -> Group:
-        """All that is in the parts."""
+        """One group with the utterances of all `parts`."""
         whole = cls()
         for part in parts:
             whole.add(part.num_utts, part.kinds)
@@ -47,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scored:
-    """An utterance with its counts and its alignment."""
+    """One utterance with its speaker, counts and alignment."""
 
     utt: str
     spk: str
@@ -56,18 +63,21 @@ class Scored:
 
     @property
     def badness(self) -> tuple[float, int, str]:
-        """Sorts the worst first."""
+        """Sort key that puts the worst utterance first."""
         return (*badness(self.counts), self.utt)
 
 
 def badness(counts: Counts) -> tuple[float, int]:
-    """Sorts the worst first; without reference tokens there is no rate, and any error is worse than all rates."""
+    """Sort key that puts the highest PER first.
+
+    An utterance without reference tokens has no PER. If it has errors, it counts as worse than any PER.
+    """
     rate = counts.per if counts.num_ref else math.inf if counts.num_errors else 0.0
     return -rate, -counts.num_errors
 
 
 def length_name(number: int) -> str:
-    """The name of a group of lengths: `20 to 39`."""
+    """The name of a group of lengths, for example `20 to 39`."""
     bounds = (0, *LENGTH_BOUNDS)
     return (
         f"{bounds[number]} to {bounds[number + 1] - 1}" if number < len(LENGTH_BOUNDS) else f"{bounds[number]} or more"
@@ -76,16 +86,17 @@ def length_name(number: int) -> str:
 
 @dataclass
 class Tally:
-    """The counts over all added utterances; 16 bytes are kept per utterance.
+    """The counts over all added utterances. It keeps 16 bytes per utterance.
 
     Attributes:
-        num_worst: how many of the utterances with errors are kept in `worst`, the worst first.
-        optional: the phones whose insertion and deletion are free, as the results have them.
+        num_worst: how many utterances `worst` keeps.
+        optional: phones that are inserted and deleted at no cost.
         pair_counts: how often each (reference, hypothesis) pair occurs, hits included.
-        speakers: the counts of each, in the order in which they come first.
-        lengths: those of utterances of a length, by their group's number among LENGTH_BOUNDS.
+        speakers: speaker -> counts, in the order in which the speakers first occur.
+        lengths: number of a group of lengths (see LENGTH_BOUNDS) -> counts.
+        worst: the worst utterances that have errors, the worst first.
         num_utts_correct: utterances without an error.
-        num_silence_neighbours: silences of the references right after another.
+        num_silence_neighbours: silences of the references that directly follow another silence.
     """
 
     num_worst: int = NUM_WORST
@@ -107,7 +118,7 @@ class Tally:
         return tally
 
     def add(self, result: PerResult, utt2spk: Mapping[str, str]) -> None:
-        """Add the utterances of `result`, each of which has its speaker in `utt2spk`."""
+        """Add the utterances of `result`. `utt2spk` gives the speaker of each of them."""
         self.optional = result.optional
         self.pair_counts.update(result.pair_counts)
         silent = silences({symbol for pair in result.pair_counts for symbol in pair if symbol is not None})
@@ -129,14 +140,16 @@ class Tally:
 
     @property
     def num_utts(self) -> int:
+        """The number of utterances."""
         return len(self._refs)
 
     @property
     def total(self) -> Counts:
+        """The counts over all utterances."""
         return Group.of(self.lengths.values()).counts
 
     def intervals(self) -> dict[str, Interval]:
-        """Intervals of the pooled rate over "utterances" and "speakers", as significance.intervals gives them."""
+        """Intervals of the pooled PER over "utterances" and "speakers", as `significance.intervals` gives them."""
         counts = [group.counts for group in self.speakers.values()]
         return {
             "utterances": rate_interval(np.asarray(self._errors), np.asarray(self._refs)),
