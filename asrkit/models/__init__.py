@@ -1,0 +1,1 @@
+"""Networks: front ends, encoders, output heads and decoders, in PyTorch and in NumPy."""

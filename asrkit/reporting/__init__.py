@@ -1,0 +1,1 @@
+"""Reports: errors of a decoded data set, comparison of systems, tuning and confidences."""

@@ -1,6 +1,7 @@
-"""The analysis of a beam search: whose errors they are, what wider beams find, and how far confidences can be trusted.
+"""Analysis of a beam search.
 
-As in text.py the figures are gathered once, as JSON's own values, and then rendered.
+It answers three questions. Which errors come from the search, and which from the model? What would wider beams find?
+How reliable are the confidences? As in text.py, one function gathers all figures as JSON values, another renders them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _CLASSES = ("search errors", "model errors")
 
 
 def wider_points(data: StoredSet, config: DecodingConfig) -> Iterator[tuple[Point, list[Labeling]]]:
-    """What beams of twice the width find, then of 4, 8 and 16 times, those above twice up to data.widest_beam.
+    """Search with beams of 2, 4, 8 and 16 times the width; yield each beam's settings, errors and results.
 
-    Twice is WIDEST_BEAM at most; nothing is wider than that.
+    The beam of twice the width is always tried, up to WIDEST_BEAM. Wider ones are tried up to `data.widest_beam`.
     """
     for factor in (2, 4, 8, 16):
         beam = min(factor * config.beam, WIDEST_BEAM)
@@ -45,7 +46,11 @@ def build_analysis(
     wider: Sequence[tuple[Point, Sequence[Labeling]]],
     calibration: Calibration | None,
 ) -> dict[str, Any]:
-    """Every figure of the analysis of `hyps`, found with `config` in `data`; shares are from 0 to 1."""
+    """Gather all figures of the analysis of `hyps`, which a search with `config` found in `data`.
+
+    Shares are between 0 and 1. `wider` comes from `wider_points`. Without a `calibration`, confidences are
+    uncalibrated.
+    """
     point = Point(config, data.count(hyps))
     pairs = data.compare_with_references(point, hyps)
     evidence, right = data.evidence(config, hyps)
@@ -77,7 +82,7 @@ def build_analysis(
 
 
 def _class_of(pair: ScorePair) -> str:
-    """Whether search or model made an utterance's errors, from the scores of its hypothesis and its reference."""
+    """Whether the search or the model caused the errors of an utterance."""
     return "search errors" if pair.second_is_better else "model errors"
 
 
@@ -109,13 +114,21 @@ def _utterance_row(utt_id: str, point: Point, pair: ScorePair) -> dict[str, Any]
 
 
 def phone_reliability(confidences: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Reliability of phones: `confidences` (n,), `right` (n,) 0, 1, or NaN for phones that are not scored."""
+    """How reliable the confidences of phones are.
+
+    Args:
+        confidences: (n,) from 0 to 1.
+        right: (n,) 1 for a right phone, 0 for a wrong one, NaN for a phone that is not scored.
+
+    Returns:
+        Number of phones, mean confidence, accuracy, expected calibration error ("ece") and "bins".
+    """
     scored = ~np.isnan(right)
     return _summary(confidences[scored], right[scored])
 
 
 def _utterance_reliability(confidences: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Reliability of utterances: the mean confidence of their phones, beside the share that is right."""
+    """How reliable utterances are: the mean confidence of their phones, compared with the share of right phones."""
     scored = [~np.isnan(outcomes) for outcomes in right]
     rows = [
         (float(values[kept].mean()), float(outcomes[kept].mean()))

@@ -1,4 +1,4 @@
-"""The reliability of confidences: shares of right phones over bins, and the expected calibration error."""
+"""Reliability of confidences: the share of right phones in each bin, and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ NUM_BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Confidences from `low` up to `high`: how many, their mean, and the share that was right (None: empty bin)."""
+    """The confidences from `low` up to `high`.
+
+    Attributes:
+        number: how many there are.
+        confidence: their mean; None in an empty bin.
+        accuracy: the share that is right; None in an empty bin.
+    """
 
     low: float
     high: float
@@ -21,10 +27,11 @@ class Bin:
 
 
 def reliability(confidences: np.ndarray, right: np.ndarray, num_bins: int = NUM_BINS) -> list[Bin]:
-    """Bins of equal width from 0 to 1; a confidence of 1 is in the last.
+    """Sort confidences into bins of equal width from 0 to 1. A confidence of 1 belongs to the last bin.
 
-    `confidences` (n,) from 0 to 1; `right` (n,): 0 or 1 for phones, or for utterances the share of their phones that
-    is right.
+    Args:
+        confidences: (n,) from 0 to 1.
+        right: (n,) for a phone 0 or 1; for an utterance the share of its phones that is right.
     """
     bin_of = np.minimum((np.asarray(confidences) * num_bins).astype(int), num_bins - 1)
     numbers = np.bincount(bin_of, minlength=num_bins)
@@ -42,9 +49,10 @@ def reliability(confidences: np.ndarray, right: np.ndarray, num_bins: int = NUM_
 
 
 def expected_calibration_error(confidences: np.ndarray, right: np.ndarray, num_bins: int = NUM_BINS) -> float:
-    """The mean over all of |accuracy - mean confidence| of their bin, 0 to 1; NaN for none.
+    """The mean of |accuracy - mean confidence| over all confidences, with the figures of each one's bin.
 
-    Guo et al., "On calibration of modern neural networks", ICML 2017.
+    Source: Guo et al., "On calibration of modern neural networks", ICML 2017. Arguments are those of `reliability`:
+    `confidences` (n,) and `right` (n,). The result is between 0 and 1, and NaN without confidences.
     """
     if not len(confidences):
         return float("nan")

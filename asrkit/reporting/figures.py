@@ -1,4 +1,4 @@
-"""Pictures, as PNG files: drawn without a display and without matplotlib's global state."""
+"""Figures as PNG files. They are drawn without a display and without the global state of matplotlib."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from asrkit.reporting.calibration import Bin
 
 
 def draw_surface(path: Path, points: Sequence[Point], winner: Point) -> None:
-    """Dev PER over language model weight and insertion bonus, with the points that were tried and the winner.
+    """Draw the dev PER over language model weight and insertion bonus.
 
-    Where all points have one weight it is a curve over the bonus.
+    The figure shows the points that were tried, and the winner. If all points have the same weight, it is a curve over
+    the bonus.
     """
     weights = np.array([point.config.lm_weight for point in points])
     bonuses = np.array([point.config.insertion_bonus for point in points])
@@ -26,7 +27,7 @@ def draw_surface(path: Path, points: Sequence[Point], winner: Point) -> None:
     best = f"lm_weight {winner.config.lm_weight:g}, bonus {winner.config.insertion_bonus:g}: {winner.total.per:.2f} %"
     figure, axes = _one_plot()
     if np.ptp(weights):
-        # The scale ends at twice the lowest PER: what lies above is of no use, and would hide the valley.
+        # The scale ends at twice the lowest PER. With all higher values in it the valley would be invisible.
         levels = np.linspace(pers.min(), max(min(pers.max(), 2 * pers.min()), pers.min() + 1e-3), 24)
         filled = axes.tricontourf(weights, bonuses, pers, levels=levels, cmap="viridis_r", extend="max")
         figure.colorbar(filled, ax=axes, label="dev PER, %", format="%.1f")
@@ -43,7 +44,10 @@ def draw_surface(path: Path, points: Sequence[Point], winner: Point) -> None:
 
 
 def draw_reliability(path: Path, curves: Mapping[str, Sequence[Bin]]) -> None:
-    """The share that is right over confidence, a curve for each label; dots grow with what is in their bin."""
+    """Draw the share of right phones over the confidence, one curve for each label.
+
+    The area of a dot shows the number of phones in its bin.
+    """
     figure, axes = _one_plot()
     axes.plot([0, 1], [0, 1], "--", color="0.6")
     for label, bins in curves.items():

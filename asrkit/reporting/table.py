@@ -1,8 +1,8 @@
-"""A table of networks on the same data: what each is, what it cost to train, its PER; and by how much two differ.
+"""A table of networks on the same data: what each network is, the cost of its training, its PER, and all differences.
 
-Experiments whose configurations differ in training.seed alone are runs of one system, whose figures are means over
-them. Intervals are over speakers, of each speaker's errors averaged over the runs: they say how the system would do on
-other speakers. What another seed would change they do not say; for that the runs' own PERs are given beside them.
+Experiments that differ only in training.seed are runs of one system. The figures of a system are means over its runs.
+Intervals are over speakers; the errors of each speaker are averaged over the runs first. So an interval says how the
+system would do on other speakers. It does not say what another seed would change. The PER of each run shows that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from asrkit.scoring.significance import Comparison, Interval, compare_errors, ra
 
 SETS = ("dev", "test")
 NONE = "-"
-# Settings that two systems of a finding differ in, and how each is put in words.
+# Settings in which the two systems of a pair can differ, and their values in words.
 ASPECTS = {
     "model.bidirectional": lambda model: "bidirectional" if model.bidirectional else "unidirectional",
     "model.num_layers": lambda model: f"{model.num_layers} layer{'s' if model.num_layers > 1 else ''}",
@@ -42,25 +42,26 @@ ASPECTS = {
 
 @dataclass(frozen=True)
 class Scored:
-    """Errors of one run on one set."""
+    """The errors of one run on one set."""
 
-    what: str  # what they were counted over; the same for all runs of a table
+    what: str  # references and protocol; the same for all runs of a table
     refs: dict[str, int]  # speaker -> reference tokens
-    errors: dict[str, int]  # likewise
+    errors: dict[str, int]  # speaker -> errors
 
     @property
     def per(self) -> float:
+        """PER in percent."""
         return 100.0 * sum(self.errors.values()) / sum(self.refs.values())
 
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment."""
+    """One trained experiment and its scores."""
 
     name: str
     seed: int
     model: ModelConfig
-    settings: dict[str, Any]  # dotted name -> value of all that makes it the system it is; "data" is a digest
+    settings: dict[str, Any]  # dotted name -> value, for all settings of the system; "data" is a digest of its data
     num_parameters: int
     cpu_seconds: float  # of training
     scored: dict[str, Scored]  # of dev and test
@@ -68,36 +69,40 @@ class Run:
 
 @dataclass(frozen=True)
 class System:
-    """Runs that differ in the seed alone, at least one. PERs are in percent."""
+    """Runs that differ only in their seed; at least one. PERs are in percent."""
 
     runs: tuple[Run, ...]
 
     @property
     def name(self) -> str:
-        """The first run's, of several without the seed at its end."""
+        """The name of the first run. If there are several runs, the name ends before the seed."""
         run = self.runs[0]
         return run.name if len(self.runs) == 1 else run.name.removesuffix(str(run.seed)).rstrip("._-") or run.name
 
     @property
     def model(self) -> ModelConfig:
+        """The settings of the network, which all runs share."""
         return self.runs[0].model
 
     @property
     def settings(self) -> dict[str, Any]:
+        """All settings that define the system, by dotted name."""
         return self.runs[0].settings
 
     @property
     def cpu_seconds(self) -> float:
-        """The mean over runs."""
+        """CPU time of the training in seconds, as the mean over the runs."""
         return float(np.mean([run.cpu_seconds for run in self.runs]))
 
     def pers(self, name: str) -> list[float]:
-        """Each run's PER on a set."""
+        """The PER of each run on the set `name`."""
         return [run.scored[name].per for run in self.runs]
 
     @cached_property
     def speakers(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Set -> errors averaged over runs and reference tokens, (num_speakers,) each, in the order of their names."""
+        """Set -> (errors averaged over runs, reference tokens), both (num_speakers,), with speakers in alphabetical
+        order.
+        """
         by_set = {}
         for name in SETS:
             refs = self.runs[0].scored[name].refs
@@ -106,22 +111,22 @@ class System:
         return by_set
 
     def interval(self, name: str) -> Interval:
-        """The 95 % interval over speakers of the mean PER on a set."""
+        """The 95 % interval over speakers of the mean PER on the set `name`."""
         return rate_interval(*self.speakers[name])
 
     def minus(self, other: System, name: str) -> Comparison:
-        """The mean PER on a set less that of `other`, with its paired 95 % interval over speakers."""
+        """The mean PER on the set `name` minus that of `other`, with the paired 95 % interval over speakers."""
         errors, refs = self.speakers[name]
         return compare_errors(errors, other.speakers[name][0], refs)
 
 
 def read_systems(directories: Sequence[Path]) -> list[System]:
-    """The systems of the experiments in `directories`, from their decode_dev and decode_test, in the order given.
+    """Read the systems of the experiments in `directories`, from their decode_dev and decode_test, in the same order.
 
     Raises:
-        ModelError: a directory is no trained experiment.
-        DataError: a report is missing or no report, not all were counted over the same references in the same way, or
-            an experiment is there twice; a line each.
+        ModelError: a directory is not a trained experiment.
+        DataError: a report is missing or damaged; the reports do not score the same references in the same way; or an
+            experiment is given twice. One line for each.
     """
     findings = Findings()
     runs = [run for directory in directories if (run := _read_run(directory, findings)) is not None]
@@ -162,7 +167,7 @@ def _read_run(directory: Path, findings: Findings) -> Run | None:
 
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
-    """All that the trained weights depend on but the seed, and what that is drawn for: threads and device."""
+    """All settings that the trained weights depend on, except the seed. Threads and device do not matter."""
     config = to_dict(experiment.config)
     del config["decoding"]  # tuning sets it anew for each seed
     for name in ("seed", "num_threads", "device", "checkpoint_minutes"):
@@ -224,11 +229,13 @@ def _over(run: Run) -> str:
 
 
 def find_pairs(systems: Sequence[System]) -> list[tuple[str, System, System]]:
-    """Pairs of systems that differ in one setting alone: direction, number of layers or cell, in this order.
+    """Pairs of systems that differ only in one setting: first direction, then number of layers, then cell.
 
-    Of numbers of layers only neighbours are paired: with 1, 2 and 3 in the table, 2 with 1 and 3 with 2. A pair is
-    what is compared, `2 layers - 1 layer (lstm, bidirectional, 128 blocks)`, and its two systems: bidirectional first,
-    more layers first, the cell that comes first in the table first.
+    Only neighbouring numbers of layers are paired: with 1, 2 and 3 layers in the table, 2 with 1 and 3 with 2.
+
+    Returns:
+        (description, a, b). The description is, for example, `2 layers - 1 layer (lstm, bidirectional, 128 blocks)`.
+        The first system is the bidirectional one, the one with more layers, or the cell that comes first in the table.
     """
     pairs = []
     for setting, describe in ASPECTS.items():
@@ -254,7 +261,11 @@ def _differing(a: System, b: System) -> set[str]:
 
 
 def render_table(systems: Sequence[System]) -> str:
-    """The table as text, below what was scored and how. Raises DataError when there are no systems."""
+    """The table as text. Lines above it say what was scored, and how.
+
+    Raises:
+        DataError: there are no systems.
+    """
     if not systems:
         raise DataError("no experiments for a table")
     header = ["experiment", "seeds", "cell", "direction", "layers", "blocks", "parameters", "CPU-seconds"]
@@ -281,7 +292,7 @@ def render_table(systems: Sequence[System]) -> str:
 
 
 def render_differences(systems: Sequence[System]) -> str:
-    """The differences in PER of all pairs that find_pairs gives, as text; empty when there are none."""
+    """The differences in PER of all pairs of `find_pairs`, as text. Empty if there are no pairs."""
     header = ["difference in PER"]
     for name in SETS:
         header += [name, "95 %", "not 0", "lower"]
@@ -309,7 +320,7 @@ def _bracket(interval: Interval) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
-    """Lines with columns of one width each, those headed by `left` to the left; a column of nothing is left out."""
+    """Align the columns. Columns with a header in `left` are left-aligned. A column without any value is left out."""
     columns = [cells for cells in zip(*rows, strict=True) if set(cells[1:]) != {NONE}]
     padded = []
     for cells in columns:

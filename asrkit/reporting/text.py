@@ -1,4 +1,4 @@
-"""An error report of one decoded data directory: figures gathered once, as plain values for JSON, and a text view."""
+"""Error report of one decoded data directory: its figures as JSON values, and the report as plain text."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from asrkit.scoring.significance import to_json
 from asrkit.scoring.tally import NUM_WORST, Group, Tally, badness, length_name
 
 UNKNOWN_SEX = "unknown"
-GAP = "***"  # sclite's sign for the missing side of an insertion or deletion
+GAP = "***"  # the missing side of an insertion or a deletion, as sclite writes it
 
 
 def build_report(tally: Tally, spk2gender: Mapping[str, str], protocol: Protocol = AS_IS) -> dict[str, Any]:
-    """Gather every figure of the report; all values are JSON's own types.
+    """Gather all figures of the report as JSON values.
 
-    `protocol` gave the results in `tally`. "line" is the PER and "intro" the lines that belong to it. Speakers that are
-    not in `spk2gender` are of sex "unknown". Rates are in percent. Speakers, phones, confusions and utterances come
-    worst first.
+    "line" is the PER, and "intro" contains the lines that explain it. Rates are in percent. Speakers, phones,
+    confusions and utterances are sorted with the worst first.
+
+    Args:
+        tally: the counts.
+        spk2gender: speaker -> sex; for a speaker that is not in it the report says "unknown".
+        protocol: the protocol of the counts.
     """
     total = tally.total
     by_unit = tally.intervals()
@@ -68,7 +72,7 @@ def _group_row(group: Group) -> dict[str, Any]:
 
 
 def _scored(tally: Tally) -> dict[str, Any]:
-    """The conditions of the rate, without which a PER means nothing."""
+    """What was scored. A PER means nothing without it."""
     silent = silences({symbol for pair in tally.pair_counts for symbol in pair if symbol is not None})
     return {
         "num_spks": len(tally.speakers),
@@ -82,25 +86,27 @@ def _scored(tally: Tally) -> dict[str, Any]:
 
 
 def _phones(tally: Tally) -> list[dict[str, Any]]:
-    """Errors by phone: substitutions and deletions of the reference's phone, insertions of the hypothesis's."""
+    """Errors by phone. A substitution or a deletion belongs to the reference phone, an insertion to the hypothesis
+    phone.
+    """
     table: dict[str, Counter[str]] = defaultdict(Counter)
     for (ref, hyp), count in tally.pair_counts.items():
         phone = hyp if ref is None else ref
-        assert phone is not None  # a pair has a phone on one side at least
+        assert phone is not None  # each pair has at least one phone
         table[phone][pair_kind((ref, hyp), tally.optional)] += count
     rows = []
     for phone, kinds in table.items():
         row = {"phone": phone, **kind_counts(kinds).to_dict()}
-        del row["num_hyp"]  # of this phone it is not known from what became of its reference tokens
+        del row["num_hyp"]  # unknown here: the rows count a phone's reference tokens, not its hypothesis tokens
         rows.append(row)
     return sorted(rows, key=lambda row: (-row["num_errors"], row["phone"]))
 
 
 def render_text(report: Mapping[str, Any], *, num_phones: int = 10, num_confusions: int = 20) -> str:
-    """The report as plain text: the rate, how sure it is, the worst phones and confusions, and then the rest.
+    """The report as plain text: the PER and its interval, the worst phones and confusions, then the rest.
 
-    Speakers are left out where each utterance has one of its own, sexes where none is known, and the table of all
-    phones where the worst `num_phones` are all.
+    Three tables are left out where they say nothing: speakers if each utterance is its own speaker; sexes if none is
+    known; all phones if there are at most `num_phones`.
     """
     total, scored, phones = report["total"], report["scored"], report["phones"]
     protocol, *intervals = report["intro"]
@@ -172,7 +178,7 @@ def _cells(row: Mapping[str, Any]) -> list[str | int]:
 
 
 def format_table(rows: Sequence[Sequence[str | int]]) -> list[str]:
-    """Lines with aligned columns: those that hold numbers (or rates) below their header to the right."""
+    """Lines with aligned columns. Columns of numbers are right-aligned, others left-aligned."""
     columns = []
     for cells in zip(*rows, strict=True):
         texts = [str(cell) for cell in cells]
@@ -184,5 +190,5 @@ def format_table(rows: Sequence[Sequence[str | int]]) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """Columns on the screen: combining marks, which IPA uses much, take none."""
+    """Columns on the screen. Combining marks, which are frequent in IPA, take no column."""
     return sum(not unicodedata.combining(character) for character in text)

@@ -1,4 +1,4 @@
-"""The trials, choice and gain of tuning, as JSON's own values and as short lines."""
+"""The results of tuning (trials, choice and gain), as JSON values and as short lines."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from asrkit.reporting.analysis import phone_reliability
 from asrkit.scoring.per import Counts, pool
 from asrkit.scoring.significance import compare, intervals, pool_speakers, to_json
 
-_ELSEWHERE = 1 / 3  # what a phone under other conditions counts for: most of what is recognized is like dev
+_ELSEWHERE = 1 / 3  # weight of a phone under other conditions; most audio will resemble dev
 
 
 @dataclass(frozen=True)
 class CalibrationFit:
-    """A calibration, and of each utterance the evidence (U, 4) it was fitted to and which phones are `right` (U,).
+    """A calibration of confidences, and the phones that it was fitted to.
 
-    `elsewhere`: evidence and right of the same utterances under other conditions, to which it was fitted, too; each is
-    empty where there are none.
+    Attributes:
+        calibration: the fitted calibration.
+        evidence: per utterance, (U, 4) evidence of its phones.
+        right: per utterance, (U,) 1 for right phones, 0 for wrong ones, NaN for phones that are not scored.
+        elsewhere: evidence and right of the same utterances under other conditions (rooms, noise, codecs, speeds). The
+            calibration was fitted to them, too. Both are empty if there are none.
     """
 
     calibration: Calibration
@@ -37,13 +41,19 @@ class CalibrationFit:
 
     @classmethod
     def on(cls, dev: StoredSet, elsewhere: StoredSet | None, config: DecodingConfig) -> CalibrationFit:
-        """The fit to what the search with these settings finds in a dev set, as it is and under other conditions."""
+        """Fit a calibration to the results of a search with `config` on a dev set, also under other conditions if there
+        are any.
+        """
         evidence, right = dev.evidence(config, dev.search(config))
         others = elsewhere.evidence(config, elsewhere.search(config)) if elsewhere else ([], [])
         return cls(_fit(evidence, right, others), evidence, right, others)
 
     def left_out(self, left_out: LeftOut) -> dict[str, Any]:
-        """How reliable confidences are when each speaker's are calibrated on those of the others."""
+        """Cross-validate the calibration.
+
+        The confidences of each speaker come from a calibration that was fitted to the other speakers. The result says
+        how reliable they are.
+        """
         confidences, right = [], []
         for fold in left_out.folds:
             others = np.setdiff1d(np.arange(len(self.right)), fold.members)
@@ -56,7 +66,7 @@ class CalibrationFit:
         return phone_reliability(np.concatenate(confidences), np.concatenate(right))
 
     def warnings(self) -> list[str]:
-        """A line when too few phones are wrong, or right, to tell what to change in the confidences; else none."""
+        """A warning line if too few phones are wrong, or too few are right, to fit a calibration. Otherwise no line."""
         right = np.concatenate([*self.right, *self.elsewhere[1]])
         num_right, num_wrong = (int(np.count_nonzero(right == outcome)) for outcome in (1, 0))
         if min(num_wrong, num_right) >= MIN_PHONES:
@@ -68,7 +78,10 @@ class CalibrationFit:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The calibration, and how reliable confidences are after and before it, and under other conditions."""
+        """The calibration for JSON, and how reliable confidences are.
+
+        "before" and "after" are without and with the calibration; "elsewhere" is under other conditions.
+        """
         evidence, right = np.concatenate(self.evidence), np.concatenate(self.right)
         return {
             **to_dict(self.calibration),
@@ -87,7 +100,7 @@ class CalibrationFit:
 def _fit(
     evidence: Sequence[np.ndarray], right: Sequence[np.ndarray], elsewhere: Sequence[Sequence[np.ndarray]]
 ) -> Calibration:
-    """The calibration of phones of some utterances, and of their evidence and right `elsewhere`, which counts less."""
+    """Fit a calibration to some utterances. The phones `elsewhere` have a smaller weight."""
     counts = [len(rows) * [count] for each, count in ((right, 1.0), (elsewhere[1], _ELSEWHERE)) for rows in each]
     return fit_calibration(
         np.concatenate([*evidence, *elsewhere[0]]), np.concatenate([*right, *elsewhere[1]]), np.concatenate(counts)
@@ -97,10 +110,16 @@ def _fit(
 def build_tuning(
     dev: StoredSet, tuned: TunedSearch, left_out: LeftOut | None, fit: CalibrationFit, utt2spk: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Every figure of a tuning on `dev`, whose speakers are `utt2spk`.
+    """Gather all figures of a tuning on `dev` as JSON values.
 
-    Errors with the chosen settings are fewer than those of other data, which were not chosen on. So what tuning gains,
-    and every interval, is of the errors of speakers `left_out` of the choice.
+    The settings were chosen on dev, so their errors on dev are too optimistic. Gains and intervals therefore come from
+    cross-validation: each speaker is scored with settings that were chosen without that speaker (`left_out`).
+
+    Args:
+        dev, tuned: the dev set and the settings chosen on it.
+        left_out: settings chosen without each speaker; None if that is impossible (one utterance).
+        fit: the calibration of confidences.
+        utt2spk: utterance id -> speaker.
     """
     figures = {
         "protocol": dev.protocol.name,
@@ -115,7 +134,7 @@ def build_tuning(
 
 
 def _left_out(dev: StoredSet, left_out: LeftOut, fit: CalibrationFit, utt2spk: Mapping[str, str]) -> dict[str, Any]:
-    """What dev gives with settings chosen without the speaker that they are counted on, with intervals."""
+    """The errors on dev with cross-validated settings, with intervals."""
     counts = dict(zip(dev.refs, count_left_out(dev, left_out), strict=True))
     found = intervals(counts, utt2spk)
     return {
@@ -131,9 +150,9 @@ def _left_out(dev: StoredSet, left_out: LeftOut, fit: CalibrationFit, utt2spk: M
 
 
 def _compared(dev: StoredSet, tuned: TunedSearch, left_out: LeftOut, utt2spk: Mapping[str, str]) -> dict[str, Any]:
-    """By name: what other settings give, and the PER of the tuned ones minus theirs, with paired intervals.
+    """The PER of other settings by name, and the tuned PER minus theirs, with paired intervals.
 
-    All are of speakers left out; settings of the others that were chosen, too, are chosen without them.
+    All figures are cross-validated. So are the other settings, where they were chosen on dev.
     """
     plain = DecodingConfig(method="greedy")
     default = DecodingConfig(lm_weight=DecodingConfig().lm_weight if dev.lm else 0.0)
@@ -152,7 +171,7 @@ def _compared(dev: StoredSet, tuned: TunedSearch, left_out: LeftOut, utt2spk: Ma
 def _gain(
     dev: StoredSet, ours: Sequence[Counts], others: Sequence[Counts], utt2spk: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What the counts of other settings are, and our PER minus theirs, with paired intervals."""
+    """The PER of other settings, and our PER minus theirs, with paired intervals."""
     per_utt = [dict(zip(dev.refs, counts, strict=True)) for counts in (ours, others)]
     per_spk = [pool_speakers(counts, utt2spk) for counts in per_utt]
     comparisons = {
@@ -180,7 +199,7 @@ def _beam_row(trial: BeamTrial) -> dict[str, Any]:
 
 
 def _lines(figures: Mapping[str, Any]) -> list[str]:
-    """The figures in short."""
+    """The figures as short lines."""
     winner, left_out, fit = figures["winner"], figures["left_out"], figures["calibration"]
     beam = figures["beams"][-1]
     lines = [
@@ -227,7 +246,7 @@ def _percent(share: float | None) -> str:
 
 
 def write_surface(path: Path, points: Iterable[Point]) -> None:
-    """Write what each setting tried gives as a CSV table."""
+    """Write the errors of each trial as a CSV table."""
     with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["lm_weight", "insertion_bonus", "beam", "per", "num_ins", "num_del", "num_sub"])

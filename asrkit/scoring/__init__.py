@@ -1,0 +1,1 @@
+"""Scoring: alignment, phone error rate, protocols, confidence intervals and phone boundaries."""

@@ -97,7 +97,10 @@ class BoundaryResult:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """All figures for JSON: times in milliseconds, shares in percent. A missing figure is None (JSON has no NaN)."""
+        """All figures for JSON: times in milliseconds, shares in percent.
+
+        A missing figure is None, because JSON has no NaN.
+        """
         counts = ("num_phones", "num_hyp", "num_right", "num_boundaries", "num_missing")
         return {
             **{name: getattr(self, name) for name in counts},

@@ -74,7 +74,15 @@ class Protocol:
         return self.score_part(refs, hyps, ref_name=ref_name, hyp_name=hyp_name)
 
     def check_references(self, refs: Mapping[str, Sequence[str]], name: str) -> None:
-        """Raise DataError when the protocol leaves no phone in `refs`: then there is no rate. Messages use `name`."""
+        """Check that the protocol leaves a phone to score: without one there is no rate.
+
+        Args:
+            refs: utterance id -> reference phones.
+            name: what messages call `refs`; usually a file name.
+
+        Raises:
+            DataError: no phone is left, or symbols cannot be folded.
+        """
         self.check_symbols({name: refs})
         if refs and not any(self.prepare(phones) for phones in refs.values()):
             symbols = " ".join(sorted({phone for phones in refs.values() for phone in phones})) or "nothing"

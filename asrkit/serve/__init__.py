@@ -1,1 +1,1 @@
-"""The page and the HTTP API of `asrkit serve`. Recognition itself is asrkit.inference's."""
+"""The page and the HTTP API of `asrkit serve`. asrkit.inference does the recognition."""

@@ -1,4 +1,4 @@
-"""The server's answers to requests that it refuses."""
+"""Answers of the server to requests that it refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _STATUS = {ConfigError: 400, AudioError: 422, DataError: 422}
 
 
 class Refusal(AsrkitError):
-    """A request that is not carried out, with the `status` of HTTP that says why."""
+    """A request that is refused, with the HTTP `status` of the answer."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -17,10 +17,10 @@ class Refusal(AsrkitError):
 
 
 def status_of(error: AsrkitError) -> int:
-    """The HTTP status of an error: 500 if the client is not at fault."""
+    """The HTTP status of an error: 500 unless the client made the mistake."""
     return error.status if isinstance(error, Refusal) else _STATUS.get(type(error), 500)
 
 
 def fault_text(error: AsrkitError) -> str:
-    """The body of an answer: {"error": what is wrong}."""
+    """The JSON body of an answer: {"error": MESSAGE}."""
     return json_text({"error": str(error)})

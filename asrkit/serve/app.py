@@ -1,4 +1,4 @@
-"""The ASGI application: the page, the HTTP API and streams."""
+"""The ASGI application: the page, the HTTP API and the WebSocket for streams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 
 
 def make_app(service: Service, access: Access) -> App:
-    """The application over these models, for those whom `access` admits."""
+    """Make the application that serves these models. Only clients that `access` admits can use it."""
     pages = {f"/{name}".removesuffix("index.html"): _page(name) for name in _page_files()}
     models = json_text([model.describe() for model in service.models.values()])
     api = json_text(describe({path: parameters for path, (parameters, _) in OPERATIONS.items()}), indent=1)
@@ -77,7 +77,7 @@ async def _on_http_fault(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # there is nobody to read it
+    return Response(status_code=400)  # nobody reads this answer
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

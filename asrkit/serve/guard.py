@@ -1,8 +1,9 @@
-"""Access control: every request is checked here first.
+"""Access control. Every request is checked here first.
 
-Pages of other sites cannot use the server, though a browser on this machine reaches it: not by a request of theirs
-(Origin, Sec-Fetch-Site), not by a name of theirs that leads to this machine (Host; "DNS rebinding"), and not by a frame
-around the page (Content-Security-Policy). Where a token is needed, it comes in a header, which no other site can set.
+A browser on this machine reaches the server, so pages of other sites could try to use it. Three checks prevent that.
+Origin and Sec-Fetch-Site reject requests from other sites. Host rejects foreign names that lead to this machine ("DNS
+rebinding"). Content-Security-Policy prevents other sites from showing the page in a frame. If a token is required, it
+must come in a header that other sites cannot set.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# No script or style but the server's own files, and nothing from elsewhere. `blob:` is audio that the page has made.
+# Only the server's own scripts and styles; nothing from other sites. `blob:` is audio that the page itself makes.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; media-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_OWN_SITES = frozenset({"same-origin", "none"})  # "none": someone typed the address
+_OWN_SITES = frozenset({"same-origin", "none"})  # "none": the user typed the address
 _HEADERS = {
     "content-security-policy": _POLICY,
     "cross-origin-opener-policy": "same-origin",
@@ -40,27 +41,32 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Access:
-    """Who may use the server. `host`: the address it listens on; `token`: required in requests, None for none."""
+    """Who can use the server.
+
+    Attributes:
+        host: the address on which the server listens.
+        token: the token that requests must have; None if they need none.
+    """
 
     host: str
     token: str | None = None
 
     def admits(self, token: str) -> bool:
-        """Whether this is the token, or none is needed."""
+        """Whether the token is right, or no token is required."""
         return self.token is None or secrets.compare_digest(token.encode(), self.token.encode())
 
     def knows(self, host: str) -> bool:
-        """Whether a request's Host is this machine.
+        """Whether the Host of a request means this machine.
 
-        An address always is: only a name can be made to lead here by others. With a token any name may be used, as it
-        gives nothing away.
+        Numeric addresses always do; only a name can be made to lead here by others. If a token is required, every name
+        is accepted, since a name alone gives no access.
         """
         name = _name(host)
         return self.token is not None or name in ("localhost", self.host) or is_address(name)
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is given by its number."""
+    """Whether a host is a numeric IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -69,12 +75,12 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens there."""
+    """Whether only this machine can reach a server that listens on this address."""
     return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _name(host: str) -> str:
-    """The host of `host:port`; "" when it is none."""
+    """The host of `host:port`; "" if the text is malformed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -82,7 +88,7 @@ def _name(host: str) -> str:
 
 
 def _site(origin: str) -> str | None:
-    """The `host:port` of an Origin; None when it is none."""
+    """The `host:port` of an Origin; None if the text is malformed."""
     try:
         return urlsplit(origin).netloc or None
     except ValueError:
@@ -90,7 +96,7 @@ def _site(origin: str) -> str | None:
 
 
 class Guard:
-    """The ASGI application `app`, for those whom `access` admits; `public` paths need no token."""
+    """Wraps the ASGI application `app` and checks every request. Paths in `public` need no token."""
 
     def __init__(self, app: App, access: Access, public: Collection[str]) -> None:
         self._app, self._access, self._public = app, access, public
@@ -113,7 +119,7 @@ class Guard:
         await self._app(scope, receive, send_guarded)
 
     def _check(self, scope: Scope) -> None:
-        """Raise Refusal for a request that may not be carried out."""
+        """Raise Refusal if the request is not allowed."""
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
@@ -126,7 +132,7 @@ class Guard:
         is_own = is_navigation or _OWN_SITES.issuperset(sites)
         if not is_own or any(_site(origin) != host for origin in headers.get("origin", ())):
             raise Refusal(403, "a request from another site's page; open this server's own page")
-        # Over a WebSocket, for which browsers send no such header, the token is in the first message.
+        # Browsers cannot set this header for a WebSocket. There the first message contains the token.
         if scope["type"] == "http" and scope["path"] not in self._public:
             scheme, _, token = headers.get("authorization", [""])[0].partition(" ")
             if not self._access.admits(token if scheme.lower() == "bearer" else ""):
@@ -142,7 +148,7 @@ async def _refuse(send: Send, refusal: Refusal) -> None:
 
 
 async def _refuse_socket(send: Send, refusal: Refusal) -> None:
-    await send({"type": "websocket.close", "reason": str(refusal)})  # before it is accepted: status 403
+    await send({"type": "websocket.close", "reason": str(refusal)})  # before the connection is accepted: status 403
 
 
 def _encoded(headers: MutableMapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""The WebSocket /stream: samples come, phones go."""
+"""The WebSocket /stream: the client sends samples and receives phones."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ _POLICY_VIOLATION, _NORMAL = 1008, 1000  # codes of RFC 6455
 
 @dataclass(frozen=True)
 class Live:
-    """The endpoint is `answer`. One stream a connection:
+    """Recognises streams, one per connection.
 
-    The client sends a JSON object, {"model": NAME, "rate": HZ, "token": TOKEN}, of which a model and a token may be
-    left out; then binary messages of samples, 16 bits, little-endian, one channel; then the text `end`. Answers are the
-    lines of `asrkit stream`, and {"error": LINE} before the connection is closed for a fault.
+    The client first sends a JSON object, {"model": NAME, "rate": HZ, "token": TOKEN}; model and token are optional.
+    Then it sends binary messages with samples (16-bit, little-endian, one channel). At the end it sends the text `end`.
+    The answers are the lines that `asrkit stream` prints. After an error the server sends {"error": LINE} and closes
+    the connection.
     """
 
     service: Service
     access: Access
 
     async def answer(self, websocket: WebSocket) -> None:
+        """Serve one connection until it ends. The client learns of all errors; none is raised."""
         await websocket.accept()
         try:
-            options = self._admitted(await self._receive(websocket))  # strangers take no place
+            options = self._admitted(await self._receive(websocket))  # only then reserve a place
             with self.service.place(self.service.streams):
                 await self._serve(websocket, options)
             await websocket.close(_NORMAL)
@@ -52,7 +54,7 @@ class Live:
                 await websocket.close(_POLICY_VIOLATION)
 
     def _admitted(self, message: str | bytes) -> dict[str, Any]:
-        """What the first message asks for. Raises Refusal where it has not the token."""
+        """The options in the first message. Raises Refusal if its token is wrong."""
         options = _options(message)
         if not self.access.admits(options.get("token", "")):
             raise Refusal(401, "no token, or a wrong one; send it as `token` in the first message")

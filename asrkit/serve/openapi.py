@@ -1,4 +1,4 @@
-"""The description of the HTTP API that GET /openapi.json gives, made of the tables that read the requests."""
+"""The description of the HTTP API for GET /openapi.json. It is made from the tables that read the requests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _MODELS = {
 
 
 def describe(operations: Mapping[str, Iterable[Parameter]]) -> dict[str, Any]:
-    """The document, in OpenAPI 3.1, of POSTs with these parameters by path."""
+    """The OpenAPI 3.1 document. `operations`: path of a POST -> its parameters."""
     paths: dict[str, Any] = {path: {"post": _operation(path, of_path)} for path, of_path in operations.items()}
     paths["/models"] = {"get": {"summary": "The models, the first being the default", "responses": _responses(_MODELS)}}
     return {

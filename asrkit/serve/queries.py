@@ -1,4 +1,4 @@
-"""What may be asked in a URL: one table for each operation, which reads the parameters and documents them."""
+"""The parameters in URLs. One table per operation serves to read and to document them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asrkit.formats.results import FORMATS
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import split_fields
 
-VIEW = "view"  # the format that the page asks for
+VIEW = "view"  # the format for the page
 _MAX_NAME = 255
 _MAX_BEST = 100
 _MAX_CHANNEL = 255
@@ -24,7 +24,14 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: `parse` gives None for a value that is not as `expected`; `schema` is OpenAPI's."""
+    """One parameter of a URL.
+
+    Attributes:
+        parse: converts its text to a value; None if the text is not valid.
+        expected: valid texts, in words.
+        schema: its OpenAPI schema.
+        default: its value if it is missing.
+    """
 
     name: str
     description: str
@@ -116,7 +123,11 @@ ALIGN = (
 
 
 def read_query(items: Iterable[tuple[str, str]], parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """The value of each parameter. Raises ConfigError for one that is unknown, wrong, missing or given twice."""
+    """Read the value of each parameter.
+
+    Raises:
+        ConfigError: a parameter is unknown, invalid, missing or given twice.
+    """
     by_name = {parameter.name: parameter for parameter in parameters}
     values: dict[str, Any] = {}
     for name, text in items:
@@ -135,7 +146,7 @@ def read_query(items: Iterable[tuple[str, str]], parameters: Sequence[Parameter]
 
 
 def recording(name: str) -> Input:
-    """The recording of that name; CTM has no place for blanks in its key."""
+    """The recording of that name. In its key `_` replaces spaces, which CTM does not allow."""
     return Input(name, "_".join(PurePosixPath(name).stem.split()) or "audio")
 
 

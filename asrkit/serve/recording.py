@@ -1,4 +1,4 @@
-"""POST /transcribe and POST /align: one recording and what is asked of it."""
+"""POST /transcribe and POST /align: recognise or align one recording."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _JSON = (VIEW, "json")
 
 
 def transcribe(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], watch: Watch) -> Result:
-    """The result of the recording in the file. Raises AudioError, ConfigError, and what `watch` does."""
+    """Recognise the recording in `file`. Raises AudioError, ConfigError, and the errors of `watch`."""
     each = recording(query["name"])
     options = TranscribeOptions(query["channel"], True, query["nbest"], model.ipa if query["ipa"] else {})
     with open_audio(file, channel=query["channel"], name=each.name, watch=watch) as audio:
@@ -39,7 +39,12 @@ def transcribe(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], wa
 
 
 def align(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], watch: Watch) -> Result:
-    """The same for known phones. Raises DataError, too, as Recognizer.align."""
+    """Align known phones with the recording in `file`.
+
+    Raises:
+        AudioError, ConfigError: as `transcribe`.
+        DataError: as Recognizer.align.
+    """
     each = recording(query["name"])
 
     def load() -> Waveform:
@@ -56,7 +61,7 @@ def align(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], watch: 
 
 @dataclass(frozen=True)
 class _Bounds:
-    """Ends the decoding of a recording that is too long, or that nobody waits for: `gone` is set then."""
+    """Stops the decoding of a recording that is too long, or whose client has left (`gone` is set)."""
 
     name: str
     max_seconds: float
@@ -64,15 +69,18 @@ class _Bounds:
 
     def __call__(self, seconds: float) -> None:
         if self.gone.is_set():
-            raise Refusal(400, f"{self.name}: the client has left")  # there is nobody to read it
+            raise Refusal(400, f"{self.name}: the client has left")  # nobody reads this answer
         if seconds > self.max_seconds:
             raise AudioError(f"{self.name}: longer than the limit of {self.max_seconds:g} s; cut it")
 
 
 async def _unless_left(request: Request, job: Future[str], gone: Event) -> str:
-    """The job's result. When the client leaves, a job that waits never begins, and one that runs is told by `gone`.
+    """Wait for the result of a job, or until the client leaves. The job uses the upload, so this waits for its end.
 
-    Ends no earlier than the job, which uses the upload. Raises ClientDisconnect when the client has left.
+    If the client leaves, a waiting job never starts. A running job notices `gone` and stops.
+
+    Raises:
+        ClientDisconnect: the client has left.
     """
     result = asyncio.wrap_future(job)
     left = asyncio.ensure_future(_left(request))
@@ -86,17 +94,17 @@ async def _unless_left(request: Request, job: Future[str], gone: Event) -> str:
         left.cancel()
     if not job.cancel():
         await asyncio.wait({result})
-        result.exception()  # looked at, so that none is reported
+        result.exception()  # retrieved, so that asyncio does not report it
     raise ClientDisconnect
 
 
 async def _left(request: Request) -> None:
-    """Ends when the client has left; its whole request has come."""
+    """Return when the client has left. The whole request must have arrived before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-# By path: what may be asked, and what answers.
+# path -> parameters and function
 OPERATIONS: dict[str, tuple[tuple[Parameter, ...], Recognize]] = {
     "/transcribe": (TRANSCRIBE, transcribe),
     "/align": (ALIGN, align),
@@ -104,7 +112,7 @@ OPERATIONS: dict[str, tuple[tuple[Parameter, ...], Recognize]] = {
 
 
 def endpoint(service: Service, parameters: tuple[Parameter, ...], recognize: Recognize) -> Callable[[Request], Any]:
-    """What answers a POST of a recording."""
+    """Make the handler for POST requests with a recording."""
 
     def work(model: ServedModel, file: IO[bytes], query: Mapping[str, Any], gone: Event) -> str:
         watch = _Bounds(recording(query["name"]).name, service.limits.audio_seconds, gone)

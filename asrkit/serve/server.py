@@ -1,4 +1,4 @@
-"""The server: it listens, and ends connections that bring nothing."""
+"""The server: it listens, and closes connections that send nothing."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from asrkit.serve.guard import Access
 from asrkit.serve.live import MAX_MESSAGE
 from asrkit.serve.service import Service
 
-_IDLE_SECONDS = 20  # for a whole request to begin: its first line and headers
-_STALLED_SECONDS = 60  # in which who is answered must take something
+_IDLE_SECONDS = 20  # until the first line and all headers of a request have arrived
+_STALLED_SECONDS = 60  # a client that reads nothing of its answer for so long is cut off
 _SECONDS_TO_END = 5
 
 
 class _Connection(H11Protocol):
-    """A connection that is closed when no whole head of a request comes in time, however many bytes do."""
+    """A connection that closes if a request's first line and headers do not arrive in time, however many bytes do."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _unset_keepalive_if_required(self) -> None:
-        if self.conn.their_state is not h11.IDLE:  # called for any bytes: those of a head put nothing off
+        if self.conn.their_state is not h11.IDLE:  # an incomplete head must not extend the time
             super()._unset_keepalive_if_required()
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises ConfigError when it cannot."""
+    """Open a socket that listens on an address and port.
+
+    Raises:
+        ConfigError: the address or the port cannot be used.
+    """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.create_server(address[:2], family=family)
@@ -41,19 +45,19 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"{host}, port {port}: cannot listen there ({error.strerror or error}); give another --host or --port"
         ) from None
-    # Connections inherit it: the kernel ends those whose other end takes nothing, so that answers do not pile up.
-    if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:  # where the system has it
+    # Connections inherit this option. The kernel closes those that read nothing, so unread answers do not pile up.
+    if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:  # not on every system
         listening.setsockopt(socket.IPPROTO_TCP, option, 1000 * _STALLED_SECONDS)
     return listening
 
 
 def make_server(service: Service, access: Access) -> uvicorn.Server:
-    """The server, whose `run(sockets=[listen(...)])` serves until it is told to end."""
+    """Make the server. Its method `run(sockets=[listen(...)])` serves until it is stopped."""
     options: dict[str, Any] = {
         "http": _Connection,
         "ws": "wsproto",
         "ws_max_size": MAX_MESSAGE,
-        "ws_per_message_deflate": False,  # a small message could become a large one
+        "ws_per_message_deflate": False,  # a small compressed message could become a very large one
         "lifespan": "off",
         "log_config": None,
         "access_log": False,

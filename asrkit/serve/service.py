@@ -1,4 +1,4 @@
-"""What the server works with: models, threads that compute, and limits."""
+"""What the server works with: models, threads that recognise, and limits."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may take, and how many may be under way.
+    """Limits of one request, and of simultaneous requests.
 
     Attributes:
-        max_bytes: of an upload.
-        upload_seconds: in which an upload has come, or the next samples of a stream.
-        audio_seconds: how long a recording or a stream may be.
-        max_requests: uploads and recordings at one time, those that wait for a thread included.
-        max_streams: streams at one time.
+        max_bytes: the size of an upload.
+        upload_seconds: the time for an upload, or between two messages of a stream.
+        audio_seconds: the duration of a recording or a stream.
+        max_requests: simultaneous uploads and recordings, including those that wait for a thread.
+        max_streams: simultaneous streams.
     """
 
     max_bytes: int = 200 * 10**6
@@ -41,19 +41,19 @@ class Limits:
 
 
 class ServedModel:
-    """A model under the `name` that the user gave. Any number of threads can use one."""
+    """A model under the `name` that the user gave. Any number of threads can use it at the same time."""
 
     def __init__(self, name: str, model: OnnxModel) -> None:
         self.name, self.model, self.recognizer = name, model, Recognizer(model)
 
     @cached_property
     def ipa(self) -> Mapping[str, str]:
-        """From the model's symbols to IPA, for those that are not written so already. Raises DataError as ipa_table."""
+        """Model symbol -> IPA, for symbols that are not IPA already. Raises DataError as ipa_table."""
         return ipa_symbols(self.recognizer.tokens)
 
     @cached_property
     def stream_fault(self) -> str | None:
-        """Why the model takes no streams; None when it does."""
+        """Why the model cannot recognise streams; None if it can."""
         try:
             StreamingRecognizer(self.model)
         except ConfigError as error:
@@ -61,8 +61,8 @@ class ServedModel:
         return None
 
     def describe(self) -> dict[str, object]:
-        """As `GET /models` lists it."""
-        with contextlib.suppress(DataError):  # there is no IPA for its symbols
+        """The model's entry in the list of `GET /models`."""
+        with contextlib.suppress(DataError):  # no IPA is known for its symbols
             table: Mapping[str, str] = {}
             table = self.ipa
         silent = self.recognizer.timer.silent_phones
@@ -76,10 +76,10 @@ class ServedModel:
 
 
 class Service:
-    """The models by name, the first being the default, and the threads that recognise.
+    """The models by name (the first is the default), and the threads that recognise.
 
-    Streams have threads of their own, so that they need not wait for recordings. All other methods belong to the one
-    thread of the event loop.
+    Streams have their own threads, so they need not wait for recordings. Call all other methods only from the thread of
+    the event loop.
     """
 
     def __init__(self, models: Sequence[ServedModel], limits: Limits, num_threads: int | None = None) -> None:
@@ -91,7 +91,7 @@ class Service:
         self._num_busy = {self.recordings: 0, self.streams: 0}
 
     def model(self, name: str | None) -> ServedModel:
-        """The model of that name. Raises Refusal when there is none."""
+        """The model with that name; the first one for None. Raises Refusal if there is none."""
         if name is None:
             return next(iter(self.models.values()))
         if name not in self.models:
@@ -100,7 +100,7 @@ class Service:
 
     @contextlib.contextmanager
     def place(self, pool: ThreadPoolExecutor) -> Iterator[None]:
-        """One of the places for requests of a kind, while the block lasts. Raises Refusal when all are taken."""
+        """Reserve one of the places for requests of a kind during a `with` block. Raises Refusal if all are taken."""
         most = self.limits.max_streams if pool is self.streams else self.limits.max_requests
         if self._num_busy[pool] >= most:
             raise Refusal(503, f"busy: {most} requests are under way; try again in some seconds")
@@ -111,12 +111,17 @@ class Service:
             self._num_busy[pool] -= 1
 
     async def compute(self, pool: ThreadPoolExecutor, function: Callable[[], Made]) -> Made:
-        """What the function returns, from a thread of the pool."""
+        """Call a function in a thread of the pool, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(pool, function)
 
 
 def load_models(names: Sequence[str]) -> list[ServedModel]:
-    """The models that `--model` names. Raises ModelError as load_model, ConfigError for one that is named twice."""
+    """Load the models that `--model` names.
+
+    Raises:
+        ModelError: as load_model.
+        ConfigError: a model is named twice.
+    """
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--model {printable(twice[0])}: given twice; leave one out")
     return [ServedModel(printable(name), load_model(name)) for name in names]

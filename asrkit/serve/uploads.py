@@ -1,4 +1,4 @@
-"""The body of a request as a file that is gone when it is closed; bounded in size and in time."""
+"""The body of a request as a temporary file, limited in size and time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _IN_MEMORY = 2**20  # bytes
 
 @asynccontextmanager
 async def uploaded(request: Request, name: str, limits: Limits) -> AsyncIterator[IO[bytes]]:
-    """The whole body, from its beginning. Raises Refusal for one that is too large, too slow or empty."""
+    """Receive the whole body of a request; the file is at its beginning, and is deleted after the `with` block.
+
+    Raises:
+        Refusal: the body is too large, too slow or empty.
+        AudioError: the disk is full.
+    """
     too_large = Refusal(413, f"{name}: more than {limits.max_bytes} bytes, the most that is taken")
     declared = parse_whole(request.headers.get("content-length", "0"))
     if declared is None or declared > limits.max_bytes:

@@ -1,4 +1,4 @@
-"""What the page shows of a recording, as one JSON object."""
+"""All that the page shows of a recording, as one JSON object."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from asrkit.io.json_text import json_text
 from asrkit.serve.service import ServedModel
 from asrkit.types import Waveform
 
-SHOWN_SECONDS = 300.0  # longer recordings are listed and not drawn
+SHOWN_SECONDS = 300.0  # longer recordings are not drawn; only their phones are listed
 
 
 def format_view(model: ServedModel, result: Result, file: IO[bytes], channel: Channel) -> str:
-    """The phones, the recording in every format and, where it is not too long to be drawn, audio and posteriors.
+    """The phones of a recording, the result in every format, and, for a short recording, audio and posteriors.
 
-    `audio` holds samples of 16 bits, little-endian, at the model's rate, and `posteriors` a byte for each class at each
-    step, 255 being certain; both in base64. Class 0 is the blank. `note` says why they are missing.
+    `audio` holds samples (16-bit, little-endian, at the model's sampling rate). `posteriors` holds one byte per step
+    and class; 255 stands for 1. Both are base64. Class 0 is the blank. If they are missing, `note` says why.
     """
     hypothesis, clock = result.hypothesis, model.recognizer.timer.clock
     phones = [

@@ -1,0 +1,1 @@
+"""Training: data, augmentation, gradient steps, learning-rate schedules and checkpoints."""

@@ -1,4 +1,4 @@
-"""The details of an utterance that the page shows when it is opened: phone times, confidences, posteriors."""
+"""The details of an utterance, which the page shows on demand: phone times, confidences and posteriors."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from asrkit.reporting.html.symbols import FIRST, GAP, Symbols
 from asrkit.scoring.boundaries import BoundaryTally
 from asrkit.scoring.protocols import Protocol
 
-LEAST_POSTERIOR = 0.03  # below that a posterior is not drawn
-LEVELS = 63  # posteriors are whole numbers up to this one
-_LARGEST = 0xD7FF - FIRST  # number that is a character
-_NO_CONFIDENCE = 2.0  # in the place of what is from 0 to 1
+LEAST_POSTERIOR = 0.03  # smaller posteriors are not drawn
+LEVELS = 63  # posteriors are stored as whole numbers from 0 to this one
+_LARGEST = 0xD7FF - FIRST  # the largest number that fits into one character
+_NO_CONFIDENCE = 2.0  # stands for a missing confidence; real ones are between 0 and 1
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The data besides transcripts; None for missing data.
+    """Data for the page besides transcripts. None stands for missing data.
 
     Attributes:
-        ref_times, hyp_times: phones.ctm of the data directory and of the decoding.
-        log_probs: (T, V) by utterance, the blank first.
-        num_classes: V, where log_probs has more columns; 0 where it has not.
+        ref_times: phones.ctm of the data directory.
+        hyp_times: phones.ctm of the decoding.
+        log_probs: utterance id -> (T, V) log-probabilities, the blank in column 0.
+        num_classes: V, if log_probs has more columns than that; otherwise 0.
     """
 
     ref_times: PhoneTimes | None = None
@@ -38,7 +39,7 @@ class Sources:
 
 
 class Details:
-    """Gives the details of utterances, as values of JSON."""
+    """Makes the details of utterances, as JSON values."""
 
     def __init__(self, sources: Sources, protocol: Protocol, symbols: Symbols) -> None:
         self._sources, self._protocol, self._symbols = sources, protocol, symbols
@@ -46,12 +47,13 @@ class Details:
         self._boundaries = BoundaryTally()
 
     def of(self, alignments: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
-        """The details of each of these utterances, whose alignments are strings of the page's symbols.
+        """Yield the details of each utterance. `alignments`: utterance id -> (reference, hypothesis) as strings of
+        Symbols.
 
-        "ref" and "hyp" have two numbers of each phone that is scored, in milliseconds: from the start of the phone
-        before to its start, and from there to its end. They are left out where the phones with times are others.
-        "conf" are percents, "post" what `posteriors` gives. Numbers are characters, FIRST being 0; a list where one is
-        too large for that.
+        "ref" and "hyp" hold two numbers for each scored phone, in milliseconds: the difference between its start and
+        the previous start, and its duration. They are missing if the phones with times are not the scored phones.
+        "conf" holds confidences in percent, and "post" the result of `posteriors`. A number n is stored as the
+        character FIRST + n. If a number is too large for that, a list of numbers is stored instead.
         """
         utts = list(alignments)
         refs, hyps = (
@@ -75,7 +77,7 @@ class Details:
             yield row
 
     def _add_times(self, rows: Sequence[dict[str, Any]], name: str, times: TimeColumns, scored: Sequence[str]) -> None:
-        """Put the times of the phones that are scored, a string of each utterance, under this name."""
+        """Store the times of the scored phones under `name`. `scored`: the phones of each utterance as a string."""
         chars = self._symbols.string(times.phones)
         starts, ends = (np.rint(1000 * seconds).astype(np.int64) for seconds in (times.starts, times.ends))
         steps = np.diff(starts, prepend=0)
@@ -97,14 +99,14 @@ class Details:
                 row["conf"] = conf
 
     def boundaries(self) -> dict[str, Any] | None:
-        """How far the times of what was found are from the true ones, so far; None where one of them is not there."""
+        """How far the phone times so far are from the true ones. None if one of the two is missing."""
         if self._sources.ref_times is None or self._sources.hyp_times is None:
             return None
         result = self._boundaries.result()
         return {"line": result.line(), **result.to_dict()}
 
     def _places(self, scored: str, phones: Sequence[str]) -> Sequence[int] | None:
-        """For each phone that is scored its place among these phones; None when these are others."""
+        """The position of each scored phone among `phones`. None if these are other phones."""
         places: list[int] = []
         for place, phone in enumerate(phones):
             if len(places) < len(scored) and self._fold(phone) == scored[len(places)]:
@@ -112,7 +114,7 @@ class Details:
         return places if len(places) == len(scored) else None
 
     def _fold(self, phone: str) -> str | None:
-        """The character of a phone as it is scored; None when it is left out, or the protocol does not know it."""
+        """The character of a phone as it is scored. None if it is left out, or if the protocol does not know it."""
         if phone not in self._folded:
             phone_map = self._protocol.phone_map
             known = phone_map is None or not phone_map.unknown([phone])
@@ -122,10 +124,14 @@ class Details:
 
 
 def posteriors(log_probs: np.ndarray) -> tuple[int, str, str, str]:
-    """Posteriors (T, V) of a network: the number of steps, and what is not blank and above LEAST_POSTERIOR.
+    """Pack the posteriors of a network: only classes other than the blank, and only values above LEAST_POSTERIOR.
 
-    Three strings: for each step how many tokens, and for each of these its number and its posterior, in LEVELS. Each
-    is a character, FIRST being 0.
+    Args:
+        log_probs: (T, V) log-probabilities, the blank in column 0.
+
+    Returns:
+        The number of steps, and three strings: the number of tokens of each step, the tokens, and their posteriors
+        times LEVELS. A number n is stored as the character FIRST + n.
     """
     steps, tokens = np.nonzero(log_probs[:, 1:] > np.log(LEAST_POSTERIOR))
     tokens += 1

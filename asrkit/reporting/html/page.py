@@ -1,6 +1,6 @@
-"""The page: one file of HTML with style, program, figures and parts; a part is a compressed text that is read late.
+"""The page: one HTML file with style, program, figures and parts. A part is a compressed text that is read on demand.
 
-Nothing is made here that a browser runs: what Python writes are values, the program is `page.js`.
+Python writes only values. The only program is `page.js`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.json_text import json_text
 
 _HERE = Path(__file__).parent
-# Nothing is fetched. The files beside a page are scripts, as a page on a disk may load no others.
+# The page fetches nothing. Its other files are scripts, because a page on a disk can load only scripts.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'self' file:; style-src 'unsafe-inline'; img-src data: blob:; "
     "media-src data: blob:"
@@ -23,10 +23,16 @@ _POLICY = (
 
 
 class Page:
-    """Writes a page piece by piece, so that it may be larger than memory."""
+    """Writes a page piece by piece, so that it can be larger than memory."""
 
     def __init__(self, stream: IO[str], title: str, beside: Path | None = None) -> None:
-        """`stream` takes the page. `beside`: a directory for its parts, by default they are in the page."""
+        """Begin the page.
+
+        Args:
+            stream: takes the page.
+            title: of the page.
+            beside: a directory for the parts; by default they are in the page.
+        """
         self._stream, self._beside = stream, beside
         stream.write(
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -37,7 +43,7 @@ class Page:
         )
 
     def add_part(self, name: str, value: object) -> None:
-        """Add a value of JSON's own types, which the program asks for by this name."""
+        """Add a JSON value, which the program reads by this name."""
         content = base64.b64encode(zlib.compress(json_text(value).encode())).decode()
         if self._beside is None:
             self._add_text(name, content)
@@ -46,12 +52,12 @@ class Page:
                 stream.write(f'asrkitPart("{name}","{content}")\n')
 
     def add_audio(self, name: str, content: bytes) -> None:
-        """Add an Ogg Opus file."""
+        """Add an Ogg Opus file, which the program reads by this name."""
         self._add_text(name, base64.b64encode(content).decode())
 
     def finish(self, figures: object) -> None:
-        """Add what the page shows at once, a value of JSON's own types, and the program."""
-        text = json_text(figures).replace("<", "\\u003c")  # so that nothing ends the element
+        """Add the JSON value `figures`, which the page shows at once, and the program."""
+        text = json_text(figures).replace("<", "\\u003c")  # "</script>" in a text would end the element
         self._stream.write(
             f'<script type="application/json" id="figures">{text}</script>\n'
             f"<script>\n{_read('page.js')}</script>\n</body>\n</html>\n"

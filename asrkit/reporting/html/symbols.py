@@ -1,4 +1,4 @@
-"""Phones as the page has them: a character for each, so that an alignment is two strings of one length."""
+"""Phones on the page: each is one character, so an alignment is two strings of the same length."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from asrkit.lang.articulation import MANNERS, articulation
 from asrkit.lang.ipa import ipa_table
 from asrkit.scoring.align import Pair
 
-GAP = " "  # on the side that an insertion or deletion lacks
-FIRST = 0xA1  # the character of the first phone; those before it are blanks, controls, and what JSON would escape
+GAP = " "  # the missing side of an insertion or a deletion
+FIRST = 0xA1  # the character of the first phone; before it are white space, controls, and characters that JSON escapes
 _MOST = 0xD800 - FIRST - 1
 
 
 class Symbols:
-    """Numbers of phones, in the order in which they come first, and their characters."""
+    """Gives phones numbers and characters, in the order in which they first occur."""
 
     def __init__(self, phones: Iterable[str] = ()) -> None:
         self._chars: dict[str | None, str] = {None: GAP}
@@ -24,7 +24,11 @@ class Symbols:
             self.char(phone)
 
     def char(self, phone: str | None) -> str:
-        """The character of a phone, which gets one if need be; GAP for None."""
+        """The character of a phone. A new phone gets one. None gives GAP.
+
+        Raises:
+            DataError: there are too many different phones.
+        """
         char = self._chars.get(phone)
         if char is None:
             if len(self._chars) > _MOST:
@@ -33,7 +37,7 @@ class Symbols:
         return char
 
     def string(self, phones: Iterable[str | None]) -> str:
-        """The characters of phones, in a row."""
+        """The characters of `phones` as a string. Raises DataError as `char`."""
         known = self._chars
         try:
             return "".join([known[phone] for phone in phones])
@@ -41,11 +45,13 @@ class Symbols:
             return "".join(map(self.char, phones))
 
     def alignment(self, pairs: Sequence[Pair]) -> tuple[str, str]:
-        """Reference and hypothesis of an alignment."""
+        """Reference and hypothesis of an alignment, as two strings of the same length. Raises DataError as `char`."""
         return self.string([ref for ref, _ in pairs]), self.string([hyp for _, hyp in pairs])
 
     def rows(self) -> list[dict[str, Any]]:
-        """All phones by number: the symbol, IPA where a table has it, manner of articulation, and rank by that."""
+        """All phones in the order of their numbers: symbol, IPA where known, manner of articulation, and rank by that
+        manner.
+        """
         phones = [phone for phone in self._chars if phone is not None]
         try:
             table = ipa_table(phones) if phones else {}

@@ -1,4 +1,4 @@
-"""The utterances of a page: parts with transcripts, parts with details, and which of them are shown and heard."""
+"""The utterances of a page: their transcripts and details in parts, and a random sample of them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from asrkit.reporting.html.symbols import Symbols
 from asrkit.scoring.align import Pair
 
 UTTS_A_PART = 1000
-DETAILS_A_PART = 100  # of which the other is a multiple
+DETAILS_A_PART = 100  # UTTS_A_PART is a multiple of it
 
 
 class Utterances:
-    """Writes the utterances of a set to a page as they come, and draws a sample of them (seed 0).
+    """Writes the utterances of a set to a page, in the order in which they arrive. It also draws a sample (seed 0).
 
-    An utterance has a number, in the order in which they come. Number n is in the parts t(n // UTTS_A_PART), with
-    transcripts, and dS_(n // DETAILS_A_PART), with the details that system S, 0 or 1, has of it.
+    Utterances are numbered in this order. The transcript of number n is in part t(n // UTTS_A_PART). Its details from
+    system S (0 or 1) are in part dS_(n // DETAILS_A_PART).
+
+    Attributes:
+        num: utterances so far.
+        sample: (number, utterance id) of the sampled utterances, whose audio the page contains.
     """
 
     def __init__(self, page: Page, details: Sequence[Details], symbols: Symbols, num_sample: int) -> None:
-        """`details` are those of one system, or of two that are compared."""
+        """Begin without utterances. `details` has one entry per system: one, or two that are compared."""
         self._page, self._details, self._symbols = page, details, symbols
         self._random, self._num_sample = random.Random(0), num_sample
         self._rows: dict[str, str] = {}  # utterance -> speaker, of those that are not written yet
@@ -32,7 +36,7 @@ class Utterances:
         self.sample: list[tuple[int, str]] = []
 
     def add(self, pairs_of: Sequence[Mapping[str, Sequence[Pair]]], utt2spk: Mapping[str, str]) -> None:
-        """Add utterances with their alignments, those of each system."""
+        """Add utterances. `pairs_of`: for each system, utterance id -> alignment."""
         for utt in pairs_of[0]:
             self._draw(utt)
             self.num += 1
@@ -43,7 +47,7 @@ class Utterances:
                 self.finish()
 
     def finish(self) -> None:
-        """Write what is left."""
+        """Write the utterances that are not written yet."""
         if not self._rows:
             return
         sides = [[[each[side] for each in alignments.values()] for alignments in self._alignments] for side in (0, 1)]
@@ -58,7 +62,7 @@ class Utterances:
         self._rows.clear()
 
     def _draw(self, utt: str) -> None:
-        """Every utterance is in the sample with the same probability (Vitter's algorithm R, 1985)."""
+        """Sample each utterance with the same probability (Vitter, algorithm R, 1985)."""
         if len(self.sample) < self._num_sample:
             self.sample.append((self.num, utt))
         elif (place := self._random.randrange(self.num + 1)) < self._num_sample:
