@@ -1,4 +1,4 @@
-"""Audio files of any format to mono waveforms on the int16 scale, which is Kaldi's."""
+"""Reads audio files of many formats as mono waveforms on the int16 scale (-32768 to 32767), as in Kaldi."""
 
 from asrkit.audio.access import AudioAccess, is_pipe
 from asrkit.audio.file_formats import AUDIO_ENDINGS, UNREADABLE_AUDIO_ENDINGS

@@ -1,4 +1,4 @@
-"""Access to the audio that wav.scp names: where paths start, whether pipes are run, which channel is taken."""
+"""Reads the audio that a wav.scp file names. Settings: the root of paths, whether commands run, and the channel."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class AudioAccess:
     An entry is what a line of wav.scp names: a path, or a Kaldi pipe (`command |`).
 
     Attributes:
-        root: where relative paths of wav.scp start and commands run; None is the current directory.
-        allow_pipes: run the commands that wav.scp holds. Only for data whose origin is trusted.
-        channel: which of several channels is taken, as in read_audio.
-        verify: read all audio to find out whether it has changed, and run all commands again; else a file is taken for
-            unchanged while its size, times and inode are the same, and a command while its text is.
+        root: the directory in which relative paths start and commands run. None is the current directory.
+        allow_pipes: whether to run the commands in wav.scp. Set it only if you trust the data.
+        channel: the channel of a multi-channel file, as in `read_audio`.
+        verify: how to find out whether audio has changed. True: read all files and run all commands again. False: a
+            file is unchanged if its size, times and inode are, a command if its text is.
     """
 
     root: Path | None = None
@@ -40,34 +40,33 @@ class AudioAccess:
     def load(
         self, entry: str, *, sample_rate: int | None = None, start: float | None = None, end: float | None = None
     ) -> Waveform:
-        """Decode an entry.
+        """Decode the audio of an entry to samples (num_samples,).
 
-        `start` and `end`, in seconds, cut a part out before the rate is changed to `sample_rate` (Hz). An `end` up to
-        END_TOLERANCE past the recording is taken as its end.
+        `start` and `end` (seconds) select a part. It is cut out before resampling to `sample_rate` (Hz). An `end` up to
+        END_TOLERANCE after the end of the recording means the end of the recording.
 
-        Raises:
-            AudioError: as `read_audio`; a pipe without `allow_pipes`; a command that fails; a part that is empty or
-                lies outside the recording.
+        Raises AudioError as `read_audio`. Also if the entry is a pipe and `allow_pipes` is False, if its command fails,
+        or if the part is empty or lies outside the recording.
         """
         with self._open(entry) as (stream, name):
             return decode(stream, name, sample_rate, self.channel, start, end)
 
     def info(self, entry: str) -> AudioInfo:
-        """Length, sampling rate and number of channels of an entry. Raises AudioError as `load`."""
+        """The length, sampling rate and number of channels of an entry. Raises AudioError as `load`."""
         with self._open(entry) as (stream, name):
             return stream_info(stream, name)
 
     def may_read(self, entry: str) -> bool:
-        """Whether the entry is a file, or a pipe that may be run."""
+        """Whether the entry is a file, or a pipe that these settings allow to run."""
         return self.allow_pipes or not is_pipe(entry)
 
     def path(self, entry: str) -> str:
-        """The file that an entry names; a pipe as it is."""
+        """The path of the file that an entry names, with `root` before it. A pipe is returned unchanged."""
         return entry if is_pipe(entry) else os.path.join(self.root or "", entry)
 
     @contextlib.contextmanager
     def _open(self, entry: str) -> Iterator[tuple[BinaryIO, str]]:
-        """The entry's content as a file, and its name in messages."""
+        """The content of an entry as a file, and the name of the entry for messages."""
         entry = entry.strip()
         if is_pipe(entry):
             with self._run_pipe(entry) as stream:
@@ -84,7 +83,7 @@ class AudioAccess:
             raise AudioError(f"{entry}: a pipe, which is run only with --allow-pipes; give it if you trust this data")
         if not entry.endswith("|"):
             raise AudioError(f"{entry}: an output pipe; expected a path or `command |`")
-        # Not straight into the file: programs differ in what they do when it has no room.
+        # The command does not write into the file itself: programs behave differently when the disk is full.
         with _temporary(entry) as messages, _running(entry[:-1], self.root, messages) as command:
             assert command.stdout is not None
             with spooled(command.stdout, entry) as stream:
@@ -107,8 +106,8 @@ def _temporary(entry: str) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _running(command_line: str, directory: Path | None, messages: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A shell command, which ends, with all that it has started (its process group), when the block does."""
-    # Started in a thread, as Ctrl-C would lose a command that is just being started.
+    """Run a shell command. When the block ends, the command and all processes that it started are ended."""
+    # It is started in a thread: otherwise Ctrl-C during the start would lose the process.
     starter = ThreadPoolExecutor(1)
     starting = starter.submit(
         subprocess.Popen[bytes],
@@ -126,7 +125,7 @@ def _running(command_line: str, directory: Path | None, messages: IO[bytes]) -> 
         starter.shutdown()
         if starting.exception() is None:
             with starting.result() as command:
-                if command.returncode is None:  # the shell may have ended before what it started
+                if command.returncode is None:  # the shell's children may outlive the shell
                     os.killpg(command.pid, signal.SIGKILL)
 
 
@@ -138,5 +137,5 @@ def _started(starting: Future[subprocess.Popen[bytes]], command_line: str) -> su
 
 
 def is_pipe(entry: str) -> bool:
-    """Whether an entry of wav.scp is a command whose output is the audio, or would be taken for one by Kaldi."""
+    """Whether Kaldi takes an entry of wav.scp for a command: it ends or begins with `|`."""
     return entry.rstrip().endswith("|") or entry.lstrip().startswith("|")

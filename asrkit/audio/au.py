@@ -1,4 +1,4 @@
-"""Sun's and NeXT's AU: its size is compared with the file's, which libsndfile does not do."""
+"""AU files (Sun, NeXT). Compares the size in the header with the file, because libsndfile does not."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from asrkit.audio.source import is_open_size, too_short
 from asrkit.errors import AudioError
 
 _HEADER_BYTES = 24
-# Bytes of a sample, by the coding's number: mu-law, PCM of 8, 16, 24 and 32 bits, float, double, A-law.
+# Bytes per sample for each coding number: mu-law, PCM of 8, 16, 24 and 32 bits, float, double, A-law.
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 
 def checked_au(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
-    """The stream, or with the true size in its header where it holds none.
+    """Check the header of an AU file against its `size` in bytes. `name` names the file in messages.
 
-    Raises AudioError for a header that promises more samples than the file holds, and for a second file behind the
-    first.
+    Returns the stream unchanged if its header gives a size. Otherwise the result has the true size in its header.
+
+    Raises AudioError if the header promises more samples than the file holds, or a second file follows the first.
     """
     stream.seek(0)
     head = stream.read(_HEADER_BYTES)

@@ -1,7 +1,6 @@
-"""Files made of chunks: WAV, RF64, W64, AIFF, 8SVX and CAF. Their sizes are compared with the file's.
+"""Files made of chunks: WAV, RF64, W64, AIFF, 8SVX and CAF. Compares the sizes in their headers with the file.
 
-libsndfile does not compare them: it reads what is there of a file that was cut off, and stops at the end of the first
-of two files that were joined.
+libsndfile does not: it reads a truncated file without an error. Of two concatenated files it reads the first only.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from asrkit.audio.source import MAX_RATE, MIN_RATE, is_open_size, too_short
 from asrkit.audio.tags import tag_bytes
 from asrkit.errors import AudioError
 
-# WAV's numbers of MPEG audio (layers I and II; III).
+# WAV's coding numbers for MPEG audio (layers I and II; layer III).
 _MPEG_CODINGS = (0x0050, 0x0055)
-# WAV codings of several samples a block: Microsoft and IMA ADPCM, GSM 06.10.
+# WAV codings that pack several samples into a block: Microsoft ADPCM, IMA ADPCM, GSM 06.10.
 _BLOCK_CODINGS = (0x0002, 0x0011, 0x0031)
-# AIFC codings whose samples do not have the header's bits: bytes and samples of a block of one channel; 0 where blocks
-# differ in length.
+# AIFC codings for which the header's number of bits does not give the size of a sample. For each: bytes and samples per
+# block and channel. 0 bytes: blocks differ in length.
 _AIFC_BLOCKS = {
     **dict.fromkeys((b"ulaw", b"ULAW", b"alaw", b"ALAW"), (1, 1)),
     **dict.fromkeys((b"fl32", b"FL32"), (4, 1)),
@@ -31,19 +30,19 @@ _AIFC_BLOCKS = {
     b"ima4": (34, 64),
     b"GSM ": (33, 160),
 }
-# Bytes behind the end that no chunk accounts for are no audio, if they would not last longer than this (seconds).
+# Unknown bytes at the end of a file are ignored if they would last at most this long as audio (seconds).
 _MAX_JUNK = 0.1
 _BLOCK_BYTES = 2**16
-_MAX_SIZE = 2**32 - 1  # that a field of 32 bits holds
+_MAX_SIZE = 2**32 - 1  # the largest number in a field of 32 bits
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The layout of chunks.
+    """The layout of the chunks of a format.
 
-    `first`: the byte at which the first one begins. `data`: the name of the chunk of samples, after whose header come
-    `data_offset` other bytes. `includes_header`: a chunk's size counts its header. `reads_on`: libsndfile takes what
-    stands behind the samples for more of them.
+    `first`: the byte at which the first chunk begins. `data`: the name of the chunk of samples. In that chunk,
+    `data_offset` bytes stand between the header and the samples. `includes_header`: the size of a chunk includes its
+    header. `reads_on`: libsndfile reads the bytes after the samples as samples, too.
     """
 
     order: str  # of bytes, as struct's mark
@@ -61,7 +60,7 @@ class _Layout:
         return self.id_bytes + struct.calcsize(self.size_code)
 
     def parse(self, head: bytes) -> tuple[bytes, int]:
-        """Name of a chunk, and the size of what follows its header."""
+        """The name of a chunk, and the size of its body in bytes."""
         size = struct.unpack_from(self.order + self.size_code, head, self.id_bytes)[0]
         return head[: self.id_bytes], size - (self.header_bytes if self.includes_header else 0)
 
@@ -69,7 +68,7 @@ class _Layout:
         return -(-size // self.alignment) * self.alignment
 
     def pack(self, size: int) -> bytes:
-        """The size field of a chunk whose body has this many bytes."""
+        """The size field of a chunk with a body of `size` bytes."""
         return struct.pack(self.order + self.size_code, size + (self.header_bytes if self.includes_header else 0))
 
 
@@ -91,11 +90,12 @@ _LAYOUTS = {
 
 @dataclass(slots=True)
 class _Header:
-    """The header's information about the samples.
+    """What the header says about the samples.
 
-    `coding`: WAV's number of how they are written. `begin`: the byte at which they begin; `size`: their bytes.
-    `block_bytes` (of all channels; 0 when not known) hold `block_samples` of each channel. `promised`: samples of each
-    channel, where a field says it. `places`: the bytes at which sizes stand.
+    `form_size`: the size of the whole file, in bytes. `coding`: WAV's number of the coding. `begin`: the byte at which
+    the samples begin. `size`: their length in bytes. A block has `block_bytes` (of all channels; 0 if not known) and
+    `block_samples` per channel. `promised`: the number of samples per channel, if a field gives it. `places`: the
+    positions of the size fields, in bytes.
     """
 
     form_size: int
@@ -110,13 +110,13 @@ class _Header:
 
 
 def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
-    """Compare a header's sizes with the file's.
+    """Check the sizes in the header of an open file against the `size` of the file, in bytes.
 
-    Gives the stream back; or with the true sizes in its header, where a program that could not come back to it wrote
-    it: it holds a place-holder, or no size at all, and samples follow.
+    Returns the stream if the header gives the sizes. A program that writes to a pipe cannot fill them in: the header
+    then has a place-holder or 0. In that case the result has the true sizes in its header.
 
-    Raises AudioError for a header without samples or with a negative size, or one that promises more samples than the
-    file holds, and for a second file behind the first.
+    Raises AudioError if the header has no chunk of samples or a negative size, if it promises more samples than the
+    file holds, or if a second file follows the first.
     """
     stream.seek(0)
     head = stream.read(12)
@@ -127,7 +127,7 @@ def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
     is_open = header.size == -1 or (
         is_open_size(header.size) and end != size and (end > size or not _step(stream, name, end, size, layout)[1])
     )
-    # A size of 0 was never filled in, if the whole file's was not either, or is a place-holder.
+    # A size of 0 was never filled in if the size of the whole file was not filled in either, or is a place-holder.
     if header.size == 0 and held > 0:
         is_open = header.form_size + 8 <= header.begin or is_open_size(header.form_size)
     if header.size < 0 and not is_open:
@@ -154,7 +154,10 @@ def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
 
 
 def mpeg_place(stream: BinaryIO, name: str, size: int) -> range | None:
-    """The bytes of MPEG audio inside a WAV file; None when it has another coding. Raises AudioError as above."""
+    """The bytes of MPEG audio inside a WAV file of `size` bytes; None for another coding.
+
+    Raises AudioError as `checked_chunks`.
+    """
     stream.seek(0)
     layout = _LAYOUTS[stream.read(4)]
     header = _read_header(stream, name, size, layout)
@@ -171,7 +174,7 @@ def mpeg_place(stream: BinaryIO, name: str, size: int) -> range | None:
 
 
 def _chunks(stream: BinaryIO, size: int, layout: _Layout, position: int) -> Iterator[tuple[bytes, int, int, bytes]]:
-    """Name, the body's first byte and size, and its beginning, of each chunk."""
+    """For each chunk: its name, the position and size of its body, and the first bytes of its body."""
     while position + layout.header_bytes <= size:
         stream.seek(position)
         content = stream.read(layout.header_bytes + 64)
@@ -184,7 +187,7 @@ def _chunks(stream: BinaryIO, size: int, layout: _Layout, position: int) -> Iter
 
 
 def _read_header(stream: BinaryIO, name: str, size: int, layout: _Layout) -> _Header:
-    """Read the chunks up to the samples. Raises AudioError when there is no chunk of them."""
+    """Read the chunks up to the samples. Raises AudioError if no chunk has samples."""
     stream.seek(0)
     beginning = stream.read(24)
     form_size = 0
@@ -201,7 +204,7 @@ def _read_header(stream: BinaryIO, name: str, size: int, layout: _Layout) -> _He
                 header.form_size, header.size = big_sizes
             if header.block_bytes or header.sample_rate or layout.data != b"SSND":
                 return header
-            # AIFF's description may stand behind the samples.
+            # In AIFF the description may follow the samples.
         elif kind == b"ds64" and len(body) >= 16:
             big_sizes = struct.unpack_from("<QQ", body)
             header.places["ds64"] = position
@@ -213,7 +216,7 @@ def _read_header(stream: BinaryIO, name: str, size: int, layout: _Layout) -> _He
 
 
 def _describe(header: _Header, kind: bytes, position: int, body: bytes, order: str) -> None:
-    """Take what a chunk says of how samples are written."""
+    """Copy what a chunk says about the coding of the samples to `header`."""
     if kind == b"fmt ":
         header.coding, _, header.sample_rate, _, header.block_bytes = struct.unpack_from(f"{order}HHIIH", body)
         if header.coding in _BLOCK_CODINGS and len(body) >= 20:
@@ -235,7 +238,7 @@ def _describe(header: _Header, kind: bytes, position: int, body: bytes, order: s
 
 
 def _with_sizes(stream: BinaryIO, name: str, size: int, layout: _Layout, header: _Header) -> Pieces:
-    """The file with its true sizes in the header."""
+    """The file, with the true sizes in its header."""
     held = size - header.begin
     stream.seek(0)
     content = bytearray(stream.read(header.begin))
@@ -265,7 +268,7 @@ def _with_sizes(stream: BinaryIO, name: str, size: int, layout: _Layout, header:
 
 
 def check_joined(name: str, head: bytes, position: int) -> None:
-    """Raise AudioError when a file begins with `head` where the one before it ends."""
+    """Raise AudioError if `head`, the bytes at `position` after the end of the audio `name`, begins a second file."""
     kind = identify(head)
     if kind is not None and kind.is_certain:
         raise AudioError(
@@ -274,9 +277,10 @@ def check_joined(name: str, head: bytes, position: int) -> None:
 
 
 def check_within(stream: BinaryIO, name: str, samples: int, start: int = 0) -> None:
-    """Raise AudioError when a file of the same format follows the one that begins at byte `start`.
+    """Raise AudioError if a second file of the same format follows the first one.
 
-    For files that do not say where their samples, which begin at byte `samples`, end.
+    For files whose header does not say where their samples end. `start` is the position of the header, `samples` that
+    of the first sample, both in bytes.
     """
     stream.seek(start)
     mark = stream.read(4)
@@ -297,9 +301,10 @@ def check_within(stream: BinaryIO, name: str, samples: int, start: int = 0) -> N
 def check_rest(
     stream: BinaryIO, name: str, rest: tuple[int, int], bytes_per_second: int, layout: _Layout | None = _RIFF
 ) -> None:
-    """Look at the bytes `rest` (first, end) of a file behind its samples.
+    """Check the bytes of a file after its samples. `rest` gives the first of them, and the end of the file.
 
-    Chunks, tags and zeros belong there. Raises AudioError for another file, and for more than may be junk.
+    Chunks, tags and zeros may stand there. Raises AudioError if another file stands there, or other bytes that would
+    last longer than 0.1 s as audio at `bytes_per_second`.
     """
     position, size = rest
     while position < size and any(steps := _step(stream, name, position, size, layout)):
@@ -312,10 +317,10 @@ def check_rest(
 
 
 def _step(stream: BinaryIO, name: str, position: int, size: int, layout: _Layout | None) -> tuple[int, int]:
-    """How many zeros are at `position`, and the bytes of a chunk or tag behind them. Raises AudioError for a file."""
+    """The number of zeros at `position`, and the size of the chunk or tag after them; AudioError for another file."""
     stream.seek(position)
     content = stream.read(HEAD_BYTES)
-    if content and not content.strip(b"\0"):  # only then are zeros what there may be much of
+    if content and not content.strip(b"\0"):  # many zeros may follow: read more at a time
         content += stream.read(_BLOCK_BYTES)
     num_zeros = len(content) - len(content.lstrip(b"\0"))
     stream.seek(position + num_zeros)

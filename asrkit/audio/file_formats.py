@@ -1,6 +1,6 @@
-"""The one table of audio file formats: the endings of their names, their first bytes, and whether asrkit reads them.
+"""The table of audio file formats: their file name endings, their first bytes, and whether asrkit reads them.
 
-An ending says which files of a directory are audio. The first bytes tell the format.
+The ending decides which files of a directory are audio. The first bytes decide the format of a file.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# Enough of a file's beginning for `identify`.
+# Number of bytes from the beginning of a file that `identify` needs.
 HEAD_BYTES = 64
 
 # The second and third byte of a header of MPEG audio: no reserved version, layer, bit rate or sampling rate.
@@ -21,11 +21,11 @@ class AudioFormat:
     """A format of audio files.
 
     Attributes:
-        name: what messages call it.
-        endings: of file names, in lower case, with the dot.
-        magic: a regular expression that its first bytes match; None for a format that has no such bytes.
-        is_read: whether asrkit reads it. A corpus that has others is refused instead of read without them.
-        is_certain: False when `magic` is so short that samples without a header may match it.
+        name: the name of the format in messages.
+        endings: the endings of file names, in lower case, with the dot.
+        magic: a regular expression for the first bytes of a file; None if the format has no such bytes.
+        is_read: whether asrkit reads the format. A corpus with files of other formats is refused.
+        is_certain: False if `magic` is so short that samples without a header may match it.
     """
 
     name: str
@@ -62,7 +62,7 @@ FORMATS = (
     *(WAV, W64, AIFF, SVX, AU, CAF, VOC, FLAC, OGG, SPHERE, MPEG),
     AudioFormat("IRCAM", (".sf", ".ircam"), rb"\x64\xa3[\x01-\x04]\x00|\x00[\x01-\x04]\xa3\x64"),
     AudioFormat("PVF", (".pvf",), rb"PVF1\n"),
-    # Read by libsndfile, which tells it by the numbers in its header; .htk is more often the ending of features.
+    # libsndfile recognises HTK by the numbers in its header. No ending: .htk files hold features more often than audio.
     AudioFormat("HTK", (), None),
     _unreadable("MPEG-4 audio", (".m4a", ".m4b", ".3ga", ".3gp"), rb"....ftyp"),
     AAC,
@@ -100,15 +100,18 @@ _MAGICS = [(re.compile(each.magic, re.DOTALL), each) for each in FORMATS if each
 
 
 def identify(head: bytes) -> AudioFormat | None:
-    """The format of a file that begins with `head` (HEAD_BYTES of it, or all); None when it is none of the table."""
+    """The format of a file that begins with the bytes `head`; None if the table does not have it.
+
+    `head` is the first HEAD_BYTES bytes, or the whole file if it is shorter.
+    """
     return next((each for magic, each in _MAGICS if magic.match(head)), None)
 
 
 def format_of_ending(ending: str) -> AudioFormat | None:
-    """The format whose files' names end so (in lower case, with the dot)."""
+    """The format of files whose names have the ending `ending` (in lower case, with the dot); None if unknown."""
     return next((each for each in FORMATS if ending in each.endings), None)
 
 
 def not_read(name: str, kind: AudioFormat) -> str:
-    """The message about a file of a format that is not read."""
+    """The message that asrkit does not read the file `name`, because it has the format `kind`."""
     return f"{name}: {kind.name}, which is not read; convert it to WAV or FLAC, for example with ffmpeg"

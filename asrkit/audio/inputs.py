@@ -1,4 +1,4 @@
-"""Which recordings are meant: files, directories, patterns, lists, standard input."""
+"""Finds the recordings that a command line names: files, directories, patterns, lists, standard input."""
 
 from __future__ import annotations
 
@@ -27,13 +27,19 @@ from asrkit.io.tell import tell
 from asrkit.io.text import read_text
 
 STANDARD_INPUT = "-"
-# Enough for `file_format`: two of the longest frames.
+# Number of bytes from the beginning of a file that `file_format` needs: two of the longest MPEG frames.
 RAW_HEAD_BYTES = 2**14
 
 
 @dataclass(frozen=True)
 class Input:
-    """A recording: its `name` as the user knows it, and the `key` that names its result. A `fault` rules it out."""
+    """A recording to recognise.
+
+    Attributes:
+        name: its path as the user gave it, or - for standard input.
+        key: the name of its result.
+        fault: why it cannot be read; None if no fault is known.
+    """
 
     name: str
     key: str
@@ -41,14 +47,18 @@ class Input:
 
 
 def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list[Input]:
-    """The recordings that the arguments, and then the lines of `list_file`, name, in their order.
+    """The recordings that `arguments` name, followed by those that the lines of `list_file` name.
 
-    Those of a directory are sorted; their keys are their paths within it. Directories without audio, patterns without
-    a match and files in directories whose format is not read are faults. Raises DataError for a list that cannot be
-    read, ConfigError when nothing is named.
+    An argument is a file, a directory, a pattern (`*.wav`) or - for standard input. The files of a directory are
+    sorted, and their keys are their paths within it. Three things give an `Input` with a fault: a directory without
+    audio, a pattern that matches nothing, and a file in a directory in a format that asrkit does not read.
+
+    Raises:
+        DataError: the list cannot be read.
+        ConfigError: nothing is named.
     """
     inputs: list[Input] = []
-    fault = None  # of standard input
+    fault = None  # of standard input, from its second mention on
     for argument in (*arguments, *_read_lines(list_file)):
         if argument == STANDARD_INPUT:
             inputs.append(Input(argument, "stdin", fault))
@@ -65,9 +75,10 @@ def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list
 
 
 def file_format(head: bytes) -> AudioFormat | None:
-    """The format of the file that begins with `head` (RAW_HEAD_BYTES or more of it); None for samples without a header.
+    """The format of the file that begins with the bytes `head`; None for samples without a header.
 
-    Unlike `identify` it asks for a second frame where the mark of one may be a sample.
+    `head` is the first RAW_HEAD_BYTES bytes or more. The mark of an MPEG or AAC frame is so short that a sample may
+    look like it. Unlike `identify`, this function therefore asks for a second frame after the first.
     """
     kind = identify(head)
     if kind is MPEG:
@@ -79,10 +90,10 @@ def file_format(head: bytes) -> AudioFormat | None:
 
 
 def visible_files(directory: str | Path, findings: Findings, exclude: str | Path | None = None) -> Iterator[Path]:
-    """The files in a directory and below it, sorted in each directory, but for hidden ones.
+    """The files in `directory` and its subdirectories, sorted within each directory.
 
-    Those in hidden directories and in the directory `exclude` are left out. Links are followed, each directory is
-    entered once. One that cannot be read is an error in `findings`.
+    Hidden files, hidden directories and the directory `exclude` are left out. Links are followed, but no directory is
+    entered twice. A directory that cannot be read is an error in `findings`.
     """
     entered = {os.path.realpath(each) for each in (directory, exclude) if each is not None}  # links may form circles
     for parent, subdirectories, names in os.walk(directory, onerror=findings.unreadable, followlinks=True):
@@ -106,7 +117,7 @@ def _read_lines(list_file: Path | None) -> list[str]:
 
 
 def _of_path(path: str) -> list[Input]:
-    """A file, or all audio files of a directory."""
+    """The file `path`, or all audio files of the directory `path`."""
     if not os.path.isdir(path):
         return [Input(path, Path(path).stem)]
     endings = AUDIO_ENDINGS | UNREADABLE_AUDIO_ENDINGS
@@ -123,7 +134,10 @@ def _of_path(path: str) -> list[Input]:
 
 
 def _fault_of(file: Path) -> str | None:
-    """What is wrong with a file of a directory by its format: by its content if its ending is one that is not read."""
+    """The fault of a file whose format asrkit does not read, or None.
+
+    The content of the file is looked at only if its ending belongs to such a format.
+    """
     by_ending = format_of_ending(file.suffix.lower())
     if by_ending is None or by_ending.is_read:
         return None
@@ -131,6 +145,6 @@ def _fault_of(file: Path) -> str | None:
         with open_file(file) as stream:
             by_content = identify(stream.read(HEAD_BYTES))
     except OSError:
-        return None  # opening it again tells the fault
+        return None  # decoding it will report the fault
     is_read = by_content is not None and by_content.is_read
     return None if is_read else not_read(printable(file), by_content or by_ending)

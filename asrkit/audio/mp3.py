@@ -1,9 +1,11 @@
-"""MPEG audio (MP3, and layers I and II): which frames a file holds, and their samples.
+"""MPEG audio (MP3, and layers I and II): finds the frames of a file and decodes their samples.
 
-A file is a row of frames, each with its own header. Nothing says how many there are, but for a first frame that some
-encoders write (after Xing; LAME adds what its filters delayed), so the frames are counted. Tags of ID3, APE and
-Lyrics3 stand before, between and after them. After the public description of the headers (ISO 11172-3, ISO 13818-3)
-and of the Xing, LAME and VBRI headers.
+A file is a sequence of frames. Each frame has its own header. The number of frames stands only in an optional first
+frame (Xing or Info; LAME adds the delay of its filters to it). So the frames are counted here. ID3, APE and Lyrics3
+tags may stand before, between and after the frames.
+
+Sources: ISO 11172-3 and ISO 13818-3 for the headers of frames, and the public descriptions of the Xing, LAME and VBRI
+headers.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from asrkit.audio.tags import TAG_HEAD_BYTES, tag_bytes
 from asrkit.errors import AudioError
 
 _HEADER_BYTES = 4
-# kbit/s by the header's four bits, of MPEG-1 (layers I, II, III) and of MPEG-2 (layer I, then II and III).
+# Bit rates in kbit/s, by four bits of the header: MPEG-1 (layers I, II, III), then MPEG-2 (layer I; layers II and III).
 _BIT_RATES = {
     (1, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -34,9 +36,9 @@ _BIT_RATES = {
     (2, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _SAMPLE_RATES = (44100, 48000, 32000)
-# More than the longest frame, whose length its header does not tell (free format).
+# More than the longest frame in the free format, in which the header does not give the length of the frame.
 _MAX_FREE_BYTES = 8192
-# Makes libmpg123's estimate of a stream's length greater than any file's: it decodes until nothing more comes.
+# libmpg123 estimates the length of a stream from the size of the file. With this size it decodes up to the true end.
 _CLAIMED_BYTES = 2**40
 
 
@@ -44,9 +46,15 @@ _CLAIMED_BYTES = 2**40
 class Header:
     """The content of a frame's header.
 
-    `stream`: what is the same in all frames of one stream. `info_offset`: where the mark of a frame that describes the
-    stream stands, behind the space of the side information. `num_bytes`: of the frame; 0 in the free format, which does
-    not say it.
+    Attributes:
+        stream: the values that all frames of one stream share: layer, is_mpeg1, sample_rate, num_channels.
+        info_offset: the position in the frame, in bytes, of the mark Xing or Info.
+        layer: 1, 2 or 3.
+        is_mpeg1: True for MPEG-1, False for MPEG-2 and MPEG-2.5.
+        sample_rate: in Hz.
+        num_channels: 1 or 2.
+        num_bytes: the length of the frame; 0 in the free format, in which the header does not give it.
+        padding: the number of padding bytes in the frame.
     """
 
     stream: tuple[int, bool, int, int]
@@ -60,12 +68,12 @@ class Header:
 
     @property
     def num_samples(self) -> int:
-        """Of each channel in a frame."""
+        """Number of samples per channel in a frame."""
         return {1: 384, 2: 1152, 3: 1152 if self.is_mpeg1 else 576}[self.layer]
 
 
 def parse_header(head: bytes) -> Header | None:
-    """The header of the frame that begins with `head` (4 bytes); None when no frame begins so."""
+    """The header of the frame that begins with `head` (at least 4 bytes); None if no frame begins like this."""
     return _parse(head[1], head[2], head[3] >> 6) if len(head) >= _HEADER_BYTES and head[0] == 0xFF else None
 
 
@@ -92,7 +100,7 @@ def _parse(second: int, third: int, mode: int) -> Header | None:
 
 
 def begins_with_frames(head: bytes) -> bool:
-    """Whether `head` begins with two frames of one stream. Samples without a header hardly ever look like that."""
+    """Whether `head` begins with two frames of one stream. Samples without a header hardly ever look like this."""
     header = parse_header(head)
     if header is None:
         return False
@@ -102,9 +110,9 @@ def begins_with_frames(head: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Info:
-    """A stream's first frame that holds no samples but tells how many frames and bytes (its own, too) there are.
+    """The first frame of a stream, if it has no samples but the numbers of frames and bytes of the stream.
 
-    `place`: its bytes. A number that it does not tell is None.
+    `place`: the bytes of this frame. `num_bytes` includes them. A number that the frame does not give is None.
     """
 
     place: range
@@ -114,9 +122,9 @@ class _Info:
 
 @dataclass(slots=True)
 class _Segment:
-    """Frames of one stream, in a row but for tags between them.
+    """Successive frames of one stream. Tags may stand between them.
 
-    `bounds`: where each row begins and ends.
+    `bounds`: begin and end of each run of frames without a tag, in bytes.
     """
 
     header: Header
@@ -139,7 +147,7 @@ class _Segment:
 
     @property
     def is_cut(self) -> bool:
-        """Whether frames are missing. Some encoders count one frame too many: their number of bytes decides."""
+        """Whether frames are missing. Some encoders count one frame too many, so the number of bytes decides."""
         info = self.info
         if info is None or info.num_frames is None or self.num_frames >= info.num_frames:
             return False
@@ -147,10 +155,10 @@ class _Segment:
 
 
 def mp3_source(stream: BinaryIO, name: str, place: range | None = None) -> Source:
-    """Open a file of MPEG audio, all streams of it in a row; or what stands at the bytes `place` of a file.
+    """Open a file of MPEG audio, or the MPEG audio at the bytes `place` of a file. Its streams are joined.
 
-    Raises AudioError for damage: bytes between the frames that are none, a last frame that is cut off, fewer frames
-    than the first one promises; and for streams of different rates or channels.
+    Raises AudioError if the file is damaged: other bytes stand between the frames, the last frame is truncated, or
+    there are fewer frames than the first one says. Also if streams differ in sampling rate or number of channels.
     """
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         segments = [
@@ -162,7 +170,7 @@ def mp3_source(stream: BinaryIO, name: str, place: range | None = None) -> Sourc
 
 
 def _part(stream: BinaryIO, name: str, segment: _Segment) -> Part:
-    """Raises AudioError when frames are missing."""
+    """A segment as a part of the file. Raises AudioError if frames are missing."""
     header, info = segment.header, segment.info
     held = segment.num_frames * header.num_samples
     if info is not None and (segment.is_cut or segment.num_frames == info.num_frames):
@@ -171,7 +179,7 @@ def _part(stream: BinaryIO, name: str, segment: _Segment) -> Part:
         def open_with_info() -> SoundFile:
             return open_sndfile(Pieces(stream, pieces), name)
 
-        with open_with_info() as file:  # libmpg123 leaves out what LAME's filters added at both ends
+        with open_with_info() as file:  # libmpg123 removes the delay that LAME's filters added at both ends
             if segment.is_cut:
                 raise too_short(name, file.frames, held)
             return Part(open_with_info, file.frames, file.samplerate, file.channels)
@@ -189,7 +197,7 @@ class _Walk:
     def __init__(self, data: mmap.mmap, name: str, place: range) -> None:
         self._data, self._name, self._begin, self._size = data, name, place.start, place.stop
         self._free_bytes: dict[tuple[int, bool, int, int], int] = {}  # bytes of a frame in the free format
-        self._found: dict[bytes, tuple[int, int]] = {}  # mark -> from where it was looked for, and where it is
+        self._found: dict[bytes, tuple[int, int]] = {}  # mark -> where its search began, and where it was found
 
     def segments(self) -> Iterator[_Segment]:
         position, segment = self._begin, None
@@ -201,7 +209,7 @@ class _Walk:
                 continue
             stop = position + self._num_bytes(position, header)
             if stop > self._size and segment is not None and segment.is_cut:
-                break  # there are two numbers for the message then
+                break  # mp3_source reports this, with both numbers of frames
             if stop > self._size:
                 raise self._cut_off(position, stop - position)
             info = self._read_info(position, stop, header)
@@ -216,7 +224,7 @@ class _Walk:
             yield segment
 
     def _read_info(self, position: int, stop: int, header: Header) -> _Info | None:
-        """The information on the stream in the frame at `position`; None for a frame of samples."""
+        """The information about the stream in the frame at `position`; None for a frame of samples."""
         if header.layer != 3:
             return None
         mark = position + header.info_offset
@@ -224,7 +232,7 @@ class _Walk:
             flags, first, second = struct.unpack_from(">III", self._data, mark + 4)
             num_frames, num_bytes = (first, second) if flags & 1 else (None, first)
             return _Info(range(position, stop), num_frames, num_bytes if flags & 2 else None)
-        # libmpg123 does not know VBRI: it is left out, and what it says is not needed.
+        # libmpg123 does not know VBRI. This frame is left out; its numbers are not needed.
         return _Info(range(position, stop)) if self._data[position + 36 : position + 40] == b"VBRI" else None
 
     def _header(self, position: int) -> Header | None:
@@ -234,7 +242,7 @@ class _Walk:
         return _parse(data[position + 1], data[position + 2], data[position + 3] >> 6)
 
     def _num_bytes(self, position: int, header: Header) -> int:
-        """Of the frame at `position`."""
+        """The length in bytes of the frame at `position`."""
         if header.num_bytes:
             return header.num_bytes
         if header.stream not in self._free_bytes:
@@ -242,7 +250,7 @@ class _Walk:
         return self._free_bytes[header.stream] + header.padding
 
     def _distance(self, position: int, header: Header) -> int:
-        """Bytes of a frame in the free format without its padding: as many as there are up to the next header."""
+        """The length in bytes of a frame in the free format, without padding: the distance to the next header."""
         following = position + _HEADER_BYTES
         limit = min(self._size, position + _MAX_FREE_BYTES)
         while (following := self._data.find(b"\xff", following, limit)) >= 0:
@@ -256,7 +264,7 @@ class _Walk:
         return self._size - position  # one frame
 
     def _is_sure(self, position: int, header: Header) -> bool:
-        """Whether a frame begins here: it is followed by another of the same stream, by a tag or by the end."""
+        """Whether a frame begins here: another frame of the same stream, a tag or the end of the file follows it."""
         stop = position + self._num_bytes(position, header)
         following = self._header(stop)
         if following is not None:
@@ -264,14 +272,14 @@ class _Walk:
         return stop == self._size or (stop < self._size and self._tag_bytes(stop) > 0)
 
     def _tag_bytes(self, position: int) -> int:
-        """Length of the tag that begins at `position`; 0 when none does."""
+        """The length in bytes of the tag that begins at `position`; 0 if none does."""
         head = self._data[position : position + TAG_HEAD_BYTES]
         if head.startswith(b"LYRICSBEGIN"):
             return max(max(self._find(mark, position) for mark in _LYRICS_ENDS) + 9 - position, 0)
         return tag_bytes(head)
 
     def _find(self, mark: bytes, position: int) -> int:
-        """As `find` of the data, which does not go through the same bytes time and again."""
+        """Like `find` of the data, but it does not search the same bytes repeatedly."""
         begin, place = self._found.get(mark, (self._size, -1))
         if position < begin:
             nearer = self._data.find(mark, position, begin + len(mark))
@@ -289,9 +297,9 @@ class _Walk:
         return AudioError(f"{self._name}: cut off in the middle of an MPEG frame ({there} there); get the whole file")
 
     def _after_other(self, position: int) -> int:
-        """The position after bytes that are not a frame: a tag, zeros, or junk at the end.
+        """The position after bytes that are not a frame: a tag, zeros, or unknown bytes at the end.
 
-        Raises AudioError when frames follow something else, or another file does.
+        Raises AudioError if frames follow unknown bytes, or if another file follows.
         """
         if tag := self._tag_bytes(position):
             return position + tag

@@ -1,4 +1,4 @@
-"""Ogg: pages of one or more streams, one after the other, after RFC 3533. libsndfile decodes the first only."""
+"""Ogg files (RFC 3533): pages of one or more successive streams. libsndfile decodes the first stream only."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from asrkit.errors import AudioError
 
 _PAGE_HEADER = struct.Struct("<4sBBqIIIB")
 _BEGINS, _ENDS = 2, 4  # flags of a page
-# Codecs by what their first packet begins with: libsndfile lacks Speex, and takes FLAC for damaged.
+# Codecs that asrkit refuses, by the first bytes of their first packet: libsndfile lacks Speex, and calls FLAC damaged.
 _NOT_READ = {b"\x7fFLAC": "FLAC", b"Speex": "Speex", b"\x80theora": "video (Theora)"}
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def ogg_source(stream: BinaryIO, name: str) -> Source:
-    """Open an Ogg file, all streams of it in a row.
+    """Open an Ogg file. Its successive streams are joined.
 
-    A last page that is marked as one is not asked for, since recorders of telephones leave it out.
+    The last page need not have the flag of the last page, because the recorders of some telephones do not set it.
 
-    Raises AudioError for pages that are damaged, missing or cut off, and for streams of different rates or channels.
+    Raises AudioError if a page is damaged, missing or truncated, if asrkit does not read the codec, or if streams
+    differ in sampling rate or number of channels.
     """
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         links = []
@@ -48,7 +49,7 @@ def ogg_source(stream: BinaryIO, name: str) -> Source:
 
 
 def _pieces(data: mmap.mmap, link: range, last: int) -> list[range | bytes]:
-    """A link with the mark of the end on its last page, which begins at `last`: libsndfile counts by it."""
+    """A link whose last page, at byte `last`, has the flag of the last page: libsndfile needs it to count samples."""
     if data[last + 5] & _ENDS:
         return [link]
     page = bytearray(data[last : link.stop])
@@ -59,12 +60,12 @@ def _pieces(data: mmap.mmap, link: range, last: int) -> list[range | bytes]:
 
 
 def _find_links(data: mmap.mmap, name: str) -> Iterator[tuple[range, int]]:
-    """The bytes of each link, of the streams that begin together, and where its last page begins.
+    """For each link (streams that begin together): its bytes, and where its last page begins.
 
-    Raises AudioError for damage.
+    Raises AudioError if pages are damaged or missing.
     """
     begin, position, last, in_header = 0, 0, 0, True
-    numbers: dict[int, int] = {}  # of each stream's last page
+    numbers: dict[int, int] = {}  # stream -> number of its last page so far
     unfinished: set[int] = set()  # streams whose last page ends within a packet
     while position < len(data):
         stop = _end_of_page(data, position, name)
@@ -88,7 +89,7 @@ def _find_links(data: mmap.mmap, name: str) -> Iterator[tuple[range, int]]:
 
 
 def _end_of_page(data: mmap.mmap, position: int, name: str) -> int | None:
-    """The end of the page at `position`; None if there is no page here or later. Raises AudioError for damage."""
+    """The end of the page at `position`; None if no page begins here or later. Raises AudioError if it is damaged."""
     head = data[position : position + _PAGE_HEADER.size + 255]
     if not head.startswith(b"OggS"):
         if data.find(b"OggS\0", position) >= 0:
@@ -113,6 +114,6 @@ def _refuse_unfinished(streams: set[int], position: int, name: str) -> None:
 
 
 def _checksum(page: bytes) -> int:
-    """Ogg's CRC-32, which takes the bits of a byte in the other order than zlib's, and inverts nothing."""
+    """Ogg's CRC-32. Unlike zlib's it reads the bits of a byte from the highest on, and inverts nothing."""
     crc = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{crc:032b}"[::-1], 2)

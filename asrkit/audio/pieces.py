@@ -1,4 +1,4 @@
-"""A file that is put together from pieces of another one, without a copy on disk."""
+"""A file made of pieces of another file, without a copy on disk."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _CACHE_BYTES = 2**16
 
 
 class Pieces:
-    """Reads ranges of bytes of an open file, and bytes that are given, as one file after another.
+    """Joins pieces, which are byte ranges of an open file or bytes objects, to one file.
 
-    It offers what soundfile asks of a file. No method raises: a range that cannot be read ends early, and whoever
-    decodes it finds that samples are missing.
+    It has the methods that soundfile needs. No method raises an error: a range that cannot be read ends early, and the
+    decoder then finds that samples are missing.
 
     Args:
-        stream: the open file; it must stay open, and its own position is not used.
-        pieces: ranges of its bytes (step 1), or bytes.
-        claimed: so many bytes more than there are seem to follow. It makes a decoder that estimates the number of
-            samples from the length go on to the true end, where nothing more is read.
+        stream: the open file. It must stay open. Its own position is not used.
+        pieces: ranges of its bytes (step 1), or bytes objects.
+        claimed: a number of bytes that the file claims in addition to its true length. A decoder that estimates the
+            number of samples from the length then decodes up to the true end.
     """
 
     def __init__(self, stream: BinaryIO, pieces: Sequence[range | bytes], claimed: int = 0) -> None:
@@ -33,21 +33,25 @@ class Pieces:
         self._size = self._ends[-1] if self._ends else 0
         self._claimed = self._size + claimed
         self._position = 0
-        self._cached, self._cached_from = b"", 0  # decoders read a few bytes at a time
+        self._cached, self._cached_from = b"", 0  # because decoders read a few bytes at a time
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position in bytes, as `io.IOBase.seek`. The end is the claimed one. Returns the position."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._claimed}[whence]
         self._position = max(start + offset, 0)
         return self._position
 
     def tell(self) -> int:
+        """The position in bytes."""
         return self._position
 
     def read(self, size: int) -> bytes:
+        """Read `size` bytes; fewer at the end."""
         buffer = bytearray(size)
         return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def readinto(self, buffer: memoryview) -> int:
+        """Fill `buffer` with the next bytes, and return their number. Zeros stand just before the claimed end."""
         if self._position >= max(self._claimed - _TAG_BYTES, self._size):
             count = max(min(len(buffer), self._claimed - self._position), 0)
             buffer[:count] = bytes(count)
@@ -64,14 +68,14 @@ class Pieces:
         return done
 
     def _content(self, size: int) -> bytes:
-        """At most `size` bytes at the position, from those read last where it is among them."""
+        """At most `size` bytes from the position on, from the cache if it has them."""
         offset = self._position - self._cached_from
         if not 0 <= offset < len(self._cached):
             self._cached, self._cached_from, offset = self._fetch(), self._position, 0
         return self._cached[offset : offset + size]
 
     def _fetch(self) -> bytes:
-        """Some bytes from the position on; none at the end."""
+        """Read some bytes from the position on; none at the end."""
         number = bisect_right(self._ends, self._position)
         if number == len(self._pieces):
             return b""

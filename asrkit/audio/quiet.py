@@ -1,4 +1,4 @@
-"""Keeps what a C library writes to standard error away from the terminal, in any number of threads."""
+"""Discards the messages that a C library writes to standard error, in any number of threads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _original: int | None = None
 
 
 def _load() -> tuple[ctypes.c_void_p, int] | None:
-    """glibc's variable `stderr`, and a stream that goes nowhere; None with other C libraries.
+    """glibc's variable `stderr`, and a stream that discards what is written; None with other C libraries.
 
-    glibc documents that its `stderr` may be set like any variable. Python itself writes to the file descriptor and
-    does not look at it. The other stream stays open for ever, so that no thread writes to one that was closed.
+    glibc documents that a program may set `stderr` like any variable. Python does not use this variable: it writes to
+    the file descriptor. The second stream is never closed, so that no thread can write to a closed stream.
     """
     if platform.libc_ver()[0] != "glibc":
         return None
@@ -36,9 +36,9 @@ _streams = _load()
 
 @contextlib.contextmanager
 def quiet_c_library() -> Iterator[None]:
-    """Within it, C's `stderr` goes nowhere. libmpg123 prints remarks there that cannot be turned off from outside.
+    """Discard what C code writes to `stderr` within the block. libmpg123 prints remarks that no option turns off.
 
-    The file descriptor 2 stays as it is: what Python prints in other threads at the same time is seen.
+    File descriptor 2 stays unchanged, so messages that Python prints in other threads still appear.
     """
     global _num_users, _original
     if _streams is None:

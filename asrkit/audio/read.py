@@ -1,9 +1,9 @@
-"""Audio files of any format to mono waveforms on the int16 scale, which is Kaldi's.
+"""Reads audio files of many formats as mono waveforms on the int16 scale, as in Kaldi.
 
-libsndfile (through soundfile) decodes WAV, FLAC, Ogg Vorbis and Opus, MP3 and the rest of what it knows; plain WAV and
-NIST SPHERE are read by wav.py and sphere.py. soxr changes the rate. libsndfile believes what headers say of sizes, or
-takes what is there for the whole. So each format has a module that finds out what a file holds: all of it is decoded,
-or it is refused.
+libsndfile (through soundfile) decodes WAV, FLAC, Ogg Vorbis, Opus, MP3 and more. wav.py reads plain WAV files, and
+sphere.py reads NIST SPHERE. soxr changes the sampling rate. libsndfile does not notice when a file is truncated or when
+two files are joined. So each format has a module that finds out how many samples a file must hold. Either all of them
+are decoded, or the file is refused.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ from asrkit.types import Waveform
 Channel = int | Literal["error", "mix"]
 Watch = Callable[[float], None]
 
-# Times in tables are rounded, often to 10 ms: an end that lies this little past the audio means its end.
-END_TOLERANCE = 0.01  # seconds
+# In seconds. Times in tables are rounded, often to 10 ms. An end at most this long after the audio means its end.
+END_TOLERANCE = 0.01
 
 
 class AudioInfo(NamedTuple):
-    """The content of an audio file's header. `num_samples`: per channel; `sample_rate` in Hz."""
+    """The content of an audio file's header. `num_samples` is per channel, `sample_rate` in Hz."""
 
     num_samples: int
     sample_rate: int
@@ -73,9 +73,10 @@ class AudioInfo(NamedTuple):
 
 
 class AudioStream:
-    """Audio that is decoded a block at a time, however long it is; see open_audio.
+    """Audio that is decoded in blocks; see `open_audio`.
 
-    `sample_rate` (Hz) and `num_channels` are the file's own. `num_samples`: how many samples a channel were decoded.
+    `sample_rate` (Hz) and `num_channels` are those of the file. `num_samples` is the number of samples per channel that
+    were decoded so far.
     """
 
     def __init__(self, source: Source, name: str, channel: Channel, watch: Watch | None = None) -> None:
@@ -86,13 +87,14 @@ class AudioStream:
 
     @property
     def duration(self) -> float:
-        """Seconds decoded so far."""
+        """Length of the audio that was decoded so far, in seconds."""
         return self.num_samples / self.sample_rate
 
     def blocks(self, sample_rate: int | None = None) -> Iterator[np.ndarray]:
-        """The samples (num_samples,) float32 on the int16 scale, block after block; once.
+        """Decode the samples in blocks: each is (num_samples,) float32 on the int16 scale. Call it once.
 
-        `sample_rate` (Hz) is as for read_audio, whose samples these are, to the bit. Raises AudioError as read_audio.
+        `sample_rate` is the wanted rate in Hz; None keeps the file's rate. The samples are exactly those of
+        `read_audio`. Raises AudioError as `read_audio`.
         """
         if sample_rate is None or sample_rate == self.sample_rate:
             return self._mono()
@@ -117,16 +119,17 @@ def open_audio(
     name: str | None = None,
     watch: Watch | None = None,
 ) -> Iterator[AudioStream]:
-    """Open audio to decode it in blocks, in memory that does not depend on its length.
+    """Open audio and decode it in blocks. The memory needed does not depend on the length of the audio.
 
     Args:
-        source: a path, or a binary stream such as sys.stdin.buffer, which is copied to a temporary file first: audio
-            formats have headers that can be understood only together with the size.
-        channel: as for read_audio.
-        name: of a stream, for messages.
-        watch: gets the seconds that are decoded, after each block; what it raises ends the decoding.
+        source: a path, or a binary stream such as `sys.stdin.buffer`. A stream is first copied to a temporary file,
+            because some headers can be understood only if the size of the file is known.
+        channel: as in `read_audio`.
+        name: the name of a stream in messages.
+        watch: a function that is called after each block with the length decoded so far, in seconds. If it raises an
+            error, decoding ends.
 
-    Raises AudioError as read_audio; for damage in its middle when decoding gets there.
+    Raises AudioError as `read_audio`. A fault in the middle of the audio is raised when decoding reaches it.
     """
     if isinstance(source, (str, Path)):
         with open_audio_file(source) as stream, open_source(stream, printable(source), whole=False) as opened:
@@ -144,11 +147,11 @@ def open_audio(
 
 @contextlib.contextmanager
 def spooled(source: IO[bytes], name: str) -> Iterator[BinaryIO]:
-    """A temporary file with the whole content of a stream. Raises AudioError if there is no room for it."""
+    """A temporary file with the whole content of a stream. Raises AudioError if the disk has no room for it."""
     with contextlib.ExitStack() as opened:
         try:
             copy = opened.enter_context(tempfile.TemporaryFile(buffering=0))
-            # Through a buffer: a write to the bare file may end early, and says so only in its result.
+            # A buffered file writes everything. An unbuffered one may write less, and only its result says so.
             with writer(NamedFile(copy.fileno(), "wb"), "wb") as sink:
                 for block in _read_blocks(source, name):
                     sink.write(block)
@@ -167,7 +170,7 @@ def _read_blocks(source: IO[bytes], name: str) -> Iterator[bytes]:
 
 
 def no_room(name: str, error: OSError) -> AudioError:
-    """The error of a recording for which a temporary file cannot be written."""
+    """The AudioError that no temporary file can be written for the recording `name`, because of `error`."""
     return AudioError(
         f"{name}: no temporary file can be written for it in {tempfile.gettempdir()} ({error.strerror or error}); make "
         "room there, or set TMPDIR"
@@ -175,36 +178,35 @@ def no_room(name: str, error: OSError) -> AudioError:
 
 
 def read_audio(path: str | Path, *, sample_rate: int | None = None, channel: Channel = "error") -> Waveform:
-    """Decode an audio file.
+    """Decode an audio file to samples (num_samples,), float32 on the int16 scale.
 
     Args:
-        path: a file that libsndfile reads, or NIST SPHERE (PCM, mu-law or A-law). Its first bytes tell the
-            format, not its name.
-        sample_rate: the rate wanted, in Hz (soxr's HQ quality); None keeps the file's.
-        channel: "error" admits mono files only, "mix" averages the channels, a number takes that channel
-            (from 0).
+        path: a file in a format that libsndfile reads, or NIST SPHERE (PCM, mu-law or A-law). The first bytes of the
+            file decide its format; its name does not matter.
+        sample_rate: the wanted rate in Hz. soxr resamples the audio (quality HQ). None keeps the file's rate.
+        channel: "error" accepts mono files only, "mix" averages the channels, and a number selects a channel, counted
+            from 0.
 
-    Raises:
-        AudioError: the file is missing, empty, not audio, without samples or shorter than its header says, has
-            several channels and none was chosen, or holds values that are NaN or infinite.
+    Raises AudioError if the file is missing, empty, not audio, without samples, or shorter than its header says. Also
+    if it has several channels and none is chosen, or holds values that are NaN or infinite.
     """
     with open_audio_file(path) as stream:
         return decode(stream, printable(path), sample_rate, channel)
 
 
 def audio_duration(path: str | Path) -> float:
-    """Length in seconds, from the header where the format has it there. Raises AudioError as `read_audio`."""
+    """The length of an audio file in seconds, from its header if that gives it. Raises AudioError as `read_audio`."""
     return audio_info(path).duration
 
 
 def audio_info(path: str | Path) -> AudioInfo:
-    """Length, sampling rate and number of channels of an audio file. Raises AudioError as `read_audio`."""
+    """The length, sampling rate and number of channels of an audio file. Raises AudioError as `read_audio`."""
     with open_audio_file(path) as stream:
         return stream_info(stream, printable(path))
 
 
 def check_channel(num_channels: int, channel: Channel, name: str) -> None:
-    """Raise AudioError if the audio `name` lacks the chosen channel, or has several channels and none is chosen."""
+    """Raise AudioError if the audio `name` lacks the chosen `channel`, or has several channels and none is chosen."""
     if channel == "error" and num_channels > 1:
         raise AudioError(
             f"{name}: {num_channels} channels; expected 1: choose one by number from 0 (--channel 0), or mix them "
@@ -216,7 +218,7 @@ def check_channel(num_channels: int, channel: Channel, name: str) -> None:
 
 @contextlib.contextmanager
 def open_audio_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a regular file that is not empty. Raises AudioError for anything else."""
+    """Open a regular, non-empty file for reading. Raises AudioError for anything else, and if it cannot be read."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -234,13 +236,13 @@ def open_audio_file(path: str | Path) -> Iterator[BinaryIO]:
         with stream:
             yield stream
     except OSError as error:
-        if error.filename in (None, str(path)):  # what a library maps or looks at has no name
+        if error.filename in (None, str(path)):  # errors of a library name no file
             raise AudioError(f"{location(path)}cannot be read ({error.strerror or error})") from None
         raise
 
 
 def stream_info(stream: BinaryIO, name: str) -> AudioInfo:
-    """As `audio_info`, of an open file."""
+    """Like `audio_info`, for an open file. `name` is its name in messages. Raises AudioError as `read_audio`."""
     with open_source(stream, name) as source:
         return AudioInfo(source.num_frames, source.sample_rate, source.num_channels)
 
@@ -253,7 +255,11 @@ def decode(
     start: float | None = None,
     end: float | None = None,
 ) -> Waveform:
-    """As `read_audio`, of an open file; `start` and `end`, in seconds, cut a part out before the rate is changed."""
+    """Like `read_audio`, for an open file. `name` is its name in messages.
+
+    `start` and `end` (seconds) select a part, which is cut out before resampling. Raises AudioError as `read_audio`,
+    and if the part is empty or lies outside the audio.
+    """
     with open_source(stream, name) as source:
         first, last = _cut(source, name, start, end)
         check_channel(source.num_channels, channel, name)
@@ -263,7 +269,10 @@ def decode(
 
 
 def _one_channel(frames: np.ndarray, channel: Channel, name: str, first: int, sample_rate: int) -> np.ndarray:
-    """Frames (num_frames, channels) from number `first` on to (num_frames,) samples; AudioError if not finite."""
+    """The samples (num_frames,) of `frames` (num_frames, channels); AudioError if they are not finite.
+
+    `first` is the number of the first frame, for the time in the message.
+    """
     if isinstance(channel, int) or frames.shape[1] == 1:
         samples = frames[:, channel if isinstance(channel, int) else 0]
     else:
@@ -280,7 +289,7 @@ def _one_channel(frames: np.ndarray, channel: Channel, name: str, first: int, sa
 
 
 def _cut(source: Source, name: str, start: float | None, end: float | None) -> tuple[int, int]:
-    """First and last (exclusive) frame of the part `start` to `end`."""
+    """The first frame of the part `start` to `end` (seconds), and the frame after its last one."""
     duration = source.num_frames / source.sample_rate
     begin, stop = 0.0 if start is None else start, duration if end is None else end
     if not (0 <= begin < stop < math.inf):
@@ -298,7 +307,11 @@ def _cut(source: Source, name: str, start: float | None, end: float | None) -> t
 
 @contextlib.contextmanager
 def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Source]:
-    """Open a file of audio by its first bytes. `whole` is False when it is enough that `blocks` works, once."""
+    """Open an audio file in the format that its first bytes show.
+
+    `whole` is False if the caller will only call `blocks`, once. Raises AudioError if asrkit does not read the format,
+    or the file is damaged or has no samples.
+    """
     size = os.fstat(stream.fileno()).st_size
     plain = plain_wav(stream, name, size)
     if plain is not None:
@@ -327,13 +340,13 @@ def open_source(stream: BinaryIO, name: str, whole: bool = True) -> Iterator[Sou
         elif kind is VOC:
             opened = voc_as_wav(stream, name, size)
         elif kind is FLAC:
-            check_within(stream, name, begin + 4, begin)  # a stream does not say where it ends
+            check_within(stream, name, begin + 4, begin)  # FLAC's header does not say where the stream ends
         with open_sndfile(opened, name) as file:
             yield _checked(sndfile_source(file, name, whole), name)
 
 
 def _skip_tags(stream: BinaryIO) -> tuple[int, bytes]:
-    """The position at which the audio begins, after tags, and its first bytes."""
+    """The position at which the audio begins (after tags), and the first bytes of the audio."""
     position = 0
     stream.seek(0)
     head = stream.read(HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""Audio at another sampling rate, by soxr at its quality HQ."""
+"""Changes the sampling rate of audio with soxr, at quality HQ."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _QUALITY = "HQ"
 
 
 def resample(waveform: Waveform, sample_rate: int, name: str = "audio") -> Waveform:
-    """The waveform at another rate in Hz, or itself when it has that rate.
+    """Resample the waveform to `sample_rate` (Hz). It is returned unchanged if it has this rate.
 
-    Raises AudioError, naming `name`, as check_rate.
+    Raises AudioError as `check_rate`, for the audio `name`.
     """
     if waveform.sample_rate == sample_rate:
         return waveform
@@ -26,7 +26,10 @@ def resample(waveform: Waveform, sample_rate: int, name: str = "audio") -> Wavef
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
-    """What `resample` gives, to the bit, of samples (num_samples,) float32 that come block after block."""
+    """Resample audio that comes in `blocks`, each (num_samples,) float32, and yield such blocks.
+
+    The samples are exactly those that `resample` gives for the whole audio. Rates are in Hz.
+    """
     resampler = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality=_QUALITY)
     for samples in blocks:
         yield resampler.resample_chunk(samples)

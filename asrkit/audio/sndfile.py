@@ -1,4 +1,4 @@
-"""All that libsndfile decodes, through soundfile."""
+"""Decodes the formats that libsndfile knows, through soundfile."""
 
 from __future__ import annotations
 
@@ -15,42 +15,46 @@ from asrkit.audio.quiet import quiet_c_library
 from asrkit.audio.source import BLOCK_FRAMES, Source, too_short
 from asrkit.errors import AudioError
 
-_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's count for a FLAC stream whose header gives no length
+_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile gives it for a FLAC stream whose header has no length
 
-# Those whose header was compared with the file, or has no length: IRCAM, PVF. libsndfile itself compares HTK's.
+# Formats whose header asrkit has checked against the file. IRCAM and PVF have no length; libsndfile itself checks HTK.
 _CONTAINERS = frozenset(
     (*("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "SVX", "FLAC", "OGG", "MP3"), *("IRCAM", "PVF", "HTK"))
 )
 
 
 class SoundFile(soundfile.SoundFile):
-    """Reads on without seeking to where it is after each read, which disturbs MP3 and fails on streamed FLAC."""
+    """A `soundfile.SoundFile` that never seeks.
+
+    soundfile seeks to the current position after each read. This disturbs MP3 decoding and fails on streamed FLAC.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         with quiet_c_library():
             super().__init__(*args, **options)
 
     def seekable(self) -> bool:
+        """Always False, so that soundfile does not seek after a read."""
         return False
 
     def read_block(self, num_frames: int) -> np.ndarray:
-        """The next frames (at most `num_frames`, channels), float32 on the int16 scale."""
+        """Decode the next frames, at most `num_frames`: (frames, channels) float32 on the int16 scale."""
         with quiet_c_library():
             block = self.read(num_frames, dtype="float32", always_2d=True)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported with its time later
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are reported later
             block *= np.float32(32768)
         return block
 
 
 def open_sndfile(stream: BinaryIO | Pieces, name: str) -> SoundFile:
-    """Open a file. Raises AudioError when libsndfile does not know its format."""
+    """Open a file. Raises AudioError if libsndfile does not know its format, or asrkit does not read it."""
     try:
         if isinstance(stream, Pieces):
             stream.seek(0)
             file = SoundFile(stream)
         else:
-            # By descriptor: soundfile would believe the ending of a name (.raw), and libsndfile's own reading
-            # stays quiet about damage where soundfile's callbacks print tracebacks.
+            # By descriptor: with a name soundfile would rely on its ending (.raw), and with a Python file its callbacks
+            # would print tracebacks for damaged files.
             os.lseek(stream.fileno(), 0, os.SEEK_SET)
             file = SoundFile(stream.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:
@@ -66,11 +70,14 @@ def open_sndfile(stream: BinaryIO | Pieces, name: str) -> SoundFile:
 
 
 def sndfile_source(file: SoundFile, name: str, whole: bool) -> Source:
-    """The frames of an open file. `whole` is False when it is enough that `blocks` works, once."""
+    """An open file as a `Source`. `whole` is False if the caller will only call `blocks`, once.
+
+    Raises AudioError if the file is truncated or damaged.
+    """
     if file.frames == _UNKNOWN_FRAMES and whole:
         samples = np.concatenate(list(_blocks(file, name, _UNKNOWN_FRAMES)))
         return Source(len(samples), file.samplerate, file.channels, lambda start, stop: samples[start:stop])
-    # Lossy decoders carry state: what they give after a seek differs a little from decoding from the beginning.
+    # Lossy decoders have a state: after a seek they give slightly other samples than when decoding from the beginning.
     exact_seek = file.subtype.startswith(("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
 
     def read(start: int, stop: int) -> np.ndarray:
@@ -83,7 +90,10 @@ def sndfile_source(file: SoundFile, name: str, whole: bool) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of several streams that a file holds, one after the other. `num_frames`: what decoding it must give."""
+    """One of several successive streams in a file.
+
+    `open` opens it. `num_frames` is the number of frames that decoding must give. `sample_rate` is in Hz.
+    """
 
     open: Callable[[], SoundFile]
     num_frames: int
@@ -91,12 +101,13 @@ class Part:
     num_channels: int
 
     def blocks(self, name: str) -> Iterator[np.ndarray]:
+        """Decode all frames in blocks (frames, channels), float32 on the int16 scale. Raises AudioError if damaged."""
         with self.open() as file:
             yield from _blocks(file, name, self.num_frames)
 
 
 def joined_source(parts: Sequence[Part], name: str) -> Source:
-    """The frames of all parts. Raises AudioError when they differ in rate or channels."""
+    """All parts as one `Source`. Raises AudioError if they differ in sampling rate or number of channels."""
     first = parts[0]
     for number, part in enumerate(parts, start=1):
         if (part.sample_rate, part.num_channels) != (first.sample_rate, first.num_channels):
@@ -110,7 +121,7 @@ def joined_source(parts: Sequence[Part], name: str) -> Source:
         return (block for part in parts for block in part.blocks(name))
 
     def read(start: int, stop: int) -> np.ndarray:
-        """From the beginning: what lossy decoders give after a seek differs a little."""
+        """Decode from the beginning: lossy decoders give slightly other samples after a seek."""
         kept, position = [], 0
         for block in blocks():
             if position + len(block) > start:
@@ -124,7 +135,7 @@ def joined_source(parts: Sequence[Part], name: str) -> Source:
 
 
 def _blocks(file: SoundFile, name: str, end: int, position: int = 0) -> Iterator[np.ndarray]:
-    """Decode frames `position` to `end` in blocks, so that a header that promises terabytes takes no memory."""
+    """Decode frames `position` to `end` in blocks. So a header that promises terabytes does not fill the memory."""
     try:
         if position:
             file.seek(position)

@@ -1,4 +1,7 @@
-"""NIST SPHERE, after NIST's description: a text header of `name -type value` lines, then the samples, interleaved."""
+"""NIST SPHERE files: a text header of lines `name -type value`, then the interleaved samples.
+
+Source: NIST's description of the format.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from asrkit.audio.source import Source, too_short
 from asrkit.errors import AudioError
 from asrkit.io.numbers import parse_whole
 
-# NIST's tools write 1024, and more only where there are many fields.
+# NIST's tools write headers of 1024 bytes, and longer ones only for many fields.
 _MAX_HEADER_BYTES = 2**20
 
 
@@ -21,8 +24,8 @@ _MAX_HEADER_BYTES = 2**20
 class _Coding:
     """The coding of samples.
 
-    `width`: bytes of a sample. `byte_order`: NIST's mark, 01 or 0123 for the least significant byte first. `table`: the
-    values of the 256 codes of mu-law or A-law; None for PCM.
+    `width`: bytes per sample. `byte_order`: NIST's mark; 01 or 0123 mean the least significant byte first. `table`:
+    (256,) float32, the values of the codes of mu-law or A-law; None for PCM.
     """
 
     width: int
@@ -30,18 +33,21 @@ class _Coding:
     table: np.ndarray | None
 
     def decode(self, raw: bytes) -> np.ndarray:
-        """(num_samples,) float32 on the int16 scale."""
+        """The samples (num_samples,) float32 on the int16 scale."""
         codes = np.frombuffer(raw, np.uint8).reshape(-1, self.width)
         if self.table is not None:
             return self.table[codes[:, 0]]
-        # Into the upper bytes of an int32, so that one scale serves every width.
+        # The bytes go into the upper bytes of an int32, so that all widths have the same scale.
         wide = np.zeros((len(codes), 4), np.uint8)
         wide[:, 4 - self.width :] = codes if self.byte_order.startswith("0") else codes[:, ::-1]
         return wide.view("<i4")[:, 0].astype(np.float32) / np.float32(65536)
 
 
 def sphere_source(stream: BinaryIO, name: str, size: int) -> Source:
-    """Open a SPHERE file of `size` bytes. Raises AudioError for what is not read, and for a file that is cut off."""
+    """Open a SPHERE file of `size` bytes.
+
+    Raises AudioError if the header is faulty, the coding is not PCM, mu-law or A-law, or the file is truncated.
+    """
     fields, header_bytes = _read_fields(stream, name)
     sample_rate, num_channels = _number(fields, name, "sample_rate"), _number(fields, name, "channel_count", 1)
     coding = _read_coding(fields, name)
@@ -60,7 +66,7 @@ def sphere_source(stream: BinaryIO, name: str, size: int) -> Source:
 
 
 def _read_fields(stream: BinaryIO, name: str) -> tuple[dict[str, str], int]:
-    """The header as name -> value, and its size in bytes."""
+    """The fields of the header (name -> value), and the size of the header in bytes."""
     try:
         lines = stream.read(16).split(b"\n")
         header_bytes = parse_whole(lines[1].decode("ascii").strip(), low=1, high=_MAX_HEADER_BYTES)
@@ -102,21 +108,21 @@ def _read_coding(fields: Mapping[str, str], name: str) -> _Coding:
         raise AudioError(f"{name}: SPHERE samples of {width} bytes ({coding}); expected 1 to 4, or 1 for ulaw and alaw")
     little = "0123"[:width]
     big = little[::-1]
-    # The two-byte marks stand for the order of wider samples too (libsndfile writes them so).
+    # libsndfile writes the two-byte marks for wider samples, too.
     if width > 1 and byte_order not in (little, big, "01", "10"):
         raise AudioError(f"{name}: SPHERE sample_byte_format {byte_order or 'missing'}; expected {little} or {big}")
     return _Coding(width, byte_order, table)
 
 
 def _mu_law_table() -> np.ndarray:
-    """(256,) float32: the 14-bit values of ITU-T G.711 mu-law, on the 16-bit scale."""
+    """(256,) float32: the 14-bit values of mu-law (ITU-T G.711), on the int16 scale."""
     codes = ~np.arange(256, dtype=np.int32) & 255
     magnitudes = (((codes & 15) << 3) + 132 << (codes >> 4 & 7)) - 132
     return np.where(codes & 128, -magnitudes, magnitudes).astype(np.float32)
 
 
 def _a_law_table() -> np.ndarray:
-    """(256,) float32: the 13-bit values of ITU-T G.711 A-law, on the 16-bit scale."""
+    """(256,) float32: the 13-bit values of A-law (ITU-T G.711), on the int16 scale."""
     codes = np.arange(256, dtype=np.int32) ^ 0x55
     exponents = codes >> 4 & 7
     steps = ((codes & 15) << 4) + 8

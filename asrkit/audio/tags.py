@@ -1,15 +1,15 @@
-"""Tags (title, artist, pictures) that programs put before and behind audio: ID3, APE."""
+"""ID3 and APE tags (title, artist, pictures), which programs write before and after audio."""
 
 from __future__ import annotations
 
 import struct
 
-# Enough of a tag's beginning for `tag_bytes`.
+# Number of bytes from the beginning of a tag that `tag_bytes` needs.
 TAG_HEAD_BYTES = 32
 
 
 def tag_bytes(head: bytes) -> int:
-    """Length of the tag that begins with `head`; 0 when none does."""
+    """The length in bytes of the tag that begins with `head`; 0 if no tag begins like this."""
     if head.startswith(b"ID3") and len(head) >= 10:
         size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
         return 10 + size + (10 if head[5] & 0x10 else 0)

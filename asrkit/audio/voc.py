@@ -1,4 +1,4 @@
-"""Creative's VOC: blocks of samples, of which libsndfile reads the first. They become one WAV."""
+"""Creative's VOC files. libsndfile reads only the first of their blocks of samples, so all become one WAV file."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from asrkit.audio.source import check_rate
 from asrkit.errors import AudioError
 
 _END, _SOUND, _MORE_SOUND, _EXTENDED, _NEW_SOUND = 0, 1, 2, 8, 9
-# VOC's numbers of codings and what they are in WAV: the coding and bits of a sample.
+# VOC's coding number -> WAV's coding number, and bits per sample.
 _CODINGS = {0: (1, 8), 4: (1, 16), 6: (6, 8), 7: (7, 8)}
 
 
-# sox counts so many bytes of the header of its only block too few; the mark of the end follows.
+# sox writes one block and gives it a size that is this many bytes too small. Then the end mark follows.
 _SOX_BYTES = 8
-_MAX_BYTES = 2**32 - 37  # that a WAV header can say
+_MAX_BYTES = 2**32 - 37  # the most that a WAV header can give
 
 
 def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
-    """The file's samples behind a WAV header.
+    """The samples of a VOC file of `size` bytes, as a WAV file. `name` is the name of the file in messages.
 
-    Raises AudioError for codings other than PCM, mu-law and A-law, for pauses and rates that change, for a file that is
-    cut off, and for a second file behind the first.
+    Raises AudioError if the coding is not PCM, mu-law or A-law, if the file has pauses or its sampling rate changes, if
+    it is truncated, or if a second file follows the first.
     """
     stream.seek(0)
     head = stream.read(22)
     position = struct.unpack_from("<H", head, 20)[0] if len(head) == 22 else size
-    described: tuple[int, int, int] | None = None  # rate, channels and VOC's coding
-    extended: tuple[int, int, int] | None = None  # of a block that describes the next one
+    described: tuple[int, int, int] | None = None  # sampling rate, number of channels, VOC's coding number
+    extended: tuple[int, int, int] | None = None  # the same, from a block that describes the next block
     samples: list[range] = []
     while True:
         stream.seek(position)
         head = stream.read(HEAD_BYTES)
         check_joined(name, head, position)
         kind = head[0] if head else _END
-        if kind == _END or (kind > _NEW_SOUND and samples):  # some leave out the mark of the end
+        if kind == _END or (kind > _NEW_SOUND and samples):  # some programs leave out the end mark
             break
         end = position + 4 + int.from_bytes(head[1:4], "little")
         if len(head) < 4 or end > size:

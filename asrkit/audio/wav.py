@@ -1,4 +1,4 @@
-"""WAV: a quick reader of plain files."""
+"""A fast reader of plain WAV files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _PLAIN_HEADER_BYTES = 44
 
 
 def plain_wav(stream: BinaryIO, name: str, size: int) -> Source | None:
-    """The quick way for what most files are: 16-bit PCM behind the shortest WAV header, whole; None for all else."""
+    """Open a plain WAV file: 16-bit PCM after the shortest possible header, not truncated. None for all other files.
+
+    Most files are like this. `size` is the size of the file in bytes. Raises AudioError if unknown bytes follow the
+    samples.
+    """
     head = stream.read(_PLAIN_HEADER_BYTES)
     if len(head) < _PLAIN_HEADER_BYTES or head[:4] != b"RIFF" or head[8:16] != b"WAVEfmt " or head[36:40] != b"data":
         return None

@@ -1,4 +1,4 @@
-"""All settings of an experiment as one dataclass: what a recipe's YAML file is read into. Loads no torch."""
+"""All settings of an experiment in one dataclass. A recipe's YAML file is read into it. Loads no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asrkit.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """The sections of the YAML file."""
+    """The sections of the YAML file. Raises ConfigError if settings of different sections contradict each other."""
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -45,11 +45,12 @@ class ExperimentConfig:
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """The configuration in a YAML file, or without a file the defaults.
+    """Read the configuration from the YAML file `path`. Without a file, return the defaults.
 
-    Each of `overrides` is a `SECTION.SETTING=VALUE` (such as "training.seed=2") in place of the file's.
+    Each of `overrides` is a text `SECTION.SETTING=VALUE`, such as "training.seed=2". It replaces the setting of the
+    file.
 
-    Raises:
-        ConfigError: a line for each fault (unknown or repeated key, wrong type, impossible value), with its place.
+    Raises ConfigError if a key is unknown or repeated, or a value has the wrong type or is impossible. The message has
+    one line per fault, with file and line.
     """
     return yaml_config.load_config(path, ExperimentConfig, overrides)

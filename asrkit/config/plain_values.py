@@ -1,4 +1,4 @@
-"""Dataclasses from the plain values that model files keep of them, with every type checked. Loads no torch."""
+"""Makes dataclasses from the plain values in model files, and checks every type. Loads no torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ _MOST_SHOWN = 60  # characters of a value
 
 
 def from_plain(cls: type[T], values: object, name: str, younger: Collection[str] = ()) -> T:
-    """The dataclass of numbers, texts and such dataclasses that `dataclasses.asdict` made `values` of, named `name`.
+    """Make the dataclass `cls` from `values`: the reverse of `dataclasses.asdict`.
 
-    Every field must be there and of its declared type; ranges are the dataclass's own affair. A file that was written
-    before there were the `younger` ones lacks them: they have their defaults then.
+    Its fields are numbers, texts and dataclasses of the same kind. Types are checked here; the dataclass itself checks
+    the ranges.
 
-    Raises ConfigError with a line for each fault.
+    Args:
+        cls: the dataclass.
+        values: a dictionary with a value for each field.
+        name: the name of the dataclass in messages.
+        younger: fields that may be missing, because older files do not have them. They get their defaults.
+
+    Raises ConfigError with a line for each fault: an unknown or missing field, or a value of the wrong type.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{name}: expected values by their names, found {shown(values)}")
@@ -52,7 +58,7 @@ def _is_section(hint: Any) -> TypeGuard[type[Any]]:
 
 
 def is_of_type(value: Any, hint: Any) -> bool:
-    """Whether a value has a type: a finite number, a text, None, one of a Literal's values, X | Y."""
+    """Whether `value` has the type `hint`: bool, int, float (finite), str, None, a Literal of texts, or X | Y."""
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         return isinstance(value, str) and value in arguments
@@ -66,7 +72,7 @@ def is_of_type(value: Any, hint: Any) -> bool:
 
 
 def shown(value: object) -> str:
-    """A value in a message: the beginning of its text, on one line."""
+    """The value for a message: the first 60 characters of its `repr`, on one line."""
     text = repr(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 

@@ -14,18 +14,24 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Range:
-    """A condition on a number: `expected` describes it, and `holds` tells whether a number fulfils it."""
+    """A condition on a number.
+
+    Attributes:
+        expected: the condition in words, for messages.
+        holds: returns whether a number meets the condition.
+    """
 
     expected: str
     holds: Callable[[float], bool]
 
 
 def at_most(limit: float) -> Range:
+    """Numbers up to `limit`, which is included."""
     return Range(f"must be at most {limit}", lambda value: value <= limit)
 
 
 def between(low: float, high: float) -> Range:
-    """Both ends included."""
+    """Numbers from `low` to `high`. Both ends are included."""
     return Range(f"must be from {low} to {high}", lambda value: low <= value <= high)
 
 
@@ -37,13 +43,16 @@ PositiveInt = Annotated[int, _AT_LEAST_1]
 NonNegativeInt = Annotated[int, _NOT_NEGATIVE]
 Positive = Annotated[float, Range("must be above 0", lambda value: value > 0)]
 NonNegative = Annotated[float, _NOT_NEGATIVE]
-BelowOne = Annotated[float, _BELOW_1]  # from 0 on
+BelowOne = Annotated[float, _BELOW_1]  # and at least 0
 InsideUnit = Annotated[float, Range("must be between 0 and 1", lambda value: 0 < value < 1)]
 Share = Annotated[float, between(0, 1)]
 
 
 def range_faults(config: Any, section: str) -> list[str]:
-    """One line for each number of a dataclass that is not in the range that its type states; None is always right."""
+    """The numbers of the dataclass `config` that lie outside the ranges of their types: one line for each.
+
+    `section` names the dataclass in the messages. A field that is None is never a fault.
+    """
     faults = []
     cls: type = type(config)
     for name, ranges in _ranges_of_fields(cls).items():
@@ -58,7 +67,7 @@ def range_faults(config: Any, section: str) -> list[str]:
 
 @functools.cache
 def _ranges_of_fields(cls: type) -> dict[str, list[Range]]:
-    """The ranges in the types of a dataclass's fields, also in `X | None`."""
+    """The ranges in the types of a dataclass's fields, including those in `X | None`."""
     ranges: dict[str, list[Range]] = {}
     for name, hint in typing.get_type_hints(cls, include_extras=True).items():
         for part in (hint, *typing.get_args(hint)):

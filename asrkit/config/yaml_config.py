@@ -1,8 +1,8 @@
-"""YAML files mapped onto frozen dataclasses: typed, every fault reported at once with file, line and a suggestion.
+"""Reads YAML files into frozen dataclasses. One error reports all faults, each with file, line and a suggestion.
 
-The declared type of a field decides how its scalar is read, not YAML's guess: `1e-3` is a number for a float
-field, and `no` stays the text "no" for a string field. Repeated keys are faults. Single settings can be put over
-those of the file, as `--set` does.
+The declared type of a field decides how its value is read. YAML's own rules do not matter: `1e-3` is a number for a
+float field, and `no` stays the text "no" for a string field. Repeated keys are faults. The option `--set` replaces
+single settings of the file.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ from asrkit.io.text import open_text
 
 T = TypeVar("T")
 
-_MAX_BYTES = 2**18  # of a file: YAML is parsed in Python, some seconds a megabyte
-_MAX_DEPTH = 20  # of brackets in brackets, and of settings in settings
+_MAX_BYTES = 2**18  # of a file: YAML is parsed in Python, which takes some seconds per megabyte
+_MAX_DEPTH = 20  # of nested brackets, and of nested sections
 _UNREADABLE = object()
-_OPTION = "--set "  # what the names of marks begin with that are of an override
+_OPTION = "--set "  # the names of an override's marks begin with it
 _TRUE, _FALSE, _NULL = {"true", "yes", "on"}, {"false", "no", "off"}, {"null", "~", "none", ""}
 
 
 def load_config(path: str | Path | None, cls: type[T], overrides: Sequence[str] = ()) -> T:
-    """Read a YAML file into the dataclass `cls`; fields that the file leaves out keep their defaults.
+    """Read the YAML file `path` into the dataclass `cls`. Fields that the file leaves out keep their defaults.
 
-    Without a file (None) all of them do. `overrides` are put over the file, each `SECTION.SETTING=VALUE` with a value
-    in YAML; of two for one setting the later holds.
+    If `path` is None, all fields keep their defaults. Each of `overrides` is a text `SECTION.SETTING=VALUE`, with the
+    value in YAML. It replaces the setting of the file. If two overrides name the same setting, the later one holds.
 
-    Raises:
-        ConfigError: one line per fault (unknown or repeated key, wrong type, impossible value), with the file and
-            line that it is in, or the override as `--set SECTION.SETTING=VALUE`.
+    Raises ConfigError if the file cannot be read, a key is unknown or repeated, or a value has the wrong type or is
+    impossible. The message has one line per fault, with file and line, or with the override.
     """
     if path is None:
         return parse_config("", cls, "the defaults", overrides)
@@ -60,7 +59,10 @@ def load_config(path: str | Path | None, cls: type[T], overrides: Sequence[str] 
 
 
 def parse_config(text: str, cls: type[T], name: str, overrides: Sequence[str] = ()) -> T:
-    """Like load_config for YAML text; `name` stands for the file in messages."""
+    """Read YAML text as `load_config` reads a file. `name` is the name of the file in messages.
+
+    Raises ConfigError as `load_config`.
+    """
     node = _compose(text, name)
     findings = Findings()
     for override in overrides:
@@ -76,7 +78,7 @@ def parse_config(text: str, cls: type[T], name: str, overrides: Sequence[str] = 
 
 
 class _Loader(yaml.SafeLoader):
-    """Stops at more brackets in brackets than any configuration has: time grows with the square of their number."""
+    """Refuses deeply nested brackets: the time that YAML needs grows with the square of their number."""
 
     def fetch_flow_collection_start(self, token_class: Any) -> None:
         if self.flow_level >= _MAX_DEPTH:
@@ -85,7 +87,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _compose(text: str, name: str) -> yaml.Node:
-    """The YAML nodes of `text`, with marks that know `name`; an empty scalar when there is nothing in it."""
+    """The root of the YAML nodes of `text`; an empty scalar if the text is empty. Their marks have the name `name`."""
     try:
         loader = _Loader(text)
         loader.name = name
@@ -100,7 +102,7 @@ def _compose(text: str, name: str) -> yaml.Node:
 
 
 def _put(node: yaml.Node, keys: Sequence[str], value: yaml.Node) -> yaml.Node:
-    """`node` with `value` in place of what it has under `keys`, one key a level; missing mappings are made."""
+    """Put `value` into `node` at the path `keys`, one key per level; returns the node. Missing mappings are made."""
     if not keys:
         return value
     if _is_null(node):
@@ -121,12 +123,15 @@ def _is_null(node: yaml.Node) -> bool:
 
 
 def _location(mark: yaml.Mark) -> str:
-    """Prefix of a message about a node: file and line, or the override that it is of."""
+    """Prefix of a message about a node: its file and line, or its override."""
     return location(mark.name) if mark.name.startswith(_OPTION) else location(mark.name, mark.line + 1)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The dataclass as nested plain values (tuples become lists), for YAML, JSON and checkpoints."""
+    """The dataclass `config` as nested dictionaries of plain values, for YAML, JSON and checkpoints.
+
+    Tuples become lists.
+    """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -139,13 +144,16 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def dump_config(config: Any, path: str | Path) -> None:
-    """Write every field, defaults included, as YAML that load_config reads back to an equal dataclass."""
+    """Write all fields of `config`, with the defaults, to the YAML file `path`. `load_config` reads an equal dataclass.
+
+    Raises OSError if the file cannot be written.
+    """
     with atomic_write(path) as stream:
         stream.write(config_text(config))
 
 
 def config_text(config: Any) -> str:
-    """The YAML that dump_config writes."""
+    """The YAML text that `dump_config` writes."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
@@ -178,9 +186,9 @@ def _describe(kind: Any) -> str:
 
 
 class _Reader:
-    """Reads YAML nodes as types. What is wrong goes to `findings`; a node that cannot be read gives _UNREADABLE.
+    """Converts YAML nodes to types. It adds faults to `findings`, and returns _UNREADABLE for a faulty node.
 
-    `marks` tells where each setting stands, by its dotted name.
+    `marks` maps the dotted name of a setting to its place.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -188,9 +196,9 @@ class _Reader:
         self.marks: dict[str, yaml.Mark] = {}
 
     def read_mapping(self, node: yaml.Node, cls: Any, prefix: str) -> Any:
-        """A node as the dataclass `cls`; `prefix` is its dotted name, empty for the whole file."""
+        """Convert a node to the dataclass `cls`. `prefix` is its dotted name, which is empty for the whole file."""
         if _is_null(node):
-            return cls()  # a section's name alone
+            return cls()  # the section has a name and no settings
         if not isinstance(node, yaml.MappingNode):
             message = f"{prefix or 'the file'}: expected a mapping of settings, found a {_id(node)}"
             return self._unreadable(node.start_mark, message)
@@ -216,15 +224,15 @@ class _Reader:
                 values[key] = read(value_node, kind, dotted)
                 self.marks[dotted] = mark
         try:
-            # Values that could not be read are left at their defaults here, so that those of others are still checked.
+            # Unreadable values are replaced by their defaults, so that the dataclass still checks the others.
             return cls(**{key: value for key, value in values.items() if value is not _UNREADABLE})
-        except ConfigError as error:  # a dataclass's own check of impossible values: `section.setting ...`
+        except ConfigError as error:  # from the dataclass's own checks: `section.setting ...`
             for fault in str(error).split("\n"):
                 self._unreadable(self.marks.get(fault.split()[0].rstrip(":"), node.start_mark), fault)
             return _UNREADABLE
 
     def _read_value(self, node: yaml.Node, kind: Any, key: str) -> Any:
-        """A node as type `kind`, a number, a text, a list; `key` is its dotted name."""
+        """Convert a node to the type `kind`: a number, a text or a list. `key` is its dotted name."""
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin in (types.UnionType, typing.Union):  # only `X | None` is used
             inner = next(argument for argument in arguments if argument is not types.NoneType)
