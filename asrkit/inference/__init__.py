@@ -1,6 +1,7 @@
-"""A trained model on audio."""
+"""Recognition and alignment of audio with a trained model; export of models."""
 
 import os
 
-# onnxruntime tells its makers what it is used for, unless this is set before it is loaded, which is done in here only.
+# Without this variable onnxruntime sends usage data to its makers. It must be set before onnxruntime is loaded, and
+# only this package loads it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""Alignment of many recordings, each with the phones that are known to be in it."""
+"""Alignment of many recordings with their known phones."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ from asrkit.types import Waveform
 
 @dataclass(frozen=True)
 class AlignmentJob:
-    """A recording: its `name` as the user knows it, the `key` of its result, its phones, and what reads its audio."""
+    """One recording to align.
+
+    Attributes:
+        name: its name for the user.
+        key: the key of its result.
+        phones: the spoken phones; empty if there is no transcript.
+        load: reads its audio.
+        fault: why it cannot be aligned, or None.
+    """
 
     name: str
     key: str
-    phones: tuple[str, ...]  # empty: there is no transcript
+    phones: tuple[str, ...]
     load: Callable[[], Waveform]
-    fault: str | None = None  # what rules it out
+    fault: str | None = None
 
 
 def jobs_of_data_dir(data_dir: str | Path, audio: AudioAccess) -> list[AlignmentJob]:
-    """A job for each utterance of a data directory. Raises DataError as load_data_dir."""
+    """One job for each utterance of a data directory. Raises DataError as load_data_dir."""
     return [
         AlignmentJob(utt.utt_id, utt.utt_id, utt.phones, partial(audio.load, utt.audio, start=utt.start, end=utt.end))
         for utt in load_data_dir(data_dir, audio).utterances()
@@ -43,7 +51,7 @@ def jobs_of_data_dir(data_dir: str | Path, audio: AudioAccess) -> list[Alignment
 def jobs_of_inputs(
     inputs: Iterable[Input], texts: Mapping[str, tuple[str, ...]], channel: Channel = "error"
 ) -> list[AlignmentJob]:
-    """A job for each recording; its phones in `texts` are under its key."""
+    """One job for each recording. `texts`: key of the recording -> its phones."""
     return [
         AlignmentJob(each.name, each.key, texts.get(each.key, ()), partial(_read, each.name, channel), each.fault)
         for each in inputs
@@ -61,8 +69,8 @@ class AlignOptions:
     """How recordings are aligned.
 
     Attributes:
-        texts_name: where the phones come from, for messages.
-        optional_silence: a phone that may stand between any others; see Recognizer.align.
+        texts_name: the source of the phones, for messages.
+        optional_silence: a phone that can occur between any two others; see Recognizer.align.
     """
 
     texts_name: str
@@ -72,9 +80,10 @@ class AlignOptions:
 def align_all(
     recognizer: Recognizer, jobs: Sequence[AlignmentJob], options: AlignOptions, num_threads: int = 1
 ) -> Iterator[Result | AsrkitError]:
-    """The result of each recording, or what is wrong with it, as soon as it and those before it are ready.
+    """Align all recordings; yield the result of each, or its error, in their order.
 
-    Raises ConfigError when the model does not have the optional silence.
+    Raises:
+        ConfigError: the model does not have the optional silence.
     """
     known, silence = recognizer.tokens, options.optional_silence
     if silence is not None and silence not in known:

@@ -1,19 +1,27 @@
-"""A trained experiment as one ONNX file: front end, network, tokens, language model and settings.
+"""Export of a trained experiment as one ONNX file: front end, network, tokens, language model and settings.
 
-The graph is written operator by operator: ONNX has the recurrent cells themselves, with their states as inputs, which
-tracing PyTorch would take apart. Projected LSTMs and Jordan networks, which it lacks, are loops (Scan).
+The graph is written operator by operator. ONNX has recurrent cells with their states as inputs; tracing PyTorch would
+split them into small operators. ONNX lacks projected LSTMs and Jordan networks, so these are loops (Scan).
 
-Inputs: `static` (T, D) float32, the static features of one utterance or of a window; with cmvn "running" and
-    "speech_running" normalized ones. The others may be left out:
-    `stats` (2, D + 1) float64, CMVN statistics; by default `static`'s own (cmvn "speaker" and "utterance"), else the
-        training set's
-    `first` int64, the frame in which the first step begins; `num_steps` int64, by default ceil(T / skip)
-    `state.LAYER.NAME`, states of a unidirectional network before its first step
-Outputs: `log_probs` (T', V) float32, unless a decoder is all there is; `frame_log_probs` (T', V - 1), where there is a
-    frame-wise head; `attended` (T', E), the encoder's outputs, where there is a decoder; `state.LAYER.NAME.next`.
+Inputs of the graph:
 
-A decoder's weights lie beside the graph, as constants `decoder.NAME` that no operator takes: its steps are computed in
-NumPy (models/search_decoder.py), many hypotheses at once.
+- `static` (T, D) float32: the static features of one utterance or of a window; normalised ones with cmvn "running" and
+  "speech_running". The other inputs are optional.
+- `stats` (2, D + 1) float64: CMVN statistics. By default those of `static` (cmvn "speaker" and "utterance"), or
+  otherwise those of the training set.
+- `first` int64: the frame at which the first step begins.
+- `num_steps` int64; default: ceil(T / skip).
+- `state.LAYER.NAME`: states of a unidirectional network before its first step.
+
+Outputs of the graph:
+
+- `log_probs` (T', V) float32, unless the network has only a decoder.
+- `frame_log_probs` (T', V - 1), if there is a frame-wise head.
+- `attended` (T', E): the outputs of the encoder, if there is a decoder.
+- `state.LAYER.NAME.next`: states after the last step.
+
+The weights of a decoder are stored as constants `decoder.NAME`, which no operator uses. NumPy computes the steps of a
+decoder (models/search_decoder.py), for many hypotheses at once.
 """
 
 from __future__ import annotations
@@ -57,15 +65,20 @@ from asrkit.models.transducer import Transducer
 from asrkit.models.transformer import TransformerEncoder
 from asrkit.types import TestScore
 
-TOLERANCE = 1e-4  # between an export's log-probabilities and PyTorch's
-_OPSET, _IR_VERSION = 17, 8  # those of 2022, which every onnxruntime in use reads
+TOLERANCE = 1e-4  # largest accepted difference between log-probabilities of an export and of PyTorch
+_OPSET, _IR_VERSION = 17, 8  # from 2022; every onnxruntime in use reads them
 
 Utterance = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Utterances on which an export is compared with PyTorch; `where` describes them."""
+    """Utterances on which an export is compared with PyTorch.
+
+    Attributes:
+        utterances: static features (T, D), and CMVN statistics (2, D + 1) or None.
+        where: a description of them.
+    """
 
     utterances: Iterable[Utterance]
     where: str
@@ -76,21 +89,24 @@ class Comparison:
     """The difference between an export and PyTorch.
 
     Attributes:
-        difference: the largest between two log-probabilities, or two numbers that a decoder attends to.
-        where: what they were computed on.
+        difference: the largest difference between two log-probabilities, or between two values that a decoder attends
+            to.
+        where: a description of the utterances that were compared.
     """
 
     difference: float
     where: str
 
     def line(self) -> str:
+        """The difference as a line of text."""
         return f"log-probabilities differ from PyTorch's by {self.difference:.1e} at most, on {self.where}"
 
 
 def export_experiment(directory: str | Path, path: str | Path | None = None) -> Path:
-    """Write the model of an experiment directory to `path`, by default its `final.onnx`; returns the path.
+    """Write the model of an experiment directory to `path`, by default its `final.onnx`. Returns the path.
 
-    Raises ModelError as checked_export, and writes nothing then.
+    Raises:
+        ModelError: as `checked_export`. Nothing is written then.
     """
     path = Path(directory) / "final.onnx" if path is None else Path(path)
     write_export(path, checked_export(directory))
@@ -98,15 +114,18 @@ def export_experiment(directory: str | Path, path: str | Path | None = None) -> 
 
 
 def write_export(path: Path, content: bytes) -> None:
-    """Write what is in an exported file."""
+    """Write the content of an exported file."""
     with atomic_write(path, "wb") as stream:
         stream.write(content)
 
 
 def checked_export(directory: str | Path) -> bytes:
-    """The ONNX file of an experiment directory, which gives what PyTorch gives for made-up features.
+    """Export an experiment, and compare the export with PyTorch on made-up features.
 
-    Raises ModelError as load_experiment and as compared_export.
+    Returns the content of the ONNX file.
+
+    Raises:
+        ModelError: as `load_experiment` and `compared_export`.
     """
     experiment, digest = load_for_export(directory)
     content, _ = compared_export(experiment, digest, made_up_sample(experiment), directory)
@@ -116,11 +135,20 @@ def checked_export(directory: str | Path) -> bytes:
 def compared_export(
     experiment: Experiment, made_from: str | None, sample: Sample, name: str | Path, is_8_bit: bool = False
 ) -> tuple[bytes, Comparison]:
-    """The ONNX file of the trained experiment `name`, as export_model gives it, and how far it is from PyTorch.
+    """Export a trained experiment, and compare the export with PyTorch on a sample.
 
-    With 8-bit weights PyTorch computes with the same weights, in float32.
+    With 8-bit weights, PyTorch computes with the same rounded weights, in float32.
 
-    Raises ModelError for an export whose log-probabilities of the sample are TOLERANCE or more from PyTorch's.
+    Args:
+        experiment, made_from, is_8_bit: as for `export_model`.
+        sample: the utterances.
+        name: what messages call the experiment.
+
+    Returns:
+        The content of the ONNX file, and how far it is from PyTorch.
+
+    Raises:
+        ModelError: log-probabilities differ by TOLERANCE or more.
     """
     experiment = with_8_bit_weights(experiment) if is_8_bit else experiment
     content = export_model(experiment, made_from, is_8_bit)
@@ -134,10 +162,10 @@ def compared_export(
 
 
 def with_8_bit_weights(experiment: Experiment) -> Experiment:
-    """The experiment with the weights that its export with 8-bit weights has, in float32.
+    """The experiment with weights that are rounded to 8 bits, as its 8-bit export has them, but stored as float32.
 
-    Each row of a matrix, or each output of a convolution, has a scale of its own. Biases, those of distances too,
-    peepholes and layer norms stay as they are.
+    Each row of a matrix, or each output of a convolution, has its own scale. Biases (also those of distances),
+    peepholes and layer norms are not rounded.
     """
     model = copy.deepcopy(experiment.model)
     for name, weights in model.named_parameters():
@@ -148,7 +176,7 @@ def with_8_bit_weights(experiment: Experiment) -> Experiment:
 
 
 def with_test_score(content: bytes, score: TestScore) -> bytes:
-    """The exported model with the score in its metadata."""
+    """The exported model `content` with a score on a test set in its metadata."""
     proto = onnx.load_from_string(unsealed(content))
     metadata = read_metadata({entry.key: entry.value for entry in proto.metadata_props})
     helper.set_model_props(proto, replace(metadata, test=score).entries())
@@ -156,10 +184,11 @@ def with_test_score(content: bytes, score: TestScore) -> bytes:
 
 
 def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterable[Utterance]) -> float:
-    """The largest difference between the log-probabilities of an export and those of PyTorch.
+    """The largest difference between log-probabilities of an export and of PyTorch. Infinite without utterances.
 
-    `utterances`: static features (T, D) and CMVN statistics of each, as OnnxModel.log_probs takes them. Without one
-    nothing is known, so the difference is infinite then.
+    Args:
+        experiment, model: the same network in PyTorch and as an export.
+        utterances: static features (T, D) and CMVN statistics (2, D + 1), as for OnnxModel.log_probs.
     """
     network, largest, mode = TorchModel(experiment), -np.inf, experiment.config.features.normalization
     for static, stats in utterances:
@@ -176,7 +205,10 @@ def max_difference(experiment: Experiment, model: OnnxModel, utterances: Iterabl
 
 @torch.inference_mode()
 def _decoder_difference(module: Decoder, decoder: Any, stored: np.ndarray) -> float:
-    """The largest between log-probabilities of two decoders that write what the second one finds in an utterance."""
+    """The largest difference between log-probabilities of two decoders that write the same phones.
+
+    The phones are those that the second decoder finds in the utterance.
+    """
     search = make_search(DecodingConfig(method="greedy"), None, decoder)
     tokens = search.decode(stored)[0].tokens
     phones = torch.tensor([tokens]).long()
@@ -194,7 +226,7 @@ def _decoder_difference(module: Decoder, decoder: Any, stored: np.ndarray) -> fl
 
 
 def made_up_sample(experiment: Experiment) -> Sample:
-    """A sample without audio: features drawn from the training set's means and variances."""
+    """A sample without audio: random features with the means and variances of the training set."""
     return Sample(_made_up_utterances(experiment), "made-up features; give --dev DATA to compare on real audio")
 
 
@@ -208,22 +240,32 @@ def _made_up_utterances(experiment: Experiment) -> Iterator[Utterance]:
 
 
 def load_for_export(directory: str | Path) -> tuple[Experiment, str | None]:
-    """A trained experiment, and the digest of its `final.pt`, which tells an export of it from an older one.
+    """Load a trained experiment.
 
-    Raises ModelError as load_experiment.
+    Returns also the digest of its `final.pt`, which identifies the model that was exported.
+
+    Raises:
+        ModelError: as `load_experiment`.
     """
     path = Path(directory) / "final.pt"
     while True:
         digest = read_digest(path)
         experiment = load_experiment(directory)
-        if read_digest(path) == digest:  # else it was replaced in between
+        if read_digest(path) == digest:  # otherwise the file was replaced while it was read
             return experiment, digest
 
 
 def export_model(experiment: Experiment, made_from: str | None = None, is_8_bit: bool = False) -> bytes:
-    """The ONNX file of a trained experiment; `made_from` is the digest of what it was read from.
+    """Export a trained experiment. Returns the content of the ONNX file.
 
-    With 8-bit weights the language model is in single precision, too: half as large, and within 1e-6 of what it was.
+    Args:
+        experiment: the experiment.
+        made_from: the digest of its `final.pt`.
+        is_8_bit: store weights in 8 bits. Then the language model is stored in single precision, too: half the size,
+            with values that change by less than 1e-6.
+
+    Raises:
+        TypeError: the network has a layer that cannot be exported.
     """
     config, model = experiment.config, experiment.model
     graph = Graph(is_8_bit=is_8_bit)
@@ -259,7 +301,7 @@ def export_model(experiment: Experiment, made_from: str | None = None, is_8_bit:
 
 
 def _in_single_precision(lm: LmAutomaton | None) -> LmAutomaton | None:
-    """With the numbers of float32, as float64."""
+    """The language model with its numbers rounded to float32, stored as float64."""
     if lm is None:
         return None
     names = ("log_probs", "backoff", "end")
@@ -290,7 +332,7 @@ def _feed_back(output: nn.Linear, feedback: nn.Linear, graph: Graph, hidden: str
 def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int) -> None:
     ctc = None if model.output is None else log_softmax(graph, hidden, model.output)
     frames = None if model.frame_output is None else log_softmax(graph, hidden, model.frame_output)
-    if ctc is None and frames is not None:  # there is no blank: its probability is 0
+    if ctc is None and frames is not None:  # without a blank, its probability is 0
         ctc = graph.op("Pad", frames, graph.const([0, 1, 0, 0]), graph.const(-np.inf, np.float32))
     if ctc is not None:
         graph.output(ctc, "log_probs", ["steps", num_classes])
@@ -301,7 +343,7 @@ def _add_heads(graph: Graph, hidden: str, model: AcousticModel, num_classes: int
 
 
 def _add_decoder(graph: Graph, decoder: Decoder) -> None:
-    """The weights that searches take; with 8-bit weights as those of the graph, each with its scales behind it."""
+    """Add the weights of a decoder as constants. 8-bit weights are followed by their scales."""
     for name, values in decoder.named_parameters():
         array = values.detach().numpy()
         if graph.is_8_bit and _has_scales(name, values):
@@ -313,5 +355,5 @@ def _add_decoder(graph: Graph, decoder: Decoder) -> None:
 
 
 def _has_scales(name: str, weights: torch.Tensor) -> bool:
-    """Whether 8-bit weights have a scale for each row: not peepholes and biases."""
+    """Whether 8-bit weights have one scale per row. Peepholes and biases have none."""
     return weights.dim() > 1 and not name.rpartition(".")[2].startswith(("weight_ch", "bias_"))

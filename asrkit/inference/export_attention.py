@@ -1,6 +1,6 @@
-"""The Transformer's and the Conformer's encoder as ONNX operators.
+"""The encoders of Transformer and Conformer as ONNX operators.
 
-Every function adds nodes to a graph and gives the name of their output.
+Each function adds nodes to a graph, and returns the name of their output.
 
 Legend: T' steps, H units of a layer, K heads, R reach.
 """
@@ -16,11 +16,15 @@ from asrkit.inference.export_graph import Feedback, Graph, layer_norm, linear
 from asrkit.models.conformer import ConformerLayer, Convolution
 from asrkit.models.transformer import FeedForward, SelfAttention, TransformerEncoder, TransformerLayer
 
-_ALL = 2**17  # a number of blocks that no recording has
+_ALL = 2**17  # more blocks than any recording has
 
 
 def attention_encoder(graph: Graph, steps: str, encoder: TransformerEncoder, feedback: Feedback | None) -> str:
-    """(T', step size) -> (T', H), as models/transformer.py does it. Dropout is left out."""
+    """Add the layers of models/transformer.py, without dropout: (T', step size) -> (T', H).
+
+    Raises:
+        TypeError: a layer cannot be exported.
+    """
     steps = linear(graph, steps, encoder.input)
     blocks = _blocks(graph, steps, encoder.reach)
     for number, layer in enumerate(encoder.layers):
@@ -79,16 +83,16 @@ def _convolution(graph: Graph, steps: str, layer: Convolution) -> str:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Steps in blocks of R, so that what a layer takes grows with T' and not with its square. Names of values.
+    """Steps in blocks of R steps, so that memory grows with T' and not with its square. Attributes are names of values.
 
-    A block's steps see none but those of the block itself and of its neighbours. There are B blocks; one of zeros is
-    added on either side, and what the last one lacks.
+    The steps of a block see only their own block and its two neighbours. There are B blocks, plus one block of zeros on
+    either side; zeros also fill the last block.
 
     Attributes:
         num_steps: (1,) T'.
-        pads: what "Pad" adds to (T', ...).
-        distances: (R, 3R) j - i of each step of a block and each that it may see, as an index of padded biases.
-        hidden: (B, 1, 3R) -inf for what lies before the first step or behind the last, else 0.
+        pads: the amounts by which "Pad" extends (T', ...).
+        distances: (R, 3R) j - i for each step of a block and each visible step, as an index of the padded biases.
+        hidden: (B, 1, 3R) -inf before the first step and after the last one, otherwise 0.
     """
 
     num_steps: str

@@ -1,7 +1,7 @@
 """Recurrent layers as ONNX operators.
 
-ONNX has the recurrent cells themselves, with their states as inputs. Projected LSTMs and Jordan networks, which it
-lacks, are loops (Scan).
+ONNX has recurrent cells with their states as inputs. It lacks projected LSTMs and Jordan networks; these are loops
+(Scan).
 
 Legend: T' steps, H units of a layer.
 """
@@ -34,9 +34,9 @@ from asrkit.models.recurrent import RecurrentStack
 def recurrent_stack(
     graph: Graph, steps: str, size: int, stack: RecurrentStack, feedback: Feedback | None, first: int = 0
 ) -> str:
-    """(T', size) -> (T', output size), as models/recurrent.py does it. Dropout is left out.
+    """Add the layers of models/recurrent.py, without dropout: (T', size) -> (T', output size).
 
-    `first`: the number of the first layer among all of the network.
+    `first` is the number of the first layer within the network. Raises TypeError for a layer that cannot be exported.
     """
     layers = of_kind(stack.layers, RecurrentLayer)
     for number, (layer, norm) in enumerate(zip(layers, stack.norms, strict=True)):
@@ -52,7 +52,13 @@ def recurrent_stack(
 
 @dataclass(frozen=True)
 class _Operator:
-    """One of ONNX's recurrent operators: which of PyTorch's gates come first, second... in it, and its attributes."""
+    """A recurrent operator of ONNX.
+
+    Attributes:
+        kind: its name.
+        gates: for each of its gates, in order, the number of the same gate in PyTorch.
+        attributes: its attributes.
+    """
 
     kind: str
     gates: tuple[int, ...]
@@ -60,7 +66,10 @@ class _Operator:
 
 
 def pyramid(graph: Graph, steps: str, size: int, layers: Pyramid) -> str:
-    """(T', size) -> (fewer steps, output size), as models/pyramid.py does it."""
+    """Add the layers of models/pyramid.py: (T', size) -> (fewer steps, output size).
+
+    Raises TypeError as `recurrent_stack`.
+    """
     for number, layer in enumerate(of_kind(layers.layers, RecurrentStack)):
         if number:
             steps = join_steps(graph, steps, layers.join)
@@ -70,7 +79,7 @@ def pyramid(graph: Graph, steps: str, size: int, layers: Pyramid) -> str:
 
 
 def _recurrent_layer(graph: Graph, steps: str, layer: RecurrentLayer, number: int) -> str:
-    """The outputs (T', output size) of a layer: by ONNX's own operator where there is one, else by a loop."""
+    """The outputs (T', output size) of a layer: by an operator of ONNX if there is one, otherwise by a loop."""
     match layer:
         case LstmLayer(is_projected=True):
             return _looped(graph, steps, layer, number, _projected_lstm_step)
@@ -89,7 +98,7 @@ def _recurrent_layer(graph: Graph, steps: str, layer: RecurrentLayer, number: in
 
 
 def _recurrent(graph: Graph, steps: str, layer: RecurrentLayer, number: int, operator: _Operator) -> str:
-    """One of ONNX's own cells, both directions in one operator."""
+    """A recurrent operator of ONNX. One operator computes both directions."""
     size, is_peephole = layer.state_sizes["hidden"], isinstance(layer, PeepholeLstmLayer)
 
     def gates(name: str) -> list[torch.Tensor]:
@@ -126,10 +135,10 @@ Step = Callable[[Graph, Graph, Weights, dict[str, str]], dict[str, str]]
 
 
 def _looped(graph: Graph, steps: str, layer: RecurrentLayer, number: int, step: Step) -> str:
-    """A cell that ONNX lacks, as a loop over the steps; the product of the input is one for all of them.
+    """A loop over the steps, for a cell that ONNX lacks. One matrix product serves the inputs of all steps.
 
-    `step` writes the nodes of one step: from the graph, the loop's body, the weights, the names of the sums and of the
-    states before it, to the names of the states after it.
+    `step` writes the nodes of one step. It takes the graph, the body of the loop, the weights, and the names of the
+    sums and of the previous states. It returns the names of the next states.
     """
     outputs = []
     for direction in range(len(layer.suffixes)):
@@ -164,7 +173,7 @@ def _weights_of(layer: RecurrentLayer, direction: int, name: str) -> torch.Tenso
 
 
 def _loop_body(graph: Graph, prefix: str, layer: RecurrentLayer, weights: Weights, step: Step) -> onnx.GraphProto:
-    """One step of a loop: from the states before it and the input's sums to the states after it, and the output."""
+    """The body of a loop: from the previous states and the sums of the inputs to the next states and the output."""
     recurrent = graph.weight(weights("weight_hh").T, 0)
     body = Graph(prefix)
     before = {name: body.input(prefix + name, TensorProto.FLOAT, [size]) for name, size in layer.state_sizes.items()}

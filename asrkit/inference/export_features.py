@@ -1,6 +1,6 @@
-"""The input of a network as ONNX operators: CMVN, deltas, front ends and the stacking of frames.
+"""The input of a network as ONNX operators: CMVN, deltas, front ends and frame stacking.
 
-Every function adds nodes to a graph and gives the name of their output.
+Each function adds nodes to a graph, and returns the name of their output.
 
 Legend: T frames, D feature dim, T' steps.
 """
@@ -22,9 +22,13 @@ from asrkit.models.frontends.tdnn import CONTEXTS, TdnnFrontEnd
 
 
 def normalize(graph: Graph, static: str, config: FeatureConfig, global_cmvn: np.ndarray) -> str:
-    """CMVN: statistics are summed in float64, features normalized in float32, as in features/cmvn.py.
+    """Add CMVN. As in features/cmvn.py, sums of statistics are float64, and features float32.
 
-    Running CMVN is left to what feeds the graph, as the windows of a stream begin within an utterance.
+    Running CMVN is not part of the graph, since the windows of a stream begin within an utterance.
+
+    Args:
+        graph, static, config: the graph, the static features and their settings.
+        global_cmvn: (2, D + 1) statistics of the training set.
     """
     mode = config.normalization
     if not mode.is_fixed:
@@ -54,7 +58,7 @@ def normalize(graph: Graph, static: str, config: FeatureConfig, global_cmvn: np.
 
 
 def _given_or_own(graph: Graph, given: str, static: str, dim: int) -> str:
-    """The statistics `given`, or where their number of frames is 0 those of the static features."""
+    """The statistics `given`. If their number of frames is 0, the statistics of the static features instead."""
     wide = graph.op("Cast", static, to=TensorProto.DOUBLE)
     sums = graph.op("ReduceSum", wide, graph.const([0]), keepdims=1)
     squares = graph.op("ReduceSumSquare", wide, axes=[0], keepdims=1)
@@ -69,7 +73,10 @@ def _given_or_own(graph: Graph, given: str, static: str, dim: int) -> str:
 
 
 def add_deltas(graph: Graph, feats: str, config: FeatureConfig) -> str:
-    """Every order of deltas as one kernel over the frames, of which the first and the last are repeated."""
+    """Add all orders of deltas as one convolution over frames.
+
+    The first and the last frame are repeated at the edges.
+    """
     if config.delta_order == 0:
         return feats
     window, reach = config.delta_window, config.delta_order * config.delta_window
@@ -86,7 +93,7 @@ def add_deltas(graph: Graph, feats: str, config: FeatureConfig) -> str:
 
 
 def front_end(graph: Graph, feats: str, model: AcousticModel) -> str:
-    """(T, D) -> (T, frame size)."""
+    """Add the front end: (T, D) -> (T, frame size). Raises TypeError for one that cannot be exported."""
     match model.frontend:
         case NoFrontEnd():
             return feats
@@ -121,7 +128,7 @@ def _tdnn(graph: Graph, feats: str, layers: TdnnFrontEnd) -> str:
 
 
 def stack_frames(graph: Graph, feats: str, config: ModelConfig) -> str:
-    """(T, frame size) -> (T', stack * frame size), as models/stacking.py does it."""
+    """Add the frame stacking of models/stacking.py: (T, frame size) -> (T', stack * frame size)."""
     stack, skip = config.stack, config.skip
     first = graph.input("first", TensorProto.INT64, [], np.array(0, np.int64))
     asked = graph.input("num_steps", TensorProto.INT64, [], np.array(-1, np.int64))
@@ -134,7 +141,7 @@ def stack_frames(graph: Graph, feats: str, config: ModelConfig) -> str:
 
 
 def join_steps(graph: Graph, steps: str, number: int) -> str:
-    """(T, size) -> (ceil(T / number), number * size): what stands between two layers of a pyramid."""
+    """Join steps between two layers of a pyramid: (T, size) -> (ceil(T / number), number * size)."""
     one, zero = graph.const(1), graph.const(0)
     last = graph.op("Sub", graph.op("Gather", graph.op("Shape", steps), zero), one)
     joined = graph.op("Add", graph.op("Div", last, graph.const(number)), one)
@@ -143,7 +150,7 @@ def join_steps(graph: Graph, steps: str, number: int) -> str:
 
 
 def _stacked(graph: Graph, feats: str, begins: str, number: int) -> str:
-    """Of T frames `number` joined from each of the frames `begins` (T',) on; beyond an edge it is repeated."""
+    """Join `number` frames from each of the frames `begins` (T',) on. Beyond an edge, the edge frame is repeated."""
     frames = graph.op("Unsqueeze", begins, graph.const([1]))
     frames = graph.op("Add", frames, graph.const([list(range(number))]))  # (T', number)
     num_frames = graph.op("Gather", graph.op("Shape", feats), graph.const(0))

@@ -1,4 +1,4 @@
-"""Find a model by what `--model` and load_recognizer take."""
+"""Find a model by the value of `--model`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from pathlib import Path
 
 from asrkit.errors import ModelError, location
 
-ENGLISH, ENGLISH_STREAMING = "english", "english-streaming"  # models that come with asrkit
-_NAMES = ("final.pt", "final.onnx")  # what makes a directory an experiment with a finished model
+ENGLISH, ENGLISH_STREAMING = "english", "english-streaming"  # the models that are part of asrkit
+_NAMES = ("final.pt", "final.onnx")  # an experiment directory with one of these files has a finished model
 
 
 def find_model(name: str | Path) -> Path:
-    """The experiment directory or exported file that `name` stands for.
+    """Find the experiment directory or exported file that `name` means.
 
-    `name` is a path to one, the name of a recipe that was run, or the name of a model that comes with asrkit. A NAME is
-    looked up as NAME.onnx and NAME/ in the directory $ASRKIT_MODELS, then as recipes/NAME/exp in the current directory
-    and those above it, then in the checkout that asrkit is installed from, then among the models that come with asrkit.
-    Of several experiments in one place the one that finished last is taken.
+    `name` can be a path, the name of a recipe that was run, or the name of a model that comes with asrkit. A name is
+    looked up in these places, in this order:
+
+    1. NAME.onnx and NAME/ in the directory $ASRKIT_MODELS
+    2. recipes/NAME/exp in the current directory and in the directories above it
+    3. recipes/NAME/exp in the checkout from which asrkit is installed
+    4. the models that come with asrkit
+
+    If a place has several experiments, the one that finished last is taken.
 
     Raises:
-        ModelError: there is none; the message lists the places where it was looked for.
+        ModelError: there is none. The message lists all these places.
     """
     path = Path(name)
     if path.is_file():
@@ -48,7 +53,11 @@ def find_model(name: str | Path) -> Path:
 
 
 def find_pretrained(name: str) -> Path:
-    """The file of a model that comes with asrkit, even if something else has its name. Raises ModelError without it."""
+    """Find a model that comes with asrkit, even if something else has the same name.
+
+    Raises:
+        ModelError: this installation lacks it.
+    """
     path = _pretrained() / f"{name}.onnx"
     if not path.is_file():
         raise ModelError(
@@ -59,7 +68,7 @@ def find_pretrained(name: str) -> Path:
 
 
 def model_names() -> list[str]:
-    """All names that `find_model` knows, in order."""
+    """All names that `find_model` knows, in alphabetical order."""
     names = {path.stem for path in _pretrained().glob("*.onnx")}
     if models := os.environ.get("ASRKIT_MODELS"):
         names |= {path.stem for path in Path(models).glob("*.onnx")}
@@ -78,7 +87,7 @@ def _is_known(name: str) -> bool:
 
 
 def _finished(directory: Path) -> int:
-    """The time at which an experiment directory's model was made, in nanoseconds; 0 without a model."""
+    """When the model of an experiment directory was made, in nanoseconds; 0 if there is no model."""
     return max((file.stat().st_mtime_ns for name in _NAMES if (file := directory / name).is_file()), default=0)
 
 

@@ -1,4 +1,4 @@
-"""When the frames of a model are, and which of them the network's steps stand for."""
+"""The times of frames, and the frames for which the steps of the network stand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asrkit.types import PhoneTime
 
 @dataclass(frozen=True, slots=True)
 class AudioEnd:
-    """The end of a recording: after `num_frames` frames, `seconds` from its beginning."""
+    """The end of a recording: it has `num_frames` frames and lasts `seconds`."""
 
     num_frames: int
     seconds: float
@@ -22,7 +22,16 @@ class AudioEnd:
 
 @dataclass(frozen=True)
 class FrameClock:
-    """Frame t stands for the `shift` seconds from `start + t * shift` on; step k for frame `middle + k * skip`."""
+    """The times of frames and steps.
+
+    Frame t begins at `start + t * shift`, and step k stands for frame `middle + k * skip`.
+
+    Attributes:
+        shift: seconds from one frame to the next.
+        start: seconds at which frame 0 begins.
+        skip: frames from one step to the next.
+        middle: the frame for which step 0 stands.
+    """
 
     shift: float
     start: float
@@ -35,15 +44,18 @@ class FrameClock:
         return self.shift * self.skip
 
     def shortest(self, num_frames: int) -> AudioEnd:
-        """The end of the shortest recording with this many frames."""
+        """The end of the shortest recording that has this many frames."""
         return AudioEnd(num_frames, num_frames * self.shift + 2 * self.start)
 
     def phone_times(
         self, phones: Sequence[str], starts: np.ndarray, ends: np.ndarray, audio_end: AudioEnd | None
     ) -> tuple[PhoneTime, ...]:
-        """Spans in frames, (U,) each, as seconds; the first and the last frame's share goes to the edge of the audio.
+        """Convert spans in frames to seconds. The first and the last frame extend to the edges of the audio.
 
-        `audio_end` is None while the recording is going on: no frame is its last then.
+        Args:
+            phones: U phones.
+            starts, ends: (U,) first frame of each phone, and the frame after its last one.
+            audio_end: the end of the recording; None while it continues. Then no frame is the last one.
         """
         bounds = np.maximum(self.start + self.shift * np.stack([starts, ends]), 0.0)
         bounds[0][starts == 0] = 0.0

@@ -1,7 +1,7 @@
-"""The experiment that an exported model was made from, to train it further.
+"""The experiment from which a model was exported, for further training.
 
-An export has every weight at some place of a constant of its graph. Where, is found by exporting a network of the same
-settings whose weights are their own numbers.
+Each weight is somewhere in the constants of the exported graph. To find the place, this module exports a network with
+the same settings whose weights are numbered 0, 1, 2...
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from asrkit.lm.ngram import ngram_of
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training.config import TrainingConfig
 
-_MOST_WEIGHTS = 2**24 - 1  # float32 has all whole numbers up to one more
+_MOST_WEIGHTS = 2**24 - 1  # float32 represents all whole numbers up to 2**24
 _REMEDY = "give the experiment directory that it was exported from"
 
 
 def load_exported(path: str | Path) -> Experiment:
-    """The experiment of an exported model, with the weights that the file has, 8-bit ones expanded.
+    """Load an exported model as an experiment. 8-bit weights become float32.
 
-    Where the file does not tell how the network was trained, `training` has the default settings.
+    If the file does not contain the settings of the training, `training` has default values.
 
     Raises:
-        ModelError: as OnnxModel, and for a network whose weights the export adds up (projected LSTMs), or that was
-            exported by a version that did so in another way.
+        ModelError: as OnnxModel; or the weights cannot be found. That happens for a network whose weights the export
+            adds up (projected LSTMs), and for exports of an older version that added them up in another way.
     """
     name, exported = str(path), OnnxModel(path)
     metadata = read_model_metadata(path)
@@ -48,7 +48,7 @@ def load_exported(path: str | Path) -> Experiment:
         lm = None if metadata.lm is None else ngram_of(metadata.lm, metadata.tokens.phones)
     except (ConfigError, DataError) as error:
         raise ModelError(f"{location(name)}{error}; {_REMEDY}") from None
-    with torch.device("meta"):  # takes no memory: settings may describe more than there is
+    with torch.device("meta"):  # needs no memory, however large the network is that the settings describe
         described = make_model(config, metadata.tokens)
     if sum(values.numel() for values in described.parameters()) > _MOST_WEIGHTS:
         raise _cannot_be_read(name)
@@ -62,7 +62,7 @@ def load_exported(path: str | Path) -> Experiment:
 
 
 def _set_weights(experiment: Experiment, constants: list[np.ndarray], name: str) -> None:
-    """Give the experiment's network the weights that are in the graph's constants. Raises ModelError if it cannot."""
+    """Copy the weights from the constants of the graph to the network. Raises ModelError if it cannot."""
     first, second = (_numbered(experiment, begin) for begin in (0, 1))
     if [each.shape for each in first] != [each.shape for each in constants]:
         raise _cannot_be_read(name)
@@ -70,7 +70,7 @@ def _set_weights(experiment: Experiment, constants: list[np.ndarray], name: str)
     weights = np.full(sum(values.numel() for values in parameters), np.nan, np.float32)
     for numbers, others, array in zip(first, second, constants, strict=True):
         with np.errstate(invalid="ignore"):  # infinite constants
-            is_weight = others - numbers == 1  # the sum of two weights grows by 2, and what is no weight does not
+            is_weight = others - numbers == 1  # a sum of two weights grows by 2, other constants by 0
         weights[numbers[is_weight].astype(np.int64)] = array[is_weight]
     if np.isnan(weights).any():
         raise _cannot_be_read(name)
@@ -82,7 +82,7 @@ def _set_weights(experiment: Experiment, constants: list[np.ndarray], name: str)
 
 
 def _numbered(experiment: Experiment, begin: int) -> list[np.ndarray]:
-    """The constants of an export of a network whose weights are whole numbers from `begin` on."""
+    """The constants of an export whose weights are the whole numbers from `begin` on."""
     config = experiment.config
     model: AcousticModel = make_model(config, experiment.tokens)
     for values in model.parameters():
@@ -93,7 +93,7 @@ def _numbered(experiment: Experiment, begin: int) -> list[np.ndarray]:
 
 
 def _constants(proto: bytes) -> list[np.ndarray]:
-    """The floating-point constants of a graph in their order; 8-bit weights times their scales, which come next."""
+    """The float32 constants of a graph in order. 8-bit weights are multiplied by their scales, which follow them."""
     arrays = _arrays(onnx.load_from_string(proto).graph)
     found = []
     for array in arrays:

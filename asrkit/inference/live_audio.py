@@ -1,4 +1,4 @@
-"""Audio in chunks for a StreamingRecognizer: of a file, of a pipe with raw samples, or of a microphone."""
+"""Audio in chunks for a StreamingRecognizer: from a file, from a pipe with raw samples, or from a microphone."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from asrkit.extras import named_when_missing
 
 
 def in_chunks(audio: AudioStream, size: int) -> Iterator[np.ndarray]:
-    """The samples of a file, at its own rate, `size` at a time."""
+    """Yield the samples of a file at its own sampling rate: (n,) each, with n up to `size`."""
     for block in audio.blocks():
         for begin in range(0, len(block), size):
             yield block[begin : begin + size]
 
 
 def paced(chunks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """Each chunk when its last sample would have been recorded."""
+    """Yield each of the chunks, (n,) samples, at the moment at which its last sample would have been recorded.
+
+    `rate` is the sampling rate in Hz.
+    """
     began, num_samples = time.monotonic(), 0
     for samples in chunks:
         num_samples += len(samples)
@@ -33,7 +36,11 @@ def paced(chunks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
 
 
 def raw_samples(source: BufferedIOBase, size: int) -> Iterator[np.ndarray]:
-    """16-bit little-endian samples as they come, `size` at most at a time. Raises AudioError for an audio file."""
+    """Yield 16-bit little-endian samples as they arrive: (n,) int16, with n up to `size`.
+
+    Raises:
+        AudioError: the data are an audio file, not raw samples.
+    """
     held, is_first = b"", True
     while data := source.read1(2 * size):
         held += data
@@ -51,7 +58,7 @@ def raw_samples(source: BufferedIOBase, size: int) -> Iterator[np.ndarray]:
 
 
 def _bytes_to_tell(head: bytes) -> int:
-    """How many bytes tell whether a file begins so; two frames' where the first bytes may be a frame's mark."""
+    """How many bytes are needed to recognise an audio file: those of two frames if the first bytes may mark a frame."""
     kind = identify(head)
     return HEAD_BYTES if kind is None or kind.is_certain else RAW_HEAD_BYTES
 
@@ -66,10 +73,12 @@ def _refuse_file(head: bytes) -> None:
 
 
 def microphone(rate: int, size: int) -> Iterator[np.ndarray]:
-    """Samples of the default input device, `size` at a time, without an end.
+    """Yield samples of the default input device without end: (size,) int16 each.
 
-    Raises MissingPackageError without sounddevice, ConfigError without PortAudio, AudioError when the device cannot be
-    used.
+    Raises:
+        MissingPackageError: sounddevice is not installed.
+        ConfigError: PortAudio is not installed.
+        AudioError: the device cannot be used.
     """
     try:
         with named_when_missing():

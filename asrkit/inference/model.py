@@ -1,4 +1,4 @@
-"""The interface of a model for recognition, of onnx_model.OnnxModel and torch_model.TorchModel.
+"""The interface of models for recognition. onnx_model.OnnxModel and torch_model.TorchModel have it.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -22,14 +22,15 @@ from asrkit.models.config import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The outputs of the heads for some steps of the network, or for some frames.
+    """The outputs of the heads, for some steps of the network or for some frames.
 
     Attributes:
-        log_probs: (T', V) float32, a row for each step; a row for each frame (T, V) where `by_frame`. A model without
-            CTC gives those of its frame-wise head, with a blank of probability 0.
-        frame_log_probs: (T', V - 1) float32, class p is token p + 1; None for a model without a frame-wise head. For
-            phone times it has a row for each frame (T, V - 1), also beside log_probs of steps.
-        by_frame: whether log_probs are of frames: those of the step whose middle the frame is.
+        log_probs: (T', V) float32 natural log-probabilities, one row per step; or (T, V), one row per frame, if
+            `by_frame`. A model without CTC gives those of its frame-wise head, with a blank of probability 0.
+        frame_log_probs: (T', V - 1) float32, class p is token p + 1; None without a frame-wise head. For phone times it
+            has one row per frame (T, V - 1), even if log_probs has one row per step.
+        by_frame: whether log_probs has one row per frame. The row of a frame comes from the step that has the frame in
+            its middle.
     """
 
     log_probs: np.ndarray
@@ -38,11 +39,14 @@ class Outputs:
 
 
 class Model(Protocol):
-    """A trained network with all that recognition needs.
+    """A trained network with everything that recognition needs.
 
-    `features`, `config`, `decoding`: settings of the features, the network and the search. `tokens`, `lm` (None without
-    one), `calibration` (None before tuning), `decoder` (None without one): what decoding needs. `global_cmvn`
-    (2, D + 1): statistics of the training set.
+    Attributes:
+        features, config, decoding: settings of the features, the network and the search.
+        tokens: its phones and their ids.
+        lm: the language model, or None.
+        calibration: the calibration of confidences; None before tuning.
+        global_cmvn: (2, D + 1) CMVN statistics of the training set.
     """
 
     features: FeatureConfig
@@ -54,28 +58,38 @@ class Model(Protocol):
     global_cmvn: np.ndarray
 
     @property
-    def decoder(self) -> SearchableDecoder | None: ...
+    def decoder(self) -> SearchableDecoder | None:
+        """The attention decoder or transducer, or None."""
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
-        """Static features (T, D) of an utterance to log-probabilities (T', V) float32: what the search takes.
+        """Compute the input of the search: log-probabilities (T', V) float32.
 
-        A model with an attention decoder gives CTC's, if it has CTC, and behind them what the decoder attends to.
+        A model with a decoder gives CTC's log-probabilities, if it has CTC, followed by the values to which the decoder
+        attends.
 
-        With running CMVN the features come normalized (cmvn.Normalization.input_normalizer). `stats` (2, D + 1): CMVN
-        statistics of the speaker or of a longer recording. Without them a model with global CMVN takes the training
-        set's, any other the utterance's own. With running CMVN they are not looked at.
+        Args:
+            static: (T, D) static features of an utterance. With running CMVN they must be normalised (see
+                cmvn.Normalization.input_normalizer).
+            stats: (2, D + 1) CMVN statistics of the speaker or of a longer recording. Without them, a model with global
+                CMVN uses those of the training set, and other models use those of the utterance. Ignored with running
+                CMVN.
         """
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
-        """The outputs of the heads for every frame, T in place of T': those of the step whose middle is the frame.
+        """Compute the outputs of the heads for every frame: T rows.
 
-        The network runs in each phase of its frame skipping: `skip` times as much to do as for log_probs. What a
-        decoder attends to is not among it.
+        A frame's row comes from the step with it in the middle.
+
+        The network runs once for each phase of frame skipping, so this takes `skip` times as long as log_probs. The
+        values to which a decoder attends are left out.
+
+        Args:
+            static, stats: (T, D) and (2, D + 1), as for log_probs.
         """
 
 
 def join_phases(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outputs:
-    """The outputs of each phase of frame skipping, T' steps each, to those of every frame, T in place of T'."""
+    """Join the outputs of all phases of frame skipping (T' rows each) to outputs for every frame (T rows)."""
     phase_of, step_of = steps_of_frames(np.arange(num_frames), len(phases), stack)
     step_of = step_of.clip(0, len(phases[0].log_probs) - 1)
     log_probs = np.stack([outputs.log_probs for outputs in phases])[phase_of, step_of]
@@ -85,9 +99,16 @@ def join_phases(phases: Sequence[Outputs], num_frames: int, stack: int) -> Outpu
 
 
 def steps_of_frames(frames: np.ndarray, skip: int, stack: int) -> tuple[np.ndarray, np.ndarray]:
-    """The phase of frame skipping that has a step whose middle is the frame, and the number of that step.
+    """Find the steps that have the given frames in their middle.
 
-    In phase p, which begins p frames early, step k has its middle in frame (stack - 1) // 2 + k * skip - p.
+    Phase p of frame skipping begins p frames early. The middle of its step k is frame (stack - 1) // 2 + k * skip - p.
+
+    Args:
+        frames: (n,) frame numbers.
+        skip, stack: settings of the network.
+
+    Returns:
+        The phase for each frame, and the number of its step, (n,) each.
     """
     from_middle = frames - (stack - 1) // 2
     return (-from_middle) % skip, (from_middle + skip - 1) // skip

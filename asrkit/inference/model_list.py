@@ -1,4 +1,4 @@
-"""The models that `--model` knows by a name, and what their files tell of them."""
+"""The models that `--model` knows by name, and the contents of their files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from asrkit.types import CorpusInfo, TestScore
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model on disk: the exported file at `path`, of `size` bytes.
+    """A model on disk.
 
-    `corpus`: what it was trained on, `test`: how well it recognises a test set, where the file tells that.
-    `is_streaming`: whether it can recognise streams.
+    Attributes:
+        path: the exported file.
+        size: its size in bytes.
+        is_streaming: whether it can recognise streams.
+        corpus: the corpus of its training; None if the file does not name it.
+        test: its score on a test set; None if the file does not have one.
     """
 
     name: str
@@ -34,13 +38,17 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ModelDetails:
-    """All that is to be told of one model.
+    """Everything that `asrkit info` prints of a model.
 
     Attributes:
-        kind: what it is on disk, in words.
-        path: its file, of `size` bytes.
-        num_numbers: how many numbers its network holds: trained weights, and in an exported file constants beside them.
-        has_lm: whether it has a phone language model; `is_tuned`: whether `asrkit tune` chose its `decoding` settings.
+        kind: its form on disk, in words.
+        path: its file.
+        size: the size of the file in bytes.
+        num_numbers: numbers in its network: trained weights, and in an exported file also constants.
+        is_streaming: whether it can recognise streams.
+        has_lm: whether it has a phone language model.
+        is_tuned: whether `asrkit tune` chose its `decoding` settings.
+        corpus, test: as in ModelInfo.
     """
 
     name: str
@@ -60,10 +68,12 @@ class ModelDetails:
 
 
 def read_model_details(name: str | Path) -> ModelDetails:
-    """What is to be told of a model: an experiment directory, an exported file, or a name.
+    """Read the details of a model: an experiment directory, an exported file, or a name.
 
-    An experiment without an export is read by PyTorch. Raises ModelError as
-    find_model and OnnxModel do.
+    PyTorch reads an experiment that has no export.
+
+    Raises:
+        ModelError: as find_model and OnnxModel.
     """
     found = find_model(name)
     path = found / "final.onnx" if found.is_dir() else found
@@ -124,7 +134,7 @@ def _is_streaming(model: ModelConfig, features: FeatureConfig) -> bool:
 
 
 def known_models() -> Iterator[ModelInfo | AsrkitError]:
-    """Each model that has a name here, or what is wrong with it. No network is loaded."""
+    """Yield each model that has a name here, or the error in its file. No network is loaded."""
     for name in model_names():
         found = find_model(name)
         path = found if found.is_file() else found / "final.onnx"
@@ -135,7 +145,7 @@ def known_models() -> Iterator[ModelInfo | AsrkitError]:
 
 
 def read_model_info(name: str, path: Path) -> ModelInfo:
-    """The description of an exported model in its file. Raises ModelError as read_model_metadata."""
+    """Read the description of an exported model in its file. Raises ModelError as read_model_metadata."""
     metadata = read_model_metadata(path)
     is_streaming = _is_streaming(metadata.model, metadata.features)
     phones = tuple(metadata.tokens.phones)

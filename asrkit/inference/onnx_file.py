@@ -1,11 +1,12 @@
 """Check an ONNX file before onnxruntime loads it: it may contain only what `asrkit export` writes.
 
-onnxruntime would read weights from other files that a model names, run loops without an end, and make tensors of any
-size that a number in the graph asks for. So operators, texts of attributes, types of tensors and parts of messages are
-those of the export; whole numbers are small; every tensor is as long as its shape says, and holds finite numbers. What
-is not seen here: a graph of these operators that multiplies sizes. The file is read as Protocol Buffers say
-(protobuf.dev/programming-guides/encoding), with the numbers of fields from onnx.proto: the `onnx` package takes longer
-to load than all of this.
+A model file can come from a stranger. onnxruntime would read weights from other files that the model names, run endless
+loops, and allocate tensors of any size. So this module accepts only the export's operators, attribute texts, tensor
+types and message fields. Whole numbers must be small. Each tensor must have the size of its shape, and finite numbers.
+One thing is not checked: a graph can still multiply sizes with these operators.
+
+The file is read as Protocol Buffers (protobuf.dev/programming-guides/encoding), with the field numbers of onnx.proto.
+The package `onnx` is not used here, because it takes longer to load than everything else.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_MAX_WHOLE = 2**17  # of the whole numbers in a graph: sizes, shapes, axes
+_MAX_WHOLE = 2**17  # the largest whole number in a graph: a size, a shape or an axis
 _MAX_RANK = 8
 _OPSETS = {"": 17}
 
@@ -34,7 +35,7 @@ _OPERATORS = frozenset(
 _WORDS = frozenset({b"forward", b"bidirectional", b"edge", b"constant", b"Tanh", b"Relu"})  # texts of attributes
 _DTYPES = {1: "<f4", 3: "<i1", 7: "<i8", 11: "<f8"}  # of tensors
 
-# The fields that messages may have, by their numbers: name, and whether it may come more than once.
+# The fields of messages: number -> name, and whether the field can occur more than once.
 _Fields = Mapping[int, tuple[str, bool]]
 _MODEL: _Fields = {
     1: ("ir_version", False),
@@ -82,18 +83,18 @@ _TENSOR: _Fields = {
 
 
 class OnnxFault(Exception):
-    """A fault of an ONNX file, as a message that follows its name."""
+    """A fault of an ONNX file. Its message follows the name of the file."""
 
 
 @dataclass(frozen=True)
 class _Message:
-    """A message's fields by name: whole numbers, or bytes."""
+    """The fields of a message by name: whole numbers, or bytes."""
 
     kind: str
     fields: Mapping[str, list[int | memoryview]]
 
     def wholes(self, name: str) -> list[int]:
-        """Whole numbers, signed; also those that are packed into one field."""
+        """The signed whole numbers of a field, also if they are packed."""
         numbers: list[int] = []
         for value in self.fields.get(name, ()):
             numbers += [value] if isinstance(value, int) else _packed(value)
@@ -103,7 +104,7 @@ class _Message:
         return next(iter(self.wholes(name)), default)
 
     def parts(self, name: str) -> list[memoryview]:
-        """Bytes: messages, texts, contents of tensors."""
+        """The bytes of a field: messages, texts or contents of tensors."""
         parts = self.fields.get(name, ())
         found = [part for part in parts if isinstance(part, memoryview)]
         if len(found) != len(parts):
@@ -116,14 +117,23 @@ class _Message:
 
 @dataclass(frozen=True)
 class OnnxContent:
-    """What a file holds besides the graph: the entries of its metadata, and all constants by their names."""
+    """The contents of a file besides the graph.
+
+    Attributes:
+        metadata: its metadata entries.
+        constants: name -> constant, an array of any shape.
+    """
 
     metadata: dict[str, str]
     constants: dict[str, np.ndarray]
 
 
 def checked_content(content: bytes) -> OnnxContent:
-    """What is in an ONNX file, after its graph was looked at. Raises OnnxFault."""
+    """Check the graph of an ONNX file, and return the other contents of the file.
+
+    Raises:
+        OnnxFault: the file is damaged, or contains something that no export has.
+    """
     model = _parse(memoryview(content), "model", _MODEL)
     opsets = [_parse(part, "opset", _OPSET) for part in model.parts("opsets")]
     found = {opset.text("domain"): opset.whole("version") for opset in opsets}
@@ -141,9 +151,11 @@ def checked_content(content: bytes) -> OnnxContent:
 
 
 def count_weights(content: bytes) -> int:
-    """How many numbers the tensors of a checked ONNX file hold, but for 64-bit whole numbers, which are no weights.
+    """Count the numbers in the tensors of a checked ONNX file.
 
-    Besides the trained weights these are the constants of the features and the scales of 8-bit weights.
+    64-bit whole numbers do not count, since they are no weights.
+
+    Besides the trained weights, these are constants of the features and scales of 8-bit weights.
     """
     return sum(map(_count, _parse(memoryview(content), "model", _MODEL).parts("graph")))
 
@@ -158,7 +170,7 @@ def _count(content: memoryview) -> int:
 
 
 def _check_graph(content: memoryview, operators: frozenset[str]) -> dict[str, np.ndarray]:
-    """The graph's constants."""
+    """Check a graph. Returns its constants."""
     graph = _parse(content, "graph", _GRAPH)
     constants = dict(_checked_tensor(_parse(part, "tensor", _TENSOR)) for part in graph.parts("tensors"))
     if len(constants) != len(graph.parts("tensors")):
@@ -188,7 +200,7 @@ def _check_attribute(attribute: _Message, operator: str) -> None:
 
 
 def _checked_tensor(tensor: _Message) -> tuple[str, np.ndarray]:
-    """A tensor's name and its numbers."""
+    """The name of a tensor and its numbers."""
     name, dims, dtype = tensor.text("name"), tensor.wholes("dims"), tensor.whole("dtype")
     where = f"tensor {name!r}"
     if tensor.whole("location") != 0:
@@ -205,7 +217,7 @@ def _checked_tensor(tensor: _Message) -> tuple[str, np.ndarray]:
 
 
 def _check_numbers(numbers: np.ndarray, where: str) -> None:
-    if numbers.dtype.kind == "f":  # -inf alone is what a model without CTC gives its blank
+    if numbers.dtype.kind == "f":  # a single -inf is the blank of a model without CTC
         if not np.isfinite(numbers).all() and not np.array_equal(numbers, [-np.inf]):
             raise OnnxFault(f"{where}: numbers that are not finite")
     elif numbers.dtype.itemsize == 8 and not (np.abs(numbers.clip(-(2**62))) <= _MAX_WHOLE).all():
@@ -223,7 +235,7 @@ def _parse(content: memoryview, kind: str, known: _Fields) -> _Message:
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message: their numbers, and what they hold."""
+    """Yield the fields of a message: their numbers and contents."""
     at = 0
     while at < len(content):
         tag, at = _varint(content, at)
@@ -247,7 +259,7 @@ def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(content: memoryview, at: int) -> tuple[int, int]:
-    """A whole number of 64 bits, and where it ends."""
+    """Read a 64-bit whole number. Returns it, and where it ends."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(content):

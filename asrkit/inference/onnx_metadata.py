@@ -1,4 +1,4 @@
-"""The metadata of an exported model, which decoding needs beside the network: settings and language model, JSON."""
+"""The metadata of an exported model, as JSON: settings, and the language model."""
 
 from __future__ import annotations
 
@@ -27,28 +27,35 @@ from asrkit.models.config import YOUNGER_SETTINGS, ModelConfig
 from asrkit.types import CorpusInfo, TestScore
 
 FORMAT = 2
-_SETTINGS, _LM = "asrkit", "lm"  # entries
+_SETTINGS, _LM = "asrkit", "lm"  # names of the metadata entries
 
-# The arrays of a language model in the order in which they are packed: dtype (float: one of _FLOATS), and whether there
-# is one entry for each of its n-grams (else for each of its contexts).
+# The arrays of a language model, in the order in which they are packed: dtype ("float": one of _FLOATS), and whether
+# there is one entry per n-gram (otherwise one per context).
 _FLOATS = ("<f4", "<f8")
 _LM_ARRAYS = {
     **{"backoff": ("float", False), "end": ("float", False), "log_probs": ("float", True)},
     **{"first_arc": ("<i8", False), "shorter": ("<i4", False), "tokens": ("<i4", True), "next_context": ("<i4", True)},
 }
 Kind = TypeVar("Kind")
-_MOST_SETTINGS = 2**16  # characters: YAML takes long to read
+_MOST_SETTINGS = 2**16  # characters; reading YAML is slow
 _MOST_EXPANDED = 64  # times the packed size; language models have about 3
 _ALWAYS_EXPANDED = 2**20  # bytes, whatever the packed size
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The settings of an exported model, and what decoding needs.
+    """The settings of an exported model, and everything else that decoding needs.
 
-    `global_cmvn` (2, D + 1): statistics of the training set. `made_from`: the digest of the file that it was exported
-    from, None where that is not known. `corpus`: what it was trained on, `test`: how well it did, where that is known.
-    `training`: settings of its training as YAML, which are not looked into here; None where they are not known.
+    Attributes:
+        features, model, decoding: settings of the features, the network and the search.
+        calibration: the calibration of confidences; None before tuning.
+        tokens: the phones and their ids.
+        global_cmvn: (2, D + 1) CMVN statistics of the training set.
+        made_from: the digest of the file from which the model was exported, or None.
+        lm: the phone language model, or None.
+        corpus: the corpus of the training, or None.
+        test: the score on a test set, or None.
+        training: settings of the training as YAML, unchecked, or None.
     """
 
     features: FeatureConfig
@@ -64,7 +71,7 @@ class Metadata:
     training: str | None = None
 
     def entries(self) -> dict[str, str]:
-        """The metadata's entries."""
+        """The metadata as entries of an ONNX file."""
         values = {
             "format": FORMAT,
             "version": __version__,
@@ -84,7 +91,11 @@ class Metadata:
 
 
 def read_metadata(entries: Mapping[str, str]) -> Metadata:
-    """Read what `Metadata.entries` gave. Raises DataError or ConfigError for anything else."""
+    """Read the entries of an ONNX file, as `Metadata.entries` makes them.
+
+    Raises:
+        DataError, ConfigError: the entries are something else.
+    """
     if _SETTINGS not in entries:
         raise DataError("no asrkit metadata; expected a file made by asrkit export")
     if unknown := entries.keys() - {_SETTINGS, _LM, DIGEST_KEY}:
@@ -124,7 +135,7 @@ def _optional(kind: type[Kind], values: Mapping[str, Any], name: str) -> Kind | 
 
 def _read_json(text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text, parse_constant=lambda name: None)  # NaN and infinity, which JSON has not
+        values = json.loads(text, parse_constant=lambda name: None)  # NaN and infinity, which are not JSON
     except (ValueError, RecursionError) as error:
         raise DataError(f"metadata that is not JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(values, dict):
@@ -133,7 +144,7 @@ def _read_json(text: str) -> dict[str, Any]:
 
 
 def _read_stats(rows: object, dim: int) -> np.ndarray:
-    """CMVN statistics (2, D + 1)."""
+    """Read CMVN statistics (2, D + 1)."""
     is_matrix = isinstance(rows, list) and all(
         isinstance(row, list) and len(row) == dim + 1 and all(is_of_type(value, float) for value in row) for row in rows
     )
@@ -143,9 +154,10 @@ def _read_stats(rows: object, dim: int) -> np.ndarray:
 
 
 def _pack_lm(automaton: LmAutomaton) -> str:
-    """A language model as text that holds every bit of it; that of one in single precision is shorter.
+    """Pack a language model as text without loss. A model in single precision gives a shorter text.
 
-    Whole numbers are laid out by their bytes, all lowest ones first: most of the others are zeros, which pack well.
+    The bytes of whole numbers are sorted: first the lowest byte of each number, then the next one... Most of the higher
+    bytes are zeros, which compress well.
     """
     arrays = {name: np.asarray(getattr(automaton, name)) for name in _LM_ARRAYS}
     is_single = all(np.array_equal(each, each.astype(np.float32)) for each in arrays.values() if each.dtype.kind == "f")
@@ -166,7 +178,7 @@ def _pack_lm(automaton: LmAutomaton) -> str:
 
 
 def _unpack_lm(text: str, num_classes: int) -> LmAutomaton:
-    """Raises DataError for anything but the language model of as many output classes."""
+    """Unpack a language model. Raises DataError unless it is valid and has `num_classes` output classes."""
     values = _read_json(text)
     names = ["start", "num_classes", "num_contexts", "num_ngrams", "floats", "arrays"]
     if {*names} != values.keys():
@@ -193,7 +205,10 @@ def _unpack_lm(text: str, num_classes: int) -> LmAutomaton:
 
 
 def _expand(packed: object, size: int) -> bytes:
-    """The `size` bytes that are packed. Raises DataError for more, or fewer, or out of all proportion to the text."""
+    """Decompress `size` bytes.
+
+    Raises DataError if there are more or fewer, or if `size` is much too large for the text.
+    """
     if not isinstance(packed, str) or size > _MOST_EXPANDED * len(packed) + _ALWAYS_EXPANDED:
         raise DataError(f"language model: arrays of {size} bytes, found {shown(packed)}")
     unpacker = zlib.decompressobj()
@@ -207,7 +222,7 @@ def _expand(packed: object, size: int) -> bytes:
 
 
 def _bytes_first(array: np.ndarray) -> np.ndarray:
-    """Whole numbers (n,) as (bytes of one, n)."""
+    """The bytes of whole numbers (n,), as (bytes of one number, n)."""
     return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), -1).T
 
 

@@ -1,4 +1,4 @@
-"""Exported models (export.py) on onnxruntime: log-probabilities and all that decoding needs, without PyTorch.
+"""Exported models (export.py) on onnxruntime. They need no PyTorch.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -25,28 +25,37 @@ from asrkit.models.search_decoder import SearchDecoder, search_decoder
 if TYPE_CHECKING:
     import onnxruntime
 
-_MAX_SIZE = 2**31  # bytes that Protocol Buffers, and so onnxruntime, can read
+_MAX_SIZE = 2**31  # bytes; Protocol Buffers, and so onnxruntime, can read no more
 _REMEDY = "export it again"
-DECODER, SCALES = "decoder.", ".scales"  # what names of a decoder's weights begin with; what those of scales end with
-_MOST_SHOWN = 300  # characters of a fault, which may have a name of megabytes in it
+DECODER, SCALES = "decoder.", ".scales"  # the beginning of the names of a decoder's weights; the end of scales' names
+_MOST_SHOWN = 300  # characters of a fault; a hostile file can contain a name of megabytes
 States = Mapping[str, np.ndarray]  # of each recurrent layer, by the graph's names
 
 
 class OnnxModel:
-    """An exported model. One object serves any number of threads, and can be sent to other processes.
+    """An exported model. Any number of threads can use one object, and it can be pickled.
 
-    `features`, `config`, `decoding`: settings of the features, the network and the search. `tokens`, `lm` (None without
-    one), `calibration`: what decoding needs. `global_cmvn` (2, D + 1): statistics of the training set. `made_from`:
-    digest of the file that it was exported from. `corpus`: what it was trained on, None where that is not known.
-    `decoder`: an attention decoder, which goes by log_probs, or None.
-    `reach`: frames to either side of a frame that its features, deltas and front end look at.
+    Attributes:
+        features, config, decoding: settings of the features, the network and the search.
+        tokens: its phones and their ids.
+        lm: the language model, or None.
+        calibration: the calibration of confidences; None before tuning.
+        global_cmvn: (2, D + 1) CMVN statistics of the training set.
+        made_from: the digest of the file from which it was exported, or None.
+        corpus: the corpus of its training, or None.
+        decoder: its attention decoder or transducer, or None.
+        reach: frames before and after a frame on which the frame's deltas and front end depend.
     """
 
     def __init__(self, source: str | Path | bytes, num_threads: int = 1) -> None:
-        """`source`: the file, or what is in it. `num_threads` are used within one utterance.
+        """Load an exported model.
+
+        Args:
+            source: the file, or its content.
+            num_threads: threads of the network within one utterance.
 
         Raises:
-            ModelError: it is missing, damaged, of another version or not made by `asrkit export`.
+            ModelError: the file is missing, damaged, of another version, or not made by `asrkit export`.
         """
         self._source, self._num_threads = source, num_threads
         self._name = "model" if isinstance(source, bytes) else str(source)
@@ -67,7 +76,18 @@ class OnnxModel:
         return OnnxModel, (self._source, self._num_threads)
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
-        """As model.Model."""
+        """Compute the input of the search, as Model.log_probs.
+
+        Args:
+            static: (T, D) static features.
+            stats: (2, D + 1) CMVN statistics, or None.
+
+        Returns:
+            (T', V) float32.
+
+        Raises:
+            ModelError: as `step`.
+        """
         return self.step(static, stats=stats)[0].log_probs
 
     def step(
@@ -78,21 +98,26 @@ class OnnxModel:
         first: int = 0,
         num_steps: int | None = None,
     ) -> tuple[Outputs, States]:
-        """Some steps of the network over a window of static features (T, D), as part of a longer utterance.
+        """Compute some steps of the network over a window, which can be a part of a longer utterance.
 
-        Step k takes the `stack` frames of the window from `first` + k * skip on; where the window ends, its edge frame
-        is repeated, as at the edges of an utterance. For the same results as from the whole utterance the window must
-        hold `reach` frames more on either side, where the utterance has them. `first` may be negative.
+        Step k joins `stack` frames of the window, beginning at frame `first` + k * skip. Beyond an end of the window
+        its edge frame is repeated, as at the edges of an utterance. The results are those of the whole utterance only
+        if the window has `reach` more frames on either side, as far as the utterance has them.
 
         Args:
-            states: those that the call for the steps before returned; None at the beginning.
-            stats: as in log_probs; for windows they ought to be given, as a window's own differ.
-            num_steps: by default as many as reach the window's end, ceil(T / skip).
+            static: (T, D) static features of the window.
+            states: the states that the call for the previous steps returned; None at the beginning.
+            stats: (2, D + 1) CMVN statistics, as for log_probs. Give them for windows, because the statistics of a
+                window are not those of the utterance.
+            first: the frame at which the first step begins; can be negative.
+            num_steps: the number of steps; by default all up to the end of the window, ceil(T / skip).
 
-        Returns: what the heads give for these steps, and the states after the last; those of a bidirectional model
-        are empty.
+        Returns:
+            The outputs of the heads for these steps, and the states after the last one. A bidirectional model has no
+            states.
 
-        Raises ModelError for features of another dimension or without a frame.
+        Raises:
+            ModelError: the features have another dimension or no frame, or the network cannot be run.
         """
         dim = self.features.num_static
         if static.ndim != 2 or static.shape[1] != dim or not len(static):
@@ -100,7 +125,7 @@ class OnnxModel:
         feeds = {"static": np.require(static, np.float32, ["C", "A"]), **(states or {})}
         mode = self.features.normalization
         if stats is None and mode.counts_speech and mode.needs_whole_utterance:
-            # Which frames hold speech, the graph does not know.
+            # The graph cannot tell which frames contain speech.
             stats = mode.filled(mode.statistics(static), self.global_cmvn)
         if stats is not None and mode.is_fixed:
             feeds["stats"] = check_stats(stats, dim)
@@ -110,7 +135,7 @@ class OnnxModel:
             feeds["num_steps"] = np.array(num_steps, np.int64)
         try:
             values = dict(zip(self._outputs, self._session.run(self._outputs, feeds), strict=True))
-        except Exception as error:  # onnxruntime has a dozen, without a common base
+        except Exception as error:  # onnxruntime raises a dozen types without a common base
             reason = str(error).splitlines()[0]
             raise ModelError(
                 f"{location(self._name)}the network cannot be run ({reason}); {_REMEDY}, or free memory"
@@ -123,7 +148,14 @@ class OnnxModel:
         return outputs, {name.removesuffix(".next"): state for name, state in values.items()}
 
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
-        """As model.Model."""
+        """Compute the outputs of the heads for every frame, as Model.outputs_by_frame.
+
+        Args:
+            static, stats: (T, D) and (2, D + 1), as for log_probs.
+
+        Raises:
+            ModelError: as `step`.
+        """
         phases = []
         for phase in range(self.config.frames_a_step):
             outputs, _ = self.step(static, stats=stats, first=-phase)
@@ -131,22 +163,22 @@ class OnnxModel:
         return join_phases(phases, len(static), self.config.frames_in_step)
 
     def _open_session(self, content: bytes) -> onnxruntime.InferenceSession:
-        """A session of onnxruntime. Raises ModelError for what it cannot load."""
-        import onnxruntime  # here, so that those who need only the settings do not wait for it
+        """Open a session of onnxruntime. Raises ModelError if it cannot load the graph."""
+        import onnxruntime  # slow to import, and not needed to read the settings
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._num_threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # every utterance is of another length
+        options.enable_mem_pattern = False  # utterances differ in length
         options.log_severity_level = 4
         try:
             return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a dozen, without a common base
+        except Exception as error:  # onnxruntime raises a dozen types without a common base
             raise self._error(f"not a model that onnxruntime can load ({str(error).splitlines()[0]})") from None
 
     def _expect_fitting_graph(self) -> None:
-        """Raise ModelError unless the graph's inputs and outputs are those that the settings call for."""
+        """Raise ModelError unless the inputs and outputs of the graph agree with the settings."""
         num_classes, has = len(self.tokens), self.config.heads
         heads = {"log_probs": num_classes} if has.has_ctc or has.has_frames else {}
         if has.has_frames:
@@ -171,13 +203,13 @@ class OnnxModel:
             raise self._error("the graph's inputs and outputs are not those of its settings")
 
     def _attended_size(self) -> int:
-        """The size of what a decoder attends to, as the graph declares it; 0 where it does not."""
+        """The size of the values to which a decoder attends, as the graph declares it; 0 if it does not."""
         shapes = [value.shape for value in self._session.get_outputs() if value.name == "attended"]
         size = shapes[0][-1] if shapes and shapes[0] else 0
         return size if isinstance(size, int) else 0
 
     def _decoder(self, constants: Mapping[str, np.ndarray]) -> SearchDecoder | None:
-        """The attention decoder of a model that has one. Raises ModelError for weights that do not fit its settings."""
+        """The decoder of a model that has one. Raises ModelError if its weights do not fit the settings."""
         arrays = {name.removeprefix(DECODER): each for name, each in constants.items() if name.startswith(DECODER)}
         weights = {}
         for name, array in arrays.items():
@@ -187,7 +219,7 @@ class OnnxModel:
                     raise self._error(f"decoder's weights {name}: scales {scales.shape} for {array.shape}")
                 weights[name] = array * scales
             elif not name.endswith(SCALES):
-                weights[name] = np.require(array, requirements=["A"])  # the file's own may begin anywhere
+                weights[name] = np.require(array, requirements=["A"])  # arrays in the file can be unaligned
         if any(array.dtype != np.float32 for array in weights.values()):
             raise self._error("decoder's weights that are not float32")
         if not self.config.heads.has_decoder:
@@ -200,7 +232,7 @@ class OnnxModel:
             raise self._error(str(error)) from None
 
     def _expect_fitting_outputs(self, outputs: Outputs, num_steps: int) -> None:
-        """Raise ModelError unless the network gave a row of numbers for each step, and a column for each class."""
+        """Raise ModelError unless the network gave one row per step and one column per class, without NaN."""
         num_classes = len(self.tokens)
         has = self.config.heads
         size = (num_classes if has.has_ctc or has.has_frames else 0) + (self.decoder.step_size if self.decoder else 0)
@@ -218,19 +250,19 @@ class OnnxModel:
 
 
 def read_model_metadata(path: str | Path) -> Metadata:
-    """All that is in an exported model's file but the network, which is not loaded. Raises ModelError as OnnxModel."""
+    """Read the metadata of an exported model without loading its network. Raises ModelError as OnnxModel."""
     return _checked(_read(Path(path)), str(path))[0]
 
 
 def count_model_weights(path: str | Path) -> int:
-    """The numbers that an exported model's network holds; see count_weights. Raises ModelError as OnnxModel."""
+    """Count the numbers in the network of an exported model; see count_weights. Raises ModelError as OnnxModel."""
     content = _read(Path(path))
     _checked(content, str(path))
     return count_weights(content)
 
 
 def _checked(content: bytes, name: str) -> tuple[Metadata, Mapping[str, np.ndarray]]:
-    """Metadata and constants of a model's file, after all that can be seen without loading it was looked at."""
+    """The metadata and constants of a model's file, after all checks that need no onnxruntime."""
     check_seal(io.BytesIO(content), name, _REMEDY)
     try:
         found = checked_content(content)
@@ -244,7 +276,7 @@ def _fault(name: str, fault: str) -> ModelError:
 
 
 def _read(path: Path) -> bytes:
-    """The content of the file. Raises ModelError if it is missing or larger than a model can be."""
+    """The content of a file. Raises ModelError if it is missing or larger than any model."""
     if not path.is_file():
         raise ModelError(f"{location(path)}no such file; made by asrkit export")
     if path.stat().st_size >= _MAX_SIZE:
@@ -253,17 +285,23 @@ def _read(path: Path) -> bytes:
 
 
 class OutputStream:
-    """The outputs of a model for one utterance in chunks of static features: those of the whole, except for rounding.
+    """The outputs of a unidirectional model for one utterance whose features arrive in chunks. Memory does not grow.
 
-    For unidirectional models, in memory that does not grow. `stats` are CMVN statistics, as in OnnxModel.log_probs. In
-    `phase` p every step begins p frames early.
-
-    Raises:
-        ConfigError: a bidirectional model, which needs to know the end; no statistics where those of the utterance
-            would be needed.
+    The outputs are those of the whole utterance, except for rounding.
     """
 
     def __init__(self, model: OnnxModel, stats: np.ndarray | None = None, phase: int = 0) -> None:
+        """Begin an utterance.
+
+        Args:
+            model: a unidirectional model.
+            stats: (2, D + 1) CMVN statistics, as for OnnxModel.log_probs.
+            phase: every step begins `phase` frames early.
+
+        Raises:
+            ConfigError: the model is bidirectional, so it needs the whole utterance; or it needs CMVN statistics of the
+                whole utterance, and none are given.
+        """
         if model.bidirectional:
             raise ConfigError(
                 f"{model.config.looks_ahead_by}: such a model needs the whole utterance; expected a unidirectional one "
@@ -274,19 +312,19 @@ class OutputStream:
                 f"features.cmvn: {model.features.cmvn!r} in a stream, whose end is not known; expected statistics"
             )
         self._model, self._stats, self._phase = model, stats, phase
-        self._static = np.empty((0, model.features.num_static), np.float32)  # those still needed
-        self._begin = 0  # the number of the first of them
+        self._static = np.empty((0, model.features.num_static), np.float32)  # frames that are still needed
+        self._begin = 0  # the number of the first of these frames
         self._num_done = 0  # steps
         self._states: States | None = None
 
     def accept(self, static: np.ndarray) -> Outputs:
-        """Take the next static features (t, D); return what the heads give for the steps they complete."""
+        """Take the next static features (t, D). Returns the outputs for the steps that they complete."""
         self._static = np.concatenate([self._static, static])
         num_frames = self._begin + len(self._static) - self._model.reach
         return self._advance(max((num_frames + self._phase - self._model.stack) // self._model.skip + 1, 0))
 
     def finish(self) -> Outputs:
-        """The utterance is over: what the heads give for the steps that are left."""
+        """End the utterance. Returns the outputs for the remaining steps."""
         return self._advance(-(-(self._begin + len(self._static)) // self._model.skip))
 
     def _advance(self, num_ready: int) -> Outputs:

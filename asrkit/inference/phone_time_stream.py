@@ -1,6 +1,6 @@
-"""Phone times of a recording that is too long to be aligned at once, or is still going on.
+"""Phone times in a recording that is too long to be aligned at once, or that has not ended yet.
 
-Phones that the search is committed to get their times by aligning the steps since a phone that is timed already.
+When the search commits itself to phones, this module aligns the steps since the last phone that has a time.
 
 Legend: T frames, D static features.
 """
@@ -20,9 +20,9 @@ from asrkit.inference.model import Outputs
 from asrkit.inference.phone_timer import PhoneTimer, Stretch
 from asrkit.types import PhoneTime
 
-SETTLE = 10.0  # seconds: what is twice as old cannot change any more (prefix_beam.BeamStream)
-_LONGEST_GAP = 300.0  # seconds to which the next phone's time may go back
-_CONTEXT_TOKENS = 16  # to either side of a phone, for its time and confidence: more than any language model looks at
+SETTLE = 10.0  # seconds; phones that are twice as old cannot change any more (prefix_beam.BeamStream)
+_LONGEST_GAP = 300.0  # seconds without a phone after which old steps are dropped
+_CONTEXT_TOKENS = 16  # neighbours on either side of a phone for its time and confidence; no language model sees more
 
 
 def settle_steps(clock: FrameClock) -> int:
@@ -31,27 +31,36 @@ def settle_steps(clock: FrameClock) -> int:
 
 
 class StaticSource(Protocol):
-    """A model's input for one recording, (T, D), read in parts: static features, normalized if necessary."""
+    """The input of a model for one recording, which is read in parts.
+
+    It consists of static features (T, D), normalised if necessary.
+    """
 
     @property
     def num_frames(self) -> int:
-        """How many frames there are so far."""
+        """The number of frames so far."""
 
     def read(self, begin: int, end: int) -> np.ndarray:
-        """Frames `begin` to `end`, those that there are."""
+        """The frames from `begin` to `end` that exist, (t, D) float32."""
 
 
 class FullFeatures:
-    """Full features of one recording, which are read in parts."""
+    """Full features (with deltas) of one recording, which can be read in parts."""
 
     def __init__(self, static: StaticSource, stats: np.ndarray, config: FeatureConfig) -> None:
-        """`stats` (2, D + 1): the CMVN statistics of the recording, or those that the mode of CMVN is given."""
+        """Begin with static features.
+
+        Args:
+            static: the static features.
+            stats: (2, D + 1) CMVN statistics of the recording, or those that the mode of CMVN prescribes.
+            config: settings of the features.
+        """
         self.static, self._stats = static, stats
-        # So that the recording's statistics are taken rather than a part's own.
+        # Each part must be normalised with the statistics of the recording, not with its own.
         self._config = config.with_normalization(config.normalization.with_given_stats)
 
     def read(self, begin: int, end: int) -> np.ndarray:
-        """Frames `begin` to `end`, those that there are, (t, D * (delta_order + 1)); deltas are as in the whole."""
+        """The frames from `begin` to `end` that exist, (t, full dim). Deltas are those of the whole recording."""
         reach = self._config.delta_order * self._config.delta_window
         first = max(begin - reach, 0)
         feats = full_features(self.static.read(first, end + reach), self._stats, self._config)
@@ -59,11 +68,15 @@ class FullFeatures:
 
 
 class PhoneTimeStream:
-    """Times and confidences of phones, as the search commits itself to them.
+    """Times and confidences of phones, as soon as the search commits itself to them.
 
-    It holds the steps from some phones before the first that is not timed yet: those are aligned, and tell where the
-    next ones begin. `times` and `confidences` may be taken away. `duration` of the recording, in seconds: None while it
-    is going on. `first_step` of the network is the first that is held.
+    It keeps the steps from some phones before the first phone without a time. Aligning these steps gives the next
+    times.
+
+    Attributes:
+        times, confidences: results so far; the caller can remove them.
+        duration: duration of the recording in seconds; None until it ends.
+        first_step: number of the first step of the network that is kept.
     """
 
     def __init__(
@@ -74,31 +87,37 @@ class PhoneTimeStream:
         self.duration = duration
         self.first_step = first_step
         self._timer, self._features, self._utt_id = timer, features, utt_id
-        self._ids: list[int] = []  # of the phones within the steps that are held, as far as they are certain
-        self._num_timed = 0  # of those
+        self._ids: list[int] = []  # tokens of the certain phones within the steps that are kept
+        self._num_timed = 0  # how many of these phones have a time
         self._held: Outputs | None = None
 
     @property
     def pending(self) -> tuple[int, ...]:
-        """The phones, as tokens, that are certain but not timed yet."""
+        """Tokens of the phones that are certain but have no time yet."""
         return tuple(self._ids[self._num_timed :])
 
     @property
     def num_held(self) -> int:
-        """How many steps are held."""
+        """The number of steps that are kept."""
         return 0 if self._held is None else len(self._held.log_probs)
 
     def accept(self, outputs: Outputs) -> None:
-        """Take what the heads give for the next steps."""
+        """Take the outputs of the heads for the next steps."""
         self._held = outputs if self._held is None else _joined(self._held, outputs)
 
     def time(self, committed: Sequence[int], rest: Sequence[int], is_end: bool = False) -> None:
-        """Find times after more phones were `committed`; the `rest`, up to the last step held, may change yet."""
+        """Find times after the search committed itself to more phones.
+
+        Args:
+            committed: tokens of these phones.
+            rest: tokens of the phones after them, up to the last step; they can still change.
+            is_end: whether the recording has ended.
+        """
         self._ids += committed
         ids = (*self._ids, *rest)
         clock = self._timer.clock
         if not is_end and len(ids) == len(self._ids) and self.num_held * clock.step > _LONGEST_GAP:
-            # Nothing was said for minutes: what comes next will have its time without what came before.
+            # Nobody spoke for minutes, so the time of the next phone does not depend on earlier phones.
             self._time_first(len(ids), ids)
             self._drop(self.num_held - settle_steps(clock), len(ids))
             return
@@ -106,11 +125,11 @@ class PhoneTimeStream:
         aligned = self._time_first(num_certain, ids)
         num_past = num_certain - _CONTEXT_TOKENS
         if aligned is not None and not is_end and num_past > 0:
-            # In the middle of the blanks between two phones: where there are any, one remains before the cut.
+            # Cut in the middle of the blanks between two phones. If there are any, one blank stays before the cut.
             self._drop(int(aligned.ends[num_past - 1] + aligned.starts[num_past] + 1) // 2, num_past)
 
     def _time_first(self, number: int, ids: tuple[int, ...]) -> AlignedTokens | None:
-        """Time the first `number` of the phones `ids` that lie within the steps held; None if all of them are timed."""
+        """Find the times of the first `number` of the phones `ids`. Returns None if all of them have a time already."""
         if number <= self._num_timed or self._held is None:
             return None
         begin = self.first_step * self._timer.clock.skip
@@ -126,7 +145,7 @@ class PhoneTimeStream:
         return timed.aligned
 
     def _drop(self, num_steps: int, num_phones: int) -> None:
-        """Forget the first of the steps that are held, and of their phones."""
+        """Forget the first `num_steps` steps and the first `num_phones` phones."""
         if self._held is not None:
             frames = self._held.frame_log_probs
             frames = None if frames is None else frames[num_steps * self._timer.clock.skip :].copy()

@@ -1,4 +1,4 @@
-"""From log-probabilities and a labelling to phone times and confidences: the one way there.
+"""From log-probabilities and phones to phone times and confidences. All recognisers use this module.
 
 Legend: T frames, T' steps, D feature dim, U tokens, V output classes.
 """
@@ -23,10 +23,12 @@ from asrkit.types import PhoneTime
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of a recording, or all of it, whose phones are timed at once.
+    """A part of a recording, or all of it, whose phones get their times together.
 
-    `utt_id` names the recording in messages. `audio_end` is where the recording ends, None while it is going on. The
-    part begins in frame `first_frame`.
+    Attributes:
+        utt_id: the name of the recording, for messages.
+        audio_end: the end of the recording; None while it continues.
+        first_frame: the number of the part's first frame within the recording.
     """
 
     utt_id: str
@@ -36,7 +38,13 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class TimedPhones:
-    """The frames of U tokens on the best path, the times of their sounds, and the evidence (U, 2) for confidences."""
+    """The result for U phones.
+
+    Attributes:
+        aligned: their frames on the best path.
+        times: their times.
+        evidence: (U, 4) evidence for their confidences, see confidence.phone_evidence.
+    """
 
     aligned: AlignedTokens
     times: tuple[PhoneTime, ...]
@@ -44,15 +52,20 @@ class TimedPhones:
 
 
 class PhoneTimer:
-    """Finds when the phones of a labelling are spoken, and how sure each of them is. Holds no network and no state.
+    """Finds the times of given phones, and how certain each of them is. It has no network and no state.
 
-    `silences`: ids of the tokens that stand for silence, which may be of any length; `silent_phones`: their phones.
+    Attributes:
+        silences: ids of the tokens for silence, which can have any length.
+        silent_phones: their phones.
     """
 
     def __init__(
         self, tokens: TokenTable, clock: FrameClock, scorer: TokenScorer, calibration: Calibration | None = None
     ) -> None:
-        """`scorer` is that of the search. Without a `calibration` confidences are the odds of phone_log_odds."""
+        """Make a timer. `scorer` belongs to the search.
+
+        Without a `calibration`, confidences are uncalibrated odds; see confidence.phone_log_odds.
+        """
         self.tokens, self.clock = tokens, clock
         self.silent_phones = frozenset(silences(tokens.phones))
         self.silences = frozenset(tokens.encode(sorted(self.silent_phones)))
@@ -61,17 +74,20 @@ class PhoneTimer:
 
     @classmethod
     def for_model(cls, model: Model, scorer: TokenScorer) -> PhoneTimer:
-        """The timer of what a search with this `scorer` finds in a model's outputs."""
+        """The timer for the results of a search with this `scorer` in the outputs of a model."""
         return cls(model.tokens, frame_clock(model.features, model.config), scorer, model.calibration)
 
     def time(self, outputs: Outputs, feats: np.ndarray, tokens: Sequence[int], stretch: Stretch) -> TimedPhones:
-        """Align a labelling `tokens` (U,) with the outputs, and find the times of its phones.
+        """Align phones with the outputs, and find their times.
 
         Args:
-            outputs: log_probs of a stretch's steps or frames; frame_log_probs (T, V - 1), or None.
+            outputs: log_probs of the steps or frames of the stretch; frame_log_probs (T, V - 1), or None.
             feats: (T, D) full features of the stretch.
+            tokens: the U phones.
+            stretch: the part of the recording.
 
-        Raises DataError as forced_align.
+        Raises:
+            DataError: as forced_align.
         """
         aligned = forced_align(outputs.log_probs, tokens, utt_id=stretch.utt_id)
         evidence = phone_evidence(outputs.log_probs, aligned, self._scorer)
@@ -80,15 +96,19 @@ class PhoneTimer:
     def times(
         self, outputs: Outputs, feats: np.ndarray, aligned: AlignedTokens, stretch: Stretch
     ) -> tuple[PhoneTime, ...]:
-        """The times of aligned tokens, in seconds from the beginning of the recording. Arguments as for `time`."""
+        """The times of aligned tokens, in seconds from the beginning of the recording.
+
+        `feats` is (T, D); see `time`.
+        """
         starts, ends = (stretch.first_frame + bounds for bounds in self.spans(outputs, feats, aligned))
         phones = self.tokens.decode(aligned.tokens)
         return self.clock.phone_times(phones, starts, ends, stretch.audio_end)
 
     def spans(self, outputs: Outputs, feats: np.ndarray, aligned: AlignedTokens) -> tuple[np.ndarray, np.ndarray]:
-        """First frame of each aligned token and the frame after its last, both (U,), within the stretch.
+        """The first frame of each aligned token, and the frame after its last one: (U,) each, within the stretch.
 
-        Neighbours touch, except that pauses which no token stands for belong to none.
+        Neighbours touch each other. Only pauses for which there is no token belong to no phone. `feats` is (T, D); see
+        `time`.
         """
         skip, middle = (1, 0.0) if outputs.by_frame else (self.clock.skip, self.clock.middle)
         frames = peak_frames(outputs.log_probs, aligned, len(feats), skip, middle)
@@ -96,5 +116,5 @@ class PhoneTimer:
         return split_between(feats, peaks, Reach.in_frames(self.clock.shift), outputs.frame_log_probs)
 
     def confidences(self, evidence: np.ndarray) -> tuple[float, ...]:
-        """The evidence of `time` as n confidences, each the probability that the phone is right."""
+        """The probability that each phone is right, from the `evidence` (U, 4) of `time`."""
         return tuple(self._calibration(evidence).tolist())

@@ -1,7 +1,7 @@
-"""Where a long recording is cut for a model with an attention decoder, which hears each piece as a whole.
+"""Cut a long recording into pieces for a model with an attention decoder.
 
-A decoder that learnt from utterances loses its way in what is much longer than these, so its windows are as long as an
-utterance, and no window ends within a word if there is a pause.
+Such a decoder learnt from utterances, and fails on much longer audio. So each piece is about as long as an utterance,
+and is cut in a pause if there is one.
 
 Legend: T frames, D static features.
 """
@@ -17,23 +17,25 @@ from asrkit.inference.frame_clock import FrameClock
 from asrkit.inference.phone_time_stream import StaticSource
 
 LONGEST = 15.0  # seconds
-_QUIET = 0.2  # seconds: what is quiet for so long is a pause
+_QUIET = 0.2  # seconds; the length of a pause
 
 
 class HeldFeatures:
-    """Static features (T, D) in memory, as a StaticSource."""
+    """Static features (T, D) in memory, as a StaticSource. `static` is this array."""
 
     def __init__(self, static: np.ndarray) -> None:
         self._static, self.num_frames = static, len(static)
 
     def read(self, begin: int, end: int) -> np.ndarray:
+        """The frames from `begin` to `end` that exist, (t, D)."""
         return self._static[begin:end]
 
 
 def pieces(static: StaticSource, scale: LevelScale, clock: FrameClock) -> Iterator[tuple[int, int]]:
-    """The first frame of each piece and the one after its last; only the last has no whole number of steps.
+    """Yield the first frame of each piece, and the frame after its last one.
 
-    Each is cut in its second half, in the middle of the quietest fifth of a second.
+    Each piece is cut in its second half, in the middle of the quietest fifth of a second. All pieces but the last have
+    a whole number of steps.
     """
     longest = max(round(LONGEST / clock.step), 2) * clock.skip
     width = max(round(_QUIET / clock.shift), 1)

@@ -1,6 +1,6 @@
-"""The path from audio to a Hypothesis, with an exported model. All verbs use it.
+"""From audio to a Hypothesis with an exported model. All verbs use this module.
 
-Legend: T frames, D static features.
+Legend: T frames, D static features, T' steps of the network, V output classes.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 Audio = str | Path | AudioStream | Waveform | np.ndarray
 
-SHORT = 1.5 * SETTLE  # seconds: in a recording of up to so many the search settles nothing, so it is done at once
-_MAX_FINE_CELLS = 2**28  # frames times phones up to which align looks at every frame
+SHORT = 1.5 * SETTLE  # seconds; the search settles nothing in a shorter recording, so it is recognised at once
+_MAX_FINE_CELLS = 2**28  # frames times phones; above that, align uses steps and not frames
 
 
 def load_recognizer(
@@ -53,17 +53,17 @@ def load_recognizer(
     device: Device = "cpu",
     num_threads: int = 1,
 ) -> Recognizer:
-    """Load a trained model, ready to recognise.
+    """Load a trained model for recognition.
 
     Args:
         model: an experiment directory, a file of `asrkit export`, the name of a recipe that was run, or the name of a
             model that comes with asrkit (see find_model.find_model). The default is "english", which comes with asrkit.
-        decoding: search settings that override the model's own.
+        decoding: search settings in place of the model's own settings.
         device: "cuda" runs the network with PyTorch on a GPU, and needs an experiment directory.
-        num_threads: number of threads of the network within one utterance.
+        num_threads: threads of the network within one utterance.
 
     Raises:
-        ModelError: there is no such model, it is not finished or damaged, or no GPU can be used.
+        ModelError: there is no such model; it is unfinished or damaged; or PyTorch cannot use a GPU.
     """
     if model is None:
         model = find_pretrained(ENGLISH)
@@ -75,19 +75,23 @@ def load_recognizer(
 class Recognizer:
     """A trained model, ready to recognise. Any number of threads can use one object at the same time.
 
-    `model`: the network, with its settings and tokens. `features`: settings of the features. Their CMVN is per
-    utterance if the model was trained with CMVN per speaker, because the speaker of a recording is unknown. `decoding`:
-    settings of the search. `extractor` computes static features, `search` finds phones in log-probabilities, and
-    `timer` finds their times.
+    Attributes:
+        model: the network, with its settings and tokens.
+        features: settings of the features. The speaker of a recording is unknown, so a model that was trained with CMVN
+            per speaker uses CMVN per utterance.
+        decoding: settings of the search.
+        extractor: computes static features.
+        search: finds phones in log-probabilities.
+        timer: finds the times of phones.
     """
 
     def __init__(self, model: Model, decoding: DecodingConfig | None = None):
-        """`decoding` takes the place of the model's own settings."""
+        """Use a model. `decoding` replaces the search settings of the model."""
         self.model = model
         self.features = model.features.with_normalization(model.features.normalization.without_speaker)
         self.extractor = FeatureExtractor(self.features)
         mode = self.features.normalization
-        # What the model takes is normalized already where one mean does not serve all frames.
+        # If CMVN changes from frame to frame, the input of the model is normalised already.
         self._of_input = self.features if mode.is_fixed else self.features.with_normalization(mode.with_given_stats)
         self.tokens = model.tokens
         self.decoding = decoding or model.decoding
@@ -96,7 +100,7 @@ class Recognizer:
 
     @classmethod
     def load(cls, model: str | Path, decoding: DecodingConfig | None = None) -> Recognizer:
-        """As load_recognizer."""
+        """Load a trained model. The same as `load_recognizer`."""
         return load_recognizer(model, decoding)
 
     def transcribe(
@@ -111,19 +115,20 @@ class Recognizer:
     ) -> Hypothesis:
         """Recognise one recording, by default with times and confidences.
 
-        Memory does not grow with the length of a file or AudioStream, except for the phones found (windows.py).
+        A long file or AudioStream is read in parts (windows.py), so memory grows only by the phones that are found.
 
         Args:
             audio: a file that read_audio can decode, an AudioStream, a Waveform, or samples (num_samples,) or
-                (num_samples, channels): floats within -1 and 1, int16 or int32. Any sampling rate.
-            utt_id: a name for messages and the result; by default the file's.
-            channel: for audio of several channels: "mix" averages them, a number (from 0) chooses one.
+                (num_samples, channels): floats within -1 and 1, int16 or int32. Any sampling rate is accepted.
+            utt_id: the name in messages and in the result; by default the name of the file.
+            channel: for audio with several channels: "mix" averages them, a number (from 0) selects one.
+            with_times: find times and confidences of the phones.
             sample_rate: the sampling rate of an array, in Hz.
             num_best: the largest number of alternatives in the hypothesis.
 
         Raises:
-            AudioError: the audio cannot be used: not decodable, several channels and none chosen, no sample_rate,
-                shorter than one frame.
+            AudioError: the audio cannot be decoded; it has several channels and none is selected; an array comes
+                without sample_rate; or the audio is shorter than one frame.
         """
         if isinstance(audio, (str, Path)):
             with open_audio(audio, channel=channel) as stream:
@@ -144,7 +149,7 @@ class Recognizer:
     def _transcribe_short(
         self, waveform: Waveform, utt_id: str, duration: float, with_times: bool, num_best: int
     ) -> Hypothesis:
-        """Recognize all at once audio at the model's rate, whose original lasts `duration` seconds."""
+        """Recognise audio at the model's sampling rate in one go. The original lasts `duration` seconds."""
         static, mode = self._input(self.extractor(waveform, utt_id)), self.features.normalization
         stats = mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
         if not mode.holds_speech(stats, self.model.global_cmvn):
@@ -177,19 +182,19 @@ class Recognizer:
     ) -> Hypothesis:
         """Find where known phones are in the audio.
 
-        A phone's confidence is the geometric mean of its posterior over the frames of its peak. Memory is limited to
-        2**30 bytes, one per pair of a step and a phone, which suffices for half an hour.
+        The confidence of a phone is the geometric mean of its posterior over the frames of its peak. Memory is limited
+        to 2**30 bytes: one byte for each pair of a step and a phone, which suffices for half an hour of speech.
 
         Args:
             audio, utt_id, channel, sample_rate: as for transcribe.
-            phones: the spoken phones, in the model's symbols.
-            optional_silence: a symbol of the model that may occur between any two phones and at both ends. It is in the
-                result only where it is heard, even if `phones` has it.
+            phones: the spoken phones, in the symbols of the model.
+            optional_silence: a symbol of the model that can occur between any two phones and at both ends. The result
+                has it only where it is heard, even if `phones` contains it.
 
         Raises:
             AudioError: as transcribe.
             DataError: the model does not have a symbol, or there are too many phones for the audio or for the memory.
-            ModelError: a model with an attention decoder and without CTC.
+            ModelError: the model has a decoder and no CTC.
         """
         heads = self.model.config.heads
         if not (heads.has_ctc or heads.has_frames):
@@ -224,11 +229,16 @@ class Recognizer:
         return Hypothesis(utt_id, self.tokens.decode(aligned.tokens), aligned.score, times, confidences)
 
     def posteriors(self, audio: Audio, channel: Channel = "error", *, sample_rate: int | None = None) -> np.ndarray:
-        """The probability of each class at each step of the network, (T', V) float32; class 0 is the blank of CTC.
+        """The probability of each class at each step of the network, (T', V) float32. Class 0 is the blank of CTC.
 
-        Step k stands for the time that `timer.clock` says. Memory grows with the audio. Of an attention decoder without
-        CTC they are those of the phones that it finds, at the steps that it looks at. Arguments and errors are
-        transcribe's.
+        `timer.clock` has the times of the steps. Memory grows with the length of the audio. A model with a decoder and
+        without CTC gives probabilities only of the phones that it finds, at the steps to which it attends.
+
+        Args:
+            audio, channel, sample_rate: as for transcribe.
+
+        Raises:
+            AudioError: as transcribe.
         """
         _, _, static = self._load(audio, None, channel, sample_rate)
         if self.model.decoder is None or self.model.config.heads.has_ctc:
@@ -240,7 +250,7 @@ class Recognizer:
         return np.exp(np.concatenate(parts))
 
     def _stats(self, static: np.ndarray) -> np.ndarray:
-        """The CMVN statistics of a recording as the model takes them."""
+        """The CMVN statistics of a recording, as the model needs them."""
         mode = self.features.normalization
         stats = mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
         return mode.filled(stats, self.model.global_cmvn)
@@ -248,7 +258,7 @@ class Recognizer:
     def _load(
         self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None
     ) -> tuple[str, Waveform, np.ndarray]:
-        """The utterance's name, its audio at its own rate, and its features (T, D) as the model takes them."""
+        """The name of an utterance, its audio at its own sampling rate, and the input (T, D) of the model."""
         if isinstance(audio, (str, Path)):
             utt_id, waveform = utt_id or str(audio), read_audio(audio, channel=channel)
         elif isinstance(audio, AudioStream):
@@ -261,11 +271,11 @@ class Recognizer:
         return utt_id, waveform, self._input(static)
 
     def _input(self, static: np.ndarray) -> np.ndarray:
-        """Static features (T, D) as the model takes them."""
+        """The input of the model from static features (T, D)."""
         return self._normalizer()(static)
 
     def _normalizer(self) -> Normalizer:
-        """The normalization of a recording's static features for the model."""
+        """The normalisation of a recording's static features for the model."""
         return self.features.normalization.input_normalizer(self.model.global_cmvn)
 
     def _full_features(self, static: np.ndarray) -> np.ndarray:
@@ -275,10 +285,17 @@ class Recognizer:
 def to_waveform(
     samples: np.ndarray, sample_rate: int | None, channel: Channel = "error", name: str = "audio"
 ) -> Waveform:
-    """The Waveform of samples (num_samples,) or (num_samples, channels), as Recognizer.transcribe takes them.
+    """Make a Waveform from an array.
 
-    Raises AudioError, naming `name`, for another shape or type, without a sampling rate, and for several channels if
-    none is chosen.
+    Args:
+        samples: (num_samples,) or (num_samples, channels): floats within -1 and 1, int16 or int32.
+        sample_rate: in Hz.
+        channel: for several channels: "mix" averages them, a number (from 0) selects one.
+        name: what messages call the audio.
+
+    Raises:
+        AudioError: the array has another shape or type, sample_rate is missing, or there are several channels and none
+            is selected.
     """
     scale = {np.dtype(np.int16): 1.0, np.dtype(np.int32): 2.0**-16}.get(samples.dtype)
     if scale is None and np.issubdtype(samples.dtype, np.floating):
@@ -298,7 +315,7 @@ def to_waveform(
 
 
 def with_optional(phones: Sequence[str], silence: str) -> tuple[str, ...]:
-    """`phones` with one silence at either end and between any two, in place of those that were there."""
+    """The `phones` with one silence at either end and between any two phones. It replaces the silences in `phones`."""
     result = [silence]
     for phone in phones:
         result += () if phone == silence else (phone, silence)
@@ -306,7 +323,7 @@ def with_optional(phones: Sequence[str], silence: str) -> tuple[str, ...]:
 
 
 def _read_ahead(blocks: Iterator[np.ndarray], most: int) -> tuple[list[np.ndarray], bool]:
-    """The first blocks, up to the one that brings more than `most` samples; whether there are no more."""
+    """Read blocks until they have more than `most` samples. Returns them, and whether there are no more blocks."""
     taken, num_samples = [], 0
     for block in blocks:
         taken.append(block)
@@ -317,9 +334,9 @@ def _read_ahead(blocks: Iterator[np.ndarray], most: int) -> tuple[list[np.ndarra
 
 
 def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
-    """A trained model on onnxruntime. It is exported now if it was not exported before.
+    """Load a trained model with onnxruntime. An experiment without an up-to-date export is exported first.
 
-    Arguments and errors are load_recognizer's.
+    Arguments and errors are those of load_recognizer.
     """
     path = find_model(model)
     if path.is_file():
@@ -331,7 +348,7 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
         try:
             existing = OnnxModel(exported, num_threads)
         except ModelError:
-            pass  # of another version, or damaged
+            pass  # made by another version, or damaged
         else:
             if existing.made_from == read_digest(trained):
                 remove_dead_locks(path)
@@ -344,7 +361,7 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
     try:
         with lock_dir(path, "export"):
             write_export(exported, content)
-    except (OSError, InUseError):  # a directory that cannot be written, or is being written
+    except (OSError, InUseError):  # the directory is not writable, or another process is writing
         return OnnxModel(content, num_threads)
     return OnnxModel(exported, num_threads)
 

@@ -1,7 +1,7 @@
-"""Recognition of audio while it is being spoken, with unidirectional models; what is found is what windows.py finds.
+"""Recognition of audio while somebody speaks, with unidirectional models. The phones are those that windows.py finds.
 
-Features, network and search go on from chunk to chunk, so that each step is computed once, as soon as the audio that it
-looks at is there. Results do not depend on the sizes of the chunks.
+Features, network and search continue from chunk to chunk. Each step is computed once, as soon as its audio has arrived.
+Results do not depend on the sizes of the chunks.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -29,15 +29,18 @@ from asrkit.inference.phone_timer import PhoneTimer
 from asrkit.io.json_text import json_text
 from asrkit.types import PhoneTime
 
-_COMMIT_S = 10.0  # how often phones that are certain become final, in seconds
+_COMMIT_S = 10.0  # seconds after which certain phones become final
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """Phones since the last final result: those found so far (`is_final` False; they may change), or the final ones.
+    """The phones since the last final result.
 
-    Final phones have times, in seconds from the beginning of the stream, and confidences. `end`, in seconds: how
-    much audio phones that may change take into account; when the last of the final ones ends.
+    Attributes:
+        phones: the phones so far, which can still change (`is_final` False), or the final ones.
+        end: in seconds. For phones that can change: how much audio they are based on. For final phones: when the last
+            one ends.
+        times, confidences: of final phones. Times are in seconds from the beginning of the stream.
     """
 
     phones: tuple[str, ...]
@@ -49,7 +52,7 @@ class StreamResult:
     def json_line(self, symbols: Mapping[str, str] = MappingProxyType({})) -> str:
         """{"partial": [phone...], "time": s}, or {"final": [{"phone", "start", "end", "confidence"}...], "time": s}.
 
-        `symbols`: what to write in place of some phones.
+        `symbols` maps phones to the symbols that are written for them.
         """
         if not self.is_final:
             phones_so_far = [symbols.get(phone, phone) for phone in self.phones]
@@ -67,16 +70,19 @@ class StreamResult:
 
 
 class StreamingRecognizer:
-    """Recognises one stream of audio. One thread at a time; the model may serve many streams.
+    """Recognises one stream of audio. Only one thread can use it at a time; many streams can share a model.
 
-    The phones of all final results together are those that transcribe finds in the whole. They become final when
-    nothing can change them any more, and all that are left when the stream ends; until then memory grows by some
-    kilobytes a second, for a minute or, where nobody speaks, for longer. With an `endpoint` all phones become final and
-    memory is freed when so many seconds go by without speech: each piece is then searched as an utterance of its own.
+    The phones of all final results together are those that transcribe finds in the whole audio. Phones become final
+    when nothing can change them any more, and at the end of the stream. Until then memory grows by some kilobytes per
+    second, for about a minute, or for longer while nobody speaks. With an `endpoint`, that many seconds without speech
+    make all phones final and free the memory. Then each piece is searched like an utterance.
 
-    `step`: seconds from one step of the network to the next. `look_ahead`: by part, the seconds of audio that are
-    waited for after the middle of a step; their sum is the algorithmic latency. `num_steps`: how many were done.
-    `silences`: the phones that stand for silence.
+    Attributes:
+        step: seconds from one step of the network to the next.
+        look_ahead: name of a part -> seconds of audio that it needs after the middle of a step. The sum is the
+            algorithmic latency.
+        num_steps: steps that were computed so far.
+        silences: the phones that stand for silence.
     """
 
     def __init__(
@@ -88,11 +94,18 @@ class StreamingRecognizer:
         endpoint: float | None = None,
         utt_id: str = "stream",
     ) -> None:
-        """`decoding` takes the place of the model's own settings. `sample_rate` (Hz): of the samples that will come, by
-        default the model's. `utt_id` names the stream in messages.
+        """Begin a stream.
 
-        Raises ConfigError, with the reason, for a model that cannot recognise before the end is known: bidirectional,
-        with CMVN per utterance or speaker, or with features of librosa; and for an endpoint that is not above 0.
+        Args:
+            model: a unidirectional model.
+            decoding: search settings in place of the model's own settings.
+            sample_rate: the sampling rate of the samples, in Hz; by default that of the model.
+            endpoint: seconds without speech that end a piece; None for no such limit.
+            utt_id: the name of the stream in messages.
+
+        Raises:
+            ConfigError: the model needs the end of the audio before it can recognise (it is bidirectional, or has a
+                decoder, CMVN per utterance or speaker, or features of librosa); or `endpoint` is not above 0.
         """
         _check(model)
         if endpoint is not None and not 0.0 < endpoint < math.inf:
@@ -102,7 +115,7 @@ class StreamingRecognizer:
         self._searches = make_search(decoding or model.decoding, model.lm)
         self._timer = PhoneTimer.for_model(model, self._searches.scorer)
         self.silences = self._timer.silent_phones
-        self._quiet = {0, *self._timer.silences}  # classes: the blank, too
+        self._quiet = {0, *self._timer.silences}  # classes without speech, the blank included
         self.step, self.look_ahead = self._timer.clock.step, _look_ahead(model, self._timer.clock.shift)
         self._commit_steps = max(round(_COMMIT_S / self.step), 1)
         self._endpoint_steps = None if endpoint is None else max(math.ceil(endpoint / self.step), 1)
@@ -121,17 +134,23 @@ class StreamingRecognizer:
         self._begin()
 
     def accept(self, samples: np.ndarray) -> list[StreamResult]:
-        """Take the next samples (num_samples,), int16 or float32 on the int16 scale.
+        """Take the next samples, (num_samples,): int16, or float32 on the scale of int16.
 
-        Returns the final results that they lead to, and a partial one if the phones are others than before.
+        Returns:
+            New final results, and a partial result if its phones have changed.
 
-        Raises AudioError for samples that are NaN, infinite or so large that features are.
+        Raises:
+            AudioError: samples are NaN or infinite, or so large that features are infinite.
         """
         samples = self._resampled(np.asarray(samples, np.float32), is_end=False)
         return self._advance(self._stream.accept(samples), is_end=False)
 
     def finish(self) -> list[StreamResult]:
-        """The audio is over: the last final result, if phones are left. Raises AudioError if there was hardly any."""
+        """End the audio. Returns the last final result, if phones are left.
+
+        Raises:
+            AudioError: the audio was shorter than one frame.
+        """
         if self._resampler is not None:
             results = self._advance(self._stream.accept(self._resampled(np.empty(0, np.float32), is_end=True)), False)
             results = [result for result in results if result.is_final]
@@ -149,11 +168,11 @@ class StreamingRecognizer:
         return samples
 
     def _begin(self) -> None:
-        """Search anew from the next step on."""
+        """Start a new search at the next step."""
         self._search = self._searches.stream(settle_steps(self._timer.clock))
         features = FullFeatures(self._static, self._model.global_cmvn, self._features)
         self._phone_times = PhoneTimeStream(self._timer, features, self._utt_id, self._duration, self.num_steps)
-        self._pieces: list[np.ndarray] = []  # log-probabilities that the timer does not have yet
+        self._pieces: list[np.ndarray] = []  # log-probabilities that the timer has not received yet
         self._num_quiet = 0  # steps without speech at the end
         self._partial: Sequence[int] = ()
 
@@ -190,7 +209,7 @@ class StreamingRecognizer:
     def _close(self) -> list[StreamResult]:
         """All phones since the last final result, as if the utterance ended here."""
         results = self._make_final((), self._search.finish()[0].tokens, is_end=True)
-        if self._endpoint_steps is not None:  # silence alone is no utterance
+        if self._endpoint_steps is not None:  # silence alone is not an utterance
             results = [result for result in results if set(result.phones) - self.silences]
         return results
 
@@ -210,7 +229,7 @@ class StreamingRecognizer:
 
 
 class _StaticWindow:
-    """The last frames (T, D) of a stream, as a model takes them; a StaticSource."""
+    """The last frames (T, D) of a stream, as the input of a model. It is a StaticSource."""
 
     def __init__(self, dim: int) -> None:
         self._frames = np.empty((0, dim), np.float32)
@@ -234,7 +253,7 @@ class _StaticWindow:
 
 
 def _look_ahead(model: OnnxModel, shift: float) -> dict[str, float]:
-    """By part, the seconds of audio that are waited for after the middle of a step; frames come every `shift`."""
+    """Name of a part -> seconds of audio that it needs after the middle of a step. `shift`: seconds per frame."""
     features = model.features
     delta_reach = features.delta_order * features.delta_window
     return {
@@ -246,7 +265,7 @@ def _look_ahead(model: OnnxModel, shift: float) -> dict[str, float]:
 
 
 def _check(model: OnnxModel) -> None:
-    """Raises ConfigError for a model that takes no streams."""
+    """Raise ConfigError if the model cannot recognise streams."""
     if model.decoder is not None:
         raise ConfigError(
             f"model.head {model.config.head}: its decoder is given the whole utterance before it writes a phone, "

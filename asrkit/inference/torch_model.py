@@ -1,4 +1,4 @@
-"""A trained experiment's network in PyTorch, for GPUs and for many utterances at a time."""
+"""The network of a trained experiment in PyTorch, for GPUs and for many utterances at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from asrkit.models.batching import collate
 
 
 class TorchModel:
-    """A trained experiment's network in PyTorch as a model.Model, for GPUs and for many utterances at a time."""
+    """The network of a trained experiment in PyTorch, as a model.Model."""
 
     def __init__(self, experiment: Experiment, device: str = "cpu") -> None:
-        """Raises ModelError for a device that PyTorch cannot use."""
+        """Move the network to a device, such as "cpu" or "cuda".
+
+        Raises:
+            ModelError: PyTorch cannot use the device.
+        """
         config = experiment.config
         self.features, self.config, self.decoding = config.features, config.model, config.decoding
         self.tokens, self.lm, self.calibration = experiment.tokens, experiment.lm_automaton, experiment.calibration
@@ -32,19 +36,35 @@ class TorchModel:
 
     @torch.inference_mode()
     def batch(self, feats: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Full features, each (T, D), to log-probabilities, each (T', V) float32. Batch size changes nothing."""
+        """Compute log-probabilities, (T', V) float32 per utterance. They do not depend on the size of the batch.
+
+        Args:
+            feats: (T, D) full features per utterance.
+        """
         names = [str(i) for i in range(len(feats))]
         batch = collate(names, dict(zip(names, feats, strict=True)))
         log_probs, lens = self.network(batch.feats.to(self._device), batch.feat_lens.to(self._device))
         return [utt[:length].cpu().numpy() for utt, length in zip(log_probs, lens.tolist(), strict=True)]
 
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
-        """As model.Model."""
+        """Compute the input of the search, as Model.log_probs.
+
+        Args:
+            static: (T, D) static features.
+            stats: (2, D + 1) CMVN statistics, or None.
+
+        Returns:
+            (T', V) float32.
+        """
         return self.batch([self._full_features(static, stats)])[0]
 
     @torch.inference_mode()
     def outputs_by_frame(self, static: np.ndarray, stats: np.ndarray | None = None) -> Outputs:
-        """As model.Model."""
+        """Compute the outputs of the heads for every frame, as Model.outputs_by_frame.
+
+        Args:
+            static, stats: (T, D) and (2, D + 1), as for log_probs.
+        """
         feats = torch.from_numpy(self._full_features(static, stats)).to(self._device)
         phases = torch.arange(self.config.frames_a_step, device=self._device)
         lens = torch.full_like(phases, len(feats))

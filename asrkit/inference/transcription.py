@@ -1,4 +1,4 @@
-"""Recognition of many recordings, some of them at the same time."""
+"""Recognition of many recordings, several of them at the same time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class TranscribeOptions:
     """Options of transcription.
 
     Attributes:
-        channel: which of several channels to take; see read_audio.
+        channel: for audio with several channels: the one to use; see read_audio.
         with_times: find times and confidences of phones.
-        num_best: how many alternatives a hypothesis has, at most.
-        symbols: other symbols for some of the model's phones.
+        num_best: the largest number of alternatives per hypothesis.
+        symbols: phone -> symbol that replaces it.
     """
 
     channel: Channel = "error"
@@ -36,7 +36,7 @@ class TranscribeOptions:
 def transcribe_all(
     recognizer: Recognizer, inputs: Sequence[Input], options: TranscribeOptions, num_threads: int = 1
 ) -> Iterator[Result | AsrkitError]:
-    """The result of each recording, or what is wrong with it, as soon as it and those before it are ready."""
+    """Recognise all recordings; yield the result of each, or its error, in their order."""
     return map_in_threads(partial(_transcribe, recognizer, options), inputs, num_threads)
 
 
@@ -52,7 +52,7 @@ def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input)
 
 
 def transcribe_one(recognizer: Recognizer, audio: AudioStream, each: Input, options: TranscribeOptions) -> Result:
-    """The result of the recording `each`, whose `audio` is open. Raises AudioError as Recognizer.transcribe."""
+    """Recognise the recording `each`, whose `audio` is open. Raises AudioError as Recognizer.transcribe."""
     hypothesis = recognizer.transcribe(audio, with_times=options.with_times, num_best=options.num_best)
     hypothesis = in_other_symbols(hypothesis, options.symbols)
     silent = recognizer.timer.silent_phones
@@ -60,7 +60,7 @@ def transcribe_one(recognizer: Recognizer, audio: AudioStream, each: Input, opti
 
 
 def in_other_symbols(hypothesis: Hypothesis, table: Mapping[str, str]) -> Hypothesis:
-    """With those of its phones that the `table` has written as it says."""
+    """The hypothesis with its phones replaced by the symbols of `table`. Other phones stay."""
 
     def written(phones: Iterable[str]) -> tuple[str, ...]:
         return tuple(table.get(phone, phone) for phone in phones)

@@ -1,11 +1,14 @@
-"""Recognition of recordings of any length in bounded memory.
+"""Recognition of recordings of any length in limited memory.
 
-Static features go to a temporary file when they are many. Then the network runs over windows of them: that of a
-unidirectional model carries its state from one to the next, that of a bidirectional one or of one with attention begins
-a few seconds before each window and ends a few seconds after it, and what it gives for those is thrown away. The search
-goes on from window to window, and phones that it is committed to are timed (phone_time_stream.py). A recording that is
-no longer than a window is one window: its result is that of the whole. A model with an attention decoder takes pieces
-in place of windows, which are cut in pauses (pieces.py), and hears each by itself.
+Many static features go to a temporary file. The network then runs over windows of them. A unidirectional network
+carries its state from one window to the next. A bidirectional network, or one with attention, begins a few seconds
+before each window and ends a few seconds after it; the outputs for these seconds are dropped.
+
+The search continues from window to window. Phones to which it is committed get their times (phone_time_stream.py). A
+recording that is not longer than a window is one window, so its result is that of the whole recording.
+
+A model with an attention decoder uses pieces instead of windows. They are cut in pauses (pieces.py), and each is
+recognised separately.
 
 Legend: T frames, D static features, T' steps of the network, V output classes.
 """
@@ -35,22 +38,31 @@ from asrkit.inference.pieces import pieces
 from asrkit.types import Hypothesis, PhoneTime, Waveform
 
 _BLOCK = 2**14  # frames
-_PIECES_AT_ONCE = 16  # that are searched together
-_IN_MEMORY = 2**22  # bytes of features: those of a quarter of an hour
+_PIECES_AT_ONCE = 16  # pieces that are searched together
+_IN_MEMORY = 2**22  # bytes of features, about a quarter of an hour
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Seconds: `length` of a window; `context` before and after it for a network that looks ahead."""
+    """Lengths in seconds.
+
+    Attributes:
+        length: of a window.
+        context: before and after a window, for a network that looks ahead.
+    """
 
     length: float = 120.0
     context: float = 10.0
 
 
 class StaticFeatures:
-    """A model's input for one recording, (T, D), read in parts: static features, normalized if necessary.
+    """The input of a model for one recording: static features (T, D), normalised if necessary, which are read in parts.
 
-    Close it, or use it in a `with` statement. `num_frames`: T.
+    Close it, or use it in a `with` statement.
+
+    Attributes:
+        num_frames: T.
+        dim: D.
     """
 
     def __init__(
@@ -60,9 +72,16 @@ class StaticFeatures:
         name: str,
         normalize: Normalizer = lambda static: static,
     ) -> None:
-        """`blocks` of samples (num_samples,) at the extractor's rate; `normalize`: the model's input_normalizer.
+        """Compute the features of a recording.
 
-        Raises AudioError as FeatureExtractor.
+        Args:
+            blocks: samples, (num_samples,) each, at the sampling rate of the extractor.
+            extractor: computes the static features.
+            name: the name of the recording in messages.
+            normalize: the model's input_normalizer.
+
+        Raises:
+            AudioError: as FeatureExtractor; or the disk is full.
         """
         self.dim = extractor.num_static
         self.num_frames = 0
@@ -72,7 +91,7 @@ class StaticFeatures:
                 self._keep(normalize(static), name)
                 self.num_frames += len(static)
         except BaseException:
-            with contextlib.suppress(OSError):  # closing writes what is left, too
+            with contextlib.suppress(OSError):  # closing also writes the rest, which can fail
                 self.close()
             raise
 
@@ -84,18 +103,19 @@ class StaticFeatures:
             raise no_room(name, error) from None
 
     def read(self, begin: int, end: int) -> np.ndarray:
-        """Frames `begin` to `end`, those that there are."""
+        """The frames from `begin` to `end` that exist, (t, D) float32."""
         begin, end = max(begin, 0), min(end, self.num_frames)
         row_bytes = 4 * self.dim
         self._file.seek(begin * row_bytes)
         return np.frombuffer(self._file.read((end - begin) * row_bytes), np.float32).reshape(-1, self.dim)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All frames in order, some thousands at a time."""
+        """Yield all frames in order, (t, D) with some thousands of frames each."""
         for begin in range(0, self.num_frames, _BLOCK):
             yield self.read(begin, begin + _BLOCK)
 
     def close(self) -> None:
+        """Delete the temporary file."""
         self._file.close()
 
     def __enter__(self) -> StaticFeatures:
@@ -117,9 +137,13 @@ def _static_blocks(blocks: Iterable[np.ndarray], extractor: FeatureExtractor, na
 
 @dataclass(frozen=True)
 class WindowedRecognizer:
-    """Recognizes recordings window by window; `search` and `timer` find phones in what the `model` gives.
+    """Recognises recordings window by window. Any number of threads can use one object.
 
-    One object serves any number of threads.
+    Attributes:
+        model: the network, with its settings.
+        search: finds phones in its outputs.
+        timer: finds the times of phones.
+        windows: lengths of windows and context.
     """
 
     model: Model
@@ -136,10 +160,10 @@ class WindowedRecognizer:
         with_times: bool = True,
         num_best: int = 0,
     ) -> Hypothesis:
-        """Recognize one recording of `duration` seconds, with times and confidences unless they are not wanted.
+        """Recognise one recording of `duration` seconds, by default with times and confidences.
 
-        With `num_best` the hypothesis has up to so many alternatives; those of a long recording differ in its last
-        part.
+        With `num_best` the hypothesis has up to that many alternatives. Those of a long recording differ only in its
+        last part.
         """
         mode, stats = self.model.features.normalization, self.model.global_cmvn
         if mode.needs_whole_utterance:
@@ -182,7 +206,7 @@ class WindowedRecognizer:
     def _pieces(
         self, static: StaticFeatures, stats: np.ndarray, stretch: Stretch, num_best: int
     ) -> Iterator[tuple[list[BeamResult], TimedPhones]]:
-        """What is found in each piece, and its phones' times."""
+        """Yield the results for each piece, and the times of its phones."""
         features = FullFeatures(static, stats, self.model.features)
         bounds = pieces(static, self.model.features.normalization.level, self.timer.clock)
         while some := list(islice(bounds, _PIECES_AT_ONCE)):
@@ -197,7 +221,7 @@ class WindowedRecognizer:
     def _joined(
         self, found: Iterator[tuple[list[BeamResult], TimedPhones]], utt_id: str, with_times: bool, num_best: int
     ) -> Hypothesis:
-        """One hypothesis of all pieces; its alternatives differ in the last one."""
+        """One hypothesis for all pieces. Its alternatives differ only in the last piece."""
         best, times, confidences = BeamResult((), 0.0, 0.0, 0.0), list[PhoneTime](), list[float]()
         for results, timed in found:
             results = [
@@ -216,9 +240,12 @@ class WindowedRecognizer:
         return add_times(hypothesis, tuple(times), tuple(confidences)) if with_times else hypothesis
 
     def outputs(self, static: StaticFeatures, stats: np.ndarray, by_frame: bool) -> Iterator[Outputs]:
-        """The heads' outputs per window: log_probs of the steps and, with `by_frame`, frame_log_probs of the frames.
+        """Yield the outputs of the heads for each window: log_probs of the steps.
 
-        Without `by_frame` there are no frame_log_probs. Frames may come a window later than the steps they are in.
+        Args:
+            static: the input of the model.
+            stats: (2, D + 1) CMVN statistics.
+            by_frame: also give frame_log_probs, one row per frame. A frame can come one window later than its step.
         """
         step = self.timer.clock.step
         length, context = (max(round(seconds / step), 1) for seconds in (self.windows.length, self.windows.context))
@@ -230,7 +257,7 @@ class WindowedRecognizer:
 def _overlapping_outputs(
     model: Model, static: StaticFeatures, stats: np.ndarray, by_frame: bool, length: int, context: int
 ) -> Iterator[Outputs]:
-    """The outputs of windows of `length` steps, each computed with `context` steps more on either side."""
+    """The outputs of windows of `length` steps. Each is computed with `context` more steps on either side."""
     skip = model.config.skip
     num_steps = -(-static.num_frames // skip)
     for begin in range(0, num_steps, length):
@@ -247,7 +274,7 @@ def _overlapping_outputs(
 def _carried_outputs(
     model: OnnxModel, static: StaticFeatures, stats: np.ndarray, by_frame: bool, length: int
 ) -> Iterator[Outputs]:
-    """The outputs of a unidirectional model, whose state goes from one window of `length` steps to the next."""
+    """The outputs of a unidirectional model, which carries its state from one window of `length` steps to the next."""
     streams = [OutputStream(model, stats, phase) for phase in range(model.skip if by_frame else 1)]
     frames = _FramesOfPhases(model.skip, model.stack, static.num_frames)
     for begin in range(0, static.num_frames, length * model.skip):
@@ -264,15 +291,15 @@ def _next_outputs(stream: OutputStream, window: np.ndarray, is_end: bool) -> Out
 
 
 class _FramesOfPhases:
-    """Joins what a frame-wise head gives, window by window, in every phase of frame skipping to that of the frames."""
+    """Joins the outputs of a frame-wise head in all phases of frame skipping to one row per frame, window by window."""
 
     def __init__(self, skip: int, stack: int, num_frames: int) -> None:
         self._skip, self._stack, self._num_frames = skip, stack, num_frames
-        self._held: list[np.ndarray] = []  # of each phase, the outputs that are still needed, from _first_step on
+        self._held: list[np.ndarray] = []  # per phase, the outputs from _first_step on, which are still needed
         self._first_step = self._next_frame = 0
 
     def next(self, phases: Sequence[Outputs], is_end: bool) -> np.ndarray:
-        """Take the next outputs of each phase; return those of the frames (t, V - 1) that are complete now."""
+        """Take the next outputs of each phase. Returns the rows (t, V - 1) of the frames that are complete now."""
         new = [outputs.frame_log_probs for outputs in phases if outputs.frame_log_probs is not None]
         self._held = [np.concatenate(pair) for pair in zip(self._held, new, strict=True)] if self._held else new
         num_held = min(map(len, self._held))
