@@ -78,9 +78,10 @@ def main() -> None:
         copy_data(args.data, partial)
         partial.rename(data_dir)
     print("| preset | epochs | CPU-seconds | dev PER | test PER |\n|---|---|---|---|---|", flush=True)
-    for name in args.presets or sorted(path.stem for path in (ROOT / "conf").glob("*.yaml")):
+    conf = ROOT / "conf"
+    for name in args.presets or sorted(str(path.relative_to(conf).with_suffix("")) for path in conf.rglob("*.yaml")):
         print(f"training {name}", file=sys.stderr)
-        print(train_preset(ROOT / "conf" / f"{name}.yaml", data_dir, args.out, args.cpu), flush=True)
+        print(train_preset(conf / f"{name}.yaml", data_dir, args.out, args.cpu), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -7,6 +6,7 @@ import pytest
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, load_config, parse_config
 from asrkit.errors import ConfigError
+from tests.presets import EACH_PRESET
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,7 @@ def test_settings_that_do_not_go_together_are_reported_where_one_of_them_is_set(
     assert str(caught.value).startswith("--set training.pretrain_epochs=2: training.pretrain_epochs is for model.head")
 
 
-SHIPPED = sorted(Path(__file__).parents[3].glob("conf/*.yaml")) + sorted(
-    Path(__file__).parents[3].glob("recipes/*/conf/*.yaml")
-)
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: "/".join(path.parts[-3:]))
+@EACH_PRESET
 def test_shipped_configurations_are_valid(path):
     load_config(path, ExperimentConfig)
 

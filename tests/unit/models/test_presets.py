@@ -1,6 +1,6 @@
 """Every configuration that ships is built and takes training steps; networks of papers have the papers' sizes."""
 
-from pathlib import Path
+import math
 
 import numpy as np
 import pytest
@@ -12,9 +12,7 @@ from asrkit.experiment import make_model
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.decoder import NO_DECODER
 from asrkit.training.optim import clip_gradients, make_optimizer
-
-ROOT = Path(__file__).parents[3]
-PRESETS = sorted([*ROOT.glob("conf/*.yaml"), *ROOT.glob("recipes/*/conf/*.yaml")])
+from tests.presets import EACH_PRESET, ROOT
 
 
 def load(path, num_phones):
@@ -39,7 +37,7 @@ def losses(model, feats, lens, tokens, labels):
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: str(path.relative_to(ROOT).with_suffix("")))
+@EACH_PRESET
 def test_a_preset_learns_a_small_batch(path):
     """The full network, on two utterances of a quarter of a second with dropout as it is trained."""
     torch.set_num_threads(1)
@@ -66,6 +64,44 @@ def test_a_preset_learns_a_small_batch(path):
         assert not torch.equal(values, weights[name]), f"{name} did not move"
     model.eval()
     assert (losses(model, feats, lens, tokens, labels) < before).all()
+
+
+@EACH_PRESET
+def test_an_utterance_of_a_preset_gives_the_same_alone_and_in_a_batch(path):
+    """The full network in float64: outputs, losses and the gradient of the features, whatever padding holds."""
+    torch.set_num_threads(1)
+    config, model = load(path, 30)
+    model.double().eval()
+    feats = torch.from_numpy(np.random.default_rng(2).normal(size=(2, 24, config.features.dim)))
+    tokens = torch.tensor([[3, 30, 7], [1, 2, 3]])
+
+    def run(rows, num_frames, padding=0.0):
+        """Of each utterance its heads' outputs and what the gradient of its losses is in the features."""
+        lens = torch.tensor([24, 17])[rows]
+        batch = feats[rows, :num_frames].clone()
+        for row, length in zip(batch, lens, strict=True):
+            row[length:] = padding
+        batch.requires_grad_()
+        output = model.outputs(batch, lens)
+        heads = [head for head in (output.ctc_log_probs, output.frame_log_probs, output.steps) if head is not None]
+        total = sum(
+            (head[row, :length] ** 3).sum() for row, length in enumerate(output.log_prob_lens) for head in heads
+        )
+        lost = torch.zeros(len(rows))
+        if model.decoder is not None:
+            source = model.decoder.source(output.steps, output.log_prob_lens)
+            lost = model.decoder.losses(source, tokens[rows], torch.full((len(rows),), 3), NO_DECODER)
+            total = total + lost.sum()
+        total.backward()
+        return [
+            [lost[row], batch.grad[row, : lens[row]], *(head[row, :length] for head in heads)]
+            for row, length in enumerate(output.log_prob_lens)
+        ]
+
+    together = run([0, 1], 24, math.nan)
+    for alone, found in zip([*run([0], 24), *run([1], 17)], together, strict=True):
+        for one, other in zip(alone, found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_what_is_left_out_gives_the_recommended_system():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel
@@ -17,6 +19,7 @@ from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
 from asrkit.training.loop import Evaluation, TrainingSets, evaluate, train
 from asrkit.training.state import read_history
+from tests.presets import EACH_PRESET
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
@@ -443,6 +446,48 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, ru
     assert found.dev_per == expected.dev_per
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == names
+
+
+@EACH_PRESET
+def test_a_preset_that_is_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, path):
+    """Its network with small layers, by its training; killed in its last batch, after the checkpoint before that."""
+    preset = load_config(path, ExperimentConfig)
+    width = 16 * (1 + preset.model.bidirectional)  # of the encoder's outputs, as score dot needs it
+    sizes = {"hidden_size": 16, "num_layers": 2, "conv_channels": 2, "tdnn_size": 8}
+    sizes |= {"feed_forward_size": 16} if preset.model.has_attention else {}
+    model_config = replace(preset.model, **sizes, decoder=replace(preset.model.decoder, hidden_size=width))
+    config = replace(
+        preset.training,
+        num_epochs=1 + bool(preset.training.pretrain_epochs),
+        pretrain_epochs=min(preset.training.pretrain_epochs, 1),
+        batch_size=3,
+        num_threads=1,
+        checkpoint_minutes=EVERY_BATCH,
+    )
+    sets, steps = TrainingSets(make_data(6, 1), make_data(2, 2), TOKENS), []
+    real = loop.compute_gradients
+
+    def step(*args):
+        steps.append(args)
+        if len(steps) == dies_at:
+            raise Killed
+        return real(*args)
+
+    def run(name):
+        torch.manual_seed(1)
+        model = AcousticModel(model_config, feat_dim=4, num_tokens=len(TOKENS))
+        return model, train(model, config, sets, tmp_path / name, "run")
+
+    monkeypatch.setattr(loop, "compute_gradients", step)
+    dies_at = 0
+    whole, expected = run("whole")
+    dies_at = 2 * len(steps)
+    with pytest.raises(Killed):
+        run("killed")
+    resumed, found = run("killed")
+    assert len(steps) == dies_at + 1  # the batch in which it was killed, and no other, is trained on again
+    assert_equal(copy_of(whole), copy_of(resumed))
+    assert without_cpu_seconds(found.history) == without_cpu_seconds(expected.history)
 
 
 def test_a_batch_is_trained_on_once(tmp_path, monkeypatch):
