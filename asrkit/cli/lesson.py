@@ -17,7 +17,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=LESSONS, metavar="NAME", help=f"lesson: {', '.join(LESSONS)}")
+    parser.add_argument("name", choices=list(LESSONS), metavar="NAME", help=f"lesson: {', '.join(LESSONS)}")
     add(parser, "--out", required=True)
     add(parser, "--quick")
     add(parser, "--plain-text", "It is for the lesson characters", shown="one that comes with asrkit")

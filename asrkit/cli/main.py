@@ -8,12 +8,13 @@ import importlib
 import os
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from asrkit import __version__
 from asrkit.cli import interrupts
+from asrkit.cli.completion import SHELLS, completion_script
 from asrkit.cli.help_text import HelpFormatter, examples
 from asrkit.cli.options import COMMON, add
 from asrkit.cli.spellings import in_new_spelling, unknown, unknown_option
@@ -54,6 +55,7 @@ ALIASES = {"analyse": "analyze"}
 _OF_TRAINING = ("train", "adapt", "decode", "tune", "analyze", "export", "lesson")
 
 
+_PRINT = "--print-completion"
 _MOST_FAULTS = 20  # that are shown of one error
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     is_process, is_verbose = argv is None, False
     argv = list(sys.argv[1:] if argv is None else argv)
-    verb = next((argument for argument in argv if not argument.startswith("-")), "")
+    verb = "" if argv[:1] and argv[0].startswith(_PRINT) else next((each for each in argv if each[:1] != "-"), "")
     if is_process:
         open_closed_streams()
     with printable_output():
@@ -127,19 +129,42 @@ class _Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)  # argparse's own takes no notice of output that cannot be written
 
 
+class _PrintCompletion(argparse.Action):
+    """Prints the script that completes command lines, and ends the command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, args: Any, values: Any, option: Any = None) -> None:
+        whole, _ = _parsers(VERBS)
+        print(completion_script(whole, values))
+        parser.exit()
+
+
 def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """The parser of the whole command, which knows the options of one verb, and the parser of that verb."""
+    verb = ALIASES.get(verb, verb)
+    parser, of_verbs = _parsers([verb])
+    return parser, of_verbs.get(verb, parser)
+
+
+def _parsers(loaded: Collection[str]) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the whole command, which knows the options of the verbs `loaded`, and the parsers of all verbs."""
     parser = _Parser(
         prog="asrkit", description="Phoneme recognition with recurrent networks and CTC.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"asrkit {__version__}")
+    parser.add_argument(
+        _PRINT,
+        action=_PrintCompletion,
+        choices=SHELLS,
+        metavar="SHELL",
+        help=f"print what completes command lines by the tab key: {', '.join(SHELLS)} (docs/command-line.md)",
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    of_verb: argparse.ArgumentParser = parser
+    of_verbs: dict[str, argparse.ArgumentParser] = {}
     for name, (module_name, summary) in VERBS.items():
         aliases = [alias for alias, meant in ALIASES.items() if meant == name]
         each = verbs.add_parser(name, aliases=aliases, help=summary, allow_abbrev=False, formatter_class=HelpFormatter)
-        if name == ALIASES.get(verb, verb):
-            of_verb = each
+        of_verbs[name] = each
+        if name in loaded:
             module = importlib.import_module(module_name)
             each.description, each.epilog = module.DESCRIPTION, examples(module.EXAMPLES)
             module.configure(each)
@@ -147,7 +172,7 @@ def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentPa
                 for option in COMMON:
                     add(leaf, option)
             each.set_defaults(run=module.run)
-    return parser, of_verb
+    return parser, of_verbs
 
 
 def parsers_below(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
