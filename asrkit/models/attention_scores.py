@@ -1,12 +1,13 @@
 """Score functions of attention: how well each step of the encoder fits a state of the decoder.
 
-Each is made from the sizes of query and steps and DecoderConfig. `keys` computes once per utterance what does not
-depend on the query; calling it gives the scores. They have no bounds; the window makes weights of them.
+A score is made from the sizes of queries and steps, and from DecoderConfig. Its method `keys` computes everything that
+does not depend on the query, once per utterance. `forward` computes the scores. A score can be any number; the window
+turns scores into weights.
 
-Formulas: q the query, the decoder's state; h_j the encoder's output at step j; s_j its score. With several heads each
-has its share of the sizes, and its own scores.
+In formulas, q is the query (the state of the decoder), h_j the encoder's output at step j, and s_j its score. Each of
+several heads has its share of the sizes, and its own scores.
 
-Legend: N utterances, K queries of an utterance, H heads, T steps, Q size of queries, E size of steps, A attention size.
+Legend: N utterances, K queries per utterance, H heads, T steps, Q size of queries, E size of steps, A attention size.
 """
 
 from __future__ import annotations
@@ -22,28 +23,42 @@ from asrkit.models.decoder_config import DecoderConfig
 
 
 class Source(NamedTuple):
-    """The encoder's outputs, to which a decoder attends. Padding has no influence."""
+    """The outputs of the encoder, to which a decoder attends. Padding has no influence.
 
-    steps: Tensor  # (N, T, E)
-    lens: Tensor  # (N,) int64
-    valid: Tensor  # (N, T)
-    values: Tensor  # (N, H, T, E / H) what is read
-    keys: Tensor  # what the score makes of the steps; N comes first
+    Attributes:
+        steps: (N, T, E).
+        lens: (N,) int64 numbers of steps.
+        valid: (N, T) which steps are not padding.
+        values: (N, H, T, E / H) what is read.
+        keys: what the score computes from the steps; N is its first axis.
+    """
+
+    steps: Tensor
+    lens: Tensor
+    valid: Tensor
+    values: Tensor
+    keys: Tensor
 
 
 class Score(nn.Module):
-    """A score function."""
+    """The interface of score functions."""
 
     def __init__(self, query_size: int, step_size: int, config: DecoderConfig):
         super().__init__()
         self.num_heads = config.num_heads
 
     def keys(self, steps: Tensor) -> Tensor:
-        """(N, T, E) -> what `forward` takes from the steps."""
+        """Compute from `steps` (N, T, E) what `forward` needs of them. The shape (N, ...) depends on the score."""
         raise NotImplementedError
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
-        """Query (N, K, Q), weights of the step before (N, K, H, T) -> scores (N, H, K, T)."""
+        """Compute the scores (N, H, K, T).
+
+        Args:
+            query: (N, K, Q).
+            source: the steps and their keys.
+            previous: (N, K, H, T) weights of the previous phone.
+        """
         raise NotImplementedError
 
 
@@ -58,9 +73,11 @@ class AdditiveScore(Score):
         nn.init.uniform_(self.weight, -1 / math.sqrt(config.attention_size), 1 / math.sqrt(config.attention_size))
 
     def keys(self, steps: Tensor) -> Tensor:
+        """V h_j + b of the `steps` (N, T, E), by head: (N, H, T, A / H)."""
         return split_heads(self.key(steps), self.num_heads)
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
+        """Scores (N, H, K, T) from `query` (N, K, Q). `previous` (N, K, H, T) has no influence."""
         return self._score(self._sums(query, source))
 
     def _sums(self, query: Tensor, source: Source) -> Tensor:
@@ -72,7 +89,10 @@ class AdditiveScore(Score):
 
 
 class LocationAwareScore(AdditiveScore):
-    """s_j = v^T tanh(W q + V h_j + U f_j + b), f = F * (the last weights): a convolution (Chorowski et al. 2015)."""
+    """s_j = v^T tanh(W q + V h_j + U f_j + b), f = F * (the previous weights) (Chorowski et al. 2015).
+
+    F * is a convolution over steps.
+    """
 
     def __init__(self, query_size: int, step_size: int, config: DecoderConfig):
         super().__init__(query_size, step_size, config)
@@ -81,6 +101,7 @@ class LocationAwareScore(AdditiveScore):
         self.location = nn.Linear(channels, config.attention_size, bias=False)
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
+        """Scores (N, H, K, T) from `query` (N, K, Q) and the weights `previous` (N, K, H, T) of the previous phone."""
         num_utts, num_queries, _, num_steps = previous.shape
         features = self.filters(previous.flatten(0, 1)).transpose(1, 2)  # (N K, T, channels)
         located = self.location(features).view(num_utts, num_queries, num_steps, self.num_heads, -1)
@@ -88,9 +109,10 @@ class LocationAwareScore(AdditiveScore):
 
 
 class DotScore(Score):
-    """s_j = q^T h_j, of equal sizes (Luong et al. 2015)."""
+    """s_j = q^T h_j, with q and h_j of the same size (Luong et al. 2015)."""
 
     def __init__(self, query_size: int, step_size: int, config: DecoderConfig):
+        """An untrained score. Raises ConfigError if the sizes differ, or the heads cannot share them."""
         super().__init__(query_size, step_size, config)
         if query_size != step_size:
             raise ConfigError(
@@ -100,9 +122,11 @@ class DotScore(Score):
         _share(step_size, config)
 
     def keys(self, steps: Tensor) -> Tensor:
+        """The `steps` (N, T, E) by head: (N, H, T, E / H)."""
         return split_heads(steps, self.num_heads)
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
+        """Scores (N, H, K, T) from `query` (N, K, Q). `previous` (N, K, H, T) has no influence."""
         return split_heads(query, self.num_heads) @ source.keys.transpose(2, 3)
 
 
@@ -116,9 +140,11 @@ class ScaledDotScore(Score):
         self.scale = 1 / math.sqrt(_share(config.attention_size, config))
 
     def keys(self, steps: Tensor) -> Tensor:
+        """V h_j of the `steps` (N, T, E), by head and transposed: (N, H, A / H, T)."""
         return split_heads(self.key(steps), self.num_heads).transpose(2, 3)
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
+        """Scores (N, H, K, T) from `query` (N, K, Q). `previous` (N, K, H, T) has no influence."""
         return split_heads(self.query(query) * self.scale, self.num_heads) @ source.keys
 
 
@@ -131,14 +157,16 @@ class GeneralScore(Score):
         self.key = nn.Linear(step_size, query_size, bias=False)
 
     def keys(self, steps: Tensor) -> Tensor:
+        """W h_j of the `steps` (N, T, E), by head and transposed: (N, H, Q / H, T)."""
         return split_heads(self.key(steps), self.num_heads).transpose(2, 3)
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
+        """Scores (N, H, K, T) from `query` (N, K, Q). `previous` (N, K, H, T) has no influence."""
         return split_heads(query, self.num_heads) @ source.keys
 
 
 class CosineScore(Score):
-    """s_j = softplus(w^T q + b) cos(W q, h_j): by content, as neural Turing machines (Graves et al. 2014)."""
+    """s_j = softplus(w^T q + b) cos(W q, h_j): by content, as in neural Turing machines (Graves et al. 2014)."""
 
     def __init__(self, query_size: int, step_size: int, config: DecoderConfig):
         super().__init__(query_size, step_size, config)
@@ -147,37 +175,44 @@ class CosineScore(Score):
         self.strength = nn.Linear(query_size, config.num_heads)
 
     def keys(self, steps: Tensor) -> Tensor:
+        """The `steps` (N, T, E) by head, scaled to length 1 and transposed: (N, H, E / H, T)."""
         return nn.functional.normalize(split_heads(steps, self.num_heads), dim=3).transpose(2, 3)
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
+        """Scores (N, H, K, T) from `query` (N, K, Q). `previous` (N, K, H, T) has no influence."""
         direction = nn.functional.normalize(split_heads(self.query(query), self.num_heads), dim=3)
         strength = nn.functional.softplus(self.strength(query)).transpose(1, 2)[:, :, :, None]
         return strength * (direction @ source.keys)
 
 
 class LocationScore(Score):
-    """s_j = w_j^T q: by the decoder's state alone (Luong et al. 2015). Steps beyond max_positions are not looked at."""
+    """s_j = w_j^T q: only the state of the decoder counts (Luong et al. 2015).
+
+    Steps beyond max_positions are never seen.
+    """
 
     def __init__(self, query_size: int, step_size: int, config: DecoderConfig):
         super().__init__(query_size, step_size, config)
         self.positions = nn.Linear(query_size, config.num_heads * config.max_positions, bias=False)
 
     def keys(self, steps: Tensor) -> Tensor:
+        """Nothing of the `steps` (N, T, E): (N, 0)."""
         return steps.new_empty(len(steps), 0)
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
+        """Scores (N, H, K, T) from `query` (N, K, Q). `previous` (N, K, H, T) has no influence."""
         scores = self.positions(query).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         num_steps, known = source.steps.shape[1], scores.shape[3]
         return nn.functional.pad(scores, (0, max(num_steps - known, 0)), value=-math.inf)[:, :, :, :num_steps]
 
 
 def split_heads(inputs: Tensor, num_heads: int) -> Tensor:
-    """(N, L, S) -> (N, H, L, S / H)."""
+    """Share the last axis of `inputs` (N, L, S) among heads: (N, H, L, S / H)."""
     return inputs.unflatten(2, (num_heads, -1)).transpose(1, 2)
 
 
 def _share(size: int, config: DecoderConfig) -> int:
-    """A head's share of a size. Raises ConfigError if it is not a whole number."""
+    """The share of each head in a size. Raises ConfigError if it is not a whole number."""
     if size % config.num_heads:
         raise ConfigError(
             f"model.decoder.num_heads must divide the size that heads share, found {config.num_heads} for {size}"

@@ -18,25 +18,43 @@ from asrkit.io.tables import Keys, Numbers
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded utterances. Padding of `feats` and `tokens` is 0; the lengths tell what is valid."""
+    """A batch of padded utterances. `feats` and `tokens` are 0 in padding.
+
+    Attributes:
+        utt_ids: N utterance ids.
+        feats: (N, T, D) float32 features.
+        feat_lens: (N,) int64 numbers of frames.
+        tokens: (N, U) int64 token ids.
+        token_lens: (N,) int64 numbers of tokens.
+        frame_labels: (N, T) int64, the phone at the centre of each frame; -1 for none and in padding.
+        num_views: how many neighbouring rows are the same utterance with different masks.
+    """
 
     utt_ids: tuple[str, ...]
-    feats: Tensor  # (N, T, D) float32
-    feat_lens: Tensor  # (N,) int64
-    tokens: Tensor  # (N, U) int64
-    token_lens: Tensor  # (N,) int64
-    frame_labels: Tensor | None = None  # (N, T) int64: the phone at each frame's centre, -1 for none and for padding
-    num_views: int = 1  # neighbouring rows that are one utterance, differently masked
+    feats: Tensor
+    feat_lens: Tensor
+    tokens: Tensor
+    token_lens: Tensor
+    frame_labels: Tensor | None = None
+    num_views: int = 1
 
 
 class Batches(Sequence[list[str]]):
-    """Utterance ids in batches, as arrays of numbers: `order` (n,) rows of `utt_ids`, cut every `batch_size`."""
+    """Batches of utterance ids, stored as an array of numbers."""
 
     def __init__(self, utt_ids: Keys, order: np.ndarray, batch_size: int) -> None:
+        """Cut the order into batches.
+
+        Args:
+            utt_ids: all utterance ids.
+            order: (n,) rows of `utt_ids`.
+            batch_size: utterances per batch.
+        """
         self._utt_ids, self._order, self._batch_size = utt_ids, order, batch_size
         self._shuffled = np.arange(-(-len(order) // batch_size))
 
     def shuffle(self, rng: np.random.Generator) -> None:
+        """Shuffle the order of the batches."""
         rng.shuffle(self._shuffled)
 
     def __len__(self) -> int:
@@ -49,15 +67,15 @@ class Batches(Sequence[list[str]]):
     def __getitem__(self, index: int | slice) -> list[str] | list[list[str]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        start = self._shuffled[index] * self._batch_size  # raises IndexError, which ends iteration
+        start = self._shuffled[index] * self._batch_size  # raises IndexError, which ends an iteration
         return [self._utt_ids[row] for row in self._order[start : start + self._batch_size].tolist()]
 
 
 def bucket(num_frames: Mapping[str, int], batch_size: int, rng: np.random.Generator | None = None) -> Batches:
-    """Group utterance ids into batches of similar length, so that little of a batch is padding.
+    """Group utterances of similar length into batches, so that batches contain little padding.
 
-    Without `rng` the batches go from short to long. With it, lengths are jittered by up to 10 % before sorting and
-    the order of batches is shuffled, so that epochs differ.
+    Without `rng`, the batches are ordered from short to long. With it, epochs differ: lengths are changed by up to 10 %
+    before sorting, and the order of the batches is shuffled.
     """
     numbers = Numbers.of(num_frames)
     lens = numbers.values_by_row.astype(np.float64)
@@ -75,7 +93,14 @@ def collate(
     tokens: Mapping[str, Sequence[int]] | None = None,
     frame_labels: Mapping[str, np.ndarray] | None = None,
 ) -> Batch:
-    """Pad the utterances' features (T, D), and their token ids and frame labels (T,) when given, into one batch."""
+    """Pad utterances, and join them into one batch.
+
+    Args:
+        utt_ids: the utterances of the batch.
+        feats: utterance id -> (T, D) features.
+        tokens: utterance id -> token ids.
+        frame_labels: utterance id -> (T,) labels of the frames.
+    """
     matrices = list(map(torch.from_numpy, map(np.ascontiguousarray, map(feats.__getitem__, utt_ids))))
     sequences = [torch.tensor(tokens[utt_id] if tokens else [], dtype=torch.int64) for utt_id in utt_ids]
     labels = None

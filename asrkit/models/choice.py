@@ -1,4 +1,4 @@
-"""A choice that a setting offers by name. Loads no torch, so that settings can be checked without it."""
+"""One choice of a setting. Settings can be checked without loading torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Choice:
     """The meaning of one value of a setting.
 
     Attributes:
-        module: the module that has it; it is loaded when it is used, as it needs torch.
-        name: its name there.
-        settings: other settings that it takes and some of its alternatives do not.
+        module: the module that implements it. It needs torch, so it is loaded only when it is used.
+        name: the name of the class or function in the module.
+        settings: other settings that this choice uses, and that not all choices use.
     """
 
     module: str
@@ -23,10 +23,10 @@ class Choice:
     settings: Collection[str] = ()
 
     def load(self) -> Any:
-        """The class or function."""
+        """Import the class or function."""
         return getattr(import_module(self.module), self.name)
 
 
 def names_with(choices: Mapping[Any, Choice], setting: str) -> list[str]:
-    """The names of the choices that take another setting."""
+    """The names of the choices that use another setting."""
     return [name for name, choice in choices.items() if setting in choice.settings]

@@ -1,4 +1,4 @@
-"""The Conformer's encoder (Gulati et al. 2020): attention, and a convolution for what is near.
+"""The encoder of the Conformer (Gulati et al. 2020): attention, and convolution over near steps.
 
 Legend: N utterances, T' steps, H units of a layer.
 """
@@ -13,20 +13,24 @@ from asrkit.models.transformer import FeedForward, SelfAttention, TransformerEnc
 
 
 class ConformerEncoder(TransformerEncoder):
-    """The Transformer's encoder with layers of the Conformer, which end with layer normalisation each."""
+    """The encoder of the Transformer with layers of the Conformer.
+
+    Each of these layers ends with layer normalisation.
+    """
 
     def __init__(self, input_size: int, config: ModelConfig):
         super().__init__(input_size, config)
         self.norm = nn.Identity()
 
     def make_layer(self, config: ModelConfig) -> nn.Module:
+        """An untrained Conformer layer."""
         return ConformerLayer(config)
 
 
 class ConformerLayer(nn.Module):
-    """x = x + F(x) / 2, x = x + attention(norm(x)), x = x + C(x), x = norm(x + F'(x) / 2), dropout after each part.
+    """x = x + F(x) / 2, x = x + attention(norm(x)), x = x + C(x), x = norm(x + F'(x) / 2).
 
-    F and F' are feed-forward layers with swish, x sigmoid(x); C is the Convolution.
+    F and F' are feed-forward layers with swish, x sigmoid(x). C is the Convolution. Dropout follows each part.
     """
 
     def __init__(self, config: ModelConfig):
@@ -40,6 +44,7 @@ class ConformerLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, steps: Tensor, padding: Tensor) -> Tensor:
+        """Compute the layer: `steps` (N, T', H) to steps of the same shape. `padding` (N, T') is true in padding."""
         steps = steps + self.dropout(self.first(steps)) / 2
         steps = steps + self.dropout(self.attention(self.attention_norm(steps), padding))
         steps = steps + self.dropout(self.convolution(steps, padding))
@@ -49,8 +54,8 @@ class ConformerLayer(nn.Module):
 class Convolution(nn.Module):
     """W_2 swish(norm(depthwise(glu(W_1 norm(x))))): each unit over `conv_kernel` steps; glu(a, b) = a sigmoid(b).
 
-    Gulati et al. have batch normalisation where the inner layer normalisation is. That would let the other utterances
-    of a batch, and its padding, change what an utterance gives.
+    Gulati et al. have batch normalisation in place of the inner layer normalisation. With it, an utterance's outputs
+    would depend on the other utterances of the batch and on padding.
     """
 
     def __init__(self, config: ModelConfig):
@@ -63,9 +68,12 @@ class Convolution(nn.Module):
         self.output = nn.Linear(size, size)
 
     def forward(self, steps: Tensor, padding: Tensor) -> Tensor:
-        """(N, T', H), `padding` (N, T'), which counts as 0 -> (N, T', H)."""
+        """Compute the layer: `steps` (N, T', H) to steps of the same shape.
+
+        `padding` (N, T') is true in padding, which counts as 0.
+        """
         gated = nn.functional.glu(self.gated(self.norm(steps)), dim=2).masked_fill(padding[:, :, None], 0.0)
-        # oneDNN's convolutions keep some memory for every shape that they have met, so lengths are rounded up to a few.
+        # For every new shape oneDNN's convolutions keep some memory. Rounded lengths give fewer shapes.
         num_steps, extra = steps.shape[1], -steps.shape[1] % 32
         columns = nn.functional.pad(gated.transpose(1, 2), (0, extra))
         joined = self.depthwise(columns)[:, :, :num_steps].transpose(1, 2)

@@ -1,6 +1,6 @@
-"""The recurrent cells of decoders: torch's own, with one interface.
+"""The recurrent cells of decoders: those of torch, with one interface.
 
-Legend: B rows, H hidden units.
+Legend: B rows, D input dim, H hidden units.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ class LstmCell(nn.LSTMCell):
     num_states = 2  # hidden and cell state
 
     def advance(self, inputs: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Inputs (B, D) and states (B, H) to the next states; the first is the output."""
+        """Compute one step.
+
+        Args:
+            inputs: (B, D).
+            states: hidden and cell state, (B, H) each.
+
+        Returns:
+            The next states, (B, H) each. The first one is the output.
+        """
         hidden, cell = self(inputs, (states[0], states[1]))
         return hidden, cell
 
@@ -27,15 +35,21 @@ class GruCell(nn.GRUCell):
     num_states = 1
 
     def advance(self, inputs: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """As LstmCell's."""
+        """Compute one step from `inputs` (B, D) and `states`, one tensor (B, H).
+
+        Returns the next state, which is the output.
+        """
         return (self(inputs, states[0]),)
 
 
 class ElmanCell(nn.RNNCell):
-    """The simple recurrent cell (Elman 1990)."""
+    """Simple recurrent cell (Elman 1990)."""
 
     num_states = 1
 
     def advance(self, inputs: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """As LstmCell's."""
+        """Compute one step from `inputs` (B, D) and `states`, one tensor (B, H).
+
+        Returns the next state, which is the output.
+        """
         return (self(inputs, states[0]),)

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers are cheap on the CPU, and can be another generator's in each thread."""
+"""Dropout with fast random numbers on the CPU. Each thread can use its own generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _own = threading.local()
 
 @contextmanager
 def dropout_from(generator: torch.Generator) -> Iterator[None]:
-    """Within the block, Dropout in this thread draws from `generator`, of the CPU, in place of torch's default."""
+    """Let Dropout in this thread draw from `generator`, a CPU generator, during a `with` block."""
     before, _own.generator = getattr(_own, "generator", None), generator
     try:
         yield
@@ -23,9 +23,9 @@ def dropout_from(generator: torch.Generator) -> Iterator[None]:
 
 
 def same_draws() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Two contexts: in the second, on the CPU, Dropout draws again what it draws in the first, if that is entered now.
+    """Two contexts for the `context_fn` of torch.utils.checkpoint. Dropout on the CPU draws the same masks in both.
 
-    They are what torch.utils.checkpoint takes as `context_fn`.
+    The first context must be entered immediately.
     """
     generator = getattr(_own, "generator", None) or torch.default_generator
     again = torch.Generator()
@@ -34,12 +34,13 @@ def same_draws() -> tuple[AbstractContextManager[None], AbstractContextManager[N
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout, whose masks on the CPU take 16 random bits an element: about four times faster there.
+    """nn.Dropout whose masks need only 16 random bits per element on the CPU, where it is about four times as fast.
 
-    The probability is rounded to a multiple of 2**-16, and what is kept is scaled accordingly.
+    The probability is rounded to a multiple of 2**-16, and the elements that are kept are scaled accordingly.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Drop elements of `inputs` in training. Shapes of any kind; the result has the same shape."""
         threshold = round(self.p * 2**16)
         if not self.training or inputs.is_cuda or threshold == 0 or threshold == 2**16:
             return super().forward(inputs)
@@ -50,6 +51,6 @@ class Dropout(nn.Dropout):
 
 
 def uniform_like(inputs: Tensor) -> Tensor:
-    """Random numbers from 0 to below 1 in the shape of `inputs`, from the generator that Dropout draws from."""
+    """Random numbers in [0, 1) with the shape of `inputs`, from the generator of Dropout."""
     generator = None if inputs.is_cuda else getattr(_own, "generator", None)
     return torch.rand(inputs.shape, generator=generator, dtype=inputs.dtype, device=inputs.device)

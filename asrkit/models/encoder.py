@@ -1,4 +1,4 @@
-"""The interface of encoders: the layers between the steps and the heads.
+"""The interface of encoders. An encoder consists of the layers between the steps and the heads.
 
 Legend: N utterances, T' steps, D input dim.
 """
@@ -9,23 +9,30 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-Feedback = Callable[[Tensor], Tensor]  # (..., output_size) -> the same shape, each step by itself
+Feedback = Callable[[Tensor], Tensor]  # (..., output_size) -> the same shape, each step separately
 
 
 class Encoder(nn.Module):
-    """(N, T', D) -> (N, T', output_size): what leaves it for an utterance does not depend on what it is batched with.
+    """(N, T', D) -> (N, T', output_size). The output for an utterance does not depend on the rest of its batch.
 
     Attributes:
         output_size: units of each layer's output.
-        joined: steps of the input that one of the output stands for.
+        joined: input steps per output step.
     """
 
     output_size: int
     joined = 1
 
     def forward(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
-        """(N, T', D), lens (N,) -> outputs (N, T', output_size), the last layer's. Padded steps hold anything.
+        """Compute the outputs of the layers, (N, T', output_size) each. Padded steps hold unspecified values.
 
-        With `feedback`, those of all layers; what it makes of a layer's outputs is added to the next layer's inputs.
+        Args:
+            inputs: (N, T', D).
+            lens: (N,) numbers of steps.
+            feedback: for self-conditioning: a function of a layer's outputs whose result is added to the inputs of the
+                next layer.
+
+        Returns:
+            The output of the last layer; with `feedback`, the outputs of all layers.
         """
         raise NotImplementedError

@@ -1,6 +1,6 @@
-"""The encoders, by the names of `model.encoder`: one module for each. This table loads no torch.
+"""The encoders by their names in `model.encoder`, one module for each. This table loads no torch.
 
-A new encoder is a module with a subclass of `Encoder` (models/encoder.py) and a row in ENCODERS.
+A new encoder needs a module with a subclass of `Encoder` (models/encoder.py), and a row in ENCODERS.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ EncoderName = Literal["recurrent", "pyramid", "transformer", "conformer"]
 
 _RECURRENT = (
     *("cell", "bidirectional", "projection_size", "nonlinearity", "residual", "layer_norm"),
-    *("init", "init_range"),  # what they draw is the weights of recurrent layers
+    *("init", "init_range"),  # they initialise weights of recurrent layers
 )
 _ATTENTION = ("num_heads", "attention_reach", "feed_forward_size")
 

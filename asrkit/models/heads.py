@@ -1,4 +1,4 @@
-"""The heads of a network: its output layers, by the names of `model.head`. Loads no torch."""
+"""The heads of a network, which are its output layers, by their names in `model.head`. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ HeadName = Literal["ctc", "frames", "both", "attention", "joint", "transducer", 
 
 @dataclass(frozen=True)
 class Heads:
-    """The output layers that a network has.
+    """The output layers of a network.
 
     Attributes:
-        has_ctc: one over blank and phones, for CTC (Graves et al. 2006).
-        has_frames: one over phones, for the phone of every step (Graves and Schmidhuber 2005). To train it, data
-            directories need phone times.
-        decoder: a decoder that writes phone after phone: by attention (Bahdanau et al. 2015), see decoder.py, or as a
-            transducer (Graves 2012), see transducer.py.
+        has_ctc: a layer for CTC, over blank and phones (Graves et al. 2006).
+        has_frames: a frame-wise layer, over phones: it finds the phone of every step (Graves and Schmidhuber 2005). Its
+            training needs data directories with phone times.
+        decoder: a decoder that writes one phone after another: with attention (Bahdanau et al. 2015), see decoder.py,
+            or as a transducer (Graves 2012), see transducer.py.
     """
 
     has_ctc: bool
@@ -29,12 +29,13 @@ class Heads:
 
     @property
     def has_decoder(self) -> bool:
+        """Whether there is a decoder."""
         return self.decoder is not None
 
     def frame_weight(self, beside_ctc: float, is_pretraining: bool = False) -> float:
-        """The frame loss's weight in the training loss, from 0 to 1; CTC's loss has the rest.
+        """The weight of the frame loss in the training loss, from 0 to 1. CTC's loss has the rest.
 
-        `beside_ctc`: that weight when the network has both heads. Pre-training uses the frame loss alone.
+        `beside_ctc` is this weight for a network with both heads. Pre-training uses only the frame loss.
         """
         if not self.has_frames:
             return 0.0
@@ -43,7 +44,10 @@ class Heads:
         return beside_ctc
 
     def decoder_weight(self, ctc_weight: float) -> float:
-        """The decoder's loss's weight beside CTC's, from 0 to 1. `ctc_weight`: CTC's, when the network has both."""
+        """The weight of the decoder's loss in the training loss, from 0 to 1. CTC's loss has the rest.
+
+        `ctc_weight` is the weight of CTC's loss for a network with both.
+        """
         if not self.has_decoder:
             return 0.0
         return 1 - ctc_weight if self.has_ctc else 1.0
@@ -61,11 +65,11 @@ HEADS: dict[HeadName, Heads] = {
 
 
 def heads_with_decoder(setting: str) -> list[HeadName]:
-    """The names of those whose decoder takes a setting of DecoderConfig that other decoders do not."""
+    """The names of heads whose decoder uses this setting of DecoderConfig. Not all decoders use it."""
     kinds = names_with(DECODERS, setting)
     return [name for name, heads in HEADS.items() if heads.decoder in kinds]
 
 
 def heads_with_ctc() -> list[HeadName]:
-    """The names of those that have CTC."""
+    """The names of heads that have CTC."""
     return [name for name, heads in HEADS.items() if heads.has_ctc]

@@ -1,4 +1,4 @@
-"""Initial weights of a network: what the names of `model.init` stand for.
+"""Initial weights of a network: the functions behind the names of `model.init`.
 
 H: hidden units per direction.
 """
@@ -13,13 +13,15 @@ from torch import nn
 from asrkit.models.cells.stepped_layer import SteppedLayer
 from asrkit.models.config import ModelConfig
 
-WeightOwner = nn.RNNBase | nn.RNNCellBase | SteppedLayer  # whose attributes the weights of a recurrent layer are
+WeightOwner = nn.RNNBase | nn.RNNCellBase | SteppedLayer  # modules that hold the weights of a recurrent layer
 
 
 def set_uniform(model: nn.Module, config: ModelConfig) -> None:
-    """Weights of recurrent layers uniform in +-1/sqrt(H), the textbook's and PyTorch's choice; others as PyTorch's.
+    """Draw the weights of recurrent layers uniformly from +-1/sqrt(H), as textbooks and PyTorch do.
 
-    With `init_range`, all but layer normalisation's uniform in +-init_range (Graves et al. 2013).
+    Others are PyTorch's.
+
+    With `init_range`, all weights except those of layer normalisation are uniform in +-init_range (Graves et al. 2013).
     """
     if config.init_range is None:
         for layer in _recurrent_layers(model):
@@ -32,9 +34,9 @@ def set_uniform(model: nn.Module, config: ModelConfig) -> None:
 
 
 def set_orthogonal(model: nn.Module, config: ModelConfig) -> None:
-    """In recurrent layers Xavier input weights and orthogonal other matrices, gate by gate (Saxe et al. 2014).
+    """Initialise recurrent layers gate by gate: Xavier input weights, and orthogonal other matrices (Saxe et al. 2014).
 
-    The bias of the forget gate is 1 (Gers et al. 2000), other biases and peepholes are 0.
+    The bias of the forget gate is 1 (Gers et al. 2000). Other biases and peepholes are 0.
     """
     for layer in _recurrent_layers(model):
         layer.reset_parameters()

@@ -1,4 +1,4 @@
-"""Ways to draw a network's initial weights, by the names of `model.init`. This table loads no torch."""
+"""The ways to draw a network's initial weights, by their names in `model.init`. This table loads no torch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""LSTM layers on the CPU by a compiled kernel, over frames without padding.
+"""LSTM layers on the CPU by a compiled kernel, which computes only valid frames and no padding.
 
-Legend: N utterances, T frames, F frames of all utterances together, D input dim, H hidden units a direction, P panels
+Legend: N utterances, T frames, F frames of all utterances together, D input dim, H hidden units per direction, P panels
 of eight units, Hp = 8 P.
 """
 
@@ -16,37 +16,49 @@ from torch.autograd.function import once_differentiable
 
 from asrkit._native import kernel
 
-_LANES, _TILE = 8, 32  # units of a panel; columns of a product that the kernel computes together
+_LANES, _TILE = 8, 32  # units of a panel; columns of a matrix product that the kernel computes together
 
 
 class Direction(NamedTuple):
-    """The weights of one direction in PyTorch's layout: the gates input, forget, cell and output of H rows each."""
+    """The weights of one direction in PyTorch's layout. The gates are input, forget, cell and output, H rows each.
 
-    weight_ih: Tensor  # (4H, D)
-    weight_hh: Tensor  # (4H, H)
-    bias: Tensor  # (4H,)
-    peepholes: Tensor | None = None  # (3, H) from the cell to the gates input, forget and output
+    Attributes:
+        weight_ih: (4H, D) from the inputs.
+        weight_hh: (4H, H) from the previous hidden state.
+        bias: (4H,).
+        peepholes: (3, H) from the cell to the input, forget and output gates; None without peepholes.
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias: Tensor
+    peepholes: Tensor | None = None
 
 
 class Packing(NamedTuple):
-    """Where the frames of a padded batch lie in packed order: frame by frame, in each the longest utterance first."""
+    """The order of packed frames: all first frames, all second frames..., each time with the longest utterance first.
 
-    rows: Tensor  # (F,) int64 places in the batch's N * T frames
-    batch_sizes: Tensor  # (T,) int64 utterances that have a first, second... frame; those without one are left out
+    Attributes:
+        rows: (F,) int64, the place of each frame among the N * T frames of the padded batch.
+        batch_sizes: (T,) int64, the number of utterances with a first, second... frame; zeros are left out.
+    """
+
+    rows: Tensor
+    batch_sizes: Tensor
 
 
 def is_available() -> bool:
-    """Whether the kernel is available in a build that is faster than torch's."""
-    if torch.compiler.is_compiling():  # or exporting: it would see no further than the kernel
+    """Whether there is a build of the kernel that is faster than torch."""
+    if torch.compiler.is_compiling():  # also when exporting: torch cannot trace the kernel
         return False
     native = kernel("_lstm")
     return native is not None and native.BUILD != "baseline"
 
 
 def directions_of(layer: nn.Module) -> list[Direction]:
-    """The weights of nn.LSTM's first layer, or of another module that names them so.
+    """The weights of the first layer of nn.LSTM, or of another module with the same names of weights.
 
-    Its `bias_hh_l0` may be missing; `weight_ch_l0`, where there is one, holds peepholes.
+    `bias_hh_l0` can be missing. `weight_ch_l0`, if it exists, holds peepholes.
     """
     directions = []
     for suffix in ("_l0", "_l0_reverse"):
@@ -60,7 +72,7 @@ def directions_of(layer: nn.Module) -> list[Direction]:
 
 
 def packing_of(lens: Tensor, num_frames: int) -> Packing:
-    """`lens` (N,), at most `num_frames`, the T of the padded batch."""
+    """The packing of a batch with lengths `lens` (N,). `num_frames` is T of the padded batch."""
     lens, order = lens.sort(descending=True, stable=True)
     frames = torch.arange(num_frames)[:, None]
     valid = frames < lens
@@ -69,19 +81,27 @@ def packing_of(lens: Tensor, num_frames: int) -> Packing:
 
 
 def pack(inputs: Tensor, packing: Packing) -> Tensor:
-    """(N, T, D) -> (F, D)."""
+    """Pack a padded batch `inputs` (N, T, D): (F, D)."""
     return _Pack.apply(inputs, packing.rows)
 
 
 def unpack(frames: Tensor, packing: Packing, shape: tuple[int, int]) -> Tensor:
-    """(F, D) -> (N, T, D) for `shape` (N, T). Padding is 0."""
+    """Pad packed `frames` (F, D): (N, T, D), with `shape` (N, T). Padding is 0."""
     return _Unpack.apply(frames, packing.rows, shape)
 
 
 def lstm(frames: Tensor, batch_sizes: Tensor, directions: Sequence[Direction]) -> Tensor:
-    """An LSTM layer from zero states: packed (F, D) -> (F, H), or (F, 2H) with a second direction, from end to start.
+    """Compute an LSTM layer from zero states, in float32 on the CPU.
 
-    float32 on the CPU. Differentiable once, in `frames` and all weights.
+    It can be differentiated once, in `frames` and all weights.
+
+    Args:
+        frames: (F, D) packed frames.
+        batch_sizes: (T,) from the packing.
+        directions: the weights of one direction or two; the second one runs from the end to the start.
+
+    Returns:
+        (F, H), or (F, 2H) with two directions.
     """
     return _Layer.apply(frames, batch_sizes, *(weights for direction in directions for weights in direction))
 
@@ -165,7 +185,7 @@ def _native() -> ModuleType:
 
 
 def _directions(weights: Sequence[Tensor | None]) -> list[Direction]:
-    """The weights of all directions, one after the other, by direction."""
+    """Group the weights of all directions by direction."""
     directions = []
     for weight_ih, weight_hh, bias, peepholes in zip(*[iter(weights)] * 4, strict=True):
         assert weight_ih is not None and weight_hh is not None and bias is not None
@@ -178,18 +198,18 @@ def _pad(weights: Tensor, num_columns: int) -> Tensor:
 
 
 def _to_panels(weights: Tensor, size: int) -> Tensor:
-    """Rows (4H, K) of gates in PyTorch's order to (4 Hp, K): panel by panel, in each gate by gate."""
+    """From gates in PyTorch's order (4H, K) to panels (4 Hp, K): panel by panel, and within a panel gate by gate."""
     padded = torch.nn.functional.pad(weights.unflatten(0, (4, size)), (0, 0, 0, -size % _LANES))
     return padded.unflatten(1, (-1, _LANES)).transpose(0, 1).flatten(0, 2)
 
 
 def _from_panels(columns: Tensor, size: int) -> Tensor:
-    """Columns (K, 4 Hp), as _to_panels orders rows, to rows (4H, K) of gates in PyTorch's order."""
+    """From columns (K, 4 Hp), in the order of _to_panels, to gates in PyTorch's order (4H, K)."""
     return columns.unflatten(1, (-1, 4, _LANES)).permute(2, 1, 3, 0).flatten(1, 2)[:, :size].flatten(0, 1)
 
 
 def _tiles(right: Tensor) -> Tensor:
-    """The right side (K, M) of a product in tiles of columns (J, K, 32), the last filled up with zeros."""
+    """Cut the right factor (K, M) of a matrix product into tiles of columns (J, K, 32). Zeros fill the last tile."""
     return _pad(right, -(-right.shape[1] // _TILE) * _TILE).unflatten(1, (-1, _TILE)).transpose(0, 1)
 
 

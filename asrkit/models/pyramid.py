@@ -1,4 +1,4 @@
-"""A pyramid of recurrent layers: each but the first sees its predecessor's outputs joined, so there are fewer of them.
+"""A pyramid of recurrent layers: between two layers neighbouring outputs are joined, so higher layers have fewer steps.
 
 Legend: N utterances, T' steps, D input dim.
 """
@@ -16,9 +16,11 @@ from asrkit.models.stacking import stack_frames
 
 
 class Pyramid(Encoder):
-    """Layers of the configured cell; between two, `pyramid_join` neighbouring outputs become one (Chan et al. 2016).
+    """Layers of the configured cell.
 
-    A decoder then has fewer steps to look at, each of a longer stretch of speech.
+    Between two layers `pyramid_join` neighbouring outputs become one (Chan et al. 2016).
+
+    So a decoder attends to fewer steps, and each stands for a longer part of the speech.
     """
 
     def __init__(self, input_size: int, config: ModelConfig):
@@ -32,7 +34,10 @@ class Pyramid(Encoder):
         self.output_size = layers[-1].output_size
 
     def forward(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
-        """As Encoder, but for the number of steps; there is no feedback, as no two layers have the same steps."""
+        """Compute the output of the last layer, (N, fewer steps, output_size).
+
+        `inputs` is (N, T', D) and `lens` (N,). There is no feedback, since no two layers have the same steps.
+        """
         for number, layer in enumerate(self.layers):
             if number:
                 inputs, lens = stack_frames(inputs, lens, self.join, self.join)

@@ -1,4 +1,4 @@
-"""Stacks of recurrent layers whose output for an utterance does not depend on what it is batched with.
+"""Stacks of recurrent layers. The output for an utterance does not depend on the rest of its batch.
 
 Legend: N utterances, T frames, D input dim.
 """
@@ -23,18 +23,19 @@ from asrkit.models.lstm_kernel import directions_of, is_available, lstm, pack, p
 
 
 def make_layer(input_size: int, config: ModelConfig) -> RecurrentLayer:
-    """An untrained layer of the configured cell over inputs of size D."""
+    """An untrained layer of the configured cell, for inputs of size `input_size`."""
     return CELLS[config.cell].load()(input_size, config)
 
 
 class RecurrentStack(Encoder):
-    """Recurrent layers, each followed by optional layer normalisation (Ba et al. 2016) and by dropout.
+    """Recurrent layers. Layer normalisation (Ba et al. 2016; optional) and dropout follow each layer.
 
-    With `residual` a layer's input is added to what leaves its dropout (He et al. 2016), wherever sizes agree.
+    With `residual`, the input of a layer is added to its output after dropout (He et al. 2016), if both have the same
+    size.
 
     Attributes:
-        bptt_steps: in training, the gradient goes back through states for so many frames, counted from an utterance's
-            beginning, and no farther (truncated BPTT); None: through all. For layers of one direction.
+        bptt_steps: truncated BPTT, for layers of one direction: in training, the gradient goes back through this many
+            frames, counted from the beginning of the utterance. None: through all frames.
     """
 
     bptt_steps: int | None = None
@@ -56,9 +57,15 @@ class RecurrentStack(Encoder):
         self.output_size = input_size
 
     def forward(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
-        """(N, T, D), lens (N,) -> outputs (N, T, output_size), the last layer's. Padded frames hold unspecified values.
+        """Compute the outputs of the layers, (N, T, output_size) each. Padded frames hold unspecified values.
 
-        With `feedback`, those of all layers; what it makes of a layer's outputs is added to the next layer's inputs.
+        Args:
+            inputs: (N, T, D).
+            lens: (N,) numbers of frames.
+            feedback: see Encoder.forward.
+
+        Returns:
+            The output of the last layer; with `feedback`, the outputs of all layers.
         """
         if self.training and self.bptt_steps is not None and self.bptt_steps < inputs.shape[1]:
             return self.forward_truncated(inputs, self.bptt_steps, feedback)
@@ -70,7 +77,10 @@ class RecurrentStack(Encoder):
         return self._run(inputs, [partial(layer, reverse=reverse) for layer in self.layers], feedback)
 
     def forward_packed(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
-        """forward() for PyTorch's own cells on a GPU: packed from end to end, with one cuDNN call per layer."""
+        """forward() for PyTorch's cells on a GPU: the frames stay packed, and each layer is one call of cuDNN.
+
+        `inputs` is (N, T, D) and `lens` (N,).
+        """
         packed = pack_padded_sequence(inputs, lens.cpu(), batch_first=True, enforce_sorted=False)
 
         def run(layer: TorchLayer, frames: Tensor) -> Tensor:
@@ -81,7 +91,10 @@ class RecurrentStack(Encoder):
         return [pad_packed_sequence(frames, batch_first=True, total_length=inputs.shape[1])[0] for frames in outputs]
 
     def forward_kernel(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
-        """forward() for LSTMs on a CPU: packed from end to end, by asrkit's compiled kernel."""
+        """forward() for LSTMs on a CPU: the frames stay packed, and asrkit's compiled kernel computes the layers.
+
+        `inputs` is (N, T, D) and `lens` (N,).
+        """
         packing = packing_of(lens, inputs.shape[1])
 
         def run(layer: RecurrentLayer, frames: Tensor) -> Tensor:
@@ -92,10 +105,10 @@ class RecurrentStack(Encoder):
         return [unpack(frames, packing, (inputs.shape[0], inputs.shape[1])) for frames in outputs]
 
     def forward_truncated(self, inputs: Tensor, bptt_steps: int, feedback: Feedback | None = None) -> list[Tensor]:
-        """forward() in pieces of `bptt_steps` frames, each from the states that the one before left.
+        """forward() in pieces of `bptt_steps` frames. Each piece starts from the last states of the previous piece.
 
-        The outputs are those of the whole. Only the gradient does not go from a piece to the one before. What layers
-        keep for the gradient is computed again piece by piece, which takes time and saves memory.
+        The outputs are those of the whole utterance, but the gradient stays within a piece. The values that the
+        gradient needs are computed again piece by piece, which takes time and saves memory. `inputs` is (N, T, D).
         """
         states = [layer.first_states(inputs) for layer in self.layers if isinstance(layer, RecurrentLayer)]
         pieces = []
@@ -115,7 +128,10 @@ class RecurrentStack(Encoder):
     def _run_piece(
         self, inputs: Tensor, states: Sequence[States], feedback: Feedback | None
     ) -> tuple[list[Tensor], list[States]]:
-        """A piece of utterances (N, T, D), from the layers' states to its outputs and the states, without gradient."""
+        """Compute one piece (N, T, D) from the given states.
+
+        Returns the outputs, and the last states without gradient.
+        """
         left: list[States] = []
 
         def run(layer: RecurrentLayer, states: States, frames: Tensor) -> Tensor:
@@ -130,7 +146,7 @@ class RecurrentStack(Encoder):
     def _run(
         self, inputs: Tensor, layers: Iterable[Callable[[Tensor], Tensor]], feedback: Feedback | None
     ) -> list[Tensor]:
-        """The frames through all of `layers`, what stands between them included."""
+        """Compute all `layers`, including normalisation, dropout, feedback and residual connections."""
         kept: list[Tensor] = []
         for layer, norm in zip(layers, self.norms, strict=True):
             if feedback is not None and kept:

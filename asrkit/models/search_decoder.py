@@ -1,9 +1,9 @@
-"""A trained attention decoder in NumPy, as searches take it: what decoder.py computes, without torch.
+"""A trained attention decoder in NumPy for searches. It computes the same as decoder.py, without torch.
 
-It differs from decoder.py in the order of some sums. What can be computed once for an utterance is: the steps are
-mapped to what the decoder makes of them before it weighs them, and phones to what the first layer makes of them.
+Only the order of some sums differs. Everything that does not depend on the hypothesis is computed once per utterance:
+the decoder's linear maps of the steps, and the first layer's linear maps of the phones.
 
-Legend: N utterances, K hypotheses of each, T steps, V classes, E size of steps, S state size, H heads.
+Legend: N utterances, K hypotheses per utterance, T steps, V classes, E size of steps, S state size, H heads.
 """
 
 from __future__ import annotations
@@ -18,21 +18,31 @@ from asrkit.models.decoder_config import SEARCH_CELLS, SEARCH_CONTEXTS, SEARCH_D
 from asrkit.models.search_attention import Context, Source
 from asrkit.models.search_weights import Linear, Weights, sigmoid
 
-State = tuple[np.ndarray, ...]  # what is known of hypotheses, (N, K, ...) each
+State = tuple[np.ndarray, ...]  # the state of hypotheses: arrays (N, K, ...)
 
 
 class Step(NamedTuple):
-    """What one step of the decoder gives."""
+    """The result of one step of the decoder.
 
-    log_probs: np.ndarray  # (N, K, V) of the next phone or END, float64
-    weights: np.ndarray  # (N, K, H, T) with which the steps were looked at, 0 in padding
+    Attributes:
+        log_probs: (N, K, V) float64 natural-log probabilities of the next phone or END.
+        weights: (N, K, H, T) attention weights; 0 in padding.
+        state: the next state.
+    """
+
+    log_probs: np.ndarray
+    weights: np.ndarray
     state: State
 
 
 class SearchDecoder(Protocol):
-    """A decoder for searches. `has_ctc`: whether CTC was trained beside it; `step_size`: E; `num_classes`: V.
+    """The interface of attention decoders for searches. For transducers see search_transducer.SearchTransducer.
 
-    What follows are an attention decoder's; a transducer is search_transducer.SearchTransducer.
+    Attributes:
+        step_size: E.
+        num_classes: V.
+        has_ctc: whether the network has CTC, too.
+        dtype: of its numbers.
     """
 
     kind: ClassVar[DecoderKind]
@@ -42,18 +52,19 @@ class SearchDecoder(Protocol):
     dtype: np.dtype
 
     def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
-        """What the decoder attends to, from the encoder's outputs (N, T, E) of `lens` (N,) steps, 0 in padding."""
+        """Prepare the outputs of the encoder: `steps` (N, T, E), 0 in padding, with lengths `lens` (N,)."""
 
     def start(self, source: Source) -> State:
-        """The state before the first phone, of one hypothesis for each utterance."""
+        """The state before the first phone, for one hypothesis per utterance."""
 
     def step(self, tokens: np.ndarray, state: State, source: Source) -> Step:
-        """`tokens` (N, K): the phones before, END at the beginning."""
+        """Compute one step. `tokens` (N, K) are the previous phones; END at the beginning."""
 
 
 class Cell(Protocol):
-    """A recurrent cell: from the sums of its inputs (B, gates S), which it may change, and states (B, num_states, S) to
-    the next states.
+    """A recurrent cell. Calling it gives the next states, (B, num_states, S).
+
+    It takes the sums of the inputs, (B, num_gates S), which it can change, and the states (B, num_states, S).
     """
 
     num_gates: int
@@ -65,7 +76,7 @@ class Cell(Protocol):
 
 
 class SearchLstm:
-    """As torch's nn.LSTMCell."""
+    """nn.LSTMCell of torch: from `sums` (B, 4 S) and `states` (B, 2, S) to the next states."""
 
     num_gates, num_states = 4, 2
 
@@ -84,7 +95,7 @@ class SearchLstm:
 
 
 class SearchGru:
-    """As torch's nn.GRUCell."""
+    """nn.GRUCell of torch: from `sums` (B, 3 S) and `states` (B, 1, S) to the next state."""
 
     num_gates, num_states = 3, 1
 
@@ -101,7 +112,7 @@ class SearchGru:
 
 
 class SearchElman:
-    """As torch's nn.RNNCell."""
+    """nn.RNNCell of torch: from `sums` (B, S) and `states` (B, 1, S) to the next state."""
 
     num_gates, num_states = 1, 1
 
@@ -121,7 +132,17 @@ class RecurrentSearchDecoder:
     def __init__(
         self, config: DecoderConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int, has_ctc: bool
     ) -> None:
-        """`weights` by PyTorch's names. Raises ModelError for others than the configuration calls for."""
+        """Take the weights of a decoder, in PyTorch's shapes, such as (V, S) for "output.weight".
+
+        Args:
+            config: settings of the decoder.
+            weights: PyTorch's name -> array.
+            step_size, num_classes: E and V.
+            has_ctc: whether the network has CTC, too.
+
+        Raises:
+            ModelError: a weight is missing, unexpected, or of another shape.
+        """
         self.step_size, self.num_classes, self.has_ctc = step_size, num_classes, has_ctc
         size, embedding_size = config.hidden_size, config.embedding_size
         named = Weights(weights)
@@ -150,15 +171,18 @@ class RecurrentSearchDecoder:
         self.dtype = embedding.dtype
 
     def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
+        """Prepare the outputs of the encoder: `steps` (N, T, E), 0 in padding, with lengths `lens` (N,)."""
         return self._context.source(steps, lens)
 
     def start(self, source: Source) -> State:
+        """The state before the first phone, for one hypothesis per utterance."""
         cells = np.tanh(self._bridge(source.edges))
         cells = cells.reshape(-1, 1, *self._state_shape)
         fed = () if self._fed is None else (np.zeros((len(cells), 1, self._state_shape[2]), cells.dtype),)
         return (cells, *self._context.first_state(source), *fed)
 
     def step(self, tokens: np.ndarray, state: State, source: Source) -> Step:
+        """Compute one step. `tokens` (N, K) are the previous phones; END at the beginning."""
         shape, cells = tokens.shape, state[0].reshape(-1, *self._state_shape)
         sums = self._sums_of_tokens[tokens.ravel()]
         if self._fed is not None:
@@ -180,7 +204,16 @@ class RecurrentSearchDecoder:
 def search_decoder(
     config: ModelConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int
 ) -> SearchDecoder:
-    """The decoder of a model, from its weights by PyTorch's names. Raises ModelError for weights that do not fit."""
+    """Make the decoder of a model.
+
+    Args:
+        config: settings of the model.
+        weights: PyTorch's name -> array, in PyTorch's shapes, such as (V, S) for "output.weight".
+        step_size, num_classes: E and V.
+
+    Raises:
+        ModelError: the weights do not fit the settings.
+    """
     heads = config.heads
     assert heads.decoder is not None, "callers have a model with a decoder"
     decoder: SearchDecoder = SEARCH_DECODERS[heads.decoder].load()(
@@ -190,7 +223,7 @@ def search_decoder(
 
 
 def log_softmax(values: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
+    """Log-softmax of `values` over the last axis; the shape stays."""
     values = values - values.max(axis=-1, keepdims=True)
     found: np.ndarray = values - np.log(np.exp(values).sum(axis=-1, keepdims=True))
     return found

@@ -1,4 +1,4 @@
-"""Frame stacking and skipping: what makes the steps of the recurrent layers out of frames.
+"""Frame stacking and skipping: from frames to the steps of the network.
 
 Legend: N utterances, T frames, D feature dim, T' = ceil(T / skip) steps.
 """
@@ -14,7 +14,7 @@ Count = TypeVar("Count", int, Tensor)
 
 
 def num_steps(num_frames: Count, skip: int) -> Count:
-    """Steps that `num_frames` frames give: ceil(num_frames / skip)."""
+    """The number of steps of `num_frames` frames: ceil(num_frames / skip)."""
     return (num_frames + skip - 1) // skip
 
 
@@ -23,10 +23,16 @@ def stack_frames(
 ) -> tuple[Tensor, Tensor]:
     """Join `stack` neighbouring frames into one step, every `skip` frames (Sak et al. 2015).
 
-    Frames past either end of an utterance repeat its edge frame, whatever the padding holds. `offsets` (N,) delay
-    the start of the first step by so many frames, which varies the sampling phase as an augmentation.
+    Beyond the ends of an utterance its edge frame is repeated. Values in padding have no influence.
 
-    Returns: (N, T', stack * D) and the numbers of steps (N,).
+    Args:
+        feats: (N, T, D).
+        lens: (N,) numbers of frames.
+        stack, skip: frames per step, and frames from one step to the next.
+        offsets: (N,) frames by which the first step begins earlier; varying them is an augmentation.
+
+    Returns:
+        (N, T', stack * D), and the numbers of steps (N,).
     """
     step_lens = num_steps(lens, skip)
     num_utts, num_frames, dim = feats.shape
@@ -37,16 +43,21 @@ def stack_frames(
 
 
 def step_frames(lens: Tensor, num_frames: int, stack: int, skip: int, offsets: Tensor | None = None) -> Tensor:
-    """The frame (N, T') in the middle of each of stack_frames' steps; of an even `stack`, the earlier of the two.
+    """The frame in the middle of each step of stack_frames, (N, T'). For an even `stack`, the earlier one of two.
 
-    `num_frames`: T of the batch. Steps of the padding get the utterance's last frame.
+    Steps in padding get the last frame of the utterance.
+
+    Args:
+        lens: (N,) numbers of frames.
+        num_frames: T of the batch.
+        stack, skip, offsets: as for stack_frames, `offsets` (N,).
     """
     steps = torch.arange(num_steps(num_frames, skip), device=lens.device) * skip
     return _within(steps[None] + (stack - 1) // 2, lens, offsets)
 
 
 def _within(frames: Tensor, lens: Tensor, offsets: Tensor | None) -> Tensor:
-    """Frame numbers (1, K), delayed by each utterance's offset and clamped to its own frames: (N, K)."""
+    """Shift frame numbers (1, K) by the offset of each utterance, and clamp them to its frames: (N, K)."""
     if offsets is not None:
         frames = frames - offsets[:, None]
     return torch.minimum(frames, lens[:, None] - 1).clamp(min=0)

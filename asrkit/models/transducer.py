@@ -4,7 +4,7 @@
     z_tu = tanh(W h_t + V g_u + b)                          joint network; h_t: the encoder's output at step t
     P(blank or next phone | step t, u phones) = softmax(A z_tu + c)
 
-A blank goes on to the next step, a phone stays at the step. transducer_lattice.py sums over all ways to do so.
+A blank moves to the next step; a phone stays at the step. transducer_lattice.py sums over all alignments.
 
 Legend: N utterances, T steps, E outputs of the encoder, U phones, V classes, L layers, H hidden units.
 """
@@ -24,19 +24,24 @@ from asrkit.models.transducer_loss import transducer_loss
 
 
 class Heard(NamedTuple):
-    """The encoder's outputs, with padding of 0."""
+    """The outputs of the encoder.
 
-    steps: Tensor  # (N, T, E)
-    lens: Tensor  # (N,) int64
+    Attributes:
+        steps: (N, T, E); 0 in padding.
+        lens: (N,) int64 numbers of steps.
+    """
+
+    steps: Tensor
+    lens: Tensor
 
 
 class Transducer(nn.Module):
-    """Prediction network and joint network. A result does not depend on padding or on others in the batch."""
+    """Prediction network and joint network. Results do not depend on padding or on the rest of the batch."""
 
     kind: ClassVar[DecoderKind] = "transducer"
 
     def __init__(self, config: DecoderConfig, step_size: int, num_classes: int, has_ctc: bool = False):
-        """`step_size`: E. `has_ctc`: whether CTC is trained beside it."""
+        """An untrained transducer. `step_size` is E, and `has_ctc` says whether the network has CTC, too."""
         super().__init__()
         self.config, self.step_size, self.num_classes, self.has_ctc = config, step_size, num_classes, has_ctc
         size, cell_type = config.hidden_size, DECODER_CELLS[config.cell].load()
@@ -50,12 +55,15 @@ class Transducer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def source(self, steps: Tensor, lens: Tensor) -> Heard:
-        """The encoder's outputs (N, T, E) of `lens` (N,) steps."""
+        """Prepare the outputs of the encoder: `steps` (N, T, E) with lengths `lens` (N,)."""
         padding = torch.arange(steps.shape[1], device=lens.device) >= lens[:, None]
         return Heard(steps.masked_fill(padding[:, :, None], 0.0), lens)  # 0 * NaN is NaN
 
     def predict(self, tokens: Tensor) -> Tensor:
-        """Phones (N, U), whatever padding follows, to g_0 ... g_U (N, U + 1, H)."""
+        """The outputs g_0 ...
+
+        g_U of the prediction network, (N, U + 1, H), for `tokens` (N, U). Padding has no influence.
+        """
         inputs = self.dropout(self.embedding(nn.functional.pad(tokens, (1, 0)))).unbind(1)
         for cell in self.cells:
             advance: Any = cell.advance
@@ -70,7 +78,11 @@ class Transducer(nn.Module):
     def losses(self, source: Heard, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
         """-log P(tokens | audio) of each utterance (N,), in nats, summed over all alignments.
 
-        `tokens` (N, U), whatever their padding holds. What `training` says besides is for attention decoders.
+        Args:
+            source: from the method `source`.
+            tokens: (N, U) phones; values in padding have no influence.
+            token_lens: (N,) numbers of phones.
+            training: ignored; its settings are for attention decoders.
         """
         places = torch.arange(tokens.shape[1], device=tokens.device)
         tokens = tokens.where(places < token_lens.to(tokens.device)[:, None], 0)
@@ -82,11 +94,14 @@ class Transducer(nn.Module):
         return transducer_loss(self.output(torch.tanh(torch.cat(nodes))), source.lens, tokens, token_lens)
 
     def log_probs(self, steps: Tensor, tokens: Tensor) -> Tensor:
-        """(T, U + 1, V) at the nodes of one utterance, from its steps (T, E) and phones (U,)."""
+        """Natural-log probabilities at the nodes of one utterance, (T, U + 1, V).
+
+        `steps` is (T, E) and `tokens` (U,).
+        """
         nodes = self.of_steps(steps)[:, None] + self.of_phones(self.predict(tokens[None]))
         return torch.log_softmax(self.output(torch.tanh(nodes)), dim=2)
 
     def for_search(self) -> SearchTransducer:
-        """The transducer as searches take it, with the weights as they are now."""
+        """The transducer for searches, with a copy of its weights."""
         weights = {name: values.detach().cpu().numpy() for name, values in self.named_parameters()}
         return SearchTransducer(self.config, weights, self.step_size, self.num_classes, self.has_ctc)

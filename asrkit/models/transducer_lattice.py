@@ -1,10 +1,11 @@
-"""The transducer's loss (Graves 2012): -log of the sum over all alignments of an utterance's tokens with its steps.
+"""The loss of the transducer (Graves 2012): -log P(tokens | audio), summed over all alignments of tokens with steps.
 
-An alignment is a path through nodes (t, u): step t, u tokens emitted so far. At each node it emits token u, and goes to
-(t, u + 1), or a blank, and goes to (t + 1, u). It starts at (0, 0) and ends with the blank of (T - 1, U).
+An alignment is a path through nodes (t, u): at step t, u tokens have been emitted. At each node the path either emits
+the next token and goes to (t, u + 1), or emits a blank and goes to (t + 1, u). It starts at (0, 0) and ends with the
+blank of (T - 1, U).
 
-Legend: N utterances, T steps, U tokens, V classes: 0 is the blank; R nodes of all utterances, T (U + 1) of each, token
-after token within a step.
+Legend: N utterances, T steps, U tokens, V classes (0 is the blank), R nodes of all utterances. An utterance has T (U +
+1) nodes, in the order of steps, and within a step in the order of tokens.
 """
 
 from __future__ import annotations
@@ -20,20 +21,32 @@ from asrkit.errors import ModelError
 
 
 class Targets(NamedTuple):
-    """The targets of the utterances of a batch, int64."""
+    """The targets of the utterances of a batch, int64.
 
-    num_steps: np.ndarray  # (N,) from 1
-    tokens: np.ndarray  # of all utterances, one after the other, from 1 to V - 1
-    num_tokens: np.ndarray  # (N,)
+    Attributes:
+        num_steps: (N,) numbers of steps, at least 1.
+        tokens: (sum of U,) tokens of all utterances, one after the other, from 1 to V - 1.
+        num_tokens: (N,) numbers of tokens.
+    """
+
+    num_steps: np.ndarray
+    tokens: np.ndarray
+    num_tokens: np.ndarray
 
 
 def transducer_losses(logits: np.ndarray, targets: Targets, grads: np.ndarray | None = None) -> np.ndarray:
-    """(N,) float64 -log p(tokens | audio), in nats, from the unnormalised log-probabilities `logits` (R, V).
+    """-log p(tokens | audio) of each utterance in nats, (N,) float64.
 
-    float32 or float64; sums are float64. Fills `grads`, if given, with each utterance's gradients in its logits. Where
-    no alignment can be, the loss is inf, and NaN where logits are not numbers, with gradients of NaN.
+    If no alignment is possible, the loss is infinite. If logits are not numbers, the loss is NaN. In both cases
+    gradients are NaN.
 
-    Raises ModelError for arrays that do not fit each other.
+    Args:
+        logits: (R, V) unnormalised log-probabilities, float32 or float64. Sums are float64.
+        targets: the tokens.
+        grads: (R, V) array that receives the gradient of each utterance's loss in its logits, or None.
+
+    Raises:
+        ModelError: the shapes do not fit each other.
     """
     num_nodes = int((targets.num_steps * (targets.num_tokens + 1)).sum())
     if num_nodes != len(logits) or targets.num_tokens.sum() != len(targets.tokens):
@@ -52,7 +65,13 @@ def reference_losses(
     losses: np.ndarray,
     grads: np.ndarray | None,
 ) -> None:
-    """The reference of the kernel's `losses`."""
+    """The kernel's function `losses` in NumPy. It is used without the kernel, and the tests compare the kernel with it.
+
+    Args:
+        logits, grads: (R, V), as for `transducer_losses`.
+        num_steps, tokens, num_tokens: the fields of Targets, (N,), (sum of U,) and (N,).
+        losses: (N,) array that receives the losses.
+    """
     for n, (rows, some) in enumerate(_utterances(Targets(num_steps, tokens, num_tokens))):
         shape = (num_steps[n], num_tokens[n] + 1, logits.shape[1])
         x = logits[rows].reshape(shape).astype(np.float64)
@@ -73,7 +92,7 @@ def reference_losses(
 
 
 def _utterances(targets: Targets) -> Iterator[tuple[slice, slice]]:
-    """Of each utterance, its rows of logits and its tokens."""
+    """Yield for each utterance its rows of logits and its tokens."""
     row = token = 0
     for steps, number in zip(targets.num_steps.tolist(), targets.num_tokens.tolist(), strict=True):
         yield slice(row, row + steps * (number + 1)), slice(token, token + number)
@@ -82,26 +101,35 @@ def _utterances(targets: Targets) -> Iterator[tuple[slice, slice]]:
 
 @dataclass(frozen=True)
 class Lattice:
-    """The alignments of one utterance: their sum, and how often one drawn by its probability emits what where."""
+    """The alignments of one utterance: their total probability, and the posterior probability of each emission.
 
-    log_prob: float  # of all together, natural log
-    blank: np.ndarray  # (T, U + 1) probability of the blank at each node
-    token: np.ndarray  # (T, U) of the next token
+    Attributes:
+        log_prob: natural log of the total probability.
+        blank: (T, U + 1) posterior probability of the blank at each node.
+        token: (T, U) posterior probability of the next token at each node.
+    """
+
+    log_prob: float
+    blank: np.ndarray
+    token: np.ndarray
 
     @property
     def passed(self) -> np.ndarray:
-        """(T, U + 1) probability that the alignment passes each node."""
+        """Posterior probability that the alignment passes each node, (T, U + 1)."""
         return self.blank + np.pad(self.token, ((0, 0), (0, 1)))
 
     @classmethod
     def of(cls, log_probs: np.ndarray, tokens: np.ndarray, allowed: np.ndarray | None = None) -> Lattice:
-        """From log-probabilities (T, U + 1, V). `allowed` (T, U): where each token may be emitted; else everywhere.
+        """Compute the lattice. If no alignment is possible, `log_prob` is -inf and everything else NaN.
 
-        Where no alignment can be, `log_prob` is -inf and the rest NaN.
+        Args:
+            log_probs: (T, U + 1, V) natural-log probabilities.
+            tokens: (U,).
+            allowed: (T, U) at which steps each token can be emitted; None: at all steps.
         """
         num_steps, width = log_probs.shape[:2]
         steps, places = np.indices((num_steps, width))
-        blank, token = np.full((2, num_steps + width, width), -np.inf)  # by diagonal t + u: see _transducer.c
+        blank, token = np.full((2, num_steps + width, width), -np.inf)  # stored by diagonal t + u, see _transducer.c
         blank[steps + places, places] = log_probs[:, :, 0]
         emitted = log_probs[steps[:, :-1], places[:, :-1], tokens]
         token[(steps + places)[:, :-1], places[:, :-1]] = (

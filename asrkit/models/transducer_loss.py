@@ -1,4 +1,4 @@
-"""The transducer's loss as a function that torch differentiates; transducer_lattice.py has the numbers.
+"""The loss of the transducer as a function that torch differentiates. transducer_lattice.py computes it.
 
 Legend: N utterances, U tokens of the longest, V classes, R nodes of all utterances.
 """
@@ -16,15 +16,16 @@ from asrkit.models.transducer_lattice import Targets, transducer_losses
 
 
 def transducer_loss(logits: Tensor, num_steps: Tensor, tokens: Tensor, num_tokens: Tensor) -> Tensor:
-    """(N,) -log p(tokens | audio) of each utterance, in nats, from unnormalised log-probabilities.
+    """-log p(tokens | audio) of each utterance (N,), in nats.
 
-    Differentiable once, in `logits`. It is computed on the CPU, wherever `logits` are.
+    It can be differentiated once, in `logits`. It is computed on the CPU, even for `logits` on a GPU.
 
     Args:
-        logits: (R, V) float32 or float64: utterance after utterance, step after step the T (U + 1) nodes of each.
-        num_steps: (N,) int64 T.
-        tokens: (N, U) int64, whatever their padding holds.
-        num_tokens: (N,) int64 U.
+        logits: (R, V) unnormalised log-probabilities, float32 or float64: for each utterance its T (U + 1) nodes, in
+            the order of steps and then of tokens.
+        num_steps: (N,) int64 numbers of steps.
+        tokens: (N, U) int64; values in padding have no influence.
+        num_tokens: (N,) int64 numbers of tokens.
     """
     rows = [row[:length] for row, length in zip(tokens.cpu(), num_tokens.tolist(), strict=True)]
     targets = Targets(*(part.cpu().numpy() for part in (num_steps, torch.cat(rows), num_tokens)))
@@ -33,7 +34,7 @@ def transducer_loss(logits: Tensor, num_steps: Tensor, tokens: Tensor, num_token
 
 
 class _Loss(torch.autograd.Function):
-    """The gradients are found along with the losses, as they share most of the work."""
+    """Computes the gradients together with the losses, because both share most of the work."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Targets) -> Tensor:

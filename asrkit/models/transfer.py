@@ -1,4 +1,4 @@
-"""Weights that one network takes over from another whose output classes are others.
+"""Copy the weights of a trained network to a network with other output classes.
 
 Legend: V output classes, blank (id 0) included.
 """
@@ -15,10 +15,12 @@ from asrkit.models.acoustic import AcousticModel
 
 @torch.no_grad()
 def take_over(model: AcousticModel, trained: AcousticModel, sources: Sequence[int | None]) -> None:
-    """Give `model` the weights of `trained`, a network of the same shape but for heads and output classes.
+    """Copy the weights of `trained` to `model`. Both have the same shape, except for heads and output classes.
 
-    `sources` (V,) has for each class of `model`, in order, the class of `trained` that it goes on from: what leads to
-    the class, and what self-conditioning makes of it. None: a class of its own, which keeps its initial weights.
+    Args:
+        model, trained: the networks.
+        sources: for each of the V classes of `model`, in order, the class of `trained` whose weights it gets: in output
+            layers, and in the feedback of self-conditioning. None: the class keeps its initial weights.
     """
     expected, known = model.state_dict(), trained.state_dict()
     for name, weights in expected.items():

@@ -1,6 +1,6 @@
-"""The recurrent cells, by the names of `model.cell`: one module for each. This table loads no torch.
+"""The recurrent cells by their names in `model.cell`, one module for each. This table loads no torch.
 
-A new cell is a module with a subclass of `TorchLayer` or `SteppedLayer` and a row in CELLS.
+A new cell needs a module with a subclass of `TorchLayer` or `SteppedLayer`, and a row in CELLS.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Elman's simple recurrent network (Elman 1990): the hidden state of a frame is fed back at the next."""
+"""The simple recurrent network (Elman 1990): the hidden state of a frame is an input of the next frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asrkit.models.config import ModelConfig
 
 
 class ElmanLayer(TorchLayer):
-    """h_t = f(W x_t + U h_{t-1} + b), f being tanh or relu."""
+    """h_t = f(W x_t + U h_{t-1} + b), where f is tanh or relu."""
 
     def __init__(self, input_size: int, config: ModelConfig):
         rnn = nn.RNN(**rnn_options(input_size, config), nonlinearity=config.nonlinearity)
@@ -21,4 +21,5 @@ class ElmanLayer(TorchLayer):
 
     @property
     def kernel(self) -> Callable[..., tuple[Tensor, ...]]:
+        """torch.rnn_tanh or torch.rnn_relu: outputs (N, T, H) and the last hidden state."""
         return getattr(torch, f"rnn_{self.nonlinearity}")

@@ -23,4 +23,5 @@ class GruLayer(TorchLayer):
 
     @property
     def kernel(self) -> Callable[..., tuple[Tensor, ...]]:
+        """torch.gru: outputs (N, T, H) and the last hidden state."""
         return torch.gru

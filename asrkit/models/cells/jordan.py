@@ -1,4 +1,4 @@
-"""The Jordan network (Jordan 1986): what is fed back is the layer's output, not its hidden state."""
+"""The Jordan network (Jordan 1986): the layer's output is fed back, not its hidden state."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from asrkit.models.config import ModelConfig
 
 
 class JordanLayer(SteppedLayer):
-    """h_t = f(W x_t + U y_{t-1} + b), y_t = f(V h_t + c), y_0 = 0; the layer's output is y, of H units like h.
+    """h_t = f(W x_t + U y_{t-1} + b), y_t = f(V h_t + c), y_0 = 0. The output of the layer is y, of H units like h.
 
-    f is tanh or relu. W is `weight_ih_l0`, b `bias_ih_l0`, U `weight_hh_l0`, V `weight_ho_l0`, c `bias_ho_l0`. Jordan's
-    state units may also decay on themselves; here, as in textbooks, they hold the last output.
+    f is tanh or relu. The names of the weights are `weight_ih_l0` (W), `bias_ih_l0` (b), `weight_hh_l0` (U),
+    `weight_ho_l0` (V) and `bias_ho_l0` (c). Jordan's state units can also decay. Here, as in textbooks, they hold the
+    last output.
     """
 
     def __init__(self, input_size: int, config: ModelConfig):
@@ -32,6 +33,10 @@ class JordanLayer(SteppedLayer):
         self.nonlinearity = config.nonlinearity
 
     def run(self, input_sums: Sequence[Tensor], states: States) -> tuple[list[Tensor], States]:
+        """From `input_sums`, T tensors (K, N, H), to the outputs, T tensors (K, N, H).
+
+        `states` as in SteppedLayer.run.
+        """
         activate = getattr(torch, self.nonlinearity)
         feedback, out, bias = self.transposed("weight_hh"), self.transposed("weight_ho"), self.vectors("bias_ho")
         (output,), outputs = states, []

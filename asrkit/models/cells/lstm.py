@@ -1,4 +1,4 @@
-"""Long short-term memory with forget gates (Gers et al. 2000), and with a projection (Sak et al. 2014)."""
+"""Long short-term memory with forget gates (Gers et al. 2000), optionally with a projection (Sak et al. 2014)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from asrkit.models.cells.torch_layer import TorchLayer, rnn_options
 from asrkit.models.config import ModelConfig
 
-# PyTorch says it once per process. Nothing can be done about it: the result is right, only slower.
+# PyTorch warns once per process. The result is right, only slower, and users cannot change that.
 warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
 
 
@@ -31,4 +31,5 @@ class LstmLayer(TorchLayer):
 
     @property
     def kernel(self) -> Callable[..., tuple[Tensor, ...]]:
+        """torch.lstm: outputs (N, T, H), and the last hidden and cell states."""
         return torch.lstm

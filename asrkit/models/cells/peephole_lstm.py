@@ -13,7 +13,7 @@ from asrkit.models.config import ModelConfig
 
 
 class PeepholeLstmLayer(SteppedLayer):
-    """An LSTM whose gates see the cell state, the output gate that of the same frame; * is elementwise.
+    """An LSTM whose gates see the cell state. The output gate sees that of the same frame. * is elementwise.
 
     i = sigmoid(W_xi x_t + W_hi h_{t-1} + w_ci * c_{t-1} + b_i)
     f = sigmoid(W_xf x_t + W_hf h_{t-1} + w_cf * c_{t-1} + b_f)
@@ -22,7 +22,8 @@ class PeepholeLstmLayer(SteppedLayer):
     h_t = o * tanh(c_t)
 
     `weight_ih_l0`, `weight_hh_l0` and `bias_ih_l0` hold the gates in PyTorch's order: input, forget, cell, output.
-    `weight_ch_l0` (3, H) holds the peepholes of input, forget and output gate. There is one bias, not PyTorch's two.
+    `weight_ch_l0` (3, H) holds the peepholes of input, forget and output gate. There is one bias, where PyTorch has
+    two.
     """
 
     has_lstm_kernel = True
@@ -38,6 +39,10 @@ class PeepholeLstmLayer(SteppedLayer):
         super().__init__({"hidden": size, "cell": size}, config, shapes)
 
     def run(self, input_sums: Sequence[Tensor], states: States) -> tuple[list[Tensor], States]:
+        """From `input_sums`, T tensors (K, N, 4H), to the outputs, T tensors (K, N, H).
+
+        `states` as in SteppedLayer.run.
+        """
         recurrent = self.transposed("weight_hh")
         input_peephole, forget_peephole, output_peephole = self.vectors("weight_ch").unbind(2)  # (K, 1, H) each
         (hidden, cell), outputs = states, []

@@ -1,4 +1,4 @@
-"""Recurrent layers written as a loop over frames: what they share.
+"""The common part of recurrent layers that are written as a loop over frames.
 
 Legend: N utterances, T frames, D input dim, G sums of a cell's inputs, H hidden units per direction, K directions (1 or
 2).
@@ -17,16 +17,17 @@ from asrkit.models.config import ModelConfig
 
 
 class SteppedLayer(RecurrentLayer):
-    """A recurrent layer (N, T, D) -> (N, T, K * H) whose cell a subclass writes as a loop over frames.
+    """A recurrent layer (N, T, D) -> (N, T, K * H). A subclass writes its cell as a loop over frames.
 
-    The product of the input is one for all frames. Both directions go through the loop together, the backward one over
-    each utterance reversed by its own length, so that padding never reaches a valid frame.
+    One matrix product serves the inputs of all frames. Both directions run together in one loop. The backward direction
+    reads each utterance reversed within its length, so that padding never reaches a valid frame.
     """
 
     def __init__(self, state_sizes: Mapping[str, int], config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]):
-        """`shapes`: those of one direction's weights by name, "weight_ih" (G, D) and "bias_ih" (G,) among them.
+        """Create the weights of each direction, named as in nn.LSTM: `weight_ih_l0`, `weight_ih_l0_reverse`...
 
-        The weights are then named as nn.LSTM's are, such as `weight_ih_l0` and `weight_ih_l0_reverse`.
+        `shapes`: name -> shape of the weights of one direction. "weight_ih" (G, D) and "bias_ih" (G,) must be among
+        them.
         """
         super().__init__(state_sizes, config.bidirectional)
         self.hidden_size = config.hidden_size
@@ -36,7 +37,7 @@ class SteppedLayer(RecurrentLayer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """All weights uniform in +-1/sqrt(H), as PyTorch does it."""
+        """Draw all weights uniformly from +-1/sqrt(H), as PyTorch does."""
         for weights in self.parameters():
             nn.init.uniform_(weights, -1 / math.sqrt(self.hidden_size), 1 / math.sqrt(self.hidden_size))
 
@@ -47,9 +48,14 @@ class SteppedLayer(RecurrentLayer):
         return torch.stack(outputs, dim=2).unbind(), states
 
     def run(self, input_sums: Sequence[Tensor], states: States) -> tuple[list[Tensor], States]:
-        """What the inputs add to each frame's sums, T times (K, N, G), to the outputs, T times (K, N, H).
+        """The loop over frames.
 
-        `states` are those before the first frame; with the outputs come those after the last.
+        Args:
+            input_sums: T tensors (K, N, G), the contribution of the inputs to the sums of each frame.
+            states: the states before the first frame.
+
+        Returns:
+            The outputs, T tensors (K, N, H), and the states after the last frame.
         """
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
 """Recurrent layers whose cells PyTorch computes.
 
-Legend: N utterances, T frames, F frames of all utterances together, D input dim.
+Legend: N utterances, T frames, F frames of all utterances together, D input dim, H units of a direction's output.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from asrkit.models.config import ModelConfig
 
 
 class TorchLayer(RecurrentLayer):
-    """A layer of one of PyTorch's own cells. `rnn` holds the weights of both directions.
+    """A layer with one of PyTorch's cells. `rnn` holds the weights of both directions.
 
-    On padded input each direction is one call of PyTorch's kernel, and the backward direction runs forward over each
-    utterance reversed by its own length. That keeps padding out of valid frames, which `nn.LSTM(bidirectional=True)`
-    on padded input does not, and is many times faster on a CPU than packed sequences, which cuDNN wants on a GPU.
+    For padded inputs, each direction is one call of PyTorch's kernel. The backward direction reads each utterance
+    reversed within its length, so padding never reaches a valid frame. `nn.LSTM(bidirectional=True)` on padded inputs
+    would not ensure this. Packed sequences would, and cuDNN on a GPU uses them, but on a CPU they are many times
+    slower.
     """
 
     def __init__(self, rnn: nn.RNNBase, state_sizes: dict[str, int]):
-        """`rnn`: of one layer."""
+        """Wrap `rnn`, a PyTorch module of one layer."""
         super().__init__(state_sizes, rnn.bidirectional)
         self.rnn = rnn
 
     @property
     def kernel(self) -> Callable[..., tuple[Tensor, ...]]:
-        """PyTorch's function for the cell; it returns the outputs and the last frame's states."""
+        """PyTorch's function for the cell. It returns the outputs (N, T, H) and the states after the last frame."""
         raise NotImplementedError
 
     @property
@@ -47,11 +48,11 @@ class TorchLayer(RecurrentLayer):
         return outputs, tuple(map(torch.cat, zip(*left, strict=True)))
 
     def forward_packed(self, packed: PackedSequence) -> Tensor:
-        """Packed frames (F, D) -> (F, output_size), both directions in one call."""
+        """Compute both directions in one call: packed frames (F, D) -> (F, output_size)."""
         return self.rnn(packed)[0].data
 
     def _run(self, inputs: Tensor, states: Sequence[Tensor], direction: int) -> tuple[Tensor, ...]:
-        """A direction's outputs (N, T, H) and states (1, N, size) after the last frame, from those before the first."""
+        """Compute one direction: outputs (N, T, H), and states (1, N, size) after the last frame."""
         return self.kernel(
             inputs,
             states if len(states) > 1 else states[0],

@@ -1,6 +1,6 @@
-"""The front ends, by the names of `model.frontend`: layers over frames, before stacking. This table loads no torch.
+"""The front ends by their names in `model.frontend`: layers over frames, before stacking. This table loads no torch.
 
-A new front end is a module with a class that is a `FrontEnd`, and a row in FRONT_ENDS.
+A new front end needs a module with a class that is a `FrontEnd`, and a row in FRONT_ENDS.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ FrontEndName = Literal["none", "conv2d", "tdnn"]
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEndChoice(Choice):
-    """A FrontEnd, made from the dimension and the channels of the features and ModelConfig.
+    """A FrontEnd. It is made from the dimension and the channels of the features, and from ModelConfig.
 
     Attributes:
-        reach: frames before a frame, and frames after it, that its output depends on.
+        reach: frames before and after a frame on which its output depends.
     """
 
     reach: int

@@ -11,13 +11,13 @@ from torch import Tensor
 
 
 class FrontEnd(Protocol):
-    """Keeps the number of frames: (N, T, D) -> (N, T, output_size). With weights, it is a module."""
+    """(N, T, D) -> (N, T, output_size): it keeps the number of frames. A front end with weights is a module."""
 
     output_size: int
 
     def __call__(self, feats: Tensor, padding: Tensor) -> Tensor:
-        """`feats` (N, T, D), `padding` (N, T), true where frames are not valid -> (N, T, output_size).
+        """Compute (N, T, output_size) from `feats` (N, T, D). `padding` (N, T) is true in padding.
 
-        Layers take padding for 0, as they do what lies before the first frame and beyond the last.
+        Layers treat padding like the frames before the first and after the last one: as 0.
         """
         ...

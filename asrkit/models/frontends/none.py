@@ -1,4 +1,4 @@
-"""No front end: stacking takes the features."""
+"""No front end: the features themselves are stacked."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from asrkit.models.config import ModelConfig
 
 
 class NoFrontEnd:
-    """Gives the features as they are, padding too. It has no weights."""
+    """Returns the features unchanged, padding included. It has no weights."""
 
     def __init__(self, feat_dim: int, feat_channels: int, config: ModelConfig):
         self.output_size = feat_dim
 
     def __call__(self, feats: Tensor, padding: Tensor) -> Tensor:
+        """Return `feats` (N, T, D). `padding` (N, T) has no influence."""
         return feats

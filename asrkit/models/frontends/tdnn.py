@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
 
-CONTEXTS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3))  # frames that each layer joins
+CONTEXTS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-3, 0, 3))  # the frames that each layer joins, relative to its own
 
 
 class TdnnFrontEnd(nn.Module):
-    """Three layers over neighbouring frames, each with ReLU and layer normalisation of a frame: six frames each way.
+    """Three layers over neighbouring frames, each with ReLU and layer normalisation: six frames on either side.
 
-    Each is a product of joined frames rather than a convolution: as fast on a CPU, where oneDNN's convolutions also
-    keep memory for every length that they have met.
+    Each layer is a matrix product of joined frames, not a convolution. That is as fast on a CPU, and uses less memory:
+    oneDNN's convolutions keep memory for every new length.
     """
 
     def __init__(self, feat_dim: int, feat_channels: int, config: ModelConfig):
@@ -26,6 +26,7 @@ class TdnnFrontEnd(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in CONTEXTS)
 
     def forward(self, feats: Tensor, padding: Tensor) -> Tensor:
+        """Compute (N, T, output_size) from `feats` (N, T, D). `padding` (N, T) is true in padding."""
         num_frames = feats.shape[1]
         for context, layer, norm in zip(CONTEXTS, self.layers, self.norms, strict=True):
             reach = context[-1]
