@@ -1,15 +1,14 @@
 """asrkit: phoneme recognition with recurrent networks and CTC.
 
-All that a program needs is here by one name each: functions for the steps of a recipe, the types that they take and
-give, and `load_recognizer` for a trained model. A name is loaded when it is first used, so `import asrkit` takes no
-time.
+This module has all names that a program needs: a function for each step of a recipe, the types of their arguments and
+results, and `load_recognizer` for a trained model. A name is loaded when it is first used, so `import asrkit` is fast.
 """
 
 from __future__ import annotations
 
 import importlib
 
-TYPE_CHECKING = False  # type checkers take it for typing's, which takes longer to load than all else here
+TYPE_CHECKING = False  # type checkers treat it like typing's, and loading typing would take longer than all else here
 if TYPE_CHECKING:
     from asrkit.audio import read_audio as read_audio
     from asrkit.audio.access import AudioAccess as AudioAccess
@@ -72,7 +71,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Module -> the public names in it: the imports above, when the program runs.
+# Module -> its public names. Loads at run time what type checkers see in the imports above.
 _NAMES = {
     "asrkit.audio": ["read_audio"],
     "asrkit.audio.access": ["AudioAccess"],
@@ -114,10 +113,12 @@ __all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> object:
+    """Load a public name. Raises AttributeError if there is no such name."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:
+    """The public names."""
     return [*__all__, "__version__"]

@@ -1,11 +1,11 @@
-"""Where the command begins: `asrkit`, and `python -m asrkit`."""
+"""The entry point of the commands `asrkit` and `python -m asrkit`."""
 
 import os
 import sys
 
 
 def main() -> int:
-    """Run the command. Ctrl-C while it loads ends it like Ctrl-C later: with a line, and status 130."""
+    """Run the command and return its exit status. Ctrl-C during loading, too, ends it with one line and status 130."""
     try:
         from asrkit.cli.main import main as run
     except KeyboardInterrupt:

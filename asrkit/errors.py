@@ -1,7 +1,7 @@
-"""The exceptions that asrkit raises on purpose.
+"""The exceptions for expected errors, and helpers for their messages.
 
-Each message is one line per fault: where it is, what was found, what was expected and the remedy. The
-command line prints these lines without a traceback and exits with 1.
+A message has one line per fault: where it is, what was found, what was expected, and the remedy. The command line
+prints these lines without a traceback and exits with status 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class AsrkitError(Exception):
-    """Base of all expected errors. `str()` gives one line per fault."""
+    """The base class of all expected errors. `str()` gives one line per fault."""
 
 
 class DataError(AsrkitError):
@@ -26,7 +26,7 @@ class ConfigError(AsrkitError):
 
 
 class AudioError(AsrkitError):
-    """An audio file that cannot be decoded, or is not what its header says."""
+    """An audio file that cannot be decoded, or contradicts its header."""
 
 
 class ModelError(AsrkitError):
@@ -38,36 +38,36 @@ class InUseError(AsrkitError):
 
 
 class MissingPackageError(AsrkitError):
-    """A package of one of asrkit's extras that is needed but not installed."""
+    """A package that is needed but not installed. One of asrkit's extras contains it."""
 
 
 class SystemFault(AsrkitError):
-    """An error of the operating system: a file that cannot be read or written, or a lack of memory."""
+    """An error of the operating system: a file cannot be read or written, or memory is exhausted."""
 
 
-# What ends a line, commands a terminal, turns the direction of writing around, or is no character at all.
+# Characters that end a line, control a terminal or reverse the direction of text, and halves of surrogate pairs.
 _UNPRINTABLE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_NAMES = re.compile(f"[\t\n{_UNPRINTABLE}]")
 _IN_LINES = re.compile(f"[{_UNPRINTABLE}]")
 
 
 def printable(name: str | Path) -> str:
-    """Any name as a part of one line: `\\n` for a line's end, `\\xff` for a byte that is not UTF-8.
+    """A name in a form that fits on one line: `\\n` for a line end, `\\xff` for a byte that is not UTF-8.
 
-    Characters that end a line, control a terminal or invisibly reverse the direction of text are written as Python
-    writes them in strings. All others stay. Every file name in a message or in a line of results passes through this.
+    Characters that end a line, control a terminal or invisibly reverse the direction of text are escaped as in Python
+    strings. All others stay. Every file name in a message or in a line of results passes through this function.
     """
     return _IN_NAMES.sub(_escaped, str(name))
 
 
 def printable_lines(text: str) -> str:
-    """The same for lines of text, in which line ends and tabs stay."""
+    """Like `printable`, for text of several lines: line ends and tabs stay."""
     return _IN_LINES.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:  # what Python makes of a byte that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # Python's form of a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return match[0].encode("unicode_escape").decode()
 
@@ -90,14 +90,14 @@ _REMEDIES = {
     errno.ESTALE: f"it was replaced on its server meanwhile; {_AGAIN.removeprefix('then ')}",
     errno.EBADF: "it is closed; open it, or send it to /dev/null",
 }
-# PyTorch, onnxruntime and the C++ library say so.
+# Phrases of PyTorch, onnxruntime and the C++ library.
 _SAID_OF_MEMORY = re.compile("can't allocate memory|out of memory|failed to allocate|bad_alloc|cannot allocate", re.I)
 
 
 def system_fault(error: BaseException, about: str | Path | None = None) -> SystemFault | None:
-    """An error of the operating system as one line that names the file; None for an error of another kind.
+    """Convert an error of the operating system to a SystemFault: one line that names the file and the remedy.
 
-    `about` names what was being worked on, for errors that name no file.
+    Returns None for an error of another kind. `about` is the name to use if the error names no file.
     """
     if wants_memory(error):
         return SystemFault(f"{location(about) if about is not None else ''}not enough memory; {_LESS_MEMORY}")
@@ -110,7 +110,7 @@ def system_fault(error: BaseException, about: str | Path | None = None) -> Syste
 
 
 def expected(error: Exception, about: str | Path | None = None) -> AsrkitError:
-    """The error as one of asrkit's: itself, or its system_fault. Any other error is raised again."""
+    """The error itself if it is an AsrkitError, or the SystemFault for it. Raises any other error again."""
     known = error if isinstance(error, AsrkitError) else system_fault(error, about)
     if known is None:
         raise error
@@ -118,7 +118,7 @@ def expected(error: Exception, about: str | Path | None = None) -> AsrkitError:
 
 
 def wants_memory(error: BaseException) -> bool:
-    """Whether an error says that there is not enough memory; some libraries have no exception of their own for it."""
+    """Whether an error means that memory is exhausted. Some libraries raise a general exception then."""
     is_of_library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
     return isinstance(error, MemoryError) or (is_of_library and _SAID_OF_MEMORY.search(str(error)) is not None)
 
@@ -128,11 +128,11 @@ def _text(name: object) -> str:
 
 
 def location(file: str | Path, line: int | None = None) -> str:
-    """Prefix of a message: `file:` or `file:line:` with a trailing space."""
+    """The prefix of a message: `file: ` or `file:line: `."""
     return f"{printable(file)}: " if line is None else f"{printable(file)}:{line}: "
 
 
 def raise_if_any(faults: Sequence[str], error: type[AsrkitError] = DataError) -> None:
-    """Raise one `error` holding every fault, a line each; do nothing when there is none."""
+    """Raise one `error` with a line for each fault. Do nothing if there are no faults."""
     if faults:
         raise error("\n".join(faults))

@@ -1,19 +1,19 @@
-"""An experiment directory: the parts of a trained model, on disk and in memory.
+"""The experiment directory: the parts of a trained model, on disk and in memory.
 
 config.yaml      all settings, including defaults
-tokens.txt       output classes
-checkpoint.pt    state of training, for resuming
-best.EPOCH.pt    weights of the epochs of lowest dev PER, as many as training.keep_best
-history.csv      loss, PER, learning rate and more of every epoch
+tokens.txt       the output classes
+checkpoint.pt    the state of training, to resume it
+best.EPOCH.pt    the weights of the epochs with the lowest dev PER; their number is training.keep_best
+history.csv      loss, PER, learning rate and more, per epoch
 learning_curve.png, tensorboard/   the same as pictures
-train.log        what training told as it went on, with times
-excluded.txt     training utterances that CTC cannot align, when there are any
-gradients.csv, gradients.png   norms of gradients, where `asrkit train --log-gradients` asked for them
-final.pt         settings, output classes, CMVN statistics, weights, language model and calibration of confidences: all
-                 that recognition needs
-final.onnx       the same for onnxruntime, with front end and all; written by `asrkit train` and `asrkit tune`
-tune/            what `asrkit tune` tried and chose
-adapt.json, held_out   of an adapted model: the figures of `asrkit adapt`, and the utterances it held out
+train.log        the progress messages of training, with times
+excluded.txt     training utterances that CTC cannot align, if there are any
+gradients.csv, gradients.png   norms of gradients (`asrkit train --log-gradients`)
+final.pt         all that recognition needs: settings, output classes, CMVN statistics, weights, language model and
+                 calibration of confidences
+final.onnx       the same for onnxruntime, including the front end; written by `asrkit train` and `asrkit tune`
+tune/            the values that `asrkit tune` tried and chose
+adapt.json, held_out   for an adapted model: the results of `asrkit adapt`, and the held-out utterances
 """
 
 from __future__ import annotations
@@ -43,35 +43,40 @@ from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
 from asrkit.types import CorpusInfo, Supplement
 
-_MAX_CONFIG = 2**16  # characters: YAML takes long to read
+_MAX_CONFIG = 2**16  # characters, because YAML is slow to read
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A trained model with everything that recognition needs."""
+    """A trained model with everything that recognition needs.
+
+    `global_cmvn`: (2, D + 1) float64, the CMVN statistics of the training set in Kaldi's layout, for D static features.
+    `lm`: the phone language model, or None. `calibration`: that of the confidences, or None. `corpus`: the training
+    corpus, or None if unknown.
+    """
 
     config: ExperimentConfig
     tokens: TokenTable
     model: AcousticModel
-    global_cmvn: np.ndarray  # (2, D + 1) Kaldi statistics of the training set
+    global_cmvn: np.ndarray
     lm: NgramLM | None
     calibration: Calibration | None = None
-    corpus: CorpusInfo | None = None  # that it was trained on, where it is known
+    corpus: CorpusInfo | None = None
 
     @property
     def lm_automaton(self) -> LmAutomaton | None:
-        """The language model as searches take it."""
+        """The language model in the form that searches use; None without one."""
         return None if self.lm is None else self.lm.automaton
 
     @property
     def search_models(self) -> SearchModels:
-        """The models that a search of its log-probabilities uses."""
+        """The models that a search uses besides the log-probabilities: language model and attention decoder."""
         decoder = self.model.decoder
         return SearchModels(self.lm_automaton, None if decoder is None else decoder.for_search())
 
 
 def make_model(config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:
-    """An untrained network, its weights drawn from the training seed."""
+    """An untrained network. Its weights are drawn at random with the seed of `config.training`."""
     torch.manual_seed(config.training.seed)
     dim, feat_channels = config.features.dim, config.features.delta_order + 1
     return AcousticModel(config.model, dim, len(tokens), feat_channels)
@@ -85,7 +90,10 @@ def save_experiment(
     global_cmvn: np.ndarray,
     supplement: Supplement = Supplement(),
 ) -> None:
-    """Write `final.pt`."""
+    """Write `final.pt`. `global_cmvn` is (2, D + 1) float64, as in `Experiment`.
+
+    Raises OSError if the file cannot be written.
+    """
     content = {
         "format": 2,
         "config": config_text(config),
@@ -98,12 +106,18 @@ def save_experiment(
 
 
 def update_decoding(directory: Path, decoding: DecodingConfig, supplement: Supplement = Supplement()) -> None:
-    """Replace decoding settings and supplement of a trained experiment; its weights stay."""
+    """Replace the decoding settings and the supplement of a trained experiment. Its weights stay.
+
+    Raises ModelError as `load_experiment`, and OSError if the file cannot be written.
+    """
     _replace(directory, decoding, {**_parts(supplement), "calibration": None})
 
 
 def store_tuning(directory: Path, decoding: DecodingConfig, calibration: Calibration) -> None:
-    """Put tuned decoding settings, with the calibration of confidences under them, into a trained experiment."""
+    """Store tuned decoding settings, and the calibration of confidences for them, in a trained experiment.
+
+    Raises ModelError as `load_experiment`, and OSError if a file cannot be written.
+    """
     config = _replace(directory, decoding, {"calibration": to_dict(calibration)})
     dump_config(config, directory / "config.yaml")
 
@@ -114,7 +128,7 @@ def _parts(supplement: Supplement) -> dict[str, Any]:
 
 
 def _replace(directory: Path, decoding: DecodingConfig, parts: dict[str, Any]) -> ExperimentConfig:
-    """Write final.pt with other decoding settings and other `parts`; returns its configuration."""
+    """Write final.pt with new decoding settings and `parts`; returns its configuration."""
     config = replace(load_experiment(directory).config, decoding=decoding)
     saved = checkpoint.load(directory / "final.pt")
     checkpoint.save(directory / "final.pt", {**saved, "config": config_text(config), **parts})
@@ -122,7 +136,7 @@ def _replace(directory: Path, decoding: DecodingConfig, parts: dict[str, Any]) -
 
 
 def acoustic_digest(experiment: Experiment) -> str:
-    """A digest of all that log-probabilities depend on. Decoding settings have no influence."""
+    """The SHA-256 digest of everything that log-probabilities depend on. Decoding settings have no influence."""
     config = to_dict(experiment.config)
     arrays = {"global_cmvn": experiment.global_cmvn}
     arrays |= {name: weights.numpy() for name, weights in experiment.model.state_dict().items()}
@@ -133,8 +147,7 @@ def acoustic_digest(experiment: Experiment) -> str:
 def load_experiment(directory: str | Path) -> Experiment:
     """Read a trained experiment.
 
-    Raises:
-        ModelError: it is missing, not finished, damaged or of another version.
+    Raises ModelError if the experiment is missing, not finished, damaged or of another version.
     """
     directory = Path(directory)
     path = directory / "final.pt"
@@ -148,20 +161,20 @@ def load_experiment(directory: str | Path) -> Experiment:
 
 
 def load_lm_text(directory: str | Path) -> str | None:
-    """The language model of an experiment in ARPA format, if it has one. Raises ModelError as load_experiment."""
+    """The language model of an experiment in ARPA format; None if it has none. Raises ModelError if damaged."""
     path = Path(directory) / "final.pt"
     return _Saved(path, checkpoint.load(path)).lm_text
 
 
 @dataclass(frozen=True)
 class _Saved:
-    """The content of `final.pt`. All of it is checked before use, because the file may come from a stranger."""
+    """The content of `final.pt`. All of it is checked before use, because the file may come from anyone."""
 
     path: Path
     content: dict[str, Any]
 
     def experiment(self) -> Experiment:
-        """Raises ModelError, naming the file, for what save_experiment did not write."""
+        """The experiment. Raises ModelError, with the name of the file, if `save_experiment` did not write it."""
         if self.content.get("format") != 2:
             raise self._error(f"expected format 2, found {shown(self.content.get('format'))}")
         try:
@@ -183,7 +196,7 @@ class _Saved:
         return text
 
     def _model(self, config: ExperimentConfig, tokens: TokenTable) -> AcousticModel:
-        with torch.device("meta"):  # takes no memory: settings may describe more than there is, the weights cannot
+        with torch.device("meta"):  # takes no memory: the settings of a faulty file may describe a network of any size
             described = make_model(config, tokens)
         weights = checkpoint.fitting_weights(self.content.get("model"), described, self.path)
         if bad := [name for name, values in weights.items() if not torch.isfinite(values).all()]:

@@ -1,4 +1,4 @@
-"""Packages that not every installation has, those of the extras of setup.cfg, and how to install one."""
+"""The optional packages, which the extras of setup.cfg install, and the message about a missing one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from asrkit.errors import MissingPackageError, printable
 
-DISTRIBUTION = "asrkit-phones"  # what pip knows asrkit by; setup.cfg gives it the same name
+DISTRIBUTION = "asrkit-phones"  # the name of asrkit for pip, as in setup.cfg
 TRAINING = ("torch", "onnx", "matplotlib", "tensorboardX")
 EXTRAS = {
     "train": (*TRAINING, "torchaudio", "librosa"),
@@ -23,7 +23,7 @@ _EXTRA_OF = {module: extra for extra, modules in EXTRAS.items() for module in mo
 
 @contextmanager
 def named_when_missing() -> Iterator[None]:
-    """Raise MissingPackageError in place of the ModuleNotFoundError of a package that an extra brings."""
+    """Raise MissingPackageError instead of ModuleNotFoundError in the block, if the package belongs to an extra."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -34,7 +34,7 @@ def named_when_missing() -> Iterator[None]:
 
 
 def expect_packages(modules: Iterable[str]) -> None:
-    """Raise MissingPackageError, which names them all, when some of these are not installed. Loads none of them."""
+    """Raise MissingPackageError if some of the `modules` are not installed; it names them all. Loads none of them."""
     if missing := [module for module in modules if find_spec(module) is None]:
         raise MissingPackageError(_line(missing))
 

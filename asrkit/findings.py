@@ -1,4 +1,4 @@
-"""The results of a check or a parser: errors, warnings and notes about its input, each with its file and line."""
+"""The results of a check or a parser: errors, warnings and notes about the input, each with file and line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from asrkit.errors import AsrkitError, DataError, location, raise_if_any
 
 @dataclass
 class Findings:
-    """A list of findings in the order in which they were found. Each is one line, `file:line: what is wrong`.
+    """Findings in the order in which they were found. Each is one line, `file:line: fault`.
 
     Attributes:
-        errors: faults that prevent use of the input.
-        warnings: deviations that do not prevent its use.
-        notes: facts that were found or chosen.
+        errors: faults that make the input unusable.
+        warnings: deviations with which the input can be used.
+        notes: facts about the input, and choices that were made.
     """
 
     errors: list[str] = field(default_factory=list)
@@ -23,34 +23,34 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     def error(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
-        """Add an error; `path` and `line` say where it is."""
+        """Add an error. `path` and `line` give its place."""
         self.errors.append(_with_location(message, path, line))
 
     def unreadable(self, error: OSError) -> None:
-        """Add the error of a file or directory that cannot be read."""
+        """Add the error that a file or directory cannot be read."""
         self.error(f"cannot be read ({error.strerror})", error.filename)
 
     def warn(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
-        """Add a warning."""
+        """Add a warning. `path` and `line` give its place."""
         self.warnings.append(_with_location(message, path, line))
 
     def note(self, message: str, path: str | Path | None = None, line: int | None = None) -> None:
-        """Add a note."""
+        """Add a note. `path` and `line` give its place."""
         self.notes.append(_with_location(message, path, line))
 
     def extend(self, other: Findings) -> None:
-        """Add all findings of another list."""
+        """Add all findings of `other`."""
         self.errors += other.errors
         self.warnings += other.warnings
         self.notes += other.notes
 
     def raise_errors(self, kind: type[AsrkitError] = DataError) -> None:
-        """Raise one exception of `kind` that holds every error, a line each; do nothing when there is none."""
+        """Raise one exception of `kind` with a line for each error. Do nothing if there are no errors."""
         raise_if_any(self.errors, kind)
 
 
 def _with_location(message: str, path: str | Path | None, line: int | None) -> str:
     if path is None:
         return message
-    # What a message quotes of a file, a label of a TextGrid for one, may hold line ends.
+    # A message may quote a text of the file, such as a label of a TextGrid, which may contain line ends.
     return f"{location(path, line)}{message}".replace("\r", "\\r").replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""Work spread over processes or threads: where Executors are made, an ordered map on them, and progress on stderr."""
+"""Distributes work over processes or threads: executors, an ordered parallel map, and progress on standard error."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Result = TypeVar("Result")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _WORKERS = "worker processes"
 _SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_TO_END = 10.0  # in which a worker process cleans up
+_SECONDS_TO_END = 10.0  # that a worker process has to clean up
 
 
 class _WorkerProcess(SpawnProcess):
-    """A process whose numerical libraries use one thread: they read these variables when they are loaded."""
+    """A process whose numerical libraries use one thread. They read environment variables when they are loaded."""
 
     def start(self) -> None:
         before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
@@ -53,7 +53,7 @@ class _WorkerContext(SpawnContext):
 
 
 class _Workers(ProcessPoolExecutor):
-    """Processes that stop in the middle of their work when they receive a signal to end."""
+    """Worker processes that stop in the middle of their work when they receive SIGTERM."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         with Naming(_WORKERS):
@@ -67,12 +67,12 @@ class _Workers(ProcessPoolExecutor):
 def _work(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **kwargs)
-    except SystemExit:  # by `_end_worker`; the executor would send it to the main process, and go on
+    except SystemExit:  # from `_end_worker`; the executor would send it to the main process and continue
         os._exit(1)
 
 
 def _end_worker(number: int, frame: FrameType | None) -> None:
-    """The effect of SIGTERM: stop the work and remove half-written files."""
+    """The handler of SIGTERM: stop the work and remove half-written files."""
     signal.signal(number, signal.SIG_IGN)  # executors send it twice
     timer = threading.Timer(_SECONDS_TO_END, os._exit, (1,))
     timer.daemon = True
@@ -87,7 +87,7 @@ def _end_workers() -> None:
 
 
 class _InlineExecutor(Executor):
-    """Runs each call at once in this process."""
+    """Runs each call immediately, in this process."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -106,13 +106,18 @@ def make_executor(
     max_tasks_per_child: int | None = None,
     isolate: bool = False,
 ) -> Executor:
-    """An executor of `num_jobs` processes, or one that runs calls at once in this process for `num_jobs` 1.
+    """An executor with `num_jobs` worker processes. With `num_jobs` 1, it runs calls in this process.
 
-    Processes start afresh (spawn), so functions and arguments must be picklable, and their numerical libraries run one
-    thread each. They end when this process ends in any way, and hold its locks until then. `initializer(*initargs)`
-    runs first in each. With `max_tasks_per_child` a process is replaced after that many calls. With that, or with
-    `isolate`, even one job gets a process, because the last digits of a matrix product depend on the number of threads,
-    and this process may use more than one.
+    Workers are new processes (spawn), so functions and arguments must be picklable. Their numerical libraries use one
+    thread. Workers end when this process ends for any reason. They hold its locks until then.
+
+    Args:
+        num_jobs: the number of processes.
+        initializer: called with `initargs` at the start of each worker.
+        initargs: the arguments of `initializer`.
+        max_tasks_per_child: replace a worker after this number of calls. Then even one job gets a worker.
+        isolate: use a worker even for one job. The last digits of a matrix product depend on the number of threads,
+            and this process may use more than one.
     """
     if num_jobs == 1 and max_tasks_per_child is None and not isolate:
         if initializer is not None:
@@ -128,9 +133,10 @@ def make_executor(
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
-    """Yield `function(item)` for each item in order, each as soon as it and all earlier ones are ready.
+    """Yield `function(item)` for each item, in order, as soon as it and all earlier results are ready.
 
-    The calling thread is one of the threads. Closing the iterator does not wait for items that threads have begun.
+    With `num_threads` 1, the calling thread does the work. Closing the iterator does not wait for calls that have
+    begun. Raises the errors of `function`.
     """
     return map(function, items) if num_threads == 1 else _map_in_threads(function, items, num_threads)
 
@@ -138,7 +144,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], nu
 def _map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
     executor = ThreadPoolExecutor(num_threads)
     rest = iter(items)
-    num_ahead = 4 * num_threads  # so that threads need not wait for one that has a long item
+    num_ahead = 4 * num_threads  # so that threads do not wait for a thread with a long item
     try:
         pending = deque(executor.submit(function, item) for item in islice(rest, num_ahead))
         while pending:
@@ -157,12 +163,13 @@ def map_ordered(
     chunk_size: int = 16,
     isolate: bool = False,
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order, with progress under `description`.
+    """Yield `function(item)` for each item, in order, and report progress under the name `description`.
 
-    `function` (a picklable one: a module's own function, or an object with `__call__`) is sent to each process once,
-    items in chunks of `chunk_size`. Only as many items are taken, and results held, as keep the processes busy. One job
-    is done in this process, unless `isolate` is given (see make_executor). An exception of `function` is raised here.
-    Raises AsrkitError when a process dies.
+    `function` must be picklable: a function at the top of a module, or an object with `__call__`. It is sent once to
+    each of the `num_jobs` processes. Items are sent in chunks of `chunk_size`, and only as many as keep the processes
+    busy. One job runs in this process, unless `isolate` is True (see `make_executor`).
+
+    Raises the errors of `function`, and AsrkitError if a process dies.
     """
     total = len(items) if isinstance(items, Sized) else None
     if total is not None:
@@ -197,7 +204,10 @@ def _map_chunks(
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Generator[Item, None, None]:
-    """Yield `items` and show on stderr how many have passed: a bar on a terminal, else a line now and then."""
+    """Yield `items` and show their number on standard error: as a bar on a terminal, otherwise in lines.
+
+    `total` is the number of items, if known.
+    """
     if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty() and not is_quiet():
@@ -218,7 +228,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 
 
 def progress_stream() -> IO[str]:
-    """Standard error for progress bars, which move the cursor; see cli/terminal.py."""
+    """The stream for progress bars: standard error, unfiltered, because bars move the cursor (cli/terminal.py)."""
     stream: IO[str] = getattr(sys.stderr, "unfiltered", sys.stderr)
     return stream
 
@@ -238,14 +248,14 @@ def _apply(chunk: list[Any]) -> list[Any]:
 
 
 def _start_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, ...], _locks: object) -> None:
-    # The main process hears of Ctrl-C, too, and tells the workers; when it is killed nobody tells them.
+    # On Ctrl-C the main process ends the workers. If it is killed, the thread below ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_worker)
     try:
         threading.Thread(target=_exit_with_parent, daemon=True).start()
         if initializer is not None:
             initializer(*initargs)
-    except SystemExit:  # by `_end_worker`, as another worker died; the executor would print where it came
+    except SystemExit:  # from `_end_worker`, because another worker died; the executor would print a traceback
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Plain data types that pass between asrkit's parts. Times are in seconds unless a name says otherwise."""
+"""The data types that asrkit's packages exchange. Times are in seconds unless a name says otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class PhoneTime:
-    """One phone with its start and end, in seconds from the beginning of the utterance."""
+    """A phone with its start and end, in seconds from the beginning of the utterance."""
 
     phone: str
     start: float
@@ -18,43 +18,52 @@ class PhoneTime:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One utterance of a corpus.
+    """An utterance of a corpus.
 
-    `audio` is a wav.scp entry: a path or a Kaldi pipe (`command |`). `start` and `end` cut the utterance
-    out of the recording `rec_id`; both are None when the utterance is the whole recording.
+    `audio` is an entry of wav.scp: a path or a Kaldi pipe (`command |`). The utterance is the part from `start` to
+    `end` (seconds) of the recording `rec_id`. Both are None if it is the whole recording. `rec_id` is None if the
+    recording has the id of the utterance. `sex` is "m", "f" or None.
     """
 
     utt_id: str
     spk_id: str
     audio: str
     phones: tuple[str, ...]
-    rec_id: str | None = None  # None: the recording carries the utterance's own id
+    rec_id: str | None = None
     start: float | None = None
     end: float | None = None
-    sex: str | None = None  # "m", "f" or None
+    sex: str | None = None
     phone_times: tuple[PhoneTime, ...] = ()
 
     @property
     def recording_id(self) -> str:
+        """The id of the recording: `rec_id`, or else the id of the utterance."""
         return self.utt_id if self.rec_id is None else self.rec_id
 
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Mono audio: `samples` (num_samples,) float32 on the int16 scale (-32768 to 32767), as Kaldi has it."""
+    """Mono audio: `samples` (num_samples,) float32 on the int16 scale (-32768 to 32767), as in Kaldi.
+
+    `sample_rate` is in Hz.
+    """
 
     samples: np.ndarray
     sample_rate: int
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """The length in seconds."""
         return len(self.samples) / self.sample_rate
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One of several labellings of an utterance. `score` ranks it, `log_prob` is CTC's alone; both are natural logs."""
+    """One of several possible phone sequences of an utterance.
+
+    `score` orders the alternatives. `log_prob` is the log-probability that CTC alone gives. Both are natural
+    logarithms.
+    """
 
     phones: tuple[str, ...]
     score: float
@@ -63,12 +72,18 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """The phones that a decoder found in one utterance.
+    """The phones that a decoder recognised in an utterance.
 
-    `log_prob` is CTC's natural-log probability of the phones: over all paths that a beam kept, or of the best path in
-    greedy decoding. `times` and `confidences` have one entry per phone, or are empty if they were not requested.
-    `confidence` is the expected share of right phones: the mean of `confidences`, 0 without phones, None if not
-    requested. `alternatives` has the best labellings, beginning with this one, if they were requested.
+    Attributes:
+        utt_id: the id of the utterance.
+        phones: the recognised phones.
+        log_prob: the natural logarithm of CTC's probability of the phones. A beam search sums all paths that it kept;
+            greedy decoding takes the best path only.
+        times: one entry per phone; empty if not requested.
+        confidences: one per phone, from 0 to 1; empty if not requested.
+        confidence: the expected share of correct phones, which is the mean of `confidences`. 0 without phones, None if
+            not requested.
+        alternatives: the best phone sequences, beginning with this one; empty if not requested.
     """
 
     utt_id: str
@@ -82,10 +97,10 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class CorpusInfo:
-    """The corpus that a model is trained on, described for users of the model.
+    """Describes the training corpus of a model for its users.
 
-    `license` and `attribution`: the corpus's licence and the attribution that it requires; None if unknown.
-    `is_synthetic`: whether its speech was made by a program.
+    `license` and `attribution`: the licence of the corpus and the attribution that it requires; None if unknown.
+    `is_synthetic`: whether a program generated the speech.
     """
 
     name: str
@@ -104,9 +119,9 @@ class CorpusInfo:
 
 @dataclass(frozen=True, slots=True)
 class Supplement:
-    """Data stored with a trained network that training does not use.
+    """Data that are stored with a trained network but not used in training.
 
-    `lm_text`: the phone language model in ARPA format, or None. `corpus`: the network's training corpus, or None.
+    `lm_text`: the phone language model in ARPA format, or None. `corpus`: the training corpus, or None.
     """
 
     lm_text: str | None = None
@@ -115,11 +130,11 @@ class Supplement:
 
 @dataclass(frozen=True, slots=True)
 class TestScore:
-    """The result of a model on a test set: the number of errors and of reference phones."""
+    """The result of a model on the test set `name`: numbers of utterances, reference phones and errors."""
 
-    __test__ = False  # it is not a test of pytest's
+    __test__ = False  # pytest must not take it for a test
 
-    name: str  # of the set
+    name: str
     num_utterances: int
     num_phones: int
     num_errors: int
@@ -129,5 +144,5 @@ class TestScore:
 
     @property
     def per(self) -> float:
-        """In per cent."""
+        """The phone error rate in per cent."""
         return 100.0 * self.num_errors / max(self.num_phones, 1)

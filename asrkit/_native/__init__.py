@@ -1,4 +1,4 @@
-"""The compiled kernels. Each stands beside a NumPy reference, which defines its results and serves in its place."""
+"""The compiled kernels. Each has a NumPy reference, which defines its results and replaces it if it is missing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from types import ModuleType
 
 KERNELS = ("_mfcc", "_beam", "_align", "_lstm", "_transducer", "_attention")
 
-_PARENT_HAS_REPORTED = "ASRKIT_KERNELS_REPORTED"  # an environment variable, for the workers of a pool
+_PARENT_HAS_REPORTED = "ASRKIT_KERNELS_REPORTED"  # an environment variable, which worker processes read
 _has_reported = False
 
 
 @functools.cache
 def kernel(name: str) -> ModuleType | None:
-    """The compiled module `asrkit._native.NAME`, or None where the NumPy reference has to do its work.
+    """The compiled module `asrkit._native.NAME`, or None if the NumPy reference has to be used.
 
-    None when it was not built for this Python, or when ASRKIT_NO_NATIVE=1 was set at the first call. A process says
-    that once, with the cause, in one line on stderr. The workers of a pool leave it to the process that made the pool,
-    which therefore calls this too, unless that process has its kernels.
+    It is None if the kernel was not built for this Python, or if ASRKIT_NO_NATIVE=1 was set at the first call. The
+    process then prints the cause once, in one line on standard error. Worker processes print nothing if the process
+    that started them has reported it. So that process should call this function, too.
     """
     if os.environ.get("ASRKIT_NO_NATIVE") == "1":
         if multiprocessing.parent_process() is None:

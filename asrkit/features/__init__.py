@@ -1,0 +1,1 @@
+"""Features: MFCC front ends, deltas, cepstral mean and variance normalisation, and their extraction to archives."""

@@ -1,8 +1,14 @@
-"""Kaldi's binary archives (ark + scp) of matrices and vectors: written atomically, read through memory maps.
+"""Reads and writes Kaldi's binary archives (ark and scp) of matrices and vectors, as `copy-feats` does.
 
-An archive holds, for each key: the key, a blank, `\\0B`, a type token ("FM " float matrix, "DM " double
-matrix, "FV "/"DV " vectors, "CM "/"CM2 "/"CM3 " compressed matrices), the sizes and the values in
-little-endian order. A line of the scp file gives a key, the archive and the offset of its `\\0B`.
+Archives are written atomically and read through memory maps. For each key, an archive holds:
+
+- the key, a blank and `\\0B`;
+- a type token: "FM " for a float matrix, "DM " for a double matrix, "FV " and "DV " for vectors, "CM ", "CM2 " and "CM3
+"
+  for compressed matrices;
+- the sizes and the values, in little-endian order.
+
+A line of the scp file gives a key, the path of the archive, and the offset of the `\\0B` in bytes.
 """
 
 from __future__ import annotations
@@ -29,18 +35,18 @@ from asrkit.io.stamp import read_outputs
 from asrkit.io.tables import Keys
 
 _DTYPES: dict[bytes, np.dtype[Any]] = {b"F": np.dtype("<f4"), b"D": np.dtype("<f8")}
-# Token -> bytes per value of the three compressed forms (kSpeechFeature, kTwoByteAuto, kOneByteAuto).
+# Token -> bytes per value, for Kaldi's compressed forms kSpeechFeature, kTwoByteAuto and kOneByteAuto.
 _COMPRESSED = {b"CM": 1, b"CM2": 2, b"CM3": 1}
-_MAX_RANGE = 1e37  # of values in them, so that sums stay finite
-# A foreign scp may name an archive per utterance; a process may not map without limit.
+_MAX_RANGE = 1e37  # of values in compressed matrices, so that sums stay finite
+# The system limits the number of maps. An scp file of another tool may name a separate archive for each utterance.
 _MAX_MAPS = 256
 
 
 class ArkWriter:
-    """Write an archive and its scp file; neither appears unless the `with` block ends without an exception.
+    """Writes an archive and its scp file. Both appear only if the `with` block ends without an exception.
 
-    The scp file is sorted, names the archive by its absolute path and comes last: where it stands, the
-    archive it points into is whole.
+    The scp file is sorted by key and gives the absolute path of the archive. It is written last. So if it is there, its
+    archive is complete.
     """
 
     def __init__(self, ark_path: str | Path, scp_path: str | Path):
@@ -54,10 +60,10 @@ class ArkWriter:
         return self
 
     def write(self, key: str, values: np.ndarray) -> None:
-        """Append `values`, a matrix (rows, cols) or a vector (n,), float32 or float64.
+        """Append `values`, a matrix (rows, cols) or a vector (n,), float32 or float64, under `key`.
 
         Raises:
-            DataError: the key was written before, is empty or holds blanks.
+            DataError: the key was written before, is empty or contains blanks.
             TypeError: `values` has another shape or type.
         """
         values = np.asarray(values)
@@ -80,7 +86,7 @@ class ArkWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            # An old scp file would point into the new archive for a moment, or for good after a kill.
+            # An old scp file must not point into the new archive, not even after the process was killed here.
             self.scp_path.unlink(missing_ok=True)
         self._files.__exit__(kind, error, trace)
         if kind is None:
@@ -88,23 +94,23 @@ class ArkWriter:
 
 
 class ArkReader(Mapping[str, np.ndarray]):
-    """Arrays of an scp file by key: (rows, cols) matrices and (n,) vectors.
+    """The arrays of an scp file by key: (rows, cols) matrices and (n,) vectors.
 
-    Reading the scp file keeps a few tens of bytes a key; `keys_by_row` has them in the order of its lines. Archives are
-    mapped into memory when first used: float matrices and vectors come as read-only views of the file, compressed ones
-    as new float32 arrays. Can be pickled (the maps are opened anew).
+    The reader needs a few tens of bytes of memory per key. `keys_by_row` has the keys in the order of the lines. An
+    archive is mapped into memory when it is first used. Float matrices and vectors are read-only views of the file;
+    compressed matrices become new float32 arrays. A reader can be pickled; the copy opens its own maps.
     """
 
     def __init__(self, scp_path: str | Path, *, root: str | Path | None = None, is_beside: bool = False):
         """Open a table.
 
         Args:
-            root: where relative archive paths start (default: the current directory).
-            is_beside: the archives lie beside the table, wherever it says that they are: so it is with tables that
-                ArkWriter wrote, also when they were moved since.
+            scp_path: the scp file.
+            root: the directory in which relative paths of archives start (default: the current directory).
+            is_beside: True if the archives lie in the directory of the table, whatever paths it gives. This holds for
+                tables that `ArkWriter` wrote, even if they were moved.
 
-        Raises:
-            DataError: the scp file is missing or faulty; a line for each fault.
+        Raises DataError if the scp file is missing or faulty. The message has a line for each fault.
         """
         self.scp_path = Path(scp_path)
         self._arks, self._offsets = array("i"), array("q")
@@ -119,7 +125,7 @@ class ArkReader(Mapping[str, np.ndarray]):
         self._maps: dict[int, mmap.mmap] = {}
 
     def _scan(self, numbers: dict[str, int], findings: Findings) -> Iterator[str]:
-        """The keys, while archives get their numbers and rows their places."""
+        """Yield the keys. Meanwhile fill `numbers` (archive -> its number) and the place of each row."""
         for line, key, value in scan_table(self.scp_path, findings):
             if value.endswith("|") or value.startswith("|"):
                 findings.error(
@@ -134,7 +140,7 @@ class ArkReader(Mapping[str, np.ndarray]):
             if path and offset.isascii() and offset.isdigit():
                 place = parse_whole(offset)
             else:
-                path = value  # a file of one array, without a key
+                path = value  # a file with one array and no key
             if place is None:
                 findings.error(f"{key}: no archive has a byte {offset}", self.scp_path, line)
             self._arks.append(numbers.setdefault(path, len(numbers)))
@@ -143,11 +149,11 @@ class ArkReader(Mapping[str, np.ndarray]):
 
     @property
     def archives(self) -> list[str]:
-        """Paths of the archives."""
+        """The paths of the archives."""
         return list(self._paths)
 
     def places(self) -> Iterator[tuple[str, int, int]]:
-        """Each key, the number of its archive among `archives`, and the offset in it."""
+        """For each key: the key, the index of its archive in `archives`, and the offset in the archive, in bytes."""
         return zip(self.keys_by_row, self._arks, self._offsets, strict=True)
 
     def __len__(self) -> int:
@@ -184,7 +190,7 @@ class ArkReader(Mapping[str, np.ndarray]):
         return self._maps[number]
 
     def _header(self, row: int) -> tuple[mmap.mmap, bytes, tuple[int, ...], int, float, float]:
-        """(map, token, shape, offset of the payload, min_value, range); the last two of compressed matrices."""
+        """The header of an array: map, token, shape, offset of the values; minimum and range if it is compressed."""
         data, start = self._map(row), self._offsets[row]
         head = data[start : start + 32]
         token, blank, _ = head[2:].partition(b" ")
@@ -222,19 +228,19 @@ class ArkReader(Mapping[str, np.ndarray]):
         return data, token, tuple(shape), begin, min_value, value_range
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of an array, read from its header alone. Raises KeyError, or DataError as `[key]` does."""
+        """The shape of an array, from its header alone. Raises KeyError and DataError as `[key]` does."""
         return self._header(self.keys_by_row.row(key))[2]
 
     def num_rows(self, key: str) -> int:
-        """Rows of a matrix (length of a vector), read from its header alone."""
+        """The number of rows of a matrix, or the length of a vector, from its header. Raises errors as `shape`."""
         return self.shape(key)[0]
 
     def __getitem__(self, key: str) -> np.ndarray:
-        """The array of `key`.
+        """The array of `key`: a matrix (rows, cols) or a vector (n,).
 
         Raises:
-            KeyError: no such key.
-            DataError: the archive is missing, cut short or not a binary Kaldi archive.
+            KeyError: the table does not have the key.
+            DataError: the archive is missing, truncated or not a binary Kaldi archive.
         """
         data, token, shape, begin, min_value, value_range = self._header(self.keys_by_row.row(key))
         if token in _COMPRESSED:
@@ -246,12 +252,12 @@ class ArkReader(Mapping[str, np.ndarray]):
 
 
 def is_own_table(scp_path: str | Path, stamp: Path) -> bool:
-    """Whether a table is an output of the step that has this stamp: then its archives are, too, and lie beside it."""
+    """Whether a table is an output of the step with this stamp. If so, its archives are outputs and lie beside it."""
     return Path(scp_path).name in (read_outputs(stamp) or {})
 
 
 def names_its_place(scp_path: Path) -> bool:
-    """Whether a table that ArkWriter wrote names archives where they are now, which is where the table is."""
+    """Whether a table that `ArkWriter` wrote names archives in its own directory: False after a move."""
     for _, _, value in scan_lines(scp_path, Findings()):
         try:
             return os.path.samefile(os.path.dirname(value), scp_path.parent)
@@ -261,7 +267,10 @@ def names_its_place(scp_path: Path) -> bool:
 
 
 def name_new_place(scp_path: Path) -> None:
-    """Let a table that ArkWriter wrote, and that was moved with its archives, name these where they are now."""
+    """Correct the paths in a table that `ArkWriter` wrote, after it was moved together with its archives.
+
+    Raises DataError if the table cannot be read, and OSError if it cannot be written.
+    """
     rows = {key: os.path.basename(value) for key, value in read_table(scp_path).items()}
     directory = os.path.abspath(scp_path.parent)
     write_table(scp_path, {key: os.path.join(directory, place) for key, place in rows.items()})
@@ -270,7 +279,7 @@ def name_new_place(scp_path: Path) -> None:
 def _decompress(
     data: mmap.mmap, token: bytes, shape: tuple[int, ...], begin: int, min_value: float, value_range: float
 ) -> np.ndarray:
-    """(rows, cols) float32 of a compressed matrix, by the formulas of Kaldi's compressed-matrix.cc."""
+    """The values (rows, cols) float32 of a compressed matrix, by the formulas of Kaldi's compressed-matrix.cc."""
     rows, cols = shape
     low, span = np.float32(min_value), np.float32(value_range)
     if rows * cols == 0:
@@ -281,7 +290,7 @@ def _decompress(
     if token == b"CM3":
         codes = np.frombuffer(data, np.uint8, rows * cols, begin).reshape(shape)
         return low + span * np.float32(1 / 255) * codes.astype(np.float32)
-    # Each column has its 0th, 25th, 75th and 100th percentile; a byte is linear between two of them.
+    # Each column has its 0th, 25th, 75th and 100th percentile. A byte interpolates linearly between two of them.
     quantiles = np.frombuffer(data, "<u2", 4 * cols, begin).reshape(cols, 4)
     p0, p25, p75, p100 = (low + span * np.float32(1 / 65535) * quantiles.astype(np.float32)).T
     codes = np.frombuffer(data, np.uint8, rows * cols, begin + 8 * cols).reshape(cols, rows).T.astype(np.float32)

@@ -1,9 +1,10 @@
-"""Files and directories that appear whole or not at all: written under a temporary name, synced, renamed.
+"""Writes files and directories that appear complete or not at all.
 
-Errors of the system name the file or directory that was to be written, whatever the libraries in between made of them.
+They are written under a temporary name, synced to the disk and renamed. Errors of the system name the final file or
+directory, even if a library replaced the error on the way.
 
-A temporary name says whose it is: `.NAME.tmp-HOST-PROCESS-START-RANDOM`. No two writers have the same one, and
-`remove_leftovers` removes those of processes that have ended.
+A temporary name identifies its process: `.NAME.tmp-HOST-PROCESS-START-RANDOM`. So no two writers have the same name,
+and `remove_leftovers` can remove the files of processes that have ended.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from asrkit.io.numbers import parse_whole
 from asrkit.io.processes import HOST, is_running, start_time
 
 LOCK_NAME = ".asrkit.lock"
-LOCK_NAMES = (LOCK_NAME, f"{LOCK_NAME}.owner")  # all that a lock may consist of
-_NAME_BYTES = 100  # of the file's own name in a temporary one, which must not get too long
+LOCK_NAMES = (LOCK_NAME, f"{LOCK_NAME}.owner")  # the files of a lock
+_NAME_BYTES = 100  # of a file's name are used in a temporary name, so that it does not get too long
 
 
 @overload
@@ -38,11 +39,11 @@ def atomic_write(path: str | Path, mode: Literal["w"] = "w") -> AbstractContextM
 def atomic_write(path: str | Path, mode: Literal["wb"]) -> AbstractContextManager[IO[bytes]]: ...
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
-    """Open a file that takes `path`'s place when the block ends without an exception.
+    """Open a file for writing. It replaces `path` if the block ends without an exception.
 
-    `mode` is "w" (UTF-8 text, newlines as written) or "wb". The parent directory is made when missing.
+    `mode` is "w" (UTF-8 text, newlines as written) or "wb" (bytes). A missing parent directory is made.
 
-    Raises OSError, which names `path`, when it cannot be written.
+    Raises OSError, which names `path`, if the file cannot be written.
     """
     path = Path(path)
     expect_replaceable(path)
@@ -69,12 +70,12 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
 
 @contextlib.contextmanager
 def atomic_dir(path: str | Path) -> Iterator[Path]:
-    """Give an empty temporary directory that takes `path`'s place when the block ends without an exception.
+    """Make an empty temporary directory. It replaces `path` if the block ends without an exception.
 
-    A reader sees the old tree, none for a moment, or the whole new one. A lock in the old tree (io/lock.py) is the new
-    one's, too. Of a symbolic link the directory that it leads to is replaced.
+    A reader sees the old tree, no tree for a moment, or the complete new one. A lock in the old tree (io/lock.py) moves
+    to the new one. If `path` is a symbolic link, its target is replaced.
 
-    Raises OSError, which names `path` or what is below it, when that cannot be written.
+    Raises OSError, which names `path` or a file below it, if that cannot be written.
     """
     after, path = Path(os.path.abspath(path)), Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
 
 
 def _move_locks(source: Path, target: Path) -> None:
-    """Take the files of a directory's lock to another one; a moved file is the same lock."""
+    """Move the files of a directory's lock to another directory. The lock itself stays in force."""
     for name in LOCK_NAMES:
         with contextlib.suppress(FileNotFoundError):
             os.replace(source / name, target / name)
@@ -110,7 +111,7 @@ def _move_locks(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _shown_as(path: Path, *temporaries: Path) -> Iterator[None]:
-    """A block whose errors name `path`, or what is below it, in place of what is there for now."""
+    """In the errors of a block, replace the temporary paths by `path` or the paths below it."""
     try:
         yield
     except OSError as error:
@@ -124,21 +125,24 @@ def _shown_as(path: Path, *temporaries: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Written:
-    """A file, told from others that may take its place."""
+    """Identifies a file that was written, so that a file of another process in its place is noticed.
+
+    `size` is in bytes. `time` is that of the last change, in nanoseconds.
+    """
 
     size: int
-    time: int  # of its last change, in nanoseconds
+    time: int
     inode: int
 
     @classmethod
     def of(cls, stream: IO[Any]) -> Written:
-        """The file that is open as `stream`."""
+        """Identifies the open file `stream`."""
         status = os.fstat(stream.fileno())
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 class _Recorder(threading.local):
-    """The records that a thread keeps at the moment of what it writes."""
+    """The records of written files that a thread keeps at the moment."""
 
     def __init__(self) -> None:
         self.records: list[dict[Path, Written]] = []
@@ -149,14 +153,14 @@ _recorder = _Recorder()
 
 @contextlib.contextmanager
 def recording() -> Iterator[dict[Path, Written]]:
-    """Give a record of the files that this thread writes by atomic_write in the block, by their absolute paths."""
+    """Record the files that this thread writes with `atomic_write` in the block, by their absolute paths."""
     record: dict[Path, Written] = {}
     with _records([*_recorder.records, record]):
         yield record
 
 
 def not_recording() -> AbstractContextManager[None]:
-    """A block in which what this thread writes is left out of all records."""
+    """Leave the files that this thread writes in the block out of all records."""
     return _records([])
 
 
@@ -170,9 +174,9 @@ def _records(records: list[dict[Path, Written]]) -> Iterator[None]:
 
 
 def remove_leftovers(directory: Path, name: str = "") -> None:
-    """Remove what killed processes of this machine left under temporary names in `directory`: `name`'s, or all.
+    """Remove the temporary files and directories that killed processes of this machine left in `directory`.
 
-    The caller holds the lock of what is written there.
+    With `name`, only those of this name are removed. The caller must hold the lock of the directory or file.
     """
     begin = f".{shortened(name)}.tmp-{HOST}-" if name else "."
     owner = re.compile(rf"\.tmp-{re.escape(HOST)}-([0-9]+)-([0-9]+)-[0-9a-f]+$")
@@ -193,19 +197,23 @@ def remove_leftovers(directory: Path, name: str = "") -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A new name beside `path`."""
+    """A new temporary name in the directory of `path`."""
     process_id = os.getpid()
     mark = f".tmp-{HOST}-{process_id}-{_start_time(process_id)}-{secrets.token_hex(4)}"
     return path.with_name(f".{shortened(path.name)}{mark}")
 
 
-_start_time = functools.lru_cache(maxsize=1)(start_time)  # of this process, which may be forked
+_start_time = functools.lru_cache(maxsize=1)(start_time)  # by process, because a process may fork
 
 
 def expect_replaceable(path: Path) -> None:
-    """Raise OSError for what must not become a file: a directory, a device, a pipe, the name of an open file.
+    """Check that `path` is free or a regular file, which may be replaced.
 
-    Who may write in /dev could otherwise replace /dev/null, or /dev/stdout, for all programs.
+    A user who may write in /dev could otherwise replace /dev/null for all programs.
+
+    Raises:
+        IsADirectoryError: it is a directory.
+        OSError: it is a device, a pipe or the name of an open file.
     """
     try:
         status = os.lstat(path)
@@ -220,5 +228,5 @@ def expect_replaceable(path: Path) -> None:
 
 
 def shortened(name: str) -> str:
-    """As much of a file's name as another name may take up that is made from it."""
+    """The first 100 bytes of a file's name, for use in another file name."""
     return os.fsdecode(os.fsencode(name)[:_NAME_BYTES])

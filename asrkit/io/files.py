@@ -1,6 +1,7 @@
-"""Files whose errors say which file it was. All files of asrkit are opened here.
+"""Opens files whose errors name the file. asrkit opens all its files here.
 
-The system names a file that it cannot open, rename or remove, but not one that it cannot read, write or sync.
+The system's error names a file that cannot be opened, renamed or removed. It does not name a file that cannot be read,
+written or synced.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ _WRITE_BUFFER = 2**17  # bytes
 
 
 class Naming:
-    """A block about one file, whose name is `shown`: errors of the system that name none name this one.
+    """A `with` block that works on one file. System errors in it that name no file get the name `shown`.
 
-    `error` is the first of them.
+    `error` is the first of these errors, or None.
     """
 
     def __init__(self, shown: str | Path) -> None:
@@ -34,50 +35,56 @@ class Naming:
 
 
 class NamedFile(io.FileIO):
-    """A file that is read or written without a buffer; `naming` has its name in errors, and the first of them.
+    """A file without a buffer. Its errors are OSErrors that name it.
 
-    Libraries that write may make errors of their own of that one.
+    `naming.error` keeps the first error, because libraries may replace it by errors of their own.
     """
 
     def __init__(self, path: str | Path | int, mode: str, shown: str | Path | None = None) -> None:
-        """`path` may be the number of an open file, which stays open. `shown`: the name in errors."""
+        """Open `path`, or use the file descriptor `path`, which stays open. `shown` is the name in errors."""
         self.naming = Naming(str(path) if shown is None else shown)
         with self.naming:
             opened = path if isinstance(path, int) else os.fspath(path)
             super().__init__(opened, mode, closefd=not isinstance(path, int))
 
     def read(self, size: int | None = -1) -> bytes:
+        """Read at most `size` bytes, or all for -1."""
         with self.naming:
             return super().read(size)
 
     def readall(self) -> bytes:
+        """Read all bytes up to the end."""
         with self.naming:
             return super().readall()
 
     def readinto(self, buffer: Any) -> int:
+        """Read bytes into `buffer`; returns their number."""
         with self.naming:
             return super().readinto(buffer)
 
     def write(self, content: Any) -> int:
+        """Write bytes; returns the number of bytes that were written, which may be less than asked for."""
         with self.naming:
             return super().write(content)
 
     def truncate(self, size: int | None = None) -> int:
+        """Cut the file to `size` bytes, or at its position; returns the new size."""
         with self.naming:
             return super().truncate(size)
 
     def sync(self) -> None:
-        """Wait until what was written is on the disk."""
+        """Wait until all written bytes are on the disk."""
         with self.naming:
             os.fsync(self.fileno())
 
     def close(self) -> None:
+        """Close the file."""
         with self.naming:
             super().close()
 
 
 def open_file(path: str | Path | int, shown: str | Path | None = None) -> io.BufferedReader:
-    """Open a file for reading; arguments are as for NamedFile."""
+    """Open a file for reading, with a buffer. Arguments as for `NamedFile`. Raises OSError if it cannot be opened."""
     return io.BufferedReader(NamedFile(path, "rb", shown))
 
 
@@ -88,12 +95,12 @@ def writer(file: NamedFile, mode: Literal["wb"]) -> BinaryIO: ...
 @overload
 def writer(file: NamedFile, mode: Literal["w", "wb"]) -> IO[Any]: ...
 def writer(file: NamedFile, mode: Literal["w", "wb"]) -> IO[Any]:
-    """A buffer for what is written to a file; for "w" it takes text, which is UTF-8, with its newlines as they are."""
+    """A buffered stream that writes to `file`: bytes for "wb", UTF-8 text with newlines as written for "w"."""
     buffered = io.BufferedWriter(file, _WRITE_BUFFER)
     return io.TextIOWrapper(buffered, encoding="utf-8", newline="\n") if mode == "w" else buffered
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """All that is in a file."""
+    """The content of a file. Raises OSError if it cannot be read."""
     with open_file(path) as stream:
         return stream.read()

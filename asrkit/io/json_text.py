@@ -1,4 +1,4 @@
-"""Values as JSON text: the only place that writes and reads JSON."""
+"""Reads and writes JSON. No other module does."""
 
 from __future__ import annotations
 
@@ -15,27 +15,34 @@ _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def json_text(value: object, indent: int | None = None) -> str:
-    """A value of JSON's own types as text, without a newline at its end.
+    """The JSON text of a value that has JSON's types, without a newline at its end.
 
-    It is UTF-8 for every value: what cannot stand in a line, such as a byte of a file's name that is no UTF-8
-    (os.fsdecode: U+DC80 to U+DCFF), is written as `\\udcff`. Reading gives the same text back, and os.fsencode of a
-    name the same bytes. JSON has no NaN and no infinity. A figure that is not defined is None, which becomes null.
+    The text can always be encoded as UTF-8. Unprintable characters are escaped: a byte of a file's name that is not
+    UTF-8 (U+DC80 to U+DCFF after `os.fsdecode`) becomes `\\udcff`. Reading gives the same string back, so `os.fsencode`
+    gives the same bytes. JSON has no NaN and no infinity. Use None, which becomes null, for an undefined figure.
 
-    Raises ValueError for NaN and infinity.
+    Raises ValueError if the value contains NaN or infinity.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)  # they can only be in strings
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)  # they stand only inside strings
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write a value of JSON's own types, as atomic_write does. Raises ValueError as json_text, and writes nothing."""
+    """Write a value that has JSON's types to the file `path`, atomically.
+
+    Raises ValueError as `json_text` (no file is written then), and OSError as `atomic_write`.
+    """
     text = json_text(value, indent=1)
     with atomic_write(path) as stream:
         stream.write(text + "\n")
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text: numbers are finite, whole ones have 64 bits. Raises ValueError for all else."""
+    """The value of a JSON text.
+
+    Raises ValueError if the text is not JSON or nested too deeply, if a number is not finite, or if a whole number
+    needs more than 64 bits.
+    """
     try:
         return json.loads(text, parse_int=_whole, parse_float=_number, parse_constant=_number)
     except RecursionError:
@@ -43,7 +50,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_json(path: str | Path) -> Any:
-    """The value in a file. Raises OSError when it cannot be read, ValueError when it holds no JSON."""
+    """The value in a JSON file. Raises OSError if the file cannot be read, and ValueError as `parse_json`."""
     return parse_json(read_bytes(path).decode())
 
 

@@ -1,14 +1,14 @@
-"""Locks: one run at a time writes a directory, or a file that stands alone.
+"""Locks: only one run at a time writes a directory or a single file.
 
-A lock is the kernel's (flock) on a file `.asrkit.lock` in the directory, or `.NAME.asrkit.lock` beside the file NAME.
-It ends when the last process that has it ends, however it ends: the worker processes of a run have it, too
-(`Inheritance`). The file says whose it is, and goes away with the lock.
+A lock is a lock of the kernel (flock) on the file `.asrkit.lock` in the directory, or on `.NAME.asrkit.lock` beside the
+file NAME. The worker processes of a run hold the lock, too (`Inheritance`). It ends when the last of these processes
+ends, for whatever reason. The file names the owner of the lock. It is removed with the lock.
 
-Where the file system has no such locks, a file `.asrkit.lock.owner` stands for one. It stays when its owner is killed.
-An owner that was a process of this machine, since it last started, is then known to be gone; of another one's that
-cannot be known, and the message says which file to remove.
+Some file systems have no kernel locks. There a file `.asrkit.lock.owner` is the lock. If its owner is killed, the file
+stays. If the owner was a process of this machine, the next run finds out that it has ended, and takes the lock. If it
+ran on another machine, this cannot be found out, and the message names the file to remove.
 
-Reading needs no lock: files are replaced whole, and a step's stamp is taken away first and written last.
+Reading needs no lock. Files are replaced as a whole, and a step removes its stamp first and writes it last.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from asrkit.io.processes import HOST, is_running, machine, start_time
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
 _SECONDS_BETWEEN_TRIES = 0.1
-_SECONDS_TO_END = 30.0  # for the workers of a run that was killed
-_SECONDS_TO_WRITE = 1.0  # for the name of an owner that has just become one
+_SECONDS_TO_END = 30.0  # that the workers of a killed run may need to end
+_SECONDS_TO_WRITE = 1.0  # that a new owner may need to write its name
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Owner:
 
     @classmethod
     def read(cls, path: Path) -> _Owner | None:
-        """The owner that a file names; None when it names none."""
+        """The owner that a file names; None if the file cannot be read or names none."""
         try:
             owner = cls(**read_json(path))
         except (OSError, ValueError, TypeError):
@@ -65,7 +65,7 @@ class _Owner:
         return owner if isinstance(owner.process, int) and all(isinstance(text, str) for text in texts) else None
 
     def has_ended(self) -> bool:
-        """Whether the process is known to run no longer."""
+        """Whether the process is known to have ended."""
         return self.machine == machine() and not is_running(self.process, self.start)
 
     def describe(self) -> str:
@@ -81,7 +81,7 @@ class _Owner:
 
 @dataclass
 class _Held:
-    """A lock that a thread of this process has: its open file, and how many calls of the thread are within it."""
+    """A lock that a thread of this process holds. `depth`: how many nested blocks of the thread hold it."""
 
     descriptor: int
     thread: int
@@ -89,34 +89,36 @@ class _Held:
 
 
 _held: dict[tuple[int, int], _Held] = {}  # by device and inode of the lock's file
-os.register_at_fork(after_in_child=_held.clear)  # a lock is its parent's, though the open file is inherited
+os.register_at_fork(after_in_child=_held.clear)  # a child inherits the open file, but not the lock
 
 
 @contextlib.contextmanager
 def lock_dir(directory: str | Path, verb: str) -> Iterator[None]:
-    """Be the only one who writes `directory` while the block lasts; it is made when missing, and left when not empty.
+    """Hold the lock of `directory` during the block, so that no other run writes there.
 
-    `verb` is what others are told. A thread may take a lock that it has once more. What killed runs left there under
-    temporary names is removed.
+    A missing directory is made, and removed again at the end if it is empty. Temporary files of killed runs are
+    removed. A thread that holds the lock may take it again. `verb` is the command to name in the messages of other
+    runs.
 
     Raises:
-        InUseError: another process, or another thread, has the lock.
+        InUseError: another process or thread holds the lock.
         OSError: the directory cannot be written.
     """
     directory = Path(directory)
     with _made(directory), _locked(directory / LOCK_NAME, directory, verb, wait=False):
         remove_leftovers(directory)
         real = Path(os.path.realpath(directory))
-        with contextlib.suppress(OSError):  # the directory above may be one that cannot be read
+        with contextlib.suppress(OSError):  # the parent directory may not be readable
             remove_leftovers(real.parent, real.name)
         yield
 
 
 @contextlib.contextmanager
 def lock_file(path: str | Path, verb: str, *, wait: bool = False) -> Iterator[None]:
-    """Be the only one who writes the file `path`, and its stamp, while the block lasts; otherwise as lock_dir.
+    """Hold the lock of the file `path` and its stamp during the block; otherwise like `lock_dir`.
 
-    `wait`: for as long as another has the lock, rather than raise InUseError. Raises OSError also for what is no file.
+    With `wait`, wait until the lock is free. Raises InUseError (only without `wait`) and OSError as `lock_dir`, and
+    OSError if `path` is not a regular file.
     """
     path = Path(path)
     expect_replaceable(path)
@@ -127,9 +129,9 @@ def lock_file(path: str | Path, verb: str, *, wait: bool = False) -> Iterator[No
 
 
 def expect_free(*paths: Path) -> None:
-    """Raise InUseError where another run writes one of these directories or files.
+    """Raise InUseError if another run holds the lock of one of these directories or files.
 
-    The lock of a run that was killed is removed, and what else lock_dir or lock_file removes.
+    The locks and the temporary files of killed runs are removed.
     """
     for path in paths:
         lock, take = (path / LOCK_NAME, lock_dir) if path.is_dir() else (_lock_of(path), lock_file)
@@ -139,21 +141,24 @@ def expect_free(*paths: Path) -> None:
 
 
 def remove_dead_locks(*paths: Path) -> None:
-    """Remove what killed runs left of locks and temporary files; a lock that a process has stays."""
+    """Remove the locks and temporary files of killed runs. Locks that a process holds stay."""
     for path in paths:
         with contextlib.suppress(InUseError):
             expect_free(path)
 
 
 def is_there(file: Path) -> bool:
-    """Whether a file that another run makes is there. Raises InUseError where it is not, but one may be making it."""
+    """Whether a file that another run makes exists. Raises InUseError if it is missing and a run may be making it."""
     if not file.is_file():
         expect_free(file, file.parent, file.parent.parent)
     return file.is_file()
 
 
 class Inheritance:
-    """The locks of this process, for a worker process: sent to it as it starts, they last until it, too, has ended."""
+    """Passes the locks of this process to a worker process.
+
+    It is sent to the worker at its start. The locks then last until the worker, too, has ended.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _keep_open, tuple(reduction.DupFd(held.descriptor) for held in _held.values())
@@ -169,7 +174,7 @@ def _lock_of(file: Path) -> Path:
 
 @contextlib.contextmanager
 def _made(directory: Path) -> Iterator[None]:
-    """Make a directory, and those above it; take away again those that are empty at the end."""
+    """Make a directory and its parents. At the end of the block remove those that were made and are empty."""
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     try:
@@ -221,14 +226,14 @@ def _acquire(path: Path, what: Path, verb: str, wait: bool) -> tuple[tuple[int, 
 
 
 def _open(path: Path) -> int:
-    """Open the lock's file. A link is refused: it would let who made it have any file of ours overwritten."""
+    """Open the lock's file. A link is refused: whoever made it could have any of our files overwritten."""
     flags = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags | os.O_RDWR, 0o666)
     except PermissionError:
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent)) from None
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # another user's
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # made by another user
 
 
 def _key(descriptor: int) -> tuple[int, int]:
@@ -237,8 +242,10 @@ def _key(descriptor: int) -> tuple[int, int]:
 
 
 def _is_at(path: Path, key: tuple[int, int]) -> bool:
-    """Whether `path` is that very file; its owner before may have removed it. Opened, as network file systems keep
-    what they know of names for a while."""
+    """Whether `path` is still the file with this device and inode; the previous owner may have removed it.
+
+    The file is opened for this, because network file systems cache what they know about names.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -250,7 +257,7 @@ def _is_at(path: Path, key: tuple[int, int]) -> bool:
 
 
 def _try(descriptor: int, path: Path, verb: str) -> bool:
-    """Take the lock of an open file, and write whose it is; False when another has it."""
+    """Take the lock of an open file and write the owner into it; False if another process holds it."""
     content = (json_text(asdict(_Owner.me(verb))) + "\n").encode()
     try:
         with Naming(path):
@@ -264,11 +271,11 @@ def _try(descriptor: int, path: Path, verb: str) -> bool:
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, content, 0)
-    except OSError as error:  # with a full disk, say, the lock holds all the same
-        if error.errno == errno.EINVAL:  # not open for writing: left by another user, and to be made anew
+    except OSError as error:  # on a full disk, for example; the lock is held nevertheless
+        if error.errno == errno.EINVAL:  # not open for writing: another user left it; it has to be made again
             path.unlink(missing_ok=True)
             return False
-    # There may be machines that have no locks of the kernel here.
+    # Other machines may have no kernel locks on this file system.
     return not _owner_file(path).exists() or _become_owner(_owner_file(path), content)
 
 
@@ -277,13 +284,13 @@ def _owner_file(path: Path) -> Path:
 
 
 def _become_owner(file: Path, content: bytes) -> bool:
-    """Make the file that stands for a lock, in place of one whose owner has ended."""
+    """Make the file that is the lock, and replace one whose owner has ended; False if another process was faster."""
     owner = _Owner.read(file)
     if owner is not None and owner.has_ended():
         taken = file.with_name(f"{file.name}.{HOST}-{os.getpid()}-{threading.get_ident()}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(file, taken)
-            if _Owner.read(taken) != owner:  # another was quicker, and this is its own
+            if _Owner.read(taken) != owner:  # another process was faster: this is its file
                 os.rename(taken, file)
                 return False
             taken.unlink()
@@ -303,14 +310,14 @@ def _become_owner(file: Path, content: bytes) -> bool:
 
 
 def _disown(path: Path) -> None:
-    """Remove the file that stands for a lock, if it is this process's."""
+    """Remove the file that is the lock, if this process owns it."""
     owner = _Owner.read(_owner_file(path))
     if owner is not None and (owner.process, owner.machine) == (os.getpid(), machine()):
         _owner_file(path).unlink(missing_ok=True)
 
 
 def _fault(path: Path, what: Path) -> tuple[str, float]:
-    """Who has the lock, and for how many seconds that may change by itself."""
+    """A message that names the holder of the lock, and for how many seconds to try again before it is raised."""
     file = _owner_file(path) if _owner_file(path).exists() else path
     owner = _Owner.read(file)
     if owner is None:
@@ -329,9 +336,9 @@ def _fault(path: Path, what: Path) -> tuple[str, float]:
 
 
 def _release(path: Path, key: tuple[int, int], descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # a lock that is not there any more is no loss
+    with contextlib.suppress(OSError):  # the lock may already be gone
         _disown(path)
         if _is_at(path, key):
             path.unlink()
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing ends it only where no worker has it
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing the file would not end it while a worker has it open
     os.close(descriptor)

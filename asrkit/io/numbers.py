@@ -1,8 +1,8 @@
-"""Numbers of text: the only place that makes numbers of what a file, an option or a name says.
+"""Converts texts to numbers. All numbers in files, options and names are read here.
 
-Python's int() and float() take more than people write for numbers (`1_000`, digits of other alphabets, `nan`), and
-raise errors of several kinds for long ones. Here a number is of ASCII digits, is finite and lies in a range that its
-caller states; all else is None, about which the caller says where it stands.
+Python's `int()` and `float()` accept `1_000`, digits of other alphabets and `nan`, and they raise different errors for
+long numbers. Here a number has ASCII digits, is finite and lies in a range that the caller gives. Every other text
+gives None. The caller then reports the fault with its place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 
-MAX_WHOLE = 2**63 - 1  # what arrays of 64 bits hold
+MAX_WHOLE = 2**63 - 1  # the largest value of int64
 
 _WHOLE = re.compile(r"[-+]?0{0,300}[0-9]{1,19}")
 _IN_NUMBERS = re.compile(r"[0-9+\-.eE]*")
@@ -19,7 +19,7 @@ _DECIMAL = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def parse_whole(text: str, low: int = 0, high: int = MAX_WHOLE) -> int | None:
-    """A whole number from `low` to `high`, perhaps with a sign; None for anything else."""
+    """The whole number that `text` is, from `low` to `high`, with an optional sign; None for any other text."""
     if not _WHOLE.fullmatch(text):
         return None
     value = int(text)
@@ -27,12 +27,12 @@ def parse_whole(text: str, low: int = 0, high: int = MAX_WHOLE) -> int | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a decimal number, perhaps with an exponent; it may be too large for parse_number."""
+    """Whether `text` is a decimal number, with an optional exponent. It may be too large for `parse_number`."""
     return _DECIMAL.fullmatch(text) is not None
 
 
 def parse_number(text: str, low: float = -math.inf, high: float = math.inf) -> float | None:
-    """A decimal number, perhaps with an exponent, that is finite and from `low` to `high`; None for anything else."""
+    """The finite decimal number that `text` is, from `low` to `high`, with an optional exponent; otherwise None."""
     if not is_number(text):
         return None
     value = float(text)
@@ -40,12 +40,12 @@ def parse_number(text: str, low: float = -math.inf, high: float = math.inf) -> f
 
 
 def parse_numbers(texts: Sequence[str], low: float = -math.inf, high: float = math.inf) -> list[float] | None:
-    """As parse_number, many at once and quicker; None unless all are such numbers."""
+    """Like `parse_number` for many texts, but faster. None if one of them is not such a number."""
     if not _IN_NUMBERS.fullmatch("".join(texts)):
         return None
     try:
         values = [float(text) for text in texts]
     except ValueError:
         return None
-    # Infinite when too long; min and max are those of all, as no text of these characters is NaN.
+    # float() gives infinity for too large a number, and never NaN for these characters, so min and max are reliable.
     return values if not values or (low <= min(values) and max(values) <= high and math.isfinite(sum(values))) else None

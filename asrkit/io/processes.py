@@ -1,4 +1,4 @@
-"""Processes as the owners of files: who this one is, and whether another still runs."""
+"""Identifies processes as the owners of files, and tells whether a process still runs."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ HOST = os.uname().nodename
 
 
 def start_time(process_id: int) -> str:
-    """When a process started, in the kernel's ticks since the machine did; "0" where that cannot be known.
+    """The start time of a process, in kernel ticks since the machine started; "0" if it is not known.
 
-    A number is given to another process in time; number and start together are one process's alone.
+    The kernel reuses process numbers. Number and start time together identify one process.
     """
     fields = _status(process_id)
     return fields[19].decode() if fields else "0"
 
 
 def is_running(process_id: int, started: str) -> bool:
-    """Whether the process of this machine that had this number and started then still runs."""
+    """Whether the process with this number and start time (as `start_time` gives it) still runs on this machine."""
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        pass  # another user's, or no number that a process has
+        pass  # it belongs to another user, or no process can have this number
     fields = _status(process_id)
-    if fields and fields[0] in (b"Z", b"X"):  # it has ended; its parent, as init in some containers, does not ask how
+    if fields and fields[0] in (b"Z", b"X"):  # a zombie: it has ended, but its parent has not waited for it
         return False
     return started == "0" or not fields or fields[19].decode() == started
 
 
 def _status(process_id: int) -> list[bytes]:
-    """The fields of /proc/PROCESS/stat from the state on; none where there is no such file."""
+    """The fields of /proc/PROCESS/stat from the state on; empty if the file does not exist."""
     try:
         status = Path(f"/proc/{process_id}/stat").read_bytes()
     except OSError:
         return []
-    return status.rpartition(b")")[2].split()  # the name in parentheses may hold anything
+    return status.rpartition(b")")[2].split()  # the name in parentheses may contain any character
 
 
 def machine() -> str:
-    """What numbers of processes belong to: this start of the kernel, and the container that numbers them."""
+    """Identifies the space of process numbers: this start of the kernel, and its container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

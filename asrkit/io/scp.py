@@ -1,4 +1,4 @@
-"""Kaldi's text tables (wav.scp, text, utt2spk ...): a key, then blanks or tabs, then a value, one row a line."""
+"""Reads and writes Kaldi's text tables (wav.scp, text, utt2spk ...). A line has a key, blanks or tabs, and a value."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.text import NUL_FAULT, open_text
 
-# ASCII only: a symbol or an id may hold any other Unicode space. "\r" comes from tables edited on Windows.
+# ASCII only: symbols and ids may contain other Unicode spaces. "\r" comes from tables that were edited on Windows.
 BLANKS = " \t\r"
 _FIELD = re.compile(r"[^ \t\r\n]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # what Python makes of a byte in a file's name that is not UTF-8
+_SURROGATE = re.compile("[\ud800-\udfff]")  # Python's form of a byte in a file's name that is not UTF-8
 _ROW = re.compile(r"[ \t\r]*([^ \t\r\n]*)[ \t\r]*([^\n]*)")  # matches any line
 
 
 def split_fields(line: str) -> list[str]:
-    """Fields of a line, separated by blanks and tabs; every other character may be part of a field."""
+    """The fields of a line, separated by blanks and tabs. Any other character may be part of a field."""
     return _FIELD.findall(line)
 
 
 def split_row(line: str) -> tuple[str, str]:
-    """Key and rest of a line, "" for what is missing."""
+    """The key and the rest of a line; "" for a missing part."""
     match = _ROW.match(line)
     return (match[1], match[2].rstrip(BLANKS)) if match is not None else ("", "")
 
 
 def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str, str]]:
-    """Yield (line number, key, rest of the line) of each usable line; "" for a rest that is missing.
+    """Yield (line number, key, rest of the line) for each usable line. The rest is "" if it is missing.
 
-    A missing file, lines that are empty, are not UTF-8 or hold a NUL character, and line ends that are none to Kaldi go
-    to `findings`. The key of such a line is still yielded when the key itself can be read.
+    Errors are added to `findings`: a missing file, an empty line, a line that is not UTF-8 or contains a NUL character,
+    and a line end that Kaldi does not accept. A faulty line is still yielded if its key can be read.
     """
     try:
         stream = open_text(path)
@@ -71,8 +71,11 @@ def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str,
 
 
 def scan_table(path: str | Path, findings: Findings, *, empty_ok: bool = False) -> Iterator[tuple[int, str, str]]:
-    """As `scan_lines`, for a table of unique keys: the first row of each key; others are errors."""
-    first_lines: dict[str, int] | None = None  # made where keys stop ascending: before that none can come again
+    """Like `scan_lines`, for a table of unique keys. A repeated key is an error, and its later rows are not yielded.
+
+    A missing value is an error unless `empty_ok`.
+    """
+    first_lines: dict[str, int] | None = None  # made when keys stop ascending: until then no key can be repeated
     last = ""
     for count, (number, key, value) in enumerate(scan_lines(path, findings)):
         if first_lines is None and key <= last:
@@ -89,13 +92,12 @@ def scan_table(path: str | Path, findings: Findings, *, empty_ok: bool = False) 
 
 
 def read_table(path: str | Path, *, empty_ok: bool = False) -> dict[str, str]:
-    """Read a table as key -> rest of the line, in the file's order.
+    """Read a table as key -> rest of the line, in the order of the file.
 
-    `empty_ok` admits keys without a value (as hypotheses have when nothing was recognised).
+    `empty_ok` accepts keys without a value. Hypotheses have them if nothing was recognised.
 
-    Raises:
-        DataError: the file is missing, or holds lines that are empty, repeated, without a value or not
-            UTF-8; a line of the message for each.
+    Raises DataError if the file is missing, a key is repeated, or a line is empty, without a value or not UTF-8. The
+    message has a line for each fault.
     """
     findings = Findings()
     rows = {key: value for _, key, value in scan_table(path, findings, empty_ok=empty_ok)}
@@ -104,11 +106,10 @@ def read_table(path: str | Path, *, empty_ok: bool = False) -> dict[str, str]:
 
 
 def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
-    """Write `rows` sorted by key in the C locale's order, atomically.
+    """Write `rows` atomically, sorted by key in the order of the C locale, as Kaldi requires.
 
-    Raises:
-        DataError: a key is empty, holds a blank or begins with a byte-order mark, a value holds a line end, or one of
-            them a NUL character.
+    Raises DataError if a key is empty, contains a blank or begins with a byte-order mark, if a value contains a line
+    end, or if either contains a NUL character or is not UTF-8.
     """
     findings = Findings()
     for key, value in rows.items():
@@ -124,6 +125,6 @@ def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
             findings.error(f"value {value!r} of {key}: must not hold line ends, nor begin or end in blanks", path)
     findings.raise_errors()
     with atomic_write(path) as stream:
-        # Order of code points is the order of UTF-8 bytes, hence LC_ALL=C's.
+        # The order of code points is the order of UTF-8 bytes, which is that of LC_ALL=C.
         for key in sorted(rows):
             stream.write(f"{key} {rows[key]}\n" if rows[key] else f"{key}\n")

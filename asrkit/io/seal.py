@@ -1,12 +1,12 @@
-"""Model files end with the SHA-256 digest of all that comes before it, so that damage is found.
+"""Seals model files: a SHA-256 digest at the end of the file, by which damage is found.
 
-The last 64 bytes are the digest in hexadecimal digits; before them stands MARK, which the digest covers too:
+The last 64 bytes are the digest in hexadecimal digits. MARK stands before them. The digest covers the content and MARK:
 
     head -c -64 final.pt | sha256sum
 
-Both kinds of model files bear it: a zip archive (PyTorch) may be followed by other bytes, and to an ONNX file MARK and
-digest are one more entry of its metadata, of the name `sha256`. A digest finds what happened to a file by accident.
-Whoever means harm can compute one, too.
+Both kinds of model files remain valid with the seal. A zip archive (PyTorch) may have other bytes at its end. In an
+ONNX file, MARK and digest form one more metadata entry with the name `sha256`. The digest finds accidental damage. It
+does not protect against an attacker, who can compute a new digest.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from asrkit.io.files import open_file
 
 _NUM_DIGITS = 64
 DIGEST_KEY = "sha256"
-# Protocol Buffers: field 14 of 74 bytes, in it field 1 of 6 bytes, the key, and field 2 of 64 bytes, the value.
+# In Protocol Buffers: field 14 (74 bytes) contains field 1 (6 bytes, the key) and field 2 (64 bytes, the value).
 MARK = b"\x72\x4a\x0a\x06" + DIGEST_KEY.encode() + b"\x12\x40"
 _NUM_AT_END = len(MARK) + _NUM_DIGITS
 
 
 def seal(content: bytes) -> bytes:
-    """`content` with mark and digest behind it."""
+    """`content`, followed by mark and digest."""
     content += MARK
     return content + hashlib.sha256(content).hexdigest().encode()
 
 
 def unsealed(content: bytes) -> bytes:
-    """The content without the mark and digest of `seal`."""
+    """The content without the mark and digest that `seal` added."""
     return content[:-_NUM_AT_END]
 
 
 def append_seal(stream: IO[bytes]) -> None:
-    """Write mark and digest behind what was written to a file so far."""
+    """Write mark and digest at the end of an open file. Raises OSError if it cannot be read or written."""
     stream.flush()
     with open_file(stream.name) as written:
         digest = hashlib.file_digest(written, "sha256")
@@ -47,7 +47,7 @@ def append_seal(stream: IO[bytes]) -> None:
 
 
 def read_digest(path: str | Path) -> str | None:
-    """The digest at a file's end, unchecked; None where there is none, or no file."""
+    """The digest at the end of a file, without a check; None if the file or its digest is missing."""
     try:
         with open_file(path) as stream:
             stream.seek(0, os.SEEK_END)
@@ -59,10 +59,11 @@ def read_digest(path: str | Path) -> str | None:
 
 
 def check_seal(stream: IO[bytes], name: str | Path, remedy: str) -> int:
-    """Compare the digest at the end of a file, open at its beginning, with what comes before it.
+    """Compare the digest at the end of an open file with the content of the file.
 
-    Returns how many bytes stand before mark and digest, and leaves the stream at the beginning again. Raises
-    ModelError, naming the file `name` and the `remedy`, where the digest is missing or another.
+    Returns the number of bytes before the mark. The stream is then at the beginning of the file.
+
+    Raises ModelError if the digest is missing or does not match. The message has the file's `name` and the `remedy`.
     """
     size = stream.seek(0, os.SEEK_END) - _NUM_AT_END
     stream.seek(max(size, 0))

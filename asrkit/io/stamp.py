@@ -1,11 +1,12 @@
-"""Stamps: what a finished step was made from and what it left, so that running it again can be skipped.
+"""Stamps: files that record the inputs and outputs of a finished step, so that an unnecessary repetition is skipped.
 
-A stamp is taken away before a step writes anything, and written last. It holds a fingerprint of the inputs and a list
-of the outputs: each one's size and SHA-256, of what this process wrote (`recording`), so that what another process put
-in its place is not taken for it. An output is right when it has that content, wherever it is now. Files are read to
-find out, and noted (io/notes.py) so that they are not read again while they stay as they are.
+A step removes its stamp before it writes anything, and writes the stamp last. A stamp has a fingerprint of the inputs
+and a list of the outputs, each with its size and SHA-256. Only files that the process itself wrote are listed
+(`recording`). So a file that another process put in their place is noticed.
 
-What a step depends on is content, too, never a place or a time, so that a tree may be copied and moved.
+An output is right if it has the recorded content, wherever it is now. Inputs count by their content, too. No path and
+no time is recorded, so a tree may be copied and moved. Files are read to check them; io/notes.py avoids reading
+unchanged files again.
 """
 
 from __future__ import annotations
@@ -26,49 +27,51 @@ from asrkit.io.json_text import json_text, read_json
 from asrkit.io.lock import expect_free, remove_dead_locks
 from asrkit.io.notes import Notes, notes_path
 
-TRAIN_STAMP = ".train.stamp"  # in an experiment directory: whose model that is, which several steps change and read
-AUDIO = "audio"  # in a data directory: the notes on the files that wav.scp names
+TRAIN_STAMP = ".train.stamp"  # in an experiment directory: the stamp of training, whose model several steps change
+AUDIO = "audio"  # in a data directory: the name of the notes on the files in wav.scp
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's content."""
+    """The SHA-256 digest of a file's content. Raises OSError if it cannot be read."""
     with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest_notes(directory: Path, name: str) -> Notes:
-    """Digests of files, as they were noted in `directory` under this name."""
+    """The notes with the digests of files that are stored in `directory` under `name`."""
     return Notes(notes_path(directory, name), file_digest)
 
 
 @runtime_checkable
 class Input(Protocol):
-    """Something that a step depends on, among its other inputs, which are values of JSON."""
+    """An input of a step that has a content. All other inputs are JSON values."""
 
     def identity(self) -> Any:
-        """The present content, as a JSON value."""
+        """A JSON value that identifies the present content; None if the input is missing."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A file whose content counts; None when it is missing."""
+    """A file as an input of a step. Its content counts."""
 
     path: Path
 
     def identity(self) -> str | None:
+        """The digest of the file; None if it is missing."""
         return file_digest(self.path) if self.path.is_file() else None
 
 
 @dataclass(frozen=True)
 class Product:
-    """What a step left that has the stamp `path`: the content of its archives counts; None unless all is right.
+    """The outputs of the step with the stamp `path`, as an input of another step. The content of its archives counts.
 
-    The tables beside archives say where these are, which does not count; what else they say is in the archives, too.
+    The tables of the archives do not count: they have only the keys, which the archives have, too, and paths.
     """
 
     path: Path
 
     def identity(self) -> dict[str, str] | None:
+        """The digest of each archive; None if an output is missing or wrong."""
         outputs = read_outputs(self.path)
         if outputs is None or wrong_outputs(self.path):
             return None
@@ -77,7 +80,7 @@ class Product:
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
-    """SHA-256 of inputs, which are values of JSON and `Input`s; independent of the order of keys."""
+    """The SHA-256 digest of inputs: JSON values and `Input` objects. The order of keys does not matter."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=_identity).encode()).hexdigest()
 
 
@@ -87,14 +90,14 @@ def _identity(value: object) -> Any:
 
 @dataclass(frozen=True)
 class Output:
-    """The content of a file when it was written."""
+    """The content of a file at the time when it was written: its size in bytes and its digest."""
 
     size: int
     sha256: str
 
     @classmethod
     def of(cls, path: Path, written: Written) -> Output:
-        """The file at `path`. Raises DataError when it is not the one that was written."""
+        """The content of the file at `path`. Raises DataError if it is no longer the file that was `written`."""
         try:
             with open_file(path) as stream:
                 if Written.of(stream) == written:
@@ -105,22 +108,23 @@ class Output:
 
     @classmethod
     def found(cls, path: Path) -> Output:
-        """The file at `path`, where no other process writes."""
+        """The content of the file at `path`, to which no other process may be writing."""
         with open_file(path) as stream:
             return cls.of(path, Written.of(stream))
 
     @classmethod
     def parse(cls, value: object) -> Output:
-        """Read what `to_json` gave. Raises ValueError for anything else."""
+        """Convert the result of `to_json` back. Raises ValueError for any other value."""
         if not (isinstance(value, list) and [type(part) for part in value] == [int, str]):
             raise ValueError("expected size and digest of a file")
         return cls(*value)
 
     def to_json(self) -> list[int | str]:
+        """The size and digest as a JSON value."""
         return list(astuple(self))
 
     def is_at(self, path: Path, since: int = 0) -> bool:
-        """Whether the file at `path` has this content, which it had at the time `since`, in nanoseconds."""
+        """Whether the file at `path` has this content. It had it at the time `since` (nanoseconds)."""
         try:
             with open_file(path) as stream:
                 status = os.fstat(stream.fileno())
@@ -133,7 +137,7 @@ class Output:
             return False
 
     def is_noted(self, path: Path, notes: Notes) -> bool:
-        """Whether the file at `path` has this content, as far as notes say, which are brought up to date."""
+        """Whether the file at `path` has this content, according to `notes`, which are updated."""
         try:
             return os.stat(path).st_size == self.size and notes.of(path) == self.sha256
         except OSError:
@@ -141,18 +145,18 @@ class Output:
 
 
 class Stamp:
-    """The stamp of a step: what it would be made from now, and what it was made from and left when it was done."""
+    """The stamp of a step. Compares the present inputs with the recorded inputs and outputs."""
 
     def __init__(self, path: str | Path, inputs: Mapping[str, Any]) -> None:
-        """Takes what the inputs are at this moment: before the step reads them, so that a later change is noticed."""
+        """Compute the fingerprint of the inputs, before the step reads them, so that later changes are noticed."""
         self.path = Path(path)
         self.made_from = fingerprint(inputs)
 
     def is_current(self, *, while_changing: bool = False) -> bool:
-        """Whether the step was made from these inputs, and all that it left is as it left it.
+        """Whether the step was done with these inputs and all its outputs are unchanged.
 
-        Then the locks of runs that were killed after that are removed. `while_changing`: what another step is changing,
-        or was when it was killed, counts as right.
+        If so, the locks of killed runs are removed. With `while_changing`, an output counts as right while another step
+        changes it, or if that step was killed.
         """
         if not self.has_inputs() or (changed_outputs if while_changing else wrong_outputs)(self.path):
             return False
@@ -162,20 +166,22 @@ class Stamp:
         return True
 
     def has_inputs(self) -> bool:
-        """Whether the step was made from these inputs."""
+        """Whether the step was done with these inputs."""
         recorded = _read(self.path)
         return recorded is not None and recorded[0] == self.made_from
 
     def outputs(self) -> dict[Path, Output]:
-        """The outputs of the step, by path."""
+        """The recorded outputs of the step, by path."""
         outputs = read_outputs(self.path) or {}
         return {self.path.parent / name: output for name, output in outputs.items() if output is not None}
 
     @contextlib.contextmanager
     def making(self, *, of: Container[str] | None = None, is_removed: bool = True) -> Iterator[Making]:
-        """Write the stamp when the block ends without an exception; files that it wrote by `atomic_write` are listed.
+        """Write the stamp if the block ends without an exception. It lists the files written by `atomic_write`.
 
-        `of`: only files of these names. `is_removed`: the stamp that is there is removed first.
+        `of`: the names of the files to list; None lists all. `is_removed`: remove the old stamp first.
+
+        Raises DataError if another process replaced a file meanwhile.
         """
         if is_removed:
             self.path.unlink(missing_ok=True)
@@ -186,7 +192,7 @@ class Stamp:
         self.write(outputs | making.added())
 
     def write(self, outputs: Mapping[Path, Output]) -> None:
-        """Record that the step is done, and left these files."""
+        """Write the stamp: the step is done and has these outputs. Raises OSError if it cannot be written."""
         directory = os.path.abspath(self.path.parent)
         _write(
             self.path, self.made_from, {os.path.relpath(path, directory): output for path, output in outputs.items()}
@@ -194,18 +200,18 @@ class Stamp:
 
 
 class Making:
-    """A step that is being done."""
+    """A step that is running."""
 
     def __init__(self) -> None:
         self._added: dict[Path, tuple[Output, int]] = {}
 
     def add(self, outputs: Mapping[Path, Output], listed_in: Path) -> None:
-        """Note files that the step leaves, but that were written before or elsewhere, and the file that lists them."""
+        """Add outputs that were written earlier or by another process. `listed_in` is the file that lists them."""
         since = listed_in.stat().st_mtime_ns
         self._added |= {path: (output, since) for path, output in outputs.items()}
 
     def added(self) -> dict[Path, Output]:
-        """Those files. Raises DataError when one is not as it was listed."""
+        """The outputs that were added. Raises DataError if one is not as it was listed."""
         for path, (output, since) in self._added.items():
             if not output.is_at(path, since):
                 raise DataError(f"{location(path)}replaced by another process while this one ran; run it again")
@@ -213,26 +219,26 @@ class Making:
 
 
 def stamp_of(file: Path) -> Path:
-    """The stamp of a step that makes a file which stands alone."""
+    """The path of the stamp of a step whose only output is `file`."""
     return file.parent / f".{file.name}.stamp"
 
 
 def name_of(stamp: Path) -> str:
-    """The name of a step, under which its outputs are noted."""
+    """The name of a step in the notes about its outputs."""
     return stamp.name.removeprefix(".").removesuffix(".stamp")
 
 
 def read_outputs(stamp: Path) -> dict[str, Output | None] | None:
-    """The outputs that a stamp lists, by their paths from its directory; None without one.
+    """The outputs that a stamp lists, by their paths relative to its directory; None without a valid stamp.
 
-    An output that is being changed by another step, or was when that was killed, is None.
+    An output is None while another step changes it, or if that step was killed.
     """
     recorded = _read(stamp)
     return None if recorded is None else recorded[1]
 
 
 def wrong_outputs(stamp: Path) -> list[Path]:
-    """The outputs of a step that are missing or not as it left them; those that another step is changing, too."""
+    """The outputs of a step that are missing, differ from the stamp, or are being changed by another step."""
     outputs = read_outputs(stamp)
     if not outputs:
         return []
@@ -244,24 +250,26 @@ def wrong_outputs(stamp: Path) -> list[Path]:
 
 
 def changed_outputs(stamp: Path) -> list[Path]:
-    """The outputs of a step that are missing, or that are not as it left them and that no other step is changing."""
+    """The outputs of a step that are missing, or differ from the stamp and are not being changed by another step."""
     outputs = read_outputs(stamp) or {}
     wrong = wrong_outputs(stamp)
     return [path for path in wrong if outputs.get(os.path.relpath(path, stamp.parent)) is not None or not path.exists()]
 
 
 def is_being_changed(stamp: Path) -> bool:
-    """Whether another step is changing outputs, or was when it was killed."""
+    """Whether another step is changing outputs, or was killed while it did so."""
     return None in (read_outputs(stamp) or {}).values()
 
 
 def expect_right(
     stamp: Path, made_by: str, names: Container[str] | None = None, error: type[AsrkitError] = DataError
 ) -> None:
-    """Raise `error` for an output of a step, one of `names`, that is not as the step left it.
+    """Raise `error` if an output of a step is missing or differs from its stamp.
 
-    `made_by` is what makes it again. Of files without a stamp, which another tool may have made, nothing is known.
-    Raises InUseError where another run is writing there.
+    `made_by` is the command that makes the outputs. `names` are the outputs to check; None checks all. Files without a
+    stamp are accepted, because another tool may have made them.
+
+    Raises InUseError if another run is writing there.
     """
 
     def wrong() -> list[Path]:
@@ -279,7 +287,10 @@ def expect_right(
 
 @contextlib.contextmanager
 def changing(stamp: Path, names: Container[str]) -> Iterator[None]:
-    """Change outputs of a finished step, those of these names, and list them in its stamp as they are then."""
+    """Change outputs of a finished step in the block. Afterwards its stamp lists the new content.
+
+    `names` are the outputs that may change. Raises DataError if another process replaces one of them meanwhile.
+    """
     recorded = _read(stamp)
     if recorded is None:
         yield
@@ -293,7 +304,7 @@ def changing(stamp: Path, names: Container[str]) -> Iterator[None]:
         if name in outputs:
             outputs[name] = Output.of(path, each)
     for name, output in outputs.items():
-        if name in names and output is None and (stamp.parent / name).exists():  # of a change that was killed
+        if name in names and output is None and (stamp.parent / name).exists():  # an earlier change was killed
             outputs[name] = Output.found(stamp.parent / name)
     _write(stamp, made_from, outputs)
 

@@ -1,4 +1,4 @@
-"""Keys of large tables in little memory: one string for all of them, and arrays where Python would have objects."""
+"""Keeps the keys of large tables in little memory: all keys in one string, and arrays instead of Python objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from asrkit.io.text import TextFile
 
 
 class Keys(Sequence[str]):
-    """Unique strings in a given order, by row; some 15 bytes each beside their text."""
+    """Unique strings in a given order, by row. Each needs about 15 bytes in addition to its text.
+
+    Raises IndexError for `keys[row]` if there is no such row.
+    """
 
     def __init__(self, keys: Iterable[str]) -> None:
         text, self._bounds = bytearray(), array("q", [0])
@@ -29,9 +32,9 @@ class Keys(Sequence[str]):
             ascending = ascending and (last is None or last < encoded)
             last = encoded
         self._text = bytes(text)
-        # Order of UTF-8 bytes; tables are in it as a rule, and then there is nothing to keep.
+        # Rows in the order of UTF-8 bytes. Most tables are sorted like this; then None is enough.
         self._order = None if ascending else array("i", sorted(range(len(self)), key=self._encoded))
-        self._last = -1  # row of the key that was looked up last: the next one is often the next row
+        self._last = -1  # row of the last look-up: the next look-up often finds the next row
 
     def _encoded(self, row: int) -> bytes:
         return self._text[self._bounds[row] : self._bounds[row + 1]]
@@ -62,8 +65,8 @@ class Keys(Sequence[str]):
         return isinstance(key, str) and self.find(key) >= 0
 
     def find(self, key: str) -> int:
-        """The row of `key`, -1 when it is not here; quickest for keys in this order."""
-        # Written out, as a call for each comparison would take most of the time.
+        """The row of `key`; -1 if it is missing. Fastest if keys are looked up in their order."""
+        # The comparisons are written out, because a function call for each would take most of the time.
         encoded, text, bounds, order = key.encode(), self._text, self._bounds, self._order
         num_keys = len(bounds) - 1
         for row in (self._last + 1, self._last):
@@ -87,14 +90,14 @@ class Keys(Sequence[str]):
         return row
 
     def row(self, key: str) -> int:
-        """The row of `key`. Raises KeyError."""
+        """The row of `key`. Raises KeyError if it is missing."""
         row = self.find(key)
         if row < 0:
             raise KeyError(key)
         return row
 
     def repeated(self) -> list[str]:
-        """Keys that are not unique after all."""
+        """The keys that occur more than once, sorted."""
         if self._order is None:
             return []
         pairs = itertools.pairwise(self._order)
@@ -102,7 +105,7 @@ class Keys(Sequence[str]):
 
 
 class Numbers(Mapping[str, int]):
-    """A whole number for each key: `values_by_row` (n,) of `keys_by_row`."""
+    """A whole number for each key: `values_by_row` (n,) int64 has the numbers of `keys_by_row`."""
 
     def __init__(self, keys_by_row: Keys, values_by_row: np.ndarray) -> None:
         self.keys_by_row = keys_by_row
@@ -110,13 +113,13 @@ class Numbers(Mapping[str, int]):
 
     @classmethod
     def of(cls, numbers: Mapping[str, int]) -> Numbers:
-        """The same numbers in compact form."""
+        """The same numbers, in this compact form."""
         if isinstance(numbers, Numbers):
             return numbers
         return cls(Keys(numbers), np.fromiter(numbers.values(), np.int64, len(numbers)))
 
     def where(self, wanted: np.ndarray) -> Numbers:
-        """Those of the rows that `wanted` (n,) bool picks out."""
+        """The keys and numbers of the rows for which `wanted` (n,) bool is True."""
         if wanted.all():
             return self
         keys = (key for key, is_wanted in zip(self.keys_by_row, wanted.tolist(), strict=True) if is_wanted)
@@ -136,18 +139,18 @@ class Numbers(Mapping[str, int]):
 
 
 class LazyTable(Mapping[str, str]):
-    """A table whose values stay in the file until they are asked for: a few tens of bytes a row."""
+    """A table whose values stay in the file until they are used. It needs a few tens of bytes of memory per row."""
 
     def __init__(
         self, path: str | Path, *, empty_ok: bool = False, look: Callable[[int, str, str], object] | None = None
     ) -> None:
-        """Raises DataError as `read_table`. `look` is called with each row: its line, its key and its value."""
+        """`look` is called with the line number, key and value of each row. Raises DataError as `read_table`."""
         self.path = Path(path)
         self._file = TextFile(path)
         findings = Findings()
         self.keys_by_row = Keys(self._scan(findings, empty_ok, look))
         findings.raise_errors()
-        self._offsets = array("q")  # without errors every line is a row
+        self._offsets = array("q")  # of the rows: each line is one, as there were no errors
         with self._file.open() as stream:
             offset = stream.tell()
             for line in stream:
@@ -163,7 +166,7 @@ class LazyTable(Mapping[str, str]):
             yield key
 
     def __getitem__(self, key: str) -> str:
-        """Raises KeyError, and DataError when the file is no longer what it was."""
+        """The value of `key`. Raises KeyError if it is missing, and DataError if the file was changed meanwhile."""
         row = self.keys_by_row.find(key)
         if row < 0:
             raise KeyError(key)
@@ -180,11 +183,14 @@ class LazyTable(Mapping[str, str]):
         return value
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """All keys with their values, in the file's order; quicker than one by one."""
+        """All keys with their values, in the order of the file. Faster than to look up each key."""
         return ((key, value) for _, key, value in scan_table(self.path, Findings(), empty_ok=True))
 
     def follow(self, keys: Iterable[str]) -> Iterator[str]:
-        """The values of `keys`, all of which are here; quick when they come in the file's order, with none left out."""
+        """The values of `keys`. Fast if `keys` are the keys of the file in its order, from the first on.
+
+        Raises KeyError and DataError as `[key]`.
+        """
         rows, keys = self.rows(), iter(keys)
         for key in keys:
             row_key, value = next(rows, ("", ""))

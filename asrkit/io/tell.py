@@ -1,4 +1,4 @@
-"""Lines that tell how work goes on: they go to standard error, unless all is to be quiet, and to the log of a run."""
+"""Reports progress: lines on standard error (unless `--quiet` is given) and in the log of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _logs: list[Path] = []
 
 @contextlib.contextmanager
 def quiet(is_wanted: bool) -> Iterator[None]:
-    """A block in which told lines leave standard error alone, if that is wanted. Warnings and errors stay."""
+    """If `is_wanted`, write no progress to standard error during the block. Warnings and errors still appear."""
     global _is_quiet
     before, _is_quiet = _is_quiet, is_wanted
     try:
@@ -26,18 +26,19 @@ def quiet(is_wanted: bool) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
+    """Whether progress is not written to standard error at the moment."""
     return _is_quiet
 
 
 def tell(line: str) -> None:
-    """Tell a line. Raises OSError when a log cannot be written."""
+    """Write a line to standard error and to the logs. Raises OSError if a log cannot be written."""
     if not _is_quiet:
         print(line, file=sys.stderr, flush=True)
     log(line)
 
 
 def log(line: str) -> None:
-    """Put a line into the logs alone, with the local time before it."""
+    """Write a line to the logs only, after the local time. Raises OSError if a log cannot be written."""
     for path in _logs:
         with writer(NamedFile(path, "ab"), "w") as stream:
             stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
@@ -45,7 +46,7 @@ def log(line: str) -> None:
 
 @contextlib.contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """A block whose told lines are also added to the end of a file."""
+    """During the block, append all progress lines to the file `path`, too."""
     _logs.append(path)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Text files as people and their programs write them: in UTF-8 or UTF-16, with the line ends of any system."""
+"""Reads text files from any program: in UTF-8, UTF-16 or UTF-32, with the line ends of any system."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.files import open_file
 
-# Of a character that is in no text, and that no path may hold.
+# The message about a character that no text and no path may contain.
 NUL_FAULT = "a NUL character; the file is damaged, or is no text file"
 _UTF8_MARK = codecs.BOM_UTF8
-# Longer marks first: that of UTF-32 begins with that of UTF-16.
+# Longer marks first, because the mark of UTF-32 begins with that of UTF-16.
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -24,18 +24,18 @@ _ENCODINGS = (
 
 
 def open_text(path: str | Path) -> BinaryIO:
-    """Open a text file for reading: its bytes in UTF-8, from behind the byte-order mark.
+    """Open a text file for reading. The stream gives its bytes in UTF-8, without a byte-order mark.
 
-    Every text file that is not asrkit's alone is opened here. UTF-8 is not checked. A file in UTF-16 or UTF-32 is
-    decoded as a whole. What `tell` of the stream says is an offset for the stream that the next call gives.
+    asrkit opens all text files that other programs may have written here. UTF-8 is not checked. A file in UTF-16 or
+    UTF-32 is decoded as a whole. An offset from `tell` is valid for `seek` of the stream of a later call.
 
     Raises:
         OSError: the file cannot be read.
-        DataError: its first bytes say UTF-16 or UTF-32, and it is not.
+        DataError: its first bytes promise UTF-16 or UTF-32, but it is not.
     """
     stream = open_file(path)
     try:
-        head = stream.peek(4)  # no seeking: it may be a pipe
+        head = stream.peek(4)  # without seeking, because it may be a pipe
         encodings = [name for mark, name in _ENCODINGS if head.startswith(mark)]
         encoding = encodings[0] if encodings else None
         if encoding is None and b"\0" in head[:2]:
@@ -56,14 +56,14 @@ def open_text(path: str | Path) -> BinaryIO:
 
 
 class TextFile:
-    """A text file of which parts are read by their offsets; one that `open_text` decodes as a whole is kept."""
+    """A text file that is opened repeatedly, to read parts at their offsets. A file in UTF-16 is decoded only once."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._decoded: bytes | None = None
 
     def open(self) -> BinaryIO:
-        """As open_text."""
+        """Open the file as `open_text` does. Raises OSError and DataError as `open_text`."""
         if self._decoded is not None:
             return io.BytesIO(self._decoded)
         stream = open_text(self.path)
@@ -73,7 +73,10 @@ class TextFile:
 
 
 def read_text(path: str | Path, findings: Findings) -> str | None:
-    """A text in UTF-8 or UTF-16, with "\\n" for every line end and without byte-order mark; None after an error."""
+    """The text of a file in UTF-8 or UTF-16. Every line end becomes "\\n"; a byte-order mark is removed.
+
+    If the file cannot be read, the error is added to `findings`, and the result is None.
+    """
     try:
         with open_text(path) as stream:
             raw = stream.read()

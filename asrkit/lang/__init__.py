@@ -1,0 +1,1 @@
+"""Phones: token tables, phone maps, the International Phonetic Alphabet, and articulation."""

@@ -1,10 +1,10 @@
-"""The articulation of IPA's phones: groups by manner, ordered by place, as in the chart of the IPA (2020)."""
+"""The articulation of IPA phones: groups by manner, ordered by place, as in the chart of the IPA (2020)."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# Rows of the chart by manner; in a row from the lips to the glottis, voiceless before voiced.
+# The rows of the chart, by manner. Within a row: from the lips to the glottis, voiceless before voiced.
 _ROWS = {
     "plosives": "p b ʈ t d ɖ c ɟ k ɡ g q ɢ ʡ ʔ",
     "implosives": "ɓ ɗ ᶑ ʄ ɠ ʛ",
@@ -27,12 +27,12 @@ _TIES = {"\u0361", "\u035c"}
 
 
 def articulation(phone: str) -> tuple[str, tuple[int, int, str]]:
-    """The group of a phone written in IPA, one of MANNERS, and a key that sorts phones by manner, place and mark.
+    """The group of an IPA phone (one of MANNERS), and a key that sorts phones by manner, place and diacritics.
 
-    The first letter counts, as of a diphthong; a plosive before a fricative is an affricate. What is not one phone in
-    IPA, such as silence, is among the others, which come last.
+    The first letter decides, as in a diphthong. A plosive followed by a fricative is an affricate. A symbol that is not
+    one IPA phone, such as silence, belongs to the group OTHER, which comes last.
     """
-    decomposed = unicodedata.normalize("NFD", phone).replace("c\u0327", "ç")  # a letter, not a c with a mark
+    decomposed = unicodedata.normalize("NFD", phone).replace("c\u0327", "ç")  # the letter ç, not a c with a diacritic
     letters = [letter for letter in decomposed if letter in _PLACES]
     is_written_in_ipa = (
         bool(letters)
@@ -47,7 +47,7 @@ def articulation(phone: str) -> tuple[str, tuple[int, int, str]]:
     manner, place = _PLACES[letters[0]]
     consonants = [letter for letter in letters if not _PLACES[letter][0].endswith("vowels")]
     if len(letters) > 1 and len(consonants) < len(letters) and consonants:
-        return OTHER, (MANNERS.index(OTHER), 0, phone)  # a consonant and a vowel are more than a phone
+        return OTHER, (MANNERS.index(OTHER), 0, phone)  # a consonant and a vowel are two phones
     if len(consonants) > 1:
         second = _PLACES[consonants[1]]
         if manner == "plosives" and second[0].endswith("fricatives"):

@@ -1,4 +1,4 @@
-"""Phones of the corpora in the alphabet of the International Phonetic Association (IPA)."""
+"""Converts the phone symbols of corpora to the International Phonetic Alphabet (IPA)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from asrkit.errors import DataError
 from asrkit.lang.symbols import name_symbols
 
-# FarsDat's phonemes, which the mini corpus has, too.
+# FarsDat's phonemes. The mini corpus uses the same.
 FARSDAT = {
     **{"a": "æ", "e": "e", "o": "o", "A": "ɒ", "i": "i", "u": "u"},
     **{"p": "p", "b": "b", "t": "t", "d": "d", "k": "k", "g": "ɡ", "q": "ɢ", ",": "t͡ʃ", "'": "d͡ʒ", "]": "ʔ"},
@@ -21,7 +21,7 @@ _VOWELS = {
     **{"ao": "ɔ", "oy": "ɔɪ", "ow": "oʊ", "uh": "ʊ", "uw": "u", "ux": "ʉ", "er": "ɝ", "ax": "ə", "ix": "ɨ"},
     **{"axr": "ɚ", "ax-h": "ə̥"},
 }
-# Those of TIMIT; silences, and closures of no particular stop (cl, vcl), are no sounds that IPA writes.
+# TIMIT's phones. IPA has no symbols for silence, and for the closure of an unspecified stop (cl, vcl).
 ARPABET = {
     **_VOWELS,
     **{"b": "b", "d": "d", "g": "ɡ", "p": "p", "t": "t", "k": "k", "dx": "ɾ", "q": "ʔ", "jh": "d͡ʒ", "ch": "t͡ʃ"},
@@ -30,17 +30,17 @@ ARPABET = {
     **{"m": "m", "n": "n", "ng": "ŋ", "em": "m̩", "en": "n̩", "eng": "ŋ̍", "nx": "ɾ̃"},
     **{"l": "l", "r": "ɹ", "w": "w", "y": "j", "el": "l̩"},
 }
-# In capitals, vowels perhaps with CMU's digit for stress; an unstressed ah or er is a schwa.
+# In capitals. Vowels may have CMU's digit for stress. An unstressed AH or ER is a schwa.
 _CMU = {
     **{phone.upper(): ipa for phone, ipa in ARPABET.items()},
     **{f"{phone.upper()}{stress}": ipa for phone, ipa in _VOWELS.items() for stress in "012"},
     **{"AH0": "ə", "ER0": "ɚ"},
 }
-# With what FarsDat has besides phonemes: palatal allophones of two stops.
+# FarsDat also has symbols for the palatal allophones of two stops.
 _TABLES = ({**FARSDAT, "c": "c", ";": "ɟ"}, ARPABET, _CMU)
 
 
-# Besides letters and marks that Unicode has for phonetics, what IPA takes from other alphabets and from ASCII.
+# Unicode's blocks for phonetics; then the letters that IPA takes from other alphabets and from ASCII.
 _PHONETIC_BLOCKS = (
     *((0x0250, 0x02FF), (0x1D00, 0x1DBF), (0xA700, 0xA71F)),  # IPA extensions, modifiers; phonetic extensions; tones
     *((0x01C0, 0x01C3), (0x2071, 0x2094)),  # clicks; superscripts and subscripts
@@ -49,10 +49,11 @@ _OTHER_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz" "æðøœŋħßıƥƭƙ�
 
 
 def ipa_table(phones: Iterable[str]) -> Mapping[str, str]:
-    """The table from a model's symbols to IPA: FarsDat's, TIMIT's or CMU's, whichever knows the most of `phones`.
+    """The table from phone symbols to IPA. Of the tables for FarsDat, TIMIT and CMU, the one that fits `phones` best.
 
-    It may lack some, such as silence; those stay as they are. Phones that are IPA already need no table, so theirs is
-    empty. Raises DataError when it lacks more than half.
+    It may lack some phones, such as silence. These remain unchanged. The table is empty if the phones are IPA already.
+
+    Raises DataError if the table lacks more than half of the phones.
     """
     phones = set(phones)
     if _are_ipa(phones):
@@ -68,7 +69,7 @@ def ipa_table(phones: Iterable[str]) -> Mapping[str, str]:
 
 
 def _are_ipa(phones: Collection[str]) -> bool:
-    """Whether symbols are IPA. FarsDat's need capitals and punctuation, ARPAbet's are pairs of letters as a rule."""
+    """Whether symbols are IPA. FarsDat has capitals and punctuation, and most ARPAbet symbols are pairs of letters."""
     num_arpabet = sum(len(phone) > 1 and phone in ARPABET for phone in phones)
     return bool(phones) and all(map(_is_ipa, phones)) and 2 * num_arpabet <= len(phones)
 

@@ -1,7 +1,8 @@
-"""Folding of phone inventories: which symbols of a finer one are the same phone in a coarser one, and TIMIT's foldings.
+"""Folds phone inventories: maps the symbols of a finer inventory to those of a coarser one. Contains TIMIT's foldings.
 
-TIMIT is transcribed in 61 symbols, modelled in 61, 48 or 39 and scored in 39 (Lee and Hon, "Speaker-independent phone
-recognition using hidden Markov models", IEEE Trans. ASSP 37(11), 1989).
+TIMIT is transcribed in 61 symbols. Models use 61, 48 or 39 of them, and scoring uses 39.
+
+Source: Lee and Hon, "Speaker-independent phone recognition using hidden Markov models", IEEE Trans. ASSP 37(11), 1989.
 """
 
 from __future__ import annotations
@@ -19,30 +20,34 @@ from asrkit.lang.tokens import TokenTable
 
 @dataclass(frozen=True)
 class PhoneMap:
-    """The phone in another inventory for each symbol of one inventory; None: the symbol is dropped."""
+    """Maps each symbol of an inventory to a phone of another inventory, or to None if the symbol is dropped.
+
+    `name` describes the map in messages.
+    """
 
     name: str
     table: Mapping[str, str | None] = field(repr=False)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The symbols that can be folded, in the order of the table."""
+        """The symbols that the map contains, in the order of the table."""
         return tuple(self.table)
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The symbols that folding gives, each once, in the order of the table."""
+        """The symbols that folding can give, each once, in the order of the table."""
         return tuple(dict.fromkeys(phone for phone in self.table.values() if phone is not None))
 
     def unknown(self, phones: Iterable[str]) -> list[str]:
-        """The symbols among `phones` that the map does not hold, sorted, each once."""
+        """The symbols among `phones` that the map does not contain, sorted, each once."""
         return sorted({phone for phone in phones if phone not in self.table})
 
     def fold(self, phones: Iterable[str], where: str = "") -> tuple[str, ...]:
-        """`phones` in the coarser inventory, in order; dropped symbols leave no trace and nothing is merged.
+        """The phones of the coarser inventory for `phones`, in order, without the dropped ones.
 
-        Raises:
-            DataError: symbols that the map does not hold, all in one line; `where` says whose they are.
+        Equal neighbours are not merged.
+
+        Raises DataError if the map does not contain some of the symbols. The message names them all, after `where`.
         """
         phones = tuple(phones)
         unknown = self.unknown(phones)
@@ -53,21 +58,21 @@ class PhoneMap:
         return tuple(phone for phone in folded if phone is not None)
 
     def then(self, coarser: PhoneMap, name: str) -> PhoneMap:
-        """This map and `coarser` after it, as one."""
+        """The map that applies first this map and then `coarser`."""
         table = {phone: None if middle is None else coarser.table[middle] for phone, middle in self.table.items()}
         return PhoneMap(name, table)
 
 
 @dataclass(frozen=True)
 class FoldedTokens:
-    """A token table for transcripts in another inventory: the symbols that `phone_map` has are folded, others stay."""
+    """A token table for transcripts in another inventory. The symbols of `phone_map` are folded, others stay."""
 
     tokens: TokenTable
     phone_map: PhoneMap
 
     @property
     def phone_ids(self) -> Mapping[str, int | None]:
-        """As TokenTable's."""
+        """The id of each symbol that a transcript may contain; None if the symbol is dropped."""
         folded = {
             source: None if target is None else self.tokens.ids[target]
             for source, target in self.phone_map.table.items()
@@ -76,9 +81,10 @@ class FoldedTokens:
 
 
 def read_phone_map(path: str | Path, tokens: TokenTable) -> PhoneMap:
-    """Read `symbol phone` lines: what each symbol becomes among the phones of `tokens`; an empty one is dropped.
+    """Read a phone map from a file with lines `symbol phone`. A symbol without a phone is dropped.
 
-    Raises DataError for a file that is missing or no such table, and for phones that the table lacks, a line each.
+    Raises DataError if the file is missing or is not such a table, or if a phone is not in `tokens`. The message has a
+    line for each fault.
     """
     findings = Findings()
     table: dict[str, str | None] = {}
@@ -96,7 +102,7 @@ def read_phone_map(path: str | Path, tokens: TokenTable) -> PhoneMap:
 
 
 def _groups(name: str, phones: Iterable[str], groups: Mapping[str, str], dropped: str = "") -> PhoneMap:
-    """A map from `phones`: each group's members become its key, `dropped` nothing, the others stay as they are."""
+    """A map of `phones`: the members of each group become its key, `dropped` symbols vanish, and the others stay."""
     table: dict[str, str | None] = {phone: phone for phone in phones}
     for target, members in groups.items():
         table |= dict.fromkeys(members.split(), target)
@@ -117,7 +123,7 @@ _BY_MANNER = """
 """
 TIMIT_61 = tuple(_BY_MANNER.split())
 
-# The glottal stop q goes before anything is folded, so that what it stood between become neighbours.
+# The glottal stop q is dropped before the folding, so its neighbours become adjacent.
 TIMIT_61_TO_48 = _groups(
     "TIMIT's 61 to 48 phones",
     TIMIT_61,
@@ -146,7 +152,7 @@ TIMIT_39 = TIMIT_48_TO_39.targets
 
 TIMIT_61_TO_39 = TIMIT_61_TO_48.then(TIMIT_48_TO_39, "TIMIT's 61 to 39 phones")
 
-# A symbol of two inventories is the same phone in both, so one map takes transcripts in any of the three.
+# A symbol that several inventories have is the same phone in all, so one map fits transcripts in any of the three.
 TIMIT_TO_39 = PhoneMap(
     "TIMIT's 61, 48 or 39 phones",
     {**TIMIT_61_TO_39.table, **TIMIT_48_TO_39.table, **{phone: phone for phone in TIMIT_39}},

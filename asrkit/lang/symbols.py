@@ -1,6 +1,6 @@
-"""Symbols of phones: which cannot be, which look like another one and are not, and which hold what nobody sees.
+"""Checks phone symbols. Finds forbidden symbols, different symbols that look alike, and invisible characters.
 
-Nothing is normalized. Whoever compares symbols of two files, or takes symbols from one, asks here.
+Symbols are never normalised. All code that reads symbols from a file or compares symbols of two files uses this module.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from collections.abc import Iterable, Mapping
 
 _RESERVED = ("<blk>", "<s>", "</s>", "<unk>")
 _SPACE = re.compile(r"\s")
-# Characters without a shape of their own that Unicode does not count among the format characters (Cf): joiners of
-# marks, variation selectors, fillers.
+# Invisible characters outside Unicode's category of format characters (Cf): joiners, variation selectors, fillers.
 _SHAPELESS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 _UNSEEN_CATEGORIES = ("Cc", "Cf", "Zs", "Zl", "Zp")
-# Characters that are mixed up in transcriptions, since fonts draw them alike: IPA's letters and those of Latin, Greek,
-# Cyrillic and Arabic keyboards, length marks and colons, ejectives' marks and apostrophes, clicks and punctuation.
+# Characters that transcriptions mix up, because they look alike: letters of IPA and of Latin, Greek, Cyrillic and
+# Arabic keyboards; length marks and colons; marks of ejectives and apostrophes; clicks and punctuation.
 _ALIKE = str.maketrans(
     "\u0261\u01ddαεγιυφꞵꭓ" "ː꞉" "ʼ’ʹ" "ǀǃ" "аеорсхіјѕһуәзө" "يك",
     "gəɑɛɣɩʋɸβχ" "::" "'''" "|!" "aeopcxijshyəɜɵ" "یک",
 )  # fmt: skip
-_MOST_NAMED = 10  # warnings of one kind
+_MOST_NAMED = 10  # number of warnings of one kind
 
 
 def symbol_fault(symbol: str) -> str | None:
-    """The fault of a phone symbol, or None. A symbol may be anything without white space and control characters."""
+    """The fault of a phone symbol, or None if it is valid.
+
+    A symbol may be any text without white space and control characters, except the reserved ones, such as `<blk>`.
+    """
     if not symbol:
         return "an empty symbol; give the phone or remove the interval"
     if space := _SPACE.search(symbol):
@@ -44,14 +46,15 @@ def symbol_fault(symbol: str) -> str | None:
 
 
 def holds_control(symbol: str) -> bool:
-    """Whether a control character, or half of a character, is in a symbol."""
+    """Whether a symbol contains a control character, or half of a surrogate pair."""
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in symbol)
 
 
 def symbol_warnings(symbols: Mapping[str, Iterable[str]]) -> list[str]:
-    """A line per group of different symbols that look alike, and per invisible character in symbols.
+    """Warnings: one for each group of different symbols that look alike, and one for each invisible character.
 
-    `symbols` has the symbols of each source, by a name of the source, which is given where there are several.
+    `symbols` maps the name of each source (for example a file) to its symbols. The warnings name the sources if there
+    are several.
     """
     sources: dict[str, list[str]] = defaultdict(list)
     for source, of_source in symbols.items():
@@ -99,7 +102,10 @@ def _shortened(warnings: list[str]) -> list[str]:
 
 
 def name_symbols(symbols: Iterable[str], known: Iterable[str] = ()) -> str:
-    """Symbols that are not among the `known` ones, for a message: with code points where the eye would be misled."""
+    """The text for a message that names `symbols`, which are not among the `known` ones.
+
+    Code points are added to a symbol that looks like a known one or contains invisible characters.
+    """
     known_by_look = {_look(symbol): symbol for symbol in known}
     names = []
     for symbol in symbols:
@@ -114,7 +120,7 @@ def name_symbols(symbols: Iterable[str], known: Iterable[str] = ()) -> str:
 
 
 def code_points(symbol: str) -> str:
-    """`U+0061 U+0303`."""
+    """The code points of a symbol, such as `U+0061 U+0303`."""
     return " ".join(f"U+{ord(character):04X}" for character in symbol)
 
 
@@ -127,5 +133,5 @@ def _seen(symbol: str) -> str:
 
 
 def _look(symbol: str) -> str:
-    """The same for symbols that print alike."""
+    """A form of the symbol that is equal for symbols that look alike."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", _seen(symbol)).translate(_ALIKE))

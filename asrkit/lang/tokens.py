@@ -1,4 +1,4 @@
-"""The token table: CTC's output classes and their symbols, in the `symbol id` text format of Kaldi and k2."""
+"""The token table: the output classes of CTC and their symbols. File format: lines `symbol id`, as in Kaldi and k2."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ BLANK = "<blk>"  # always id 0
 
 
 class TokenTable:
-    """Two-way map between phone symbols and ids. Id 0 is CTC's blank."""
+    """Maps phone symbols to ids and back. Id 0 is the blank of CTC."""
 
     def __init__(self, phones: Iterable[str]):
-        """`phones`: the symbols of ids 1, 2, ... in order, without the blank.
+        """`phones` are the symbols with the ids 1, 2, ... in order, without the blank.
 
-        Raises:
-            DataError: a symbol is repeated, empty, contains white space or control characters or is the blank's.
+        Raises DataError if a symbol is repeated, empty, contains white space or control characters, or is the blank.
         """
         self.symbols: tuple[str, ...] = (BLANK, *phones)
         findings = Findings()
@@ -48,15 +47,16 @@ class TokenTable:
 
     @property
     def phones(self) -> tuple[str, ...]:
+        """All symbols except the blank, in the order of their ids."""
         return self.symbols[1:]
 
     @property
     def phone_ids(self) -> Mapping[str, int | None]:
-        """The id of each symbol that a transcript may hold. None, which no symbol of a table has: it is left out."""
+        """The id of each symbol that a transcript may contain. (`FoldedTokens` has None for a dropped symbol.)"""
         return {phone: self.ids[phone] for phone in self.phones}
 
     def encode(self, phones: Sequence[str], where: str = "") -> list[int]:
-        """Ids of `phones`. Raises DataError naming every unknown phone; `where` says whose they are."""
+        """The ids of `phones`. Raises DataError if phones are unknown: the message names them all, after `where`."""
         unknown = sorted({phone for phone in phones if phone not in self})
         if unknown:
             prefix = f"{where}: " if where else ""
@@ -64,20 +64,20 @@ class TokenTable:
         return [self.ids[phone] for phone in phones]
 
     def decode(self, ids: Iterable[int]) -> tuple[str, ...]:
-        """Symbols of `ids`."""
+        """The symbols of `ids`."""
         return tuple(self.symbols[index] for index in ids)
 
     def write(self, path: str | Path) -> None:
+        """Write the table atomically. Raises OSError if the file cannot be written."""
         with atomic_write(path) as stream:
             for index, symbol in enumerate(self.symbols):
                 stream.write(f"{symbol} {index}\n")
 
     @classmethod
     def read(cls, path: str | Path) -> TokenTable:
-        """Read a table; ids must count up from 0 and id 0 must be the blank.
+        """Read a table. Its ids must count up from 0, and id 0 must be the blank.
 
-        Raises:
-            DataError: the file is missing or a line is not what it should be, with file and line.
+        Raises DataError, with file and line, if the file is missing or a line is faulty.
         """
         findings = Findings()
         lines = (read_text(path, findings) or "").removesuffix("\n").split("\n")
