@@ -1,4 +1,4 @@
-"""The confidence of a decoded phone: its odds against every other phone, or none, in its place, then calibrated.
+"""The confidence of a decoded phone: its odds against all other phones, or no phone, in its place, then calibrated.
 
 Legend: T frames, V classes, U tokens of the labelling.
 """
@@ -21,16 +21,17 @@ from asrkit.lm.automaton import LmTable
 from asrkit.scoring.per import score
 from asrkit.scoring.protocols import Protocol
 
-MAX_LOG_ODDS = 30.0  # so that certainty is a finite number
-NEAR = 8  # phones to either side: some two seconds of speech in all
+MAX_LOG_ODDS = 30.0  # keeps the log odds of a certain phone finite
+NEAR = 8  # neighbours on either side, about two seconds of speech in all
 _Weight = Annotated[float, between(-1e6, 1e6)]
-# What the prior of each weight of a calibration counts for, in phones with evidence of 1 or -1 nat (confidence 0.73 or
-# 0.27): such a phone's information on each weight is p * (1 - p). The offset's is the firmest: odds may be too sure
-# altogether, but even odds should stay even (Guo et al. 2017 leave the offset out).
+# The strength of the prior of each weight of a calibration. It is given as a number of phones with evidence of 1 or -1
+# nat (confidence p = 0.73 or 0.27). The information of such a phone on each weight is p * (1 - p). The prior of the
+# offset is the strongest: odds may be too certain in general, but even odds should stay even (Guo et al. 2017 have no
+# offset).
 PRIOR_PHONES = np.array([40, 40, 40, 40, 160])
 PRIOR_PRECISION = PRIOR_PHONES * math.e / (1 + math.e) ** 2
-# Ten wrong and ten right ones for each of the five weights (Peduzzi et al., "A simulation study of the number of events
-# per variable in logistic regression analysis", 1996): below that the prior says more than the phones.
+# Ten wrong and ten right phones for each of the five weights (Peduzzi et al., "A simulation study of the number of
+# events per variable in logistic regression analysis", 1996). With fewer phones the prior outweighs the data.
 MIN_PHONES = 50
 
 
@@ -38,8 +39,8 @@ MIN_PHONES = 50
 class Calibration:
     """confidence = 1 / (1 + exp(-(weighted sum of phone_evidence + offset))).
 
-    Platt's scaling ("Probabilistic outputs for support vector machines", 1999) with more terms. The default takes the
-    odds as they are. Raises ConfigError for numbers that are not finite, or huge.
+    This is Platt's scaling ("Probabilistic outputs for support vector machines", 1999) with more terms. The default
+    calibration leaves the odds unchanged. Raises ConfigError for weights that are infinite, NaN or huge.
     """
 
     odds_weight: _Weight = 1.0
@@ -53,34 +54,41 @@ class Calibration:
 
     @classmethod
     def from_plain(cls, values: object) -> Calibration:
-        """What asdict gave, also before there was evidence of what is near. Raises ConfigError for anything else."""
+        """Make a calibration from the values of asdict, also from older ones without the weights of near phones.
+
+        Raises:
+            ConfigError: the values are something else.
+        """
         if isinstance(values, dict):
             values = {name: 0.0 for name in asdict(cls()) if name.startswith("near_")} | values
         return from_plain(cls, values, "calibration")
 
     @property
     def weights(self) -> np.ndarray:
-        """(5,) in the order above."""
+        """The weights, (5,), in the order above."""
         return np.array([*asdict(self).values()])
 
     def __call__(self, evidence: np.ndarray) -> np.ndarray:
-        """Evidence (n, 4), as phone_evidence gives it, to confidences (n,) above 0 and below 1."""
+        """Confidences (n,) between 0 and 1 from `evidence` (n, 4), which comes from phone_evidence."""
         return _logistic(evidence @ self.weights[:-1] + self.offset)
 
 
 NUM_EVIDENCE = len(asdict(Calibration())) - 1  # columns
 _UNCALIBRATED = Calibration().weights
-# Of each weight: more evidence never means a lower confidence, and a phone with better odds is the more sure one.
+# The lowest value of each weight. More evidence never lowers a confidence, and better odds always raise it.
 LOWEST = np.array([0.05, 0.0, 0.0, 0.0, -np.inf])
 
 
 def phone_evidence(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
-    """(U, 4) the evidence for each token, in the order of Calibration's weights.
+    """The evidence for each token, (U, 4), in the order of the weights of Calibration.
 
-    Two numbers are of the token itself: its phone_log_odds, and the logit of its geometric mean posterior over its
-    frames (`aligned.log_probs`). Two are means over the token and the NEAR tokens to either side: of that logit, and of
-    the language model's natural-log probability (0 without a model). Both means fall if speech differs from the
-    training data.
+    - its phone_log_odds;
+    - the logit of its geometric mean posterior over its frames (`aligned.log_probs`);
+    - the mean of this logit over the token and NEAR tokens on either side;
+    - the same mean of the language model's natural-log probability (0 without a model).
+
+    Both means fall if the speech differs from the training data. Arguments are those of phone_log_odds; `log_probs` is
+    (T, V).
     """
     odds = phone_log_odds(log_probs, aligned, scorer)
     mean = np.minimum(aligned.log_probs, 0.0)  # rounding can leave a log probability above 0
@@ -91,7 +99,7 @@ def phone_evidence(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenS
 
 
 def _lm_log_probs(scorer: TokenScorer, tokens: np.ndarray) -> np.ndarray:
-    """(U,) natural-log probability of each token after those before it, MAX_LOG_ODDS below 0 at least."""
+    """Natural-log probability of each token given the tokens before it, (U,), at least -MAX_LOG_ODDS."""
     result = np.zeros(len(tokens))
     if scorer.lm is not None:
         context = scorer.lm.start
@@ -101,7 +109,7 @@ def _lm_log_probs(scorer: TokenScorer, tokens: np.ndarray) -> np.ndarray:
 
 
 def _mean_near(values: np.ndarray) -> np.ndarray:
-    """(U,) the mean of each value and up to NEAR values to either side."""
+    """The mean of each value and up to NEAR values on either side, (U,)."""
     window = np.ones(2 * NEAR + 1)
     if not len(values):
         return values
@@ -110,15 +118,15 @@ def _mean_near(values: np.ndarray) -> np.ndarray:
 
 
 def phone_log_odds(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenScorer) -> np.ndarray:
-    """(U,) for each token: log of its probability over that of all other tokens, or none, in its place.
+    """For each token the natural log of its probability over that of all other tokens, or none, in its place: (U,).
 
-    The place of a token reaches from the end of the token before it to the start of the one after it, so the
-    neighbours stay as they are. Within it CTC's paths are summed, and the language model and the bonus count as in
-    the search. The language model is left out when it is too large for a table.
+    The place of a token begins after the previous token's last frame, and ends before the next token's first frame. So
+    the neighbours do not change. Within the place all paths of CTC are summed. Language model and bonus count as in the
+    search; a language model that is too large for a table is left out.
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
-        aligned: the labelling and its frames, as forced_align gives them.
+        aligned: the labelling and its frames, from forced_align.
         scorer: that of the search.
     """
     tokens = aligned.tokens
@@ -137,8 +145,8 @@ def phone_log_odds(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenS
 
 
 def _scores_in_place(log_probs: np.ndarray, tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(U, V) log probability of frames starts[u] to ends[u] with each class alone in them, column 0: none."""
-    # Long places first, so that those still going on are always the first rows.
+    """Log probability of frames starts[u] to ends[u] with each class alone in them, (U, V). Column 0: no phone."""
+    # Long places first, so that places with more frames are always the first rows.
     order = np.argsort(starts - ends, kind="stable")
     starts, lens = starts[order], (ends - starts)[order]
     before, after = np.append(0, tokens[:-1])[order], np.append(tokens[1:], 0)[order]
@@ -146,7 +154,7 @@ def _scores_in_place(log_probs: np.ndarray, tokens: np.ndarray, starts: np.ndarr
     for t in range(lens.max()):
         num_open = int(np.searchsorted(-lens, -t))
         paths.advance(log_probs[starts[:num_open] + t].astype(np.float64), is_first=t == 0)
-    paths.in_token[np.arange(len(tokens)), after] = -np.inf  # right before an equal token it would be the same token
+    paths.in_token[np.arange(len(tokens)), after] = -np.inf  # directly before an equal token, both would be one token
     result = np.empty(paths.in_token.shape)
     result[order] = np.logaddexp(paths.in_token, paths.past)
     result[order, 0] = paths.in_blank[:, 0]
@@ -154,10 +162,12 @@ def _scores_in_place(log_probs: np.ndarray, tokens: np.ndarray, starts: np.ndarr
 
 
 class _PathsInPlace:
-    """Log probability of the paths through U places so far: blanks, then each class in turn, then blanks.
+    """Log probability of the paths through U places so far: first blanks, then one class, then blanks.
 
-    `in_blank` (U, 1): still in the blanks before the class. `in_token` (U, V): in the class. `past` (U, V): in the
-    blanks after it. `before` (U,) are the tokens before the places, 0 for none.
+    Attributes:
+        in_blank: (U, 1) paths that are still in the blanks before the class.
+        in_token: (U, V) paths in the class.
+        past: (U, V) paths in the blanks after it.
     """
 
     def __init__(self, before: np.ndarray, num_classes: int) -> None:
@@ -170,14 +180,14 @@ class _PathsInPlace:
         n, num_classes = frames.shape
         self.past[:n] = np.logaddexp(self.past[:n], self.in_token[:n]) + frames[:, :1]
         enter = np.broadcast_to(self.in_blank[:n], frames.shape)
-        if is_first:  # right after an equal token it would be the same token
+        if is_first:  # directly after an equal token, both would be one token
             enter = np.where(np.arange(num_classes) == self._before[:n, None], -np.inf, enter)
         self.in_token[:n] = np.logaddexp(self.in_token[:n], enter) + frames
         self.in_blank[:n] += frames[:, :1]
 
 
 def _lm_scores_in_place(table: LmTable, tokens: np.ndarray) -> np.ndarray:
-    """(U, V) natural-log LM probability of each class in place of each token, and of the tokens whose context it is."""
+    """Natural-log LM probability of each class in place of each token, and of all following tokens: (U, V)."""
     contexts = np.empty(len(tokens), dtype=np.int64)
     context = table.start
     for u, token in enumerate(tokens.tolist()):
@@ -185,7 +195,7 @@ def _lm_scores_in_place(table: LmTable, tokens: np.ndarray) -> np.ndarray:
         context = int(table.next_context[context, token])
     result, reached = table.log_probs[contexts], table.next_context[contexts].astype(np.int64)
     result[:, 0], reached[:, 0] = 0.0, contexts
-    # The rest differs until the context is the same whatever stood in the place.
+    # The scores of following tokens differ until the context no longer depends on the class in the place.
     going = np.arange(len(tokens))
     for step in range(1, len(tokens) + 1):
         at_end = going + step == len(tokens)
@@ -203,10 +213,10 @@ def _lm_scores_in_place(table: LmTable, tokens: np.ndarray) -> np.ndarray:
 def right_phones(
     refs: Mapping[str, Sequence[str]], hyps: Mapping[str, Sequence[str]], protocol: Protocol
 ) -> dict[str, np.ndarray]:
-    """For each utterance (U,) float: 1 where a phone of the hypothesis is right, 0 where wrong, NaN where not scored.
+    """Which phones of each hypothesis are right: (U,) float with 1 for right, 0 for wrong, NaN for not scored.
 
-    Right means aligned with an equal phone of the reference, after the protocol's folding; its treatment of silence
-    is left aside. A phone that is folded to nothing is not scored.
+    A phone is right if it is aligned with an equal phone of the reference, after the protocol's folding. The protocol's
+    treatment of silence does not count. A phone that is folded to nothing is not scored.
     """
 
     def fold(phones: Sequence[str]) -> list[str]:
@@ -221,14 +231,19 @@ def right_phones(
 
 
 def fit_calibration(evidence: np.ndarray, right: np.ndarray, counts: np.ndarray | float = 1.0) -> Calibration:
-    """The most probable calibration, given the phones of a held-out set.
+    """Fit the most probable calibration to the phones of a held-out set.
 
-    `evidence` (n, 4), `right` (n,) as right_phones gives it; phones that are not scored are left out. A phone counts as
-    `counts` (n,) phones. This is Platt's scaling with a prior (maximum a posteriori): each weight is normal around that
-    of the default calibration, with precision PRIOR_PRECISION. So a set with few phones, or few wrong ones, changes the
-    odds little, and an empty set not at all. No weight falls below LOWEST. Newton's method works on the weights that
-    are not at their bounds (Bertsekas, "Projected Newton methods", 1982), with steps halved until the fit improves. The
-    loss is convex.
+    This is Platt's scaling with a prior (maximum a posteriori). The prior of each weight is normal around the default
+    calibration, with precision PRIOR_PRECISION. So a set with few phones, or few wrong ones, changes the odds little,
+    and an empty set changes nothing. No weight falls below LOWEST.
+
+    The loss is convex. Newton's method changes the weights that are not at their bounds (Bertsekas, "Projected Newton
+    methods", 1982), and halves a step until the fit improves.
+
+    Args:
+        evidence: (n, 4) from phone_evidence.
+        right: (n,) from right_phones. Phones that are not scored are left out.
+        counts: (n,) the weight of each phone, or a scalar.
     """
     scored = ~np.isnan(right)
     counts = np.broadcast_to(counts, len(right))[scored]
@@ -248,7 +263,7 @@ def fit_calibration(evidence: np.ndarray, right: np.ndarray, counts: np.ndarray 
         step = np.zeros(len(weights))
         step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
         new = np.maximum(weights - step, LOWEST)
-        while loss(new) > loss(weights) * (1 + 1e-12) and np.abs(step).max() > 1e-9:  # but for rounding
+        while loss(new) > loss(weights) * (1 + 1e-12) and np.abs(step).max() > 1e-9:  # tolerate rounding
             step /= 2
             new = np.maximum(weights - step, LOWEST)
         step, weights = weights - new, new

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 from asrkit.config.ranges import NonNegative, PositiveInt, Share, at_most, between, range_faults
 from asrkit.errors import ConfigError, raise_if_any
 
-# Settings that there were not yet when the first models were exported, whose files lack them.
+# Settings that the files of older exported models lack.
 YOUNGER_DECODING = ("ctc_weight", "coverage_weight")
 
 SearchMethod = Literal["greedy", "beam"]
 
-# Far above what is of use: beyond these limits a search takes all memory, or its scores overflow.
+# Far above useful values. Beyond these limits a search uses all memory, or its scores overflow.
 WIDEST_BEAM = 100_000
 _Beam = Annotated[PositiveInt, at_most(WIDEST_BEAM)]
 _Weight = Annotated[NonNegative, at_most(1e6)]
@@ -22,7 +22,7 @@ _Nats = Annotated[float, between(-1e6, 1e6)]
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How log-probabilities become phones. Raises ConfigError for impossible values."""
+    """Settings of the search for phones. Raises ConfigError for impossible values."""
 
     method: SearchMethod = "beam"
     beam: _Beam = 16  # prefixes kept per step

@@ -1,10 +1,11 @@
-"""CTC's part in a search that goes phone by phone: the probability that the labelling begins with a prefix.
+"""CTC in a search that goes phone by phone: the probability that the labelling begins with a prefix.
 
-Watanabe et al. 2017, "Hybrid CTC/attention architecture", and Hori et al. 2017, who use it in one pass. For each frame
-t a prefix has the probability of all paths over the first t frames that spell it, ending in its last phone or in a
-blank. They follow from those of the prefix one phone shorter by sums over time, which are cumulative ones here.
+Source: Watanabe et al. 2017, "Hybrid CTC/attention architecture", and Hori et al. 2017, who use it in one pass. For
+each frame t, a prefix has the probability of all paths over the first t frames that spell it. These paths end in its
+last phone or in a blank. The probabilities follow from those of the prefix without its last phone, by cumulative sums
+over time.
 
-Legend: N utterances, K prefixes of each, T frames, V classes, 0 the blank.
+Legend: N utterances, K prefixes per utterance, T frames, V classes.
 """
 
 from __future__ import annotations
@@ -13,21 +14,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NEVER = -1e30  # the log of 0: a number, so that differences of two are numbers
-_LEAST = -1e4  # nats: classes that are less likely count as this
+NEVER = -1e30  # stands for log 0; being finite, it can be subtracted
+_LEAST = -1e4  # nats; lower log-probabilities are raised to this
 
 
 @dataclass(frozen=True)
 class CtcPrefixes:
-    """The prefixes of a search: for frames 0 (before all) to T, natural logs of their paths' probabilities, float64."""
+    """The prefixes of a search. Sums over paths are natural logs, float64, for frames 0 (before the first) to T.
+
+    Attributes:
+        frames: the log-probabilities.
+        in_blank: (N, K, T + 1) paths that end in a blank.
+        in_any: (N, K, T + 1) all paths: those that end in a blank or in the last phone.
+        last: (N, K) last phones, 0 before the first.
+    """
 
     frames: CtcFrames
-    in_blank: np.ndarray  # (N, K, T + 1) paths that end in a blank
-    in_any: np.ndarray  # (N, K, T + 1) all, also those that end in the last phone
-    last: np.ndarray  # (N, K) last phones, 0 before the first
+    in_blank: np.ndarray
+    in_any: np.ndarray
+    last: np.ndarray
 
     def next_scores(self) -> np.ndarray:
-        """(N, K, V): log probability that the labelling begins with the prefix and this phone; of class 0 NEVER."""
+        """Log probability that the labelling begins with the prefix and one more phone, (N, K, V).
+
+        Class 0 gets NEVER.
+        """
         scores = _log_matmul(self.in_any[:, :, :-1], self.frames.probs)
         # A phone follows itself only after a blank.
         paths = self.in_blank[:, :, :-1] + self.frames.of(self.last)
@@ -38,12 +49,17 @@ class CtcPrefixes:
         return np.maximum(scores, NEVER)
 
     def end_scores(self) -> np.ndarray:
-        """(N, K): log probability of the prefix as the whole labelling."""
+        """Log probability that the prefix is the whole labelling, (N, K)."""
         ends: np.ndarray = self.in_any[:, :, -1]
         return ends
 
     def extend(self, parents: np.ndarray, tokens: np.ndarray) -> CtcPrefixes:
-        """Prefixes (N, K'): those of `parents`, numbers within each utterance, with `tokens` behind them."""
+        """Extend prefixes by one phone.
+
+        Args:
+            parents: (N, K') numbers of prefixes within each utterance.
+            tokens: (N, K') the phone that follows each of them.
+        """
         rows = np.arange(len(parents))[:, None]
         is_again = (tokens == self.last[rows, parents])[:, :, None]
         before = np.where(is_again, self.in_blank[rows, parents], self.in_any[rows, parents])
@@ -52,20 +68,25 @@ class CtcPrefixes:
         return CtcPrefixes(self.frames, in_blank, np.logaddexp(in_phone, in_blank), tokens)
 
     def keep(self, utts: np.ndarray) -> CtcPrefixes:
-        """Of these utterances alone."""
+        """The prefixes of the utterances `utts`, (n,) numbers or (N,) bool."""
         return CtcPrefixes(self.frames.keep(utts), self.in_blank[utts], self.in_any[utts], self.last[utts])
 
 
 @dataclass(frozen=True)
 class CtcFrames:
-    """CTC's log-probabilities for the frames of some utterances, float64 (N, T, V)."""
+    """The log-probabilities of CTC for some utterances.
+
+    Attributes:
+        log_probs: (N, T, V) natural logs, float64.
+        probs: (N, T, V) probabilities.
+    """
 
     log_probs: np.ndarray
     probs: np.ndarray
 
     @classmethod
     def of_batch(cls, log_probs: np.ndarray, lens: np.ndarray) -> CtcFrames:
-        """`log_probs` (N, T, V), whose padding becomes blanks: they change no labelling."""
+        """Prepare `log_probs` (N, T, V) with lengths `lens` (N,). Padding becomes blanks, which change no labelling."""
         log_probs = np.maximum(log_probs.astype(np.float64), _LEAST)
         padding = np.arange(log_probs.shape[1]) >= lens[:, None]
         log_probs[padding] = _LEAST
@@ -73,22 +94,22 @@ class CtcFrames:
         return cls(log_probs, np.exp(log_probs))
 
     def keep(self, utts: np.ndarray) -> CtcFrames:
-        """Of these utterances alone."""
+        """The frames of the utterances `utts`, (n,) numbers or (N,) bool."""
         return CtcFrames(self.log_probs[utts], self.probs[utts])
 
     def empty_prefix(self) -> CtcPrefixes:
-        """The prefix of no phone, one of each utterance."""
+        """The empty prefix of each utterance."""
         in_blank = np.pad(self.log_probs[:, None, :, 0].cumsum(axis=2), [(0, 0), (0, 0), (1, 0)])
         return CtcPrefixes(self, in_blank, in_blank, np.zeros((len(in_blank), 1), np.int64))
 
     def of(self, tokens: np.ndarray) -> np.ndarray:
-        """(N, K, T) log probabilities of `tokens` (N, K)."""
+        """Log probabilities of `tokens` (N, K) in all frames: (N, K, T)."""
         found: np.ndarray = self.log_probs[np.arange(len(tokens))[:, None], :, tokens]
         return found
 
 
 def _follow(before: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
-    """r_t = (r_{t-1} + before_{t-1}) p_t with r_0 = 0, in logs: `before` (N, K, T + 1), p (N, 1 or K, T)."""
+    """r_t = (r_{t-1} + before_{t-1}) p_t with r_0 = 0, in logs. `before` is (N, K, T + 1), p (N, 1 or K, T)."""
     sums = np.pad(log_probs.cumsum(axis=2), [(0, 0), (0, 0), (1, 0)])
     found = np.full_like(before, NEVER)
     found[:, :, 1:] = np.logaddexp.accumulate((before - sums)[:, :, :-1], axis=2) + sums[:, :, 1:]

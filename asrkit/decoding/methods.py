@@ -1,4 +1,4 @@
-"""The searches by name: the only module that interprets `decoding.method`."""
+"""The searches by name. Only this module interprets `decoding.method`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asrkit.models.decoder_config import DecoderKind
 
 SEARCHES: dict[SearchMethod, type[GreedySearch] | type[BeamSearch]] = {"greedy": GreedySearch, "beam": BeamSearch}
 
-# The same for models with a decoder, by its kind; those of attention decoders need torch.
+# The searches for models with a decoder, by the kind of the decoder.
 DECODER_SEARCHES: dict[DecoderKind, dict[SearchMethod, Choice]] = {
     "attention": {
         "greedy": Choice("asrkit.decoding.attention_search", "GreedyDecoderSearch"),
@@ -29,25 +29,30 @@ DECODER_SEARCHES: dict[DecoderKind, dict[SearchMethod, Choice]] = {
 
 
 class SearchableDecoder(Protocol):
-    """A decoder as the searches of its kind take it."""
+    """A decoder, as the searches for its kind need it."""
 
     kind: ClassVar[DecoderKind]
 
 
 @dataclass(frozen=True)
 class SearchModels:
-    """The models that a search uses besides log-probabilities."""
+    """The models that a search uses besides log-probabilities.
+
+    Attributes:
+        lm: the language model, or None.
+        decoder: an attention decoder or transducer, or None.
+    """
 
     lm: LmAutomaton | None = None
     decoder: SearchableDecoder | None = None
 
     def search(self, config: DecodingConfig) -> Search:
-        """The search that `config` describes. Raises ConfigError for settings that it cannot use."""
+        """Make the search that `config` describes. Raises ConfigError for settings that it cannot use."""
         return make_search(config, self.lm, self.decoder)
 
 
 def make_search(config: DecodingConfig, lm: LmAutomaton | None, decoder: SearchableDecoder | None = None) -> Search:
-    """The search that `config` describes, over a model's `decoder` if it has one, else over log-probabilities.
+    """Make the search that `config` describes, for a model with a `decoder` or for CTC's log-probabilities.
 
     A language model of weight 0 is left out. Raises ConfigError for settings that the search cannot use.
     """

@@ -1,4 +1,4 @@
-"""The beam of one utterance, frame by frame: the definition in NumPy.
+"""The beam of one utterance, frame by frame, in NumPy. It defines the result of the beam search.
 
 Legend: n prefixes in the beam, V classes.
 """
@@ -13,15 +13,17 @@ import numpy as np
 from asrkit.decoding.scorer import TokenScorer
 from asrkit.lm.automaton import LmAutomaton
 
-MAX_LOG_PROB = 1e100  # magnitude of the largest entry of a frame: sums over frames stay finite
+MAX_LOG_PROB = 1e100  # largest magnitude of a frame's best entry; sums over frames stay finite
 
 
 @dataclass(frozen=True, slots=True)
 class BeamSettings:
-    """The settings that the searches of many utterances share.
+    """Settings that the searches of many utterances share.
 
-    `beam`: number of prefixes kept after each frame. `beam_threshold`: also drop prefixes that are more than this many
-    nats below the best; may be inf.
+    Attributes:
+        beam: the number of prefixes that are kept after each frame.
+        beam_threshold: nats; prefixes that are further below the best one are dropped, too. Can be infinite.
+        scorer: the language model and the insertion bonus.
     """
 
     beam: int
@@ -30,30 +32,39 @@ class BeamSettings:
 
 
 class Beam(Protocol):
-    """The interface of ReferenceBeam and the compiled kernel; arguments must already be checked."""
+    """The interface of ReferenceBeam and of the compiled kernel. The caller must have checked the arguments."""
 
     num_classes: int
 
     def advance(self, log_probs: np.ndarray) -> int:
-        """Take frames (t, V), float32 or float64, contiguous. Returns -1, or the first frame without use."""
+        """Take the frames `log_probs` (t, V), float32 or float64, contiguous.
+
+        Returns -1, or the number of the first bad frame.
+        """
 
     def best(self, num_best: int, is_end: bool) -> list[tuple[tuple[int, ...], float, float, float]]:
-        """The fields of a BeamResult for each of the best; tokens: those not committed. With `is_end` </s> counts."""
+        """The fields of a BeamResult for each of the best prefixes.
+
+        Committed tokens are left out. With `is_end`, </s> counts.
+        """
 
     def settle(self, num_tokens: int) -> None:
-        """Keep the prefixes that begin with the best one's first `num_tokens` tokens not committed, or all it has."""
+        """Keep only the prefixes that share the beginning of the best one.
+
+        The beginning has `num_tokens` uncommitted tokens, or all tokens of a shorter prefix.
+        """
 
     def commit(self) -> tuple[int, ...]:
-        """The tokens, after those committed, that all prefixes begin with; they are committed now."""
+        """Commit the tokens with which all prefixes begin, and return the newly committed ones."""
 
 
 class ReferenceBeam:
-    """The beam in NumPy: the definition of the search's result.
+    """The beam in NumPy.
 
-    The prefixes form a trie with one entry per node in the arrays `_parent`, `_last_token`, `_context` and `_slot_of`:
-    those in the beam and those that they continue, besides some that are not needed any more; a parent comes before
-    its children. Node 0 is the empty prefix, whose last token is the blank, or the last one that was committed. Its
-    parent is -1, which finds the never-used last entry of `_slot_of`.
+    The prefixes form a trie. The arrays `_parent`, `_last_token`, `_context` and `_slot_of` have one entry per node.
+    Nodes are prefixes of the beam, and the prefixes that they continue; some are no longer needed. A parent comes
+    before its children. Node 0 is the empty prefix. Its last token is the blank, or the last token that was committed.
+    Its parent is -1, which refers to the last entry of `_slot_of`; that entry is never used.
     """
 
     def __init__(self, num_classes: int, settings: BeamSettings) -> None:
@@ -63,18 +74,20 @@ class ReferenceBeam:
         start = 0 if lm is None else lm.start
         self._parent, self._last_token = np.full(1024, -1), np.zeros(1024, dtype=np.int64)
         self._context = np.full(1024, start)
-        self._slot_of = np.full(1024, -1)  # where a node stands in the beam; -1: not there
+        self._slot_of = np.full(1024, -1)  # the place of a node in the beam; -1: not in it
         self._children: dict[tuple[int, int], int] = {}
         self._num_committed, self._committed_lm_log_prob = 0, 0.0
-        # The beam, best prefix first: its nodes, and the log probability of their paths ending in a blank or a token.
+        # The beam, best prefix first: nodes, and log probabilities of their paths that end in a blank or in a token.
         self._nodes = np.zeros(1, dtype=np.int64)
         self._in_blank, self._in_token = np.zeros(1), np.full(1, -np.inf)
 
     @property
     def num_nodes(self) -> int:
+        """The number of nodes of the trie."""
         return len(self._children) + 1
 
     def advance(self, log_probs: np.ndarray) -> int:
+        """Take the frames `log_probs` (t, V). Returns -1, or the number of the first bad frame."""
         for t, frame in enumerate(log_probs.astype(np.float64)):
             if not abs(frame.max()) <= MAX_LOG_PROB:
                 return t
@@ -99,11 +112,11 @@ class ReferenceBeam:
         self._nodes[is_new] = self._add_nodes(origin, token)
 
     def _grown_scores(self, frame: np.ndarray) -> np.ndarray:
-        """(n, V) score of each prefix of the beam grown by each token; -inf for the blank."""
+        """The score of each prefix of the beam extended by each token, (n, V); -inf for the blank."""
         scorer, nodes = self._settings.scorer, self._nodes
         slots, last = np.arange(len(nodes)), self._last_token[nodes]
         grown: np.ndarray = np.logaddexp(self._in_blank, self._in_token)[:, None] + frame
-        grown[slots, last] = self._in_blank + frame[last]  # one equal to the last token is new only after a blank
+        grown[slots, last] = self._in_blank + frame[last]  # a repeated token is a new one only after a blank
         if scorer.lm is not None:
             grown += scorer.lm_weight * _lm_rows(scorer.lm, self._context[nodes])
         grown += scorer.insertion_bonus
@@ -111,10 +124,10 @@ class ReferenceBeam:
         return grown
 
     def _stayed_scores(self, frame: np.ndarray, grown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log probabilities (n,), (n,) that the prefixes stay as they are: a blank, or their last token once more.
+        """Log probabilities (n,), (n,) that prefixes do not grow: by a blank, or by their last token again.
 
-        If a prefix's parent is in the beam too, its growth by that token is this same prefix: it is taken out of
-        `grown` and added here.
+        If the beam also contains the parent of a prefix, the parent's growth by that token gives the same prefix. It is
+        moved from `grown` to here.
         """
         nodes = self._nodes
         last = self._last_token[nodes]
@@ -130,10 +143,10 @@ class ReferenceBeam:
         return in_blank, in_token
 
     def _add_nodes(self, origin: np.ndarray, token: np.ndarray) -> np.ndarray:
-        """The nodes of the prefixes `origin` grown by `token`, (n,) each.
+        """The nodes of the prefixes `origin` extended by `token`, (n,) each.
 
-        A prefix that was pruned can come back while its own continuations are still in the beam: looking it up gives
-        it its old node, so that they find their parent.
+        A pruned prefix can return while the beam still contains its continuations. It gets its old node again, so that
+        they find their parent.
         """
         num_known = len(self._children)
         edges = zip(origin.tolist(), token.tolist(), strict=True)
@@ -147,6 +160,7 @@ class ReferenceBeam:
         return nodes
 
     def best(self, num_best: int, is_end: bool) -> list[tuple[tuple[int, ...], float, float, float]]:
+        """The fields of a BeamResult for each of the best prefixes; see Beam.best."""
         scorer = self._settings.scorer
         lm, lm_weight = scorer.lm, scorer.lm_weight
         score = np.logaddexp(self._in_blank, self._in_token)
@@ -160,6 +174,7 @@ class ReferenceBeam:
         return results
 
     def settle(self, num_tokens: int) -> None:
+        """Keep only the prefixes that share the beginning of the best one; see Beam.settle."""
         prefixes = [self._spell(node)[0] for node in self._nodes.tolist()]
         begin = prefixes[0][: max(0, num_tokens)] if prefixes else ()
         is_kept = np.array([tokens[: len(begin)] == begin for tokens in prefixes], dtype=bool)
@@ -168,6 +183,7 @@ class ReferenceBeam:
         )
 
     def commit(self) -> tuple[int, ...]:
+        """Commit the tokens with which all prefixes begin; see Beam.commit."""
         common = int(self._nodes[0]) if len(self._nodes) else 0
         for node in self._nodes.tolist():
             while node != common:
@@ -181,7 +197,7 @@ class ReferenceBeam:
         return tokens
 
     def _spell(self, node: int) -> tuple[tuple[int, ...], float]:
-        """The tokens from node 0 to `node`, and the language model's log probability of all with those committed."""
+        """The tokens from node 0 to `node`, and the LM log probability of all tokens, committed ones included."""
         tokens = []
         while node != 0:
             tokens.append(int(self._last_token[node]))
@@ -195,7 +211,7 @@ class ReferenceBeam:
         return tuple(tokens), lm_log_prob
 
     def _reserve(self, count: int) -> None:
-        """Room for `count` more nodes, beside the entry that is never used."""
+        """Make room for `count` more nodes, besides the entry that is never used."""
         if self.num_nodes + count < len(self._parent):
             return
         self._collect(0)
@@ -208,9 +224,9 @@ class ReferenceBeam:
             )
 
     def _collect(self, root: int) -> None:
-        """Let `root`, which all prefixes of the beam continue, be node 0; forget nodes that none of them continues.
+        """Make `root`, which all prefixes of the beam continue, node 0. Forget the nodes that no prefix needs.
 
-        Those cannot come back but as new ones: a prefix only ever grows from one that is in the beam.
+        These can only return as new nodes, because a prefix grows only from a prefix in the beam.
         """
         is_kept = np.zeros(len(self._parent), dtype=bool)
         is_kept[root] = True
@@ -230,14 +246,14 @@ class ReferenceBeam:
 
 
 def _best(scores: np.ndarray, number: int) -> np.ndarray:
-    """Indices of the `number` highest scores above -inf, highest first, equal ones by index."""
+    """Indices of the `number` highest scores above -inf, highest first; equal ones in the order of their indices."""
     floor = np.partition(scores, -number)[-number] if number < len(scores) else -np.inf
     candidates = np.flatnonzero((scores >= floor) & (scores > -np.inf))
     return candidates[np.argsort(-scores[candidates], kind="stable")[:number]]
 
 
 def _lm_rows(lm: LmAutomaton, contexts: np.ndarray) -> np.ndarray:
-    """(n, V) natural log probabilities of each class after each of n contexts."""
+    """Natural log probabilities of each class after each of n contexts, (n, V)."""
     if lm.table is not None:
         return lm.table.log_probs[contexts]
     return np.array([lm.row(context) for context in contexts]).reshape(len(contexts), lm.num_classes)

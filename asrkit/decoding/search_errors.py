@@ -1,7 +1,8 @@
-"""Search errors and model errors of beam search, over log-probabilities held in memory.
+"""Search errors and model errors of a beam search.
 
-If the reference has a higher total score than the hypothesis, the search made an error: a better search would have
-found another labelling. Otherwise the model prefers the wrong labelling. Both scores are exact and sum all alignments.
+If the reference has a higher total score than the hypothesis, the error is a search error: a better search would have
+found another labelling. Otherwise it is a model error: the model prefers the wrong labelling. Both scores are exact
+sums over all alignments.
 """
 
 from __future__ import annotations
@@ -13,21 +14,27 @@ import numpy as np
 
 from asrkit.decoding.search import Search
 
-TOLERANCE = 1e-6  # nats: two sums of the same paths differ by less
+TOLERANCE = 1e-6  # nats; rounding makes smaller differences between sums of the same paths
 
 Labeling = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ScorePair:
-    """Exact total scores of two different labellings of one utterance."""
+    """Exact total scores of two different labellings of one utterance, natural logs.
 
-    index: int  # of the utterance
+    Attributes:
+        index: number of the utterance.
+        first, second: the scores.
+    """
+
+    index: int
     first: float
     second: float
 
     @property
     def second_is_better(self) -> bool:
+        """Whether the second score is higher by more than TOLERANCE."""
         return self.second > self.first + TOLERANCE
 
 
@@ -37,9 +44,13 @@ def compare_scores(
     seconds: Sequence[Sequence[int] | None],
     search: Search,
 ) -> list[ScorePair]:
-    """A ScorePair for each utterance whose two labellings differ, by what `search` maximises.
+    """Score two labellings of each utterance, and return those that differ.
 
-    None: one that cannot be, its score is -inf.
+    Args:
+        log_probs: (T, V) per utterance, or another input of `search`.
+        firsts: the first labelling of each utterance.
+        seconds: the second one; None for a labelling that is impossible, whose score is -inf.
+        search: defines the score.
     """
     pairs = []
     for index, (utt, first, second) in enumerate(zip(log_probs, firsts, seconds, strict=True)):

@@ -1,10 +1,12 @@
-"""From CTC's peaks to spans that cover the sounds.
+"""From the peaks of CTC to spans that cover the sounds.
 
-A CTC network emits a phone in a few steps somewhere within its sound and blanks in the rest, so its path tells which
-phones there are and about where, not where they begin and end. So only the middle of each peak is taken from the path.
-Between two neighbouring middles the features belong first to the one phone and then to the other; the boundary is the
-maximum-likelihood change point of two segments with means of their own and one variance, that is the least-squares
-split. A frame-wise head, where the model has one, has a say in it. docs/alignment.md compares this with other ways.
+A CTC network emits a phone in a few steps somewhere within its sound, and blanks elsewhere. So its path tells which
+phones there are and roughly where, but not where they begin and end. This module uses only the middle of each peak.
+
+Between two neighbouring middles, the features belong first to one phone and then to the other. The boundary is the
+maximum-likelihood change point between two segments with their own means and a common variance, which is the
+least-squares split. If the model has a frame-wise head, its log-probabilities count, too. docs/alignment.md compares
+this method with others.
 
 Legend: T frames, D feature dim, U tokens, V output classes.
 """
@@ -19,14 +21,20 @@ import numpy as np
 
 from asrkit.decoding.forced_align import AlignedTokens, forced_align
 
-_REACH_S = 0.3  # how far from the middle of its peak a phone other than silence may reach
-_EDGE_S = 0.06  # a peak so near to the audio's edge leaves no room for anything else there
-_CHANGE_WEIGHT = 12.0  # nats of a frame-wise head that weigh as much as the features' variance in one frame
+_REACH_S = 0.3  # seconds from the middle of its peak to the end of a phone, at most; not for silence
+_EDGE_S = 0.06  # seconds; between a nearer peak and the edge of the audio there is no room for another sound
+_CHANGE_WEIGHT = 12.0  # nats of a frame-wise head that count as much as the features' variance in one frame
 
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """The middles of U tokens: `frames` (U,), rising; `tokens` (U,) their ids; `is_silence` (U,)."""
+    """The middles of the peaks of U tokens.
+
+    Attributes:
+        frames: (U,) frame numbers, strictly rising.
+        tokens: (U,) token ids.
+        is_silence: (U,) which of them are silence.
+    """
 
     frames: np.ndarray
     tokens: np.ndarray
@@ -35,8 +43,11 @@ class Peaks:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """In frames: how `far` from its peak a phone other than silence may reach; how near to the `edge` its peak may be
-    without leaving room for anything else there.
+    """Limits of phones, in frames.
+
+    Attributes:
+        far: how far a phone can reach from its peak, unless it is silence.
+        edge: a peak nearer to the edge of the audio leaves no room for another sound there.
     """
 
     far: int
@@ -44,14 +55,20 @@ class Reach:
 
     @classmethod
     def in_frames(cls, shift: float) -> Reach:
-        """The usual reach, of frames every `shift` seconds."""
+        """The usual limits for frames every `shift` seconds."""
         return cls(*(max(round(seconds / shift), 1) for seconds in (_REACH_S, _EDGE_S)))
 
 
 def peak_frames(log_probs: np.ndarray, aligned: AlignedTokens, num_frames: int, skip: int, middle: float) -> np.ndarray:
-    """The middle of each token's peak, (U,) frames, each after the one before: its posterior's centre of mass.
+    """The middle of each token's peak, (U,) frames, strictly rising. It is the centre of mass of the posterior.
 
-    Steps of its path count, and one more on either side that is no other token's.
+    The steps of the token's path count, and one more step on either side if it belongs to no other token.
+
+    Args:
+        log_probs: (T', V) log-probabilities of the steps.
+        aligned: the tokens and their steps.
+        num_frames: the number of frames.
+        skip, middle: step k stands for frame `middle` + k * `skip`.
     """
     num_tokens = len(aligned.tokens)
     firsts = np.maximum(aligned.starts - 1, np.append(0, aligned.ends[:-1]))
@@ -70,10 +87,15 @@ def peak_frames(log_probs: np.ndarray, aligned: AlignedTokens, num_frames: int, 
 def split_between(
     feats: np.ndarray, peaks: Peaks, reach: Reach, frame_log_probs: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends (U,) in frames of tokens with these peaks; see inference/phone_timer.py.
+    """Find the start and the end of tokens with these peaks, (U,) frames each; see inference/phone_timer.py.
 
-    A token other than silence reaches at most `reach.far` frames from its peak where that is not next to another
-    token's reach, and up to the audio's edge when its peak is less than `reach.edge` frames away.
+    A token other than silence reaches at most `reach.far` frames from its peak, unless it touches its neighbour there.
+    It extends to the edge of the audio if its peak is less than `reach.edge` frames away.
+
+    Args:
+        feats: (T, D) features.
+        peaks, reach: the peaks, and limits.
+        frame_log_probs: (T, V - 1) of a frame-wise head, or None.
     """
     num_frames, num_tokens = len(feats), len(peaks.frames)
     starts, ends = np.zeros(num_tokens, np.int64), np.full(num_tokens, num_frames, np.int64)
@@ -99,17 +121,22 @@ def split_between(
 
 
 def change_point(feats: np.ndarray, first: int, last: int, ratios: np.ndarray | None = None) -> int:
-    """The frame from `first` + 1 to `last` that begins the second of two segments, which together are first to last.
+    """Split the frames `first` to `last` into two segments; return the first frame of the second one.
 
-    Each segment has its own mean, and the sum of squared distances from them is least; the earliest if several are.
-    `ratios` (last - first + 1,), where given, are added to what is maximised then: log-likelihood ratios of each frame
-    for being of the first segment rather than of the second.
+    Each segment has its own mean, and the sum of squared distances from these means is the smallest possible one. Of
+    several such splits the earliest is taken.
+
+    Args:
+        feats: (T, D) features.
+        first, last: the first and the last frame.
+        ratios: (last - first + 1,) log-likelihood ratios of the first segment to the second one in each frame. They are
+            added to the criterion; None for none.
     """
     segment = feats[first : last + 1].astype(np.float64)
-    segment -= segment.mean(axis=0)  # so that both sums of a split are equal but for the sign
+    segment -= segment.mean(axis=0)  # now the sums of both segments differ only in their sign
     sums = np.square(np.cumsum(segment[:-1], axis=0)).mean(axis=1)
     sizes = np.arange(1, len(segment))
-    gains = len(segment) * sums / (sizes * sizes[::-1])  # of variance between segments, summed over frames
+    gains = len(segment) * sums / (sizes * sizes[::-1])  # variance between the segments, summed over frames
     if ratios is not None:
         gains = _CHANGE_WEIGHT * gains + np.cumsum(ratios[:-1])
     return first + 1 + int(np.argmax(gains))
@@ -118,12 +145,20 @@ def change_point(feats: np.ndarray, first: int, last: int, ratios: np.ndarray | 
 def align_frames(
     log_probs: np.ndarray, tokens: Sequence[int] | np.ndarray, optional: Collection[int] = (), utt_id: str = ""
 ) -> AlignedTokens:
-    """Spans of tokens by the log-probabilities (T, V - 1) of a frame-wise head: Viterbi without blanks.
+    """Align tokens with the log-probabilities of a frame-wise head, by a Viterbi search without blanks.
 
-    Class p is token p + 1. Arguments and errors else are forced_align's. Spans touch and cover all frames.
+    Spans touch and cover all frames.
+
+    Args:
+        log_probs: (T, V - 1); class p is token p + 1.
+        tokens: (U,) or a sequence of token ids.
+        optional, utt_id: as for forced_align.
+
+    Raises:
+        DataError: as forced_align.
     """
-    # Each token has two classes, which take turns, so that equal neighbours need no blank between them. Optional
-    # tokens take the first: other tokens must take turns whether they are there or not.
+    # Each token has two classes, which alternate, so equal neighbours need no blank between them. Optional tokens
+    # always use the first class, because the other tokens must alternate with and without them.
     ids = np.asarray(tokens, dtype=np.int64)
     required = ~np.isin(ids, list(optional))
     turn = np.where(required, np.cumsum(required) % 2, 0)

@@ -1,4 +1,4 @@
-"""The search for decoding settings: language model weight, insertion bonus and beam with the fewest errors on dev."""
+"""Tuning: find the language model weight, insertion bonus and beam with the fewest errors on dev."""
 
 from __future__ import annotations
 
@@ -20,54 +20,76 @@ from asrkit.parallel import track
 from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import Protocol
 
-# Weights and bonuses are whole multiples of these units, so that equal settings compare equal.
+# Weights and bonuses are whole multiples of these units. So the same settings are always equal numbers.
 WEIGHT_UNIT, BONUS_UNIT = 0.1, 0.25
 COARSE = 2  # units from one point of the coarse grid to the next
 WEIGHTS, BONUSES = range(0, 21, COARSE), range(-4, 13, COARSE)  # 0 to 2, -1 to 3 nats
 GRID_BEAM = 16
 BEAMS = (16, 32, 64, 128, 256, 512, 1024)
 MAX_PENALTY = 12  # units of BONUS_UNIT: 3 nats
-MAX_BEAM = 4096  # what wider beams are tried at most, for the sake of time
-MAX_DECODER_BEAM = 64  # the same of attention decoders
-MAX_SEARCH_ERRORS = 0.01  # share of the wrong utterances
-MAX_IMPROVED = 0.005  # share of the phones
-MAX_FOLDS = 20  # parts of a set that are left out in turn
+MAX_BEAM = 4096  # the widest beam that is tried; wider ones take too long
+MAX_DECODER_BEAM = 64  # the same for attention decoders and transducers
+MAX_SEARCH_ERRORS = 0.01  # accepted share of search errors among the wrong utterances
+MAX_IMPROVED = 0.005  # accepted share of phones that a wider beam changes
+MAX_FOLDS = 20  # folds of the cross-validation
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one setting gives: `counts` of each utterance, in the set's order."""
+    """The result of one setting.
+
+    Attributes:
+        config: the settings.
+        counts: the errors of each utterance, in the order of the set.
+    """
 
     config: DecodingConfig
     counts: tuple[Counts, ...]
 
     @cached_property
     def total(self) -> Counts:
+        """The errors of all utterances together."""
         return pool(self.counts)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What another search finds in place of some hypotheses."""
+    """What another search finds in place of some hypotheses.
 
-    num_changed: int  # utterances with another labelling
-    num_improved: int  # of them, those whose total score gets higher
-    num_edits: int  # insertions, deletions and substitutions of phones that lead to those
-    num_phones: int  # of the other search's labellings
+    Attributes:
+        num_changed: utterances with another labelling.
+        num_improved: those among them whose total score rises.
+        num_edits: insertions, deletions and substitutions of phones in the improved labellings.
+        num_phones: phones in the labellings of the other search.
+    """
+
+    num_changed: int
+    num_improved: int
+    num_edits: int
+    num_phones: int
 
 
 @dataclass(frozen=True)
 class BeamTrial:
-    """A beam beside a much wider one and beside the references, by total score."""
+    """A beam, compared with a much wider one and with the references, by total score.
+
+    Attributes:
+        point: the result of the beam.
+        wider: width of the wider beam.
+        gain: what the wider beam finds.
+        num_below_reference: wrong utterances whose reference has a higher score. These are search errors.
+        num_wrong: utterances with an error.
+    """
 
     point: Point
     wider: int
-    gain: Gain  # of the wider beam
+    gain: Gain
     num_below_reference: int
-    num_wrong: int  # utterances with an error, of which num_below_reference are search errors
+    num_wrong: int
 
     @property
     def is_wide_enough(self) -> bool:
+        """Whether the beam makes few search errors, and a wider beam would change few phones."""
         return self.num_below_reference < max(MAX_SEARCH_ERRORS * self.num_wrong, 1e-9) and self.gain.num_edits < max(
             MAX_IMPROVED * self.gain.num_phones, 1e-9
         )
@@ -75,7 +97,13 @@ class BeamTrial:
 
 @dataclass(frozen=True)
 class TunedSearch:
-    """What tuning tried and chose: `points` of weight and bonus, `trials` of the beam, the best `greedy` search."""
+    """The settings that tuning tried and chose.
+
+    Attributes:
+        points: the trials of weight and bonus.
+        trials: the trials of the beam; the last one is the choice.
+        greedy: the best greedy search.
+    """
 
     points: Sequence[Point]
     trials: Sequence[BeamTrial]
@@ -83,17 +111,24 @@ class TunedSearch:
 
     @property
     def winner(self) -> Point:
+        """The result of the chosen settings."""
         return self.trials[-1].point
 
     @property
     def config(self) -> DecodingConfig:
-        """The settings chosen, the greedy search's among them."""
+        """The chosen settings, with the blank penalty of the best greedy search."""
         return replace(self.winner.config, blank_penalty=self.greedy.config.blank_penalty)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Utterances that were left out, by their places in the set, and the settings that are best on the others."""
+    """One fold of the cross-validation.
+
+    Attributes:
+        members: utterances that are left out, by their places in the set.
+        config: the best settings on all other utterances.
+        greedy: the best settings of greedy search on them.
+    """
 
     members: tuple[int, ...]
     config: DecodingConfig
@@ -102,7 +137,13 @@ class Fold:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The choice of settings made again without some of the speakers, or utterances, and so for all in turn."""
+    """Cross-validation of the choice of settings: each speaker, or each utterance, is left out once.
+
+    Attributes:
+        unit: what is left out.
+        num_units: the number of speakers or utterances.
+        folds: the parts that are left out together.
+    """
 
     unit: Literal["speakers", "utterances"]
     num_units: int
@@ -110,7 +151,7 @@ class LeftOut:
 
 
 class StoredSet:
-    """Utterances with log-probabilities (T, V) in memory and references, on which settings are tried."""
+    """Utterances with outputs of a network in memory and with references, on which settings are tried."""
 
     def __init__(
         self,
@@ -121,25 +162,35 @@ class StoredSet:
         protocol: Protocol,
         num_threads: int,
     ):
-        """`log_probs` and `refs` hold the same utterances; `refs` gives their order."""
+        """Make a set.
+
+        Args:
+            log_probs: utterance id -> (T, V) log-probabilities, or another input of the search.
+            refs: utterance id -> reference phones, for the same utterances; they give the order.
+            tokens: the phones and their ids.
+            models: the models of the search.
+            protocol: defines errors.
+            num_threads: threads of the search.
+        """
         self.refs = {utt_id: tuple(ref) for utt_id, ref in refs.items()}
         self.log_probs = [log_probs[utt_id] for utt_id in refs]
         self.tokens, self.models, self.protocol, self.num_threads = tokens, models, protocol, num_threads
-        # References as labellings; None where a phone is not among the tokens.
+        # References as labellings; None if a phone has no token.
         self.ref_labelings = [
             tuple(tokens.encode(ref)) if all(phone in tokens for phone in ref) else None for ref in self.refs.values()
         ]
         self._counts: dict[tuple[str, Labeling], Counts] = {}
         self._searched: dict[DecodingConfig, dict[int, Labeling]] = {}  # by place in the set
-        self._labelings: dict[Labeling, Labeling] = {}  # equal ones are kept once
+        self._labelings: dict[Labeling, Labeling] = {}  # so that equal labellings share memory
 
     @property
     def lm(self) -> LmAutomaton | None:
+        """The language model, or None."""
         return self.models.lm
 
     @property
     def widest_beam(self) -> int:
-        """The widest beam that is tried, for the sake of time."""
+        """The widest beam that is tried; wider ones take too long."""
         return MAX_BEAM if self.models.decoder is None else MAX_DECODER_BEAM
 
     def search(self, config: DecodingConfig) -> list[Labeling]:
@@ -149,7 +200,7 @@ class StoredSet:
     def search_some(self, config: DecodingConfig, members: Sequence[int]) -> list[Labeling]:
         """The best labelling of the utterances at these places.
 
-        An utterance is searched once with the same settings, however often it is asked for.
+        Each utterance is searched only once with the same settings.
         """
         found = self._searched.setdefault(config, {})
         if new := [index for index in members if index not in found]:
@@ -159,7 +210,7 @@ class StoredSet:
         return [found[index] for index in members]
 
     def count(self, hyps: Sequence[Labeling]) -> tuple[Counts, ...]:
-        """Errors of each utterance. Each labelling is scored once, however often it is found."""
+        """The errors of each utterance. Each labelling is scored only once."""
         new = {utt_id: hyp for utt_id, hyp in zip(self.refs, hyps, strict=True) if (utt_id, hyp) not in self._counts}
         if new:
             result = self.protocol.score_part(
@@ -170,19 +221,20 @@ class StoredSet:
         return tuple(self._counts[utt_id, hyp] for utt_id, hyp in zip(self.refs, hyps, strict=True))
 
     def point(self, config: DecodingConfig) -> Point:
+        """The result of these settings."""
         return Point(config, self.count(self.search(config)))
 
     def part(self, members: Sequence[int]) -> StoredSet:
-        """The utterances at these places, as a set. What is searched and counted in it is kept by the whole."""
+        """The utterances at these places, as a set. It shares results with the whole set."""
         return _Part(self, members)
 
     def compare_with_references(self, point: Point, hyps: Sequence[Labeling]) -> list[ScorePair]:
-        """Of each utterance with an error: the exact scores of its hypothesis, of `point`, and of its reference."""
+        """For each utterance with an error in `point`: the exact scores of its hypothesis and of its reference."""
         pairs = compare_scores(self.log_probs, hyps, self.ref_labelings, self.models.search(point.config))
         return [pair for pair in pairs if point.counts[pair.index].num_errors]
 
     def gain(self, config: DecodingConfig, hyps: Sequence[Labeling], others: Sequence[Labeling]) -> Gain:
-        """What a search that found `others` adds to one that found `hyps`, scored as in `config`."""
+        """What a search that found `others` adds to a search that found `hyps`. Scores are those of `config`."""
         pairs = compare_scores(self.log_probs, hyps, others, self.models.search(config))
         better = {str(pair.index): pair.index for pair in pairs if pair.second_is_better}
         phones = [
@@ -193,7 +245,7 @@ class StoredSet:
         return Gain(len(pairs), len(better), num_edits, sum(map(len, others)))
 
     def evidence(self, config: DecodingConfig, hyps: Sequence[Labeling]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """For each utterance of U phones: (U, 2) what their confidences are made from, and right_phones (U,)."""
+        """For each utterance of U phones: phone_evidence (U, 4) and right_phones (U,)."""
         search = self.models.search(config)
         emissions = (search.emissions(*pair) for pair in zip(self.log_probs, hyps, strict=True))
         evidence = [
@@ -217,9 +269,9 @@ class _Part(StoredSet):
 
 
 def tune_search(dev: StoredSet, start: DecodingConfig) -> TunedSearch:
-    """Search for weight and bonus, then for the beam, and for greedy search's blank penalty; progress goes to stderr.
+    """Search for weight and bonus, then for the beam, and for the blank penalty of greedy search.
 
-    `start` gives what is not searched for.
+    `start` has the settings that are not searched for. Progress is printed to stderr.
     """
     points = list(track(search_settings(dev, start), "tuning weight and bonus"))
     trials = list(track(search_beam(dev, best_point(points).config), "tuning beam"))
@@ -227,18 +279,18 @@ def tune_search(dev: StoredSet, start: DecodingConfig) -> TunedSearch:
 
 
 def leave_out(dev: StoredSet, start: DecodingConfig, beam: int, speakers: Sequence[str]) -> LeftOut | None:
-    """Choose settings again without each speaker in turn, or without each of MAX_FOLDS groups of speakers.
+    """Cross-validate the choice of settings: choose again without each speaker, or without each of MAX_FOLDS groups.
 
-    With one speaker, utterances are left out. None for one utterance. The whole search for weight, bonus and blank
-    penalty is done anew. What was searched on `dev` is not searched again, only what another part of it leads to.
-    Progress goes to stderr.
+    If there is one speaker, utterances are left out. The result is None for one utterance. The whole search for weight,
+    bonus and blank penalty is repeated. Searches that were made on `dev` are not made again. Progress is printed to
+    stderr.
 
     Args:
         dev: the whole set.
         start: as for tune_search.
-        beam: what was chosen on the whole set. That choice is not made again: it does not go by errors of
-            recognition, so it favors nobody, and with other settings it would cost many searches with wide beams.
-        speakers: of each utterance.
+        beam: the beam that was chosen on the whole set. It is not chosen again: that choice does not look at errors of
+            recognition, so it favours nobody, and it would need many searches with wide beams.
+        speakers: the speaker of each utterance.
     """
     has_speakers = len(set(speakers)) > 1
     units = list(speakers) if has_speakers else list(dev.refs)
@@ -262,9 +314,9 @@ def leave_out(dev: StoredSet, start: DecodingConfig, beam: int, speakers: Sequen
 def count_left_out(
     dev: StoredSet, left_out: LeftOut, config_of: Callable[[Fold], DecodingConfig] = lambda fold: fold.config
 ) -> tuple[Counts, ...]:
-    """Each utterance's counts with the settings that were chosen without it.
+    """The errors of each utterance with the settings that were chosen without it.
 
-    This is free of the favor that comes from choosing and counting on the same utterances.
+    So no utterance is scored with settings that were chosen on it, which would be too optimistic.
     """
     found: dict[int, Counts] = {}
     for fold in left_out.folds:
@@ -273,10 +325,10 @@ def count_left_out(
 
 
 def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
-    """Try settings, from a coarse grid to finer and finer steps round the best one, and yield each as it is done.
+    """Try settings on a coarse grid, then in finer and finer steps around the best one. Yield each result.
 
-    What is best is `best_point`'s matter. `start` gives what is not searched for. Without a language model the weight
-    stays 0.
+    `best_point` defines the best one. `start` has the settings that are not searched for. Without a language model the
+    weight stays 0.
     """
     tried: dict[tuple[int, int], Point] = {}
 
@@ -305,7 +357,7 @@ def search_settings(dev: StoredSet, start: DecodingConfig) -> Iterator[Point]:
 
 
 def search_blank_penalty(dev: StoredSet) -> Point:
-    """The greedy search with the fewest errors, of equals that with the lowest penalty."""
+    """The greedy search with the fewest errors. Of equals, the one with the lowest penalty."""
     greedy = DecodingConfig(method="greedy")
     penalties = range(MAX_PENALTY + 1) if "blank_penalty" in dev.models.search(greedy).settings else [0]
     configs = [replace(greedy, blank_penalty=i * BONUS_UNIT) for i in penalties]
@@ -313,7 +365,7 @@ def search_blank_penalty(dev: StoredSet) -> Point:
 
 
 def best_point(points: Iterable[Point]) -> Point:
-    """The fewest errors; of equals the lowest weight, then the smallest bonus, then the lower one."""
+    """The point with the fewest errors. Of equals, the lowest weight, then the smallest bonus, then the lower one."""
 
     def rank(point: Point) -> tuple[float, ...]:
         config = point.config
@@ -323,11 +375,11 @@ def best_point(points: Iterable[Point]) -> Point:
 
 
 def search_beam(dev: StoredSet, config: DecodingConfig) -> Iterator[BeamTrial]:
-    """Try beams from narrow to wide until one is wide enough, and yield each; the last is the one to take.
+    """Try beams from narrow to wide until one is wide enough. Yield each; the last one is the choice.
 
-    Wide enough: of the utterances with errors less than 1 % have a reference with a higher total score than the
-    hypothesis; and a beam 16 times as wide (dev.widest_beam at most) improves scores by changing less than 0.5 % of the
-    phones.
+    A beam is wide enough if two conditions hold. Less than 1 % of the utterances with errors are search errors: their
+    reference has a higher total score than the hypothesis. And a beam 16 times as wide (at most `dev.widest_beam`)
+    improves scores by changing less than 0.5 % of the phones.
     """
     for beam in BEAMS:
         wider = min(16 * beam, dev.widest_beam)

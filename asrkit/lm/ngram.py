@@ -1,7 +1,7 @@
-"""Phone n-gram language models: training, scoring and the ARPA format.
+"""Phone n-gram language models: training, scoring and ARPA files.
 
-Sentences are scored as KenLM scores them: `<s>` opens the context and is never predicted, `</s>` is predicted at
-the end, and a symbol outside the vocabulary counts as `<unk>`.
+Sentences are scored as by KenLM: `<s>` begins the context and is never predicted, `</s>` is predicted at the end, and a
+symbol outside the vocabulary counts as `<unk>`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from asrkit.lang.symbols import name_symbols
 from asrkit.lm.automaton import LN10, MAX_DEPTH, LmAutomaton, build_automaton
 from asrkit.lm.smoothing import EPSILONS, count_ngrams, estimate
 
-_MAX_LOG10 = 1e5  # of the numbers of a model that decoding takes: no sum of them overflows
-UNK_MISSING = -100.0  # log10 probability that KenLM gives to <unk> when the file has none
+_MAX_LOG10 = 1e5  # largest number of a model for decoding; sums of such numbers do not overflow
+UNK_MISSING = -100.0  # log10 probability of <unk> in KenLM if the file has no <unk>
 
 
 @dataclass(frozen=True)
 class NgramLM:
     """A back-off n-gram model over phones.
 
-    `ngrams[n - 1]` maps each n-gram to its (log10 probability, log10 back-off weight), the two numbers of an ARPA
-    line. `phones` are in token table order: phone i has token id i + 1.
+    Attributes:
+        phones: the phones in the order of the token table: phone i has token id i + 1.
+        ngrams: `ngrams[n - 1]` maps each n-gram to its log10 probability and log10 back-off weight, as in an ARPA file.
     """
 
     phones: tuple[str, ...]
@@ -40,10 +41,11 @@ class NgramLM:
 
     @property
     def order(self) -> int:
+        """The order of the model: 2 for bigrams."""
         return len(self.ngrams)
 
     def log_prob(self, word: str, context: Sequence[str]) -> float:
-        """Natural log P(word | context); the last `order - 1` symbols of `context` count, `word` may be </s>."""
+        """Natural log P(word | context). The last `order - 1` symbols of `context` count. `word` can be </s>."""
         ngram = tuple(w if (w,) in self.ngrams[0] else UNK for w in [*context, word][-self.order :])
         log10_prob = 0.0
         while ngram not in self.ngrams[len(ngram) - 1]:
@@ -52,13 +54,17 @@ class NgramLM:
         return (log10_prob + self.ngrams[len(ngram) - 1][ngram][0]) * LN10
 
     def score(self, sentence: Sequence[str], *, bos: bool = True, eos: bool = True) -> float:
-        """Natural log probability of the sentence: with `bos` it follows <s>, with `eos` its </s> is included."""
+        """Natural log probability of a sentence. With `bos` it follows <s>; with `eos` its </s> counts."""
         words = [*[BOS] * bos, *sentence, *[EOS] * eos]
         return math.fsum(self.log_prob(words[i], words[max(0, i - self.order) : i]) for i in range(bos, len(words)))
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
-        """Perplexity a symbol; each sentence's `</s>` and unknown phones count. Raises DataError without sentences."""
-        windows: Counter[Ngram] = Counter()  # each is looked up once, however often a long text has it
+        """Perplexity per symbol. The </s> of each sentence counts, and so do unknown phones.
+
+        Raises:
+            DataError: there are no sentences.
+        """
+        windows: Counter[Ngram] = Counter()  # each window is looked up only once
         for sentence in sentences:
             words = (BOS, *sentence, EOS)
             windows.update(words[max(0, i - self.order) : i] for i in range(2, len(words) + 1))
@@ -74,14 +80,18 @@ class NgramLM:
 
 
 def ngram_of(lm: LmAutomaton, phones: Sequence[str]) -> NgramLM:
-    """The model over `phones` whose arrays these are; </s> is listed in every context.
+    """The n-gram model of an automaton. </s> is listed in every context.
 
-    Its arrays are those of `lm` but for rounding. Raises DataError for a context that no n-gram leads to.
+    Its arrays are those of `lm`, except for rounding.
+
+    Raises:
+        DataError: no n-gram leads to a context of `lm`.
     """
     names: dict[int, Ngram] = {0: ()}
     if lm.start:
         names[lm.start] = (BOS,)
-    # The arcs that spell a context lead through its beginnings. All others to it spell more: shorter ones come first.
+    # The arcs that spell a context pass through its beginnings. Other arcs to it spell longer strings. So shorter
+    # contexts come first.
     found, length = {len(name): [context] for context, name in names.items()}, 0
     while found:
         for context in found.pop(length, ()):
@@ -112,15 +122,15 @@ def train_ngram(
     smoothing: str = "kneser_ney",
     epsilons: Sequence[float] = EPSILONS,
 ) -> NgramLM:
-    """Train a model of any order, smoothed as `smoothing` (one of SMOOTHINGS) says; see asrkit/lm/smoothing.py.
+    """Train a model of any order with a smoothing of SMOOTHINGS; see asrkit/lm/smoothing.py.
 
-    Below the unigrams stands the uniform distribution over `phones`, </s> and <unk>, so every symbol has a probability
-    and each context's sum to 1. `epsilons` are those of "laplace".
+    The lowest level is the uniform distribution over `phones`, </s> and <unk>. So every symbol has a probability, and
+    the probabilities of each context sum to 1. `epsilons` are those of "laplace".
 
     Raises:
-        DataError: no sentences, order below 1, a symbol in `phones` that the model reserves, or symbols in the
-            sentences that are not in `phones` (all are named).
-        ConfigError: an unknown smoothing, or epsilons that are not positive numbers.
+        DataError: there are no sentences; the order is below 1; `phones` contains a reserved symbol; or the sentences
+            contain symbols that are not in `phones` (all are named).
+        ConfigError: the smoothing is unknown, or epsilons are not positive numbers.
     """
     if order < 1:
         raise DataError(f"language model: order {order}; expected at least 1")
@@ -153,23 +163,28 @@ def train_ngram(
 
 
 def write_arpa(lm: NgramLM, path: str | Path) -> None:
-    """Write an ARPA file, atomically. Numbers are written in full, so that `read_arpa` gives the very same model."""
+    """Write an ARPA file atomically. Numbers are written in full, so `read_arpa` gives exactly the same model."""
     arpa.write_arpa(lm.ngrams, path)
 
 
 def read_arpa(path: str | Path, phones: Sequence[str]) -> NgramLM:
-    """Read an ARPA file as `parse_arpa` does. Raises DataError for a file that cannot be read, too."""
+    """Read an ARPA file; see `parse_arpa`.
+
+    Raises:
+        DataError: as `parse_arpa`, or the file cannot be read.
+    """
     return parse_arpa(read_arpa_text(path), phones, str(path))
 
 
 def parse_arpa(text: str, phones: Sequence[str], path: str) -> NgramLM:
-    """The model of an ARPA file's text, for the token table whose phones, in order, are `phones`.
+    """Parse the text of an ARPA file for a token table with these `phones`.
 
-    The text may hold more symbols than that; they are never hypothesized. A missing <unk> gets the tiny
-    probability that KenLM gives it. `path` names it in messages.
+    The text can contain more symbols; the search never uses them. A missing <unk> gets the tiny probability that KenLM
+    gives it. `path` is the name in messages.
 
     Raises:
-        DataError: one line per fault: as `arpa.parse_arpa`, a phone without a unigram, huge numbers or a huge order.
+        DataError: as `arpa.parse_arpa`; a phone has no unigram; a number is huge, or the order. One line for each
+            fault.
     """
     ngrams = arpa.parse_arpa(text, path)
     unigrams = ngrams[0] if ngrams else {}

@@ -1,15 +1,15 @@
-"""N-gram counts as arrays, and three ways to make smoothed probabilities of them.
+"""N-gram counts as arrays, and three ways to smooth their probabilities.
 
-All three interpolate each order n with the next lower one (h' is the context h without its first symbol):
+All three interpolate each order n with the next lower one. h' is the context h without its first symbol:
 
     P_n(w | h) = (kept(hw) + reserved(h) P_{n-1}(w | h')) / (sum over v of kept(hv) + reserved(h))
 
-below the unigrams stands the uniform distribution, and reserved(h) over the denominator is the back-off weight of h:
+The lowest level is the uniform distribution. The back-off weight of h is reserved(h) divided by the denominator.
 
 - "kneser_ney", interpolated modified Kneser-Ney (Kneser and Ney 1995; Chen and Goodman 1999): kept = a(hw) - D(a(hw)),
-  reserved = the sum of the discounts D. The count a of an n-gram is its number of occurrences at the highest order and
-  where it begins with <s>, else the number of different symbols that precede it.
-- "witten_bell" (Witten and Bell 1991): kept = c(hw), reserved = the number of different symbols seen after h.
+  and reserved is the sum of the discounts D. The count a of an n-gram is its number of occurrences at the highest order
+  and if it begins with <s>. Otherwise it is the number of different symbols that precede the n-gram.
+- "witten_bell" (Witten and Bell 1991): kept = c(hw), and reserved is the number of different symbols seen after h.
 - "laplace", interpolated Laplace smoothing: kept = c(hw), reserved = epsilon_n.
 """
 
@@ -24,17 +24,23 @@ import numpy as np
 from asrkit.errors import ConfigError
 
 SMOOTHINGS = ("kneser_ney", "witten_bell", "laplace")
-EPSILONS = (1.0, 20.0)  # of unigrams and of all higher orders
-FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # those of KenLM's lmplz --discount_fallback
+EPSILONS = (1.0, 20.0)  # for unigrams and for all higher orders
+FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # as in KenLM's lmplz --discount_fallback
 
 
 @dataclass(frozen=True)
 class Level:
     """The R different n-grams of one order in a text, sorted by the ids of their symbols.
 
-    `context`, `suffix` (R,): rows, among the n-grams that are shorter by one, of each without its last and without its
-    first symbol (0 for unigrams). `last` (R,): the last symbol's id. `counts` (R,): occurrences. `bos` (R,) bool:
-    whether it begins with <s>. The unigrams are all symbols, also those that do not occur.
+    The unigrams are all symbols, even those that do not occur.
+
+    Attributes:
+        context: (R,) row of the n-gram without its last symbol, among the n-grams of the next lower order; 0 for
+            unigrams.
+        suffix: (R,) row of the n-gram without its first symbol; 0 for unigrams.
+        last: (R,) id of the last symbol.
+        counts: (R,) occurrences.
+        bos: (R,) bool, whether it begins with <s>.
     """
 
     context: np.ndarray
@@ -47,15 +53,18 @@ class Level:
 def count_ngrams(text: np.ndarray, num_symbols: int, order: int, bos: int) -> list[Level]:
     """Count the n-grams of orders 1 to `order` within sentences.
 
-    `text` (T,): the ids, below `num_symbols`, of all sentences in a row, each opened by the symbol `bos`, which is a
-    context only.
+    Args:
+        text: (T,) ids of the symbols of all sentences, one sentence after the other. Each begins with `bos`.
+        num_symbols: ids are below this number.
+        order: the highest order.
+        bos: the id of <s>, which occurs only in contexts.
     """
     positions = np.arange(len(text))
     offsets = positions - np.maximum.accumulate(np.where(text == bos, positions, 0))
     symbols = np.arange(num_symbols)
     counts = np.bincount(text[offsets > 0], minlength=num_symbols)
     levels = [Level(np.zeros_like(symbols), np.zeros_like(symbols), symbols, counts, symbols == bos)]
-    rows = text.astype(np.int64)  # of the n-gram that ends at each position
+    rows = text.astype(np.int64)  # row of the n-gram that ends at each position
     for n in range(2, order + 1):
         ends = np.flatnonzero(offsets >= n - 1)
         keys = rows[ends - 1] * num_symbols + text[ends]
@@ -67,11 +76,14 @@ def count_ngrams(text: np.ndarray, num_symbols: int, order: int, bos: int) -> li
 
 
 def estimate(levels: Sequence[Level], smoothing: str, epsilons: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Probability (R,) and back-off weight (R,) of each level's n-grams; an n-gram that nothing follows has weight 1.
+    """Probabilities (R,) and back-off weights (R,) of the n-grams of each level.
 
-    `epsilons`: those of "laplace", from unigrams on; the last one also holds for all orders above.
+    Without a continuation the weight is 1.
 
-    Raises ConfigError for a smoothing that is not in SMOOTHINGS, and epsilons that are not positive numbers.
+    `epsilons` are those of "laplace", for unigrams, bigrams...; the last one also serves all higher orders.
+
+    Raises:
+        ConfigError: `smoothing` is not in SMOOTHINGS, or epsilons are not positive numbers.
     """
     if smoothing not in SMOOTHINGS:
         raise ConfigError(f"language model: smoothing {smoothing!r}; expected one of {', '.join(SMOOTHINGS)}")
@@ -99,7 +111,7 @@ def estimate(levels: Sequence[Level], smoothing: str, epsilons: Sequence[float])
 
 
 def adjusted_counts(levels: Sequence[Level], n: int) -> np.ndarray:
-    """The counts (R,) of levels[n] that Kneser-Ney smoothing takes."""
+    """The counts (R,) of levels[n] for Kneser-Ney smoothing."""
     if n == len(levels) - 1:
         return levels[n].counts
     num_preceding = np.bincount(levels[n + 1].suffix, minlength=len(levels[n].counts))
@@ -107,10 +119,10 @@ def adjusted_counts(levels: Sequence[Level], n: int) -> np.ndarray:
 
 
 def kneser_ney_discounts(counts: np.ndarray) -> tuple[float, ...]:
-    """D1, D2 and D3+ from the counts of counts (Chen and Goodman 1999, equation 26), or FALLBACK_DISCOUNTS.
+    """D1, D2 and D3+ from the `counts` (R,) (Chen and Goodman 1999, equation 26), or FALLBACK_DISCOUNTS.
 
-    The estimates need n-grams of counts 1, 2 and 3, and D_j above 0 and up to j. Phone unigrams, all frequent, have
-    none such.
+    The estimates need n-grams with counts 1, 2 and 3, and each D_j must be above 0 and at most j. Phone unigrams are
+    all frequent, so they have no such counts.
     """
     n1, n2, n3, n4 = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].tolist()
     if not (n1 and n2 and n3):
