@@ -1,4 +1,4 @@
-"""The audio of a data directory's utterances, by way of wav.scp and segments, which are read line by line."""
+"""The audio of the utterances of a data directory, from wav.scp and segments, which are read line by line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ from asrkit.types import Waveform
 
 
 class AudioTable:
-    """Waveforms of utterances by id. Keeps a few tens of bytes an utterance; can be sent to another process."""
+    """Waveforms of utterances by id. It keeps a few tens of bytes per utterance, and can be pickled."""
 
     def __init__(self, data_dir: str | Path, sample_rate: int, audio: AudioAccess = AudioAccess()) -> None:
-        """`sample_rate` in Hz is that of the waveforms. Raises DataError for tables that are missing or faulty."""
+        """Open the tables of a data directory. `sample_rate` of the waveforms is in Hz.
+
+        Raises:
+            DataError: a table is missing or faulty.
+        """
         self.data_dir = Path(data_dir)
         self._sample_rate, self._audio = sample_rate, audio
         self._wav = LazyTable(self.data_dir / "wav.scp")
@@ -34,7 +38,11 @@ class AudioTable:
         self._decoded: ArkReader | None = None
 
     def check(self, utt_ids: Iterable[str]) -> None:
-        """Raise DataError unless each of `utt_ids` has its lines and all audio is in files; none is decoded."""
+        """Check that all of `utt_ids` have their lines, and that all audio is in files. No audio is decoded.
+
+        Raises:
+            DataError: it is not so; one line for each fault.
+        """
         wav_scp, segments = self.data_dir / "wav.scp", self.data_dir / "segments"
         listed, path = (self._wav, wav_scp) if self._segments is None else (self._segments, segments)
         findings = Findings()
@@ -55,9 +63,10 @@ class AudioTable:
         findings.raise_errors()
 
     def decode_once(self, utt_ids: Sequence[str]) -> None:
-        """Write what takes time to decode to `.audio.ark` in the data directory, if it is not there, and read it there.
+        """Decode audio that takes long to decode only once, and store it in `.audio.ark` of the data directory.
 
-        That is all audio but WAV and SPHERE files at the sampling rate wanted. The archive takes 4 bytes a sample.
+        Later reads come from there. WAV and SPHERE files at the right sampling rate are not stored. The archive takes 4
+        bytes per sample. An up-to-date archive is used again.
         """
         first = next(entry for _, entry in self._wav.rows())
         if _is_quick(self._audio.path(first), self._sample_rate):
@@ -72,7 +81,7 @@ class AudioTable:
         notes.save()
         stamp = Stamp(self.data_dir / ".audio.stamp", inputs)
         if not stamp.is_current():
-            with lock_file(ark, "train", wait=True):  # of several trainings on this data one decodes it
+            with lock_file(ark, "train", wait=True):  # only one of several trainings on the same data decodes it
                 if not stamp.is_current():
                     with stamp.making():
                         self._decode(utt_ids, ark, scp)
@@ -89,7 +98,13 @@ class AudioTable:
         return self[utt_id].samples
 
     def __getitem__(self, utt_id: str) -> Waveform:
-        """Decode an utterance. Raises KeyError, and AudioError as `AudioAccess.load`."""
+        """Decode an utterance.
+
+        Raises:
+            KeyError: there is no such utterance.
+            AudioError: as `AudioAccess.load`.
+            DataError: its segment is faulty.
+        """
         if self._decoded is not None:
             return Waveform(np.require(self._decoded[utt_id], np.float32, ("C", "A")), self._sample_rate)
         if self._segments is None:
@@ -102,7 +117,7 @@ class AudioTable:
 
 
 def _is_quick(path: str, sample_rate: int) -> bool:
-    """Whether a file of audio is read about as quickly as it could be from an archive."""
+    """Whether an audio file can be read about as quickly as an archive."""
     with open_file(path) as stream:
         head = stream.read(4)
     return head in (b"RIFF", b"NIST") and audio_info(path)[1] == sample_rate

@@ -1,9 +1,9 @@
-"""Augmentation of training utterances: speed, vocal tract length, room, noise, level, codec, pauses, masks; no speech.
+"""Augmentation of training utterances.
 
-Speed perturbation (Ko et al. 2015), vocal tract length perturbation (Jaitly and Hinton 2013), rooms, noise and codecs
-(rooms.py, noise.py, codecs.py) need features computed again from the audio. Pauses are added before and after static
-features. Masks (SpecAugment, Park et al. 2019) are applied to full features. All random values come from the generator
-that is passed in.
+Speed perturbation (Ko et al. 2015), vocal tract length perturbation (VTLP; Jaitly and Hinton 2013), rooms, noise and
+codecs (rooms.py, noise.py, codecs.py) compute features again from the audio. So do sounds in place of speech
+(sounds.py). Pauses are added before and after static features. Masks (SpecAugment, Park et al. 2019) change full
+features. All random values come from the generator that the caller passes.
 
 Legend: T frames, D static features.
 """
@@ -32,17 +32,21 @@ from asrkit.training.rooms import reverberate, room_response
 from asrkit.training.sounds import sound_without_speech
 from asrkit.types import Waveform
 
-NUM_WARPS = 9  # warp factors that vtlp draws from: as many as there are statistics for each speaker and speed
-_NUM_TALKERS = 5  # of babble
-_PAUSE_AT_AN_END, _DIGITAL = 0.7, 0.25  # shares of the ends that get a pause, of the pauses that are digital silence
+NUM_WARPS = 9  # warp factors of vtlp; each has its own statistics per speaker and speed
+_NUM_TALKERS = 5  # talkers in babble
+_PAUSE_AT_AN_END, _DIGITAL = 0.7, 0.25  # share of the ends with a pause; share of these pauses with digital silence
 _PAUSE_FRAMES = (20, 500)  # shortest and longest pause
-_STATS_FRAMES = 6000  # of a speaker, the longest utterances first: after a minute, means and variances hardly move
+_STATS_FRAMES = 6000  # frames per speaker, longest utterances first; after a minute the statistics hardly change
 
 
 class Augmented(NamedTuple):
-    """Full features (T, dim) float32, their speed, and the numbers of frames of the pauses before and after.
+    """An augmented utterance.
 
-    `is_speech`: False if a sound replaced the speech, so that there are no phones.
+    Attributes:
+        feats: (T, dim) float32 full features.
+        speed: the factor of its speed.
+        pauses: the numbers of frames of the pauses before and after it.
+        is_speech: False if a sound replaced the speech, so that there are no phones.
     """
 
     feats: np.ndarray
@@ -53,7 +57,7 @@ class Augmented(NamedTuple):
 
 @dataclass(frozen=True)
 class _Made:
-    """The ways to make an utterance's features: CMVN statistics, static features, full features; with the settings."""
+    """The features of an utterance, as functions that compute CMVN statistics, static features and full features."""
 
     speed: float
     stats: Callable[[], np.ndarray | None]
@@ -64,18 +68,23 @@ class _Made:
 
 
 class Augmenter:
-    """Full features of augmented utterances, and masks for them.
+    """Makes full features of augmented utterances, and masks them.
 
-    CMVN by speaker uses the statistics of the speaker's utterances at the same speed and warp, as if they were another
-    speaker's. They are computed when first needed and kept. An utterance with another room, noise, level or codec is
-    normalized by its own statistics, like a recording without a speaker. The object can be sent to another process.
+    CMVN per speaker uses the speaker's utterances at the same speed and warp, as if they came from another speaker.
+    These statistics are computed when they are needed first, and kept. An utterance with another room, noise, level or
+    codec is normalised with its own statistics, like a recording of an unknown speaker. The object can be pickled.
     """
 
     def __init__(self, config: AugmentConfig, feats: FeatureLoader, audio: AudioTable | None = None) -> None:
-        """`audio`: the utterances' audio at the features' sampling rate; masks alone need none.
+        """Make an augmenter.
 
-        Raises ConfigError when the features' backend or filter bank does not go with `vtlp`, and for a codec that is
-        not there.
+        Args:
+            config: the settings.
+            feats: the features of the utterances.
+            audio: their audio at the sampling rate of the features; None if only masks are used.
+
+        Raises:
+            ConfigError: `vtlp` cannot be used with the features' backend or filter bank, or a codec is not available.
         """
         self.config = config
         self._feats, self._audio = feats, audio
@@ -91,7 +100,7 @@ class Augmenter:
             (config.level_prob, self._at_a_level),
             (config.codec_prob, self._through_a_codec),
         ]
-        # Noise is drawn for also where nothing gets any: what other settings draw depends on it.
+        # The draw for noise is always made, since the draws for the other settings depend on it.
         self._ways = [(share, way) for share, way in ways if share or way == self._with_noise]
         alone = feats.config.with_normalization(feats.config.normalization.without_speaker)
         self._alone = [FeatureExtractor(alone, warp) for warp in self._warps] if any(share for share, _ in ways) else []
@@ -106,12 +115,15 @@ class Augmenter:
 
     @classmethod
     def open(cls, config: AugmentConfig, feats: FeatureLoader, decode_once: bool = True) -> Augmenter:
-        """With the audio of the features' data directory, where `config` needs it.
+        """Make an augmenter with the audio of the features' data directory, if `config` needs audio.
 
-        `decode_once`: leave audio that takes time to decode there, decoded, for the next epoch (AudioTable).
+        Args:
+            config, feats: as for `__init__`.
+            decode_once: store audio that takes long to decode, decoded, for the next epoch (see AudioTable).
 
-        Raises DataError when there is audio that is not in files or not there, and for features of another tool, which
-        do not tell how they were made.
+        Raises:
+            DataError: audio is missing or not in files; or another tool made the features, so that their settings are
+                unknown.
         """
         if not needs_audio(config):
             return cls(config, feats)
@@ -130,9 +142,9 @@ class Augmenter:
         return cls(config, feats, audio)
 
     def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> Augmented:
-        """The utterance's features; their speed is 1 where there would be less than `min_frames` of them.
+        """The augmented features of an utterance, without masks; see `mask`. All draws come from `rng`.
 
-        Without masks, which are mask()'s.
+        If there would be fewer than `min_frames` frames, the speed is 1.
         """
         made = self._make(utt_id, rng, min_frames)
         stats = made.stats()
@@ -144,7 +156,7 @@ class Augmenter:
         return Augmented(feats, made.speed, (len(before), len(behind)), made.is_speech)
 
     def _pause(self, static: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Static features (t, D) of a pause: the quietest tenth of the utterance's frames, or digital silence."""
+        """Static features (t, D) of a pause: random frames of the utterance's quietest tenth, or digital silence."""
         if rng.random() >= _PAUSE_AT_AN_END:
             return static[:0]
         shortest, longest = _PAUSE_FRAMES
@@ -166,9 +178,9 @@ class Augmenter:
         original = self._recordings[utt_id]
         waveform = change_speed(original, speed)
         if self._extractors[warp].num_frames(len(waveform.samples)) < max(min_frames, 1):
-            # Without the warp as well: there are no statistics for it at a speed that is not one of the settings'.
+            # Drop the warp, too: there are no statistics for it at a speed that is not in the settings.
             waveform, speed, warp = original, 1.0, self._warps.index(1.0)
-        # Not a lambda: calls between a command and its first features are counted.
+        # Not a lambda: a test counts the calls between a command and its first features.
         stats = partial(self._global_stats) if ways else partial(self._speaker_stats, utt_id, speed, warp)
         for way in ways:
             waveform = way(waveform, rng)
@@ -197,12 +209,12 @@ class Augmenter:
         return replace(waveform, samples=add_noise(waveform.samples, self._noise(waveform, rng), snr_db))
 
     def _noise(self, waveform: Waveform, rng: np.random.Generator) -> np.ndarray:
-        """Noise of the waveform's length, of a random kind."""
+        """Noise as long as the waveform, of a random kind."""
         kind = self.config.noises[rng.integers(len(self.config.noises))]
         return NOISES[kind](Scene(len(waveform.samples), waveform.sample_rate, self._talkers), rng)
 
     def _talkers(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Samples of the utterances whose babble is noise."""
+        """Yield samples of the utterances for babble."""
         for row in rng.integers(len(self._feats.utt_ids), size=_NUM_TALKERS):
             yield self._recordings[self._feats.utt_ids[int(row)]].samples
 
@@ -218,7 +230,7 @@ class Augmenter:
         return self._feats.global_stats
 
     def _speaker_stats(self, utt_id: str, speed: float, warp: int) -> np.ndarray | None:
-        """CMVN statistics (2, D + 1) at a speed and warp; the stored ones where nothing was changed."""
+        """CMVN statistics (2, D + 1) at a speed and warp. For an unchanged utterance they are the stored ones."""
         stored = self._feats.stats(utt_id)
         if not self._feats.config.normalization.per_speaker or self._warps[warp] == speed == 1.0:
             return stored
@@ -226,10 +238,10 @@ class Augmenter:
         if speaker not in self._stats:
             self._stats[speaker] = self._measure(speaker)
         mean, variance = self._stats[speaker][self._speeds.index(speed), warp].astype(np.float64)
-        return np.array([[*mean, 1.0], [*(variance + mean * mean), 0.0]])  # as of one frame
+        return np.array([[*mean, 1.0], [*(variance + mean * mean), 0.0]])  # as if from one frame
 
     def _measure(self, speaker: int) -> np.ndarray:
-        """Means and variances (speeds, warps, 2, D) float32 of a speaker's static features."""
+        """Means and variances of a speaker's static features, (speeds, warps, 2, D) float32."""
         rows = np.flatnonzero(self._feats.speakers == speaker)
         rows = rows[np.argsort(-self._num_frames[rows], kind="stable")]
         before = np.cumsum(self._num_frames[rows]) - self._num_frames[rows]
@@ -248,7 +260,10 @@ class Augmenter:
         return means.astype(np.float32)
 
     def mask(self, feats: np.ndarray, rng: np.random.Generator) -> None:
-        """Lay masks over features (T, dim) in place: zeros, the mean after CMVN; without CMVN the utterance's mean."""
+        """Mask the features `feats` (T, dim) in place.
+
+        The value is 0, the mean after CMVN; without CMVN the utterance's mean.
+        """
         config, num_static = self.config, self._feats.config.num_static
         is_centered = self._feats.config.normalization.centers
         fill = np.zeros(feats.shape[1], np.float32) if is_centered else feats.mean(axis=0)
@@ -261,7 +276,7 @@ class Augmenter:
         for _ in range(config.coefficient_masks):
             size = min(int(rng.integers(config.coefficient_mask_size + 1)), num_static)
             start = int(rng.integers(num_static - size + 1))
-            for first in range(start, feats.shape[1], num_static):  # the coefficients, their deltas and so on
+            for first in range(start, feats.shape[1], num_static):  # the coefficients and their deltas
                 feats[:, first : first + size] = fill[first : first + size]
 
 
@@ -271,18 +286,18 @@ def _between(ends: Sequence[float], rng: np.random.Generator) -> float:
 
 
 def needs_audio(config: AugmentConfig) -> bool:
-    """Whether features must be computed from audio again."""
+    """Whether features must be computed again from audio."""
     ways = config.nobody_prob, config.noise_prob, config.reverb_prob, config.level_prob, config.codec_prob
     return any(speed != 1.0 for speed in config.speeds) or any((config.vtlp, *ways))
 
 
 def is_active(config: AugmentConfig) -> bool:
-    """Whether anything is done to the utterances at all."""
+    """Whether anything is augmented at all."""
     return needs_audio(config) or config.pause_prob > 0 or config.time_masks > 0 or config.coefficient_masks > 0
 
 
 def change_speed(waveform: Waveform, speed: float) -> Waveform:
-    """The waveform played `speed` times as fast: shorter and higher, at the same sampling rate."""
+    """Play the waveform `speed` times as fast. It becomes shorter and higher, at the same sampling rate."""
     if speed == 1.0:
         return waveform
     rate = waveform.sample_rate

@@ -1,7 +1,7 @@
-"""The blank phase, in which the output of a CTC network does not depend on the audio yet, and how it is recognized.
+"""The blank phase: the beginning of a training, when the output of a CTC network does not depend on the audio yet.
 
-CTC networks first learn to emit blanks, then what most utterances have in common: silence at both ends, frequent
-phones. In this phase the loss falls, but the phone error rate says nothing.
+CTC networks first learn to emit blanks. Then they learn what most utterances have in common: silence at both ends, and
+frequent phones. In this phase the loss falls, but the phone error rate says nothing.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from typing import Protocol, TypeVar
 
 from asrkit.scoring.per import score
 
-_CLEARLY = 0.9  # the share of what needs no audio that errors have to fall below
+_CLEARLY = 0.9  # the phase ends when errors fall below this share of the errors of hypotheses that ignore the audio
 
 
 class EpochOutput(Protocol):
-    """The part of an epoch's record that holds the result of is_blank_phase()."""
+    """The part of an epoch's record that says whether the epoch was in the blank phase."""
 
     @property
-    def blank_phase(self) -> bool: ...
+    def blank_phase(self) -> bool:
+        """The result of is_blank_phase()."""
 
 
 EpochT = TypeVar("EpochT", bound=EpochOutput)
 
 
 def is_blank_phase(refs: Mapping[str, Sequence[str]], hyps: Mapping[str, Sequence[str]]) -> bool:
-    """Whether hypotheses fit their own utterances hardly better than empty hypotheses do, or than other utterances.
+    """Whether hypotheses fit their utterances hardly better than empty hypotheses, or than they fit other utterances.
 
-    `refs` and `hyps` hold the same utterances. Each hypothesis is also scored against the reference of another
-    utterance. If a network gives every utterance the same output, or random phones, it has as many errors there.
+    `refs` and `hyps` have the same utterances. Each hypothesis is also scored against the reference of another
+    utterance. A network that gives the same output for all utterances, or random phones, has as many errors there.
     """
     num_errors, num_ref = _num_errors(refs, hyps), sum(map(len, refs.values()))
     others = _others(refs)
@@ -44,11 +45,11 @@ def _num_errors(refs: Mapping[str, Sequence[str]], hyps: Mapping[str, Sequence[s
 
 
 def _others(refs: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """For each utterance another one with a different reference of similar length; each is taken once.
+    """For each utterance another one with a different reference of similar length. Each is used once.
 
-    The utterances form a ring: up through every second one in order of length, and down through the others. Each is
-    paired with the one m places further, where m is how often the most frequent reference occurs. Utterances that are
-    paired with an equal reference are left out.
+    The utterances form a ring, in order of length: first every second one, upwards, then the others, downwards. Each is
+    paired with the one m places further on, where m is the count of the most frequent reference. Utterances that meet
+    an equal reference are left out.
     """
     ranked = sorted(refs, key=lambda utt_id: (len(refs[utt_id]), *refs[utt_id]))
     ring = ranked[::2] + ranked[1::2][::-1]
@@ -58,5 +59,5 @@ def _others(refs: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def after_blank_phase(epochs: Iterable[EpochT]) -> list[EpochT]:
-    """The epochs from the first on that was not in the phase."""
+    """The epochs from the first one that was not in the blank phase."""
     return list(dropwhile(lambda epoch: epoch.blank_phase, epochs))

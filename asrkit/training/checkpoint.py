@@ -1,6 +1,6 @@
-"""Saving and loading PyTorch files: whole or not at all, and without running code from the file.
+"""Save and load PyTorch files: completely or not at all, and without running code from the file.
 
-A file is a zip archive, as torch.save writes it, with a digest behind it (io/seal.py).
+A file is a zip archive, as torch.save writes it, followed by a digest (io/seal.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from asrkit.io.seal import append_seal, check_seal
 TRAIN_AGAIN, START_ANEW = "train again", "start anew with --force"
 # The end of PyTorch's zip archives: the end records of zip64, its locator and the old end record without a comment.
 _END = struct.Struct("<4s36xQQ 4s4xQ4x 4s16xH")
-# What a pickle of tensors and plain values names. PyTorch allows more, such as arrays of any size, made on the spot.
+# The names in a pickle of tensors and plain values. PyTorch allows more names, for example for arrays of any size.
 _NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
 _NAMES |= {f"torch {kind}Storage" for kind in ("Float", "Double", "Long", "Int")}
 _END_MARKS = (b"PK\x06\x06", b"PK\x06\x07", b"PK\x05\x06")
@@ -37,12 +37,12 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def load(path: str | Path, remedy: str = TRAIN_AGAIN) -> dict[str, Any]:
-    """Read what save() wrote, onto the CPU, in memory that the file's size bounds.
+    """Read a file of save() onto the CPU. The size of the file limits the memory.
 
-    What its values mean is for the caller to check. `remedy`: what messages advise, besides restoring the file.
+    The caller must check the meaning of the values. `remedy` is the advice in messages, besides restoring the file.
 
     Raises:
-        ModelError: the file is missing, cannot be read, is damaged, or holds anything but tensors and plain values.
+        ModelError: the file is missing, unreadable or damaged, or contains anything but tensors and plain values.
     """
     try:
         with open_file(path) as stream:
@@ -52,10 +52,10 @@ def load(path: str | Path, remedy: str = TRAIN_AGAIN) -> dict[str, Any]:
         raise ModelError(f"{location(path)}no such file; {remedy} or restore it") from None
     except ModelError:
         raise
-    except pickle.UnpicklingError:  # PyTorch's text advises to load it without weights_only, which could run its code
+    except pickle.UnpicklingError:  # PyTorch's own message suggests loading without weights_only, which could run code
         fault = "not a checkpoint of plain tensors"
         raise ModelError(f"{location(path)}{fault}; {remedy} or restore the file") from None
-    except Exception as error:  # PyTorch raises almost anything for what save() did not write
+    except Exception as error:  # PyTorch raises errors of almost any type for other files
         refused = system_fault(error, path)
         if refused is not None and (not isinstance(error, OSError) or error.filename is not None):
             raise ModelError(str(refused)) from None
@@ -67,10 +67,10 @@ def load(path: str | Path, remedy: str = TRAIN_AGAIN) -> dict[str, Any]:
 
 
 def _expect_stored(stream: IO[bytes], size: int) -> None:
-    """Raise ValueError unless the first `size` bytes are a zip archive that unpacks to no more than it has.
+    """Raise ValueError unless the first `size` bytes are a zip archive that does not unpack to more bytes.
 
-    PyTorch has a zip reader of its own. The end records are looked at so closely that it finds the same directory.
-    Raises UnpicklingError where it would make anything but tensors and plain values.
+    PyTorch has its own zip reader. The end records are checked so strictly that it must find the same directory. Raises
+    UnpicklingError if the archive would create anything but tensors and plain values.
     """
     if size < _END.size:
         raise ValueError("not a zip archive")
@@ -102,9 +102,12 @@ def _expect_plain(pickled: bytes) -> None:
 def fitting_weights(
     weights: object, model: nn.Module, path: str | Path, remedy: str = TRAIN_AGAIN
 ) -> dict[str, Tensor]:
-    """`weights`, read from `path`, as the model's load_state_dict takes them; it may be on PyTorch's meta device.
+    """Check `weights`, read from `path`, against a model; return them for the model's load_state_dict.
 
-    Raises ModelError for tensors of other names, types or shapes.
+    The result maps names to tensors of the shape of the model's. The model may be on PyTorch's meta device.
+
+    Raises:
+        ModelError: tensors have other names, types or shapes.
     """
     expected = model.state_dict()
     fitting = {}
@@ -120,7 +123,7 @@ def fitting_weights(
 
 
 def is_like(value: object, tensor: Tensor) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor of the same type and shape, with a place in memory for each of its numbers."""
+    """Whether a value is a contiguous tensor on the CPU with the same type and shape."""
     return (
         isinstance(value, Tensor)
         and (value.dtype, value.shape, value.layout) == (tensor.dtype, tensor.shape, torch.strided)

@@ -1,7 +1,7 @@
-"""Transmission of recordings: level, telephone band, codecs. `CODECS` has the codecs by name.
+"""Transmission of recordings: level, telephone band and codecs. `CODECS` has the codecs by name.
 
-libsndfile encodes and decodes (through soundfile, in memory). The result equals, to the bit, what reading an encoded
-file gives. If a codec delays the sound, the delay is removed, so that speech keeps its times.
+libsndfile encodes and decodes in memory, through soundfile. The result equals, to the bit, the samples that one reads
+from an encoded file. If a codec delays the sound, the delay is removed, so that times of phones stay valid.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ CodecName = Literal["8khz", "telephone", "mulaw", "gsm", "opus", "mp3"]
 
 _PASSED, _STOPPED = (300.0, 3400.0), (150.0, 3850.0)  # Hz, of a telephone's band
 _FULL_SCALE = 32767
-_PADDING = 4096  # samples: more than any codec adds
-_RINGING = 0.05  # seconds for which the band's filter rings, at most
+_PADDING = 4096  # samples, more than any codec adds
+_RINGING = 0.05  # seconds, longer than the band filter rings
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A rate, a band, a codec. Without `subtype` samples are whole numbers of 16 bits, as in any file of PCM.
+    """A sampling rate, optionally a band limit, and a codec.
+
+    Without `subtype`, samples are rounded to 16 bits as in PCM.
 
     Attributes:
         sample_rate: in Hz.
-        in_band: limit the audio to a telephone's band first.
-        format, subtype: libsndfile's.
-        kbps: bit rates at libsndfile's compression levels 0 and 1, for codecs that have a choice.
-        bitrate_mode: libsndfile's, where those are the rates of one mode.
-        delay: samples that decoding brings before the first, where the file does not tell how many they are.
+        in_band: limit the audio to the telephone band first.
+        format, subtype: libsndfile's names.
+        kbps: bit rates (kbit/s) at libsndfile's compression levels 0 and 1, for codecs with a choice.
+        bitrate_mode: libsndfile's mode for these bit rates.
+        delay: samples that decoding adds at the beginning, if the file does not say how many.
     """
 
     sample_rate: int
@@ -50,13 +52,13 @@ class Codec:
 
     @property
     def is_there(self) -> bool:
-        """Whether this machine's libsndfile can write it."""
+        """Whether the installed libsndfile can write this codec."""
         return not self.subtype or soundfile.check_format(self.format, self.subtype)
 
     def __call__(self, waveform: Waveform, kbps: float) -> Waveform:
-        """The waveform after it was coded, at the rate and of the length that it had; int16 scale.
+        """Encode and decode a waveform. Its sampling rate and length stay; samples are on the int16 scale.
 
-        `kbps`: the bit rate, for codecs that have a choice.
+        `kbps` is the bit rate in kbit/s, for codecs with a choice.
         """
         sent = resample(waveform, self.sample_rate)
         samples = to_int16(telephone_band(sent) if self.in_band else sent.samples)
@@ -64,17 +66,23 @@ class Codec:
         heard = resample(Waveform(coded, self.sample_rate), waveform.sample_rate).samples
         out = np.zeros(len(waveform.samples), np.float32)
         kept = heard[: len(out)]
-        out[: len(kept)] = kept  # a change of the rate may round the length down
+        out[: len(kept)] = kept  # resampling can round the length down
         return Waveform(out, waveform.sample_rate)
 
     def _code(self, samples: np.ndarray, kbps: float) -> np.ndarray:
-        """`samples` (n,) int16 coded and decoded, float32; there may be more, where a codec fills its last frame."""
+        """Encode and decode `samples` (n,) int16: float32.
+
+        There can be more samples, if the codec fills its last frame.
+        """
         with SoundFile(io.BytesIO(self.encode(samples, kbps))) as file:
             decoded = file.read_block(len(samples) + _PADDING)[:, 0]
         return decoded[self.delay :] if len(decoded) > len(samples) else decoded
 
     def encode(self, samples: np.ndarray, kbps: float) -> bytes:
-        """The file of `samples` (n,) int16 at the codec's rate."""
+        """Encode `samples` (n,) int16, at the codec's sampling rate.
+
+        Returns the file's content. `kbps` as for `__call__`.
+        """
         stream = io.BytesIO()
         with SoundFile(
             stream,
@@ -107,7 +115,11 @@ CODECS: dict[CodecName, Codec] = {
 
 
 def check_codecs(names: Iterable[CodecName]) -> None:
-    """Raise ConfigError when libsndfile cannot write one of them."""
+    """Check that libsndfile can write these codecs.
+
+    Raises:
+        ConfigError: it cannot write some of them.
+    """
     if missing := [name for name in names if not CODECS[name].is_there]:
         raise ConfigError(
             f"training.augment.codecs: libsndfile {soundfile.__libsndfile_version__} cannot write "
@@ -116,14 +128,14 @@ def check_codecs(names: Iterable[CodecName]) -> None:
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples on the int16 scale as a file of 16 bits has them: whole numbers, cut at full scale."""
+    """Round `samples` (n,) on the int16 scale, and clip them at full scale, as in a 16-bit file: (n,) int16."""
     return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
 
 def set_level(samples: np.ndarray, peak_db: float) -> np.ndarray:
-    """A recording whose loudest sample is at `peak_db` dB of full scale, and cut there when that is above 0.
+    """Scale `samples` (n,) float32 to a peak of `peak_db` dB relative to full scale.
 
-    `samples` (n,) float32 to (n,) float32, whole numbers. Silence stays as it is.
+    Above 0 dB they are clipped at full scale. The result is (n,) float32 with whole numbers. Silence stays unchanged.
     """
     peak = np.abs(samples).max(initial=0.0)
     if peak == 0.0:
@@ -132,7 +144,10 @@ def set_level(samples: np.ndarray, peak_db: float) -> np.ndarray:
 
 
 def telephone_band(waveform: Waveform) -> np.ndarray:
-    """The samples (n,) float32 of 300 to 3400 Hz alone, without delay: nothing below 150 Hz or above 3850 Hz."""
+    """Filter the samples to 300 to 3400 Hz without delay, (n,) float32.
+
+    Nothing below 150 Hz or above 3850 Hz is left.
+    """
     num_samples, rate = len(waveform.samples), waveform.sample_rate
     size = 1 << (num_samples + round(_RINGING * rate)).bit_length()
     hz = np.fft.rfftfreq(size, 1 / rate)

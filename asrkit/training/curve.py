@@ -1,4 +1,4 @@
-"""What became of a training as pictures: the learning curve, and the norms of gradients."""
+"""Figures of a training: the learning curve, and the norms of gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asrkit.training.state import EpochRecord
 
 
 def draw_learning_curve(history: Sequence[EpochRecord], path: Path) -> None:
-    """Losses (left axis) and dev PER (right axis) over the epochs, as PNG. Shaded: epochs of pre-training."""
+    """Draw losses (left axis) and dev PER (right axis) over the epochs, as PNG. Epochs of pre-training are shaded."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     left = figure.add_subplot(xlabel="epoch", ylabel="loss (nats)")
     right = left.twinx()
@@ -50,9 +50,9 @@ def draw_learning_curve(history: Sequence[EpochRecord], path: Path) -> None:
 
 
 def draw_gradients(epochs: Mapping[int, Norms], path: Path) -> None:
-    """Norms by lag in each direction after the last epoch, and those of weights over the epochs, as PNG.
+    """Draw gradient norms as PNG: by lag in each direction after the last epoch, and of weights over the epochs.
 
-    Of more parts than there are colors, as many are drawn, some of the layers between the first and the last left out.
+    If there are more parts than colours, some layers between the first and the last are left out.
     """
     last = epochs[max(epochs)]
     parts = list(dict.fromkeys(place.part for place in last))

@@ -1,7 +1,7 @@
-"""Scalars in the files that TensorBoard shows.
+"""Write scalars to the event files that TensorBoard reads.
 
-tensorboardX has the format, but it writes in a thread of its own, where a full disk ends the thread and in time stops
-the training. Here it is an error at once.
+tensorboardX knows the format, but it writes in its own thread. A full disk would end that thread, and later block the
+training. Here it is an error immediately.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from asrkit.io.files import NamedFile, writer
 
 
 class EventFile:
-    """A new file of events in a directory, which is made when missing. Raises OSError when it cannot be written."""
+    """A new event file in a directory, which is created if necessary. Raises OSError if the file cannot be written."""
 
     def __init__(self, directory: Path, first_step: int) -> None:
-        """What other files of the directory have from `first_step` on is not shown any more."""
-        # Imported here, so that those who only take a model's parts do not need it.
+        """Begin a file. TensorBoard then hides the events from `first_step` on in other files of the directory."""
+        # Imported here, because it is needed only for training.
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._event: Any = Event
@@ -43,6 +43,7 @@ class EventFile:
         self._file.sync()
 
     def close(self) -> None:
+        """Close the file."""
         self._stream.close()
 
     def _write(self, **fields: Any) -> None:

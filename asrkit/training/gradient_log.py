@@ -1,4 +1,4 @@
-"""What `asrkit train --log-gradients` leaves: gradients.csv, gradients.png, and scalars that TensorBoard shows."""
+"""The output of `asrkit train --log-gradients`: gradients.csv, gradients.png, and scalars for TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ _SECONDS_BETWEEN_PICTURES = 60  # drawing takes as long as a short epoch
 
 
 class GradientLog:
-    """The norms of each epoch so far, of one batch: utterances of middle length of `probe`, which has one at least."""
+    """Norms of gradients after each epoch, on one batch.
+
+    The batch has utterances of medium length from `probe`, which must not be empty.
+    """
 
     def __init__(self, directory: Path, probe: TrainingSet, first_epoch: int) -> None:
-        """Epochs before `first_epoch` that `directory` has are kept. Raises DataError for a table that is faulty."""
+        """Begin or continue a log. Epochs before `first_epoch` in the table of the directory are kept.
+
+        Raises:
+            DataError: the table is faulty.
+        """
         self._table, self._picture = (directory / name for name in GRADIENT_FILES)
         batches = probe.batches(_NUM_UTTS)
         self._batch = probe.load(batches[len(batches) // 2])
@@ -33,7 +40,10 @@ class GradientLog:
         self._last_picture = time.monotonic()
 
     def add(self, state: TrainingState) -> dict[str, float]:
-        """Take the norms of the epoch under way, as its weights are now. Gives them as scalars by their tags."""
+        """Compute and store the norms of the current epoch, with the weights as they are now.
+
+        Returns scalars by their tags.
+        """
         norms = gradient_norms(state.model, self._batch, state.frame_weight, state.decoder_training)
         self._epochs[state.epoch] = norms
         write_norms(self._table, self._epochs)
@@ -42,7 +52,7 @@ class GradientLog:
         return scalars(norms)
 
     def draw(self) -> None:
-        """Bring the picture up to date."""
+        """Update the figure."""
         from asrkit.training.curve import draw_gradients  # loads matplotlib
 
         draw_gradients(self._epochs, self._picture)
@@ -50,7 +60,7 @@ class GradientLog:
 
 
 def scalars(norms: Norms) -> dict[str, float]:
-    """The norms as scalars by their tags; of lags only 0, 1, 2, 4, 8 and so on."""
+    """The norms as scalars by their tags; only lags 0, 1, 2, 4, 8..."""
     tagged = {}
     for place, each in norms.items():
         part = place.part.replace(" ", "_")
@@ -63,7 +73,7 @@ def scalars(norms: Norms) -> dict[str, float]:
 
 
 def write_norms(path: Path, epochs: Mapping[int, Norms]) -> None:
-    """One row for each norm; weights have no lag."""
+    """Write one row per norm. Norms of weights have no lag."""
     with atomic_write(path) as stream:
         stream.write(",".join(_HEAD) + "\n")
         for epoch, norms in epochs.items():
@@ -73,7 +83,11 @@ def write_norms(path: Path, epochs: Mapping[int, Norms]) -> None:
 
 
 def read_norms(path: Path) -> dict[int, Norms]:
-    """What write_norms() wrote; nothing where there is no such file. Raises DataError, naming the line."""
+    """Read a table of write_norms(); empty if there is no such file.
+
+    Raises:
+        DataError: a line is faulty.
+    """
     if not path.is_file():
         return {}
     found: dict[int, dict[Place, list[float]]] = {}

@@ -1,4 +1,4 @@
-"""How far the gradient of a real network reaches: its norm by layer, and by lag in each recurrent layer.
+"""How far back the gradient of a real network reaches: its norm per layer, and by lag in each recurrent layer.
 
 Legend: N utterances, T steps of a recurrent layer, T' of the last one, D input dim, H units of a direction, K
 directions, E outputs of the last layer.
@@ -27,33 +27,43 @@ WEIGHTS, DIRECTIONS = "weights", ("forward", "backward")
 
 
 class Place(NamedTuple):
-    """A part of a network, such as "layer 1", and of what in it the gradient is: WEIGHTS or one of DIRECTIONS."""
+    """A place of a gradient in a network.
+
+    Attributes:
+        part: a part of the network, such as "layer 1".
+        of: WEIGHTS or one of DIRECTIONS.
+    """
 
     part: str
     of: str
 
 
-Norms = Mapping[Place, np.ndarray]  # one number for weights; for a direction (L,): at lags 0, 1, ... L - 1
+Norms = Mapping[Place, np.ndarray]  # (1,) for weights; (L,) for a direction, at lags 0, 1, ... L - 1
 
 
 def gradient_norms(model: AcousticModel, batch: Batch, frame_weight: float, decoder: DecoderTraining) -> Norms:
-    """Norms of the gradient of a batch's mean loss L, without noise and dropout, in float64; the model stays as it is.
+    """Norms of the gradient of a batch's mean loss L, in float64 and without noise and dropout.
 
-    Of weights it is |dL/dw|, all of a part's weights together. By lag it is |dL(T)/dh(T - lag)|, h being a direction's
-    output, in the order in which the direction takes the steps, a mean over the utterances. L(T) is what of the loss
-    comes in at the last layer's step T: its gradient dL/dy(T), held fixed, times y(T). So it is there for every loss,
-    CTC's and a decoder's, too. T is the step in the middle third of the utterance where that gradient is largest, and
-    lags go as far as a third of the shortest utterance.
+    The model is not changed.
 
-    `batch` is on the CPU; `frame_weight` and `decoder` are batch_losses'.
+    For weights: |dL/dw|, over all weights of a part together.
+
+    By lag: |dL(T)/dh(T - lag)|, averaged over the utterances, where h is the output of a direction, and steps are in
+    the order of that direction. L(T) is the part of the loss that enters at step T of the last layer: the gradient
+    dL/dy(T), held fixed, times y(T). So it is defined for every loss, of CTC and of decoders. T is the step with the
+    largest such gradient in the middle third of the utterance. Lags go up to a third of the shortest utterance.
+
+    Args:
+        model, batch: the network, and a batch on the CPU.
+        frame_weight, decoder: as for batch_losses.
     """
     model = copy.deepcopy(model).cpu().double().eval()
-    model.training = True  # itself alone, no dropout: the losses of lower layers belong to L
+    model.training = True  # not its parts, so no dropout; the losses of lower layers belong to L
     batch = replace(batch, feats=batch.feats.double())
     watched, outputs = list(_watch(model.stack)), list[Tensor]()
     model.stack.register_forward_hook(lambda stack, inputs, found: outputs.append(found[-1]))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # a decoder may draw what it reads
+        torch.manual_seed(0)  # a decoder can draw at random
         loss = batch_losses(model, batch, None, frame_weight, decoder).mean(frame_weight, decoder.weight)
     (last,) = outputs  # y, (N, T', E)
     names, weights = zip(*model.named_parameters(), strict=True)
@@ -70,20 +80,20 @@ def gradient_norms(model: AcousticModel, batch: Batch, frame_weight: float, deco
 
 
 class Watched(nn.Module):
-    """A recurrent layer that goes step by step and keeps what it gives, as part of the graph.
+    """A recurrent layer that runs step by step, and keeps its outputs as part of the graph.
 
-    So the gradient in h(t) has all that h(t) does: to the layer above, and to the layer's own next step.
+    So the gradient in h(t) contains all effects of h(t): on the layer above, and on the layer's own next step.
     """
 
     def __init__(self, layer: RecurrentLayer, joined: int) -> None:
-        """`joined`: steps of the layer that one of the last layer's stands for."""
+        """Wrap a layer. `joined`: steps of this layer per step of the last layer."""
         super().__init__()
         self.layer, self.joined = layer, joined
         self.hiddens: list[Tensor] = []  # (K, N, H) of each step
-        self.lens = torch.empty(0)  # (N,) steps of each utterance
+        self.lens = torch.empty(0)  # (N,) numbers of steps
 
     def forward(self, inputs: Tensor, reverse: Tensor) -> Tensor:
-        """As RecurrentLayer's."""
+        """Compute the outputs (N, T, K * H). `inputs` is (N, T, D), and `reverse` (N, T) comes from reversal_index."""
         self.hiddens, self.lens = [], reverse[:, 0] + 1
         states = self.layer.first_states(inputs)
         for frames in zip(*(each.split(1, dim=1) for each in self.layer.directed(inputs, reverse)), strict=True):
@@ -95,7 +105,7 @@ class Watched(nn.Module):
 
 
 def _watch(stack: Encoder) -> Iterator[Watched]:
-    """Have the recurrent layers of an encoder watched, the lowest first."""
+    """Replace the recurrent layers of an encoder by watched ones; yield these, the lowest first."""
     places = [
         (parent, name, layer)
         for parent in stack.modules()
@@ -109,7 +119,7 @@ def _watch(stack: Encoder) -> Iterator[Watched]:
 
 
 def _by_lag(last: Tensor, entering: Tensor, lens: Tensor, watched: list[Watched]) -> dict[Place, np.ndarray]:
-    """The norms by lag, from the last layer's outputs and the loss's gradient in them (N, T', E)."""
+    """The norms by lag, from the outputs of the last layer and the gradient of the loss in them, (N, T', E) each."""
     rows, steps = torch.arange(len(last)), torch.arange(last.shape[1])
     thirds = lens // 3
     is_inner = (steps >= thirds[:, None]) & (steps < (lens - thirds)[:, None])
@@ -129,7 +139,7 @@ def _by_lag(last: Tensor, entering: Tensor, lens: Tensor, watched: list[Watched]
 
 
 def _part_of(name: str) -> str:
-    """The part of the network whose weights are called `name`: "layer 1", "output"."""
+    """The part of the network to which the weights `name` belong: "layer 1", "output"."""
     first, second, *others = name.split(".")
     if first != "stack":
         return first.replace("_", " ")

@@ -1,4 +1,4 @@
-"""The part of a small set that is held out, and a choice by it that still gives an honest error rate."""
+"""Hold out a part of a small set, and choose by it without making the error rate too optimistic."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-SHARE = 0.2  # of the speakers, or of the utterances where there is one speaker
+SHARE = 0.2  # share of the speakers, or of the utterances if there is one speaker
 
 
 def hold_out(utt2spk: Mapping[str, str], seed: int) -> set[str]:
-    """Utterances to hold out: those of a fifth of the speakers, of one at least; with one speaker a fifth of all.
+    """Choose utterances to hold out: those of a fifth of the speakers, at least one. With one speaker, a fifth of all.
 
-    The draw depends on the seed and on names alone, not on their order. Of one utterance none can be held out: the set
-    is empty.
+    The choice depends only on the seed and the names, not on their order. From one utterance none can be held out, so
+    the result is empty.
     """
     has_speakers = len(set(utt2spk.values())) > 1
     unit_of = utt2spk if has_speakers else {utt_id: utt_id for utt_id in utt2spk}
@@ -26,15 +26,19 @@ def hold_out(utt2spk: Mapping[str, str], seed: int) -> set[str]:
 
 
 def choose(errors: np.ndarray) -> int:
-    """The candidate with the fewest errors, of equals the first. `errors`: (candidates, utterances)."""
+    """The candidate with the fewest errors; of equals the first. `errors` is (candidates, utterances)."""
     return int(errors.sum(axis=1).argmin())
 
 
 def choose_without(errors: np.ndarray, units: Sequence[str]) -> np.ndarray:
-    """For each utterance (n,) the candidate that is chosen by the utterances of the other units.
+    """For each utterance, the candidate that is best on the utterances of all other units: (n,).
 
-    So errors are not counted on the utterances that made the choice, which would be optimistic. `errors`: (candidates,
-    n); `units`: the speaker of each utterance, or the utterance itself. With one unit the first candidate is taken.
+    So no utterance is scored with a candidate that was chosen on it, which would be too optimistic. With one unit, the
+    first candidate is taken.
+
+    Args:
+        errors: (candidates, n) errors.
+        units: the speaker of each utterance, or the utterance itself.
     """
     names = np.asarray(units)
     chosen = np.zeros(len(names), np.int64)

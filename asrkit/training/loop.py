@@ -1,4 +1,4 @@
-"""The training loop: reads from top to bottom, and can be killed at any time and resumed.
+"""The training loop. It reads from top to bottom. A run can be killed at any time and resumed.
 
 Legend: N utterances, T frames, D feature dim, T' steps, V output classes.
 """
@@ -58,9 +58,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """The utterances to train on, those to choose weights on, and the output classes of both.
+    """The data of a training.
 
-    `probe`: those whose gradients are logged after each epoch, if they are to be; the training is the same.
+    Attributes:
+        train: utterances to train on.
+        dev: utterances to choose weights on.
+        tokens: the output classes.
+        probe: utterances for the log of gradients after each epoch, or None. They do not change the training.
     """
 
     train: TrainingSet
@@ -71,9 +75,12 @@ class TrainingSets:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The epochs of a run, and the dev PER (per cent, greedy) of the weights that were kept.
+    """The result of a training.
 
-    `best`: the epochs whose weights are in files of their own (training.weights.BestEpochs), best first.
+    Attributes:
+        history: the records of the epochs.
+        dev_per: dev PER of the weights that were kept, in percent, with greedy search.
+        best: the epochs whose weights are stored in files (training.weights.BestEpochs), best first.
     """
 
     history: list[EpochRecord]
@@ -89,20 +96,28 @@ def train(
     identity: str,
     begin: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
-    """Train `model` in place, leaving it with the weights that `config.select` asks for.
+    """Train `model` in place. At the end it has the weights that `config.select` asks for.
 
-    Checkpoints in `directory` are made after each epoch and every `config.checkpoint_minutes` within one; when one
-    made under the same `identity` (whatever fixes the run's inputs) is there, training goes on from it. The random
-    numbers of a batch depend on the seed, the epoch and the batch's number alone, so that on a CPU a resumed run ends
-    with bitwise the weights of an uninterrupted one. `begin` is called once nothing forbids the run.
+    Checkpoints are written to `directory` after each epoch, and every `config.checkpoint_minutes` within an epoch. If
+    there is a checkpoint with the same `identity`, the training continues from it. The random numbers of a batch depend
+    only on the seed, the epoch and the number of the batch. So on a CPU a resumed run ends with exactly the weights of
+    an uninterrupted one.
+
+    Args:
+        model: the network.
+        config: the settings.
+        data: the utterances.
+        directory: for checkpoints, history and figures.
+        identity: a text that identifies all inputs of the run.
+        begin: is called when nothing prevents the run any more.
 
     Raises:
-        ModelError: a loss or gradient is not finite (the batch's utterances are named), or the checkpoint is another
-            run's.
-        ConfigError: the device is not there.
+        ModelError: a loss or gradient is not finite (the message names the utterances of the batch), or the checkpoint
+            belongs to another run.
+        ConfigError: the device is not available.
     """
     device = choose_device(config.device)
-    # On a CPU a whole step's work is shared out; operators that did it again would wait for each other.
+    # On a CPU the threads share a whole step. If operators used threads as well, they would wait for each other.
     torch.set_num_threads(1 if device.type == "cpu" else config.num_threads)
     keep_freed_memory()
     model.to(device)
@@ -124,7 +139,7 @@ def train(
         monitor.show([*state.history, record], utts_per_second, left, state.last_epoch)
         if gradients:
             monitor.add_scalars(gradients.add(state), state.epoch)
-        state.end_epoch(record)  # last: what a kill before it leaves undone is done again
+        state.end_epoch(record)  # comes last: after a kill before it, the epoch is completed again
         if state.num_blank_epochs == max(3, math.ceil(config.num_epochs / 4)) and not state.finished:
             _warn_of_blank_phase(state.num_blank_epochs)
     monitor.close(state.history)
@@ -136,10 +151,11 @@ def train(
 
 
 def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
-    """Train on the batches of the epoch that are not done yet. Returns: utterances per second.
+    """Train on the remaining batches of the epoch. Returns utterances per second.
 
-    Raises ModelError for a loss or gradient that is not finite, unless such batches are to be skipped and others
-    were not, and when no step has the phone that the frames' loss needs.
+    Raises:
+        ModelError: a loss or gradient is not finite (unless such batches are skipped and others were not); or the frame
+            loss is used, and no step has a phone.
     """
     schedule = state.schedule()
     assert schedule is not None, "a run whose schedule has ended is finished"
@@ -172,7 +188,7 @@ def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple
     """The batches of the epoch that are not done yet, each with the generator of its random numbers."""
     seed, epoch, done = state.config.seed, state.epoch, state.sums.num_batches
     plan = train_set.batches(state.config.batch_size, np.random.default_rng((seed, epoch)))
-    numbers = range(done + 1, len(plan) + 1)  # from 1: NumPy takes (seed, epoch, 0) for (seed, epoch)
+    numbers = range(done + 1, len(plan) + 1)  # from 1, because NumPy treats (seed, epoch, 0) like (seed, epoch)
     rngs, their_rngs = itertools.tee(np.random.default_rng((seed, epoch, number)) for number in numbers)
     load = partial(train_set.load, num_views=state.config.num_views)
     batches = zip(map(load, itertools.islice(plan, done, None), rngs), their_rngs, strict=True)
@@ -182,7 +198,7 @@ def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple
 
 
 def _compute_gradients(state: TrainingState, batch: Batch, rng: np.random.Generator) -> LossSum:
-    """Compute the gradients of the batch in the parameters, with the noise of the settings."""
+    """Compute the gradients of the batch in the parameters, with the configured noise."""
     model, config, decoder = state.model, state.config, state.decoder_training
     torch.manual_seed(int(rng.integers(2**63)))
     batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
@@ -200,12 +216,12 @@ def _offsets(state: TrainingState, batch: Batch, rng: np.random.Generator) -> Te
     if not state.config.random_offset or skip == 1:
         return None
     offsets = rng.integers(0, skip, len(batch.utt_ids) // batch.num_views)
-    # An utterance's views have one offset, for their steps are compared.
+    # The views of an utterance share an offset, because their steps are compared.
     return torch.from_numpy(offsets.repeat(batch.num_views)).to(batch.feats.device)
 
 
 def _update(state: TrainingState, schedule: EpochSchedule, loss: LossSum, norm: float) -> None:
-    """Change the weights by the gradients, whose norm before clipping was `norm`."""
+    """Update the weights. `norm` is the norm of the gradients before clipping."""
     state.sums.learning_rate = schedule.rate(state.update)
     momentum = None if schedule.momentum is None else schedule.momentum(state.update)
     set_rate(state.optimizer, state.sums.learning_rate, momentum)
@@ -227,7 +243,7 @@ def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) 
 
 
 def _expect_progress(state: TrainingState) -> None:
-    """Raise ModelError if none of the epoch's batches could be learned from."""
+    """Raise ModelError if the network could not learn from any batch of the epoch."""
     if state.sums.num_skipped == state.sums.num_batches:
         raise ModelError(
             f"epoch {state.epoch}: no batch has a finite loss and gradient; lower training.max_lr or look at the "
@@ -284,7 +300,7 @@ def _warn_of_blank_phase(num_epochs: int) -> None:
 
 
 def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
-    """Give the model the weights of the best epoch, or the mean of the best epochs', as the settings say."""
+    """Give the model the weights of the best epoch, or the mean of the best epochs, as the settings say."""
     epochs = [epoch for _, epoch in state.best.ranking]
     if not state.config.selection.keeps_mean:
         state.model.load_state_dict(state.best.weights(epochs[0], state.model))
@@ -294,12 +310,12 @@ def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
 
 
 class Evaluation(NamedTuple):
-    """The result of greedy decoding of a set.
+    """The result of greedy search on a set.
 
     Attributes:
-        loss: nats per token, over the utterances that CTC can align; of the frames' head nats per labelled step, of a
-            decoder nats per token and end.
-        per: phone error rate in per cent, over all utterances.
+        loss: nats per token, over the utterances that CTC can align; for a frame-wise head nats per labelled step; for
+            a decoder nats per token and end.
+        per: phone error rate in percent, over all utterances.
         is_blank_phase: whether the output hardly depends on the audio.
     """
 
@@ -310,10 +326,10 @@ class Evaluation(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False) -> Evaluation:
-    """Evaluate the model's decoder, or its CTC head if it has none.
+    """Evaluate the model's decoder, or its CTC head if it has no decoder.
 
-    With `on_frames`, and for a model without either, it is the frames' head: cross entropy, and runs of one phone
-    taken for a phone.
+    With `on_frames`, and for a model with neither, the frame-wise head is evaluated: its cross entropy, and its phones,
+    where a run of the same phone counts as one phone.
     """
     model.eval()
     device, heads = next(model.parameters()).device, model.config.heads
@@ -332,7 +348,7 @@ def evaluate(model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_fra
 
 
 def _decoder_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list[int]]]:
-    """The decoder's loss without label smoothing, and its greedy labellings."""
+    """The loss of the decoder without label smoothing, and its greedy labellings."""
     output = model.outputs(batch.feats, batch.feat_lens)
     assert output.steps is not None and model.decoder is not None
     source = model.decoder.source(output.steps, output.log_prob_lens)
@@ -354,7 +370,7 @@ def _ctc_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list
 
 
 def _frame_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list[int]]]:
-    """The same of the frames' head, whose log-probabilities get a blank of probability 0."""
+    """The loss of the frame-wise head, and greedy labellings from it with a blank of probability 0."""
     output = model.outputs(batch.feats, batch.feat_lens)
     assert output.frame_log_probs is not None and batch.frame_labels is not None
     labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens)
@@ -368,14 +384,18 @@ def _greedy(log_probs: Tensor, lens: Tensor) -> list[list[int]]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `training.device` asks for; "auto" is a GPU when there is one."""
+    """The device for `training.device`. "auto" means a GPU if there is one.
+
+    Raises:
+        ConfigError: there is no GPU, and "cuda" was asked for.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("training.device cuda: PyTorch finds no such device; give cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on a device, but for the lengths of tokens, which CTC takes from the CPU."""
+    """The batch on a device, except for the lengths of tokens, which CTC needs on the CPU."""
     return replace(
         batch,
         feats=batch.feats.to(device),
@@ -386,7 +406,7 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items. A thread makes the next one while one is used."""
+    """Yield the same items. A thread makes the next item while the caller uses one."""
     with ThreadPoolExecutor(1) as thread:
         future = thread.submit(next, items, None)
         while (item := future.result()) is not None:

@@ -14,12 +14,12 @@ from asrkit.training.config import OptimizerName, TrainingConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The configured optimizer of all weights. The learning rate is set before each update, from a schedule."""
+    """Make the configured optimizer of all weights. A schedule sets the learning rate before each update."""
     return OPTIMIZERS[config.optimizer](model, config)
 
 
 def _adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Loshchilov and Hutter 2019."""
+    """AdamW (Loshchilov and Hutter 2019)."""
     return torch.optim.AdamW(model.parameters(), lr=config.max_lr, weight_decay=config.weight_decay, fused=True)
 
 
@@ -36,7 +36,7 @@ OPTIMIZERS: dict[OptimizerName, Callable[[nn.Module, TrainingConfig], torch.opti
 }
 
 
-# What they keep for each weight: tensors like it, and AdamW's number of updates.
+# What they store for each weight: tensors of the same shape, and for AdamW the number of updates.
 _STATES: dict[type[torch.optim.Optimizer], set[str]] = {
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
     torch.optim.SGD: {"momentum_buffer"},
@@ -44,9 +44,12 @@ _STATES: dict[type[torch.optim.Optimizer], set[str]] = {
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Let an optimizer go on from what its `state_dict` gave; its settings stay.
+    """Restore the state of an optimizer from the result of its `state_dict`. Its settings stay.
 
-    Raises ValueError or LookupError for another's: fused updates write to these tensors without a look at their sizes.
+    Fused updates write to these tensors without checking their sizes, so the state is checked here.
+
+    Raises:
+        ValueError, LookupError: the state belongs to another optimizer.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for number, state in saved["state"].items():
@@ -57,7 +60,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:
-    """Set the learning rate, and AdamW's decay of the gradients' mean when `momentum` is given."""
+    """Set the learning rate, and with `momentum` also AdamW's decay of the gradients' mean."""
     for group in optimizer.param_groups:
         group["lr"] = rate
         if momentum is not None and "betas" in group:
@@ -65,9 +68,10 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | No
 
 
 def clip_gradients(model: nn.Module, config: TrainingConfig) -> float:
-    """Scale all gradients down to `clip_norm` together, then limit each to +-`clip_value`.
+    """Scale all gradients together to a norm of at most `clip_norm`, then limit each to +-`clip_value`.
 
-    Returns: their Euclidean norm as it was before.
+    Returns:
+        The Euclidean norm of the gradients before.
     """
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf).item()
     if config.clip_value is not None:

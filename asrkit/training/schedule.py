@@ -1,6 +1,6 @@
-"""Learning-rate schedules. Each is a function of settings and of the dev results so far and has no state to save.
+"""Learning-rate schedules. Each is a function of settings and of the dev results so far, so it has no state to save.
 
-The learning rate of an epoch is a function of the update's index within the training, or the same for the whole epoch.
+The learning rate depends on the index of the update within the training, or is constant within an epoch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from asrkit.training.config import ScheduleName, TrainingConfig
 
 @dataclass(frozen=True)
 class EpochSchedule:
-    """One epoch of a schedule.
+    """The schedule of one epoch.
 
     Attributes:
-        rate: from an update's index (0 is the training's first) to its learning rate.
-        momentum: likewise to AdamW's decay of the gradients' mean; None leaves it as it is.
+        rate: index of an update (0 is the first one of the training) -> learning rate.
+        momentum: index of an update -> AdamW's decay of the gradients' mean. None leaves it unchanged.
     """
 
     rate: Callable[[int], float]
@@ -28,10 +28,12 @@ class EpochSchedule:
 
 @dataclass(frozen=True)
 class DevResults:
-    """The dev results of the finished epochs, in order: all losses, and PERs in per cent.
+    """The dev results of the finished epochs, in order.
 
-    PERs are those from the end of the blank phase on: a schedule driven by them would cut the rate in the phase, and
-    the network would never leave it.
+    Attributes:
+        losses: the losses of all epochs, in nats.
+        pers: the PERs after the blank phase, in percent. Within the phase, a schedule that follows PERs would cut the
+            rate, and the network would never leave the phase.
     """
 
     losses: Sequence[float]
@@ -39,10 +41,10 @@ class DevResults:
 
 
 def epoch_schedule(config: TrainingConfig, num_updates: int, dev: DevResults) -> EpochSchedule | None:
-    """The configured schedule of the epoch after those in `dev`.
+    """The configured schedule of the epoch after those in `dev`, or None if the schedule ends the training.
 
-    `num_updates` is the number of updates of the whole training. None if the schedule ends the training: newbob's end,
-    or a rate below `min_lr`.
+    It ends it after newbob's last epoch, or if the rate would fall below `min_lr`. `num_updates` is the number of
+    updates of the whole training.
     """
     return SCHEDULES[config.schedule](config, num_updates, dev)
 
@@ -81,7 +83,7 @@ SCHEDULES: dict[ScheduleName, Callable[[TrainingConfig, int, DevResults], EpochS
 
 
 def _metrics(config: TrainingConfig, dev: DevResults) -> Sequence[float]:
-    """The dev figures that must fall, by epoch."""
+    """The dev result that must fall, by epoch."""
     return dev.pers if config.schedule_metric == "per" else dev.losses
 
 
@@ -93,7 +95,7 @@ def _after_cuts(config: TrainingConfig, cuts: int) -> EpochSchedule | None:
 def one_cycle(update: int, num_updates: int, max_lr: float, warmup: float) -> float:
     """Half a cosine from max_lr / 25 up to max_lr, then half a cosine down to max_lr / 25000 (Smith 2018).
 
-    The numbers are those of PyTorch's OneCycleLR with its default `div_factor` and a `final_div_factor` of 1000.
+    These are the values of PyTorch's OneCycleLR with the default `div_factor`, and a `final_div_factor` of 1000.
     """
     top, last = warmup * num_updates - 1, num_updates - 1
     if update <= top:
@@ -102,7 +104,7 @@ def one_cycle(update: int, num_updates: int, max_lr: float, warmup: float) -> fl
 
 
 def one_cycle_momentum(update: int, num_updates: int, warmup: float) -> float:
-    """Momentum moves against the rate, between 0.95 and 0.85 (Smith 2018; OneCycleLR's `cycle_momentum`)."""
+    """Momentum between 0.95 and 0.85, which falls while the rate rises (Smith 2018; OneCycleLR's `cycle_momentum`)."""
     top, last = warmup * num_updates - 1, num_updates - 1
     if update <= top:
         return _cosine(0.95, 0.85, update / top if top else 1.0)
@@ -110,16 +112,16 @@ def one_cycle_momentum(update: int, num_updates: int, warmup: float) -> float:
 
 
 def noam(update: int, warmup_updates: int, max_lr: float) -> float:
-    """Linear rise to `max_lr` at the last of `warmup_updates`, then fall with 1/sqrt(updates) (Vaswani et al. 2017).
+    """A linear rise to `max_lr` within `warmup_updates`, then a fall with 1/sqrt(updates) (Vaswani et al. 2017).
 
-    Theirs has d_model**-0.5 * warmup_updates**-0.5 at the peak; here the peak is given.
+    In the paper the peak is d_model**-0.5 * warmup_updates**-0.5. Here it is given.
     """
     number = update + 1
     return max_lr * min(number / warmup_updates, math.sqrt(warmup_updates / number))
 
 
 def plateau_cuts(metrics: Sequence[float], patience: int) -> int:
-    """How often the rate has been cut: whenever more than `patience` epochs in a row brought no new minimum."""
+    """How often the rate has been cut. A cut follows more than `patience` epochs in a row without a new minimum."""
     cuts, waited, best = 0, 0, math.inf
     for metric in metrics:
         if metric < best:
@@ -134,13 +136,13 @@ def plateau_cuts(metrics: Sequence[float], patience: int) -> int:
 def newbob_cuts(metrics: Sequence[float], threshold: float) -> int | None:
     """How often the rate has been cut, or None at the end (newbob of ICSI's QuickNet).
 
-    The rate stays until an epoch improves dev by less than `threshold` times the value of the epoch before; from then
-    on it is cut after every epoch; the next epoch that improves by less ends the training. QuickNet's thresholds are
-    half a per cent of frames, absolute; here the improvement is relative, so that it fits losses as well.
+    The rate is constant until an epoch improves dev by less than `threshold` times the previous value. From then on it
+    is cut after every epoch. The next epoch with such a small improvement ends the training. QuickNet uses an absolute
+    threshold, half a percent of frames. Here it is relative, so that it also suits losses.
     """
     cuts = 0
     for before, now in itertools.pairwise(metrics):
-        if not before - now >= threshold * before:  # so also when one is NaN
+        if not before - now >= threshold * before:  # also true if one is NaN
             if cuts:
                 return None
             cuts = 1

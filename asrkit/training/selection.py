@@ -1,4 +1,4 @@
-"""Which weights of a run are kept, by the names of `training.select`. Loads no torch."""
+"""Which weights of a training are kept, by their names in `training.select`. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Selection:
     """Which weights are evaluated on dev after each epoch, and which are kept at the end.
 
     Attributes:
-        evaluates_average: an exponential moving average (EMA) is evaluated and kept, not the weights themselves.
-        keeps_mean: the mean of the best epochs' weights is kept, not those of the best epoch.
+        evaluates_average: evaluate and keep an exponential moving average (EMA) in place of the weights themselves.
+        keeps_mean: keep the mean of the best epochs' weights in place of the best epoch's weights.
     """
 
     evaluates_average: bool = False

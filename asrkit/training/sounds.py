@@ -1,7 +1,7 @@
-"""Sounds without speech, drawn only from a generator: notes, beats and wind.
+"""Sounds without speech, made only from a random generator: notes, beats and wind.
 
-They teach a network to find no phones where nobody speaks. Each is (num_samples,) float32 with a standard deviation of
-1.
+With them a network learns to find no phones where nobody speaks. Each sound is (num_samples,) float32 with a standard
+deviation of 1.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 
 from asrkit.training.noise import colored_noise
 
-_TABLE = 2048  # samples in which a period of a tone is kept
-_BOTH = 1 / 3  # share of the sounds that are two at once
-_OCTAVES = 2  # of the notes of a tune
+_TABLE = 2048  # samples per period of a stored tone
+_BOTH = 1 / 3  # share of sounds that combine two kinds
+_OCTAVES = 2  # range of the notes of a tune
 
 
 def sound_without_speech(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """A tune, beats or wind, or two of these at once, one up to 6 dB louder than the other."""
+    """A tune, beats or wind, or two of them with levels that differ by up to 6 dB: (num_samples,) float32."""
     num_kinds = 2 if rng.random() < _BOTH else 1
     kinds = rng.choice(len(KINDS), num_kinds, replace=False)
     total = np.zeros(num_samples)
@@ -28,9 +28,9 @@ def sound_without_speech(num_samples: int, sample_rate: int, rng: np.random.Gene
 
 
 def tune(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Chords of two to five tones of an instrument; how it sounds, begins and fades is drawn once for all.
+    """Chords of two to five tones of one instrument, (num_samples,). Its timbre, attack and decay are drawn once.
 
-    A single tone would be too similar to a held vowel, which the network must recognize.
+    A single tone would resemble a held vowel too much, and the network must recognise vowels.
     """
     attack, fade, ring = np.exp(rng.uniform(np.log((0.002, 0.1, 0.5)), np.log((0.1, 8.0, 3.0))))
     vibrato, lowest = rng.choice([0.0, 0.005]), np.exp(rng.uniform(np.log(55), np.log(440)))
@@ -42,7 +42,7 @@ def tune(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.nda
     for start, gap in _times(num_samples, sample_rate, (0.12, 1.5), rng):
         seconds = np.arange(min(int(ring * gap), num_samples - start)) / sample_rate
         shape = np.minimum(seconds / attack, 1.0) * np.exp(-fade * seconds)
-        shape *= np.minimum(np.arange(len(seconds), 0, -1) / (0.01 * sample_rate), 1.0)  # no click at its end
+        shape *= np.minimum(np.arange(len(seconds), 0, -1) / (0.01 * sample_rate), 1.0)  # avoid a click at the end
         for half_tones in rng.integers(12 * _OCTAVES + 1, size=tones):
             hz = lowest * 2 ** (half_tones / 12)
             audible = np.arange(len(spectrum)) * hz < sample_rate / 2
@@ -53,7 +53,7 @@ def tune(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.nda
 
 
 def beats(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """One to four drums in turn: noise of a color, a tone that falls, or both, which die away."""
+    """One to four drums in turn, (num_samples,): coloured noise, a falling tone, or both, which decay."""
     drums = [
         (rng.uniform(-1.5, 2.0), rng.random(), np.exp(rng.uniform(np.log(40), np.log(400))), rng.uniform(6, 80))
         for _ in range(rng.integers(1, 5))
@@ -69,7 +69,7 @@ def beats(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.nd
 
 
 def wind(num_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise of a color whose level in nats goes up and down, some times a second."""
+    """Coloured noise whose level (in nats) rises and falls some times per second: (num_samples,)."""
     num_turns = int(num_samples / sample_rate * rng.uniform(0.5, 6)) + 3
     turns = rng.uniform(0.0, 1.5) * rng.standard_normal(num_turns)
     level = np.interp(np.linspace(0, num_turns - 1, num_samples), np.arange(num_turns), turns)
@@ -82,7 +82,7 @@ KINDS: tuple[Callable[[int, int, np.random.Generator], np.ndarray], ...] = (tune
 def _times(
     num_samples: int, sample_rate: int, seconds: tuple[float, float], rng: np.random.Generator
 ) -> Iterator[tuple[int, int]]:
-    """First samples of what follows in a steady time, or nearly, and the samples to the next; the time is drawn."""
+    """Yield the first sample of each note or beat, and the number of samples to the next one. The tempo is drawn."""
     unit, loose = np.exp(rng.uniform(*np.log(seconds))) * sample_rate, rng.choice([0.0, 0.2])
     start = rng.uniform(0, min(unit, num_samples / 2))
     while start < num_samples - 1:

@@ -1,4 +1,4 @@
-"""Weights of a run: the best epochs', their mean, a moving average, and those that CTC begins with."""
+"""The weights of a training: the best epochs' weights, their mean, a moving average, and the start of CTC."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from asrkit.training import checkpoint
 class MovingAverage:
     """Exponential moving average (EMA) of a model's parameters.
 
-    After n updates the factor is min(decay, (1 + n) / (10 + n)), so that the random initial weights are forgotten
-    early (as in TensorFlow's ExponentialMovingAverage).
+    After n updates the factor is min(decay, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage. So the
+    random initial weights are forgotten early.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -28,14 +28,14 @@ class MovingAverage:
         self._weights = [weight.detach().clone() for weight in model.parameters()]
 
     def update(self, model: nn.Module) -> None:
-        """Take in the model's weights, after each update of them."""
+        """Include the model's weights in the average. Call this after each update of the weights."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         torch._foreach_lerp_(self._weights, [weight.detach() for weight in model.parameters()], 1 - decay)
 
     @contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
-        """Within the block the model has the averaged weights."""
+        """Give the model the averaged weights during a `with` block."""
         self._swap(model)
         try:
             yield
@@ -50,10 +50,11 @@ class MovingAverage:
                 average.copy_(own)
 
     def state_dict(self) -> dict[str, Any]:
+        """The state, for a checkpoint."""
         return {"num_updates": self.num_updates, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError for another model's."""
+        """Restore a state. Raises ValueError if it belongs to another model."""
         weights = state["weights"]
         if len(weights) != len(self._weights) or not all(map(checkpoint.is_like, weights, self._weights)):
             raise ValueError("the average belongs to another model's weights")
@@ -63,9 +64,12 @@ class MovingAverage:
 
 
 class BestEpochs:
-    """The epochs of lowest dev PER or loss, at most `size` of them, best first; among equals the later epoch is better.
+    """The epochs with the lowest dev PER or loss, at most `size`, best first. Of equals the later epoch is better.
 
-    Each has its weights in a file of its own, `best.EPOCH.pt`, written once.
+    The weights of each are stored once, in a file `best.EPOCH.pt`.
+
+    Attributes:
+        ranking: (dev PER or loss, epoch).
     """
 
     def __init__(self, directory: Path, size: int):
@@ -73,7 +77,7 @@ class BestEpochs:
         self.ranking: list[tuple[float, int]] = []  # (dev PER or loss, epoch)
 
     def offer(self, value: float, epoch: int, model: nn.Module) -> None:
-        """Save the model's weights when the epoch is among the best. One whose value is NaN ranks last."""
+        """Store the model's weights if the epoch is among the best. An epoch with NaN as its value is the worst."""
         value = math.inf if math.isnan(value) else value
         ranking = sorted([*self.ranking, (value, epoch)], key=lambda item: (item[0], -item[1]))[: self.size]
         if (value, epoch) in ranking:
@@ -81,13 +85,17 @@ class BestEpochs:
         self.ranking = ranking
 
     def weights(self, epoch: int, model: nn.Module) -> dict[str, Tensor]:
-        """The weights kept of an epoch, as the model's load_state_dict takes them. Raises ModelError for others."""
+        """Load the weights of an epoch: name -> tensor, each with the shape of the model's parameter.
+
+        Raises:
+            ModelError: the file does not contain weights of this model.
+        """
         path = self._path(epoch)
         saved = checkpoint.load(path, checkpoint.START_ANEW)
         return checkpoint.fitting_weights(saved.get("model"), model, path, checkpoint.START_ANEW)
 
     def tidy(self) -> None:
-        """Remove the files of epochs that are not, or no longer, among the best."""
+        """Delete the files of epochs that are no longer among the best."""
         kept = {self._path(epoch) for _, epoch in self.ranking}
         for path in self.directory.glob("best.*.pt"):
             if path not in kept:
@@ -99,10 +107,10 @@ class BestEpochs:
 
 @torch.no_grad()
 def start_ctc_from_frames(model: AcousticModel) -> None:
-    """Give CTC's phones the output weights of the frames' head; the blank keeps its own. The model has both heads.
+    """Copy the output weights of the frame-wise head to the phones of CTC. The blank keeps its weights.
 
-    A path that names the phone at every step is one of CTC's, so that the network begins near a solution rather than
-    with blanks only.
+    A path that names the phone at every step is a valid CTC path. So the network begins near a solution, and not with
+    blanks only. The model must have both heads.
     """
     assert model.output is not None and model.frame_output is not None
     model.output.weight[1:] = model.frame_output.weight
@@ -110,7 +118,10 @@ def start_ctc_from_frames(model: AcousticModel) -> None:
 
 
 def average(all_weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several models' weights, tensor by tensor."""
+    """The mean of the weights of several models, tensor by tensor.
+
+    `all_weights`: name -> tensor of any shape, per model.
+    """
     return {
         name: torch.stack([weights[name].double() for weights in all_weights]).mean(0).to(first.dtype)
         for name, first in all_weights[0].items()
