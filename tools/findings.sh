@@ -55,5 +55,5 @@ findings_run() {
     asrkit decode --method greedy --model "$dir" --data "$data/$set" --out "$dir/decode_$set" --nj 1 ${force:+--force}
     asrkit report --data "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" ${force:+--force}
   done
-  echo "$dir: test $(tail -n 1 "$dir/findings.log")" >&3
+  echo "$dir: test $(grep '^%PER' "$dir/findings.log" | tail -n 1)" >&3
 }

@@ -15,7 +15,12 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/tools/findings.sh"
 end_children_with_me
 
-asrkit() { run_child "$root/.venv/bin/asrkit" "$@"; }
+# Run a verb with the options --verbose and --quiet of this recipe, which go behind the verb's name or names.
+asrkit() {
+  local num_names=1
+  [ "$1" != prepare ] || num_names=2
+  run_child "$root/.venv/bin/asrkit" "${@:1:num_names}" ${telling[@]+"${telling[@]}"} "${@:num_names+1}"
+}
 
 corpus=
 data=$recipe/data
@@ -37,6 +42,7 @@ channel=
 audio_root=
 extract_options=()
 settings=()
+telling=() # how much the verbs say
 released=
 models=$root/asrkit/pretrained
 
@@ -49,6 +55,9 @@ usage_error() {
 # stays relative to the caller's directory, for nothing here changes directory.
 recipe_options() {
   local default_stop=$stop_stage stop_given="" option
+  old_options="data data-root
+dir exp
+$old_options"
   while [ $# -gt 0 ]; do
     in_new_spelling "$1"
     set -- "$option" "${@:2}"
@@ -73,11 +82,16 @@ recipe_options() {
         shift
         continue
         ;;
+      --verbose | --quiet)
+        telling+=("$1")
+        shift
+        continue
+        ;;
       --*=*)
         set -- "${1%%=*}" "${1#*=}" "${@:2}"
         continue
         ;;
-      --stage | --stop-stage | --nj | --corpus | --data | --config | --set | --dir | --torch-index) ;;
+      --stage | --stop-stage | --nj | --corpus | --data-root | --config | --set | --exp | --torch-index) ;;
       --channel | --audio-root) ;;
       --models) [ -n "$released" ] || usage_error "unknown option '$1'; see $0 --help" ;;
       --[a-z]*)
@@ -104,9 +118,9 @@ recipe_options() {
         nj=$2
         ;;
       --corpus) corpus=$2 ;;
-      --data) data=$2 ;;
+      --data-root) data=$2 ;;
       --config) config=$2 ;;
-      --dir) dir=$2 ;;
+      --exp) dir=$2 ;;
       --torch-index) torch_index=$2 ;;
       --models) models=$2 ;;
       --channel)
@@ -158,16 +172,18 @@ Options:
   --stop-stage N     last stage to run (default: $1)
   --nj N             number of parallel jobs (default: $nj)
   --corpus DIR       the corpus (default: ${corpus:-none; stage 0 needs it: $corpus_source})
-  --data DIR         directory of the data directories train, dev and test (default: $data)
+  --data-root DIR    directory of the data directories train, dev and test (default: $data)
   --config FILE      features, model, training and decoding (default: $config)
   --set SECTION.SETTING=VALUE
                      one setting, such as training.seed=2, before that of --config; repeat the option for more
-  --dir EXP          the experiment's directory (default: $dir)
+  --exp EXP          the experiment's directory (default: $dir)
   --channel mix|N    of audio with several channels: average them, or take channel N (from 0)
   --allow-pipes      run the shell commands that wav.scp holds (only for data whose origin you trust)
   --audio-root DIR   where relative paths in wav.scp start (default: the current directory)
   --verify           stage 1: read all audio, also where nothing seems to have changed
   --force            redo stages that are up to date
+  --verbose          print all faults of a long list, and the time and memory that each step used
+  --quiet            print no progress, only results, warnings and errors
 ${released:+  --models DIR       where stage $last_stage writes the models (default: $models)
 }  --torch-index URL  package index to take torch from when .venv is made, for a particular build
   --help             print this and stop
@@ -180,12 +196,15 @@ EOF
   printf '\nStages:\n'
 }
 
+# Print a heading, but with --quiet.
+announce() { [[ " ${telling[*]-} " == *" --quiet "* ]] || printf '%s\n' "$1"; }
+
 # Stage NUMBER with its DESCRIPTION: announce it and run the command that follows, if it is one of those to be run.
 stage() {
   if [ -n "$only_help" ]; then
     printf '  %d  %s\n' "$1" "$2"
   elif (($1 >= first_stage && $1 <= stop_stage)); then
-    printf '== stage %d: %s ==\n' "$1" "$2"
+    announce "== stage $1: $2 =="
     "${@:3}"
   fi
 }

@@ -70,7 +70,7 @@ release() {
 }
 
 release_one() {
-  printf -- '-- %s --\n' "$1"
+  announce "-- $1 --"
   extract
   train_lm 5
   train

@@ -17,12 +17,14 @@ Usage: $0 [options]
 Options:
   --stage N          first lesson to run (default: 1)
   --stop-stage N     last lesson to run (default: $last_stage)
-  --dir DIR          where the lessons' directories go (default: $dir)
-  --data DIR         lessons 4 and 5: directory of a recipe's data directories (default: $data)
-  --model EXP        lessons 4 and 5: the recipe's trained model (default: $model)
+  --out DIR          where the lessons' directories go (default: $dir)
+  --data-root DIR    lessons 4 and 5: directory of a recipe's data directories (default: $data)
+  --model MODEL      lessons 4 and 5: the recipe's experiment directory (default: $model)
   --quick            at a size of a minute a lesson or less
   --plain-text FILE  lesson 6: a text of your own to learn from
   --force            redo lessons that are up to date
+  --verbose          print all faults of a long list, and the time and memory that each step used
+  --quiet            print no progress, only results, warnings and errors
   --torch-index URL  package index to take torch from when .venv is made, for a particular build
   --help             print this and stop
 
@@ -30,7 +32,9 @@ Stages:
 EOF
 }
 
-old_options="text plain-text"
+old_options="text plain-text
+data data-root
+dir out"
 while [ $# -gt 0 ]; do
   in_new_spelling "$1"
   set -- "$option" "${@:2}"
@@ -38,15 +42,16 @@ while [ $# -gt 0 ]; do
     -h | --help) only_help=yes ;;
     --quick) quick=yes ;;
     --force) force=yes ;;
+    --verbose | --quiet) telling+=("$1") ;;
     --*=*)
       set -- "${1%%=*}" "${1#*=}" "${@:2}"
       continue
       ;;
-    --stage | --stop-stage | --dir | --data | --model | --plain-text | --torch-index)
+    --stage | --stop-stage | --out | --data-root | --model | --plain-text | --torch-index)
       [ -n "${2:-}" ] || usage_error "$1 needs a value; see $0 --help"
       case $1 in
-        --dir) dir=$2 ;;
-        --data) data=$2 ;;
+        --out) dir=$2 ;;
+        --data-root) data=$2 ;;
         --model) model=$2 ;;
         --plain-text) text=$2 ;;
         --torch-index) torch_index=$2 ;;

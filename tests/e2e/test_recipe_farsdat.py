@@ -28,7 +28,7 @@ def workplace(tmp_path_factory):
 
 def run_farsdat(tree, workplace, *options):
     """The recipe of the copy below `tree`, on the data in `workplace`."""
-    options = ("--data", "data", "--dir", "exp/small", "--nj", "2", "--config", "small.yaml", *options)
+    options = ("--data-root", "data", "--exp", "exp/small", "--nj", "2", "--config", "small.yaml", *options)
     done = run_recipe(tree, "farsdat", *options, cwd=workplace)
     assert done.returncode == 0, done.stderr
     return done

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from asrkit.cli import main as cli
+from asrkit.cli.options import OPTIONS
 from asrkit.cli.prepare import configure
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
@@ -107,7 +109,7 @@ def test_help_lists_options_and_stages_and_does_nothing(tree: Tree, recipe: str)
         f"  {number}  {what}\n" for number, what in enumerate(stages_of(recipe) + ON_REQUEST.get(recipe, []))
     )
     assert "(default: 6)" in result.stdout
-    plain = ("stage", "stop-stage", "nj", "corpus", "data", "config", "dir", "force", "torch-index", "help")
+    plain = ("stage", "stop-stage", "nj", "corpus", "data-root", "config", "exp", "force", "torch-index", "help")
     for option in (*plain, "channel", "allow-pipes", "audio-root"):
         assert f"\n  --{option} " in result.stdout
     assert f"(default: {tree.root}/recipes/{recipe}/exp/blstm_ctc)" in result.stdout
@@ -121,7 +123,7 @@ def test_help_lists_options_and_stages_and_does_nothing(tree: Tree, recipe: str)
         (["--frob"], "unknown option '--frob'"),
         (["train"], "unknown option 'train'"),
         (["--stage"], "--stage needs a value"),
-        (["--data", ""], "--data needs a value"),
+        (["--data-root", ""], "--data-root needs a value"),
         (["--stage", "-1"], "--stage: expected a stage, 0 to {last}, found '-1'"),
         (["--stage=9"], "--stage: expected a stage, 0 to {last}, found '9'"),
         (["--stop-stage", "two"], "--stop-stage: expected a stage, 0 to {last}, found 'two'"),
@@ -201,7 +203,7 @@ def test_options_about_audio_reach_the_steps_that_read_it(tree: Tree, recipe: st
     (data / "test" / "wav.scp").write_text("u1 first one.wav\nu2 /audio/second.wav\n")
     about_audio = ["--channel", "mix", "--allow-pipes", "--audio-root", "my audio"]
     last = len(STAGES + ON_REQUEST.get(recipe, [])) - 1
-    result = tree.run(recipe, "--stage", "1", "--stop-stage", str(last), "--data", "data", *about_audio)
+    result = tree.run(recipe, "--stage", "1", "--stop-stage", str(last), "--data-root", "data", *about_audio)
     assert (result.returncode, result.stderr) == (0, "")
     extracts = [call for call in tree.calls() if call[0] == "extract"]
     exports = [call for call in tree.calls() if call[0] == "export"]
@@ -232,7 +234,7 @@ def test_the_first_file_of_one_utterance_is_transcribed(
     (tree.caller_dir / "data/test/wav.scp").write_text(wav)
     if segments is not None:
         (tree.caller_dir / "data/test/segments").write_text(segments)
-    result = tree.run("mini", "--stage", "6", "--data", "data")
+    result = tree.run("mini", "--stage", "6", "--data-root", "data")
     assert (result.returncode, result.stderr) == (0, "")
     assert tree.calls()[-1][-1] == transcribed
     assert not (tree.caller_dir / "b").exists()
@@ -241,7 +243,7 @@ def test_the_first_file_of_one_utterance_is_transcribed(
 def test_parts_of_files_alone_are_transcribed_whole_and_it_is_said(tree: Tree) -> None:
     tree.write_test_set(tree.caller_dir / "data")
     (tree.caller_dir / "data/test/segments").write_text("a u1 0 1\nb u1 1 2\nc u2 3 4\n")
-    result = tree.run("mini", "--stage", "6", "--data", "data")
+    result = tree.run("mini", "--stage", "6", "--data-root", "data")
     assert result.returncode == 0
     assert (
         result.stderr
@@ -253,7 +255,7 @@ def test_parts_of_files_alone_are_transcribed_whole_and_it_is_said(tree: Tree) -
 def test_pipes_alone_leave_stage_6_out(tree: Tree) -> None:
     tree.write_test_set(tree.caller_dir / "data")
     (tree.caller_dir / "data/test/wav.scp").write_text("a cat a.wav |\nb cat b.wav | \n")
-    result = tree.run("mini", "--stage", "5", "--data", "data", "--allow-pipes")
+    result = tree.run("mini", "--stage", "5", "--data-root", "data", "--allow-pipes")
     assert result.returncode == 0
     assert result.stderr == "left out: every entry of data/test/wav.scp is a pipe, and asrkit transcribe reads files\n"
     assert [call[0] for call in tree.calls()] == VERBS[8:-1]
@@ -274,7 +276,7 @@ def test_first_and_last_stage(tree: Tree) -> None:
 
 
 def test_a_stage_on_request_runs_when_it_is_named(tree: Tree) -> None:
-    """The textbook's networks, each trained, decoded and scored, then put in a table; beside --dir."""
+    """The textbook's networks, each trained, decoded and scored, then put in a table; beside --exp."""
     names = ("textbook_lstm", "textbook_lstm_deep", "textbook_blstm", "textbook_blstm_deep")
     networks = [f"{tree.root}/recipes/farsdat/exp/{name}" for name in names]
     for options in (["--stage", "7"], ["--stage=7", "--stop-stage=7"]):
@@ -291,7 +293,9 @@ def test_a_stage_on_request_runs_when_it_is_named(tree: Tree) -> None:
 
 def test_the_release_makes_each_model_from_the_corpus(tree: Tree) -> None:
     """Data first, then each network from its features to its export with 8-bit weights; nothing beside --models."""
-    result = tree.run("speechocean762", "--stage", "8", "--corpus", "speech", "--data", "my data", "--models", "my out")
+    result = tree.run(
+        "speechocean762", "--stage", "8", "--corpus", "speech", "--data-root", "my data", "--models", "my out"
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [f"== stage 8: {RELEASE} ==", *(f"-- {name} --" for name in RELEASED)]
     prepare, *calls = tree.calls()
@@ -319,7 +323,7 @@ def test_the_release_takes_the_data_that_are_there(tree: Tree) -> None:
 
 @pytest.mark.parametrize("recipe", ["mini", "speechocean762"])
 def test_the_findings_train_each_network_with_each_seed(tree: Tree, recipe: str) -> None:
-    result = tree.run(recipe, "--stage", "7", "--force", "--nj", "2", "--data", "my data")
+    result = tree.run(recipe, "--stage", "7", "--force", "--nj", "2", "--data-root", "my data")
     assert (result.returncode, result.stderr) == (0, "")
     stage, *lines = result.stdout.splitlines()
     assert stage == f"== stage 7: {FINDINGS} ==" and len(lines) == 21
@@ -373,11 +377,44 @@ def test_settings_reach_the_steps_that_take_them(tree: Tree) -> None:
 
 
 def test_an_old_name_of_an_option_goes_on_working(tree: Tree) -> None:
-    result = tree.run("timit", "--corpus", "c", "--phones", "61", "--test=full", "--stop-stage", "0")
-    (call,) = tree.calls()
-    assert call[-4:] == ["--num-phones", "61", "--test-set", "full"]
+    old = ("--phones", "61", "--test=full", "--data", "my data", "--dir=my exp")
+    result = tree.run("timit", "--corpus", "c", *old, "--stop-stage", "3")
+    prepare, *_, train = tree.calls()
+    assert prepare[-4:] == ["--num-phones", "61", "--test-set", "full"]
+    assert (value_of(prepare, "--out"), value_of(train, "--out")) == ("my data", "my exp")
     named = [line.partition(": note: ")[2] for line in result.stderr.splitlines()]
-    assert named == ["--phones is now called --num-phones", "--test is now called --test-set"]
+    renamed = {"phones": "num-phones", "test": "test-set", "data": "data-root", "dir": "exp"}
+    assert named == [f"--{name} is now called --{new}" for name, new in renamed.items()]
+    result = tree.run("textbook", "--dir", "my lessons", "--data=my data", "--stage", "8")
+    assert value_of(tree.calls()[-1], "--out") == "my lessons/hopfield"
+    assert [line.rpartition(" ")[2] for line in result.stderr.splitlines()] == ["--out", "--data-root"]
+
+
+@pytest.mark.parametrize("option", ["--verbose", "--quiet"])
+def test_how_much_is_said_reaches_each_step(tree: Tree, option: str) -> None:
+    """In the form that the verb takes; with --quiet there are no headings either."""
+    tree.write_test_set(tree.root / "recipes" / "mini" / "data")
+    result = tree.run("mini", option)
+    calls = tree.calls()
+    assert [call[0] for call in calls] == verbs_of("mini")
+    assert all(vars(cli._parse(call[0], call))[option.strip("-")] is True for call in calls)
+    assert (result.stdout == "") == (option == "--quiet")
+    result = tree.run("textbook", option, "--stage", "8")
+    assert tree.calls()[-1][:2] == ["lesson", option]
+    assert (result.stdout == "") == (option == "--quiet")
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, "textbook"])
+def test_an_option_of_a_recipe_means_what_it_means_in_the_verbs(tree: Tree, recipe: str) -> None:
+    """Or no verb has its name."""
+    usage = tree.run(recipe, "--help").stdout
+    options = dict(re.findall(r"^  --([a-z-]+)(?: (\S+))? *", usage, re.MULTILINE))
+    flags = {name for name, option in OPTIONS.items() if not option.metavar}
+    assert len(options) > 8
+    shared = {f"--{name}": value for name, value in options.items() if f"--{name}" in OPTIONS}
+    assert {name for name, value in shared.items() if name not in flags and value != OPTIONS[name].metavar} == set()
+    own = {"stage", "stop-stage", "data-root", "exp", "models", "torch-index", "help"}
+    assert {name for name in options if f"--{name}" not in OPTIONS} <= own
 
 
 def test_an_option_without_a_value_reaches_stage_0(tree: Tree) -> None:
@@ -405,7 +442,7 @@ def test_paths_are_relative_to_the_caller(tree: Tree) -> None:
     tree.write_test_set(tree.caller_dir / "my data")
     config = tree.caller_dir / "small.v2.yaml"
     config.write_text("{}\n")
-    result = tree.run("mini", "--data", "my data", "--corpus", "../c", "--config", config.name, "--dir", "e/x")
+    result = tree.run("mini", "--data-root", "my data", "--corpus", "../c", "--config", config.name, "--exp", "e/x")
     assert (result.returncode, result.stderr) == (0, "")
     calls = tree.calls()
     assert value_of(calls[0], "--corpus") == "../c"
@@ -452,7 +489,7 @@ def test_a_corpus_to_be_fetched_is_asked_for_by_stage_0_alone(tree: Tree) -> Non
 @pytest.mark.parametrize("stage", range(1, len(STAGES)))
 def test_a_missing_input_names_the_stage_that_makes_it(tree: Tree, stage: int) -> None:
     install_asrkit(tree.root)
-    result = tree.run("mini", "--stage", str(stage), "--data", "nowhere", "--dir", "nothing")
+    result = tree.run("mini", "--stage", str(stage), "--data-root", "nowhere", "--exp", "nothing")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     named = {

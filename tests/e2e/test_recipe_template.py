@@ -76,7 +76,7 @@ def write_textgrids(root: Path, labels) -> None:
 
 
 def run_template(workplace: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    defaults = ("--corpus", "corpus", "--data", "data", "--dir", "exp", "--nj", "2", "--config", "small.yaml")
+    defaults = ("--corpus", "corpus", "--data-root", "data", "--exp", "exp", "--nj", "2", "--config", "small.yaml")
     return run_recipe(workplace, "template", *defaults, *options)
 
 

@@ -35,7 +35,7 @@ def hold(root: Path, name: str, *options: str, trains: bool = False) -> dict[str
     """The figures of a lesson, run as a stage of the recipe; one that `trains` a network tells of its epochs."""
     number = str(STAGES[name])
     stage = ("--stage", number, "--stop-stage", number)
-    result = run_recipe(root, "textbook", *stage, "--quick", "--dir", "exp", *options)
+    result = run_recipe(root, "textbook", *stage, "--quick", "--out", "exp", *options)
     assert result.returncode == 0, result.stderr
     told = f"exp/{name}: the lesson's table and pictures\n"
     assert result.stderr.endswith(told) if trains else result.stderr == told
@@ -98,7 +98,7 @@ def of_tones(tones: Path) -> tuple[str, ...]:
     """Options for lessons on speech: tones, and a network on them with CTC and frame-wise outputs."""
     exp = tones / "exp_both"
     run_asrkit(*train_args(tones, exp), "--set", "model.head=both")
-    return ("--data", str(tones / "data"), "--model", str(exp))
+    return ("--data-root", str(tones / "data"), "--model", str(exp))
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_phones(root: Path, of_tones: tuple[str, ...]) -> None:
 
 
 def test_without_speech_its_lessons_are_left_out(root: Path) -> None:
-    result = run_recipe(root, "textbook", "--stage", "4", "--stop-stage", "5", "--dir", "exp")
+    result = run_recipe(root, "textbook", "--stage", "4", "--stop-stage", "5", "--out", "exp")
     assert (result.returncode, result.stderr) == (0, "")
     said = [line for line in result.stdout.splitlines() if not line.startswith("==")]
     assert len(said) == 2
@@ -226,7 +226,7 @@ def test_hopfield(root: Path) -> None:
 def test_a_second_run_has_nothing_to_do(root: Path, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("a small text, again and again. " * 300)
-    options = ("--stage", "6", "--stop-stage", "6", "--quick", "--dir", "exp", "--plain-text", str(text))
+    options = ("--stage", "6", "--stop-stage", "6", "--quick", "--out", "exp", "--plain-text", str(text))
     assert "Markov, order 4" in run_recipe(root, "textbook", *options).stdout
     again = run_recipe(root, "textbook", *options)
     assert again.stdout == "== stage 6: models of language, by character ==\nexp/characters: up to date\n"

@@ -33,7 +33,7 @@ def run_timit(workplace, *options):
 
 
 def test_all_stages_score_39_phones_under_kaldis_protocol(workplace):
-    done = run_timit(workplace, "--corpus", "corpus", "--data", "data", "--dir", "exp")
+    done = run_timit(workplace, "--corpus", "corpus", "--data-root", "data", "--exp", "exp")
     assert done.returncode == 0, done.stderr
     assert [int(n) for n in re.findall(r"^== stage (\d):", done.stdout, re.MULTILINE)] == list(range(7))
     assert "train: 6 of 462 speakers, 48 of 3696 utterances" in done.stderr
@@ -55,7 +55,7 @@ def test_all_stages_score_39_phones_under_kaldis_protocol(workplace):
     assert transcript[0].endswith("/TEST/DR1/MDAB0/SI1027.WAV")
     assert set(transcript[1:]) <= {"sil", "aa", "iy", "cl", "t"}
 
-    again = run_timit(workplace, "--corpus", "corpus", "--data", "data", "--dir", "exp")
+    again = run_timit(workplace, "--corpus", "corpus", "--data-root", "data", "--exp", "exp")
     assert again.returncode == 0, again.stderr
     assert PER_LINE.findall(again.stdout) == pers
     assert "data: up to date" in again.stdout
@@ -64,7 +64,7 @@ def test_all_stages_score_39_phones_under_kaldis_protocol(workplace):
 @pytest.mark.parametrize("phones", [61, 39])
 def test_train_on_61_or_39_phones(workplace, phones):
     (workplace / f"brief{phones}.yaml").write_text(CONFIG.replace("num_epochs: 8", "num_epochs: 1"))
-    options = ["--num-phones", str(phones), f"--data=data{phones}", f"--dir=exp{phones}", "--stop-stage", "5"]
+    options = ["--num-phones", str(phones), f"--data-root=data{phones}", f"--exp=exp{phones}", "--stop-stage", "5"]
     done = run_timit(workplace, "--corpus", "corpus", *options, "--config", f"brief{phones}.yaml")
     assert done.returncode == 0, done.stderr
     assert len(TokenTable.read(workplace / f"data{phones}/tokens.txt").phones) == phones
@@ -72,11 +72,11 @@ def test_train_on_61_or_39_phones(workplace, phones):
 
 
 def test_stage_0_with_the_full_test_set_and_on_nltks_sample(workplace, tmp_path):
-    done = run_timit(workplace, "--corpus", "corpus", "--test-set", "full", "--data", "full", "--stop-stage", "0")
+    done = run_timit(workplace, "--corpus", "corpus", "--test-set", "full", "--data-root", "full", "--stop-stage", "0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split()[:3] == ["test", "4", "40"]
     make_tree(tmp_path / "sample", NLTK)
-    done = run_timit(workplace, "--corpus", str(tmp_path / "sample"), "--data", "nltk", "--stop-stage", "0")
+    done = run_timit(workplace, "--corpus", str(tmp_path / "sample"), "--data-root", "nltk", "--stop-stage", "0")
     assert done.returncode == 0, done.stderr
     assert "no dev is made" in done.stderr and "no test is made" in done.stderr
     assert (workplace / "nltk/train/phones.ctm").exists()
@@ -86,7 +86,7 @@ def test_damage_ends_the_run_at_stage_0(workplace, tmp_path):
     make_tree(tmp_path / "corpus", LAYOUTS["lower"])
     labels = files_of(LAYOUTS["lower"], tmp_path / "corpus", "train", "fcjf0", "sx37")["phn"]
     labels.write_text("0 100 h#\n50 200 ?\n")
-    done = run_timit(workplace, "--corpus", str(tmp_path / "corpus"), "--data", "damaged")
+    done = run_timit(workplace, "--corpus", str(tmp_path / "corpus"), "--data-root", "damaged")
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error:" in line]
     assert [line.startswith(f"asrkit prepare: error: {labels}:2: ") for line in errors] == [True, True]
@@ -96,5 +96,5 @@ def test_damage_ends_the_run_at_stage_0(workplace, tmp_path):
 
 def test_wrong_values_of_its_own_options_are_wrong_usage(workplace):
     for options in (["--num-phones", "40"], ["--num-phones"], ["--test-set", "half"], ["--fones", "48"]):
-        assert run_timit(workplace, "--corpus", "corpus", "--data", "none", *options).returncode == 2
+        assert run_timit(workplace, "--corpus", "corpus", "--data-root", "none", *options).returncode == 2
     assert not (workplace / "none").exists()

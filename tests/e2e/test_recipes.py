@@ -70,7 +70,7 @@ def workplace(tmp_path_factory):
 
 
 def run_speechocean762(workplace, *options):
-    defaults = ("--data", "data", "--dir", "exp", "--nj", "2", "--config", "small.yaml")
+    defaults = ("--data-root", "data", "--exp", "exp", "--nj", "2", "--config", "small.yaml")
     return run_recipe(workplace, "speechocean762", *defaults, *options)
 
 
@@ -83,7 +83,7 @@ def first_run(workplace):
 
 
 def test_a_stage_without_data_names_the_stage_that_makes_them(workplace):
-    early = run_speechocean762(workplace, "--stage", "1", "--data", "none")
+    early = run_speechocean762(workplace, "--stage", "1", "--data-root", "none")
     assert early.returncode == 1
     assert "made by stage 0 (asrkit prepare)" in early.stderr
 
@@ -116,7 +116,7 @@ def test_the_findings_are_a_table_of_means_over_seeds(workplace, tmp_path):
     grid = tmp_path / "tools/findings.sh"
     text = re.sub(r'findings_seeds=".*"', 'findings_seeds="1 2"', grid.read_text())
     grid.write_text(re.sub(r'findings_networks="[^"]*"', 'findings_networks="lstm 1 bi"', text))
-    options = ("--stage", "7", "--data", "data", "--dir", "exp/small", "--config", "small.yaml")
+    options = ("--stage", "7", "--data-root", "data", "--exp", "exp/small", "--config", "small.yaml")
 
     done = run_recipe(tmp_path, "speechocean762", *options, "--nj", "2", cwd=workplace)
     assert done.returncode == 0, done.stderr
@@ -149,7 +149,18 @@ def test_the_release_makes_models_that_tell_what_they_are(workplace, tmp_path):
     )
     for name, config in {"blstm_ctc": CONFIG, "lstm_ctc_streaming": streaming}.items():
         (tmp_path / f"conf/{name}.yaml").write_text(config)
-    options = ("--stage", "8", "--data", "data", "--dir", "released/x", "--config", "small.yaml", "--models", "models")
+    options = (
+        "--stage",
+        "8",
+        "--data-root",
+        "data",
+        "--exp",
+        "released/x",
+        "--config",
+        "small.yaml",
+        "--models",
+        "models",
+    )
     done = run_recipe(tmp_path, "speechocean762", *options, "--nj", "2", cwd=workplace)
     assert done.returncode == 0, done.stderr
     files = {name: workplace / f"models/{name}.onnx" for name in ("english", "english-streaming")}

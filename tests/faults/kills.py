@@ -97,7 +97,7 @@ def scenarios(tree: Tree) -> list[Scenario]:
         found.append(Scenario("prepare mini", words, "saved"))
     copy_recipes(tree.root)
     run = (f"{tree.root}/recipes/template/run.sh", "--corpus", f"{tree.corpus}", "--config", f"{tree.config}")
-    run += ("--data", f"{tree.data}", "--dir", f"{tree.exp}", "--nj", "2", "--stop-stage")
+    run += ("--data-root", f"{tree.data}", "--exp", f"{tree.exp}", "--nj", "2", "--stop-stage")
     for stage in _STAGES:
         words = (*run, f"{stage}", "--stage", f"{stage}")
         found.append(Scenario(f"run.sh --stage {stage}", words, f"run.sh {stage}", by_time=True))
