@@ -1,6 +1,6 @@
-"""The lessons of a textbook on recurrent networks, each a small module to be read beside its page in docs/textbook/.
+"""The lessons of a textbook on recurrent networks. Each is a small module to be read beside its page in docs/textbook/.
 
-A lesson is a module with a function `study(quick)`, which gives a Lesson: a table, figures and pictures. Lessons on
+A lesson is a module with a function `study(quick)`, which returns a Lesson: a table, figures and pictures. Lessons on
 speech have `study(quick, speech)`. This table loads none of them.
 """
 
@@ -15,4 +15,4 @@ LESSONS = {
     "hopfield": "asrkit.lessons.hopfield",
 }
 
-ON_SPEECH = ("memory", "phones")  # they look at a recipe's data and at models trained on it
+ON_SPEECH = ("memory", "phones")  # they use the data of a recipe and models trained on it

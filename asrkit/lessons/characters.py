@@ -1,7 +1,7 @@
-"""Lesson 6: models of language, by character: Markov models of orders 0 to 4, and a recurrent network.
+"""Lesson 6: models of language by character. It compares Markov models of orders 0 to 4 with a recurrent network.
 
-The text is english.txt, unless one is given: what the docstrings of asrkit said when the lesson was written. It is a
-file of its own so that the figures stay as they are when asrkit changes.
+The text is english.txt, unless another one is given. It contains the docstrings of asrkit from the time when the lesson
+was written. It is a separate file, so that the figures stay the same when asrkit changes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ ALPHABET = " abcdefghijklmnopqrstuvwxyz.,"
 ORDERS = range(5)
 EPSILONS = (0.0001, 0.01, 0.1, 0.3)
 ENGLISH = Path(__file__).parent / "english.txt"
-MIN_LENGTH = 5_000  # for the last tenth to say something
+MIN_LENGTH = 5_000  # of a shorter text, the last tenth would be too short for a test
 NUM_HIDDEN, LENGTH, NUM_SEQUENCES = 96, 50, 16
 
 
 def read_characters(path: Path) -> str:
-    """A text in UTF-8, in lower case; what is not in ALPHABET is a blank, and several blanks are one.
+    """Read a UTF-8 text in lower case. Characters outside ALPHABET become spaces, and several spaces become one.
 
-    Raises DataError for a file that is not UTF-8, or has fewer than MIN_LENGTH characters then.
+    Raises:
+        DataError: the file is not UTF-8, or its text then has fewer than MIN_LENGTH characters.
     """
     try:
         text = read_bytes(path).decode("utf-8").lower()
@@ -46,7 +47,7 @@ def read_characters(path: Path) -> str:
 
 
 class MarkovModel:
-    """The next character, given the `order` characters before it."""
+    """Predicts the next character from the `order` characters before it."""
 
     def __init__(self, text: str, order: int):
         self.counts = [defaultdict[str, Counter[str]](Counter) for _ in range(order + 1)]
@@ -55,10 +56,10 @@ class MarkovModel:
                 counts[text[place - length : place]][text[place]] += 1
 
     def probability(self, history: str, character: str, epsilon: float) -> float:
-        """P(c | history), the history of at least `order` characters.
+        """P(c | history). The history must have at least `order` characters.
 
-        P_k(c | h) = (1 - epsilon) N(h c) / N(h) + epsilon P_{k-1}(c | h without its first character), and P_{k-1} alone
-        where N(h) = 0; P_{-1} = 1 / 29, as there are 29 characters.
+        P_k(c | h) = (1 - epsilon) N(h c) / N(h) + epsilon P_{k-1}(c | h without its first character). Where N(h) = 0,
+        it is P_{k-1}. P_{-1} = 1 / 29, since there are 29 characters.
         """
         probability = 1 / len(ALPHABET)
         for length, counts in enumerate(self.counts):
@@ -68,7 +69,7 @@ class MarkovModel:
         return probability
 
     def bits(self, text: str, epsilon: float) -> float:
-        """Bits a character of a text: -1/T sum_t log2 P(c_t | before)."""
+        """Bits per character of a text: -1/T sum_t log2 P(c_t | before)."""
         order = len(self.counts) - 1
         logs = [
             np.log2(self.probability(text[place - order : place], text[place], epsilon))
@@ -77,7 +78,7 @@ class MarkovModel:
         return float(-np.mean(logs))
 
     def sample(self, length: int, epsilon: float, rng: np.random.Generator) -> str:
-        """A text drawn character by character, that begins as a word does."""
+        """Draw a text character by character. It begins like a word."""
         order = len(self.counts) - 1
         text = " " * order
         while len(text) < length + order:
@@ -87,7 +88,7 @@ class MarkovModel:
 
 
 class CharacterNetwork(nn.Module):
-    """An LSTM that reads characters and says the next one; what it remembers has no fixed length."""
+    """An LSTM that reads characters and predicts the next one. Its memory has no fixed length."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,18 +98,20 @@ class CharacterNetwork(nn.Module):
     def forward(
         self, characters: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Log probabilities (N, T, 29) of what follows each of `characters` (N, T), and the state after them."""
+        """Log probabilities (N, T, 29) of the character after each of `characters` (N, T), and the last state."""
         hidden, state = self.lstm(nn.functional.one_hot(characters, len(ALPHABET)).float(), state)
         return torch.log_softmax(self.output(hidden), dim=-1), state
 
     @torch.no_grad()
     def bits(self, text: str) -> float:
+        """Bits per character of a text."""
         codes = encode(text)
         log_probs, _ = self(codes[None, :-1])
         return float(-log_probs[0].gather(1, codes[1:, None]).mean()) / float(np.log(2))
 
     @torch.no_grad()
     def sample(self, length: int, rng: np.random.Generator) -> str:
+        """Draw a text character by character. It begins like a word."""
         text, state = " ", None
         while len(text) <= length:
             log_probs, state = self(encode(text[-1])[None], state)
@@ -123,7 +126,7 @@ def encode(text: str) -> Tensor:
 
 
 def study(quick: bool, text: Path = ENGLISH) -> Lesson:
-    """The lesson's table, figures and pictures, from the text in a file."""
+    """Make the lesson's table, figures and pictures, from the text in a file."""
     characters = read_characters(text)
     end = len(characters) * 9 // 10
     train, test = characters[:end], characters[end : end + (4_000 if quick else 20_000)]
@@ -149,7 +152,16 @@ def study(quick: bool, text: Path = ENGLISH) -> Lesson:
 
 
 def learn(codes: Tensor, test: str, marks: Sequence[int]) -> tuple[list[float], list[str]]:
-    """Bits a character on `test`, and samples, after as many updates as `marks` says."""
+    """Train a network; after each number of updates in `marks`, measure it on `test` and draw a sample.
+
+    Args:
+        codes: (T,) the text to learn from, from `encode`.
+        test: an unseen text.
+        marks: numbers of updates, in rising order.
+
+    Returns:
+        Bits per character of `test`, and samples.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = CharacterNetwork()
@@ -172,7 +184,7 @@ def learn(codes: Tensor, test: str, marks: Sequence[int]) -> tuple[list[float], 
 
 
 def draw(bits: dict[float, list[float]], marks: Sequence[int], network_bits: Sequence[float]) -> Figure:
-    """Bits a character over the order, by epsilon, and of the network over updates."""
+    """Draw bits per character: of the Markov models over their order, and of the network over updates."""
     figure, (left, right) = plots(1, 2, height=3.6)
     for which, (epsilon, each) in enumerate(bits.items()):
         draw_line(left, ORDERS, each, which, f"ε = {epsilon:g}")

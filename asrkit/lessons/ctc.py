@@ -1,9 +1,9 @@
-"""Lesson 5's equations: what CTC makes of a network's outputs (Graves et al. 2006), and how one searches.
+"""The equations of lesson 5: how CTC interprets the outputs of a network (Graves et al. 2006), and how to search.
 
-Legend: T steps, K classes: 0 is the blank, written `-`; y (T, K), y(t, k) the probability of class k at step t. A path
-names a class for each step; a labelling is what is left of a path when repeats are merged and blanks removed.
-Probabilities are multiplied as they are here, which floating-point numbers allow for some hundred steps. For more than
-that one adds their logarithms.
+Legend: T steps, K classes (0 is the blank, written `-`), y (T, K); y(t, k) is the probability of class k at step t. A
+path names one class for each step. Its labelling is what is left after merging repeats and removing blanks.
+Probabilities are multiplied directly here, which works for some hundred steps. For more steps one must add logarithms,
+because the products become too small for floating-point numbers.
 """
 
 from __future__ import annotations
@@ -21,46 +21,52 @@ Labels: TypeAlias = tuple[int, ...]
 
 
 def merge_repeats(path: Sequence[int]) -> Labels:
-    """One of each run of equal classes."""
+    """Replace each run of equal classes by one of them."""
     return tuple(label for label, _ in groupby(path))
 
 
 def remove_blanks(labels: Sequence[int]) -> Labels:
+    """Remove all blanks."""
     return tuple(label for label in labels if label != BLANK)
 
 
 def collapse(path: Sequence[int]) -> Labels:
-    """The labelling of a path, B(path): merge repeats first, then remove blanks."""
+    """The labelling B(path) of a path: first merge repeats, then remove blanks."""
     return remove_blanks(merge_repeats(path))
 
 
 def best_path(y: np.ndarray) -> Labels:
-    """The path of highest probability: at each step the best class, argmax_k y(t, k)."""
+    """The most probable path of `y` (T, K): the best class at each step, argmax_k y(t, k)."""
     return tuple(y.argmax(axis=1).tolist())
 
 
 def probability(y: np.ndarray, labels: Labels) -> float:
-    """P(l | x) = sum of prod_t y(t, path(t)) over all paths whose labelling is l, by the forward variables alpha.
+    """P(l | x): the sum of prod_t y(t, path(t)) over all paths with the labelling l, by forward variables alpha.
 
     l' is l with blanks around and between its labels, (2 L + 1,). alpha(s) at step t is the probability of all ways to
-    be at place s of l' then.
+    be at place s of l' at this step. `y` is (T, K), and `labels` is l.
     """
     with_blanks = [BLANK, *(each for label in labels for each in (label, BLANK))]  # l' = - l1 - l2 - ... -
     skips = [
         place > 1 and with_blanks[place] not in (BLANK, with_blanks[place - 2]) for place in range(len(with_blanks))
     ]
     alpha = np.zeros(len(with_blanks))
-    alpha[0] = 1  # before the first step: as if a blank had come
+    alpha[0] = 1  # before the first step: as after a blank
     for column in y:
         one_back = np.concatenate([[0], alpha])[:-1]
-        two_back = np.concatenate([[0, 0], alpha])[:-2] * skips  # a blank may be left out between labels that differ
+        two_back = np.concatenate([[0, 0], alpha])[:-2] * skips  # a blank between different labels is optional
         alpha = (alpha + one_back + two_back) * column[with_blanks]
-    return float(alpha[-2:].sum())  # P = alpha(S) + alpha(S - 1) at step T: the last blank may be missing
+    return float(alpha[-2:].sum())  # P = alpha(S) + alpha(S - 1) at step T: the last blank is optional
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The beginning of a labelling, with the probability of its paths so far: those that end in a blank, and others."""
+    """The beginning of a labelling, with the probability of its paths so far.
+
+    Attributes:
+        in_blank: of paths that end in a blank.
+        in_label: of all other paths.
+    """
 
     labels: Labels
     in_blank: float
@@ -68,13 +74,16 @@ class Prefix:
 
     @property
     def probability(self) -> float:
+        """The probability of all paths."""
         return self.in_blank + self.in_label
 
 
 def grow(prefixes: Sequence[Prefix], column: np.ndarray) -> list[Prefix]:
-    """All that `prefixes` become by one more step with the probabilities `column` (K,), the most probable first.
+    """Extend `prefixes` by one step with the probabilities `column` (K,).
 
-    Paths of several prefixes that come to the same one are added up.
+    Returns the new prefixes, the most probable first.
+
+    Paths from several prefixes that lead to the same new one are added.
     """
     in_blank: defaultdict[Labels, float] = defaultdict(float)
     in_label: defaultdict[Labels, float] = defaultdict(float)
@@ -92,7 +101,10 @@ def grow(prefixes: Sequence[Prefix], column: np.ndarray) -> list[Prefix]:
 
 
 def beam_search(y: np.ndarray, width: int) -> list[list[Prefix]]:
-    """All prefixes after each step, the most probable first; only the first `width` (B) of them go on."""
+    """All prefixes after each step of `y` (T, K), the most probable first.
+
+    Only the best `width` (B) of them continue.
+    """
     ranked = [[Prefix((), 1.0, 0.0)]]
     for column in y:
         ranked.append(grow(ranked[-1][:width], column))
@@ -100,9 +112,11 @@ def beam_search(y: np.ndarray, width: int) -> list[list[Prefix]]:
 
 
 def by_enumeration(y: np.ndarray) -> dict[Labels, dict[Labels, float]]:
-    """The probability of each of the K^T paths, by labelling and then by path: for a few steps only.
+    """The probability of each of the K^T paths of `y` (T, K), by labelling and then by path.
 
-    The most probable first, both the labellings, by their sums, and each one's paths.
+    Use it only for a few steps.
+
+    Labellings are sorted by their sums, and the paths of each by their probabilities, the most probable first.
     """
     paths: defaultdict[Labels, dict[Labels, float]] = defaultdict(dict)
     for path in product(range(y.shape[1]), repeat=len(y)):

@@ -1,4 +1,4 @@
-"""Lesson 2: gradients that vanish and gradients that explode, what gates do about it, and what clipping does.
+"""Lesson 2: gradients that vanish and gradients that explode; how gates and clipping help.
 
 Legend: T steps, N sequences at once, H hidden units, D inputs.
 """
@@ -17,16 +17,18 @@ from asrkit.lessons.lesson import COLORS, Lesson, draw_line, plots
 
 NUM_HIDDEN, NUM_STEPS = 24, 80
 ELMAN, GRU, LSTM, OLD_LSTM = "Elman", "GRU", "LSTM", "LSTM without forget gate"
-State = tuple[Tensor, Tensor]  # h and s, (H,) each; Elman and GRU leave s alone
-Weights = Mapping[str, tuple[Tensor, Tensor]]  # of each gate, by its letter: W (H, D) and U (H, H)
+State = tuple[Tensor, Tensor]  # h and s, (H,) each; Elman and GRU do not use s
+Weights = Mapping[str, tuple[Tensor, Tensor]]  # letter of a gate -> W (H, D) and U (H, H)
 
 
 def elman(x: Tensor, state: State, weights: Weights) -> State:
+    """One step of Elman's network, from the input `x` (D,)."""
     w, u = weights["h"]
     return torch.tanh(w @ x + u @ state[0]), state[1]  # h(t) = tanh(W x(t) + U h(t - 1))
 
 
 def gru(x: Tensor, state: State, weights: Weights) -> State:
+    """One step of a GRU, from the input `x` (D,)."""
     before, (w, u) = state[0], weights["h"]
     r, z = (
         torch.sigmoid(weights[gate][0] @ x + weights[gate][1] @ before) for gate in "rz"
@@ -36,13 +38,14 @@ def gru(x: Tensor, state: State, weights: Weights) -> State:
 
 
 def lstm(x: Tensor, state: State, weights: Weights) -> State:
+    """One step of an LSTM, from the input `x` (D,)."""
     i, f, g, o = (weights[gate][0] @ x + weights[gate][1] @ state[0] for gate in "ifho")
     s = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)  # s(t) = f * s(t - 1) + i * g
     return torch.sigmoid(o) * torch.tanh(s), s  # h(t) = o * tanh(s(t))
 
 
 def old_lstm(x: Tensor, state: State, weights: Weights) -> State:
-    """As it was in 1997: the cell keeps all."""
+    """One step of the LSTM of 1997, from the input `x` (D,). It has no forget gate, so its cell keeps everything."""
     i, g, o = (weights[gate][0] @ x + weights[gate][1] @ state[0] for gate in "iho")
     s = state[1] + torch.sigmoid(i) * torch.tanh(g)  # s(t) = s(t - 1) + i * g
     return torch.sigmoid(o) * torch.tanh(s), s
@@ -57,7 +60,7 @@ CELLS: dict[str, Callable[[Tensor, State, Weights], State]] = {
 
 
 def gradient_norms(cell: str, singular_value: float, seed: int) -> np.ndarray:
-    """|dL(T) / d h(t)| for t = 0 to T of an untrained network, L = c' h(T) with a random c: (T + 1,).
+    """|dL(T) / d h(t)| for t = 0 to T in an untrained network, (T + 1,). L = c' h(T) with a random c.
 
     All singular values of each recurrent matrix U are `singular_value`.
     """
@@ -80,12 +83,12 @@ def gradient_norms(cell: str, singular_value: float, seed: int) -> np.ndarray:
 
 
 def factor_per_step(norms: np.ndarray) -> float:
-    """By what the gradient changes in a step back, on average, between T and 0."""
+    """The average factor by which the gradient changes in one step back, between T and 0. `norms` is (T + 1,)."""
     return float((norms[0] / norms[-1]) ** (1 / NUM_STEPS))
 
 
 class Adder(nn.Module):
-    """One recurrent layer of PyTorch's that gives a number at the end of a sequence."""
+    """One recurrent layer of PyTorch that outputs a number at the end of a sequence."""
 
     def __init__(self, cell: str, num_hidden: int):
         super().__init__()
@@ -97,9 +100,10 @@ class Adder(nn.Module):
 
     @torch.no_grad()
     def hold_forget_gate(self) -> None:
-        """Give an LSTM's forget gates the bias 1, which lets it keep, to begin with (Jozefowicz et al. 2015).
+        """Set the biases of an LSTM's forget gates to 1, so that it keeps its memory at first (Jozefowicz et al. 2015).
 
-        Without forget gates they are held at 1: no weights, and a bias that leaves nothing of the sigmoid.
+        For an LSTM without forget gates, this holds them at 1: their weights are 0, and their bias is so large that the
+        sigmoid is 1.
         """
         if not isinstance(self.rnn, nn.LSTM):
             return
@@ -110,14 +114,16 @@ class Adder(nn.Module):
             weights[name][forget] *= not self.keeps_all
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Sums (N,) for inputs (T, N, 2)."""
+        """Compute the sums (N,) from `inputs` (T, N, 2)."""
         return self.output(self.rnn(inputs)[0][-1])[:, 0]
 
 
 def adding_problem(lag: int, num_sequences: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Numbers in 0 to 1, two of them marked, `lag` apart; to give: the marked ones' sum (Hochreiter 1997).
+    """Random numbers between 0 and 1, two of them marked, `lag` steps apart. The task is their sum (Hochreiter 1997).
 
-    Gives inputs (T, N, 2), number and mark, and sums (N,). T is `lag` + 10, the first mark among the first ten.
+    Returns:
+        Inputs (T, N, 2), number and mark, and sums (N,). T is `lag` + 10. The first mark is among the first ten
+        numbers.
     """
     inputs = np.zeros((lag + 10, num_sequences, 2))
     inputs[..., 0] = rng.random(inputs.shape[:2])
@@ -129,7 +135,10 @@ def adding_problem(lag: int, num_sequences: int, rng: np.random.Generator) -> tu
 
 
 def learn_adding(cell: str, lag: int, num_updates: int) -> list[float]:
-    """Mean square errors of each tenth of the updates; who always says 1 has 1/6."""
+    """Train a network.
+
+    Returns the mean square error of each tenth of the updates. Always answering 1 has an error of 1/6.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Adder(cell, 16)
@@ -152,11 +161,12 @@ def learn_adding(cell: str, lag: int, num_updates: int) -> list[float]:
 class OneUnit:
     """One unit that feeds itself, and the loss L = (sigmoid(h(T)) - 0.7)^2, T = 50 (Pascanu et al. 2013).
 
-    Its two weights w and b make a landscape with a cliff: on one side of it the unit ends high, on the other low.
+    The loss over its two weights w and b is a landscape with a cliff. On one side of it the unit ends high, on the
+    other low.
     """
 
     def loss_and_gradient(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        """L and dL/d(w, b) at `point`, (w, b); the derivatives are carried forward."""
+        """L and dL/d(w, b), (2,), at `point`, which is (w, b) of shape (2,). The derivatives are carried forward."""
         w, b = point
         h, slope = 0.5, np.zeros(2)  # h(0), and dh/d(w, b)
         for _ in range(50):
@@ -168,15 +178,20 @@ class OneUnit:
 
 
 def clip_by_norm(gradient: np.ndarray, most: float) -> np.ndarray:
+    """Scale `gradient`, (n,), to a norm of at most `most`. The result is (n,)."""
     return gradient * min(1.0, most / max(float(np.linalg.norm(gradient)), 1e-12))  # g <- g most / |g|, if |g| > most
 
 
 def clip_by_value(gradient: np.ndarray, most: float) -> np.ndarray:
+    """Limit each component of `gradient`, (n,), to +-`most`. The result is (n,)."""
     return np.clip(gradient, -most, most)  # g_i <- most or -most, if beyond: this turns the gradient
 
 
 def descend(clip: Callable[[np.ndarray], np.ndarray], start: Sequence[float], num_steps: int) -> np.ndarray:
-    """The way (num_steps + 1, 2) of w and b down the gradient with the learning rate 0.5."""
+    """Gradient descent with a learning rate of 0.5. Returns all points (w, b), (num_steps + 1, 2).
+
+    `clip` changes each gradient, of shape (2,), before the step.
+    """
     way = [np.array(start)]
     for _ in range(num_steps):
         _, gradient = OneUnit().loss_and_gradient(way[-1])
@@ -190,13 +205,13 @@ START, NUM_DESCENTS = (6.0, -2.2), 120
 
 
 def study(quick: bool) -> Lesson:
-    """The lesson's table, figures and pictures."""
+    """Make the lesson's table, figures and pictures."""
     lags, num_updates = ((20,), 400) if quick else ((50, 100, 200), 600)
     return results({cell: {lag: learn_adding(cell, lag, num_updates) for lag in lags} for cell in CELLS})
 
 
 def results(adding: Mapping[str, Mapping[int, Sequence[float]]]) -> Lesson:
-    """All of the lesson, given the square errors of the adding problem by cell and lag."""
+    """Make the lesson from the square errors of the adding problem, by cell and lag."""
     norms = {cell: gradient_norms(cell, 0.85, seed=0) for cell in CELLS}
     factors = {
         cell: [
@@ -234,7 +249,10 @@ def results(adding: Mapping[str, Mapping[int, Sequence[float]]]) -> Lesson:
 
 
 def draw_norms(norms: Mapping[str, np.ndarray], factors: Mapping[str, Sequence[float]]) -> Figure:
-    """Gradient norms over time, and what a step does to them over the largest singular value."""
+    """Draw gradient norms over time, and the factor per step over the largest singular value.
+
+    `norms` has (T + 1,) per cell.
+    """
     figure, both = plots(1, 2, height=4.2)
     draw_norms_over_time(both[0], norms, last=NUM_STEPS)
     for which, cell in enumerate(CELLS):
@@ -259,7 +277,7 @@ def draw_norms(norms: Mapping[str, np.ndarray], factors: Mapping[str, Sequence[f
 
 
 def draw_clipping(ways: Mapping[str, np.ndarray]) -> Figure:
-    """The cliff, and three ways down: a step from its edge, and what clipping makes of it."""
+    """Draw the cliff and three ways of descent, `ways` (num_steps + 1, 2): with and without clipping."""
     figure, (near, far) = plots(1, 2, height=4.4)
     w, b = np.linspace(3.7, 6.3, 60), np.linspace(-3.1, -1.4, 60)
     losses = [[OneUnit().loss_and_gradient(np.array([x, y]))[0] for x in w] for y in b]
@@ -277,7 +295,7 @@ def draw_clipping(ways: Mapping[str, np.ndarray]) -> Figure:
 
 
 def draw_adding(adding: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
-    """Square errors of the adding problem over the updates, a plot for each lag."""
+    """Draw the square errors of the adding problem over the updates, one plot per lag."""
     lags = [*adding[ELMAN]]
     figure, all_axes = plots(1, len(lags), height=3.8)
     for axes, lag in zip(all_axes, lags, strict=True):

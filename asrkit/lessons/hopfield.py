@@ -1,4 +1,4 @@
-"""Lesson 8: networks that remember. The Hopfield network, and a bidirectional associative memory of phones."""
+"""Lesson 8: networks that remember. They are the Hopfield network, and a bidirectional associative memory of phones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asrkit.lessons.lesson import WIDTH, Lesson, draw_line, plots
 
 ROWS, COLUMNS = np.indices((10, 10))
 RADIUS = np.hypot(ROWS - 4.5, COLUMNS - 4.5)
-SHAPES = {  # pictures of 10 x 10 points, True where black
+SHAPES = {  # pictures of 10 x 10 points; True is black
     "cross": (abs(ROWS - COLUMNS) < 2) | (abs(ROWS + COLUMNS - 9) < 2),
     "ring": (RADIUS > 2.6) & (RADIUS < 4.8),
     "stripes": COLUMNS % 4 < 2,
@@ -21,7 +21,7 @@ SHAPES = {  # pictures of 10 x 10 points, True where black
 }
 
 FEATURES = ("voiced", "nasal", "stop", "fricative", "lips", "tip", "back", "vowel", "high", "front", "rounded")
-PHONES = {  # what each phone has of these; lips, tip and back (of the tongue) are where it is made
+PHONES = {  # the features of each phone; lips, tip and back (of the tongue) are its place of articulation
     "p": "stop lips",
     "k": "stop back",
     "z": "voiced fricative tip",
@@ -36,7 +36,7 @@ PHONES = {  # what each phone has of these; lips, tip and back (of the tongue) a
     "s": "fricative tip",
     "a": "voiced vowel",
 }
-NUM_FEW = 5  # of the phones, from the first on
+NUM_FEW = 5  # the first so many phones form the small memory
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,11 @@ class Recalled:
     """How often an associative memory of phones and features is right.
 
     Attributes:
-        features: phones that bring all their features to mind.
-        phone: phones that their features bring to mind.
-        despite: the share of all features with one wrong that bring the right phone to mind.
-        rise: the largest change of the energy on the way.
+        num_phones: phones in the memory.
+        features: phones from which all their features are recalled.
+        phone: phones that are recalled from their features.
+        despite: share of all inputs with one wrong feature from which the right phone is recalled.
+        rise: the largest change of the energy during recall.
     """
 
     num_phones: int
@@ -58,18 +59,23 @@ class Recalled:
 
 
 class Hopfield:
-    """N units of -1 or 1 (Hopfield 1982)."""
+    """A network of N units, each -1 or 1 (Hopfield 1982)."""
 
     def __init__(self, patterns: np.ndarray):
-        """`patterns` (P, N): what to remember, by Hebb's rule."""
+        """Store `patterns` (P, N) by Hebb's rule."""
         self.weights = patterns.T @ patterns / patterns.shape[1]  # w_ij = 1/N sum_p x_i x_j: w_ij = w_ji
         np.fill_diagonal(self.weights, 0)  # w_ii = 0
 
     def energy(self, state: np.ndarray) -> float:
+        """The energy E of a `state` (N,)."""
         return float(-state @ self.weights @ state / 2)  # E = -1/2 sum_ij w_ij x_i x_j
 
     def recall(self, state: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
-        """Change one unit at a time, in random order, until none changes: the state, and E after each look."""
+        """Update one unit at a time, in random order, until nothing changes. `state` is (N,).
+
+        Returns:
+            The last state (N,), and E after each unit.
+        """
         state, energies = state.copy(), [self.energy(state)]
         changed = True
         while changed:
@@ -86,17 +92,22 @@ class Hopfield:
 
 
 class AssociativeMemory:
-    """Pairs of patterns, each of which brings the other to mind (Kosko 1988)."""
+    """Pairs of patterns, each of which recalls the other (Kosko 1988)."""
 
     def __init__(self, left: np.ndarray, right: np.ndarray):
-        """`left` (P, N), `right` (P, M), of -1 and 1."""
+        """Store pairs of `left` (P, N) and `right` (P, M) patterns of -1 and 1."""
         self.weights = left.T @ right  # W = sum_p a_p b_p'
 
     def energy(self, a: np.ndarray, b: np.ndarray) -> float:
+        """The energy E of a pair, `a` (N,) and `b` (M,)."""
         return float(-a @ self.weights @ b)  # E = -a' W b
 
     def recall(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[float]]:
-        """To and fro until nothing changes: both patterns, and E after each half of a turn."""
+        """Update both sides in turn until nothing changes, from `a` (N,) and `b` (M,).
+
+        Returns:
+            Both patterns, (N,) and (M,), and E after each update.
+        """
         energies = [self.energy(a, b)]
         while True:
             new_b = signs(a @ self.weights, b)  # b = sign(W' a)
@@ -109,12 +120,12 @@ class AssociativeMemory:
 
 
 def signs(sums: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The signs of sums, and what was before where a sum is 0."""
+    """The signs of `sums` (N,). Where a sum is 0, the value in `before` (N,) stays."""
     return np.where(sums == 0, before, np.sign(sums))
 
 
 def study(quick: bool) -> Lesson:
-    """The lesson's table, figures and pictures."""
+    """Make the lesson's table, figures and pictures."""
     rng = np.random.default_rng(0)
     patterns = np.array([np.where(shape, 1.0, -1.0).ravel() for shape in SHAPES.values()])
     network = Hopfield(patterns)
@@ -150,7 +161,7 @@ def study(quick: bool) -> Lesson:
 
 
 def overlap(num_units: int, load: float, num_trials: int, rng: np.random.Generator) -> float:
-    """How much of a stored random pattern stays when the network starts at it: mean of m = 1/N sum_i x_i x'_i."""
+    """How much of a stored random pattern remains when the network starts from it: mean of m = 1/N sum_i x_i x'_i."""
     overlaps = []
     for _ in range(num_trials):
         patterns = rng.choice([-1.0, 1.0], (round(load * num_units), num_units))
@@ -160,7 +171,7 @@ def overlap(num_units: int, load: float, num_trials: int, rng: np.random.Generat
 
 
 def crossing(xs: np.ndarray, ys: Sequence[float], level: float) -> float:
-    """Where a curve first falls below `level`, between two points by a straight line."""
+    """Where a curve first falls below `level`, by linear interpolation. `xs` is (n,), and `ys` has n values."""
     for i in range(1, len(xs)):
         if ys[i] < level <= ys[i - 1]:
             return float(xs[i - 1] + (xs[i] - xs[i - 1]) * (ys[i - 1] - level) / (ys[i - 1] - ys[i]))
@@ -168,7 +179,7 @@ def crossing(xs: np.ndarray, ys: Sequence[float], level: float) -> float:
 
 
 def hadamard(size: int) -> np.ndarray:
-    """A matrix of -1 and 1 whose rows are at right angles; `size` a power of 2."""
+    """A matrix of -1 and 1 with orthogonal rows, (size, size). `size` must be a power of 2."""
     matrix = np.ones((1, 1))
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
@@ -176,7 +187,7 @@ def hadamard(size: int) -> np.ndarray:
 
 
 def articulation(phones: Sequence[str]) -> Recalled:
-    """Pair phones, coded by rows of a Hadamard matrix, with their features, and see what brings what to mind."""
+    """Store phones, coded by rows of a Hadamard matrix, with their features. Measure what is recalled."""
     codes = hadamard(16)[1 : len(phones) + 1]
     features = np.array([[1.0 if each in PHONES[phone].split() else -1.0 for each in FEATURES] for phone in phones])
     memory = AssociativeMemory(codes, features)
@@ -199,7 +210,12 @@ def articulation(phones: Sequence[str]) -> Recalled:
 
 
 def draw_recall(patterns: np.ndarray, damaged: np.ndarray, recalls: Sequence[tuple[np.ndarray, list[float]]]) -> Figure:
-    """Shapes, damaged and recalled, and the energy on the way."""
+    """Draw the shapes, damaged and recalled, and the energy during recall.
+
+    Args:
+        patterns, damaged: (P, 100) the shapes, and their damaged copies.
+        recalls: for each the recalled state (100,) and the energies.
+    """
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(3, 8)
@@ -222,7 +238,7 @@ def draw_recall(patterns: np.ndarray, damaged: np.ndarray, recalls: Sequence[tup
 
 
 def draw_capacity(loads: np.ndarray, curves: Mapping[int, Sequence[float]]) -> Figure:
-    """How much of a stored pattern stays, over how many are stored."""
+    """Draw how much of a stored pattern remains, over the number of stored patterns per unit, `loads` (n,)."""
     figure, (axes,) = plots(1, 1, height=3.4)
     for which, (size, curve) in enumerate(curves.items()):
         draw_line(axes, loads, curve, which, f"N = {size} units")

@@ -1,4 +1,4 @@
-"""What a lesson gives, and how it is written into a directory."""
+"""The results of a lesson, and how they are written to a directory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from asrkit.lessons.speech import Speech
 
 @dataclass(frozen=True)
 class Lesson:
-    """A lesson's results.
+    """The results of a lesson.
 
     Attributes:
-        table: rows of cells, the heads first.
-        figures: what the lesson claims is read from these numbers; written as JSON.
-        pictures: by the names of their files, without .png.
+        table: rows of cells; the first row is the header.
+        figures: the numbers behind all claims of the lesson, which are written as JSON.
+        pictures: name of a file without .png -> picture.
     """
 
     table: Sequence[Sequence[str]]
@@ -47,15 +47,17 @@ def hold_lesson(
     force: bool = False,
     speech: Speech | None = None,
 ) -> str:
-    """Run the lesson `name` of LESSONS and write table.txt, figures.json and the pictures into `out`.
-
-    Gives what there is to tell: the table, or that all is up to date.
+    """Run the lesson `name` of LESSONS, and write table.txt, figures.json and the pictures to `out`.
 
     Args:
-        quick: at a size of seconds, at which some networks have not learnt yet.
-        files: those that the lesson's `study` takes, by the names of its arguments.
-        force: run it even when it is up to date.
-        speech: what those ON_SPEECH look at.
+        name, out: the lesson and the directory.
+        quick: run for seconds only; some networks then have not learnt yet.
+        files: argument of the lesson's `study` -> file.
+        force: run the lesson even if it is up to date.
+        speech: the data for lessons ON_SPEECH.
+
+    Returns:
+        The text to print: the table, or that everything is up to date.
     """
     code = sorted(path for path in Path(__file__).parent.iterdir() if path.is_file())
     inputs = {path.name: File(path) for path in code} | {name: File(path) for name, path in files.items()}
@@ -65,7 +67,7 @@ def hold_lesson(
         return f"{out}: up to date"
     import torch  # takes seconds to load
 
-    torch.set_num_threads(1)  # these networks are so small that several threads would mostly wait for each other
+    torch.set_num_threads(1)  # the networks are so small that several threads would mostly wait for each other
     with lock_dir(out, "lesson"), stamp.making():
         lesson = import_module(LESSONS[name]).study(quick, **files, **({} if speech is None else {"speech": speech}))
         table = render(lesson.table)
@@ -80,7 +82,7 @@ def hold_lesson(
 
 
 def render(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as aligned columns: the first to the left, the others to the right."""
+    """Rows of cells as aligned columns: the first one left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
@@ -88,9 +90,10 @@ def render(rows: Sequence[Sequence[str]]) -> str:
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of runs with different seeds, and the half width of its 95 % interval by Student's t.
+    """The mean of runs with different seeds, and half the width of its 95 % interval by Student's t.
 
-    Raises ValueError for other than 2 to 6 values.
+    Raises:
+        ValueError: there are fewer than 2 or more than 6 values.
     """
     students_t = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
     if len(values) not in students_t:

@@ -1,6 +1,6 @@
-"""Lesson 4: what a network sees of the past and of the future when it says which phone is spoken.
+"""Lesson 4: how much of the past and of the future a network uses to recognise a phone.
 
-The sensitivity of the outputs at one step to the input at another tells how far away something may be and still count.
+The sensitivity of the outputs at one step to the input at another shows how far away an input can be and still count.
 
 Legend: T frames of D features, T' steps, K classes.
 """
@@ -24,14 +24,17 @@ from asrkit.scoring.protocols import silences
 from asrkit.types import Utterance
 
 DIRECTIONS = ("unidirectional", "bidirectional")
-REACH = 80  # frames to each side
+REACH = 80  # frames on each side
 MILLISECONDS = 1000
 
 
 def log_probs(model: TrainedModel, feats: Tensor) -> Tensor:
-    """y (N, T', K): log-probabilities of the frame-wise outputs if a network has them, else of CTC's.
+    """y (N, T', K): natural log-probabilities of the frame-wise outputs if a network has them, otherwise of CTC.
 
-    Raises ConfigError for a network with neither.
+    `feats` is (N, T, D).
+
+    Raises:
+        ConfigError: the network has neither.
     """
     output = model.outputs(feats)
     y = output.ctc_log_probs if output.frame_log_probs is None else output.frame_log_probs
@@ -41,14 +44,14 @@ def log_probs(model: TrainedModel, feats: Tensor) -> Tensor:
 
 
 def sensitivity(network: Callable[[Tensor], Tensor], feats: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-    """S(t, j) = |d y(t) / d x(j)| for each of `steps` t and every frame j of features (T, D): (len(steps), T).
+    """S(t, j) = |d y(t) / d x(j)| for each of `steps` t and every frame j of `feats` (T, D): (len(steps), T).
 
-    The norm is the root of the sum of all K D squared derivatives. `network` gives y (N, T', K) for N utterances.
+    The norm is the root of the sum of all K D squared derivatives. `network` computes y (N, T', K) for N utterances.
     """
     x = torch.from_numpy(feats)
     num_classes = network(x[None]).shape[2]
-    # A pass backwards gives the derivatives of one number. K copies of the utterance give all K outputs at once: copy k
-    # is asked for y_k only.
+    # A backward pass computes the derivatives of one number. K copies of the utterance serve all K outputs at once:
+    # copy k is used only for y_k.
     copies = x.repeat(num_classes, 1, 1).requires_grad_()
     y = network(copies)
     rows = []
@@ -61,11 +64,12 @@ def sensitivity(network: Callable[[Tensor], Tensor], feats: np.ndarray, steps: S
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a network sees; shares are of all sensitivity within REACH.
+    """How far a network sees. Shares are relative to the total sensitivity within REACH.
 
     Attributes:
-        before, own, after: the share of frames before the step's own frames, of those, and of frames after them.
-        half_ms: how far from the step's middle one must go to both sides to have half of all.
+        before, own, after: shares of the frames before the step's own frames, of its own frames, and of frames after
+            them.
+        half_ms: the distance from the middle of the step within which half of the sensitivity lies.
         past_ms, future_ms: the farthest frame with at least 1 % of the largest sensitivity.
     """
 
@@ -78,7 +82,13 @@ class Reach:
 
 
 def measure(mean: np.ndarray, own: tuple[int, int], shift: float) -> Reach:
-    """Of the mean sensitivity (2 REACH + 1,) at offsets -REACH to REACH, those of the step's own frames `own`."""
+    """Measure the reach.
+
+    Args:
+        mean: (2 REACH + 1,) mean sensitivity at offsets -REACH to REACH.
+        own: the first and the last offset of the step's own frames.
+        shift: seconds from one frame to the next.
+    """
     offsets = np.arange(-REACH, REACH + 1)
     shares = mean / mean.sum()
     within = [shares[abs(offsets) <= distance].sum() for distance in range(REACH + 1)]
@@ -94,7 +104,10 @@ def measure(mean: np.ndarray, own: tuple[int, int], shift: float) -> Reach:
 
 
 def mean_sensitivity(model: TrainedModel, utts: Sequence[Utterance], every: int) -> tuple[np.ndarray, int]:
-    """S(t, t + k), k from -REACH to REACH: the mean over `every` so many-th step of speech; and how many steps."""
+    """S(t, t + k) for k from -REACH to REACH, (2 REACH + 1,): the mean over every `every`-th step of speech.
+
+    Returns also the number of steps.
+    """
     total, count, num_steps = np.zeros(2 * REACH + 1), np.zeros(2 * REACH + 1), 0
     for utt in utts:
         feats = model.feats[utt.utt_id]
@@ -112,7 +125,7 @@ def mean_sensitivity(model: TrainedModel, utts: Sequence[Utterance], every: int)
 
 
 def study(quick: bool, speech: Speech) -> Lesson:
-    """The lesson's table, figures and pictures."""
+    """Make the lesson's table, figures and pictures."""
     models = by_direction(speech)
     utts = speech.utterances()
     num_utts, every = (3, 8) if quick else (12, 4)
@@ -146,7 +159,11 @@ def study(quick: bool, speech: Speech) -> Lesson:
 
 
 def by_direction(speech: Speech) -> dict[str, TrainedModel]:
-    """A network that reads forward only, and one that reads both ways. Raises ConfigError for others."""
+    """The two models by name: one that reads only forwards, and one that reads in both directions.
+
+    Raises:
+        ConfigError: the models are others.
+    """
     models = [TrainedModel(directory, speech.data) for directory in speech.models]
     named = {DIRECTIONS[model.config.bidirectional]: model for model in models}
     if len(models) != 2 or len(named) != 2:
@@ -159,7 +176,7 @@ def by_direction(speech: Speech) -> dict[str, TrainedModel]:
 
 
 def draw_maps(models: Mapping[str, TrainedModel], maps: Mapping[str, np.ndarray], utt: Utterance) -> Figure:
-    """S(t, j) of one utterance, as colours."""
+    """Draw S(t, j) of one utterance as colours. `maps` has (T', T) per model."""
     figure, both = plots(1, 2, height=4.2)
     top = max(each.max() for each in maps.values())
     for axes, (name, model) in zip(both, models.items(), strict=True):
@@ -177,7 +194,7 @@ def draw_maps(models: Mapping[str, TrainedModel], maps: Mapping[str, np.ndarray]
 
 
 def draw_means(means: Mapping[str, np.ndarray], offsets_ms: Sequence[float]) -> Figure:
-    """The mean over steps, over the distance of the input."""
+    """Draw the mean sensitivity, `means` (2 REACH + 1,) per model, over the distance of the input."""
     figure, (axes,) = plots(1, 1, height=3.6)
     top = max(mean.max() for mean in means.values())
     for which, (name, mean) in enumerate(means.items()):

@@ -1,9 +1,10 @@
 """Networks that learn after each symbol: Elman's and Jordan's, and the LSTM by the truncated on-line rule.
 
-Several networks (seeds) go step by step together, each on strings of its own. In the equations W, V are weights, v is
-all that a layer sees, d the target, eta the learning rate, * goes element by element, and x' is the transpose of x.
+Several networks (seeds) run together, step by step; each has its own strings. In the equations W and V are weights, v
+is everything that a layer sees, d is the target and eta the learning rate. * is elementwise, and x' is the transpose of
+x.
 
-Legend: S networks, N strings at once (1 in learning), D symbols, H hidden units or memory blocks, C context units.
+Legend: S networks, N strings at once (1 for learning), D symbols, H hidden units or memory blocks, C context units.
 """
 
 from __future__ import annotations
@@ -12,33 +13,38 @@ from typing import TypeAlias
 
 import numpy as np
 
-Carried: TypeAlias = list[np.ndarray]  # what goes from one step to the next, (S, ...) each
+Carried: TypeAlias = list[np.ndarray]  # values that pass from one step to the next, (S, ...) each
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
+    """The logistic function of `x`; the shape stays."""
     return 1 / (1 + np.exp(-x))
 
 
 def layer(weights: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """W v for each network and string: weights (S, H, n), seen (S, N, n)."""
+    """W v for each network and string: `weights` (S, H, n) times `seen` (S, N, n) is (S, N, H)."""
     return seen @ weights.swapaxes(-1, -2)
 
 
 def transposed_product(delta: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """delta v': (S, N, H) and (S, N, n) give (S, H, n), summed over strings."""
+    """delta v', summed over strings: `delta` (S, N, H) and `seen` (S, N, n) give (S, H, n)."""
     return delta.swapaxes(-1, -2) @ seen
 
 
 def all_seen(*parts: np.ndarray) -> np.ndarray:
-    """[inputs; context; 1]: the 1 carries the bias."""
+    """[inputs; context; 1]: join `parts`, (S, N, n) each, and a 1 for the bias, on the last axis.
+
+    The result is (S, N, sum of n + 1).
+    """
     return np.concatenate([*parts, np.ones_like(parts[0][..., :1])], axis=-1)
 
 
 class SimpleNetwork:
-    """Elman's network (Elman 1990) and Jordan's (Jordan 1986), learnt step by step.
+    """Elman's network (Elman 1990) and Jordan's (Jordan 1986), which learn step by step.
 
-    For each symbol: set the input; compute; change the weights by the delta rule, as if the context were just another
-    input; copy the hidden units (Elman) or the outputs (Jordan) into the context units. These start at 0.5.
+    For each symbol: set the input, and compute the outputs. Change the weights by the delta rule, as if the context
+    were an ordinary input. Then copy the hidden units (Elman) or the outputs (Jordan) to the context units, which begin
+    at 0.5.
     """
 
     def __init__(self, rngs: list[np.random.Generator], num_symbols: int, num_hidden: int, feeds_outputs_back: bool):
@@ -49,16 +55,19 @@ class SimpleNetwork:
         self.output = draw_weights(rngs, (num_symbols, num_hidden + 1))
 
     def initial(self, num_strings: int = 1) -> Carried:
-        """[context]: all units at 0.5."""
+        """[context]: all units are 0.5."""
         return [np.full((len(self.hidden), num_strings, *self.context_shape), 0.5)]
 
     def step(self, x: np.ndarray, carried: Carried) -> tuple[np.ndarray, Carried]:
-        """The outputs (S, N, D) for inputs (S, N, D), and what is carried on. Nothing is learnt."""
+        """The outputs (S, N, D) for the inputs `x` (S, N, D), and the values for the next step. Nothing is learnt."""
         y, h, _ = self._forward(x, carried[0])
         return y, [y if self.feeds_outputs_back else h]
 
     def learn(self, x: np.ndarray, d: np.ndarray, carried: Carried, eta: float) -> Carried:
-        """One step that changes the weights; gives what is carried on."""
+        """One step that changes the weights, with inputs `x` and targets `d`, (S, 1, D) each.
+
+        Returns the values for the next step.
+        """
         y, h, v = self._forward(x, carried[0])
         delta_y = (d - y) * y * (1 - y)  # delta_y = (d - y) * y * (1 - y)
         delta_h = (delta_y @ self.output[..., :-1]) * h * (1 - h)  # delta_h = V' delta_y * h * (1 - h)
@@ -76,36 +85,36 @@ class SimpleNetwork:
 class OnlineLstm:
     """The LSTM with forget gates, learnt by the truncated on-line rule (Gers, Schmidhuber and Cummins 2000).
 
-    A memory block has one cell s and three gates. Gradients are cut where the blocks' outputs come back into gates and
-    cells: h(t - 1) counts as a constant. What a weight does to a cell is carried forward from step to step instead, so
-    that nothing of the past need be kept.
+    A memory block has one cell s and three gates. Gradients are cut where the outputs of the blocks return to gates and
+    cells: there h(t - 1) counts as a constant. The effect of a weight on a cell is carried forward from step to step.
+    So no values of past steps need to be stored.
     """
 
     def __init__(self, rngs: list[np.random.Generator], num_symbols: int, num_blocks: int):
         shape = (num_blocks, num_symbols + num_blocks + 1)
         self.num_blocks = num_blocks
-        # Input gates, forget gates, cell inputs, output gates: (S, 4, H, n)
+        # Input gates, forget gates, cell inputs and output gates: (S, 4, H, n)
         self.hidden = np.stack([draw_weights(rngs, shape) for _ in range(4)], axis=1)
         self.output = draw_weights(rngs, (num_symbols, num_blocks + 1))
 
     def initial(self, num_strings: int = 1) -> Carried:
-        """[h, s, ds/dW]: all 0; ds/dW of input gates, forget gates and cell inputs, (S, 3, H, n)."""
+        """[h, s, ds/dW], all 0. ds/dW is for input gates, forget gates and cell inputs, (S, 3, H, n)."""
         zeros = np.zeros((len(self.hidden), num_strings, self.num_blocks))
         return [zeros, zeros, np.zeros_like(self.hidden[:, :3])]
 
     def step(self, x: np.ndarray, carried: Carried) -> tuple[np.ndarray, Carried]:
-        """The outputs (S, N, D) for inputs (S, N, D), and what is carried on. Nothing is learnt."""
+        """The outputs (S, N, D) for the inputs `x` (S, N, D), and the values for the next step. Nothing is learnt."""
         y, h, s, _ = self._forward(x, carried)
         return y, [h, s, carried[2]]
 
     def gradient(self, x: np.ndarray, d: np.ndarray, carried: Carried) -> tuple[np.ndarray, np.ndarray, Carried]:
-        """Of one step: -dE / dW (S, 4, H, n) and -dE / dV, and what is carried on.
+        """-dE / dW (S, 4, H, n) and -dE / dV (S, D, H + 1) of one step, and the values for the next step.
 
-        E = 1/2 sum (d - y)^2 at this step alone.
+        E = 1/2 sum (d - y)^2 at this step only. `x` and `d` are (S, 1, D): inputs and targets.
         """
         y, h, s, (i, f, g, o, v) = self._forward(x, carried)
         _, s_before, derivatives = carried
-        # ds/dW(t) = f * ds/dW(t - 1) + what W does at t, for W of the input gates, forget gates and cell inputs:
+        # ds/dW(t) = f * ds/dW(t - 1) + the effect of W at t, for W of the input gates, forget gates and cell inputs:
         at_t = np.stack([g * i * (1 - i), s_before * f * (1 - f), i * (1 - g * g)], axis=1)  # (S, 3, 1, H)
         derivatives = f[:, :, :, None] * derivatives + at_t.swapaxes(2, 3) * v[:, None]
         delta_y = (d - y) * y * (1 - y)  # delta_y = (d - y) * y * (1 - y)
@@ -120,7 +129,10 @@ class OnlineLstm:
         return of_hidden, of_outputs, [h, s, derivatives]
 
     def learn(self, x: np.ndarray, d: np.ndarray, carried: Carried, eta: float) -> Carried:
-        """One step that changes the weights; gives what is carried on."""
+        """One step that changes the weights, with inputs `x` and targets `d`, (S, 1, D) each.
+
+        Returns the values for the next step.
+        """
         of_hidden, of_outputs, carried = self.gradient(x, d, carried)
         self.hidden += eta * of_hidden  # W <- W - eta dE/dW
         self.output += eta * of_outputs  # V <- V - eta dE/dV
@@ -144,12 +156,12 @@ OnlineNetwork: TypeAlias = SimpleNetwork | OnlineLstm
 
 
 def draw_weights(rngs: list[np.random.Generator], shape: tuple[int, ...]) -> np.ndarray:
-    """(S, *shape), uniform in +-1/sqrt(7), each network's by its own generator."""
+    """Weights (S, *shape), uniform in +-1/sqrt(7), so (S, H, n) for a layer. Each network has its own generator."""
     return np.stack([rng.uniform(-1, 1, shape) / np.sqrt(7) for rng in rngs])
 
 
 def run_strings(network: OnlineNetwork, inputs: np.ndarray) -> np.ndarray:
-    """Outputs (S, N, T, D) for inputs (N, T, D)."""
+    """Outputs (S, N, T, D) for `inputs` (N, T, D)."""
     carried, outputs = network.initial(len(inputs)), []
     for x in inputs.swapaxes(0, 1):
         y, carried = network.step(np.broadcast_to(x, (len(network.output), *x.shape)), carried)

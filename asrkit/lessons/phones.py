@@ -1,4 +1,7 @@
-"""Lesson 5: from frames to phones. Labels for each frame against CTC, what becomes of CTC's labels, and the search."""
+"""Lesson 5: from frames to phones.
+
+It compares frame-wise labels with CTC, shows how CTC's labels are collapsed, and compares searches.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +36,18 @@ from asrkit.scoring.per import count_pairs, pool
 from asrkit.types import PhoneTime, Utterance
 
 LATTICE = np.array([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4], [0.5, 0.1, 0.4]])  # y (T, K) of the small example
-NAMES = "-ab"  # of its classes
-WIDTH_OF_EXAMPLE, WIDTHS = 3, (1, 3, 10)  # of beams
+NAMES = "-ab"  # the names of its classes
+WIDTH_OF_EXAMPLE, WIDTHS = 3, (1, 3, 10)  # widths of beams
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What the network says of an utterance.
+    """The outputs of the network for an utterance.
 
     Attributes:
-        frame_wise: (T', K), with a probability of 0 for the blank.
-        ctc: (T', K).
-        reference: its phones.
+        frame_wise: (T', K) probabilities; that of the blank is 0.
+        ctc: (T', K) probabilities.
+        reference: the phones of the utterance.
     """
 
     utt: Utterance
@@ -54,7 +57,11 @@ class Heard:
 
 
 def listen(model: TrainedModel, utt: Utterance) -> Heard:
-    """Raises ConfigError for a network without both kinds of outputs."""
+    """Run the network on an utterance.
+
+    Raises:
+        ConfigError: the network does not have both kinds of outputs.
+    """
     with torch.inference_mode():
         output = model.outputs(torch.from_numpy(model.feats[utt.utt_id])[None])
     if output.ctc_log_probs is None or output.frame_log_probs is None:
@@ -67,7 +74,11 @@ def listen(model: TrainedModel, utt: Utterance) -> Heard:
 
 
 def study(quick: bool, speech: Speech) -> Lesson:
-    """The lesson's table, figures and pictures."""
+    """Make the lesson's table, figures and pictures.
+
+    Raises:
+        ConfigError: there is not exactly one model.
+    """
     if len(speech.models) != 1:
         raise ConfigError(f"lesson phones: expected one --model, found {len(speech.models)}")
     model = TrainedModel(speech.models[0], speech.data)
@@ -91,14 +102,14 @@ def study(quick: bool, speech: Speech) -> Lesson:
 
 
 def choose_example(heard: Sequence[Heard]) -> Heard:
-    """The shortest utterance that CTC's best path has right; one with two equal phones in a row if there is one."""
+    """The shortest utterance whose CTC best path is right; if possible, one with two equal phones in a row."""
     right = [each for each in heard if collapse(best_path(each.ctc)) == each.reference] or [*heard]
     doubled = [each for each in right if merge_repeats(each.reference) != each.reference]
     return min(doubled or right, key=lambda each: len(each.ctc))
 
 
 def tell(heard: Heard, names: Sequence[str]) -> dict[str, str]:
-    """An utterance's labels at each stage, as text."""
+    """The labels of an utterance at each stage, as text."""
     frame_path, path = best_path(heard.frame_wise), best_path(heard.ctc)
     stages = {
         "reference": heard.reference,
@@ -112,16 +123,17 @@ def tell(heard: Heard, names: Sequence[str]) -> dict[str, str]:
 
 
 def spell(labels: Sequence[int], names: Sequence[str]) -> str:
+    """Labels as names, with spaces between them."""
     return " ".join(names[label] for label in labels)
 
 
 def compare_searches(
     heard: Sequence[Heard], names: Sequence[str]
 ) -> tuple[list[list[str]], dict[str, dict[str, object]]]:
-    """Each way from outputs to phones over all utterances: rows of a table, and figures.
+    """Evaluate each way from outputs to phones on all utterances. Returns rows of a table, and figures.
 
-    Where a hypothesis h is wrong, P(reference) > P(h) says that the search is at fault: the model prefers what is
-    right, and a better search would not have given h. Otherwise the model prefers what is wrong.
+    Where a hypothesis h is wrong, P(reference) > P(h) means a search error: the model prefers the right labels, and a
+    better search would not have found h. Otherwise it is a model error: the model prefers wrong labels.
     """
     found = {"frame-wise, repeats merged": [merge_repeats(best_path(each.frame_wise)) for each in heard]}
     found["CTC, greedy"] = [collapse(best_path(each.ctc)) for each in heard]
@@ -154,6 +166,7 @@ def compare_searches(
 def tell_scores(
     heard: Heard, hypothesis: Labels, of_reference: float, of_hypothesis: float, names: Sequence[str]
 ) -> dict[str, object]:
+    """The labels and log probabilities of a reference and a hypothesis."""
     return {
         "utt": heard.utt.utt_id,
         "reference": spell(heard.reference, names),
@@ -164,7 +177,7 @@ def tell_scores(
 
 
 def tell_lattice() -> dict[str, object]:
-    """What greedy search, beams of 1 to WIDTH_OF_EXAMPLE and enumeration find in LATTICE, and a beam's steps."""
+    """What greedy search, beams of 1 to WIDTH_OF_EXAMPLE and enumeration find in LATTICE, and the steps of a beam."""
     greedy = collapse(best_path(LATTICE))
     steps = beam_search(LATTICE, WIDTH_OF_EXAMPLE)
     return {
@@ -181,11 +194,12 @@ def tell_lattice() -> dict[str, object]:
 
 
 def name_labels(labels: Sequence[int]) -> str:
+    """Labels of the small example as text."""
     return "".join(NAMES[label] for label in labels) or "∅"
 
 
 def spectrogram(utt: Utterance, sample_rate: int) -> tuple[np.ndarray, float]:
-    """The energy in dB (frequencies, frames) of pieces of 25 ms every 10 ms, and the utterance's seconds."""
+    """The energy in dB, (frequencies, frames), of windows of 25 ms every 10 ms, and the duration in seconds."""
     audio = AudioAccess().load(utt.audio, sample_rate=sample_rate, start=utt.start, end=utt.end)
     length, shift = sample_rate * 25 // 1000, sample_rate * 10 // 1000
     pieces = np.lib.stride_tricks.sliding_window_view(audio.samples, length)[::shift] * np.hanning(length)
@@ -194,14 +208,14 @@ def spectrogram(utt: Utterance, sample_rate: int) -> tuple[np.ndarray, float]:
 
 
 def colors_of(heard: Heard) -> dict[int, str]:
-    """A colour for each class that is the best one somewhere, or in the reference; the blank is grey."""
+    """A colour for each class that is the best one at some step, or in the reference. The blank is grey."""
     labels = dict.fromkeys([*heard.reference, *best_path(heard.frame_wise), *best_path(heard.ctc)])
     colors = {label: COLORS[which % 6] for which, label in enumerate(label for label in labels if label != BLANK)}
     return {**colors, BLANK: "0.88"}
 
 
 def draw_posteriors(model: TrainedModel, heard: Heard, names: Sequence[str]) -> Figure:
-    """Both kinds of outputs over the spectrogram, with the true phones above."""
+    """Draw both kinds of outputs over the spectrogram, with the true phones above."""
     sample_rate = model.features.sample_rate
     energies, seconds = spectrogram(heard.utt, sample_rate)
     figure, panels = plots(2, 1, height=2.9)
@@ -231,7 +245,10 @@ def draw_posteriors(model: TrainedModel, heard: Heard, names: Sequence[str]) -> 
 def draw_outputs(
     axes: Axes, seconds: np.ndarray, y: np.ndarray, colors: Mapping[int, str], names: Sequence[str]
 ) -> None:
-    """A line for each class that is above one half at some time, its name at its peaks; the blank is dotted."""
+    """Draw a line for each class whose probability exceeds 0.5, with its name at its peaks. The blank is dotted.
+
+    `seconds` is (T',), and `y` (T', K).
+    """
     for label in np.flatnonzero(y.max(axis=0) > 0.5).tolist():
         if label == BLANK:
             axes.plot(seconds, y[:, label], ":", color="black", linewidth=1.4)
@@ -244,7 +261,7 @@ def draw_outputs(
 
 
 def mark_phones(axes: Axes, times: Sequence[PhoneTime]) -> None:
-    """Where phones begin and end, and their names above."""
+    """Mark where phones end, and write their names above."""
     for each in times:
         axes.axvline(each.end, color="0.4", linewidth=0.6, linestyle="--")
     above = axes.secondary_xaxis("top")
@@ -253,7 +270,7 @@ def mark_phones(axes: Axes, times: Sequence[PhoneTime]) -> None:
 
 
 def draw_collapse(model: TrainedModel, heard: Heard, names: Sequence[str]) -> Figure:
-    """An utterance's labels at each stage, over time."""
+    """Draw the labels of an utterance at each stage, over time."""
     seconds, half = model.step_times(len(heard.ctc)), model.clock.step / 2
     frame_path, path = best_path(heard.frame_wise), best_path(heard.ctc)
     spans = [(names.index(each.phone), each.start, each.end) for each in heard.utt.phone_times]
@@ -272,7 +289,7 @@ def draw_collapse(model: TrainedModel, heard: Heard, names: Sequence[str]) -> Fi
     for row, boxes in enumerate(rows.values()):
         for label, start, end in boxes:
             axes.barh(row, end - start, left=start, height=0.8, color=colors[label], edgecolor="white", alpha=0.5)
-            if end - start > 0.01 * total * len(names[label]):  # else there is no room for its name
+            if end - start > 0.01 * total * len(names[label]):  # otherwise its name does not fit
                 axes.text((start + end) / 2, row, names[label], ha="center", va="center", fontsize=7)
     axes.set_yticks(range(len(rows)), [*rows])
     axes.invert_yaxis()
@@ -284,7 +301,7 @@ def draw_collapse(model: TrainedModel, heard: Heard, names: Sequence[str]) -> Fi
 
 
 def runs(path: Labels, seconds: np.ndarray, half: float) -> list[tuple[int, float, float]]:
-    """Each run of equal labels, with its beginning and end."""
+    """Each run of equal labels, with its start and end in seconds. `seconds` (T',) are the middles of the steps."""
     found = []
     for label, steps in groupby(range(len(path)), key=lambda t: path[t]):
         places = [*steps]
@@ -293,7 +310,7 @@ def runs(path: Labels, seconds: np.ndarray, half: float) -> list[tuple[int, floa
 
 
 def draw_beam() -> Figure:
-    """The lattice, what each labelling has of it, and the beam step by step."""
+    """Draw the lattice, the probability of each labelling, and the steps of the beam search."""
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.9), height_ratios=(1, 1.6))
@@ -304,6 +321,7 @@ def draw_beam() -> Figure:
 
 
 def draw_lattice(axes: Axes) -> None:
+    """Draw the outputs of the small example."""
     axes.imshow(LATTICE.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (t, label), value in np.ndenumerate(LATTICE):
         is_best = label == best_path(LATTICE)[t]
@@ -315,7 +333,7 @@ def draw_lattice(axes: Axes) -> None:
 
 
 def draw_labelings(axes: Axes) -> None:
-    """The most probable labellings, path by path."""
+    """Draw the probabilities of the best labellings, path by path."""
     some = [*by_enumeration(LATTICE).items()][:5]
     for row, (_, paths) in enumerate(some):
         ends = np.cumsum([*paths.values()])
@@ -333,7 +351,7 @@ def draw_labelings(axes: Axes) -> None:
 
 
 def draw_steps(axes: Axes, steps: Sequence[Sequence[Prefix]]) -> None:
-    """The prefixes after each step: those that are kept, those that are not, and what each comes from."""
+    """Draw the prefixes after each step: whether they are kept, and from which prefixes they come."""
     places: Mapping[Labels, int] = {(): 0}
     axes.text(0, 0, "∅\n1", ha="center", va="center", bbox={"boxstyle": "round", "facecolor": "white"})
     for t, ranked in enumerate(steps, start=1):

@@ -1,7 +1,7 @@
-"""Lesson 1: what simple recurrent networks and the LSTM learn of a grammar, and what they cannot keep in mind.
+"""Lesson 1: what simple recurrent networks and the LSTM learn of a grammar, and what they cannot remember.
 
-In the embedded Reber grammar the last symbol but one is what the second was. Between them stands a string of Reber's
-grammar, which tells nothing of it. So whoever guesses has it right half of the time.
+In the embedded Reber grammar, the last symbol but one equals the second symbol. A string of Reber's grammar stands
+between them, and says nothing about it. So guessing is right in half of the cases.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from asrkit.lessons.online import OnlineLstm, OnlineNetwork, SimpleNetwork, run_
 
 SEEDS = (0, 1, 2)
 NUM_TEST = 300
-LEGAL = 0.25  # a string is judged legal when each of its symbols had at least this value; legal ones come with 0.5 or 1
+LEGAL = 0.25  # a string counts as legal if each symbol had at least this value; legal symbols have 0.5 or 1
 
-Predictor = Callable[[np.ndarray], np.ndarray]  # inputs (N, T, 7) to the values of the next symbols (N, T, 7)
+Predictor = Callable[[np.ndarray], np.ndarray]  # inputs (N, T, 7) -> values of the next symbols (N, T, 7)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Legal strings that no network has learnt from, and two kinds of illegal ones made of them."""
+    """Legal strings that no network has learnt from, and two kinds of illegal strings made from them."""
 
     legal: list[str]
     wrong_end: list[str]
@@ -45,11 +45,12 @@ class HeldOut:
 
 @dataclass
 class Learner:
-    """A kind of network in one set-up, and what its runs, one for each seed, have reached.
+    """One kind of network, and the results of its runs with different seeds.
 
     Attributes:
-        curve: per cent of last symbols but one that are right, by the number of strings learnt from: a list of seeds.
-        judged: per cent of strings judged rightly at the end: legal, with the wrong end, damaged; lists of seeds.
+        curve: number of training strings -> percent of last symbols but one that are right, per seed.
+        judged: percent of strings that are judged rightly at the end, per seed: legal ones, those with a wrong end, and
+            damaged ones.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Learner:
 
 
 class Recurrent(nn.Module):
-    """One recurrent layer of PyTorch's, learnt by back-propagation through time, and outputs by softmax."""
+    """One recurrent layer of PyTorch with softmax outputs, trained by back-propagation through time (BPTT)."""
 
     def __init__(self, cell: type[nn.RNN | nn.LSTM | nn.GRU], num_hidden: int):
         super().__init__()
@@ -66,18 +67,21 @@ class Recurrent(nn.Module):
         self.output = nn.Linear(num_hidden, len(SYMBOLS))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Log probabilities of the next symbols (N, T, 7) for inputs (N, T, 7)."""
+        """Log probabilities of the next symbols (N, T, 7) for `inputs` (N, T, 7)."""
         return torch.log_softmax(self.output(self.rnn(inputs)[0]), dim=-1)
 
 
 def study(quick: bool) -> Lesson:
-    """The lesson's table, figures and pictures."""
+    """Make the lesson's table, figures and pictures."""
     test = held_out_strings()
     return results([learn(test) for learn in set_ups(quick)], rule_angles(test.legal[:100]))
 
 
 def set_ups(quick: bool) -> list[Callable[[HeldOut], Learner]]:
-    """All networks and ways of learning, in the table's order. The first three are the lecture's."""
+    """All networks and ways of learning, in the order of the table.
+
+    The first three are those of the textbook's lecture.
+    """
     few, many = (100, 100) if quick else (5_000, 60_000)  # strings
     less, more = (20, 500) if quick else (1_000, 1_000)  # batches
     elman, jordan = (partial(SimpleNetwork, feeds_outputs_back=which) for which in (False, True))
@@ -93,7 +97,7 @@ def set_ups(quick: bool) -> list[Callable[[HeldOut], Learner]]:
 
 
 def results(learners: Sequence[Learner], angles: Sequence[float]) -> Lesson:
-    """What the learners and the angles of the on-line rule's gradient come to."""
+    """Make the lesson from the learners and the angles of the on-line rule's gradient."""
     table = [["network", "strings", "last but one", "legal accepted", "wrong end refused", "damaged refused"]]
     for learner in learners:
         seen = max(learner.curve)
@@ -114,14 +118,14 @@ def results(learners: Sequence[Learner], angles: Sequence[float]) -> Lesson:
 
 
 def held_out_strings() -> HeldOut:
-    """The same ones at every call."""
+    """The test strings; the same ones in every call."""
     rng = np.random.default_rng(1967)
     legal = [draw_embedded(rng, held_out=True) for _ in range(NUM_TEST)]
     return HeldOut(legal, [*map(with_other_end, legal)], [damaged(string, rng) for string in legal])
 
 
 def damaged(string: str, rng: np.random.Generator) -> str:
-    """An embedded string with one symbol of its inner string replaced so that this is no longer legal."""
+    """Replace one symbol of the inner string, so that this string is no longer legal."""
     while True:
         place = int(rng.integers(2, len(string) - 2))
         other = string[:place] + SYMBOLS[rng.integers(len(SYMBOLS))] + string[place + 1 :]
@@ -130,7 +134,7 @@ def damaged(string: str, rng: np.random.Generator) -> str:
 
 
 def last_but_one(predict: Predictor, strings: Sequence[str]) -> float:
-    """Per cent of strings for which, of T and P, the right one has the higher value as the last symbol but one."""
+    """Percent of strings for which the right one of T and P has the higher value as the last symbol but one."""
     values = predict(one_hot([*strings]))
     ends = values[np.arange(len(strings)), [len(string) - 3 for string in strings]]
     is_t = ends[:, SYMBOLS.index("T")] > ends[:, SYMBOLS.index("P")]
@@ -138,22 +142,22 @@ def last_but_one(predict: Predictor, strings: Sequence[str]) -> float:
 
 
 def judged_legal(predict: Predictor, strings: Sequence[str]) -> float:
-    """Per cent of strings all of whose symbols, after the first, had a value of at least LEGAL when they came."""
+    """Percent of strings in which each symbol after the first had a value of at least LEGAL."""
     coded = one_hot([*strings])
-    values = (predict(coded)[:, :-1] * coded[:, 1:]).sum(axis=2)  # of the symbol that came, (N, T - 1)
+    values = (predict(coded)[:, :-1] * coded[:, 1:]).sum(axis=2)  # value of the actual symbol, (N, T - 1)
     is_past_end = coded[:, 1:].sum(axis=2) == 0
     return 100 * float(np.mean(np.all((values >= LEGAL) | is_past_end, axis=1)))
 
 
 def judge(learner: Learner, predict: Predictor, test: HeldOut) -> None:
-    """Add how one seed's network judges the test strings."""
+    """Add how the network of one seed judges the test strings."""
     learner.judged[0].append(judged_legal(predict, test.legal))
     learner.judged[1].append(100 - judged_legal(predict, test.wrong_end))
     learner.judged[2].append(100 - judged_legal(predict, test.damaged))
 
 
 def symbol_stream(rng: np.random.Generator) -> Iterator[tuple[bool, np.ndarray, np.ndarray]]:
-    """Strings to learn from, without end, as (whether a string begins, symbol (1, 7), next symbol (1, 7))."""
+    """Yield training data without end: whether a string begins, a symbol (1, 7), and the next symbol (1, 7)."""
     while True:
         (coded,) = one_hot([draw_embedded(rng, held_out=False)])
         for t in range(len(coded) - 1):
@@ -167,7 +171,7 @@ def learn_online(
     num_strings: int,
     test: HeldOut,
 ) -> Learner:
-    """Networks of all seeds, each on its own strings, learnt symbol by symbol with the learning rate `eta`."""
+    """Train the networks of all seeds, each on its own strings, symbol by symbol with the learning rate `eta`."""
     rngs = [np.random.default_rng(seed) for seed in SEEDS]
     network, learner = make(rngs, len(SYMBOLS), 3), Learner(name)
     streams = [symbol_stream(rng) for rng in rngs]
@@ -197,7 +201,7 @@ def learn_online(
 def learn_batches(
     name: str, cell: type[nn.RNN | nn.LSTM | nn.GRU], num_hidden: int, num_batches: int, test: HeldOut
 ) -> Learner:
-    """Networks of all seeds, one after the other, by BPTT and Adam (rate 0.01), on batches of 32 strings."""
+    """Train the networks of all seeds, one after the other, by BPTT and Adam (rate 0.01), on batches of 32 strings."""
     learner = Learner(name)
     for seed in SEEDS:
         with torch.random.fork_rng(devices=[]):
@@ -223,9 +227,11 @@ def learn_batches(
 
 
 def full_gradient(network: OnlineLstm, string: str) -> np.ndarray:
-    """-dE / d(W, V) as one vector, E summed over all steps of a string, nothing cut: BPTT of the first network.
+    """-dE / d(W, V) of the first network by BPTT, as one vector (n,).
 
-    These are the equations of OnlineLstm once more; PyTorch differentiates them.
+    E is summed over all steps of a string, nothing is cut.
+
+    These are the equations of OnlineLstm again. Here PyTorch differentiates them.
     """
     hidden = torch.tensor(network.hidden[0], requires_grad=True)  # (4, H, n)
     output = torch.tensor(network.output[0], requires_grad=True)
@@ -245,7 +251,7 @@ def full_gradient(network: OnlineLstm, string: str) -> np.ndarray:
 
 
 def online_gradient(network: OnlineLstm, string: str) -> np.ndarray:
-    """The same of the truncated on-line rule: the sum of what it gives at each step, the weights being left alone."""
+    """The same gradient, (n,), by the truncated on-line rule: the sum over all steps. The weights stay unchanged."""
     coded = one_hot([string])[0]
     carried, total = network.initial(), np.zeros(network.hidden[0].size + network.output[0].size)
     for x, d in itertools.pairwise(coded):
@@ -255,18 +261,18 @@ def online_gradient(network: OnlineLstm, string: str) -> np.ndarray:
 
 
 def rule_angles(strings: Sequence[str]) -> list[float]:
-    """Degrees between the on-line rule's gradient and that of BPTT, by string, new weights for each."""
+    """Degrees between the gradient of the on-line rule and that of BPTT. Each string has new random weights."""
     angles = []
     for seed, string in enumerate(strings):
         network = OnlineLstm([np.random.default_rng(seed)], 7, 3)
-        # The hidden weights alone: the outputs' gradients are the same.
+        # Only the hidden weights, since both gradients of the output weights are the same.
         a, b = (gradient(network, string)[: network.hidden.size] for gradient in (online_gradient, full_gradient))
         angles.append(float(np.degrees(np.arccos(a @ b / np.sqrt((a @ a) * (b @ b))))))
     return angles
 
 
 def draw_grammar() -> Figure:
-    """The grammar as a graph: a string is a way from the left to the right."""
+    """Draw the grammar as a graph. A string is a path from left to right."""
     figure, (axes,) = plots(1, 1, height=2.9)
     places = [(0, 0), (1, 0), (2, 1), (2, -1), (3.4, 1), (3.4, -1), (4.4, 0), (5.4, 0)]
     for state, ways in enumerate(NEXT):
@@ -301,7 +307,7 @@ def draw_grammar() -> Figure:
 
 
 def draw_learning(learners: Sequence[Learner]) -> Figure:
-    """The last symbol but one over the strings learnt from, by network: mean of the seeds, and their range."""
+    """Draw the share of right last symbols but one over the number of training strings: mean and range of the seeds."""
     figure, both = plots(1, 2, height=4.2)
     groups = (learners[:3], learners[3:])
     for axes, group, title in zip(both, groups, ("after each symbol", "BPTT, batches of 32 strings"), strict=True):
@@ -319,7 +325,7 @@ def draw_learning(learners: Sequence[Learner]) -> Figure:
 
 
 def draw_angles(angles: Sequence[float]) -> Figure:
-    """How often the two gradients are how far apart."""
+    """Draw a histogram of the angles between the two gradients."""
     figure, (axes,) = plots(1, 1, height=2.8)
     axes.hist(angles, bins=20, color=COLORS[0], edgecolor="white")
     mean = float(np.mean(angles))

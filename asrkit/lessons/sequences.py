@@ -1,6 +1,8 @@
-"""Lesson 7: sequence to sequence, with one context vector and with attention; and series, told ahead (series.py).
+"""Lesson 7: sequence to sequence, with one context vector and with attention.
 
-A network reads "10+6", character by character, and writes "16". An encoder reads, a decoder writes.
+Its second part predicts series (series.py).
+
+A network reads "10+6", character by character, and writes "16". An encoder reads, and a decoder writes.
 
 Legend: N sums, J characters of the question, T of the answer, H hidden units, A size of attention.
 """
@@ -19,14 +21,14 @@ from asrkit.lessons.lesson import COLORS, Lesson, draw_line, mean_and_interval, 
 from asrkit.lessons.series import Forecasts, draw_errors, draw_examples, energy, forecast, made, plant
 
 CHARACTERS = "0123456789+ "
-BLANK = CHARACTERS.index(" ")  # pads questions on the left, begins answers, and ends them
+BLANK = CHARACTERS.index(" ")  # pads questions on the left; begins and ends answers
 NUM_HIDDEN, BATCH_SIZE, RATE = 64, 64, 0.006
 SEEDS = (0, 1, 2)
 VECTOR, ATTENTION = "one context vector", "attention"
 
 
 class SumWriter(nn.Module):
-    """An encoder that reads a sum, and a decoder that writes what it comes to; both are GRUs (lesson 2)."""
+    """An encoder that reads a sum, and a decoder that writes the result. Both are GRUs (lesson 2)."""
 
     def __init__(self, attends: bool):
         super().__init__()
@@ -40,11 +42,12 @@ class SumWriter(nn.Module):
             self.score = nn.Linear(NUM_HIDDEN, 1, bias=False)  # v
 
     def forward(self, questions: Tensor, answers: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
-        """Read questions (N, J) and write `length` characters.
+        """Read `questions` (N, J), and write `length` characters.
 
-        With `answers` (N, T) each step is told the true character before it, as in training; else its own.
+        With `answers` (N, T), as in training, each step sees the true previous character. Without them it sees its own.
 
-        Gives log probabilities of characters (N, T, 12), and the weights of attention (N, T, J).
+        Returns:
+            Log probabilities of characters (N, T, 12), and attention weights (N, T, J).
         """
         h, _ = self.encoder(one_hot(questions))  # h(1) ... h(J), (N, J, H)
         s = h[:, -1]  # the decoder begins where the encoder ended: s(0) = h(J)
@@ -58,21 +61,28 @@ class SumWriter(nn.Module):
         return torch.stack(outputs, dim=1), torch.stack(weights, dim=1)
 
     def write(self, y: Tensor, s: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step: from y(t - 1) (N,), s(t - 1) (N, H) and the encoder's h (N, J, H).
+        """One step of the decoder.
 
-        Gives log probabilities (N, 12), s(t), and the weights (N, J) with which h(1) ... h(J) come into c(t).
+        Args:
+            y: (N,) the previous characters y(t - 1).
+            s: (N, H) the previous state s(t - 1).
+            h: (N, J, H) the outputs of the encoder.
+
+        Returns:
+            Log probabilities (N, 12), the state s(t) (N, H), and the weights (N, J) of h(1) ... h(J) in c(t).
         """
         if self.attends:
             e = self.score(torch.tanh(self.query(s)[:, None] + self.key(h)))[..., 0]  # e_j = v' tanh(W s(t-1) + U h_j)
             alpha = torch.softmax(e, dim=1)  # alpha_j = exp(e_j) / sum_k exp(e_k)
         else:
-            alpha = torch.eye(h.shape[1])[-1].expand(len(h), -1)  # all weight on the last: c = h(J)
+            alpha = torch.eye(h.shape[1])[-1].expand(len(h), -1)  # all weight on the last one: c = h(J)
         c = (alpha[:, None] @ h)[:, 0]  # c(t) = sum_j alpha_j h_j
         s = self.decoder(torch.cat([one_hot(y), c], dim=1), s)  # s(t) = GRU([y(t - 1); c(t)], s(t - 1))
         return torch.log_softmax(self.output(torch.cat([s, c], dim=1)), dim=1), s, alpha  # softmax(V [s(t); c(t)])
 
 
 def one_hot(codes: Tensor) -> Tensor:
+    """Characters `codes` (N, ...) as vectors: (N, ..., 12)."""
     return nn.functional.one_hot(codes, len(CHARACTERS)).float()
 
 
@@ -82,12 +92,12 @@ def encode(texts: Sequence[str]) -> Tensor:
 
 
 def is_held_out(a: int, b: int) -> bool:
-    """Whether a sum is for the test alone: about one in ten, of every size."""
+    """Whether a sum is reserved for the test: about one in ten, of every size."""
     return (31 * a + 57 * b) % 101 < 10
 
 
 def draw_sums(count: int, digits: int, held_out: bool, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Questions "a+b" and answers. Each number has 1 to `digits` digits, all of these lengths equally often."""
+    """Draw questions "a+b" and answers. Each number has 1 to `digits` digits; all lengths are equally likely."""
     questions: list[str] = []
     answers: list[str] = []
     while len(questions) < count:
@@ -101,7 +111,7 @@ def draw_sums(count: int, digits: int, held_out: bool, rng: np.random.Generator)
 
 
 def learn(attends: bool, seed: int, digits: int, num_updates: int) -> SumWriter:
-    """A network that has learnt from as many batches of new sums."""
+    """Train a network on this number of batches of new sums."""
     network, rng = made(lambda: SumWriter(attends), seed), np.random.default_rng(seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, num_updates)  # rises, then falls to 0
@@ -119,14 +129,14 @@ def learn(attends: bool, seed: int, digits: int, num_updates: int) -> SumWriter:
 
 @torch.no_grad()
 def answer(network: SumWriter, questions: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """What a network writes, with the blanks after it, and its weights of attention (N, T, J)."""
+    """The texts that a network writes, with the spaces after them, and its attention weights (N, T, J)."""
     log_probs, weights = network(encode(questions), None, len(questions[0]) // 2 + 2)
     written = ["".join(CHARACTERS[code] for code in codes) for codes in log_probs.argmax(dim=2).tolist()]
     return written, weights.numpy()
 
 
 def right_by_length(network: SumWriter, questions: Sequence[str], answers: Sequence[str]) -> dict[int, float]:
-    """Per cent of answers that are right in all characters, by the length of the question."""
+    """Percent of answers that are completely right, by the length of the question."""
     right = defaultdict(list)
     for question, said, true in zip(questions, answer(network, questions)[0], answers, strict=True):
         right[len(question.strip())].append(said == true)
@@ -134,12 +144,12 @@ def right_by_length(network: SumWriter, questions: Sequence[str], answers: Seque
 
 
 def study(quick: bool) -> Lesson:
-    """The lesson's table, figures and pictures."""
+    """Make the lesson's table, figures and pictures."""
     digits, num_updates = (2, 600) if quick else (3, 2_000)
     test = draw_sums(1_500, digits, True, np.random.default_rng(1967))
     right: dict[str, list[dict[int, float]]] = {VECTOR: [], ATTENTION: []}
     for seed in SEEDS:
-        for name in right:  # the last network attends: its weights are drawn
+        for name in right:  # the last network has attention; its weights are drawn below
             network = learn(name == ATTENTION, seed, digits, num_updates)
             right[name].append(right_by_length(network, *test))
     length = 1_500 if quick else 4_500
@@ -153,7 +163,7 @@ def study(quick: bool) -> Lesson:
 
 
 def longest_right(network: SumWriter, questions: Sequence[str], answers: Sequence[str]) -> list[str]:
-    """The two longest questions of those that a network answers rightly."""
+    """The two longest questions that a network answers rightly."""
     said = answer(network, questions)[0]
     right = [question for question, own, true in zip(questions, said, answers, strict=True) if own == true]
     return sorted(right, key=lambda question: -len(question.strip()))[:2]
@@ -165,7 +175,7 @@ def results(
     attending: SumWriter,
     examples: Sequence[str],
 ) -> Lesson:
-    """What all comes to; the weights of attention are those of one network."""
+    """Make the lesson from all results. The attention weights are those of one network."""
     lengths = [*right[VECTOR]]
     table = [["sums", *(f"{length} characters" for length in lengths)]]
     table += [[f"{name}, % right", *(with_interval(seeds) for seeds in each.values())] for name, each in right.items()]
@@ -197,7 +207,7 @@ def results(
 
 
 def draw_right(right: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
-    """Per cent of right answers over the length of the question: means and intervals of the seeds."""
+    """Draw the percentage of right answers over the length of the question: means and intervals over seeds."""
     figure, (axes,) = plots(1, 1, height=3.4)
     for which, (name, by_length) in enumerate(right.items()):
         means, halves = zip(*map(mean_and_interval, by_length.values()), strict=True)
@@ -216,7 +226,7 @@ def draw_right(right: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
 
 
 def draw_attention(examples: Sequence[str], written: Sequence[str], weights: np.ndarray) -> Figure:
-    """The weights of attention, for each example: what is read in each row's writing."""
+    """Draw the attention `weights` (N, T, J): for each written character, what the decoder reads."""
     figure, all_axes = plots(1, len(examples), height=3.4)
     for axes, question, said, each in zip(all_axes, examples, written, weights, strict=True):
         marks = [character if character != " " else "␣" for character in said]

@@ -1,9 +1,9 @@
-"""Lesson 7, second part: series of numbers, and how far ahead they can be told.
+"""Lesson 7, second part: series of numbers, and how far ahead they can be predicted.
 
-A network says the next value. Its own values stand in for those that nobody knows yet, so that it goes on from there:
-in a closed loop.
+A network predicts the next value. For later values it runs in a closed loop: its own predictions replace the values
+that are not known yet.
 
-Legend: N series or places to start from, T steps, H steps ahead, P lags.
+Legend: N series or starting points, T steps, H steps ahead, P lags.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from asrkit.lessons.lesson import COLORS, draw_line, plots
 
 NUM_LAGS, NUM_HIDDEN = 4, 16
 HORIZON = 12
-WARM_UP = 60  # steps that Elman's network reads before it goes on by itself
+WARM_UP = 60  # steps that Elman's network reads before the closed loop
 NAIVE, LINEAR, NARX, ELMAN = "last value", "linear", "NARX", "Elman"
 
 
 @dataclass(frozen=True)
 class Series:
-    """A series, standardised by its first part, which is for learning.
+    """A series, standardised with the mean and deviation of its first part, which is for learning.
 
     Attributes:
         outputs: y (T,).
-        inputs: u (T,), known also ahead; zeros where there are none. u(t) acts on y(t + 1).
+        inputs: u (T,), which are also known in advance; zeros if there are none. u(t) acts on y(t + 1).
         num_learnt: steps of the first part.
     """
 
@@ -43,14 +43,14 @@ class Series:
 
     @classmethod
     def of(cls, outputs: np.ndarray, inputs: np.ndarray) -> Series:
-        """The first two thirds are for learning."""
+        """Standardise a series, `outputs` (T,) and `inputs` (T,). The first two thirds are for learning."""
         num_learnt = len(outputs) * 2 // 3
         known = outputs[:num_learnt]
         return cls((outputs - known.mean()) / known.std(), inputs, num_learnt)
 
 
 def plant(num_steps: int, rng: np.random.Generator) -> Series:
-    """A nonlinear system of second order, driven at random, of the kind of Narendra and Parthasarathy's (1990)."""
+    """A nonlinear system of second order with random input, like those of Narendra and Parthasarathy (1990)."""
     u = np.repeat(rng.uniform(-1, 1, num_steps // 4 + 1), 4)[:num_steps]  # held for four steps
     y = np.zeros(num_steps)
     for t in range(1, num_steps - 1):
@@ -60,9 +60,10 @@ def plant(num_steps: int, rng: np.random.Generator) -> Series:
 
 
 def energy(num_sentences: int) -> Series:
-    """The energy of speech that espeak-ng makes, in dB a frame of 10 ms; there is no input.
+    """The energy of speech by espeak-ng, in dB per frame of 10 ms. There is no input.
 
-    Raises MissingPackageError without espeakng-loader.
+    Raises:
+        MissingPackageError: espeakng-loader is not installed.
     """
     sentences = persian.make_sentences(num_sentences, rng_of(7, "lesson"), set())
     prompts = [espeak.Prompt(to_mnemonics(tuple(words)), rate=170, pitch=50, range=50) for words in sentences]
@@ -75,7 +76,7 @@ def energy(num_sentences: int) -> Series:
 
 
 class Narx(nn.Module):
-    """y(t + 1) = f(y(t), ..., y(t - P + 1), u(t), ..., u(t - P + 1)): what is past comes as inputs, as a window."""
+    """y(t + 1) = f(y(t), ..., y(t - P + 1), u(t), ..., u(t - P + 1)): a window of past values is the input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,12 +84,12 @@ class Narx(nn.Module):
         self.output = nn.Linear(NUM_HIDDEN, 1)
 
     def forward(self, seen: Tensor) -> Tensor:
-        """Next values (N,) for windows (N, 2 P), of y and of u."""
+        """Predict the next values (N,) from windows `seen` (N, 2 P) of y and of u."""
         return self.output(torch.tanh(self.hidden(seen)))[..., 0]  # f(v) = b' tanh(A v)
 
 
 class Elman(nn.Module):
-    """h(t) = tanh(W [y(t); u(t)] + U h(t - 1)), y(t + 1) = V h(t): what is past is in the context units."""
+    """h(t) = tanh(W [y(t); u(t)] + U h(t - 1)), y(t + 1) = V h(t): the context units hold the past."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,36 +97,45 @@ class Elman(nn.Module):
         self.output = nn.Linear(NUM_HIDDEN, 1)
 
     def forward(self, seen: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Next values (N, T) for y and u (N, T, 2), and the context units after them (1, N, hidden)."""
+        """Predict the next values (N, T) from y and u, `seen` (N, T, 2).
+
+        `h` (1, N, hidden) are the first context units.
+
+        Returns also the last context units (1, N, hidden).
+        """
         hidden, h = self.rnn(seen, h)
         return self.output(hidden)[..., 0], h
 
 
 def windows(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The last P values at each of the places `at` (N,), the newest first: (N, P)."""
+    """The last P values of `values` (T,) at each of the places `at` (N,), the newest first: (N, P)."""
     return values[at[:, None] - np.arange(NUM_LAGS)]
 
 
 def closed_loop(step: Callable[[np.ndarray], np.ndarray], series: Series, starts: np.ndarray) -> np.ndarray:
-    """The next H values (N, H) after each start by `step`, which gives next values (N,) for windows (N, 2 P)."""
+    """Predict the next H values (N, H) after each of `starts` (N,).
+
+    `step` predicts next values (N,) from windows (N, 2 P).
+    """
     known, told = windows(series.outputs, starts), []
     for ahead in range(HORIZON):
         told.append(step(np.concatenate([known, windows(series.inputs, starts + ahead)], axis=1)))
-        known = np.concatenate([told[-1][:, None], known[:, :-1]], axis=1)  # its own value stands for y(t + 1)
+        known = np.concatenate([told[-1][:, None], known[:, :-1]], axis=1)  # its own prediction replaces y(t + 1)
     return np.stack(told, axis=1)
 
 
 def with_one(seen: np.ndarray) -> np.ndarray:
+    """Append a column of ones to `seen` (N, n): (N, n + 1)."""
     return np.concatenate([seen, np.ones((len(seen), 1))], axis=1)
 
 
 def by_last_value(series: Series, starts: np.ndarray) -> np.ndarray:
-    """(N, H): nothing changes any more."""
+    """Predict that nothing changes: (N, H) for `starts` (N,)."""
     return np.repeat(series.outputs[starts, None], HORIZON, axis=1)  # y(t + k) = y(t)
 
 
 def by_linear_model(series: Series, starts: np.ndarray) -> np.ndarray:
-    """(N, H) by the linear model of the same window: least squares."""
+    """Predict with a linear model of the same window, fitted by least squares: (N, H) for `starts` (N,)."""
     at = np.arange(NUM_LAGS - 1, series.num_learnt - 1)
     seen = np.concatenate([windows(series.outputs, at), windows(series.inputs, at)], axis=1)
     weights = np.linalg.lstsq(with_one(seen), series.outputs[at + 1])[0]  # min_a |y(t + 1) - a' [v(t); 1]|^2
@@ -133,7 +143,7 @@ def by_linear_model(series: Series, starts: np.ndarray) -> np.ndarray:
 
 
 def by_narx(series: Series, starts: np.ndarray, seed: int, num_updates: int) -> np.ndarray:
-    """(N, H) by a NARX network that learns to tell one step ahead from true values."""
+    """Predict with a NARX network, which learns to predict one step ahead: (N, H) for `starts` (N,)."""
     network = made(Narx, seed)
     at = np.arange(NUM_LAGS - 1, series.num_learnt - 1)
     seen = tensor(np.concatenate([windows(series.outputs, at), windows(series.inputs, at)], axis=1))
@@ -146,7 +156,7 @@ def by_narx(series: Series, starts: np.ndarray, seed: int, num_updates: int) -> 
 
 
 def by_elman(series: Series, starts: np.ndarray, seed: int, num_updates: int) -> np.ndarray:
-    """(N, H) by Elman's network, which learns to tell one step ahead by BPTT on pieces of the series."""
+    """Predict with Elman's network, which learns to predict one step ahead by BPTT: (N, H) for `starts` (N,)."""
     network, rng = made(Elman, seed), np.random.default_rng(seed)
     both = tensor(np.stack([series.outputs, series.inputs], axis=1))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
@@ -160,11 +170,11 @@ def by_elman(series: Series, starts: np.ndarray, seed: int, num_updates: int) ->
 
 
 def elman_closed_loop(network: Elman, both: Tensor, starts: np.ndarray) -> np.ndarray:
-    """The next H values (N, H) after each start; `both` has y and u, (T, 2)."""
+    """Predict the next H values (N, H) after each of `starts` (N,). `both` has y and u, (T, 2)."""
     told, h = network(torch.stack([both[start + 1 - WARM_UP : start + 1] for start in starts]))
     ahead = [told[:, -1]]
     for k in range(1, HORIZON):
-        own = torch.stack([ahead[-1], both[starts + k, 1]], dim=1)  # y(t + k), its own, and u(t + k)
+        own = torch.stack([ahead[-1], both[starts + k, 1]], dim=1)  # its own prediction of y(t + k), and u(t + k)
         told, h = network(own[:, None], h)
         ahead.append(told[:, 0])
     return torch.stack(ahead, dim=1).double().numpy()
@@ -174,17 +184,19 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def made(kind: Callable[[], Network], seed: int) -> Network:
-    """A network with the initial weights of a seed."""
+    """Make a network with the initial weights of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind()
 
 
 def tensor(values: np.ndarray) -> Tensor:
+    """`values` as a float32 tensor of the same shape."""
     return torch.tensor(values, dtype=torch.float32)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step of gradient descent on `loss`, a scalar."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -192,11 +204,11 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What was told of a series, and what came.
+    """Predictions of a series, and its true values.
 
     Attributes:
         true: (N, H).
-        told: by predictor, a list of seeds; one where chance has no part in it; (N, H) each.
+        told: predictor -> predictions (N, H) per seed; one entry if the predictor is not random.
     """
 
     true: np.ndarray
@@ -209,7 +221,7 @@ class Forecasts:
 
 
 def forecast(series: Series, seeds: Sequence[int], num_updates: int) -> Forecasts:
-    """All predictors, 1 to H steps ahead, from each step of what was not learnt."""
+    """Run all predictors, 1 to H steps ahead, from each step of the second part."""
     starts = np.arange(series.num_learnt + WARM_UP, len(series.outputs) - HORIZON)
     true = series.outputs[starts[:, None] + np.arange(1, HORIZON + 1)]
     told = {
@@ -222,7 +234,7 @@ def forecast(series: Series, seeds: Sequence[int], num_updates: int) -> Forecast
 
 
 def draw_errors(forecasts: Mapping[str, Forecasts]) -> Figure:
-    """The error over how far ahead, a plot for each series."""
+    """Draw the error over the number of steps ahead, one plot per series."""
     figure, all_axes = plots(1, len(forecasts), height=4.0)
     steps = np.arange(1, HORIZON + 1)
     for axes, (title, each) in zip(all_axes, forecasts.items(), strict=True):
@@ -239,7 +251,7 @@ def draw_errors(forecasts: Mapping[str, Forecasts]) -> Figure:
 
 
 def draw_examples(forecasts: Mapping[str, Forecasts], which: int) -> Figure:
-    """What came and what was told from one step on, a plot for each series."""
+    """Draw true and predicted values after one step, one plot per series."""
     figure, all_axes = plots(1, len(forecasts), height=3.6)
     steps = np.arange(1, HORIZON + 1)
     for axes, (title, each) in zip(all_axes, forecasts.items(), strict=True):

@@ -1,4 +1,4 @@
-"""What lessons on speech look at: the test set of a recipe that has been run, and models trained on its data."""
+"""The speech for lessons: the test set of a recipe that has been run, and models trained on its data."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from asrkit.types import PhoneTime, Utterance
 
 @dataclass(frozen=True)
 class Speech:
-    """Where it is.
+    """The place of the speech.
 
     Attributes:
-        data: the data directory of a test set, with features and times of phones.
+        data: the data directory of a test set, with features and phone times.
         models: directories of experiments for such speech.
     """
 
@@ -28,13 +28,17 @@ class Speech:
     models: Sequence[Path]
 
     def inputs(self) -> dict[str, Input | None]:
-        """All that a lesson's results depend on."""
+        """Everything on which the results of a lesson depend."""
         tables = {name: File(self.data / name) for name in ("text", "phones.ctm")}
         models = {f"model {number}": File(path / "final.pt") for number, path in enumerate(self.models)}
         return {**tables, **models, "features": feats_input(self.data) if self.data.is_dir() else None}
 
     def utterances(self) -> list[Utterance]:
-        """The utterances, which tell when their phones are spoken. Raises DataError for others."""
+        """The utterances with their phone times.
+
+        Raises:
+            DataError: an utterance has no phone times.
+        """
         utts = load_data_dir(self.data).utterances()
         for utt in utts:
             if not utt.phone_times:
@@ -43,7 +47,7 @@ class Speech:
 
 
 def phones_at(seconds: np.ndarray, times: Sequence[PhoneTime]) -> list[str]:
-    """The phone that is spoken at each of `seconds`; the last one after the end of all."""
+    """The phone at each of `seconds` (n,). After the end of all phones it is the last one."""
     ends = np.array([each.end for each in times])
     places = np.minimum(np.searchsorted(ends, seconds, side="right"), len(times) - 1)
     return [times[place].phone for place in places.tolist()]

@@ -1,7 +1,7 @@
-"""Lesson 3: what back-propagation through time loses when it is cut short, and how chance can cut it without bias.
+"""Lesson 3: what truncated back-propagation through time loses, and how random cuts avoid bias.
 
-The gradient of a recurrent network is a sum over the past. Cut after tau steps, it lacks what is older: it is biased.
-Cut at random, with what is left made larger in return, it is right on average, and pays for it in variance.
+The gradient of a recurrent network is a sum over the past. If it is cut after tau steps, the older part is missing, so
+the gradient is biased. If it is cut at random, and the rest is scaled up, it is right on average, but has a variance.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ TAUS = (1, 2, 4, 8, 16, 32)
 
 
 class Task:
-    """An Elman network with tanh, an input for it, and the loss L = 1/2 |h(T) - target|^2 at the last step.
+    """An Elman network with tanh and an input, and the loss L = 1/2 |h(T) - target|^2 at the last step.
 
-    Legend: H hidden units, T steps, P weights, K draws of chance.
+    Legend: H hidden units, T steps, P weights, K random draws.
     """
 
     def __init__(self, seed: int, singular_value: float):
@@ -32,9 +32,9 @@ class Task:
         self.target = rng.normal(size=NUM_HIDDEN)
 
     def gradient(self, keep: np.ndarray) -> np.ndarray:
-        """dL/dw by what is carried forward, (K, P), for the factors `keep` (K, T), called xi.
+        """dL/dw, (K, P), carried forward with the factors `keep` (K, T), called xi.
 
-        With xi = 1 it is the full gradient; with xi(t) = 0 nothing that was before t counts.
+        With xi = 1 this is the full gradient. With xi(t) = 0, nothing before t counts.
         """
         h = np.zeros(NUM_HIDDEN)
         z = np.zeros((len(keep), NUM_HIDDEN, NUM_HIDDEN * (NUM_HIDDEN + NUM_INPUTS)))  # dh/dw
@@ -49,7 +49,7 @@ class Task:
 
 
 def study(quick: bool) -> Lesson:
-    """The lesson's table, figures and pictures."""
+    """Make the lesson's table, figures and pictures."""
     num_draws = 1_000 if quick else 5_000
     task = Task(seed=5, singular_value=0.97)
     (full,) = task.gradient(np.ones((1, NUM_STEPS)))
@@ -57,7 +57,7 @@ def study(quick: bool) -> Lesson:
     biases = [float(np.linalg.norm(task.gradient(cut_at(tau))[0] - full)) / size for tau in TAUS]
     rng = np.random.default_rng(0)
     random = {}
-    for tau in TAUS[1:]:  # the mean length of what is kept is about tau
+    for tau in TAUS[1:]:  # the mean number of steps that are kept is about tau
         xi = random_cuts(1 - 1 / tau, num_draws, rng)
         estimates = task.gradient(xi)
         off = estimates - full
@@ -65,7 +65,7 @@ def study(quick: bool) -> Lesson:
         deviation = float(np.sqrt((off**2).sum(axis=1).mean())) / size
         random[tau] = {
             "bias": bias,
-            "chance": deviation / float(np.sqrt(num_draws)),  # what the mean of that many draws is off by, if unbiased
+            "chance": deviation / float(np.sqrt(num_draws)),  # expected error of the mean of that many unbiased draws
             "deviation": deviation,
         }
     table = [["cut", "bias, %", "deviation of one draw, %", "bias by chance, %"]]
@@ -82,19 +82,19 @@ def study(quick: bool) -> Lesson:
 
 
 def cut_at(tau: int) -> np.ndarray:
-    """xi (1, T) of truncated BPTT: the last `tau` steps count."""
+    """xi (1, T) of truncated BPTT: only the last `tau` steps count."""
     xi = np.ones((1, NUM_STEPS))
     xi[0, NUM_STEPS - tau] = 0
     return xi
 
 
 def random_cuts(probability: float, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """xi (K, T): 1 / pi with probability pi, else 0, so that E[xi] = 1."""
+    """xi (K, T): 1 / pi with probability pi, otherwise 0, so that E[xi] = 1."""
     return (rng.random((num_draws, NUM_STEPS)) < probability) / probability
 
 
 def draw(biases: Sequence[float], random: dict[int, dict[str, float]]) -> Figure:
-    """Bias and deviation over the number of steps that are kept."""
+    """Draw bias and deviation over the number of steps that are kept."""
     figure, both = plots(1, 2, height=4.0)
     lengths = [*random]
     both[0].plot(TAUS, 100 * np.array(biases), "o-", color=COLORS[0], label="cut after τ steps")

@@ -20,7 +20,7 @@ ROOT = Path(asrkit.__file__).parent
 COVERED = (
     *("__init__", "__main__", "drawing", "errors", "experiment", "extras", "findings", "parallel", "types"),
     *("audio", "config", "io", "lang"),
-    *("inference", "reporting", "scoring", "serve"),
+    *("inference", "lessons", "reporting", "scoring", "serve"),
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
