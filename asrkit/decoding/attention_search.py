@@ -17,10 +17,9 @@ import numpy as np
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.ctc_prefix import CtcFrames, CtcPrefixes
 from asrkit.decoding.forward import ctc_log_probs
-from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.scorer import Contexts, SearchLm, TokenScorer
 from asrkit.decoding.search import BeamResult, SearchStream
 from asrkit.errors import ConfigError, ModelError
-from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.decoder_config import END
 from asrkit.models.search_attention import Source
 from asrkit.models.search_decoder import SearchDecoder, State
@@ -172,7 +171,7 @@ class DecoderSearch:
 class GreedyDecoderSearch(DecoderSearch):
     """The most likely phone after each phone, until the end is more likely, or CTC could not align one phone more."""
 
-    def __init__(self, config: DecodingConfig, lm: LmAutomaton | None, decoder: SearchDecoder):
+    def __init__(self, config: DecodingConfig, lm: SearchLm | None, decoder: SearchDecoder):
         super().__init__(decoder)
 
     def search_batch(self, batch: _Batch, num_best: int = 1) -> list[list[BeamResult]]:
@@ -208,13 +207,12 @@ class DecoderBeamSearch(DecoderSearch):
     )
     sums_paths: ClassVar[bool] = True
 
-    def __init__(self, config: DecodingConfig, lm: LmAutomaton | None, decoder: SearchDecoder):
+    def __init__(self, config: DecodingConfig, lm: SearchLm | None, decoder: SearchDecoder):
         super().__init__(decoder)
         self.beam = self.max_results = config.beam
         self.scorer = TokenScorer(lm, config.lm_weight if lm else 0.0, config.insertion_bonus)
         self.ctc_weight = config.ctc_weight if decoder.has_ctc else 0.0
         self.coverage_weight = config.coverage_weight
-        self._lm = None if lm is None else _LmRows(lm)
 
     def search_batch(self, batch: _Batch, num_best: int) -> list[list[BeamResult]]:
         """The best labellings of each utterance."""
@@ -238,14 +236,16 @@ class DecoderBeamSearch(DecoderSearch):
     def _begin(self, batch: _Batch) -> _Live:
         num_utts, num_steps = batch.source.mask.shape
         zeros, nothing = np.zeros((num_utts, 1)), np.zeros((num_utts, 1), np.int64)
+        lm = None if self.scorer.lm is None else self.scorer.lm.begin()
         return _Live(
+            lm,
             np.zeros((num_utts, 1, 0), np.int64),
             nothing + END,
             nothing,
             self.decoder.start(batch.source),
             zeros,
             zeros,
-            nothing + (0 if self._lm is None else self._lm.start),
+            nothing + (0 if lm is None else lm.start),
             np.zeros((num_utts, 1, num_steps if self.coverage_weight else 0)),
             None if batch.ctc is None else batch.ctc.empty_prefix(),
         )
@@ -261,7 +261,7 @@ class DecoderBeamSearch(DecoderSearch):
         acoustic = (1 - self.ctc_weight) * (live.decoder_log_probs + live.next_log_probs[:, :, END])
         if live.ctc is not None:
             acoustic = acoustic + self.ctc_weight * live.ctc.end_scores()
-        lm_log_probs = live.lm_log_probs if self._lm is None else live.lm_log_probs + self._lm.ends[live.contexts]
+        lm_log_probs = live.lm_log_probs if live.lm is None else live.lm_log_probs + live.lm.ends(live.contexts)
         scores = acoustic + self._rest(lm_log_probs, live.length, live.seen)
         return np.where(live.needed > batch.lens[:, None], -np.inf, scores), acoustic, lm_log_probs
 
@@ -272,8 +272,8 @@ class DecoderBeamSearch(DecoderSearch):
         if live.ctc is not None:
             scores += self.ctc_weight * live.ctc.next_scores()
         lm_log_probs = live.lm_log_probs[:, :, None]
-        if self._lm is not None:
-            lm_log_probs = lm_log_probs + self._lm.rows(live.contexts)
+        if live.lm is not None:
+            lm_log_probs = lm_log_probs + live.lm.rows(live.contexts)
         scores += self._rest(lm_log_probs, live.length + 1, live.next_seen[:, :, None])
         scores[:, :, END] = -np.inf
         room = batch.lens[:, None] - live.needed  # steps that are left
@@ -288,6 +288,7 @@ class DecoderBeamSearch(DecoderSearch):
         lm_log_probs = np.broadcast_to(lm_log_probs, scores.shape)[rows, parents, tokens]
         needed = live.needed[rows, parents] + 1 + (tokens == live.last[rows, parents])
         return _Live(
+            live.lm,
             np.concatenate([live.prefixes[rows, parents], tokens[:, :, None]], axis=2),
             tokens,
             np.where(tokens == END, _TOO_MANY, needed),  # END is listed where nothing else is left
@@ -295,7 +296,7 @@ class DecoderBeamSearch(DecoderSearch):
             decoder_log_probs[rows, parents, tokens],
             lm_log_probs,
             # What cannot be may have END for a phone, which no model lists.
-            live.contexts if self._lm is None else self._lm.after(live.contexts[rows, parents], np.maximum(tokens, 1)),
+            live.contexts if live.lm is None else live.lm.after(live.contexts[rows, parents], np.maximum(tokens, 1)),
             live.next_seen[rows, parents],
             None if live.ctc is None else live.ctc.extend(parents, tokens),
             scores=flat[rows, best],
@@ -324,6 +325,7 @@ def _not_yet() -> np.ndarray:
 class _Live:
     """Hypotheses that continue, all of one length, best first; sums are of natural logs, float64."""
 
+    lm: Contexts | None
     prefixes: np.ndarray  # (N, K, U)
     last: np.ndarray  # (N, K) last phones, END before the first
     needed: np.ndarray  # (N, K) steps that CTC needs for the phones: one each, and a blank between equal ones
@@ -344,6 +346,7 @@ class _Live:
     def keep(self, utts: np.ndarray) -> _Live:
         """Of these utterances alone, before the next is looked at."""
         return _Live(
+            self.lm,
             self.prefixes[utts],
             self.last[utts],
             self.needed[utts],
@@ -400,33 +403,6 @@ class _Ended:
             for score, parts, tokens in found
             if score > -np.inf
         ]
-
-
-class _LmRows:
-    """A language model of any size as arrays, for hypotheses of many utterances at once."""
-
-    def __init__(self, lm: LmAutomaton):
-        self._lm, self.start, self.ends = lm, lm.start, lm.end
-        self._known: dict[int, np.ndarray] = {}
-
-    def rows(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (N, K) to natural-log probabilities (N, K, V)."""
-        if (table := self._lm.table) is not None:
-            found: np.ndarray = table.log_probs[contexts]
-            return found
-        return np.stack([self._row(context) for context in contexts.ravel().tolist()]).reshape(*contexts.shape, -1)
-
-    def after(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The contexts (N, K) after tokens (N, K)."""
-        if (table := self._lm.table) is not None:
-            return table.next_context[contexts, tokens].astype(np.int64)
-        pairs = zip(contexts.ravel().tolist(), tokens.ravel().tolist(), strict=True)
-        return np.array([self._lm.step(*pair)[0] for pair in pairs]).reshape(contexts.shape)
-
-    def _row(self, context: int) -> np.ndarray:
-        if context not in self._known:
-            self._known[context] = self._lm.row(context)
-        return self._known[context]
 
 
 def _best_first(scores: np.ndarray, number: int) -> np.ndarray:

@@ -102,9 +102,10 @@ def _lm_log_probs(scorer: TokenScorer, tokens: np.ndarray) -> np.ndarray:
     """Natural-log probability of each token given the tokens before it, (U,), at least -MAX_LOG_ODDS."""
     result = np.zeros(len(tokens))
     if scorer.lm is not None:
-        context = scorer.lm.start
+        contexts = scorer.lm.begin()
+        context = contexts.start
         for u, token in enumerate(tokens.tolist()):
-            context, result[u] = scorer.lm.step(context, token)
+            context, result[u] = contexts.step(context, token)
     return np.maximum(result, -MAX_LOG_ODDS)
 
 
@@ -122,7 +123,8 @@ def phone_log_odds(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenS
 
     The place of a token begins after the previous token's last frame, and ends before the next token's first frame. So
     the neighbours do not change. Within the place all paths of CTC are summed. Language model and bonus count as in the
-    search; a language model that is too large for a table is left out.
+    search; a language model that is too large for a
+    table, or a network, is left out.
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.

@@ -9,9 +9,8 @@ import numpy as np
 
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forward import total_scores
-from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.scorer import SearchLm, TokenScorer
 from asrkit.decoding.search import BeamResult
-from asrkit.lm.automaton import LmAutomaton
 
 
 def greedy_search(log_probs: np.ndarray, blank_penalty: float = 0.0) -> tuple[list[int], float]:
@@ -51,7 +50,7 @@ class GreedySearch:
     scorer = TokenScorer()
     max_results = 1
 
-    def __init__(self, config: DecodingConfig, lm: LmAutomaton | None = None) -> None:
+    def __init__(self, config: DecodingConfig, lm: SearchLm | None = None) -> None:
         self._blank_penalty = config.blank_penalty
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:

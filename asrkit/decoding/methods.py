@@ -8,8 +8,8 @@ from typing import ClassVar, Protocol
 from asrkit.decoding.config import DecodingConfig, SearchMethod
 from asrkit.decoding.greedy import GreedySearch
 from asrkit.decoding.prefix_beam import BeamSearch
+from asrkit.decoding.scorer import SearchLm
 from asrkit.decoding.search import Search
-from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.choice import Choice
 from asrkit.models.decoder_config import DecoderKind
 
@@ -43,7 +43,7 @@ class SearchModels:
         decoder: an attention decoder or transducer, or None.
     """
 
-    lm: LmAutomaton | None = None
+    lm: SearchLm | None = None
     decoder: SearchableDecoder | None = None
 
     def search(self, config: DecodingConfig) -> Search:
@@ -51,7 +51,7 @@ class SearchModels:
         return make_search(config, self.lm, self.decoder)
 
 
-def make_search(config: DecodingConfig, lm: LmAutomaton | None, decoder: SearchableDecoder | None = None) -> Search:
+def make_search(config: DecodingConfig, lm: SearchLm | None, decoder: SearchableDecoder | None = None) -> Search:
     """Make the search that `config` describes, for a model with a `decoder` or for CTC's log-probabilities.
 
     A language model of weight 0 is left out. Raises ConfigError for settings that the search cannot use.

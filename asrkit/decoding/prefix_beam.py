@@ -3,7 +3,7 @@
 A prefix is a labelling. All paths that lead to it are summed, so within the beam its score is exact: no frame is
 skipped and no token is pruned except by the beam. The search takes one frame at a time, so it also works for streams.
 `reference_beam.ReferenceBeam` defines the result. The compiled kernel `asrkit._native._beam` gives the same result and
-is used if it was built.
+is used if it was built, unless the language model is a network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from asrkit._native import kernel
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forward import total_scores
 from asrkit.decoding.reference_beam import Beam, BeamSettings, ReferenceBeam
-from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.scorer import SearchLm, TokenScorer
 from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lm.automaton import LmAutomaton
@@ -44,7 +44,7 @@ class BeamSearch:
     is_batched: ClassVar[bool] = False
     sums_paths: ClassVar[bool] = True
 
-    def __init__(self, config: DecodingConfig, lm: LmAutomaton | None = None) -> None:
+    def __init__(self, config: DecodingConfig, lm: SearchLm | None = None) -> None:
         threshold = math.inf if config.beam_threshold is None else config.beam_threshold
         self.scorer = TokenScorer(lm, config.lm_weight, config.insertion_bonus)
         self.max_results = config.beam
@@ -163,13 +163,15 @@ class Beams:
                 "and the blank; use a language model made with the same token table"
             )
         native = kernel("_beam")
-        return ReferenceBeam(num_classes, self.settings) if native is None else self.start_native(native, num_classes)
+        if native is None or not isinstance(lm, LmAutomaton | None):
+            return ReferenceBeam(num_classes, self.settings)
+        return self.start_native(native, num_classes)
 
     def start_native(self, native: ModuleType, num_classes: int) -> Beam:
         """ReferenceBeam by the compiled kernel `native`."""
         scorer = self.settings.scorer
         weights = scorer.lm_weight, scorer.insertion_bonus
-        lm = None if scorer.lm is None else self._native_lm(native, scorer.lm)
+        lm = self._native_lm(native, scorer.lm) if isinstance(scorer.lm, LmAutomaton) else None
         beam: Beam = native.Search(num_classes, self.settings.beam, self.settings.beam_threshold, *weights, lm)
         return beam
 

@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 
 from asrkit.decoding.scorer import TokenScorer
-from asrkit.lm.automaton import LmAutomaton
 
 MAX_LOG_PROB = 1e100  # largest magnitude of a frame's best entry; sums over frames stay finite
 
@@ -71,7 +70,8 @@ class ReferenceBeam:
         self.num_classes = num_classes
         self._settings = settings
         lm = settings.scorer.lm
-        start = 0 if lm is None else lm.start
+        self._lm = None if lm is None else lm.begin()
+        start = 0 if self._lm is None else self._lm.start
         self._parent, self._last_token = np.full(1024, -1), np.zeros(1024, dtype=np.int64)
         self._context = np.full(1024, start)
         self._slot_of = np.full(1024, -1)  # the place of a node in the beam; -1: not in it
@@ -117,8 +117,8 @@ class ReferenceBeam:
         slots, last = np.arange(len(nodes)), self._last_token[nodes]
         grown: np.ndarray = np.logaddexp(self._in_blank, self._in_token)[:, None] + frame
         grown[slots, last] = self._in_blank + frame[last]  # a repeated token is a new one only after a blank
-        if scorer.lm is not None:
-            grown += scorer.lm_weight * _lm_rows(scorer.lm, self._context[nodes])
+        if self._lm is not None:
+            grown += scorer.lm_weight * self._lm.rows(self._context[nodes])
         grown += scorer.insertion_bonus
         grown[:, 0] = -np.inf
         return grown
@@ -152,19 +152,17 @@ class ReferenceBeam:
         edges = zip(origin.tolist(), token.tolist(), strict=True)
         nodes = np.array([self._children.setdefault(edge, self.num_nodes) for edge in edges], dtype=np.int64)
         self._parent[nodes], self._last_token[nodes] = origin, token
-        if (lm := self._settings.scorer.lm) is not None:
+        if self._lm is not None:
             is_new = nodes > num_known
-            before = self._context[origin[is_new]]
-            for node, context, phone in zip(nodes[is_new], before, token[is_new], strict=True):
-                self._context[node] = lm.step(context, phone)[0]
+            self._context[nodes[is_new]] = self._lm.after(self._context[origin[is_new]], token[is_new])
         return nodes
 
     def best(self, num_best: int, is_end: bool) -> list[tuple[tuple[int, ...], float, float, float]]:
         """The fields of a BeamResult for each of the best prefixes; see Beam.best."""
         scorer = self._settings.scorer
-        lm, lm_weight = scorer.lm, scorer.lm_weight
+        lm, lm_weight = self._lm, scorer.lm_weight
         score = np.logaddexp(self._in_blank, self._in_token)
-        end = np.zeros(len(score)) if lm is None or not is_end else lm.end[self._context[self._nodes]]
+        end = np.zeros(len(score)) if lm is None or not is_end else lm.ends(self._context[self._nodes])
         results = []
         for i in _best(score + lm_weight * end, num_best).tolist():
             tokens, lm_log_prob = self._spell(int(self._nodes[i]))
@@ -203,7 +201,7 @@ class ReferenceBeam:
             tokens.append(int(self._last_token[node]))
             node = self._parent[node]
         tokens.reverse()
-        lm, context, lm_log_prob = self._settings.scorer.lm, int(self._context[0]), self._committed_lm_log_prob
+        lm, context, lm_log_prob = self._lm, int(self._context[0]), self._committed_lm_log_prob
         if lm is not None:
             for token in tokens:
                 context, log_prob = lm.step(context, token)
@@ -250,10 +248,3 @@ def _best(scores: np.ndarray, number: int) -> np.ndarray:
     floor = np.partition(scores, -number)[-number] if number < len(scores) else -np.inf
     candidates = np.flatnonzero((scores >= floor) & (scores > -np.inf))
     return candidates[np.argsort(-scores[candidates], kind="stable")[:number]]
-
-
-def _lm_rows(lm: LmAutomaton, contexts: np.ndarray) -> np.ndarray:
-    """Natural log probabilities of each class after each of n contexts, (n, V)."""
-    if lm.table is not None:
-        return lm.table.log_probs[contexts]
-    return np.array([lm.row(context) for context in contexts]).reshape(len(contexts), lm.num_classes)

@@ -18,10 +18,9 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.scorer import SearchLm, TokenScorer
 from asrkit.decoding.search import BeamResult, SearchStream
 from asrkit.errors import ConfigError, ModelError
-from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.search_transducer import SearchTransducer
 from asrkit.models.transducer_lattice import Lattice
 
@@ -161,7 +160,7 @@ class GreedyTransducerSearch(TransducerSearch):
 
     settings: ClassVar[frozenset[str]] = frozenset({"blank_penalty"})
 
-    def __init__(self, config: DecodingConfig, lm: LmAutomaton | None, decoder: SearchTransducer):
+    def __init__(self, config: DecodingConfig, lm: SearchLm | None, decoder: SearchTransducer):
         super().__init__(decoder)
         self._blank_penalty = config.blank_penalty
 
@@ -223,7 +222,7 @@ class TransducerBeamSearch(TransducerSearch):
     settings: ClassVar[frozenset[str]] = frozenset({"beam", "lm_weight", "insertion_bonus"})
     sums_paths: ClassVar[bool] = True
 
-    def __init__(self, config: DecodingConfig, lm: LmAutomaton | None, decoder: SearchTransducer):
+    def __init__(self, config: DecodingConfig, lm: SearchLm | None, decoder: SearchTransducer):
         super().__init__(decoder)
         self.beam = self.max_results = config.beam
         self.scorer = TokenScorer(lm, config.lm_weight if lm else 0.0, config.insertion_bonus)
@@ -261,7 +260,7 @@ class _Beam:
         self._decoder, self._scorer, self._beam = decoder, scorer, beam
         self._num_steps = 0
         self._tree = _Tree(number)
-        self._lm = scorer.lm
+        self._lm = None if scorer.lm is None else scorer.lm.begin()
         zeros, nothing = np.zeros((2, number, 1)), np.zeros((4, number, 1), np.int64)
         contexts = nothing[0] + (0 if self._lm is None else self._lm.start)
         roots = np.arange(number)[:, None]
@@ -286,7 +285,7 @@ class _Beam:
     def _grow(self, live: _Hypotheses, log_probs: np.ndarray, limits: np.ndarray) -> _Hypotheses | None:
         """The best hypotheses that are one phone longer, of scores above `limits` (N,); None if there are none."""
         acoustic = live.acoustic[:, :, None] + log_probs
-        lm = live.lm[:, :, None] if self._lm is None else live.lm[:, :, None] + self._lm_rows(live.contexts)
+        lm = live.lm[:, :, None] if self._lm is None else live.lm[:, :, None] + self._lm.rows(live.contexts)
         scores = acoustic + self._scorer.lm_weight * lm + self._scorer.insertion_bonus * (live.lengths[:, :, None] + 1)
         needed = _needed(live.last, live.needed, log_probs)
         scores[needed > self._num_steps] = -np.inf
@@ -309,7 +308,7 @@ class _Beam:
         nodes[utts, columns] = self._tree.grow(grown.nodes[utts, columns].tolist(), new.tolist(), self._num_steps)
         contexts = grown.contexts
         if self._lm is not None:
-            contexts[utts, columns] = self._lm_contexts(contexts[utts, columns], new)
+            contexts[utts, columns] = self._lm.after(contexts[utts, columns], new)
         return _Hypotheses(
             nodes,
             np.where(is_kept, acoustic.reshape(len(acoustic), -1)[rows, places], -np.inf),
@@ -343,7 +342,7 @@ class _Beam:
     def results(self, row: int, num_best: int, is_end: bool) -> list[BeamResult]:
         live = _Hypotheses(*(part[row : row + 1] for part in self._live))
         if is_end and self._lm is not None:
-            live = live._replace(lm=live.lm + self._lm.end[live.contexts])
+            live = live._replace(lm=live.lm + self._lm.ends(live.contexts))
         scores = live.scores(self._scorer)[0]
         numbers = zip(
             live.nodes[0].tolist(), scores.tolist(), live.acoustic[0].tolist(), live.lm[0].tolist(), strict=True
@@ -367,22 +366,6 @@ class _Beam:
         nodes = [renumbered.get(node, -1) for node in self._live.nodes[0].tolist()]
         self._live = self._live._replace(nodes=np.array([nodes]))
         return tokens
-
-    def _lm_rows(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (N, K) to natural-log probabilities (N, K, V)."""
-        assert self._lm is not None
-        if (table := self._lm.table) is not None:
-            found: np.ndarray = table.log_probs[contexts]
-            return found
-        return np.stack([self._lm.row(context) for context in contexts.ravel().tolist()]).reshape(*contexts.shape, -1)
-
-    def _lm_contexts(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The contexts (B,) after tokens (B,)."""
-        assert self._lm is not None
-        if (table := self._lm.table) is not None:
-            found: np.ndarray = table.next_context[contexts, tokens]
-            return found
-        return np.array([self._lm.step(*pair)[0] for pair in zip(contexts.tolist(), tokens.tolist(), strict=True)])
 
 
 class _Tree:

@@ -13,9 +13,9 @@ from asrkit.decoding.confidence import phone_evidence, right_phones
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import SearchModels
+from asrkit.decoding.scorer import SearchLm
 from asrkit.decoding.search_errors import Labeling, ScorePair, compare_scores
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.automaton import LmAutomaton
 from asrkit.parallel import track
 from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import Protocol
@@ -184,7 +184,7 @@ class StoredSet:
         self._labelings: dict[Labeling, Labeling] = {}  # so that equal labellings share memory
 
     @property
-    def lm(self) -> LmAutomaton | None:
+    def lm(self) -> SearchLm | None:
         """The language model, or None."""
         return self.models.lm
 

@@ -114,6 +114,10 @@ class LmAutomaton:
         if first_arc[1] != num_tokens or not np.isin(falls, first_arc).all():
             yield f"tokens: expected each of {num_tokens} in the empty context, and in each context in rising order"
 
+    def begin(self) -> ListedContexts:
+        """The contexts of a search."""
+        return ListedContexts(self)
+
     def step(self, context: int, token: int) -> tuple[int, float]:
         """The context after `token`, and natural log P(token | context)."""
         log_prob = 0.0
@@ -173,6 +177,43 @@ class LmAutomaton:
             depth = depth + depth[reached]
             reached = reached[reached]
         return depth
+
+
+class ListedContexts:
+    """The contexts of an LmAutomaton, for many hypotheses at once."""
+
+    def __init__(self, lm: LmAutomaton) -> None:
+        self._lm, self.start = lm, lm.start
+        self._known: dict[int, np.ndarray] = {}
+
+    def rows(self, contexts: np.ndarray) -> np.ndarray:
+        """Contexts (...) to natural-log probabilities (..., V) of what follows; entry 0 means nothing."""
+        if (table := self._lm.table) is not None:
+            found: np.ndarray = table.log_probs[contexts]
+            return found
+        rows = [self._row(context) for context in contexts.ravel().tolist()]
+        return np.array(rows).reshape(*contexts.shape, self._lm.num_classes)
+
+    def ends(self, contexts: np.ndarray) -> np.ndarray:
+        """Contexts (...) to natural log P(</s>) (...)."""
+        found: np.ndarray = self._lm.end[contexts]
+        return found
+
+    def after(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The contexts (...) after tokens (...)."""
+        if (table := self._lm.table) is not None:
+            return table.next_context[contexts, tokens].astype(np.int64)
+        pairs = zip(contexts.ravel().tolist(), tokens.ravel().tolist(), strict=True)
+        return np.array([self._lm.step(*pair)[0] for pair in pairs], np.int64).reshape(contexts.shape)
+
+    def step(self, context: int, token: int) -> tuple[int, float]:
+        """The context after `token`, and natural log P(token | context)."""
+        return self._lm.step(context, token)
+
+    def _row(self, context: int) -> np.ndarray:
+        if context not in self._known:
+            self._known[context] = self._lm.row(context)
+        return self._known[context]
 
 
 def build_automaton(phones: Sequence[str], levels: Levels) -> LmAutomaton:
