@@ -30,6 +30,9 @@ VERBS = {
     "validate": ("asrkit.cli.validate", "check a data directory and list every fault"),
     "extract": ("asrkit.cli.extract", "compute the features of data directories"),
     "train-lm": ("asrkit.cli.lm", "train a phone language model"),
+    "train-nlm": ("asrkit.cli.train_nlm", "train a neural language model"),
+    "perplexity": ("asrkit.cli.perplexity", "measure how well language models know a text"),
+    "sample-lm": ("asrkit.cli.sample_lm", "print sentences that a language model makes up"),
     "train": ("asrkit.cli.train", "train an acoustic model"),
     "adapt": ("asrkit.cli.adapt", "train a model further on your own recordings"),
     "decode": ("asrkit.cli.decode", "recognise the utterances of a data directory"),
@@ -52,7 +55,7 @@ VERBS = {
 
 ALIASES = {"analyse": "analyze"}
 # They need the extra `train`, some of it at their end only. Others say so when they come to need a package of it.
-_OF_TRAINING = ("train", "adapt", "decode", "tune", "analyze", "export", "lesson")
+_OF_TRAINING = ("train", "train-nlm", "adapt", "decode", "tune", "analyze", "export", "lesson")
 
 
 _PRINT = "--print-completion"

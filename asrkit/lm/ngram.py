@@ -58,6 +58,14 @@ class NgramLM:
         words = [*[BOS] * bos, *sentence, *[EOS] * eos]
         return math.fsum(self.log_prob(words[i], words[max(0, i - self.order) : i]) for i in range(bos, len(words)))
 
+    def token_log_probs(self, sentences: Iterable[Sequence[str]]) -> list[np.ndarray]:
+        """For each sentence of U symbols the natural-log probabilities (U + 1,) of its symbols and of </s>."""
+        padded = [(BOS, *sentence, EOS) for sentence in sentences]
+        return [
+            np.array([self.log_prob(words[i], words[max(0, i - self.order) : i]) for i in range(1, len(words))])
+            for words in padded
+        ]
+
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
         """Perplexity per symbol. The </s> of each sentence counts, and so do unknown phones.
 

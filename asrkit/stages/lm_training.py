@@ -116,7 +116,7 @@ def train_lm(
         return LmTraining(out)
     with lock_file(out, "train-lm"), stamp.making():
         phones, transcripts = TokenTable.read(tokens).phones, read_transcripts(text)
-        _check_transcripts(transcripts, phones, text, tokens)
+        expect_transcripts(transcripts, phones, text, tokens)
         held_out = None if dev_text is None else read_transcripts(dev_text)
         symbols_of = {str(tokens): set(phones)}
         if held_out is not None:
@@ -131,9 +131,10 @@ def train_lm(
     return LmTraining(out, [len(ngrams) for ngrams in lm.ngrams], perplexity, on_dev, warnings)
 
 
-def _check_transcripts(
+def expect_transcripts(
     transcripts: Mapping[str, Sequence[str]], phones: Sequence[str], text: Path, tokens: Path
 ) -> None:
+    """Raise DataError with a line for each transcript, of the table `text`, that is empty or has other phones."""
     findings = Findings()
     known = set(phones)
     for utt, transcript in transcripts.items():

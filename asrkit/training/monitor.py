@@ -10,7 +10,7 @@ from pathlib import Path
 from asrkit.io.atomic import atomic_write
 from asrkit.io.tell import tell
 from asrkit.training.events import EventFile
-from asrkit.training.state import EpochRecord
+from asrkit.training.state import EpochRecord, LmEpoch
 
 _SECONDS_BETWEEN_PICTURES = 60  # drawing takes as long as a short epoch
 _PHASES = ("pre-training on frames, ", "", "with weight noise, ")
@@ -60,10 +60,10 @@ class Monitor:
         self._last_picture = time.monotonic()
 
 
-def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
-    """One row an epoch, a column for each field of EpochRecord."""
+def write_history(path: Path, history: Sequence[EpochRecord | LmEpoch]) -> None:
+    """One row an epoch, a column for each field of its record."""
     with atomic_write(path) as stream:
-        stream.write(",".join(field.name for field in fields(EpochRecord)) + "\n")
+        stream.write(",".join(field.name for field in fields(history[0])) + "\n")
         for record in history:
             values = (f"{value:.6g}" if isinstance(value, float) else f"{value:d}" for value in astuple(record))
             stream.write(",".join(values) + "\n")

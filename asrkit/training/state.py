@@ -43,6 +43,19 @@ class EpochRecord:
     cpu_seconds: float  # spent on training so far, evaluation left out
 
 
+@dataclass(frozen=True)
+class LmEpoch:
+    """The results of one epoch of a language model. Losses are nats a token, each sentence's end counted."""
+
+    epoch: int
+    train_loss: float
+    dev_loss: float
+    dev_perplexity: float
+    learning_rate: float  # of the last update
+    gradient_norm: float  # mean over the updates, before clipping
+    cpu_seconds: float  # spent on training so far, evaluation left out
+
+
 @dataclass
 class EpochSums:
     """The sums of the current epoch so far."""

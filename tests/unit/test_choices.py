@@ -33,6 +33,7 @@ from asrkit.models.encoders import ENCODERS, EncoderName
 from asrkit.models.frontends import FRONT_ENDS, FrontEndName
 from asrkit.models.heads import HEADS, HeadName
 from asrkit.models.inits import INITS, InitName
+from asrkit.models.language_config import NetworkName
 from asrkit.training.codecs import CODECS, CodecName
 from asrkit.training.config import OptimizerName, ScheduleName
 from asrkit.training.noise import NOISES, NoiseName
@@ -67,6 +68,7 @@ CHOICES = {
     "attention score": Choice(get_args(ScoreName), "models/decoder_config.py"),
     "attention window": Choice(get_args(WindowName), "models/decoder_config.py"),
     "attention reading": Choice(get_args(ReadingName), "models/decoder_config.py"),
+    "language network": Choice(get_args(NetworkName), "models/language_config.py"),
     "initial weights": Choice(get_args(InitName), "models/inits.py"),
     "schedule": Choice(get_args(ScheduleName), "training/schedule.py"),
     "optimizer": Choice(get_args(OptimizerName), "training/optim.py"),

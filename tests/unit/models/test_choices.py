@@ -6,8 +6,10 @@ from asrkit.models.cells import CELLS
 from asrkit.models.encoders import ENCODERS
 from asrkit.models.frontends import FRONT_ENDS
 from asrkit.models.inits import INITS
+from asrkit.models.language_config import NETWORKS, SEARCH_NETWORKS
 
 CHOICES = [*CELLS.values(), *ENCODERS.values(), *FRONT_ENDS.values(), *INITS.values()]
+CHOICES += [*NETWORKS.values(), *SEARCH_NETWORKS.values()]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda c: c.name)

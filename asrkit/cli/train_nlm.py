@@ -1,0 +1,46 @@
+"""`asrkit train-nlm`: a neural language model of phones, or of the characters of a text."""
+
+from __future__ import annotations
+
+import argparse
+
+from asrkit.cli.options import add, add_config
+from asrkit.config.yaml_config import load_config
+from asrkit.errors import ConfigError
+from asrkit.io.tell import tell
+from asrkit.stages.neural_lm import LmSource, train_neural_lm
+from asrkit.training.lm_config import NeuralLmConfig
+
+DESCRIPTION = (
+    "Train a neural language model (Elman, GRU, LSTM or Transformer) on the transcripts of a data directory, or on the "
+    "characters of a text. The weights that are best on the development set are kept."
+)
+EXAMPLES = (
+    "asrkit train-nlm --config conf/lm/lstm.yaml --train DATA/train --dev DATA/dev --tokens DATA/tokens.txt \\\n"
+    "      --out EXP/lstm_lm",
+    "asrkit train-nlm --config conf/lm/gru.yaml --plain-text book.txt --out book_lm",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add(parser, "--train", "Its transcripts are used", shown="none")
+    add(parser, "--dev", "The weights that are best on its transcripts are kept", shown="none")
+    add(parser, "--tokens", "It is the vocabulary", shown="none")
+    note = "It takes the place of --train, --dev and --tokens: a line is a sentence, a character a token"
+    add(parser, "--plain-text", note, shown="none")
+    add(parser, "--out", "It gets the model as lm.npz", required=True)
+    add(parser, "--resume")
+    add(parser, "--force")
+
+
+def run(args: argparse.Namespace) -> int:
+    of_data = (args.train, args.dev, args.tokens)
+    if all(of_data) == bool(args.plain_text) or any(of_data) != all(of_data):
+        raise ConfigError("give either --train, --dev and --tokens, or --plain-text")
+    config = load_config(args.config, NeuralLmConfig, args.overrides)
+    trained = train_neural_lm(
+        LmSource(*of_data, args.plain_text), args.out, config, resume=args.resume, force=args.force, report=tell
+    )
+    print(trained.line())
+    return 0

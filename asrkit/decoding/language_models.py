@@ -1,0 +1,57 @@
+"""Language models of either kind from their files: n-grams (ARPA) and networks (lm.npz)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from pathlib import Path
+
+from asrkit.errors import DataError, location
+from asrkit.formats.arpa import BOS, EOS, UNK, read_arpa_text
+from asrkit.formats.arpa import parse_arpa as parse_ngrams
+from asrkit.io.files import read_bytes
+from asrkit.lang.symbols import name_symbols
+from asrkit.lm.ngram import NgramLM, parse_arpa
+from asrkit.models.language_file import MARK, parse_neural_lm
+from asrkit.models.search_language import NeuralLm
+
+PhoneLm = NgramLM | NeuralLm
+_NEURAL = "neural language model "  # how the text of a network begins; its file follows in base 64
+
+
+def read_lm(path: str | Path) -> PhoneLm:
+    """The model in a file, over all phones that it knows. Raises DataError for a file that is of neither kind."""
+    text = read_lm_text(path)
+    if text.startswith(_NEURAL):
+        return parse_neural_lm(read_bytes(path), str(path))
+    symbols = {symbol for (symbol,) in parse_ngrams(text, str(path))[0]}
+    return parse_arpa(text, sorted(symbols - {BOS, EOS, UNK}), str(path))
+
+
+def read_lm_text(path: str | Path) -> str:
+    """What an experiment keeps of the model in a file: its ARPA text, or the text of a network.
+
+    Raises DataError for a file that cannot be read.
+    """
+    with open(path, "rb") as stream:
+        is_neural = stream.read(len(MARK)) == MARK
+    return _NEURAL + base64.b64encode(read_bytes(path)).decode() if is_neural else read_arpa_text(path)
+
+
+def parse_lm(text: str, phones: Sequence[str], name: str) -> PhoneLm:
+    """The model of a text that read_lm_text gave, for the token table whose phones, in order, are `phones`.
+
+    `name` stands for the file in messages. Raises DataError for a faulty text or a model of other phones.
+    """
+    if not text.startswith(_NEURAL):
+        return parse_arpa(text, phones, name)
+    try:
+        content = base64.b64decode(text.removeprefix(_NEURAL), validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError(f"{location(name)}not the text of a neural language model; train it again") from None
+    lm = parse_neural_lm(content, name)
+    if lm.phones != tuple(phones):
+        others = name_symbols(sorted({*lm.phones} ^ {*phones}), phones) or "the same in another order"
+        raise DataError(f"{location(name)}its phones are not those of the token table ({others}); train it with that")
+    return lm

@@ -1,0 +1,49 @@
+"""Settings of a neural language model's training. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from asrkit.config.ranges import InsideUnit, NonNegative, NonNegativeInt, Positive, PositiveInt
+from asrkit.models.language_config import LanguageConfig
+from asrkit.training.config import OptimizerName, ScheduleName, TrainingConfig
+
+
+@dataclass(frozen=True)
+class LmTrainingConfig:
+    """Batches, optimizer and schedule. A setting that TrainingConfig has too means the same and has the same limits."""
+
+    num_epochs: PositiveInt = 40  # at most
+    batch_size: PositiveInt = 16  # sentences
+    bptt_steps: PositiveInt = 35  # tokens of a piece: gradients do not go back into the piece before
+    optimizer: OptimizerName = "adamw"
+    momentum: NonNegative = 0.9  # sgd only
+    weight_decay: NonNegative = 0.05
+    schedule: ScheduleName = "one_cycle"
+    max_lr: Positive = 4e-3  # highest rate of one_cycle and noam; first rate of the others
+    warmup: InsideUnit = 0.1  # one_cycle and noam: share of all updates in which the rate rises
+    lr_factor: InsideUnit = 0.5  # plateau and newbob: what the rate is multiplied by
+    lr_patience: NonNegativeInt = 2  # plateau: epochs without improvement before the rate falls
+    newbob_threshold: NonNegative = 0.005  # newbob: relative improvement below which the rate starts to fall
+    min_lr: NonNegative = 0.0  # plateau and newbob: training ends when the rate would fall below
+    clip_norm: Positive | None = 1.0  # of all gradients together
+    early_stopping: PositiveInt | None = 8  # end after so many epochs without a lower dev perplexity
+    checkpoint_minutes: Positive = 2.0  # a checkpoint within an epoch after so much time, besides one after each
+    seed: NonNegativeInt = 1
+    num_threads: PositiveInt = 1  # CPU threads
+
+    def __post_init__(self) -> None:
+        self.general()
+
+    def general(self) -> TrainingConfig:
+        """As the optimizer and the schedule take them. Raises ConfigError for impossible values."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return TrainingConfig(**own)
+
+
+@dataclass(frozen=True)
+class NeuralLmConfig:
+    """The sections of a neural language model's YAML file. Raises ConfigError for impossible values."""
+
+    model: LanguageConfig = field(default_factory=LanguageConfig)
+    training: LmTrainingConfig = field(default_factory=LmTrainingConfig)
