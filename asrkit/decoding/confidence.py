@@ -123,8 +123,7 @@ def phone_log_odds(log_probs: np.ndarray, aligned: AlignedTokens, scorer: TokenS
 
     The place of a token begins after the previous token's last frame, and ends before the next token's first frame. So
     the neighbours do not change. Within the place all paths of CTC are summed. Language model and bonus count as in the
-    search; a language model that is too large for a
-    table, or a network, is left out.
+    search; a language model that is a network, or too large for a table, is left out.
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.

@@ -26,7 +26,7 @@ while IFS= read -r line; do
 done
 """
 CASES = {
-    "tr": "train-lm train transcribe",
+    "tr": "train-lm train-nlm train transcribe",
     "transcribe --form": "--format",
     "train --o": "--out",
     "prepare ti": "timit",
