@@ -1,10 +1,14 @@
-"""Cepstral mean and variance normalization: Kaldi's compute-cmvn-stats, apply-cmvn and apply-cmvn-online.
+"""Cepstral mean and variance normalisation (CMVN), as Kaldi's compute-cmvn-stats, apply-cmvn and apply-cmvn-online.
 
-Statistics are a (2, D + 1) float64 matrix: sums and number of frames; sums of squares and 0. Those of a speaker are
-the sum of those of the speaker's utterances. `NORMALIZATIONS` has the modes of normalization by their names. Kaldi's
-modes count all frames, so that a pause moves the mean and widens the variance. Those called "speech_" count the frames
-that hold speech (speech_frames.py), and let no frame be quieter than a quiet room. Where few frames count, the training
-set's statistics take the place of those that are missing: the mean of a word of one vowel is that vowel.
+Statistics are a (2, D + 1) float64 matrix. The first row has the sums of the features and the number of frames, the
+second row has the sums of squares and 0. The statistics of a speaker are the sum over the speaker's utterances.
+
+`NORMALIZATIONS` maps the names of the modes to their classes. Kaldi's modes count all frames. A pause then moves the
+mean and increases the variance. The modes "speech_..." count only frames with speech (speech_frames.py), and raise
+frames that are quieter than a quiet room to that level. If few frames count, statistics of the training set are added:
+the mean of a word with one vowel would be that vowel.
+
+Shapes: T frames, D static features.
 """
 
 from __future__ import annotations
@@ -30,20 +34,20 @@ CmvnMode = Literal[
     "speech_running",
     "none",
 ]
-Normalizer = Callable[[np.ndarray], np.ndarray]  # static features (T, D) to normalized ones, (T, D) float32
-Blocks = Callable[[], Iterable[np.ndarray]]  # the static features of one utterance, block by block, from the beginning
+Normalizer = Callable[[np.ndarray], np.ndarray]  # static features (T, D) -> (T, D) float32
+Blocks = Callable[[], Iterable[np.ndarray]]  # the static features of an utterance, in blocks (t, D)
 
 VARIANCE_FLOOR = 1e-20
-_MAX_MEAN = 1e30  # of features and their squares: float32 has room for it
+_MAX_MEAN = 1e30  # of features and their squares, so that they fit into float32
 _RUNNING_WINDOW, _RUNNING_PRIOR = 600, 200  # frames; Kaldi's defaults
 _C0 = LevelScale()
-_SPREAD, _SPREAD_OF_FEW, _FEW = 0.4, 0.2, 50  # shares of the training set's deviations; frames
-_ENOUGH = 100  # frames that tell a voice from what it says; for those that are missing the training set's count
-_FLOOR_DB = 40  # digital silence becomes as quiet as a quiet room: so far below the mean level of speech
+_SPREAD, _SPREAD_OF_FEW, _FEW = 0.4, 0.2, 50  # shares of the training set's deviations; number of frames
+_ENOUGH = 100  # number of frames for reliable statistics of a voice; the training set replaces missing ones
+_FLOOR_DB = 40  # dB below the mean level of speech: the level of a quiet room; digital silence is raised to it
 
 
 def accumulate(feats: np.ndarray) -> np.ndarray:
-    """Statistics (2, D + 1) float64 of `feats` (T, D)."""
+    """The statistics (2, D + 1) float64 of `feats` (T, D), as Kaldi's compute-cmvn-stats."""
     num_frames, dim = feats.shape
     stats = np.zeros((2, dim + 1))
     native = kernel("_mfcc")
@@ -58,14 +62,16 @@ def accumulate(feats: np.ndarray) -> np.ndarray:
 
 
 def sum_of(stats: Iterable[np.ndarray]) -> np.ndarray:
-    """The statistics of all of them together."""
+    """The sum (2, D + 1) of several `stats`, each (2, D + 1)."""
     return sum(stats, start=np.zeros(()))
 
 
 def apply_cmvn(feats: np.ndarray, stats: np.ndarray, norm_vars: bool = True) -> np.ndarray:
-    """`feats` (T, D) less the mean and, with `norm_vars`, divided by the standard deviation: (T, D) float32.
+    """Normalise `feats` (T, D) to (T, D) float32, as Kaldi's apply-cmvn.
 
-    Raises DataError for statistics of another dimension, of less than one frame or with negative or infinite values.
+    The mean in `stats` (2, D + 1) is subtracted. With `norm_vars` the result is divided by the standard deviation.
+
+    Raises DataError as `check_stats`.
     """
     stats = check_stats(stats, feats.shape[1])
     native = kernel("_mfcc")
@@ -83,12 +89,14 @@ def apply_cmvn(feats: np.ndarray, stats: np.ndarray, norm_vars: bool = True) -> 
 
 
 class RunningCmvn:
-    """CMVN of an utterance that is still going on: each frame by what came before it. One object for each utterance.
+    """CMVN during an utterance: each frame is normalised by the frames before it. Make one object per utterance.
 
-    A frame's statistics are those of the last 600 frames, itself included; where there are fewer, the training set's
-    `global_stats` (2, D + 1) count for as many as are missing, 200 at most (Kaldi's OnlineCmvn). With `speech`, which
-    tells levels, they are those of the last 600 frames that hold speech, and levels have a floor. Frames may come in
-    any pieces: the results are the same to the bit. Raises DataError as apply_cmvn.
+    Source: Kaldi's OnlineCmvn. The statistics of a frame are those of the last 600 frames, including the frame itself.
+    If there are fewer, the statistics `global_stats` (2, D + 1) of the training set are added, with the weight of the
+    missing frames and at most of 200 frames. With `speech`, which gives the levels of frames, the last 600 frames with
+    speech count, and levels have a floor. Frames may come in pieces of any size; the results are exactly the same.
+
+    Raises DataError as `check_stats`.
     """
 
     def __init__(self, global_stats: np.ndarray, norm_vars: bool = True, speech: LevelScale | None = None) -> None:
@@ -97,11 +105,11 @@ class RunningCmvn:
         self._prior = (self._stats[:, :dim] / self._stats[0, dim]).ravel()
         self._norm_vars = norm_vars
         self._speech, self._is_speech = speech, SpeechStream()
-        self._sums = np.zeros((1, 2 * dim))  # up to each of the last frames that count: of values, and of their squares
+        self._sums = np.zeros((1, 2 * dim))  # cumulative sums of values and squares at the last frames that count
         self._num_counted = 0
 
     def __call__(self, feats: np.ndarray) -> np.ndarray:
-        """The next frames (t, D) normalized, (t, D) float32."""
+        """Normalise the next frames `feats` (t, D) to (t, D) float32."""
         dim = feats.shape[1]
         check_stats(self._stats, dim)
         values = np.asarray(feats, np.float64)
@@ -127,7 +135,10 @@ class RunningCmvn:
 
 
 def check_stats(stats: np.ndarray, dim: int) -> np.ndarray:
-    """`stats` as contiguous float64. Raises DataError where they cannot normalize features of dimension `dim`."""
+    """The statistics `stats` (2, dim + 1) as a contiguous float64 array.
+
+    Raises DataError if they have another shape, fewer than one frame, or values that are not finite or too large.
+    """
     if stats.shape != (2, dim + 1):
         raise DataError(
             f"CMVN statistics of shape {stats.shape}; expected (2, {dim + 1}) for {dim}-dimensional features"
@@ -144,21 +155,21 @@ def check_stats(stats: np.ndarray, dim: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Normalization:
-    """A mode of CMVN: whose statistics normalize a frame, and what follows from that. The base of all modes.
+    """A mode of CMVN: it decides by which statistics a frame is normalised. The base class of all modes.
 
-    `norm_vars`: whether variances become 1, too. `level`: how the features tell a frame's level. Attributes of the
-    modes:
+    `norm_vars`: whether the variance is normalised, too. `level`: how to compute the level of a frame from its
+    features. Attributes of the modes:
 
-        name: the mode's name in settings.
-        stats_owner: in messages, whose statistics are given to the mode; empty where it takes none.
-        per_speaker: the statistics given are those of the utterance's speaker.
-        takes_global_stats: it needs the statistics of the whole training set, whether they are those given or fill up
-            those of few frames.
-        needs_whole_utterance: the statistics are not known before the end of the audio, so there can be no streams.
-        is_fixed: one mean and one variance serve all frames of an utterance, so that a network can normalize within its
-            graph by statistics that it is given. In other modes a model takes features that are normalized already.
-        centers: the mean of normalized features is about 0.
-        counts_speech: statistics are of the frames that hold speech, and levels have a floor.
+        name: the name of the mode in the settings.
+        stats_owner: the owner of the statistics that the mode is given, for messages; empty if it is given none.
+        per_speaker: the given statistics are those of the speaker.
+        takes_global_stats: the mode needs the statistics of the training set, as the given ones or to complete them.
+        needs_whole_utterance: the statistics are known only at the end of the audio. So the mode cannot be used in
+            streams.
+        is_fixed: all frames of an utterance have the same mean and variance. So a network can normalise within its
+            graph, with statistics as an input. In other modes the input of a model is already normalised.
+        centers: the mean of normalised features is about 0.
+        counts_speech: only frames with speech count, and levels have a floor.
     """
 
     norm_vars: bool = True
@@ -175,30 +186,36 @@ class Normalization:
 
     @property
     def is_affine(self) -> bool:
-        """Whether nothing happens to features but one shift and one scale for all frames, if even that."""
+        """Whether the mode does no more than shift and scale all frames of an utterance equally."""
         return not self.counts_speech and (self.is_fixed or not self.centers)
 
     @property
     def without_speaker(self) -> Normalization:
-        """The mode for audio that comes without a speaker."""
+        """The mode to use for audio whose speaker is unknown."""
         return self
 
     @property
     def with_given_stats(self) -> Normalization:
-        """The mode for what a model takes: by the statistics it is given, or none where that is normalized already."""
+        """The mode within a model: by given statistics in a fixed mode, none in the others (normalised before)."""
         if not self.is_fixed:
             return NoNormalization(self.norm_vars, self.level)
         return (SpeechGlobal if self.counts_speech else GlobalNormalization)(self.norm_vars, self.level)
 
     def needed_stats(self, stats: np.ndarray | None) -> np.ndarray | None:
-        """`stats` where the mode is given any, else None. Raises ConfigError when they are missing."""
+        """`stats` (2, D + 1) if the mode uses given statistics, otherwise None.
+
+        Raises ConfigError if the mode needs them and they are None.
+        """
         return self._given(stats) if self.stats_owner else None
 
     def normalizer(self, stats: np.ndarray | None) -> Normalizer:
-        """The normalizer of the static features of one utterance; in a mode for streams, also piece by piece.
+        """A function that normalises the static features of one utterance. In a mode for streams, it accepts pieces.
 
-        `stats` (2, D + 1): the statistics given, which `needed_stats` knows. Raises ConfigError as `needed_stats` does,
-        and DataError, at once or from the normalizer, as `check_stats` does.
+        `stats` (2, D + 1) are the given statistics; see `needed_stats`.
+
+        Raises:
+            ConfigError: as `needed_stats`.
+            DataError: as `check_stats`; the returned function may raise it, too.
         """
         given = self.needed_stats(stats)
 
@@ -209,16 +226,17 @@ class Normalization:
         return normalize
 
     def used_stats(self, static: np.ndarray, given: np.ndarray | None) -> np.ndarray:
-        """The statistics (2, D + 1) that normalize an utterance's static features (T, D).
+        """The statistics (2, D + 1) that normalise the features `static` (T, D) of an utterance.
 
-        `given` (2, D + 1): those that the mode is given. Raises ConfigError as `needed_stats` does.
+        `given` (2, D + 1) are the statistics that the mode is given. Raises ConfigError as `needed_stats`.
         """
         return self._given(given)
 
     def filled(self, stats: np.ndarray, global_stats: np.ndarray) -> np.ndarray:
-        """Statistics (2, D + 1) of an utterance or a speaker, of 100 frames or more; in Kaldi's modes as they are.
+        """Complete the statistics `stats` (2, D + 1) of an utterance or a speaker to 100 frames: (2, D + 1).
 
-        For the frames that are missing the training set's `global_stats` (2, D + 1) count, as in RunningCmvn.
+        The statistics `global_stats` (2, D + 1) of the training set are added with the weight of the missing frames, as
+        in `RunningCmvn`. In Kaldi's modes `stats` are returned unchanged.
         """
         num_missing = _ENOUGH - stats[0, -1]
         if num_missing <= 0 or not (self.counts_speech and self.needs_whole_utterance):
@@ -226,36 +244,37 @@ class Normalization:
         return stats + global_stats * (num_missing / global_stats[0, -1])
 
     def input_normalizer(self, global_stats: np.ndarray) -> Normalizer:
-        """What one utterance's static features go through before a model takes them, which normalizes in a fixed mode.
+        """The normaliser of an utterance before the model; in a fixed mode none, as the model itself normalises.
 
-        `global_stats` (2, D + 1): those of the training set.
+        `global_stats` (2, D + 1) are the statistics of the training set.
         """
         return (lambda static: static) if self.is_fixed else self.normalizer(global_stats)
 
     def statistics(self, static: np.ndarray) -> np.ndarray:
-        """Statistics (2, D + 1) of the frames of an utterance (T, D) that count in this mode."""
+        """The statistics (2, D + 1) of the frames of `static` (T, D), one utterance, that count in this mode."""
         return self.statistics_of(lambda: (static,))
 
     def statistics_of(self, blocks: Blocks) -> np.ndarray:
-        """The same of an utterance in blocks, which are asked for up to twice."""
+        """Like `statistics`, (2, D + 1), for an utterance in blocks (t, D). `blocks` is called up to twice."""
         if not self.counts_speech:
             return sum_of(accumulate(block) for block in blocks())
         levels = SpeechLevels()
         for block in blocks():
             levels.add(self.level.steps(block))
         lowest = levels.lowest()
-        # What is not finite counts, too, for its statistics to be refused.
+        # Frames that are not finite count, too, so that the statistics are refused.
         return sum_of(
             accumulate(block[(self.level.steps(block) >= lowest) | ~np.isfinite(block).all(axis=1)])
             for block in blocks()
         )
 
     def holds_speech(self, stats: np.ndarray, global_stats: np.ndarray) -> bool:
-        """Whether there can be speech in an utterance of these statistics, both (2, D + 1), the second of training.
+        """Whether an utterance with the statistics `stats` (2, D + 1) can contain speech.
 
-        Noise and digital silence change little from frame to frame: half of the features deviate from their means by
-        less than 0.4 of what they do in the training set's speech; 0.2 where fewer than 50 frames count. Only a mode
-        that counts the utterance's own speech can tell; others say yes.
+        `global_stats` (2, D + 1) are the statistics of the training set. Noise and digital silence change little from
+        frame to frame. There is no speech if the standard deviations of the features are, in the median, less than 0.4
+        times those of the training set (0.2 times if fewer than 50 frames count). Only a mode that counts the speech of
+        the utterance can decide this; the other modes return True.
         """
         if not (self.counts_speech and self.needs_whole_utterance):
             return True
@@ -263,9 +282,9 @@ class Normalization:
         return bool(spread >= (_SPREAD if stats[0, -1] >= _FEW else _SPREAD_OF_FEW))
 
     def floored(self, static: np.ndarray, stats: np.ndarray) -> np.ndarray:
-        """Static features (T, D) whose level is at most 40 dB below the mean of `stats`; in Kaldi's modes as they are.
+        """Raise quiet frames of `static` (T, D) to a level 40 dB below the mean in `stats` (2, D + 1): (T, D).
 
-        Raises DataError as check_stats.
+        In Kaldi's modes `static` is returned unchanged. Raises DataError as `check_stats`.
         """
         if not self.counts_speech:
             return static
@@ -275,7 +294,7 @@ class Normalization:
         return np.maximum(np.asarray(static, np.float32), lowest)
 
     def below_mean(self, dim: int) -> np.ndarray:
-        """The largest allowed distance (dim,) of features of dimension `dim` below their mean."""
+        """The largest allowed distance (dim,) float32 of each feature below its mean; negative numbers."""
         return self.level.below_mean(_FLOOR_DB, dim)
 
     def _given(self, stats: np.ndarray | None) -> np.ndarray:
@@ -287,13 +306,13 @@ class Normalization:
 
 
 def _deviations(stats: np.ndarray) -> np.ndarray:
-    """The standard deviation (D,) of each feature."""
+    """The standard deviations (D,) of the features."""
     means, squares = stats[:, :-1] / stats[0, -1]
     return np.sqrt(np.maximum(squares - means * means, 0.0))
 
 
 class SpeakerNormalization(Normalization):
-    """By the statistics of all utterances of the speaker."""
+    """Normalises by the statistics of all utterances of the speaker."""
 
     name: ClassVar[CmvnMode] = "speaker"
     stats_owner = "speaker"
@@ -306,7 +325,7 @@ class SpeakerNormalization(Normalization):
 
 
 class UtteranceNormalization(Normalization):
-    """By the utterance's own statistics."""
+    """Normalises by the statistics of the utterance itself."""
 
     name: ClassVar[CmvnMode] = "utterance"
     needs_whole_utterance = True
@@ -316,7 +335,7 @@ class UtteranceNormalization(Normalization):
 
 
 class GlobalNormalization(Normalization):
-    """By the statistics of the whole training set."""
+    """Normalises by the statistics of the whole training set."""
 
     name: ClassVar[CmvnMode] = "global"
     stats_owner = "training set"
@@ -324,7 +343,7 @@ class GlobalNormalization(Normalization):
 
 
 class RunningNormalization(Normalization):
-    """By the frames up to each frame, and at the beginning by the training set's statistics (`RunningCmvn`)."""
+    """Normalises each frame by the frames before it, at the beginning also by the training set (`RunningCmvn`)."""
 
     name: ClassVar[CmvnMode] = "running"
     stats_owner = "training set"
@@ -336,7 +355,7 @@ class RunningNormalization(Normalization):
 
 
 class SpeechSpeaker(SpeakerNormalization):
-    """By the speech of all utterances of the speaker, filled up where that is short."""
+    """Normalises by the speech of all utterances of the speaker, completed by the training set if short."""
 
     name = "speech_speaker"
     takes_global_stats = True
@@ -348,7 +367,7 @@ class SpeechSpeaker(SpeakerNormalization):
 
 
 class SpeechUtterance(UtteranceNormalization):
-    """By the utterance's own speech, filled up with the training set's, which it is given, where that is short."""
+    """Normalises by the speech of the utterance itself, completed by the training set (given) if short."""
 
     name = "speech_utterance"
     stats_owner = "training set"
@@ -360,21 +379,21 @@ class SpeechUtterance(UtteranceNormalization):
 
 
 class SpeechGlobal(GlobalNormalization):
-    """By the speech of the whole training set."""
+    """Normalises by the speech of the whole training set."""
 
     name = "speech_global"
     counts_speech = True
 
 
 class SpeechRunning(RunningNormalization):
-    """By the speech up to each frame, and at the beginning by that of the training set (`RunningCmvn`)."""
+    """Normalises each frame by the speech before it, at the beginning also by that of the training set."""
 
     name = "speech_running"
     counts_speech = True
 
 
 class NoNormalization(Normalization):
-    """Features stay as they are."""
+    """Leaves features unchanged."""
 
     name = "none"
     is_fixed = False

@@ -1,4 +1,4 @@
-"""Settings of the features. Meanings are those of Kaldi's compute-mfcc-feats, add-deltas and apply-cmvn."""
+"""The settings of features. They mean the same as the options of Kaldi's compute-mfcc-feats, add-deltas, apply-cmvn."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from asrkit.features.mel import mel_filters
 from asrkit.features.window import Window
 
 Kind = Literal["mfcc", "fbank"]
-_MAX_FILTERS = 2**23  # entries of the mel filters' matrix, times 2
+_MAX_FILTERS = 2**23  # twice the number of entries in the matrix of mel filters
 _MAX_DIM = 10_000
 _NOT_STATIC = ("delta_order", "delta_window", "cmvn", "norm_vars", "backend")
 
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """The settings of features. Raises ConfigError naming every impossible value."""
+    """The settings of features. Raises ConfigError if values are impossible; it names them all."""
 
     kind: Kind = "mfcc"  # or "fbank": log mel energies
     sample_rate: int = 16000
     frame_length_ms: float = 25.0
     frame_shift_ms: float = 10.0
-    dither: float = 0.0  # standard deviation of the noise added to samples on the int16 scale
+    dither: float = 0.0  # standard deviation of the noise that is added to samples, on the int16 scale
     preemphasis: float = 0.97
     remove_dc_offset: bool = True
     window: Window = "povey"
     snip_edges: bool = True
-    use_energy: bool = False  # mfcc: log energy in place of C0; fbank: log energy before the first bin
-    raw_energy: bool = True  # energy from before pre-emphasis and window
-    energy_floor: float = 0.0  # 0: none
+    use_energy: bool = False  # mfcc: log energy replaces C0; fbank: log energy is put before the first bin
+    raw_energy: bool = True  # compute the energy before pre-emphasis and windowing
+    energy_floor: float = 0.0  # 0: no floor
     num_mel_bins: int = 23
     low_hz: float = 20.0
-    high_hz: float = 0.0  # 0 or negative: counted from half the sampling rate
+    high_hz: float = 0.0  # 0 or negative: relative to half the sampling rate
     num_ceps: int = 13
-    cepstral_lifter: float = 22.0  # 0: none
+    cepstral_lifter: float = 22.0  # 0: no lifter
     delta_order: int = 2
     delta_window: int = 2
     cmvn: CmvnMode = "speech_speaker"
     norm_vars: bool = True
-    backend: BackendChoice = "auto"  # what computes static features; auto: native when it is built, else numpy
+    backend: BackendChoice = "auto"  # computes static features; auto: native if it is built, otherwise numpy
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -93,37 +93,37 @@ class FeatureConfig:
 
     @property
     def frame_length(self) -> int:
-        """Frame length in samples, rounded down."""
+        """The frame length in samples, rounded down."""
         return _to_samples(self.sample_rate, self.frame_length_ms)
 
     @property
     def frame_shift(self) -> int:
-        """Frame shift in samples, rounded down."""
+        """The frame shift in samples, rounded down."""
         return _to_samples(self.sample_rate, self.frame_shift_ms)
 
     @property
     def fft_size(self) -> int:
-        """Frame length in samples, rounded up to a power of two."""
+        """The size of the FFT: the frame length in samples, rounded up to a power of two."""
         return 1 << (self.frame_length - 1).bit_length()
 
     @property
     def top_hz(self) -> float:
-        """Upper end of the highest mel filter, in Hz."""
+        """The upper end of the highest mel filter, in Hz."""
         return self.high_hz if self.high_hz > 0.0 else self.sample_rate / 2 + self.high_hz
 
     @property
     def num_static(self) -> int:
-        """Dimension of the static features, those that are stored."""
+        """The dimension of the static features, which are stored."""
         return self.num_ceps if self.kind == "mfcc" else self.num_mel_bins + self.use_energy
 
     @property
     def dim(self) -> int:
-        """Dimension of the full features, with deltas."""
+        """The dimension of the full features, with deltas."""
         return self.num_static * (self.delta_order + 1)
 
     @property
     def normalization(self) -> Normalization:
-        """The mode of CMVN that `cmvn` and `norm_vars` name."""
+        """The mode of CMVN that `cmvn` and `norm_vars` select."""
         return NORMALIZATIONS[self.cmvn](self.norm_vars, backend_class(self.backend).level_scale(self))
 
     def with_normalization(self, normalization: Normalization) -> FeatureConfig:
@@ -132,27 +132,27 @@ class FeatureConfig:
 
     @property
     def framing(self) -> Framing:
-        """The framing of a signal."""
+        """How a signal is cut into frames."""
         framing_class = backend_class(self.backend).framing_class
         return framing_class(self.frame_length, self.frame_shift, self.fft_size, self.snip_edges, self.sample_rate)
 
     def with_streaming_backend(self) -> FeatureConfig:
-        """These settings with a backend that takes streams, where one gives the same features; else themselves."""
+        """These settings with a backend for streams that gives the same features; unchanged if there is none."""
         backend, default = backend_class(self.backend), backend_class("auto")
         if not backend.takes_streams and backend.definition == default.definition:
             return replace(self, backend="auto")
         return self
 
     def static_settings(self) -> dict[str, object]:
-        """The settings that define stored features: all but those of CMVN and deltas, and whose definitions they are.
+        """The settings on which stored features depend: all except CMVN and deltas, and the backend's definition.
 
-        The backends other than librosa follow Kaldi's definitions; their results differ by rounding alone.
+        All backends except librosa follow Kaldi's definitions. Their results differ only by rounding.
         """
         settings = {name: value for name, value in asdict(self).items() if name not in _NOT_STATIC}
         return {"definition": backend_class(self.backend).definition, **settings}
 
 
 def _to_samples(sample_rate: int, milliseconds: float) -> int:
-    # Kaldi holds milliseconds in single precision and multiplies in this order: a product that falls just below a
-    # whole number has to do so here, too.
+    # Kaldi keeps milliseconds in single precision and multiplies in this order. A product just below a whole number
+    # must be below it here, too.
     return int(sample_rate * 0.001 * float(np.float32(milliseconds)))

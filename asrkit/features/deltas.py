@@ -1,4 +1,4 @@
-"""Time derivatives of features: Kaldi's add-deltas."""
+"""Time derivatives of features (deltas), as Kaldi's add-deltas."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from asrkit._native import kernel
 
 
 def add_deltas(feats: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
-    """Append deltas up to `order` to `feats` (T, D): (T, D * (order + 1)) float32.
+    """Append deltas up to the given `order` to `feats` (T, D): (T, D * (order + 1)) float32.
 
-    A delta is the slope of the regression line over `window` frames to either side. Each higher order is one kernel,
-    composed of the lower ones, over `feats` with the first and last frame repeated beyond the ends: the deltas
-    themselves are never repeated.
+    A delta is the slope of the regression line over `window` frames on each side. At the ends of the utterance, the
+    first and last frame of `feats` are repeated. Deltas of higher order are the deltas of the next lower order. They
+    are computed on the extended `feats`, so deltas themselves are never repeated. Source: Kaldi's add-deltas.
     """
     num_frames, dim = feats.shape
     out = np.empty((num_frames, dim * (order + 1)), np.float32)

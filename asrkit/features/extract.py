@@ -1,8 +1,8 @@
-"""Static features and CMVN statistics of a whole data directory, computed by all cores, an archive at a time.
+"""Computes static features and CMVN statistics of a whole data directory, one archive per process at a time.
 
-How the utterances are divided among archives follows from their number alone, so that the result does not depend on
-the number of processes. Each archive that is done is recorded under .feats.jobs/, so that an extraction that was
-killed goes on with those that are not.
+The division of utterances into archives depends only on their number, so the result does not depend on the number of
+processes. Each finished archive is recorded in .feats.jobs/. After a killed extraction, the next one computes only the
+missing archives.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from asrkit.io.stamp import (
 from asrkit.parallel import map_in_threads, map_ordered
 from asrkit.types import Waveform
 
-_UTTS_PER_ARCHIVE = 50  # fewest, while there are less than _MAX_ARCHIVES
+_UTTS_PER_ARCHIVE = 50  # at most, up to _MAX_ARCHIVES archives; larger sets have more per archive
 _MAX_ARCHIVES = 64
 _OUTPUTS = ("feats.scp", "feats.json", "cmvn.scp", "cmvn.ark", "utt2num_frames")
 _JOBS = ".feats.jobs"
@@ -57,7 +57,7 @@ _JOBS = ".feats.jobs"
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where an utterance's audio is: an entry of wav.scp, and the part of it in seconds (None: the whole)."""
+    """The audio of an utterance: an entry of wav.scp, and start and end in it, in seconds (None: all of it)."""
 
     utt_id: str
     spk_id: str
@@ -68,7 +68,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The utterances of one archive. `inputs` is the fingerprint of all that its content depends on."""
+    """The utterances of one archive. `inputs` is the fingerprint of everything on which its content depends."""
 
     number: int
     sources: tuple[_Source, ...]
@@ -76,14 +76,14 @@ class _Job:
 
 
 class _Extract:
-    """Makes the archive of a job; runs in worker processes. What is wrong with its audio is returned, a line each."""
+    """Makes the archive of a job, in a worker process. Returns the faults of its audio, one line each."""
 
     def __init__(self, data_dir: Path, config: FeatureConfig, access: AudioAccess) -> None:
         self.data_dir, self.config, self.access = data_dir, config, access
 
     @cached_property
     def extractor(self) -> FeatureExtractor:
-        return FeatureExtractor(self.config)  # made in the process that needs it
+        return FeatureExtractor(self.config)  # made in the worker process
 
     def __call__(self, job: _Job) -> list[str]:
         ark, scp = _archive(self.data_dir, job)
@@ -127,7 +127,7 @@ class _Extract:
             return _one_line(expected(error), source)
 
     def _compute(self, batch: tuple[_Source, ...], waveforms: list[Waveform | str]) -> list[np.ndarray | str]:
-        """Features, or what is wrong; of `waveforms` that could not be loaded that is known already."""
+        """For each utterance its features (T, D), or its fault. A text in `waveforms` is the fault of loading."""
         loaded = [
             (source, waveform)
             for source, waveform in zip(batch, waveforms, strict=True)
@@ -142,7 +142,7 @@ class _Extract:
                 *self.extractor.batch([waveform for _, waveform in loaded], [source.utt_id for source, _ in loaded])
             ]
         except Exception as error:
-            expected(error)  # one by one, to find out which
+            expected(error)  # compute one by one, to find the faulty utterance
             return [self._compute_one(source, waveform) for source, waveform in loaded]
 
     def _compute_one(self, source: _Source, waveform: Waveform) -> np.ndarray | str:
@@ -164,20 +164,22 @@ def extract_data_dir(
     access: AudioAccess = AudioAccess(),
     force: bool = False,
 ) -> bool:
-    """Write the features of all utterances of `data_dir` into it; return False when they were up to date already.
+    """Compute the features of all utterances of `data_dir` and store them there. Returns False if they are up to date.
 
-    They are up to date while settings, tables and the content of the audio are the same, wherever that is; tables that
-    name another place than that of a moved directory are corrected.
+    Features are up to date if the settings, the tables and the content of the audio are unchanged. The place of the
+    audio does not matter. If the directory was moved, the paths in its tables are corrected.
+
+    Reads wav.scp, utt2spk and (if it exists) segments. Reads the audio through `access` and resamples it if necessary.
 
     Writes feats.N.ark, feats.scp, feats.json (the settings), cmvn.ark, cmvn.scp (statistics by speaker) and
-    utt2num_frames, the same bytes for any `num_jobs`. feats.scp appears last, and only when no utterance failed; a
-    later call goes on with the archives that are not done. Reads wav.scp, utt2spk and segments (if there), and the
-    audio by way of `access`; that of another sampling rate is resampled. Memory does not grow with the amount of audio.
+    utt2num_frames. Their bytes do not depend on `num_jobs`, the number of processes. feats.scp is written last, and
+    only if no utterance failed. A later call then computes only the missing archives. With `force` everything is
+    computed again. The memory needed does not depend on the amount of audio.
 
     Raises:
-        DataError: faults of those tables, every utterance whose audio cannot be used, a line for each; or files that
-            cannot be written.
+        DataError: the tables have faults, or the audio of utterances cannot be used; one line for each.
         ConfigError: the backend cannot be loaded, or lacks a setting.
+        AsrkitError: a file cannot be written, or a worker process died.
     """
     data_dir = Path(data_dir)
     extractor = FeatureExtractor(config)
@@ -188,7 +190,7 @@ def extract_data_dir(
     run_again = access.verify and any(is_pipe(source.audio) for source in sources)
     try:
         identities = _identities(data_dir, sources, access, num_jobs)
-        jobs = _divide(sources, settings | {"audio_root": None}, identities)  # wherever the audio is
+        jobs = _divide(sources, settings | {"audio_root": None}, identities)  # the place of the audio does not matter
         stamp = Stamp(data_dir / FEATS_STAMP, {"jobs": [job.inputs for job in jobs]})
         if not force and not run_again and stamp.is_current(while_changing=True):
             _settle(data_dir, settings)
@@ -201,16 +203,16 @@ def extract_data_dir(
             extract = _Extract(data_dir, replace(config, backend=extractor.backend), access)
             _make_archives(extract, todo, num_jobs, len(sources))
             _join(data_dir, jobs, settings, making)
-            shutil.rmtree(data_dir / _JOBS)  # before the stamp: what is up to date has none
+            shutil.rmtree(data_dir / _JOBS)  # before the stamp is written: up-to-date features have no such directory
     except OSError as error:
         raise expected(error, data_dir) from None
     return True
 
 
 def _settle(data_dir: Path, settings: dict[str, Any]) -> None:
-    """Let up-to-date features tell where they and their audio are, after they were moved.
+    """Correct the recorded places of up-to-date features and of their audio, if they were moved.
 
-    Where nothing can be written, the tables stay as they are: only Kaldi's tools need what they say of the place.
+    If the directory is not writable, the tables stay unchanged: only Kaldi's tools need the paths in them.
     """
     tables = ("feats.scp", "cmvn.scp") if os.access(data_dir, os.W_OK) else ()
     moved = [name for name in tables if not names_its_place(data_dir / name)]
@@ -225,7 +227,7 @@ def _settle(data_dir: Path, settings: dict[str, Any]) -> None:
 
 
 def _identities(data_dir: Path, sources: list[_Source], access: AudioAccess, num_jobs: int) -> dict[str, str | None]:
-    """What counts of each entry of wav.scp: the digest of a file, None where it is missing, and a command itself."""
+    """The identity of each entry of wav.scp: the digest of a file (None if missing), or the text of a command."""
     entries = dict.fromkeys(source.audio for source in sources)
     files = {entry: access.path(entry) for entry in entries if not is_pipe(entry)}
     if access.verify:
@@ -237,7 +239,10 @@ def _identities(data_dir: Path, sources: list[_Source], access: AudioAccess, num
 
 
 def _make_archives(extract: _Extract, jobs: list[_Job], num_jobs: int, num_utts: int) -> None:
-    """Make the archives of `jobs`. Raises DataError with all faults of their audio; `num_utts` are in all archives."""
+    """Make the archives of `jobs`. Raises DataError with all faults of their audio.
+
+    `num_utts` is the number of utterances in all archives.
+    """
     data_dir, isolate = extract.data_dir, backend_class(extract.config.backend).varies_with_threads
     description = f"extract {data_dir}, archives"
     results = map_ordered(extract, jobs, num_jobs, description=description, chunk_size=1, isolate=isolate)
@@ -249,7 +254,7 @@ def _make_archives(extract: _Extract, jobs: list[_Job], num_jobs: int, num_utts:
 
 
 def _divide(sources: list[_Source], settings: dict[str, object], identities: Mapping[str, str | None]) -> list[_Job]:
-    """Jobs of about equal numbers of utterances, in order; their number depends on that of the utterances alone."""
+    """Divide the utterances, in order, into jobs of about equal size. Depends only on the number of utterances."""
     num_jobs = min(_MAX_ARCHIVES, -(-len(sources) // _UTTS_PER_ARCHIVE))
     bounds = [len(sources) * number // num_jobs for number in range(num_jobs + 1)]
     jobs = []
@@ -263,7 +268,7 @@ def _divide(sources: list[_Source], settings: dict[str, object], identities: Map
 
 
 def _archive(data_dir: Path, job: _Job) -> tuple[Path, Path]:
-    """The archive of a job, and its table."""
+    """The paths of a job's archive and table."""
     return data_dir / f"feats.{job.number}.ark", data_dir / _JOBS / f"{job.number}.scp"
 
 
@@ -281,7 +286,7 @@ def _is_done(data_dir: Path, job: _Job) -> bool:
 
 
 def _clear(data_dir: Path, kept: set[int]) -> None:
-    """Remove archives of ours with their records, but for those of number `kept`."""
+    """Remove asrkit's archives and their records, except those with the numbers `kept`."""
     (data_dir / _JOBS).mkdir(exist_ok=True)
     for path in [*data_dir.glob("feats.*.ark"), *(data_dir / _JOBS).iterdir()]:
         number = path.name.removeprefix("feats.").partition(".")[0]
@@ -290,7 +295,7 @@ def _clear(data_dir: Path, kept: set[int]) -> None:
 
 
 def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object], making: Making) -> None:
-    """Write tables over all archives, from the records of the jobs."""
+    """Write the tables of all archives, from the records of the jobs."""
     feats: dict[str, str] = {}
     num_frames: dict[str, str] = {}
     spk_stats: dict[str, np.ndarray] = {}
@@ -299,7 +304,7 @@ def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object], making:
         making.add({ark: Output.parse(record["outputs"][ark.name])}, scp.with_suffix(".json"))
         for utt_id, place in read_table(scp).items():
             _, _, offset = place.rpartition(":")
-            feats[utt_id] = f"{os.path.abspath(ark)}:{offset}"  # it may have been made elsewhere
+            feats[utt_id] = f"{os.path.abspath(ark)}:{offset}"  # the archive may have been made in another place
         num_frames |= {utt_id: str(number) for utt_id, number in record["num_frames"].items()}
         for spk_id, values in record["stats"].items():
             stats = np.array(values)

@@ -1,4 +1,4 @@
-"""The frames of a signal: their number, samples and times. No other module computes these."""
+"""The frames of a signal: their number, samples and times. Only this module computes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Framing:
-    """Frames as Kaldi cuts them. Lengths are in samples, times in seconds from the beginning of the signal."""
+    """Cuts a signal into frames as Kaldi does. Lengths are in samples. Times are in seconds from the signal's start."""
 
     length: int
     shift: int
@@ -21,40 +21,41 @@ class Framing:
     def first_start(self) -> int:
         """The sample at which frame 0 starts.
 
-        Without snip_edges frames are centered on the middle of each shift: frame 0 may start before the signal, which
-        goes on as its mirror image.
+        With `snip_edges` it is 0. Otherwise each frame has its centre in the middle of a shift. Frame 0 may then start
+        before the signal, which is extended by its mirror image.
         """
         return 0 if self.snip_edges else self.shift // 2 - self.length // 2
 
     @property
     def samples_needed(self) -> int:
-        """The samples that one frame takes."""
+        """The number of samples that one frame needs."""
         return self.length
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of frames that `num_samples` samples give.
+        """The number of frames in a signal of `num_samples` samples.
 
-        With snip_edges every frame lies inside the signal. Without it there is one frame per shift, rounded to nearest,
-        and the number does not depend on the frame length.
+        With `snip_edges` every frame lies inside the signal. Otherwise there is one frame per shift. The number is then
+        rounded to the nearest and does not depend on the frame length.
         """
         if not self.snip_edges:
             return (num_samples + self.shift // 2) // self.shift
         return 0 if num_samples < self.length else 1 + (num_samples - self.length) // self.shift
 
     def centers(self, num_frames: int) -> np.ndarray:
-        """Times (num_frames,) float64 of the middles of frames."""
+        """The times of the centres of frames, in seconds: (num_frames,) float64."""
         return (self._first_center + np.arange(num_frames) * self.shift) / self.sample_rate
 
     @property
     def shift_seconds(self) -> float:
-        """The time from one frame to the next, which is also how long a stretch of time a frame stands for."""
+        """The frame shift in seconds. It is also the length of the stretch of time that a frame represents."""
         return self.shift / self.sample_rate
 
     @property
     def first_stretch_start(self) -> float:
-        """The time at which the stretch begins that frame 0 stands for, which is one shift long and around its middle.
+        """The start (in seconds) of the stretch of time that frame 0 represents.
 
-        The others' follow without gaps. It is below 0 where the middle of frame 0 is the beginning of the signal.
+        The stretch is one shift long, and its centre is the centre of the frame. The stretches of the next frames
+        follow without gaps. The start is negative if the centre of frame 0 is the beginning of the signal.
         """
         return (self._first_center - self.shift / 2) / self.sample_rate
 
@@ -65,8 +66,11 @@ class Framing:
 
 @dataclass(frozen=True)
 class LibrosaFraming(Framing):
-    """Frames as librosa cuts them: as long as the FFT, the window in their middle; without snip_edges around samples
-    0, shift, 2 * shift ..."""
+    """Cuts a signal into frames as librosa does.
+
+    A frame has the size of the FFT, and the window is in its middle. Without `snip_edges` the centres of the frames are
+    the samples 0, shift, 2 * shift ...
+    """
 
     @property
     def samples_needed(self) -> int:

@@ -1,4 +1,4 @@
-"""Mel filters, cosine transform and cepstral lifter, as Kaldi's mel-computations.cc defines them."""
+"""Mel filters, cosine transform and cepstral lifter, as in Kaldi's mel-computations.cc."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from asrkit.errors import ConfigError
 
 
 def hz_to_mel(hz: float | np.ndarray) -> np.ndarray:
-    """Frequency in Hz on the mel scale 1127 ln(1 + f / 700)."""
+    """The mel values 1127 ln(1 + hz / 700) of the frequencies `hz` (Hz), of the same shape, float64."""
     return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
 
 
 def mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    """The inverse of `hz_to_mel`."""
+    """The frequencies in Hz of the values `mel`, of the same shape, float64: the inverse of `hz_to_mel`."""
     return 700.0 * np.expm1(np.asarray(mel) / 1127.0)
 
 
 def warp_hz(hz: np.ndarray, warp: float, sample_rate: int, low_hz: float, high_hz: float) -> np.ndarray:
-    """Frequencies in the band divided by `warp`, to change the length of a vocal tract: Kaldi's VtlnWarpFreq.
+    """Warp the frequencies `hz` (n,) to simulate another length of the vocal tract: (n,), in Hz.
 
-    Near the ends of the filter bank's band other slopes bring the curve back to the ends themselves; the bends are
-    where compute-mfcc-feats has them by default (--vtln-low=100, --vtln-high=-500), moved inwards where that is not
-    within the band. Raises ConfigError where no room is left between them.
+    Within the band from `low_hz` to `high_hz`, frequencies are divided by `warp`. Near the ends of the band, the slope
+    changes so that the ends stay where they are. The bends are at the defaults of compute-mfcc-feats (--vtln-low=100,
+    --vtln-high=-500), or further inside if those are outside the band. Source: Kaldi's VtlnWarpFreq.
+
+    Raises ConfigError if the band is too narrow for the bends.
     """
     low_cutoff = 100.0 if low_hz < 100.0 else 1.2 * low_hz
     high_cutoff = sample_rate / 2 - 500.0
@@ -37,11 +39,11 @@ def warp_hz(hz: np.ndarray, warp: float, sample_rate: int, low_hz: float, high_h
 def mel_filters(
     num_bins: int, fft_size: int, sample_rate: int, low_hz: float, high_hz: float, warp: float = 1.0
 ) -> np.ndarray:
-    """Triangular filters (fft_size // 2, num_bins) float64 that turn a power spectrum into mel energies.
+    """Triangular filters (fft_size // 2, num_bins) float64 that convert a power spectrum to mel energies.
 
-    The triangles are equally spaced and straight-sided on the mel scale, not in Hz. FFT bins run from 0 Hz up to,
-    but without, half the sampling rate. A filter so narrow that no FFT bin falls into it is all zero. `warp` moves
-    the corners of the triangles (`warp_hz`).
+    The triangles are equally spaced, and have straight sides, on the mel scale (not in Hz). The FFT bins range from 0
+    Hz to half the sampling rate, which is excluded. A filter that is too narrow to contain an FFT bin is all zero.
+    `warp` moves the corners of the triangles (`warp_hz`). Raises ConfigError as `warp_hz`.
     """
     edges = np.linspace(hz_to_mel(low_hz), hz_to_mel(high_hz), num_bins + 2)
     if warp != 1.0:
@@ -54,7 +56,7 @@ def mel_filters(
 
 
 def dct_matrix(num_ceps: int, num_bins: int) -> np.ndarray:
-    """The first `num_ceps` rows of the orthonormal DCT-II: (num_ceps, num_bins) float64."""
+    """The first `num_ceps` rows of the orthonormal cosine transform (DCT-II): (num_ceps, num_bins) float64."""
     order = np.arange(num_ceps)[:, None]
     matrix = np.sqrt(2.0 / num_bins) * np.cos(np.pi / num_bins * (np.arange(num_bins) + 0.5) * order)
     matrix[0] = np.sqrt(1.0 / num_bins)
@@ -62,7 +64,7 @@ def dct_matrix(num_ceps: int, num_bins: int) -> np.ndarray:
 
 
 def lifter_coefficients(num_ceps: int, lifter: float) -> np.ndarray:
-    """Factors (num_ceps,) float64 that bring higher cepstra to the size of lower ones; all 1 when `lifter` is 0."""
+    """Factors (num_ceps,) float64 that scale higher cepstra to the size of lower ones; all 1 if `lifter` is 0."""
     if lifter == 0.0:
         return np.ones(num_ceps)
     return 1.0 + 0.5 * lifter * np.sin(np.pi * np.arange(num_ceps) / lifter)

@@ -1,5 +1,7 @@
-"""MFCC and log mel filter bank features: Kaldi's compute-mfcc-feats and compute-fbank-feats, by one of several
-backends (docs/features.md). T frames."""
+"""MFCC and log mel filter bank features, as Kaldi's compute-mfcc-feats and compute-fbank-feats.
+
+One of several backends computes them (docs/features.md). Shapes: T frames.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,15 @@ from asrkit.types import Waveform
 
 
 class FeatureExtractor:
-    """Turns audio into static features. Holds tables and no state: one instance serves any number of utterances.
+    """Computes static features of audio. It has tables but no state, so one object can process any utterances.
 
-    `backend` is the name of what computes them, never "auto"; `framing` tells where the frames are; `takes_streams`
-    and `batch_size` are the backend's. The object can be sent to other processes.
-    `warp` divides the frequencies of the mel filters (mel.warp_hz): formants then seem to lie that many times higher.
-    Raises ConfigError when that backend cannot be loaded, or lacks a setting.
+    `backend` is the name of the backend, never "auto". `framing` gives the places of the frames. `takes_streams` and
+    `batch_size` are those of the backend. The object can be sent to other processes.
+
+    The frequencies of the mel filters are divided by `warp` (`mel.warp_hz`). The effect is that of formants that are
+    higher by this factor.
+
+    Raises ConfigError if the backend cannot be loaded or lacks a setting.
     """
 
     def __init__(self, config: FeatureConfig, warp: float = 1.0) -> None:
@@ -46,19 +51,20 @@ class FeatureExtractor:
 
     @property
     def num_static(self) -> int:
-        """Dimension of the static features."""
+        """The dimension of the static features."""
         return self.config.num_static
 
     def num_frames(self, num_samples: int) -> int:
-        """Number of frames that `num_samples` samples give."""
+        """The number of frames in a signal of `num_samples` samples."""
         return self.framing.num_frames(num_samples)
 
     def __call__(self, waveform: Waveform, utt_id: str = "") -> np.ndarray:
-        """Static features (T, num_static) float32 of one utterance.
+        """The static features (T, num_static) float32 of an utterance.
 
-        Dither is drawn from a generator seeded with `utt_id`, and added to the signal rather than to each frame. Raises
-        AudioError, naming `utt_id`, for audio of another sampling rate, too short for one frame, or with samples that
-        are NaN, infinite or so large that features are.
+        Dither comes from a random generator whose seed is `utt_id`. It is added to the signal, not to each frame.
+
+        Raises AudioError, which names `utt_id`, if the sampling rate differs from the settings, the audio is too short
+        for one frame, or samples are NaN, infinite or so large that the features are not finite.
         """
         samples, num_frames = self._prepare(waveform, utt_id)
         feats = self._backend.static(samples, self.framing.first_start, num_frames)
@@ -67,9 +73,15 @@ class FeatureExtractor:
         return feats
 
     def full(self, waveform: Waveform, utt_id: str = "", stats: np.ndarray | None = None) -> np.ndarray:
-        """What a model takes, (T, dim) float32: `full_features(self(waveform, utt_id), stats, config)`, but sooner.
+        """The full features (T, dim) float32 of an utterance, which are the input of a model.
 
-        `stats`: CMVN statistics (2, num_static + 1), as Kaldi's compute-cmvn-stats writes them.
+        They are those of `full_features(self(waveform, utt_id), stats, config)`, but computed faster. `stats` are CMVN
+        statistics (2, num_static + 1), as Kaldi's compute-cmvn-stats writes them.
+
+        Raises:
+            AudioError: as for static features.
+            ConfigError: the mode of CMVN needs `stats`, and they are None.
+            DataError: `stats` do not fit.
         """
         mode = self.config.normalization
         if self._full_backend is None or not mode.is_affine:
@@ -84,7 +96,10 @@ class FeatureExtractor:
         return feats
 
     def batch(self, waveforms: Sequence[Waveform], utt_ids: Sequence[str]) -> list[np.ndarray]:
-        """Static features (T, num_static) of each utterance, together where that is quicker. Raises as for one."""
+        """The static features (T, num_static) of each utterance, computed together if that is faster.
+
+        Raises AudioError as for one utterance.
+        """
         prepared = [self._prepare(waveform, utt_id) for waveform, utt_id in zip(waveforms, utt_ids, strict=True)]
         all_feats = self._backend.static_batch(prepared, self.framing.first_start)
         results = []
@@ -95,17 +110,17 @@ class FeatureExtractor:
         return results
 
     def static(self, samples: np.ndarray, first: int, num_frames: int, row: int) -> np.ndarray | None:
-        """Frames (num_frames, num_static) of a stream's `samples` (num_samples,); see FeatureBackend.static."""
+        """The static features (num_frames, num_static) of `samples` (num_samples,); see `FeatureBackend.static`."""
         return self._backend.static(samples, first, num_frames, row)
 
     def noise(self, utt_id: str) -> np.random.Generator | None:
-        """The generator of an utterance's dither; None without dither."""
+        """The random generator for the dither of an utterance; None without dither."""
         if self.config.dither == 0.0:
             return None
         return np.random.default_rng(int.from_bytes(hashlib.sha256(utt_id.encode()).digest()[:8]))
 
     def _prepare(self, waveform: Waveform, utt_id: str) -> tuple[np.ndarray, int]:
-        """Contiguous samples with dither, and the number of frames; raises AudioError for what cannot be used."""
+        """Contiguous samples with dither, and the number of frames. Raises AudioError for unusable audio."""
         config = self.config
         samples = np.require(waveform.samples, np.float32, ("C", "A"))
         if waveform.sample_rate != config.sample_rate:
@@ -121,13 +136,14 @@ class FeatureExtractor:
 
 
 def add_dither(samples: np.ndarray, noise: np.random.Generator | None, config: FeatureConfig) -> np.ndarray:
-    """`samples` with the next values of `noise` added, in new memory; themselves without noise."""
+    """`samples` (num_samples,) plus the next values of `noise`, as a new array; `samples` itself without noise."""
     if noise is None:
         return samples
     return samples + np.float32(config.dither) * noise.standard_normal(len(samples), np.float32)
 
 
 def too_short(framing: Framing, num_samples: int, utt_id: str) -> AudioError:
+    """The AudioError that an utterance of `num_samples` samples is too short for one frame."""
     needed, to_ms = framing.samples_needed, 1000 / framing.sample_rate
     return AudioError(
         f"{utt_id}: {num_samples} samples ({num_samples * to_ms:.1f} ms); expected one frame or more, "
@@ -136,6 +152,7 @@ def too_short(framing: Framing, num_samples: int, utt_id: str) -> AudioError:
 
 
 def not_finite(samples: np.ndarray, utt_id: str) -> AudioError:
+    """The AudioError that `samples` (num_samples,) of an utterance are not finite, or too large."""
     bad = np.count_nonzero(~np.isfinite(samples))
     found = f"{bad} samples are NaN or infinite" if bad else f"samples as large as {np.abs(samples).max():g}"
     return AudioError(f"{utt_id}: {found}; expected the int16 scale, -32768 to 32767; repair the audio")

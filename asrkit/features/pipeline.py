@@ -1,4 +1,4 @@
-"""From stored static features to what a model takes: CMVN, then deltas, computed when an utterance is asked for."""
+"""Converts stored static features to the input of a model: CMVN, then deltas, computed when an utterance is read."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ _NO_LINE = -2  # in place of a speaker
 
 
 def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray:
-    """Static features (T, D) to model inputs (T, D * (delta_order + 1)) float32: CMVN, then deltas.
+    """Convert the features `static` (T, D) to the input of a model, (T, D * (delta_order + 1)) float32.
 
-    `stats` (2, D + 1) are the CMVN statistics that the mode of CMVN is given: those of the speaker or of the training
-    set. A mode that is given none does not look at them. Raises ConfigError when they are needed and None, DataError
-    when they do not fit.
+    First CMVN is applied, then deltas are added. `stats` (2, D + 1) are the CMVN statistics of the speaker or of the
+    training set, as the mode of CMVN needs. A mode that needs none ignores them.
+
+    Raises:
+        ConfigError: the mode needs `stats`, and they are None.
+        DataError: `stats` do not fit.
     """
     mode = config.normalization
     stats = mode.needed_stats(stats)
@@ -51,10 +54,12 @@ def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureC
 
 
 def pooled_stats(data_dir: str | Path, config: FeatureConfig) -> np.ndarray:
-    """CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set.
+    """The CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set.
 
-    Where CMVN counts speech alone, they are made from the features; else they are those of cmvn.scp. Raises DataError
-    for statistics of several dimensions, of none, or that check_stats refuses, and as FeatureLoader.
+    If the mode of CMVN counts only speech, they are computed from the features. Otherwise they are read from cmvn.scp.
+
+    Raises DataError if cmvn.scp has statistics of different dimensions or none, and as `check_stats` and
+    `FeatureLoader`.
     """
     mode = config.normalization
     if mode.counts_speech:
@@ -73,14 +78,14 @@ def pooled_stats(data_dir: str | Path, config: FeatureConfig) -> np.ndarray:
 
 
 def feats_input(data_dir: Path) -> Input:
-    """The features of a data directory as what another step depends on."""
+    """The features of a data directory, as an input of another step (see io/stamp.py)."""
     stamp = data_dir / FEATS_STAMP
     return Product(stamp) if stamp.exists() else _ForeignFeats(data_dir)
 
 
 @dataclass(frozen=True)
 class _ForeignFeats:
-    """Features that another tool made: the content of the archives counts, and what the tables find in them."""
+    """Features that another tool made. The content of the archives counts, and the places of the arrays in them."""
 
     data_dir: Path
 
@@ -100,19 +105,22 @@ def _digest(reader: ArkReader) -> str:
 
 
 def _open(scp: Path) -> ArkReader:
-    """The archives of a data directory's features or statistics; those of `asrkit extract` lie in the directory."""
+    """Open a table of features or statistics. If `asrkit extract` made it, its archives are in its directory."""
     return ArkReader(scp, is_beside=is_own_table(scp, scp.with_name(FEATS_STAMP)))
 
 
 class FeatureLoader(Mapping[str, np.ndarray]):
-    """Full features of a data directory by utt_id: (T, dim) float32, read from its archives when asked for.
+    """The full features of a data directory by utterance id: (T, dim) float32, read from its archives on demand.
 
-    `global_stats`, for modes of CMVN that take them, are the training set's `pooled_stats`, also when reading another
-    set. Memory does not grow with the audio's length, and the object can be sent to another process. Raises DataError
-    for missing, empty or damaged files, for features that asrkit made with other settings (those of other tools do not
-    tell theirs), for utterances without a speaker and for speakers without statistics.
+    `global_stats` (2, D + 1) are the `pooled_stats` of the training set, even if this is another set. Some modes of
+    CMVN need them. The memory needed does not depend on the amount of audio. The object can be sent to another process.
 
-    `speakers` (n,): with CMVN per speaker, each utterance's speaker as a number; in the order of `utt_ids`.
+    `speakers` (n,) int32: with CMVN per speaker, the speaker of each utterance as a number, in the order of `utt_ids`.
+
+    Raises:
+        DataError: a file is missing, empty or damaged; asrkit made the features with other settings; an utterance has
+            no speaker, or a speaker has no statistics. (Features of other tools do not say their settings.)
+        ConfigError: the mode of CMVN needs `global_stats`, and they are None.
     """
 
     def __init__(self, data_dir: str | Path, config: FeatureConfig, global_stats: np.ndarray | None = None) -> None:
@@ -132,16 +140,16 @@ class FeatureLoader(Mapping[str, np.ndarray]):
             raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")
         self.made_with = _read_settings(self.data_dir / "feats.json", config)
         self._cmvn: ArkReader | None = None
-        self._speech: dict[int, np.ndarray] = {}  # statistics of speakers' speech, as far as they were asked for
+        self._speech: dict[int, np.ndarray] = {}  # speaker -> statistics of the speech, computed on demand
         if "cmvn.scp" in names:
             self._cmvn = _open(self.data_dir / "cmvn.scp")
         if mode.per_speaker:
             self._read_speakers(None if self._cmvn is None else self._cmvn.keys_by_row)
 
     def _read_speakers(self, with_stats: Keys | None) -> None:
-        """Note each utterance's speaker as its row in cmvn.scp, whose keys are `with_stats`; None: by a number.
+        """Fill `speakers`: with the speaker's row in cmvn.scp, which has the keys `with_stats`; None: with any number.
 
-        Raises DataError for utterances without a speaker, and for speakers without statistics where they are needed.
+        Raises DataError if an utterance has no speaker, or a speaker lacks the statistics that are needed.
         """
         self.speakers = np.full(len(self), _NO_LINE, np.int32)
         findings = Findings()
@@ -163,14 +171,18 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
     @property
     def utt_ids(self) -> Keys:
-        """The utterances in the order of feats.scp."""
+        """The utterance ids, in the order of feats.scp."""
         return self._feats.keys_by_row
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
         return full_features(self.static(utt_id), self.stats(utt_id), self.config)
 
     def static(self, utt_id: str) -> np.ndarray:
-        """Static features (T, num_static) of an utterance, as they are stored."""
+        """The stored static features (T, num_static) of an utterance.
+
+        Raises KeyError if it is missing, and DataError if the archive is damaged or the dimension differs from the
+        settings.
+        """
         static = self._feats[utt_id]
         if static.ndim != 2 or static.shape[1] != self.config.num_static:
             raise DataError(
@@ -180,7 +192,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return static
 
     def stats(self, utt_id: str) -> np.ndarray | None:
-        """CMVN statistics (2, D + 1) of the utterance's speaker, or the global ones; None where none are needed."""
+        """The CMVN statistics (2, D + 1) for an utterance: of its speaker or global; None if none are needed."""
         mode = self.config.normalization
         if not mode.per_speaker:
             return self.global_stats if mode.takes_global_stats else None
@@ -193,7 +205,10 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return self._speech[speaker]
 
     def filled(self, stats: np.ndarray) -> np.ndarray:
-        """A speaker's statistics (2, D + 1), filled up where they are of few frames (Normalization.filled)."""
+        """The statistics `stats` (2, D + 1) of a speaker, completed if they have few frames: (2, D + 1).
+
+        See `Normalization.filled`.
+        """
         return stats if self.global_stats is None else self.config.normalization.filled(stats, self.global_stats)
 
     def __len__(self) -> int:
@@ -206,11 +221,11 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return utt_id in self._feats
 
     def num_frames(self, utt_id: str) -> int:
-        """Number of frames of an utterance, without reading its features."""
+        """The number of frames of an utterance, without reading its features. Raises KeyError if it is missing."""
         return self._feats.num_rows(utt_id)
 
     def all_num_frames(self) -> Numbers:
-        """Number of frames of every utterance: those that extraction noted, else from the archives' headers."""
+        """The number of frames of each utterance: from utt2num_frames, or else from the headers in the archives."""
         counts = np.full(len(self), -1, np.int32)
         noted = self.data_dir / "utt2num_frames"
         if self.made_with is not None and noted.is_file():
@@ -225,7 +240,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
 
 def differing_settings(made_with: Mapping[str, Any], config: FeatureConfig) -> dict[str, Any]:
-    """The settings of static features that are not those they were made with (feats.json), as `config` has them."""
+    """The settings of static features in `config` that differ from `made_with`, the content of feats.json."""
     return {name: value for name, value in config.static_settings().items() if made_with.get(name) != value}
 
 
@@ -234,11 +249,11 @@ def _expect_files(paths: list[Path]) -> None:
 
 
 def _read_settings(path: Path, config: FeatureConfig) -> dict[str, Any] | None:
-    """The recorded settings of features (None without a record), after comparison with the requested ones."""
+    """The settings in feats.json (None without the file). Raises DataError if they differ from `config`."""
     try:
         made_with = dict(read_json(path))
     except FileNotFoundError:
-        return None  # features from elsewhere
+        return None  # another tool made the features
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); repeat stage 1 (asrkit extract)") from None
     raise_if_any(

@@ -1,4 +1,4 @@
-"""Features of audio that arrives in chunks: the frames that are complete, bit for bit those of the whole."""
+"""Features of audio that arrives in chunks. The frames are exactly those of the whole utterance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from asrkit.features.mfcc import FeatureExtractor, add_dither, not_finite, too_s
 
 
 class StaticStream:
-    """Static features of one utterance, chunk by chunk. Keeps about a frame of audio, however long the utterance.
+    """Computes the static features of one utterance in chunks. It keeps only about one frame of audio in memory.
 
-    Raises ConfigError for an extractor whose backend takes no streams.
+    Raises ConfigError if the backend of the extractor cannot process streams.
     """
 
     def __init__(self, extractor: FeatureExtractor, utt_id: str = "") -> None:
@@ -21,15 +21,17 @@ class StaticStream:
             raise ConfigError(f"features.backend: {extractor.backend} takes no streams; expected {expected}")
         self.extractor, self.utt_id = extractor, utt_id
         self._noise = extractor.noise(utt_id)
-        self._samples = np.empty(0, np.float32)  # those still needed; the first of them is number _begin
+        self._samples = np.empty(0, np.float32)  # the samples that are still needed, from number _begin on
         self._begin = 0
         self._num_done = 0
         self._has_ended = False
 
     def accept(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples (num_samples,), int16 scale; return the frames (t, num_static) they complete.
+        """Take the next `samples` (num_samples,) on the int16 scale; returns the new complete frames (t, num_static).
 
-        Raises AudioError for samples that are NaN, infinite or so large that features are.
+        Raises:
+            AudioError: samples are NaN, infinite or so large that the features are not finite.
+            ValueError: `samples` has another shape, or `finish` was called before.
         """
         if self._has_ended:
             raise ValueError("accept() after finish()")
@@ -40,13 +42,13 @@ class StaticStream:
         self._samples = np.concatenate([self._samples, add_dither(samples, self._noise, config)])
         num_samples = self._begin + len(self._samples)
         first = self.extractor.framing.first_start
-        # The first frames hold the mirror image of samples up to -first.
+        # The first frames contain the mirror image of the samples up to -first.
         is_begun = num_samples >= max(first + config.frame_length, -first)
         num_ready = (num_samples - first - config.frame_length) // config.frame_shift + 1 if is_begun else 0
         return self._take(max(num_ready, self._num_done))
 
     def finish(self) -> np.ndarray:
-        """The audio is over: the frames (t, num_static) that are left. Raises AudioError when there was none at all."""
+        """End the audio; returns the remaining frames (t, num_static). Raises AudioError if it had no frame at all."""
         num_samples = self._begin + len(self._samples)
         num_frames = self.extractor.num_frames(num_samples)
         if num_frames == 0:
@@ -64,7 +66,7 @@ class StaticStream:
         if feats is None:
             raise not_finite(self._samples, self.utt_id)
         self._num_done = max(num_ready, self._num_done)
-        # The mirror image at the end may reach back before the frames that are left, by less than a frame.
+        # The mirror image at the end may need samples before the remaining frames, but less than one frame of them.
         needed = self.extractor.framing.first_start + num_ready * config.frame_shift
         drop = min(needed - self._begin - (0 if config.snip_edges else config.frame_length), len(self._samples))
         if drop > 0:

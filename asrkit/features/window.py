@@ -1,4 +1,4 @@
-"""Cutting a signal into frames and the window functions, as Kaldi's feature-window.cc defines them."""
+"""Cuts a signal into frames, and computes window functions, as Kaldi's feature-window.cc."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Window = Literal["povey", "hamming", "hanning", "rectangular", "blackman", "sine
 
 
 def window_function(name: Window, length: int) -> np.ndarray:
-    """The (length,) float64 window called `name`; symmetric, so both ends are equal."""
+    """The window with this name: (length,) float64, symmetric. Raises ValueError if the name is unknown."""
     phase = 2.0 * np.pi * np.arange(length) / (length - 1)
     hanning = 0.5 - 0.5 * np.cos(phase)
     match name:
@@ -30,7 +30,10 @@ def window_function(name: Window, length: int) -> np.ndarray:
 
 
 def mirrored(samples: np.ndarray, begin: int, end: int) -> np.ndarray:
-    """Samples `begin` to `end` of a signal that is continued by its mirror image at both ends; a view if inside."""
+    """The samples from `begin` to `end` of a signal that its mirror image continues at both ends: (end - begin,).
+
+    `samples` (num_samples,) is the signal. The result is a view of it if `begin` and `end` lie inside.
+    """
     num_samples = len(samples)
     if begin >= 0 and end <= num_samples:
         return samples[begin:end]
@@ -44,9 +47,9 @@ def mirrored(samples: np.ndarray, begin: int, end: int) -> np.ndarray:
 
 
 def frame_view(samples: np.ndarray, num_frames: int, frame_length: int, frame_shift: int) -> np.ndarray:
-    """(num_frames, frame_length) view of the overlapping frames of contiguous `samples`: not to be written to.
+    """A view (num_frames, frame_length) of the overlapping frames of `samples` (num_samples,), which are contiguous.
 
-    Raises ValueError when the last frame would go past the end.
+    Do not write to it. Raises ValueError if the last frame would end after the signal.
     """
     step = samples.itemsize
     return np.ndarray((num_frames, frame_length), samples.dtype, samples, strides=(frame_shift * step, step))

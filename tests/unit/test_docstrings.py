@@ -19,7 +19,7 @@ ROOT = Path(asrkit.__file__).parent
 # Packages, and modules beside them, that keep the rules.
 COVERED = (
     *("__init__", "__main__", "drawing", "errors", "experiment", "extras", "findings", "parallel", "types"),
-    *("audio", "config", "io", "lang"),
+    *("audio", "config", "corpora", "features", "formats", "io", "lang"),
     *("inference", "lessons", "reporting", "scoring", "serve"),
 )
 

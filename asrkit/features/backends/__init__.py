@@ -1,4 +1,4 @@
-"""The backends: what computes static features, by the names that settings have for it (docs/features.md)."""
+"""The backends, which compute static features, by their names in the settings (docs/features.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BACKENDS: dict[BackendName, type[FeatureBackend]] = {
 
 
 def backend_class(name: BackendChoice) -> type[FeatureBackend]:
-    """The backend called `name`. "auto" is the compiled kernel where it is built, else NumPy."""
+    """The backend called `name`. "auto" is the compiled kernel if it is built, otherwise NumPy."""
     if name == "auto":
         return NumpyBackend if kernel("_mfcc") is None else NativeBackend
     return BACKENDS[name]

@@ -1,4 +1,4 @@
-"""Static features as librosa defines them, for those who have to match it: not Kaldi's (docs/features.md)."""
+"""Static features as librosa defines them, for users who need the same as librosa, not Kaldi (docs/features.md)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from asrkit.features.window import window_function
 if TYPE_CHECKING:
     from asrkit.features.config import FeatureConfig
 
-# Names of librosa's own windows, which are periodic; the others are given to it as numbers.
+# The names of librosa's own windows, which are periodic. It gets the others as numbers.
 _WINDOWS = {"hanning": "hann", "hamming": "hamming", "blackman": "blackman", "rectangular": "boxcar"}
 
 
 class LibrosaBackend(FeatureBackend):
-    """librosa.feature.mfcc, or power_to_db of librosa.feature.melspectrogram for the filter bank.
+    """MFCC by `librosa.feature.mfcc`; filter banks by `librosa.feature.melspectrogram` and `librosa.power_to_db`.
 
-    Samples are scaled to -1 to 1. Without snip_edges frames are centered (librosa's `center`). Raises
-    MissingPackageError without librosa, ConfigError for settings that librosa has no counterpart of.
+    Samples are scaled to the range -1 to 1. Without `snip_edges` frames are centred (librosa's `center`).
+
+    Raises:
+        MissingPackageError: librosa is not installed.
+        ConfigError: librosa has no counterpart of a setting.
     """
 
     name: ClassVar[BackendName] = "librosa"
@@ -70,7 +73,7 @@ class LibrosaBackend(FeatureBackend):
         config, librosa = self.config, self._librosa
         if not np.isfinite(samples).all():
             return None
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller reports values that are not finite
             signal = samples / np.float32(32768)
             if config.preemphasis > 0.0:
                 signal = librosa.effects.preemphasis(signal, coef=config.preemphasis)

@@ -1,4 +1,4 @@
-"""Static and full features from the compiled kernel asrkit._native._mfcc."""
+"""Static and full features, computed by the compiled kernel asrkit._native._mfcc."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class NativeBackend(FullBackend):
-    """The kernel with its tables. Its results are those of NumpyBackend, but for rounding."""
+    """The compiled kernel with its tables. Its results differ from those of `NumpyBackend` only by rounding.
+
+    Raises ConfigError if the kernel is missing, or as `static_tables`.
+    """
 
     name: ClassVar[BackendName] = "native"
     takes_streams = True

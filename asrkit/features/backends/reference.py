@@ -1,6 +1,6 @@
-"""Static features in NumPy: the definition that the compiled kernel is held to, and what serves without it.
+"""Static features in NumPy. They define the results of the compiled kernel, and replace it if it is missing.
 
-T frames. Frames are worked on in blocks small enough to stay in the processor's cache.
+Frames are processed in blocks that fit into the processor's cache.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from asrkit.features.config import FeatureConfig
 
 _BLOCK = 128
-_EPSILON = np.finfo(np.float32).eps  # Kaldi's floor under every logarithm
+_EPSILON = np.finfo(np.float32).eps  # Kaldi's floor for the argument of every logarithm
 
 
 def static_tables(config: FeatureConfig, warp: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Window (frame_length,), mel filters (fft_size // 2, num_mel_bins), cosine transform with lifter; all float64.
+    """The window (frame_length,), the mel filters (fft_size // 2, num_mel_bins) and the transform; all float64.
 
-    The transform is (num_ceps, num_mel_bins), or None for the filter bank. Raises ConfigError when `warp` leaves a
-    filter without an FFT bin.
+    The transform is the cosine transform with lifter, (num_ceps, num_mel_bins), or None for the filter bank.
+
+    Raises ConfigError if a filter has no FFT bin after warping by `warp`, or as `warp_hz`.
     """
     window = window_function(config.window, config.frame_length)
     band = config.low_hz, config.top_hz
@@ -42,12 +43,12 @@ def static_tables(config: FeatureConfig, warp: float = 1.0) -> tuple[np.ndarray,
 
 
 def log_energy_floor(config: FeatureConfig) -> float:
-    """Natural log of the energy floor; -inf where there is none."""
+    """The natural logarithm of the energy floor; -inf without a floor."""
     return float(np.log(config.energy_floor)) if config.energy_floor > 0.0 else -np.inf
 
 
 class NumpyBackend(FeatureBackend):
-    """Kaldi's compute-mfcc-feats and compute-fbank-feats."""
+    """Kaldi's compute-mfcc-feats and compute-fbank-feats in NumPy. Raises ConfigError as `static_tables`."""
 
     name: ClassVar[BackendName] = "numpy"
     takes_streams = True
@@ -58,13 +59,14 @@ class NumpyBackend(FeatureBackend):
         self._shift, self._fft_size = config.frame_shift, config.fft_size
         window, filters, dct = static_tables(config, warp)
         self._window = window.astype(np.float32)
-        # A row of zeros for half the sampling rate, and the inverse of the FFT's scale (a power of two: exact).
+        # A row of zeros is for half the sampling rate. The factor undoes the FFT's scale; it is a power of two, so
+        # exact.
         self._filters = np.pad(filters * config.fft_size**2, ((0, 1), (0, 0))).astype(np.float32)
         self._log_energy_floor = np.float32(log_energy_floor(config))
         self._dct = None if dct is None else dct.T.astype(np.float32)
 
     def static(self, samples: np.ndarray, first: int, num_frames: int, row: int = 0) -> np.ndarray | None:
-        # By `row` the same frame stands in the same row of a block, and gets the same bits from a matrix product.
+        # `row` puts a frame into the same row of a block in every call, so that matrix products give the same bits.
         length, shift = len(self._window), self._shift
         samples = mirrored(samples, first, first + (num_frames - 1) * shift + length)
         feats = np.empty((num_frames, self.config.num_static), np.float32)
@@ -73,14 +75,14 @@ class NumpyBackend(FeatureBackend):
         power = np.zeros(spectrum.shape, np.float32)
         log_mel = np.zeros((_BLOCK, self._filters.shape[1]), np.float32)
         done = 0
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller reports values that are not finite
             while done < num_frames:
                 begin = (row + done) % _BLOCK
                 end = min(_BLOCK, begin + num_frames - done)
                 out, rows = feats[done : done + end - begin], slice(begin, end)
                 piece = samples[done * shift : (done + end - begin - 1) * shift + length]
                 energy = self._fill_windows(piece, windowed[rows, :length])
-                # Scaled "forward", the transform stays in single precision; unscaled, NumPy would go through double.
+                # With norm "forward" NumPy computes in single precision; otherwise it would use double precision.
                 np.fft.rfft(windowed[rows], norm="forward", out=spectrum[rows])
                 parts = spectrum[rows].view(np.float32)
                 parts *= parts
@@ -94,13 +96,16 @@ class NumpyBackend(FeatureBackend):
         return feats if np.isfinite(feats).all() else None
 
     def _fill_windows(self, samples: np.ndarray, windowed: np.ndarray) -> np.ndarray | None:
-        """Write the frames of `samples`, ready for the FFT, into `windowed`; return their energies if wanted."""
+        """Write the windowed frames of `samples` (n,) into `windowed` (num_frames, frame_length), for the FFT.
+
+        Returns the energies (num_frames,) of the frames if the settings need them.
+        """
         config = self.config
         num_frames, length = windowed.shape
         raw = frame_view(samples, num_frames, length, self._shift)
-        # One pre-emphasis for all overlapping frames. It leaves `rest` of a frame's mean. The first sample of a frame
-        # has no predecessor there and is put right below. A difference plus `rest` of the predecessor rounds far less
-        # than subtracting 0.97 of it.
+        # Pre-emphasis is computed once for all overlapping frames. It reduces a frame's mean to `rest` times the mean.
+        # The first sample of a frame has no predecessor in it and is corrected below. The difference plus `rest` times
+        # the predecessor has a much smaller rounding error than to subtract 0.97 times the predecessor.
         rest = np.float32(1.0 - config.preemphasis)
         emphasized = np.empty_like(samples)
         emphasized[0] = 0.0

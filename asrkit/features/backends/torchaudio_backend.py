@@ -1,4 +1,4 @@
-"""Static features from torchaudio.compliance.kaldi, on a GPU where there is one and many utterances at once."""
+"""Static features by torchaudio.compliance.kaldi: many utterances at a time, and on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 
 class TorchaudioBackend(FeatureBackend):
-    """Kaldi's definitions as torchaudio has them: all but the window "sine".
+    """Kaldi's features by torchaudio, which has all windows except "sine".
 
-    torchaudio takes one signal a call. Utterances are therefore laid one behind the other, each beginning at a multiple
-    of the frame shift, and the frames that reach from one into the next are dropped.
+    torchaudio takes one signal per call. So utterances are concatenated. Each begins at a multiple of the frame shift,
+    and frames that overlap two utterances are dropped.
 
-    Raises MissingPackageError without torchaudio, ConfigError where it cannot be loaded.
+    Raises:
+        MissingPackageError: torchaudio is not installed.
+        ConfigError: torchaudio cannot be loaded, or lacks the window.
     """
 
     name: ClassVar[BackendName] = "torchaudio"
@@ -35,7 +37,7 @@ class TorchaudioBackend(FeatureBackend):
             with named_when_missing():
                 import torch
                 from torchaudio.compliance import kaldi
-        except (ImportError, OSError) as error:  # OSError: built for another torch than the one that is here
+        except (ImportError, OSError) as error:  # OSError: it was built for another version of torch
             reason = str(error).split("\n")[0]
             raise ConfigError(
                 f"features.backend: torchaudio cannot be loaded ({reason}); install builds of torch and torchaudio "
@@ -49,7 +51,7 @@ class TorchaudioBackend(FeatureBackend):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self._torch = torch
         self._compute = kaldi.mfcc if config.kind == "mfcc" else kaldi.fbank
-        # Half a sample more, lest its own rounding down loses one.
+        # torchaudio rounds lengths down to samples. Half a sample more keeps it from losing one.
         to_ms = 1000 / config.sample_rate
         self._options: dict[str, Any] = {
             "sample_frequency": float(config.sample_rate),
@@ -94,7 +96,7 @@ class TorchaudioBackend(FeatureBackend):
     def _frames(self, samples: np.ndarray) -> torch.Tensor:
         torch = self._torch
         with torch.inference_mode():
-            signal = torch.tensor(samples, device=self.device)  # a copy: ours may be read-only
+            signal = torch.tensor(samples, device=self.device)  # a copy, because the array may be read-only
             return self._compute(signal[None], **self._options)
 
 
