@@ -33,7 +33,8 @@ def from_plain(cls: type[T], values: object, name: str, younger: Collection[str]
         cls: the dataclass.
         values: a dictionary with a value for each field.
         name: the name of the dataclass in messages.
-        younger: fields that may be missing, because older files do not have them. They get their defaults.
+        younger: fields that may be missing, because older files do not have them. They get their defaults. A field
+            of a dataclass within is named SECTION.FIELD.
 
     Raises ConfigError with a line for each fault: an unknown or missing field, or a value of the wrong type.
     """
@@ -41,7 +42,10 @@ def from_plain(cls: type[T], values: object, name: str, younger: Collection[str]
         raise ConfigError(f"{name}: expected values by their names, found {shown(values)}")
     hints = typing.get_type_hints(cls)
     sections = {key: hint for key, hint in hints.items() if _is_section(hint) and key in values}
-    values = values | {key: from_plain(hint, values[key], f"{name}.{key}") for key, hint in sections.items()}
+    inner = {key: [each.removeprefix(f"{key}.") for each in younger if each.startswith(f"{key}.")] for key in sections}
+    values = values | {
+        key: from_plain(hint, values[key], f"{name}.{key}", inner[key]) for key, hint in sections.items()
+    }
     faults = [f"{name}: unknown setting {shown(key)}" for key in values if key not in hints]
     faults += [f"{name}.{key}: missing" for key in hints if key not in values and key not in younger]
     faults += [

@@ -63,6 +63,7 @@ from asrkit.models.pyramid import Pyramid
 from asrkit.models.recurrent import RecurrentStack
 from asrkit.models.transducer import Transducer
 from asrkit.models.transformer import TransformerEncoder
+from asrkit.models.transformer_decoder import TransformerDecoder
 from asrkit.types import TestScore
 
 TOLERANCE = 1e-4  # largest accepted difference between log-probabilities of an export and of PyTorch
@@ -214,10 +215,9 @@ def _decoder_difference(module: Decoder, decoder: Any, stored: np.ndarray) -> fl
     phones = torch.tensor([tokens]).long()
     steps = torch.from_numpy(stored[None, :, stored.shape[1] - decoder.step_size :].copy())
     match module, search:
-        case AttentionDecoder(), DecoderSearch():
-            source = module.source(steps, torch.tensor([len(stored)]))
-            found = [module.log_probs(step.vector) for step in module.read(source, phones)]
-            (expected,), ((actual,), _) = torch.cat(found, dim=1).numpy(), search.read(stored, [tokens])
+        case (AttentionDecoder() | TransformerDecoder()) as reader, DecoderSearch():
+            (expected,) = reader(reader.source(steps, torch.tensor([len(stored)])), phones).numpy()
+            (actual,), _ = search.read(stored, [tokens])
         case Transducer(), TransducerSearch():
             expected, actual = module.log_probs(steps[0], phones[0]).numpy(), search.read(stored, tokens)
         case other:

@@ -48,7 +48,7 @@ class ModelOutput(NamedTuple):
 
 
 class Decoder(Protocol):
-    """What writes phones from the encoder's outputs: decoder.AttentionDecoder and transducer.Transducer."""
+    """What writes phones from the encoder's outputs: an attention decoder or transducer.Transducer."""
 
     step_size: int  # E
     num_classes: int  # V
@@ -70,12 +70,12 @@ class Decoder(Protocol):
 class AcousticModel(nn.Module):
     """Features (N, T, D) to log-probabilities (N, T', V) over blank (id 0) and phones.
 
-    Head "ctc": Graves et al. 2006; "frames": a phone for every step (Graves and Schmidhuber 2005); "both": one of
-    each on the same layers; "attention": a decoder (decoder.py); "transducer": transducer.py's; "joint" and
-    "joint_transducer": such a decoder and CTC. With self-conditioning (Nozaki and Komatsu 2021) CTC's output layer
-    reads the lower layers too, and the probabilities found there are added, through a linear layer, to what the next
-    layer sees. A result does not depend on the padding or on the other utterances of the batch, and neither do its
-    gradients.
+    Head "ctc": Graves et al. 2006; "frames": a phone for every step (Graves and Schmidhuber 2005); "both": one of each
+    on the same layers; "attention": a decoder (decoder.py or transformer_decoder.py); "transducer": transducer.py's;
+    "joint" and "joint_transducer": such a decoder and CTC. With self-conditioning (Nozaki and Komatsu 2021) CTC's
+    output layer reads the lower layers too, and the probabilities found there are added, through a linear layer, to
+    what the next layer sees. A result does not depend on the padding or on the other utterances of the batch, and
+    neither do its gradients.
     """
 
     def __init__(self, config: ModelConfig, feat_dim: int, num_tokens: int, feat_channels: int = 1):

@@ -19,7 +19,7 @@ from asrkit.models.inits import INITS, InitName
 # Settings that there were not yet when the first models were exported, whose files lack them.
 YOUNGER_SETTINGS = (
     *("encoder", "num_heads", "attention_reach", "feed_forward_size", "conv_kernel"),
-    *("pyramid_join", "decoder"),
+    *("pyramid_join", "decoder", "decoder.layers", "decoder.feed_forward_size"),
 )
 
 # Far above what anyone trains: beyond these limits the weights, or the input of a step, fit into no memory.

@@ -66,6 +66,37 @@ class DecoderTraining:
 NO_DECODER = DecoderTraining()
 
 
+class Targets(NamedTuple):
+    """What a decoder learns to write."""
+
+    before: Tensor  # (N, U + 1) END and the phones
+    after: Tensor  # (N, U + 1) what follows each of them: the phones and END
+    inside: Tensor  # (N, U + 1) which of these are no padding
+
+    @classmethod
+    def of(cls, tokens: Tensor, token_lens: Tensor) -> Targets:
+        """Of phones (N, U), whatever their padding holds."""
+        places, token_lens = torch.arange(int(token_lens.max()) + 1, device=tokens.device), token_lens.to(tokens.device)
+        inside = places <= token_lens[:, None]
+        tokens = tokens[:, : len(places) - 1].where(inside[:, 1:], END)
+        before, after = (nn.functional.pad(tokens, ends, value=END) for ends in ((1, 0), (0, 1)))
+        return cls(before, after, inside)
+
+
+def losses_of_targets(logits: Tensor, targets: Targets, label_smoothing: float) -> Tensor:
+    """(N, U + 1) cross entropy of logits (N, U + 1, V), in nats; 0 in padding."""
+    losses = nn.functional.cross_entropy(
+        logits.transpose(1, 2), targets.after, reduction="none", label_smoothing=label_smoothing
+    )
+    return losses.where(targets.inside, 0.0)
+
+
+def draw_classes(log_probs: Tensor) -> Tensor:
+    """(N, K) a class drawn by each row of log-probabilities (N, K, V), by Gumbel's trick."""
+    tiny = torch.finfo(log_probs.dtype).tiny
+    return (log_probs - uniform_like(log_probs).clamp(min=tiny).log().neg().clamp(min=tiny).log()).argmax(dim=2)
+
+
 class AttentionDecoder(nn.Module):
     """The decoder. A result does not depend on padding or on other utterances of the batch."""
 
@@ -123,6 +154,10 @@ class AttentionDecoder(nn.Module):
         """Attentional vectors (..., S) to log-probabilities (..., V) of the phone or END."""
         return torch.log_softmax(self.output(vectors), dim=-1)
 
+    def forward(self, source: Source, tokens: Tensor) -> Tensor:
+        """Log-probabilities (N, U + 1, V) of each of `tokens` (N, U) and of END, given those before."""
+        return self.log_probs(torch.cat([step.vector for step in self.read(source, tokens)], dim=1))
+
     def read(self, source: Source, tokens: Tensor, sampling: float = 0.0) -> list[Step]:
         """The U + 1 steps that write `tokens` (N, U) and the end."""
         state, before, steps = self.start(source), tokens.new_full((len(tokens), 1), END), []
@@ -130,7 +165,7 @@ class AttentionDecoder(nn.Module):
             steps.append(self.step(before, state, source))
             state, before = steps[-1].state, tokens[:, u : u + 1]
             if sampling and u < tokens.shape[1]:
-                own = self._draw(steps[-1].vector)
+                own = draw_classes(self.log_probs(steps[-1].vector).detach())
                 before = torch.where(uniform_like(state.fed[:, :, 0]) < sampling, own, before)
         return steps
 
@@ -145,26 +180,14 @@ class AttentionDecoder(nn.Module):
         `tokens` (N, U), whatever their padding holds. Under hard attention, gradients are by REINFORCE (Williams 1992)
         with a learned baseline; the loss is that of the steps that were drawn.
         """
-        places, token_lens = torch.arange(int(token_lens.max()), device=tokens.device), token_lens.to(tokens.device)
-        tokens = tokens[:, : len(places)].where(places < token_lens[:, None], END)
-        steps = self.read(source, tokens, training.sampling)
-        logits = self.output(torch.cat([step.vector for step in steps], dim=1))  # (N, U + 1, V)
-        targets = nn.functional.pad(tokens, (0, 1), value=END)
-        inside = torch.arange(targets.shape[1], device=tokens.device) <= token_lens[:, None]
-        losses = nn.functional.cross_entropy(
-            logits.transpose(1, 2), targets, reduction="none", label_smoothing=training.label_smoothing
-        )
-        losses = losses.where(inside, 0.0)
+        targets = Targets.of(tokens, token_lens)
+        steps = self.read(source, targets.before[:, 1:], training.sampling)
+        logits = self.output(torch.cat([step.vector for step in steps], dim=1))
+        losses = losses_of_targets(logits, targets, training.label_smoothing)
         if self.baseline is not None and self.training:
-            by_draws = self._reinforce(steps, losses.detach(), inside)
+            by_draws = self._reinforce(steps, losses.detach(), targets.inside)
             losses = losses + by_draws - by_draws.detach()
         return losses.sum(dim=1)
-
-    def _draw(self, vectors: Tensor) -> Tensor:
-        """(N, K) a class drawn from each output, by Gumbel's trick."""
-        log_probs = self.log_probs(vectors).detach()
-        tiny = torch.finfo(log_probs.dtype).tiny
-        return (log_probs - uniform_like(log_probs).clamp(min=tiny).log().neg().clamp(min=tiny).log()).argmax(dim=2)
 
     def _reinforce(self, steps: list[Step], losses: Tensor, inside: Tensor) -> Tensor:
         """(N, U + 1) terms whose gradients are those of the expected loss by what was drawn, and of the baseline.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+import numpy as np
 
 from asrkit.config.ranges import BelowOne, PositiveInt, Range, at_most, range_faults
 from asrkit.errors import ConfigError, raise_if_any
-from asrkit.models.choice import Choice
+from asrkit.models.choice import Choice, names_with
 
 DecoderKind = Literal["attention", "transducer"]
 DecoderCellName = Literal["lstm", "gru", "elman"]
+DecoderLayersName = Literal["recurrent", "transformer"]
 ContextName = Literal["attention", "fixed"]
 ScoreName = Literal["additive", "dot", "scaled_dot", "general", "cosine", "location", "location_aware"]
 WindowName = Literal["global", "local"]
@@ -18,18 +22,29 @@ ReadingName = Literal["soft", "hard"]
 
 END = 0  # the class before an utterance's first phone and behind its last: CTC's blank
 
+# The settings of attention between recurrent layers and the encoder.
+_OF_ATTENTION = (
+    *("input_feeding", "context", "score", "attention_size", "location_channels", "location_width"),
+    *("max_positions", "window", "window_size", "reading"),
+)
+
 # What writes phones. Each is made from DecoderConfig, the size of the encoder's outputs, the number of classes, and
 # whether CTC is trained beside it.
 DECODERS: dict[DecoderKind, Choice] = {
     "attention": Choice(
-        "asrkit.models.decoder",
-        "AttentionDecoder",
-        settings=(
-            *("input_feeding", "context", "score", "attention_size", "num_heads", "location_channels"),
-            *("location_width", "max_positions", "window", "window_size", "reading"),
-        ),
+        "asrkit.models.decoder_config",
+        "attention_decoder",
+        settings=("layers", "feed_forward_size", "num_heads", *_OF_ATTENTION),
     ),
     "transducer": Choice("asrkit.models.transducer", "Transducer"),
+}
+
+# The layers of attention decoders. Each is made as DECODERS are.
+DECODER_LAYERS: dict[DecoderLayersName, Choice] = {
+    "recurrent": Choice(
+        "asrkit.models.decoder", "AttentionDecoder", settings=("cell", "embedding_size", *_OF_ATTENTION)
+    ),
+    "transformer": Choice("asrkit.models.transformer_decoder", "TransformerDecoder", settings=("feed_forward_size",)),
 }
 
 # Each is a torch cell, made from the sizes of its inputs and of its state.
@@ -75,8 +90,12 @@ SEARCH_CELLS: dict[DecoderCellName, Choice] = {
     "elman": Choice("asrkit.models.search_decoder", "SearchElman"),
 }
 SEARCH_DECODERS: dict[DecoderKind, Choice] = {
-    "attention": Choice("asrkit.models.search_decoder", "RecurrentSearchDecoder"),
+    "attention": Choice("asrkit.models.decoder_config", "attention_search_decoder"),
     "transducer": Choice("asrkit.models.search_transducer", "SearchTransducer"),
+}
+SEARCH_LAYERS: dict[DecoderLayersName, Choice] = {
+    "recurrent": Choice("asrkit.models.search_decoder", "RecurrentSearchDecoder"),
+    "transformer": Choice("asrkit.models.search_transformer", "TransformerSearchDecoder"),
 }
 SEARCH_CONTEXTS: dict[ContextName, Choice] = {
     "attention": Choice("asrkit.models.search_attention", "SearchAttention"),
@@ -110,12 +129,15 @@ _Odd = Annotated[int, Range("must be odd and from 1 to 1001", lambda value: valu
 class DecoderConfig:
     """Shape of the decoder of heads attention and joint, or transducer and joint_transducer.
 
-    A transducer has cell, layers, sizes and dropout; the rest is attention's. Raises ConfigError for impossible values.
+    A transducer has cell, num_layers, sizes and dropout; the rest is attention's. Raises ConfigError for impossible
+    values.
     """
 
+    layers: DecoderLayersName = "recurrent"
     cell: DecoderCellName = "lstm"
     num_layers: _Depth = 1
     hidden_size: _Size = 128  # of a transducer's joint network, too
+    feed_forward_size: _Size = 512  # transformer only: inner units of a feed-forward layer
     embedding_size: _Size = 32  # of the phone before
     input_feeding: bool = True  # the last attentional vector is an input of the next step
     dropout: BelowOne = 0.3  # of embeddings and attentional vectors
@@ -131,4 +153,27 @@ class DecoderConfig:
     reading: ReadingName = "soft"  # the mean of all steps by weight, or one step drawn by weight
 
     def __post_init__(self) -> None:
-        raise_if_any(range_faults(self, "model.decoder"), ConfigError)
+        raise_if_any([*range_faults(self, "model.decoder"), *self._foreign_settings()], ConfigError)
+
+    def _foreign_settings(self) -> Iterator[str]:
+        """The settings that were changed and that other layers have."""
+        own = DECODER_LAYERS[self.layers].settings
+        for each in fields(self):
+            others = names_with(DECODER_LAYERS, each.name)
+            if others and each.name not in own and getattr(self, each.name) != each.default:
+                yield (
+                    f"model.decoder.{each.name} is for layers {' and '.join(others)}, found layers {self.layers}; "
+                    "leave it out"
+                )
+
+
+def attention_decoder(config: DecoderConfig, step_size: int, num_classes: int, has_ctc: bool) -> Any:
+    """An untrained attention decoder of the layers that the settings name."""
+    return DECODER_LAYERS[config.layers].load()(config, step_size, num_classes, has_ctc)
+
+
+def attention_search_decoder(
+    config: DecoderConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int, has_ctc: bool
+) -> Any:
+    """A trained one for searches."""
+    return SEARCH_LAYERS[config.layers].load()(config, weights, step_size, num_classes, has_ctc)

@@ -316,7 +316,7 @@ class SearchGlobalWindow:
 
     def __call__(self, query: np.ndarray, scores: np.ndarray, source: Source) -> np.ndarray:
         scores += source.mask[:, None, None]
-        return _softmax(scores)
+        return softmax(scores)
 
 
 class SearchLocalWindow:
@@ -332,7 +332,7 @@ class SearchLocalWindow:
         centers = last * sigmoid(self._center(np.tanh(self._hidden(query))))  # (N, K, H)
         distances = np.arange(scores.shape[3], dtype=scores.dtype) - centers[:, :, :, None]
         near = (np.abs(distances) <= self._size) & (source.mask[:, None, None] == 0)
-        weights = _softmax(np.where(near, scores, np.finfo(scores.dtype).min))
+        weights = softmax(np.where(near, scores, np.finfo(scores.dtype).min))
         found: np.ndarray = weights * near * np.exp(-(distances**2) / (2 * (self._size / 2) ** 2))
         return found
 
@@ -360,7 +360,7 @@ def edge_steps(steps: np.ndarray, lens: np.ndarray) -> np.ndarray:
     return np.concatenate([steps[np.arange(len(steps)), lens - 1], steps[:, 0]], axis=1)
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
+def softmax(scores: np.ndarray) -> np.ndarray:
     """Over the last axis, in place."""
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)

@@ -8,6 +8,8 @@ import numpy as np
 
 from asrkit.errors import ModelError
 
+_LEAST_VARIANCE = 1e-5  # added to variances, as by torch
+
 
 class Linear:
     """x W + b of rows of any shape (..., inputs) -> (..., outputs)."""
@@ -21,6 +23,20 @@ class Linear:
         if self.bias is not None:
             found += self.bias
         return found.reshape(*values.shape[:-1], -1)
+
+
+class LayerNorm:
+    """Layer normalisation of rows of any shape (..., size), as torch's."""
+
+    def __init__(self, weights: Weights, size: int) -> None:
+        self._weight, self._bias = weights.take("weight", size), weights.take("bias", size)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        values = values - values.mean(axis=-1, keepdims=True)
+        variances = np.mean(values * values, axis=-1, keepdims=True)
+        values *= self._weight / np.sqrt(variances + _LEAST_VARIANCE)
+        values += self._bias
+        return values
 
 
 class Weights:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.models.dropout import Dropout
 from asrkit.models.encoder import Encoder, Feedback
 
@@ -67,7 +68,7 @@ class TransformerLayer(nn.Module):
 class FeedForward(nn.Module):
     """W_2 f(W_1 norm(x) + b_1) + b_2, each step by itself, with dropout after f."""
 
-    def __init__(self, config: ModelConfig, activation: nn.Module):
+    def __init__(self, config: ModelConfig | DecoderConfig, activation: nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.hidden_size)
         self.inner = nn.Linear(config.hidden_size, config.feed_forward_size)

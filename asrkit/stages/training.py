@@ -39,7 +39,11 @@ _OUTPUTS = ("config.yaml", "tokens.txt", "excluded.txt", "history.csv", "learnin
 
 # What a setting of today was when there was none yet. At this value, whatever its default is now, it is no part of what
 # a training depends on, so that experiments which are older than the setting stay up to date.
-SETTINGS_BEFORE: Mapping[str, Any] = {"training.bptt_steps": None}
+SETTINGS_BEFORE: Mapping[str, Any] = {
+    "training.bptt_steps": None,
+    "model.decoder.layers": "recurrent",
+    "model.decoder.feed_forward_size": 512,
+}
 
 
 def _say_nothing(line: str) -> None:

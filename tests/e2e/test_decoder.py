@@ -20,6 +20,7 @@ from asrkit.stages.training import TrainingData
 NO_TORCH = "import sys; sys.modules['torch'] = None; from asrkit.cli.main import main; sys.exit(main(sys.argv[1:]))"
 SIZES = ("hidden_size=24", "embedding_size=8", "dropout=0.1")
 ATTENTION = (*SIZES, "attention_size=16")
+TRANSFORMER = ("layers=transformer", "hidden_size=24", "num_heads=4", "feed_forward_size=48", "dropout=0.1")
 HEADS = {"joint": ATTENTION, "attention": ATTENTION, "transducer": SIZES}
 
 

@@ -18,6 +18,7 @@ from asrkit.models.cells import CELLS, CellName
 from asrkit.models.decoder_config import (
     CONTEXTS,
     DECODER_CELLS,
+    DECODER_LAYERS,
     DECODERS,
     READINGS,
     SCORES,
@@ -25,6 +26,7 @@ from asrkit.models.decoder_config import (
     ContextName,
     DecoderCellName,
     DecoderKind,
+    DecoderLayersName,
     ReadingName,
     ScoreName,
     WindowName,
@@ -64,6 +66,7 @@ CHOICES = {
     "front end": Choice(get_args(FrontEndName), "models/frontends/__init__.py"),
     "head": Choice(get_args(HeadName), "models/heads.py", frozenset({("audio/chunks.py", "frames")})),
     "decoder": Choice(get_args(DecoderKind), "models/decoder_config.py"),
+    "layers of a decoder": Choice(get_args(DecoderLayersName), "models/decoder_config.py"),
     "context": Choice(get_args(ContextName), "models/decoder_config.py"),
     "attention score": Choice(get_args(ScoreName), "models/decoder_config.py"),
     "attention window": Choice(get_args(WindowName), "models/decoder_config.py"),
@@ -134,6 +137,7 @@ def test_registries_hold_the_names_of_their_settings() -> None:
     assert tuple(FRONT_ENDS) == get_args(FrontEndName)
     assert tuple(HEADS) == get_args(HeadName)
     assert tuple(DECODER_CELLS) == get_args(DecoderCellName)
+    assert tuple(DECODER_LAYERS) == get_args(DecoderLayersName)
     assert tuple(CONTEXTS) == get_args(ContextName)
     assert tuple(SCORES) == get_args(ScoreName)
     assert tuple(WINDOWS) == get_args(WindowName)

@@ -14,10 +14,12 @@ from asrkit.decoding.forward import ctc_log_probs
 from asrkit.decoding.methods import make_search
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lm.ngram import train_ngram
-from asrkit.models.decoder import NO_DECODER, AttentionDecoder
-from asrkit.models.decoder_config import DecoderConfig
+from asrkit.models.decoder import NO_DECODER
+from asrkit.models.decoder_config import DecoderConfig, attention_decoder
 
 STEP_SIZE, CLASSES = 4, 3
+TRANSFORMER = {"layers": "transformer", "num_layers": 2, "num_heads": 2, "feed_forward_size": 5}
+LAYERS = pytest.mark.parametrize("settings", [{}, TRANSFORMER], ids=["recurrent", "transformer"])
 LM = train_ngram([["a", "b"], ["b"], ["a", "a", "b"]], 2, ["a", "b"]).automaton
 
 
@@ -27,8 +29,8 @@ def make_decoder(has_ctc=False, **settings):
 
 def make_module(has_ctc=False, **settings):
     torch.manual_seed(5)
-    config = DecoderConfig(**{"hidden_size": 4, "embedding_size": 3, "attention_size": 4, **settings})
-    decoder = AttentionDecoder(config, STEP_SIZE, CLASSES, has_ctc).double().eval()
+    sizes = {"hidden_size": 4} if "layers" in settings else {"hidden_size": 4, "embedding_size": 3, "attention_size": 4}
+    decoder = attention_decoder(DecoderConfig(**{**sizes, **settings}), STEP_SIZE, CLASSES, has_ctc).double().eval()
     with torch.no_grad():
         for weights in decoder.parameters():
             weights.copy_(torch.randn_like(weights))
@@ -56,12 +58,13 @@ def all_labelings(num_steps, tokens=(1, 2)):
 @pytest.mark.parametrize("has_ctc", [False, True])
 @pytest.mark.parametrize("lm", [None, LM], ids=["no LM", "LM"])
 @pytest.mark.parametrize("coverage_weight", [0.0, 0.6])
-def test_a_wide_beam_finds_the_best_of_all_labelings(has_ctc, lm, coverage_weight):
+@LAYERS
+def test_a_wide_beam_finds_the_best_of_all_labelings(has_ctc, lm, coverage_weight, settings):
     """Its total scores are those of the formula, also of the second and third best."""
     config = DecodingConfig(
         beam=64, lm_weight=0.5, insertion_bonus=0.7, ctc_weight=0.4, coverage_weight=coverage_weight
     )
-    search = make_search(config, lm, make_decoder(has_ctc))
+    search = make_search(config, lm, make_decoder(has_ctc, **settings))
     utterances = make_stored(4, 2, 5, 3, has_ctc=has_ctc)
     results = search.decode_all(utterances, num_best=3)
     for stored, found in zip(utterances, results, strict=True):
@@ -78,8 +81,9 @@ def test_a_wide_beam_finds_the_best_of_all_labelings(has_ctc, lm, coverage_weigh
             np.testing.assert_allclose(parts, scores[best], rtol=0, atol=1e-9)
 
 
-def test_total_scores_are_sums_over_the_decoders_steps():
-    decoder = make_module(has_ctc=True)
+@LAYERS
+def test_total_scores_are_sums_over_the_decoders_steps(settings):
+    decoder = make_module(has_ctc=True, **settings)
     (stored,) = make_stored(4, has_ctc=True)
     labeling, lens = (2, 1, 1), torch.tensor([4])
     source = decoder.source(torch.from_numpy(stored[None, :, CLASSES:]), lens)
@@ -91,9 +95,10 @@ def test_total_scores_are_sums_over_the_decoders_steps():
     assert search.total_scores(stored, []).shape == (0,)
 
 
-def test_utterances_do_not_change_each_other():
+@LAYERS
+def test_utterances_do_not_change_each_other(settings):
     utterances = make_stored(6, 1, 9, 4, 9, has_ctc=True, seed=3) * 9
-    search = make_search(DecodingConfig(beam=3, lm_weight=0.3), LM, make_decoder(has_ctc=True))
+    search = make_search(DecodingConfig(beam=3, lm_weight=0.3), LM, make_decoder(has_ctc=True, **settings))
     together = search.decode_all(utterances, num_best=2)
     for stored, found in zip(utterances[:5], together[:5], strict=True):
         alone = search.decode(stored, num_best=2)
@@ -102,18 +107,18 @@ def test_utterances_do_not_change_each_other():
     assert [found[0].tokens for found in together] == [found[0].tokens for found in together[:5]] * 9
 
 
-def test_greedy_search_takes_the_best_class_each_time():
-    decoder = make_module()
+@LAYERS
+def test_greedy_search_takes_the_best_class_each_time(settings):
+    decoder = make_module(**settings)
     utterances = make_stored(5, 3, 7, seed=1)
     search = make_search(DecodingConfig(method="greedy"), LM, decoder.for_search())
     assert isinstance(search, GreedyDecoderSearch)
     for stored, (found,) in zip(utterances, search.decode_all(utterances), strict=True):
         source = decoder.source(torch.from_numpy(stored[None]), torch.tensor([len(stored)]))
-        state, token, tokens, total = decoder.start(source), 0, (), 0.0
+        tokens, total = (), 0.0
         while True:
-            step = decoder.step(torch.tensor([[token]]), state, source)
-            log_probs = decoder.log_probs(step.vector)[0, 0]
-            state, token = step.state, int(log_probs.argmax())
+            log_probs = decoder(source, torch.tensor([tokens]).long())[0, -1]
+            token = int(log_probs.argmax())
             total += log_probs.max().item()
             if token == 0 or (*tokens, token) not in all_labelings(len(stored)):
                 break
@@ -167,9 +172,9 @@ def test_prefixes_follow_their_parents():
     np.testing.assert_array_equal(longer.keep(np.array([1])).end_scores(), longer.end_scores()[1:])
 
 
-@pytest.mark.parametrize("context", ["attention", "fixed"])
-def test_phones_can_be_aligned_with_what_the_decoder_looked_at(context):
-    search = make_search(DecodingConfig(), None, make_decoder(context=context, score="general"))
+@pytest.mark.parametrize("settings", [{"score": "general"}, {"context": "fixed"}, TRANSFORMER], ids=str)
+def test_phones_can_be_aligned_with_what_the_decoder_looked_at(settings):
+    search = make_search(DecodingConfig(), None, make_decoder(**settings))
     (stored,) = make_stored(9)
     emissions = search.emissions(stored, (1, 2, 1))
     np.testing.assert_allclose(np.exp(emissions).sum(axis=1), 1.0, atol=1e-5)

@@ -23,6 +23,7 @@ from asrkit.models.decoder_config import DecoderConfig
 from tests.unit.inference.test_export import TOKENS, make_experiment, speech, static_of
 
 SMALL = DecoderConfig(hidden_size=8, embedding_size=4, attention_size=8)
+TRANSFORMER = DecoderConfig(layers="transformer", num_layers=2, hidden_size=8, num_heads=2, feed_forward_size=12)
 
 
 def experiment_of(head="joint", decoder=SMALL, **settings):
@@ -44,6 +45,8 @@ def experiment_of(head="joint", decoder=SMALL, **settings):
         ("attention", {"decoder": replace(SMALL, cell="gru", num_layers=2, context="fixed", input_feeding=False)}),
         ("attention", {"decoder": replace(SMALL, score="scaled_dot", num_heads=2, window="local")}),
         ("attention", {"decoder": replace(SMALL, score="cosine", reading="hard")}),
+        ("attention", {"decoder": TRANSFORMER}),
+        ("joint", {"encoder": "transformer", "decoder": TRANSFORMER}),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value)),
 )
@@ -66,8 +69,9 @@ def test_an_export_gives_what_pytorch_gives(head, settings):
     assert [each.phones for each in first.alternatives] == [each.phones for each in second.alternatives]
 
 
-def test_an_export_whose_decoder_differs_is_seen():
-    experiment = experiment_of("attention")
+@pytest.mark.parametrize("decoder", [SMALL, TRANSFORMER], ids=["recurrent", "transformer"])
+def test_an_export_whose_decoder_differs_is_seen(decoder):
+    experiment = experiment_of("attention", decoder)
     model = OnnxModel(export_model(experiment))
     sample = [(static_of(FeatureConfig(), 1.0), None)]
     assert max_difference(experiment, model, sample) < 1e-4
@@ -76,9 +80,10 @@ def test_an_export_whose_decoder_differs_is_seen():
     assert max_difference(experiment, model, sample) > 1e-4
 
 
+@pytest.mark.parametrize("decoder", [SMALL, TRANSFORMER], ids=["recurrent", "transformer"])
 @pytest.mark.parametrize("is_8_bit", [False, True])
-def test_every_weight_of_a_decoder_comes_back(is_8_bit, tmp_path):
-    experiment = experiment_of("joint")
+def test_every_weight_of_a_decoder_comes_back(is_8_bit, decoder, tmp_path):
+    experiment = experiment_of("joint", decoder)
     path = tmp_path / "model.onnx"
     path.write_bytes(export_model(experiment, is_8_bit=is_8_bit))
     found = load_exported(path).model.state_dict()

@@ -15,6 +15,7 @@ from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
 from asrkit.models.decoder import DecoderTraining
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.models.stacking import stack_frames
 from asrkit.training.step import batch_losses
 from tests.searches import prefix_beam_search
@@ -121,8 +122,15 @@ DECODED += [
 ]
 
 
-@pytest.mark.parametrize("head", ["attention", "joint", "transducer"])
-@pytest.mark.parametrize("settings", DECODED, ids=naming)
+TRANSFORMER = DecoderConfig(layers="transformer", num_layers=2, hidden_size=8, num_heads=2, feed_forward_size=12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "head"),
+    [(each, head) for each in DECODED for head in ("attention", "joint", "transducer")]
+    + [({"encoder": "transformer", "num_heads": 3, "decoder": TRANSFORMER}, "joint")],
+    ids=lambda value: naming(value) if isinstance(value, dict) else value,
+)
 def test_a_decoders_loss_does_not_depend_on_the_batch(settings, head):
     """Over any encoder, in float64 to 1e-10, whatever padding holds; and so do its gradients."""
     model = make_model(head=head, **settings).double()

@@ -6,8 +6,8 @@ import torch
 
 from asrkit.errors import ConfigError
 from asrkit.models.attention import HardReading
-from asrkit.models.decoder import END, NO_DECODER, AttentionDecoder, DecoderTraining
-from asrkit.models.decoder_config import CONTEXTS, SCORES, WINDOWS, DecoderConfig
+from asrkit.models.decoder import END, NO_DECODER, DecoderTraining, draw_classes
+from asrkit.models.decoder_config import CONTEXTS, SCORES, WINDOWS, DecoderConfig, attention_decoder
 from asrkit.models.dropout import dropout_from
 
 SIZE, CLASSES = 6, 5  # of queries and steps alike, as score dot needs it
@@ -27,6 +27,10 @@ KINDS = [{"score": score} for score in SCORES] + [
     {"context": "fixed"},
     {"reading": "hard"},
 ]
+TRANSFORMERS = [
+    {"layers": "transformer", "num_heads": 2, "num_layers": 2},
+    {"layers": "transformer", "hidden_size": 5},
+]
 
 
 def naming(settings):
@@ -35,9 +39,13 @@ def naming(settings):
 
 def make_decoder(**settings):
     torch.manual_seed(7)
-    sizes = {"hidden_size": SIZE, "embedding_size": 3, "attention_size": 6, "location_channels": 3, "location_width": 3}
-    config = DecoderConfig(**{**sizes, "max_positions": 6, "dropout": 0.0, **settings})
-    decoder = AttentionDecoder(config, SIZE, CLASSES).double().eval()
+    if "layers" in settings:
+        sizes = {"feed_forward_size": 7}
+    else:
+        sizes = {"embedding_size": 3, "attention_size": 6, "location_channels": 3, "location_width": 3}
+        sizes["max_positions"] = 6
+    config = DecoderConfig(**{"hidden_size": SIZE, "dropout": 0.0, **sizes, **settings})
+    decoder = attention_decoder(config, SIZE, CLASSES, False).double().eval()
     with torch.no_grad():
         for weights in decoder.parameters():
             weights.copy_(torch.randn_like(weights) * 0.7)
@@ -196,7 +204,7 @@ def test_every_choice_is_tried():
     assert {decoder.get("context", "attention") for decoder in KINDS} == set(CONTEXTS)
 
 
-@pytest.mark.parametrize("settings", KINDS, ids=naming)
+@pytest.mark.parametrize("settings", KINDS + TRANSFORMERS, ids=naming)
 def test_losses_and_gradients_do_not_depend_on_the_batch(settings):
     """In float64 to 1e-10: an utterance alone, and with others and padding that holds anything."""
     decoder, (steps, lens) = make_decoder(**settings), random_steps(8, 4, 6, extra=3)
@@ -214,7 +222,7 @@ def test_losses_and_gradients_do_not_depend_on_the_batch(settings):
         assert not grads[row, lens[row] :].any()
 
 
-@pytest.mark.parametrize("settings", [kind for kind in KINDS if "reading" not in kind], ids=naming)
+@pytest.mark.parametrize("settings", [kind for kind in KINDS + TRANSFORMERS if "reading" not in kind], ids=naming)
 def test_gradients_are_numerical_ones(settings):
     decoder, (steps, lens) = make_decoder(**settings), random_steps(4, 4)
     tokens, token_lens = torch.tensor([[1, 2], [3, 0]]), torch.tensor([2, 1])
@@ -274,8 +282,9 @@ def test_hard_attention_draws_steps_by_their_weights():
     torch.testing.assert_close(draw.log_prob[:, 0].exp(), (taken * weights).sum(dim=(1, 2, 3)))
 
 
-def test_scheduled_sampling_shows_the_decoder_its_own_phones():
-    decoder, (steps, lens) = make_decoder(), random_steps(6, 6)
+@pytest.mark.parametrize("settings", [{}, TRANSFORMERS[0]], ids=["recurrent", "transformer"])
+def test_scheduled_sampling_shows_the_decoder_its_own_phones(settings):
+    decoder, (steps, lens) = make_decoder(**settings), random_steps(6, 6)
     decoder.train()
     source, tokens = decoder.source(steps, lens), torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]])
     token_lens = torch.tensor([4, 4])
@@ -293,7 +302,7 @@ def test_scheduled_sampling_shows_the_decoder_its_own_phones():
 def test_phones_are_drawn_from_the_decoders_output():
     decoder, vectors = make_decoder(), torch.randn(1, 1, SIZE, dtype=torch.float64).expand(4000, 1, SIZE)
     with dropout_from(torch.Generator().manual_seed(3)):
-        drawn = decoder._draw(vectors)
+        drawn = draw_classes(decoder.log_probs(vectors))
     shares = torch.bincount(drawn.flatten(), minlength=CLASSES) / 4000
     np.testing.assert_allclose(shares, decoder.log_probs(vectors[0, 0]).exp().detach(), atol=0.03)
 
@@ -305,6 +314,10 @@ def test_phones_are_drawn_from_the_decoders_output():
         ({"num_heads": 4}, "num_heads must divide the size of the encoder's outputs"),
         ({"num_heads": 3, "attention_size": 4, "score": "additive"}, "num_heads must divide .* found 3 for 4"),
         ({"location_width": 4}, "location_width must be odd"),
+        ({"layers": "transformer", "num_heads": 4}, r"num_heads must divide hidden_size \(6\), found 4"),
+        ({"layers": "transformer", "cell": "gru"}, "decoder.cell is for layers recurrent, found layers transformer"),
+        ({"layers": "transformer", "score": "dot"}, "decoder.score is for layers recurrent, found layers transformer"),
+        ({"feed_forward_size": 7}, "feed_forward_size is for layers transformer, found layers recurrent; leave it out"),
     ],
 )
 def test_sizes_that_do_not_fit_are_told(settings, fault):

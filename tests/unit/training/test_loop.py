@@ -42,6 +42,7 @@ def make_data(num_utts, seed):
 
 
 DECODER = DecoderConfig(hidden_size=16, embedding_size=8, attention_size=16, dropout=0.1)
+TRANSFORMER = DecoderConfig(layers="transformer", hidden_size=16, num_heads=2, feed_forward_size=32, dropout=0.1)
 TRANSDUCER = DecoderConfig(hidden_size=16, embedding_size=8, dropout=0.1)
 
 
@@ -378,6 +379,7 @@ RUNS = {
         {"head": "attention", "decoder": replace(DECODER, reading="hard")},
         replace(CONFIG, num_epochs=2, sampling=0.3, label_smoothing=0.0),
     ),
+    "transformer decoder": ({"head": "joint", "decoder": TRANSFORMER}, replace(CONFIG, num_epochs=2, sampling=0.3)),
     "transducer": ({"head": "joint_transducer", "decoder": TRANSDUCER}, replace(CONFIG, num_epochs=2)),
     "averaged": ({}, replace(CONFIG, select="average", keep_best=2, weight_noise=0.02, optimizer="sgd")),
     "two phases": (

@@ -1,0 +1,114 @@
+"""A trained Transformer decoder in NumPy, as searches take it: what transformer_decoder.py computes, without torch.
+
+What is computed once for an utterance: keys and values of the encoder's outputs. Those of the phones before are a
+hypothesis's state. So a step computes one place of each hypothesis and no place twice.
+
+Legend: N utterances, K hypotheses of each, L layers, H heads, U phones before, T steps, E size of steps, V classes, S
+hidden size, D = S / H.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from asrkit.models.decoder_config import DecoderConfig, DecoderKind
+from asrkit.models.positions import sinusoids
+from asrkit.models.search_attention import Source, softmax
+from asrkit.models.search_decoder import State, Step, log_softmax
+from asrkit.models.search_weights import LayerNorm, Weights, split_heads
+
+
+class TransformerSearchDecoder:
+    """transformer_decoder.TransformerDecoder as a SearchDecoder. Its weights of attention are the last layer's.
+
+    The state is one array (N, K, L, 2, H, U, D): keys and values of the phones before.
+    """
+
+    kind: ClassVar[DecoderKind] = "attention"
+
+    def __init__(
+        self, config: DecoderConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int, has_ctc: bool
+    ) -> None:
+        """`weights` by PyTorch's names. Raises ModelError for others than the configuration calls for."""
+        self.step_size, self.num_classes, self.has_ctc = step_size, num_classes, has_ctc
+        size, named = config.hidden_size, Weights(weights)
+        self._embedding = named.take("embedding.weight", num_classes, size)
+        self._layers = [_Layer(config, named.under(f"layers.{i}"), step_size) for i in range(config.num_layers)]
+        self._norm = LayerNorm(named.under("norm"), size)
+        self._output = named.linear("output", size, num_classes)
+        named.expect_all_taken()
+        self._cache_shape = config.num_layers, 2, config.num_heads, 0, size // config.num_heads
+        self.dtype = self._embedding.dtype
+
+    def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
+        """`keys` are (N, L, H, D, T), `values` (N, L, H, T, D)."""
+        positions = sinusoids(0, *steps.shape[1:]).astype(steps.dtype)
+        keys, values = zip(*(layer.heard(steps + positions) for layer in self._layers), strict=True)
+        mask = np.where(np.arange(steps.shape[1]) < lens[:, None], 0.0, -np.inf).astype(steps.dtype)
+        return Source(lens, steps[:, 0, :0], mask, np.stack(values, axis=1), np.stack(keys, axis=1))
+
+    def start(self, source: Source) -> State:
+        return (np.zeros((len(source.lens), 1, *self._cache_shape), self.dtype),)
+
+    def step(self, tokens: np.ndarray, state: State, source: Source) -> Step:
+        cache = np.pad(state[0], [(0, 0)] * 5 + [(0, 1), (0, 0)])
+        place = cache.shape[5] - 1
+        states = self._embedding[tokens] + sinusoids(place, 1, self._embedding.shape[1])[0].astype(self.dtype)
+        for number, layer in enumerate(self._layers):
+            states = layer.look_back(states, cache[:, :, number])
+            states, weights = layer.listen(states, source.keys[:, number], source.values[:, number], source.mask)
+            states = layer.think(states)
+        log_probs = log_softmax(self._output(self._norm(states)).astype(np.float64))
+        return Step(log_probs, weights, (cache,))
+
+
+class _Layer:
+    """transformer_decoder.TransformerDecoderLayer, for one place of each hypothesis; states are (N, K, S)."""
+
+    def __init__(self, config: DecoderConfig, weights: Weights, step_size: int) -> None:
+        size, self._num_heads = config.hidden_size, config.num_heads
+        self._scale = 1 / math.sqrt(size // config.num_heads)
+        before, audio, forward = (weights.under(name) for name in ("before", "audio", "feed_forward"))
+        self._before_norm = LayerNorm(weights.under("before_norm"), size)
+        self._before_query, self._before_output = (before.linear(name, size, size) for name in ("query", "output"))
+        self._before_key_value = before.linear("key_value", size, 2 * size)
+        self._audio_norm = LayerNorm(weights.under("audio_norm"), size)
+        self._audio_query, self._audio_output = (audio.linear(name, size, size) for name in ("query", "output"))
+        self._audio_key_value = audio.linear("key_value", step_size, 2 * size)
+        self._forward_norm = LayerNorm(forward.under("norm"), size)
+        self._inner = forward.linear("inner", size, config.feed_forward_size)
+        self._outer = forward.linear("outer", config.feed_forward_size, size)
+
+    def heard(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Keys (N, H, D, T) and values (N, H, T, D) of steps with positions (N, T, E)."""
+        keys, values = np.split(self._audio_key_value(steps), 2, axis=2)
+        return split_heads(keys, self._num_heads).transpose(0, 1, 3, 2), split_heads(values, self._num_heads)
+
+    def look_back(self, states: np.ndarray, cache: np.ndarray) -> np.ndarray:
+        """`cache` (N, K, 2, H, U + 1, D): keys and values, whose last place is filled in here."""
+        normed = self._before_norm(states)
+        shape = (*states.shape[:2], self._num_heads, 1, -1)
+        cache[:, :, :, :, -1] = self._before_key_value(normed).reshape(*states.shape[:2], 2, self._num_heads, -1)
+        query = (self._before_query(normed) * self._scale).reshape(shape)
+        weights = softmax(query @ cache[:, :, 0].swapaxes(3, 4))  # (N, K, H, 1, U + 1)
+        found: np.ndarray = states + self._before_output((weights @ cache[:, :, 1]).reshape(states.shape))
+        return found
+
+    def listen(
+        self, states: np.ndarray, keys: np.ndarray, values: np.ndarray, mask: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values are `heard`'s, the mask (N, T) is 0, and -inf in padding. Also gives weights (N, K, H, T)."""
+        query = split_heads(self._audio_query(self._audio_norm(states)) * self._scale, self._num_heads)
+        weights = softmax(query @ keys + mask[:, None, None])  # (N, H, K, T)
+        seen = (weights @ values).transpose(0, 2, 1, 3).reshape(states.shape)
+        return states + self._audio_output(seen), weights.transpose(0, 2, 1, 3)
+
+    def think(self, states: np.ndarray) -> np.ndarray:
+        """The feed-forward layer."""
+        inner = self._inner(self._forward_norm(states))
+        found: np.ndarray = states + self._outer(np.maximum(inner, 0.0, out=inner))
+        return found
