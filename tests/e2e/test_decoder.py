@@ -21,21 +21,27 @@ NO_TORCH = "import sys; sys.modules['torch'] = None; from asrkit.cli.main import
 SIZES = ("hidden_size=24", "embedding_size=8", "dropout=0.1")
 ATTENTION = (*SIZES, "attention_size=16")
 TRANSFORMER = ("layers=transformer", "hidden_size=24", "num_heads=4", "feed_forward_size=48", "dropout=0.1")
-HEADS = {"joint": ATTENTION, "attention": ATTENTION, "transducer": SIZES}
+HEADS = {
+    "joint": ("joint", ATTENTION),
+    "attention": ("attention", ATTENTION),
+    "transformer": ("joint", TRANSFORMER),
+    "transducer": ("transducer", SIZES),
+}
 
 
 @pytest.fixture(scope="module", params=HEADS)
 def trained(request, tones, tmp_path_factory):
     """The head, and its experiment."""
     exp = tmp_path_factory.mktemp("decoder") / "exp"
-    overrides = [f"model.head={request.param}", *(f"model.decoder.{size}" for size in HEADS[request.param])]
+    head, sizes = HEADS[request.param]
+    overrides = [f"model.head={head}", *(f"model.decoder.{size}" for size in sizes)]
     overrides += ["training.num_epochs=24", "decoding.beam=4", "decoding.insertion_bonus=1.0"]
     config = asrkit.load_config(tones / "config.yaml", overrides)
     lines = []
     training = asrkit.train(TrainingData.under(tones / "data"), exp, config, report=lines.append)
     assert training.export.comparison.difference < 1e-4 and any("differ from PyTorch's" in line for line in lines)
     assert asrkit.train(TrainingData.under(tones / "data"), exp, config).result is None
-    return request.param, exp
+    return head, exp
 
 
 def decode(tones, exp, **options):
