@@ -1,4 +1,4 @@
-"""`asrkit adapt`: a trained model and minutes of one's own recordings to a model that is better on them."""
+"""`asrkit adapt`: train a model further on minutes of your own recordings, so that it is better on them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--model", "It is the model to begin with", required=True)
     add(parser, "--data", "It needs transcripts, and features that asrkit extract --model MODEL made", required=True)
     add(parser, "--out", "It becomes an experiment directory", required=True)
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit adapt` with parsed arguments. Returns the exit status: 0."""
     data = AdaptationData(args.model, args.data, args.phone_map, args.new_phones)
     adapted = adapt(data, args.out, args.overrides, resume=args.resume, force=args.force, report=tell)
     if not adapted.is_new:

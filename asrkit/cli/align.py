@@ -1,4 +1,4 @@
-"""`asrkit align`: where known phones are in audio, from a model alone."""
+"""`asrkit align`: find the times of known phones in audio."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add_model(parser, ENGLISH)
     add_inputs(parser)
     phones = parser.add_mutually_exclusive_group(required=True)
@@ -48,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit align` with parsed arguments. Returns the exit status: 0, or 1 if a recording failed."""
     from asrkit.inference.alignment import AlignOptions, align_all
     from asrkit.inference.hypothesis import ipa_symbols
     from asrkit.inference.recognizer import Recognizer  # takes some tenths of a second

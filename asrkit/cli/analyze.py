@@ -1,4 +1,4 @@
-"""`asrkit analyze`: errors of the search and of the model, what wider beams find, and how good confidences are."""
+"""`asrkit analyze`: separate search errors from model errors, try wider beams, and check confidences."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ EXAMPLES = ("asrkit analyze --model EXP --data DATA/test",)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add_decoded(parser)
     add(parser, "--log-probs", shown="the directory of --decode-dir")
     add_protocol(parser)
@@ -26,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit analyze` with parsed arguments. Returns the exit status: 0."""
     experiment = experiment_dir(args.model)
     decoded = DecodedSet(args.data, args.decode_dir or decode_dir(experiment, args.data), args.log_probs)
     analysis = analyze(experiment, decoded, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)

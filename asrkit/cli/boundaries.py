@@ -1,4 +1,4 @@
-"""`asrkit boundaries`: how far the phone times of a CTM file are from the true ones."""
+"""`asrkit boundaries`: measure how far the phone times of a CTM file are from the true ones."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ EXAMPLES = ("asrkit boundaries --ref DATA/test --hyp EXP/decode_test/phones.ctm 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--ref", required=True)
     add(parser, "--hyp", required=True)
     add(parser, "--by-phone", "It has the starts of each phone, worst first")
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit boundaries` with parsed arguments. Returns the exit status: 0."""
     result = compare_boundaries(args.ref, args.hyp)
     print_warnings("boundaries", result.warnings)
     if args.json_file:

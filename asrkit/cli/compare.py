@@ -1,4 +1,4 @@
-"""`asrkit compare`: whether one system is better than another, by the paired bootstrap."""
+"""`asrkit compare`: test whether one system is better than another, by the paired bootstrap."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     parser.usage = "%(prog)s [options] REF HYP_A HYP_B\n       %(prog)s [options] --data DATA [--html FILE] EXP_A EXP_B"
     parser.add_argument(
         "files",
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit compare` with parsed arguments. Returns the exit status: 0."""
     protocol, files = PROTOCOLS[args.protocol], args.files
     if args.data is None and len(files) == 3 and args.html is None:
         names = files[1:]

@@ -1,4 +1,4 @@
-"""Completion of the command line by the tab key: `asrkit --print-completion SHELL` prints a script for the shell."""
+"""Completion of command lines with the tab key: `asrkit --print-completion SHELL` prints a script for the shell."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 SHELLS = ("bash", "zsh", "tcsh")
 
-# What prints the names of the models that there are now, one a line.
+# A command that prints the names of all models that exist now, one per line.
 _NAMES = r"""asrkit models --json 2>/dev/null | sed -n 's/^{"name": "\([^"]*\)".*/\1/p'"""
-# A model has a name, or it is a file or a directory. Bash treats what is found as files since the function's name has
-# the word.
+# A model is a name, a file or a directory. The word "files" in the name of the function makes Bash treat results as
+# files.
 _MODEL = {
     "bash": "_asrkit_models_and_files",
     "zsh": "_asrkit_models_and_files",
@@ -24,10 +24,10 @@ _MODEL = {
 
 
 def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script that has `shell` complete verbs, options, choices, files, directories and models.
+    """The script with which `shell` completes verbs, options, choices, files, directories and models.
 
     Args:
-        parser: that of the whole command, which knows the options of all verbs.
+        parser: that of the whole command, with the options of all verbs.
         shell: one of SHELLS.
     """
     import shtab
@@ -37,7 +37,7 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def kind_of_value(metavar: str) -> Any:
-    """How the values that help calls `metavar` are completed, as shtab takes it; None for what is no file or model."""
+    """How shtab completes values that the help calls `metavar`; None if they are not files, directories or models."""
     import shtab
 
     kinds = dict.fromkeys(("FILE", "CTM", "REF", "HYP"), shtab.FILE)
@@ -46,7 +46,7 @@ def kind_of_value(metavar: str) -> Any:
 
 
 def _mark(parser: argparse.ArgumentParser) -> None:
-    """Tell shtab what the values of all arguments are, by the attribute that it looks for."""
+    """Tell shtab how to complete the values of all arguments, by the attribute that shtab looks for."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():

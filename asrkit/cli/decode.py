@@ -1,4 +1,4 @@
-"""`asrkit decode`: a data directory's features through a trained experiment to hypotheses and log-probabilities."""
+"""`asrkit decode`: recognise the utterances of a data directory with a trained experiment."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--model", "This verb needs an experiment directory", required=True)
     add(parser, "--data", "It needs features", required=True)
     add(parser, "--out", shown="MODEL/decode_SET; SET is the name of DATA")
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit decode` with parsed arguments. Returns the exit status: 0."""
     experiment = experiment_dir(args.model)
     options = DecodeOptions(
         method=args.method,

@@ -1,4 +1,4 @@
-"""`asrkit export`: a trained experiment as one ONNX file, compared with PyTorch; on request with 8-bit weights."""
+"""`asrkit export`: write a trained experiment to one ONNX file, optionally with 8-bit weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--model", "This verb needs an experiment directory", required=True)
     add(parser, "--out-file", shown="final.onnx in MODEL, or final.int8.onnx")
     add(
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit export` with parsed arguments. Returns the exit status: 0."""
     audio = audio_access(args)
     exported = export(args.model, out=args.out_file, ref=args.dev, int8=args.int8, test=args.test, audio=audio)
     print(*exported.lines(), sep="\n")

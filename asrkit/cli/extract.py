@@ -1,4 +1,4 @@
-"""`asrkit extract DATA_DIR...`: features and CMVN statistics of data directories."""
+"""`asrkit extract DATA_DIR...`: compute features and CMVN statistics of data directories."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     parser.add_argument("data_dirs", type=Path, nargs="+", metavar="DATA", help="data directory (wav.scp, utt2spk ...)")
     add_config(parser)
     add(parser, "--model", "Its settings of features are taken, in place of --config and --set", shown="none")
@@ -31,11 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit extract` with parsed arguments. Returns the exit status: 0.
+
+    Raises ConfigError if --model is given together with --config or --set.
+    """
     from asrkit.config.experiment_config import load_config
     from asrkit.stages.extraction import extract, model_features
 
     if args.model is None:
-        # The whole file is checked, so that a mistyped training setting does not wait for its stage to be found.
+        # The whole file is checked, so that a mistyped training setting is found now and not hours later.
         features = load_config(args.config, args.overrides).features
     elif args.config is not None or args.overrides:
         raise ConfigError("--model: the settings are the model's; leave --config and --set out")

@@ -1,4 +1,4 @@
-"""The form of help texts: paragraphs are broken, lines of examples are not."""
+"""The form of help texts: lines of paragraphs are wrapped, lines of examples are not."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _TITLE = "examples:"
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Breaks the lines of text, but for those of examples."""
+    """Wraps the lines of text, except those of examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith(_TITLE) else super()._fill_text(text, width, indent)
 
 
 def examples(lines: Sequence[str]) -> str:
-    """The end of a help text: command lines, each on its own."""
+    """The end of a help text: command lines, one per line."""
     return "\n".join([_TITLE, *(f"  {line}" for line in lines)])

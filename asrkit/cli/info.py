@@ -1,4 +1,4 @@
-"""`asrkit info MODEL`: what there is to know of one model."""
+"""`asrkit info MODEL`: show everything that is known of one model."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ EXAMPLES = ("asrkit info english", "asrkit info EXP --json")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     parser.add_argument(
         "model", metavar="MODEL", help="experiment directory, exported file, or name (see asrkit models)"
     )
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit info` with parsed arguments. Returns the exit status: 0."""
     details = read_model_details(args.model)
     if args.json:
         values = asdict(details)

@@ -1,4 +1,4 @@
-"""The signals that end a command: Ctrl-C, `kill`, and a terminal that closes. All of them do what Ctrl-C does."""
+"""The signals that end a command: Ctrl-C, `kill`, and a closed terminal. All of them act like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _received: list[int] = []
 
 
 def catch() -> None:
-    """From now on the first of these signals raises KeyboardInterrupt, and the next one ends the process at once.
+    """Let the first of these signals raise KeyboardInterrupt, and the next one end the process immediately.
 
-    A signal that this process was told to ignore stays ignored: nohup does so, and shells for background jobs.
+    If the process was started with a signal ignored, as by nohup and for background jobs of shells, it stays ignored.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -30,18 +30,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def was_interrupted() -> bool:
-    """Whether such a signal came. What it raised may have become another exception, or none, inside of an import."""
+    """Whether such a signal arrived.
+
+    During an import, its KeyboardInterrupt can turn into another exception, or be lost.
+    """
     return bool(_received)
 
 
 def exit_status() -> int:
-    """By convention, 128 and the signal's number: 130 for Ctrl-C, 143 for `kill`."""
+    """128 plus the number of the signal, by convention: 130 for Ctrl-C, 143 for `kill`."""
     return 128 + (_received or [signal.SIGINT])[0]
 
 
 @contextlib.contextmanager
 def put_off() -> Iterator[None]:
-    """Put these signals off until the block, which takes little time, is done."""
+    """Delay these signals until the end of a `with` block, which should take little time."""
     came: list[int] = []
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in handlers.items():

@@ -1,4 +1,4 @@
-"""`asrkit lesson`: one of the textbook's lessons, with its table and its pictures."""
+"""`asrkit lesson`: work through a lesson of the textbook, with its table and pictures."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     parser.add_argument("name", choices=list(LESSONS), metavar="NAME", help=f"lesson: {', '.join(LESSONS)}")
     add(parser, "--out", required=True)
     add(parser, "--quick")
@@ -29,6 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit lesson` with parsed arguments. Returns the exit status: 0.
+
+    Raises ConfigError for options that the lesson needs or does not have.
+    """
     if args.name in ON_SPEECH and not (args.data and args.model):
         raise ConfigError(
             f"lesson {args.name}: expected --data and --model; give those of a recipe that has been run (recipes/mini)"

@@ -1,4 +1,4 @@
-"""`asrkit train-lm`: a phone n-gram language model from a data directory's transcripts, in ARPA format."""
+"""`asrkit train-lm`: train a phone n-gram language model on the transcripts of a data directory, in ARPA format."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--train", "Its transcripts are used", required=True)
     add(parser, "--dev", "The perplexity of its transcripts is printed, too", shown="none")
     add(parser, "--tokens", "It is the vocabulary", required=True)
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit train-lm` with parsed arguments. Returns the exit status: 0."""
     config = LmConfig(args.order, args.smoothing, args.epsilon)
     result = train_lm(args.train, args.tokens, args.out_file, config, dev=args.dev, force=args.force)
     print_warnings("train-lm", result.warnings)

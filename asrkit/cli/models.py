@@ -1,4 +1,4 @@
-"""`asrkit models`: the models that there are, by the names that --model takes."""
+"""`asrkit models`: list the models that have a name for --model."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--json", "Each model is one line")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit models` with parsed arguments. Returns the exit status: 0, or 1 if a file is faulty."""
     found = list(known_models())
     models = [each for each in found if isinstance(each, ModelInfo)]
     if args.json:

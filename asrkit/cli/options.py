@@ -1,7 +1,7 @@
-"""The options of all verbs: a name means one thing, whichever verb has it.
+"""The options of all verbs. An option name has the same meaning in every verb.
 
-`OPTIONS` is the one list of them. A verb takes an option from it by `add`, and says what is particular to it: a further
-sentence, its choices, its default. docs/command-line.md shows the list.
+`OPTIONS` lists all of them. A verb takes an option from it with `add`, and says what is special in this verb: one more
+sentence, choices, or the default. docs/command-line.md shows the list.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 def print_warnings(verb: str, warnings: Iterable[str]) -> None:
-    """One line each on standard error."""
+    """Print warnings to standard error, one per line."""
     for warning in warnings:
         print(f"asrkit {verb}: warning: {warning}", file=sys.stderr)
 
 
 def positive_int(text: str) -> int:
-    """argparse type: a whole number of at least 1."""
+    """argparse type: a whole number of at least 1. Raises ArgumentTypeError for other texts."""
     value = parse_whole(text, low=1)
     if value is None:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
@@ -37,7 +37,7 @@ def positive_int(text: str) -> int:
 
 
 def whole_number(text: str) -> int:
-    """argparse type: a whole number of 64 bits, also below 0."""
+    """argparse type: a 64-bit whole number, which can be negative. Raises ArgumentTypeError for other texts."""
     value = parse_whole(text, low=-MAX_WHOLE)
     if value is None:
         raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
@@ -45,7 +45,7 @@ def whole_number(text: str) -> int:
 
 
 def finite_float(text: str) -> float:
-    """argparse type: a number that is neither infinite nor NaN."""
+    """argparse type: a number that is neither infinite nor NaN. Raises ArgumentTypeError for other texts."""
     value = parse_number(text)
     if value is None:
         raise argparse.ArgumentTypeError(f"expected a finite number, found {text!r}")
@@ -84,12 +84,12 @@ def _epsilons(text: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Option:
-    """What an option means in every verb that has it.
+    """The meaning of an option in every verb that has it.
 
     Attributes:
         meaning: one sentence, without a full stop.
-        metavar: what stands for its value; empty for a flag, which takes none.
-        type: makes the value from its text.
+        metavar: the name of its value in the help; empty for a flag, which has no value.
+        type: converts the text of the value.
     """
 
     meaning: str
@@ -192,15 +192,16 @@ OPTIONS: dict[str, Option] = {
     "--partial": Option("leave out audio without labels and labels without audio, with a warning"),
 }  # fmt: skip
 
-COMMON = ("--verbose", "--quiet")  # of every verb
+COMMON = ("--verbose", "--quiet")  # options of every verb
 
-OFF = "off"  # what a flag is by default, in help
+OFF = "off"  # the default of a flag, in the help
 
 
 class Adds(Protocol):
-    """A parser, or a group of one's options."""
+    """A parser, or a group of options of a parser."""
 
-    def add_argument(self, *names: str, **settings: Any) -> argparse.Action: ...
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        """Add an argument or an option, as argparse does."""
 
 
 def add(
@@ -212,12 +213,14 @@ def add(
     choices: Iterable[Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Add an option of OPTIONS. Its help is its meaning, the `note`, its choices, and what its default is.
+    """Add an option of OPTIONS. The help has its meaning, the `note`, its choices and its default.
 
     Args:
-        note: what is particular to this verb: one or more sentences.
-        shown: the default in words; without it the value, or that the option is required.
-        settings: those of argparse that may differ among verbs: default, required, action, dest.
+        parser, name: where to add which option.
+        note: what is special in this verb, in one or more sentences.
+        shown: the default in words. Without it, the help shows the value, or that the option is required.
+        choices: allowed values.
+        settings: argparse settings that can differ among verbs: default, required, action, dest.
     """
     option, about = OPTIONS[name], ""
     if choices is not None:
@@ -234,11 +237,12 @@ def add(
 
 
 def add_nj(parser: Adds, note: str = "") -> None:
+    """Add the option --nj, the number of parallel jobs."""
     add(parser, "--nj", note, default=os.cpu_count() or 1, shown="one per core")
 
 
 def add_inputs(parser: Adds) -> None:
-    """The recordings that a verb works through."""
+    """Add the recordings that a verb processes, and the option --list."""
     parser.add_argument(
         "inputs",
         nargs="*",
@@ -250,12 +254,12 @@ def add_inputs(parser: Adds) -> None:
 
 
 def add_model(parser: Adds, default: str, note: str = "") -> None:
-    """The option --model, by default the model of this name that comes with asrkit."""
+    """Add the option --model. Its default is a model that comes with asrkit."""
     add(parser, "--model", note, shown=default)
 
 
 def load_chosen_model(verb: str, name: str | None, default: str) -> OnnxModel:
-    """The model that --model names, or the default. Tells on stderr when it has not learned from people."""
+    """Load the model that --model names, or the default one. Prints a note if it was not trained on human speech."""
     from asrkit.inference.find_model import find_pretrained
     from asrkit.inference.recognizer import load_model  # takes some tenths of a second
 
@@ -265,54 +269,60 @@ def load_chosen_model(verb: str, name: str | None, default: str) -> OnnxModel:
 
 
 def tell_doubt(verb: str, name: str, model: OnnxModel) -> None:
-    """Tells on stderr when the model has not learned from people."""
+    """Print a note to stderr if the model was not trained on human speech."""
     if model.corpus is not None and model.corpus.doubt is not None:
         print(f"asrkit {verb}: note: {name}: {model.corpus.doubt}", file=sys.stderr)
 
 
 def add_config(parser: Adds) -> None:
+    """Add the options --config and --set."""
     add(parser, "--config", shown="none, all settings have their defaults")
     add_set(parser, "It takes the place of that in --config")
 
 
 def add_set(parser: Adds, note: str) -> None:
+    """Add the option --set. `note` is what is special in this verb."""
     add(parser, "--set", note, action="append", default=[], dest="overrides", shown="none")
 
 
 def add_protocol(parser: Adds, *others: str) -> None:
-    """The option --protocol; `others` are choices besides the protocols' names."""
+    """Add the option --protocol. `others` are choices besides the names of protocols."""
     add(parser, "--protocol", choices=[*PROTOCOLS, *others], default=AS_IS.name)
 
 
 def add_decoded(parser: Adds) -> None:
-    """The experiment and the data directory that it decoded, for verbs that look at the result."""
+    """Add options for an experiment and a data directory that it decoded."""
     add(parser, "--model", "This verb needs an experiment directory", required=True)
     add(parser, "--data", "It was decoded", required=True)
     add(parser, "--decode-dir", shown="MODEL/decode_SET; SET is the name of DATA")
 
 
 def add_audio_access(parser: Adds) -> None:
+    """Add the options that say how to reach audio: --audio-root, --allow-pipes and --channel."""
     add(parser, "--audio-root", shown="the current directory")
     add(parser, "--allow-pipes")
     add_channel(parser)
 
 
 def add_channel(parser: Adds) -> None:
+    """Add the option --channel."""
     add(parser, "--channel", default="error", shown="such audio is an error")
 
 
 def audio_access(args: argparse.Namespace, *, verify: bool = False) -> AudioAccess:
-    """What the options of `add_audio_access` say."""
+    """The values of the options of `add_audio_access`."""
     from asrkit.audio import AudioAccess
 
     return AudioAccess(args.audio_root, args.allow_pipes, args.channel, verify)
 
 
 def experiment_dir(name: str) -> Path:
-    """The experiment directory that --model names: a path, or the name of a recipe whose run left one.
+    """The experiment directory that --model names: a path, or the name of a recipe that was run.
 
-    What is not found is returned as a path: the step that needs it says what makes it. Raises ModelError for an
-    exported file.
+    A missing one is returned as a path; the step that needs it reports it.
+
+    Raises:
+        ModelError: `name` is an exported file.
     """
     from asrkit.errors import ModelError, location
     from asrkit.inference.find_model import find_model

@@ -1,6 +1,6 @@
-"""`asrkit prepare NAME`: a corpus to the data directories train, dev and test and the token table beside them.
+"""`asrkit prepare NAME`: make the data directories train, dev and test and the token table from a corpus.
 
-A corpus has two functions here, one for its own options and one that calls its stage, and a row in `_CORPORA`.
+Each corpus has two functions here, one for its own options and one that calls its stage, and a row in `_CORPORA`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _prepare_own(args: argparse.Namespace, report: Report) -> Preparation:
     return preparation.prepare_own(args.corpus, args.out, options, force=args.force, report=report)
 
 
-# name -> one-line help, options of its own, stage, end of an example
+# name -> one-line help, function for its options, function for its stage, end of an example
 _CORPORA = {
     "farsdat": ("FarsDat, read Persian (ELRA-S0112)", _farsdat_options, _prepare_farsdat, "--by utterances"),
     "mini": ("synthetic Persian, which espeak-ng speaks into --corpus", _mini_options, _prepare_mini, "--seed 2"),
@@ -145,6 +145,7 @@ EXAMPLES = ("asrkit prepare own --corpus speech --out DATA", "asrkit prepare own
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     names = parser.add_subparsers(dest="corpus_name", metavar="NAME", required=True)
     for name, (summary, add_options, prepare, end) in _CORPORA.items():
         corpus_parser = names.add_parser(
@@ -164,6 +165,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit prepare` with parsed arguments. Returns the exit status: 0."""
     preparation = args.prepare(args, partial(_report, args.corpus))
     if preparation.up_to_date:
         print(f"{args.out}: up to date")

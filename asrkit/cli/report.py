@@ -1,4 +1,4 @@
-"""`asrkit report`: the phone error rate of a decoded data directory, and where its errors are."""
+"""`asrkit report`: show the phone error rate of a decoded data directory, and its errors."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--data", "It was decoded. SET is its name", required=True)
     add(
         parser,
@@ -38,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit report` with parsed arguments. Returns the exit status: 0."""
     protocol = PROTOCOLS[args.protocol]
     of_files = (args.hyp, args.out)
     if args.model is not None and not any(of_files):

@@ -1,4 +1,4 @@
-"""Where recognised or aligned phones go: the options --format and --out, and what they do."""
+"""The output of recognised or aligned phones: the options --format and --out, and their effect."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from asrkit.io.tell import tell
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
+    """Add the options --format and --out."""
     add(parser, "--format", choices=FORMATS, default="text")
     add(parser, "--out", "It gets a file for each recording", shown="none, results go to standard output")
 
 
 class ResultWriter:
-    """Writes results in one format, to `directory` or, when it is None, to standard output."""
+    """Writes results in one format, to `directory` or, if it is None, to standard output."""
 
     def __init__(self, format_name: str, directory: Path | None, names: Sequence[str], keys: Sequence[str]):
-        """`names` and `keys` are those of the results to come.
+        """Check where results will go. `names` and `keys` are those of all results.
 
         Raises:
-            DataError: two results would go to one file or under one name, a key leads out of the directory or cannot
-                stand in a CTM, or standard output would get several files of a format that cannot be joined.
+            DataError: two results would go to the same file or have the same name; a key leads out of the directory or
+                is not allowed in CTM; or standard output would get several files of a format that cannot be joined.
         """
         self.format = FORMATS[format_name]
         self.directory = directory
@@ -59,7 +60,10 @@ class ResultWriter:
 
     @contextlib.contextmanager
     def locked(self, verb: str) -> Iterator[None]:
-        """Be the only one who writes the directory while the block lasts. Raises InUseError, OSError as lock_dir."""
+        """Lock the directory during a `with` block, so that nobody else writes to it.
+
+        Raises InUseError and OSError as lock_dir.
+        """
         if self.directory is None:
             yield
             return
@@ -71,6 +75,7 @@ class ResultWriter:
         tell(f"{printable(self.directory)}: {self._num_written} file{'s' * (self._num_written != 1)} written")
 
     def write(self, result: Result) -> None:
+        """Write one result."""
         content = self.format.render(result)
         if self.directory is None:
             print(content, end="", flush=True)

@@ -1,4 +1,4 @@
-"""`asrkit score REF HYP`: the phone error rate between two files of Kaldi transcripts, under a named protocol."""
+"""`asrkit score REF HYP`: compute the phone error rate between two files of Kaldi transcripts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     parser.add_argument("ref", type=Path, metavar="REF", help="true transcripts: lines of `utt_id phone phone ...`")
     parser.add_argument("hyp", type=Path, metavar="HYP", help="recognised phones, a line for each utterance of REF")
     add_protocol(parser, ALL)
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit score` with parsed arguments. Returns the exit status: 0."""
     by_all = args.protocol == ALL
     protocols = [*PROTOCOLS.values()] if by_all else [PROTOCOLS[args.protocol]]
     scores = score_by_protocols(args.ref, args.hyp, protocols, utt2spk=args.utt2spk)
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(scores: Sequence[Score]) -> list[str]:
-    """A row for each protocol."""
+    """A table with one row per protocol."""
     intervals = scores[0].intervals
     header = ["protocol", "symbols", "silence", "adjacent silences", "tokens", "PER", "errors", "ins", "del", "sub"]
     rows: list[list[str | int]] = [

@@ -1,4 +1,4 @@
-"""`asrkit serve`: a page and an HTTP API on this machine, to recognise and align recordings and speech."""
+"""`asrkit serve`: a web page and an HTTP API on this machine that recognise and align recordings and speech."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(
         parser,
         "--model",
@@ -51,6 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit serve` with parsed arguments, until it is interrupted. Returns the exit status: 0.
+
+    Raises ConfigError if the token in the environment is too short.
+    """
     expect_packages(EXTRAS["web"])
 
     from asrkit.serve.guard import Access, is_loopback  # take some tenths of a second

@@ -1,4 +1,4 @@
-"""Names on the command line: old ones that go on working, and the nearest one for a name that is unknown."""
+"""Names on the command line: old ones, which still work, and the nearest known one for an unknown name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import difflib
 from collections.abc import Iterable, Sequence
 
-# verb -> old option -> new option. The new one takes the same value.
+# verb -> old option -> new option, which takes the same value
 OLD_OPTIONS = {
     "prepare": {"--data": "--out", "--phones": "--num-phones", "--test": "--test-set"},
     "train-lm": {"--out": "--out-file"},
@@ -25,14 +25,14 @@ OLD_OPTIONS = {
     "lesson": {"--text": "--plain-text"},
     "serve": {"--dir": "--model"},
 }
-# verb -> the option that now names what was its one argument without a name
+# verb -> the option that replaces its former positional argument
 OLD_ARGUMENTS = {"train-lm": "--train", "report": "--model", "export": "--model"}
 
 
 def in_new_spelling(verb: str, parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments of a verb with new names in place of old ones, and a line for each name that was replaced.
+    """Replace old names in the arguments of a verb. Returns the new arguments, and a line for each replacement.
 
-    `parser` is the verb's, which knows the new names only.
+    `parser` is that of the verb, which knows only the new names.
     """
     old, named = OLD_OPTIONS.get(verb, {}), OLD_ARGUMENTS.get(verb)
     takes_value = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
@@ -48,7 +48,7 @@ def in_new_spelling(verb: str, parser: argparse.ArgumentParser, argv: Sequence[s
                 token, named = f"{named}={token}", None
         elif token == "--":
             has_ended = True
-            if verb in OLD_ARGUMENTS:  # what follows gets a name
+            if verb in OLD_ARGUMENTS:  # the next argument gets the name of an option
                 continue
         else:
             if name in old:
@@ -63,7 +63,7 @@ def in_new_spelling(verb: str, parser: argparse.ArgumentParser, argv: Sequence[s
 
 
 def unknown_option(parser: argparse.ArgumentParser, argv: Iterable[str]) -> str | None:
-    """What is wrong with the first option that a parser does not have; None where it has all of them."""
+    """A message about the first option that the parser does not have. None if it has all of them."""
     known = [name for action in parser._actions for name in action.option_strings]
     for token in argv:
         name = token.partition("=")[0]
@@ -75,7 +75,7 @@ def unknown_option(parser: argparse.ArgumentParser, argv: Iterable[str]) -> str 
 
 
 def unknown(kind: str, name: str, known: Iterable[str], parser: argparse.ArgumentParser) -> str:
-    """A message on a name that is none of those `known`, with the one that is most like it."""
+    """A message about an unknown name, with the most similar known one."""
     near = difflib.get_close_matches(name, list(known), n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     return f"unknown {kind} {name}; {meant}{parser.prog} --help lists the {kind}s"

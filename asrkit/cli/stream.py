@@ -1,4 +1,4 @@
-"""`asrkit stream`: phones while they are being spoken, as JSON lines."""
+"""`asrkit stream`: recognise phones while somebody speaks, as JSON lines."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add_model(parser, ENGLISH_STREAMING, "It must be able to stream")
     parser.add_argument(
         "input",
@@ -53,6 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit stream` with parsed arguments. Returns the exit status: 0.
+
+    Raises ConfigError for options that contradict each other.
+    """
     if args.microphone == (args.input is not None):
         raise ConfigError("expected either an audio file, - for standard input, or --microphone")
     is_file = not args.microphone and args.input != "-"
@@ -87,29 +92,29 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recognize(stream: StreamingRecognizer, chunks: Iterator[np.ndarray], symbols: Mapping[str, str]) -> None:
-    """Print the results of a stream, with other `symbols` for some phones, and at its end how long they took."""
+    """Print the results of a stream, with other `symbols` for some phones. At its end, print the computing time."""
     watch = _Watch(stream, symbols)
     try:
         for samples in chunks:
-            with put_off():  # from half a step the stream could not be finished
+            with put_off():  # an interrupted step would make finishing the stream impossible
                 watch.write(partial(stream.accept, samples))
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # after the terminal's ^C
+        print(file=sys.stderr)  # the terminal shows ^C on this line
     watch.write(stream.finish)
     print(watch.summary(), file=sys.stderr)
 
 
 class _Watch:
-    """Writes results, and measures how long each step of the network takes and when the first phone is there."""
+    """Prints results, and measures the computing time of each step and the delay of the first phone."""
 
     def __init__(self, stream: StreamingRecognizer, symbols: Mapping[str, str]) -> None:
         self._stream, self._symbols = stream, symbols
-        self._seconds = array("d")  # of each step
-        self._speech: float | None = None  # when the first phone that is no silence begins
-        self._first: float | None = None  # when it was first written
+        self._seconds = array("d")  # computing time of each step
+        self._speech: float | None = None  # when the first phone other than silence begins
+        self._first: float | None = None  # when that phone was first printed
 
     def write(self, recognize: Callable[[], Sequence[StreamResult]]) -> None:
-        """Write what `recognize`, which takes some audio, returns."""
+        """Call `recognize`, which processes some audio, and print its results."""
         num_steps, began = self._stream.num_steps, time.perf_counter()
         results = recognize()
         took = time.perf_counter() - began

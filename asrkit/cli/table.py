@@ -1,4 +1,4 @@
-"""`asrkit table`: several experiments side by side, those that differ in the seed alone as one row."""
+"""`asrkit table`: compare several experiments in a table. Experiments that differ only in the seed share a row."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ EXAMPLES = ("asrkit table EXP_A EXP_B",)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     parser.add_argument(
         "dirs",
         type=Path,
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit table` with parsed arguments. Returns the exit status: 0."""
     # PyTorch takes seconds to load, and this module needs it.
     from asrkit.stages.tables import tabulate
 

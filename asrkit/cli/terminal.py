@@ -1,6 +1,6 @@
-"""What a verb writes for people: names and symbols of others cannot command the terminal that shows it.
+"""Text output for people. Foreign names and symbols in it cannot control the terminal.
 
-Errors of the streams name them, so that none is taken for that of a file.
+Errors of the standard streams name the stream, so that they are not mistaken for errors of a file.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = "standard input", "standard ou
 
 
 def open_closed_streams() -> None:
-    """Give the standard streams that are closed to this process something to be, or its files would take their numbers.
+    """Open standard streams that are closed. Otherwise the next files that are opened would take their numbers.
 
-    Reading and writing them fails, as it should, but for standard error: nobody could be told.
+    Reading from and writing to such a stream fails, as it should. Only errors of standard error are ignored, since
+    nobody could read a message.
     """
     for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # gets the lowest number, which is this one
+            os.open(os.devnull, flags)  # the new file gets the lowest free number, which is this one
     sys.stdin = sys.stdin or io.TextIOWrapper(open_file(0, STANDARD_INPUT), encoding="utf-8")
     sys.stdout = sys.stdout or writer(NamedFile(1, "wb", STANDARD_OUTPUT), "w")
     sys.stderr = sys.stderr or writer(NamedFile(2, "wb", STANDARD_ERROR), "w")
 
 
 class _Filtered:
-    """A stream of text that escapes what is not printable; `unfiltered` is the stream as it was."""
+    """A text stream that escapes unprintable characters. `unfiltered` is the original stream."""
 
     def __init__(self, stream: IO[str], name: str) -> None:
         self.unfiltered, self._name = stream, name
@@ -53,7 +54,7 @@ class _Filtered:
 
 @contextlib.contextmanager
 def printable_output() -> Iterator[None]:
-    """Filter standard output, which is UTF-8 in any locale, and standard error while the block lasts."""
+    """Filter standard output and standard error during a `with` block. Standard output is UTF-8 in any locale."""
     streams = sys.stdout, sys.stderr
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")

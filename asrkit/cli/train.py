@@ -1,4 +1,4 @@
-"""`asrkit train`: from data directories with features to a trained experiment."""
+"""`asrkit train`: train an acoustic model on data directories with features."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add_config(parser)
     add(parser, "--train", "It needs features", required=True)
     add(parser, "--dev", "It needs features. The weights that are best on it are kept", required=True)
@@ -32,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit train` with parsed arguments. Returns the exit status: 0."""
     config = load_config(args.config, ExperimentConfig, args.overrides)
     data = TrainingData(args.train, args.dev, args.tokens, args.lm, args.log_gradients)
     trained = train(data, args.out, config, resume=args.resume, force=args.force, report=tell)

@@ -1,4 +1,4 @@
-"""`asrkit transcribe`: audio files of any number and length to phones."""
+"""`asrkit transcribe`: recognise the phones of any number of recordings of any length."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add_model(parser, ENGLISH)
     add_inputs(parser)
     add_channel(parser)
@@ -42,6 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit transcribe` with parsed arguments. Returns the exit status: 0, or 1 if a recording failed.
+
+    Raises ConfigError if --nbest is given with a format for one result.
+    """
     if args.nbest and not FORMATS[args.format].has_alternatives:
         raise ConfigError(f"--nbest: {args.format} has no place for several results; choose --format text or json")
 
@@ -67,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Recognizer:
-    """The recognizer with the search that is asked for."""
+    """Load the recogniser with the requested search."""
     from asrkit.inference.recognizer import Recognizer
 
     model = load_chosen_model("transcribe", args.model, ENGLISH)
@@ -83,7 +88,7 @@ def _load(args: argparse.Namespace) -> Recognizer:
 
 
 def _write(results: Iterable[Result | AsrkitError], writer: ResultWriter) -> int:
-    """Write results and print errors as they come; returns the number of errors."""
+    """Write results and print errors as they arrive. Returns the number of errors."""
     num_failed = 0
     for result in results:
         if isinstance(result, Result):

@@ -1,4 +1,4 @@
-"""`asrkit tune`: decoding settings and calibrated confidences from a dev set's stored log-probabilities."""
+"""`asrkit tune`: choose decoding settings and calibrate confidences on a dev set that was decoded."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add_decoded(parser)
     add_protocol(parser)
     add_nj(parser)
@@ -27,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit tune` with parsed arguments. Returns the exit status: 0."""
     experiment = experiment_dir(args.model)
     dev = DecodedSet(args.data, args.decode_dir or decode_dir(experiment, args.data))
     tuning = tune(experiment, dev, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)

@@ -1,4 +1,4 @@
-"""`asrkit validate DIR`: list every fault of a data directory and count what is in it."""
+"""`asrkit validate DIR`: list all faults of a data directory, and count its content."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     parser.add_argument("data_dir", type=Path, metavar="DATA", help="data directory (wav.scp, text, utt2spk ...)")
     add(parser, "--tokens", "Each phone must be in it", shown="tokens.txt beside DATA, where there is one")
     add_audio_access(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each fault on a line, then a summary. Returns 1 when there is a fault."""
+    """Print each fault on a line, then a summary. Returns 1 if there is a fault, otherwise 0."""
     path = args.tokens
     if path is None and (args.data_dir.absolute().parent / "tokens.txt").exists():
         path = args.data_dir.absolute().parent / "tokens.txt"

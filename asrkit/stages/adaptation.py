@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     from asrkit.training.dataset import PhoneIds, TrainingSet
     from asrkit.training.state import EpochRecord
 
-NUM_EPOCHS = 12  # at most
-MAX_LR = 1e-3  # for the phones of the model: a quarter of what a network is trained with from scratch
-PATIENCE = 4  # epochs without a lower PER on what is held out, after which adaptation ends
+NUM_EPOCHS = 12  # the largest number of epochs
+MAX_LR = 1e-3  # for the phones of the model; a quarter of the rate for training from scratch
+PATIENCE = 4  # adaptation ends after so many epochs without a lower PER on the held-out part
 _RIVALS = {"before": "as it was before", "scratch": "that was trained from scratch"}
-_BATCH_SIZE = 32  # utterances at a time whose log-probabilities are computed; it changes speed alone
+_BATCH_SIZE = 32  # utterances whose log-probabilities are computed together; it changes only the speed
 _MADE = ("config.yaml", "tokens.txt", "lm.arpa", "held_out", "excluded.txt", "history.csv", "learning_curve.png")
 _OUTPUTS = (*_MADE, "adapt.json", "final.pt", "final.onnx")
 _OWN_CHOICES = ("training.keep_best", "training.select")  # all epochs are kept, and one is chosen
@@ -75,7 +75,7 @@ def _joined(before: CorpusInfo | None, own: CorpusInfo | None) -> CorpusInfo | N
 
 
 def _say_nothing(line: str) -> None:
-    """What `report` is by default."""
+    """The default of `report`."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Adaptation:
 
     @classmethod
     def of(cls, figures: Mapping[str, Any], directory: Path, data_dir: Path, *, is_new: bool) -> Adaptation:
-        """What adapt.json says, which names no directory, so that these may be moved."""
+        """The result in adapt.json. The file contains no paths, so the directories can be moved."""
         subject, *lines, outcome = figures["lines"]
         lines = [f"{data_dir}: {subject}", *lines, f"{directory}: {outcome}"]
         return cls(directory, figures["kept"], lines, is_new)
@@ -207,9 +207,14 @@ class _Plan:
     """An adaptation that is ready to begin.
 
     Attributes:
-        config: of the adapted model; `training` in it is that of the adaptation.
-        tokens: its output classes; `sources` has for each the class of `base` whose weights it begins with, or None.
+        data: the inputs.
+        base, base_lm: the model before adaptation, and its language model as text.
+        config: settings of the adapted model; its section `training` is that of the adaptation.
+        tokens: its output classes.
+        sources: for each output class the class of `base` whose weights it begins with, or None.
         phone_ids: the class of each symbol of the transcripts.
+        utt2spk: utterance id -> speaker.
+        held_out: the utterances that are held out.
     """
 
     data: AdaptationData
@@ -259,7 +264,7 @@ class _Plan:
         return TrainingSet.open(self.data.data, features, global_cmvn, self.phone_ids, augment, has_frames)
 
     def run(self) -> Run:
-        """The adaptation, which has the weights that it begins with."""
+        """The adaptation. Its network has the weights with which it begins."""
         from asrkit.models.transfer import take_over
 
         run = self._run(self.config)
@@ -286,7 +291,10 @@ class _Plan:
         return Run(files, config, model, TrainingSets(train, dev, self.tokens), global_cmvn, excluded)
 
     def language_model(self, directory: Path) -> tuple[NgramLM | None, str | None]:
-        """What decoding takes, and its text: the model's own; for new phones one of the transcripts to train on."""
+        """The language model for decoding, and its text.
+
+        It is the model's own one. For new phones, one is trained on the transcripts of the training part.
+        """
         if self.base.lm is None or not self.data.new_phones:
             return self.base.lm, self.base_lm
         transcripts = read_transcripts(self.data.data / "text")
@@ -304,12 +312,12 @@ class _Plan:
 
     @property
     def units(self) -> dict[str, str]:
-        """Of each utterance that is held out its speaker; itself, where there is one speaker."""
+        """The speaker of each utterance that is held out. If there is one speaker, each utterance is its own unit."""
         speakers = {utt_id: self.utt2spk[utt_id] for utt_id in sorted(self.held_out)}
         return speakers if len(set(speakers.values())) > 1 else {utt_id: utt_id for utt_id in speakers}
 
     def subject(self) -> str:
-        """What is adapted to, and what is held out."""
+        """The amount of data, and what is held out, in words."""
         speakers = set(self.utt2spk.values())
         held_out = {self.utt2spk[utt_id] for utt_id in self.held_out}
         who = f"of {len(held_out)} of the {len(speakers)} speakers" if len(speakers) > 1 else "of one speaker"
@@ -322,9 +330,10 @@ class _Contestant:
 
     Attributes:
         name: "adapted", "before" or "scratch".
-        experiment: with the weights of `epoch`, the one with the fewest errors; 0 if there was no training.
-        counts: errors by utterance.
-        left_out: the same with the epoch that is best on the other units, which makes the figure fair.
+        experiment: the experiment with the weights of `epoch`.
+        epoch: the epoch with the fewest errors; 0 without training.
+        counts: utterance id -> errors with these weights.
+        left_out: utterance id -> errors with the epoch that is best on the other units, which is a fair figure.
         history: the epochs of the training, if there was one.
     """
 
@@ -357,7 +366,10 @@ class _Contestant:
         weights: Mapping[int, Mapping[str, Tensor]],
         units: Mapping[str, str],
     ) -> _Contestant:
-        """The experiment with the weights of each epoch on the utterances of `dev`, each of which has its unit."""
+        """Evaluate the experiment with the weights of each epoch on the utterances of `dev`.
+
+        `units` has the unit of each.
+        """
         by_epoch, utt_ids = [], list(dev.num_frames)
         for of_epoch in weights.values():
             experiment.model.load_state_dict(of_epoch)
@@ -371,7 +383,7 @@ class _Contestant:
         return cls(name, experiment, epoch, best_counts, left_out_counts)
 
     def to_dict(self) -> dict[str, Any]:
-        """What it gives, in figures."""
+        """The results for JSON."""
         return {
             "epoch": self.epoch,
             "num_epochs": len(self.history),
@@ -380,7 +392,7 @@ class _Contestant:
         }
 
     def line(self, unit: str) -> str:
-        """The phone error rate, and what was chosen by it."""
+        """The phone error rate, and how the epoch was chosen."""
         if not self.history:
             return f"{self.name}: PER {pool(self.counts.values()).per:.2f} %"
         return (
@@ -391,7 +403,7 @@ class _Contestant:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """The adapted model and its rival on the held-out utterances, whose speakers are in `utt2spk`."""
+    """The comparison of the adapted model and its rival on the held-out utterances."""
 
     adapted: _Contestant
     rival: _Contestant
@@ -399,12 +411,15 @@ class _Verdict:
 
     @property
     def kept(self) -> _Contestant:
-        """The one with fewer errors, the choice of the epoch left out; of equals the rival."""
+        """The contestant with fewer errors; of equals the rival.
+
+        Errors are those without the bias of choosing the epoch.
+        """
         errors = [pool(each.left_out.values()).num_errors for each in (self.adapted, self.rival)]
         return self.adapted if errors[0] < errors[1] else self.rival
 
     def comparisons(self) -> dict[str, Comparison]:
-        """The adapted model's PER minus its rival's, by what is drawn anew."""
+        """The adapted model's PER minus its rival's, by the unit of the bootstrap."""
         a, b = (each.left_out for each in (self.adapted, self.rival))
         of_speakers = [pool_speakers(counts, self.utt2spk).values() for counts in (a, b)]
         comparisons = {"utterances": compare([*a.values()], [*b.values()])}
@@ -440,7 +455,7 @@ class _Verdict:
 
 
 def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
-    """The output of the experiment's network for the utterances of `dev`."""
+    """The outputs of the experiment's network for the utterances of `dev`."""
     from asrkit.decoding.tuning import StoredSet
     from asrkit.inference.torch_model import TorchModel
 
@@ -456,7 +471,10 @@ def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
 def _elsewhere(
     experiment: Experiment, data_dir: Path, refs: Mapping[str, tuple[str, ...]], report: Callable[[str], None]
 ) -> StoredSet | None:
-    """Its output for the same utterances in noise and rooms; None and a printed line if their audio is not in files."""
+    """The outputs for the same utterances in noise and rooms.
+
+    If their audio is not in files, None and a printed line.
+    """
     from asrkit.decoding.tuning import StoredSet
 
     try:
@@ -512,12 +530,12 @@ def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
 
 
 def _expect_settings(data: AdaptationData, config: ExperimentConfig) -> None:
-    """Raise DataError, in one line, if features were made with other settings than the model's."""
+    """Raise DataError, with one line, if the features were made with other settings than the model's."""
     path = data.data / "feats.json"
     try:
         made_with = dict(read_json(path))
     except (OSError, ValueError, TypeError):
-        return  # made by another tool, or told when they are opened
+        return  # made by another tool, or reported when the features are opened
     if differing := differing_settings(made_with, config.features):
         settings = ", ".join(f"{name} {made_with.get(name)!r} for {value!r}" for name, value in differing.items())
         raise DataError(
@@ -531,7 +549,7 @@ def _extract_command(data: AdaptationData) -> str:
 
 
 def _load(model: Path) -> tuple[Experiment, str | None]:
-    """A trained experiment, or that of an exported model, and its language model in ARPA format."""
+    """Load a trained experiment, or an exported model as one, and its language model in ARPA format."""
     from asrkit.experiment import load_experiment, load_lm_text  # loads PyTorch
     from asrkit.inference.from_export import load_exported
 
@@ -543,14 +561,14 @@ def _load(model: Path) -> tuple[Experiment, str | None]:
 
 
 def _model_file(model: Path) -> Path:
-    """The file that a model's weights are read from."""
+    """The file with the weights of a model."""
     if model.is_file():
         return model
     return model / ("final.onnx" if not (model / "final.pt").is_file() else "final.pt")
 
 
 def _inputs(data: AdaptationData, model: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """All that the adapted model depends on."""
+    """Everything on which the adapted model depends."""
     files = [_model_file(model), *(data.data / name for name in ("text", "utt2spk", "phones.ctm"))]
     return {
         "adapt": [NUM_EPOCHS, MAX_LR, PATIENCE],
@@ -562,7 +580,7 @@ def _inputs(data: AdaptationData, model: Path, overrides: Sequence[str]) -> dict
 
 
 def _settings(trained: ExperimentConfig, data: AdaptationData, overrides: Sequence[str]) -> ExperimentConfig:
-    """The settings of an adaptation: the model's own but for its training."""
+    """The settings of an adaptation: those of the model, except for its training."""
     raise_if_any(
         [
             f"--set {each}: expected training.SETTING=VALUE; the others are the model's"
@@ -580,16 +598,19 @@ def _settings(trained: ExperimentConfig, data: AdaptationData, overrides: Sequen
 
 
 def adaptation_settings(trained: TrainingConfig, new_phones: bool) -> TrainingConfig:
-    """The settings of an adaptation: the noise and batches of the model's own training, with a schedule of our own.
+    """The training settings of an adaptation: noise and batches of the model's own training, but another schedule.
 
-    For new phones the learning rates are those of a new network.
+    For new phones, the learning rates are those of a new network.
     """
     training = replace(scratch_settings(trained, NUM_EPOCHS), early_stopping=PATIENCE)
     return training if new_phones else replace(training, max_lr=MAX_LR)
 
 
 def scratch_settings(trained: TrainingConfig, num_epochs: int) -> TrainingConfig:
-    """The same for a training from scratch of this many epochs, at the default rates. All epochs' weights are kept."""
+    """The training settings for a training from scratch of this many epochs, at the default rates.
+
+    The weights of all epochs are kept.
+    """
     default = TrainingConfig()
     return replace(
         trained,
@@ -610,9 +631,10 @@ def scratch_settings(trained: TrainingConfig, num_epochs: int) -> TrainingConfig
 
 
 def _supported(model: ModelConfig, data_dir: Path) -> ModelConfig:
-    """The model without a frame-wise head if the data has no phone times, which is common for your own recordings.
+    """The settings of the model, without a frame-wise head if the data has no phone times (own recordings often have
+    none).
 
-    Raises DataError if it has no other head.
+    Raises DataError if the model has no other head.
     """
     if not model.heads.has_frames or (data_dir / "phones.ctm").is_file():
         return model
@@ -624,7 +646,7 @@ def _supported(model: ModelConfig, data_dir: Path) -> ModelConfig:
 
 
 def _remove_progress(directory: Path) -> None:
-    """Remove the files that only an unfinished run needs."""
+    """Delete the files that only an unfinished run needs."""
     shutil.rmtree(directory / "scratch", ignore_errors=True)
     for path in (directory / "checkpoint.pt", *directory.glob("best.*.pt")):
         path.unlink(missing_ok=True)

@@ -33,8 +33,8 @@ class Analysis:
     """An analysis on disk, beside the hypotheses.
 
     Attributes:
-        text_file: the analysis as text. analysis.json has all its figures, analysis.csv a line per utterance, and
-            reliability.png shows how far confidences can be trusted.
+        text_file: the analysis as text. analysis.json has all figures, analysis.csv a line per utterance, and
+            reliability.png shows how reliable the confidences are.
         text: the content of `text_file`.
         is_new: True if it was made now, False if it was up to date.
         warnings: a line for each pair of symbols in references and hypotheses that look alike but differ.
@@ -54,17 +54,17 @@ def analyze(
     num_jobs: int = 1,
     force: bool = False,
 ) -> Analysis:
-    """Analyze the errors of a beam search over a data directory, unless the analysis is up to date.
+    """Analyse the errors of a beam search over a data directory, unless the analysis is up to date.
 
     Args:
-        experiment: the directory of the trained experiment that decoded it.
+        experiment: the directory of the trained experiment that decoded the data directory.
         decoded: the data directory and its hypotheses.
         protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
-        num_jobs: number of threads that search.
+        num_jobs: the number of threads that search.
         force: make the analysis even if it is up to date.
 
     Raises:
-        DataError: files are missing or faulty, log-probabilities are not those of the experiment, or the protocol
+        DataError: files are missing or faulty; log-probabilities do not belong to the experiment; or the protocol
             leaves no reference phone to score.
         ModelError: the experiment cannot be loaded.
         ConfigError: the search was not a beam search.
@@ -104,7 +104,7 @@ def analyze(
 
 
 def _read_analysis(out: Path, text_file: Path) -> Analysis | None:
-    """The analysis on disk; None if its files are not those of an analysis."""
+    """The analysis on disk; None if its files are damaged."""
     try:
         warnings = [*read_json(out / "analysis.json").get("warnings", [])]
         return Analysis(text_file, read_bytes(text_file).decode(), is_new=False, warnings=warnings)
@@ -131,7 +131,7 @@ def _write(out: Path, figures: Mapping[str, Any]) -> None:
 
 
 def _inputs(experiment: Path, decoded: DecodedSet, protocol: Protocol) -> dict[str, Any]:
-    """All that the analysis depends on."""
+    """Everything on which the analysis depends."""
     files = [experiment / "final.pt", decoded.data_dir / "text"]
     files += [decoded.decode_dir / name for name in ("hyp", "decoding.yaml")]
     log_probs = Product(decoded.log_prob_dir / LOG_PROBS_STAMP)

@@ -1,4 +1,4 @@
-"""The export of a trained experiment as one ONNX file, compared with PyTorch; on request with 8-bit weights.
+"""Export of a trained experiment to one ONNX file, which is compared with PyTorch. Weights can be stored in 8 bits.
 
 The file can also hold the phone error rate on a test set.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asrkit.inference.export import Comparison, Utterance
     from asrkit.inference.onnx_model import OnnxModel
 
-_NUM_COMPARED = 20  # utterances after training
+_NUM_COMPARED = 20  # utterances that are compared after training
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Int8Cost:
     size_before: int
 
     def lines(self) -> list[str]:
+        """Both scores, their difference, and the sizes of the files, as lines of text."""
         cost = self.after.per - self.before.per
         sizes = f"{megabytes(self.size_after)} in place of {megabytes(self.size_before)}"
         return [
@@ -55,7 +56,8 @@ class Export:
     """An exported model on disk.
 
     Attributes:
-        path: the file, of `size` bytes.
+        path: the file.
+        size: its size in bytes.
         comparison: how much its model with float weights differs from PyTorch.
         int8: the cost of 8-bit weights, if they were requested.
         test: the score on the test set, if there was one.
@@ -68,7 +70,7 @@ class Export:
     test: TestScore | None = None
 
     def lines(self) -> list[str]:
-        """The measurements, a line each."""
+        """The measurements, one line each."""
         tested = [f"PER {self.test}"] if self.test else []
         return [self.comparison.line(), *(self.int8.lines() if self.int8 else []), *tested]
 
@@ -88,12 +90,10 @@ def export(
         experiment: its directory, or the name of a recipe that has one.
         out: the file to write; by default final.onnx in the directory, or final.int8.onnx.
         ref: a data directory with features. The export is compared with PyTorch on all of it, and the phone error rate
-            of
-            8-bit weights is measured on it. Without it, features are drawn at random.
+            with 8-bit weights is measured on it. Without it, the features are random.
         int8: store 8-bit weights, for a smaller file; needs `ref`.
-        test: a data directory with audio. The exported model recognises each utterance by itself, as transcription
-            does,
-            and the phone error rate goes into the file.
+        test: a data directory with audio. The exported model recognises each utterance separately, as transcription
+            does, and the phone error rate is written to the file.
         audio: how to reach the audio of `test`.
 
     Raises:
@@ -119,7 +119,7 @@ def export(
     )
     from asrkit.inference.onnx_model import OnnxModel
 
-    torch.set_num_threads(1)  # one utterance at a time has too little in it for more
+    torch.set_num_threads(1)  # single utterances are too short for several threads
     directory = find_model(experiment)
     if directory.is_file():
         raise ModelError(
@@ -128,7 +128,7 @@ def export(
     path = Path(out or directory / ("final.int8.onnx" if int8 else "final.onnx"))
     is_inside = path.resolve().parent == directory.resolve()
     if is_inside:
-        path = directory / path.name  # as its stamp calls it
+        path = directory / path.name  # the name in its stamp
     with lock_dir(directory, "export") if is_inside else lock_file(path, "export"):
         trained, digest = load_for_export(directory)
         feats = None if ref is None else FeatureLoader(ref, trained.config.features, trained.global_cmvn)
@@ -153,9 +153,10 @@ def export(
 
 
 def export_trained(directory: Path, dev: Path) -> Export:
-    """Write the `final.onnx` of an experiment, compared with PyTorch on some utterances of `dev`.
+    """Write the `final.onnx` of an experiment, after comparing it with PyTorch on some utterances of `dev`.
 
-    Raises ModelError for an export that differs from PyTorch; it is not written.
+    Raises:
+        ModelError: the export differs from PyTorch. Then it is not written.
     """
     from asrkit.inference.export import Sample, compared_export, load_for_export, write_export
 
@@ -175,9 +176,9 @@ def megabytes(size: int) -> str:
 
 
 def _stored(feats: FeatureLoader, description: str | None = None) -> Iterator[Utterance]:
-    """The static features and CMVN statistics of a data directory's utterances."""
+    """Yield static features and CMVN statistics of the utterances of a data directory."""
     mode = feats.config.normalization
-    is_own = mode.needs_whole_utterance and not mode.per_speaker  # which the model finds itself
+    is_own = mode.needs_whole_utterance and not mode.per_speaker  # then the model computes them itself
     for utt_id in feats if description is None else track(list(feats), description):
         yield feats.static(utt_id), None if is_own else feats.stats(utt_id)
 
@@ -198,7 +199,7 @@ def _score(model: OnnxModel, feats: FeatureLoader, name: str) -> PerResult:
 
 
 def _test_score(model: OnnxModel, data_dir: Path, audio: AudioAccess) -> TestScore:
-    """The score of a model on the utterances of a data directory, each recognised by itself."""
+    """Score a model on the utterances of a data directory. Each is recognised separately."""
     from asrkit.inference.recognizer import Recognizer
 
     recognizer, utts = Recognizer(model), load_data_dir(data_dir, audio).utterances()

@@ -38,15 +38,18 @@ def extract(
     force: bool = False,
     report: Callable[[Path, bool], None] | None = None,
 ) -> Extraction:
-    """Write the features of all utterances of each data directory into it, unless they are up to date.
+    """Write the features of all utterances into each data directory, unless they are up to date.
 
-    A single directory may be given without a list. If one directory fails, the others are still done.
+    A single directory can be given without a list. If one directory fails, the others are still processed.
     `features.extract.extract_data_dir` documents the files.
 
     Args:
-        num_jobs: number of processes that compute features.
+        data_dirs: the data directories.
+        features: the settings.
+        access: how to reach audio.
+        num_jobs: the number of processes that compute features.
         force: compute and write again even if everything is up to date.
-        report: is called with each finished directory and whether its features were written now.
+        report: is called with each finished directory, and whether its features were written now.
 
     Raises:
         AsrkitError: tables are faulty, audio cannot be used, files cannot be written, or a backend cannot be loaded;
@@ -70,7 +73,11 @@ def extract(
 
 
 def model_features(name: str | Path) -> FeatureConfig:
-    """The feature settings of a trained model. Raises ModelError as find_model does, and for a damaged model."""
+    """The feature settings of a trained model.
+
+    Raises:
+        ModelError: as find_model, or the model is damaged.
+    """
     found = find_model(name)
     if found.is_dir() and (found / "config.yaml").is_file():
         return load_config(found / "config.yaml").features

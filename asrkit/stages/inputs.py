@@ -1,4 +1,4 @@
-"""The steps of a recipe by name, and a check that what a step needs is there."""
+"""The names of the steps of a recipe, and a check that the inputs of a step exist."""
 
 from __future__ import annotations
 
@@ -35,25 +35,32 @@ class DecodedSet:
 
     @property
     def log_prob_dir(self) -> Path:
-        """Where the log-probabilities are: `log_probs`, or else `decode_dir`."""
+        """The directory of the log-probabilities."""
         return self.log_probs or self.decode_dir
 
 
 def decode_dir(experiment: Path, data_dir: Path) -> Path:
-    """Where an experiment's decoding of a data directory is, unless said otherwise: EXP/decode_SET."""
+    """The default directory for an experiment's decoding of a data directory: EXP/decode_SET."""
     return experiment / f"decode_{set_name(data_dir)}"
 
 
 def set_name(data_dir: Path) -> str:
-    """What a set is called after: the name of its data directory."""
+    """The name of a set: that of its data directory."""
     return data_dir.resolve().name
 
 
 def changing_model(directory: Path) -> AbstractContextManager[None]:
-    """A block that changes a trained model's decoding settings or its export: its stamp then lists what they are."""
+    """A context in which decoding settings or the export of a trained model change.
+
+    Afterwards the stamp lists the new files.
+    """
     return changing(directory / TRAIN_STAMP, ("final.pt", "final.onnx", "config.yaml"))
 
 
 def expect_files(made_by: Mapping[Path, str]) -> None:
-    """Raise DataError with a line for each missing file, which names the step that makes it; otherwise as is_there."""
+    """Check that files exist. `made_by`: file -> the step that makes it.
+
+    Raises:
+        DataError: files are missing, with a line for each that names the step; or as is_there.
+    """
     raise_if_any([f"{location(path)}not found; made by {step}" for path, step in made_by.items() if not is_there(path)])

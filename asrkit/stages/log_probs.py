@@ -1,6 +1,6 @@
-"""Log-probabilities of a data directory, as decoding leaves them on disk for tuning and analysis.
+"""Log-probabilities of a data directory on disk. Decoding writes them for tuning and analysis.
 
-DIR/log_probs.ark and .scp hold them; a stamp beside them says what weights and features they were computed from.
+They are in DIR/log_probs.ark and .scp. A stamp beside them identifies the weights and features that they come from.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOG_PROBS_STAMP = ".log_probs.stamp"
 
 @dataclass(frozen=True)
 class LogProbStore:
-    """The directory of the log-probabilities that a trained experiment gives for a data directory."""
+    """The log-probabilities of a trained experiment for a data directory, stored in `directory`."""
 
     directory: Path
     experiment: Experiment
@@ -35,16 +35,17 @@ class LogProbStore:
 
     @property
     def scp(self) -> Path:
+        """The index of the stored log-probabilities."""
         return self.directory / "log_probs.scp"
 
     def stamp(self, cmvn: CmvnMode) -> Stamp:
-        """What they are made from, with this mode of CMVN, and whether they are there and right."""
+        """The stamp for this mode of CMVN. It knows the inputs, and whether the files exist and are up to date."""
         return Stamp(self.directory / LOG_PROBS_STAMP, self._inputs(cmvn))
 
     def write(self, stamp: Stamp, feats: FeatureLoader, batch_size: int, num_threads: int) -> None:
-        """Compute and write them; `feats` are the data directory's, opened after `stamp` was made.
+        """Compute and write the log-probabilities. `feats` must be opened after `stamp` was made.
 
-        The batch size changes speed alone.
+        The batch size changes only the speed.
         """
         # PyTorch takes seconds to load.
         import torch
@@ -62,13 +63,14 @@ class LogProbStore:
                         writer.write(utt_id, log_probs)
 
     def open(self) -> ArkReader:
-        """What is stored, (T, V) by utterance."""
+        """The stored log-probabilities: utterance id -> (T, V)."""
         return ArkReader(self.scp, is_beside=True)
 
     def read(self, utt_ids: Iterable[str]) -> dict[str, np.ndarray]:
-        """The log-probabilities (T, V) of these utterances, which the data directory's text has.
+        """The log-probabilities (T, V) of these utterances, which must be in the text of the data directory.
 
-        Raises DataError when they are missing, or were made from other features or weights.
+        Raises:
+            DataError: they are missing, or come from other features or weights.
         """
         if not any(self.stamp(cmvn).is_current() for cmvn in NORMALIZATIONS):
             fault = "not of this experiment and data as they are now" if self.scp.exists() else "not found"
@@ -87,7 +89,7 @@ class LogProbStore:
         return {utt_id: stored[utt_id] for utt_id in utt_ids}
 
     def _inputs(self, cmvn: CmvnMode) -> dict[str, Any]:
-        """All that the log-probabilities depend on."""
+        """Everything on which the log-probabilities depend."""
         from asrkit.experiment import acoustic_digest  # loads PyTorch
 
         return {

@@ -1,4 +1,4 @@
-"""A dev set under other acoustic conditions, so that confidences are fitted to more than clean speech."""
+"""A dev set under other acoustic conditions, so that confidences are calibrated on more than clean speech."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _BATCH = 16  # utterances that go through the network at once
 def log_probs_elsewhere(trained: Experiment, data_dir: Path, utt_ids: Sequence[str]) -> dict[str, np.ndarray]:
     """Log-probabilities (T', V) of each utterance in a room, in noise, coded, at another level, or at another speed.
 
-    The conditions of an utterance are drawn as training.augment draws them and depend only on its id. An utterance is
-    normalized by itself, like a recording without a speaker. Raises DataError as Augmenter.open does.
+    training.augment draws the conditions; they depend only on the id of the utterance. Each utterance is normalised
+    separately, like a recording of an unknown speaker.
+
+    Raises:
+        DataError: as Augmenter.open.
     """
     # PyTorch takes seconds to load.
     from asrkit.inference.torch_model import TorchModel
@@ -29,7 +32,7 @@ def log_probs_elsewhere(trained: Experiment, data_dir: Path, utt_ids: Sequence[s
     from asrkit.training.config import AugmentConfig
 
     conditions = AugmentConfig(
-        speeds=(0.65, 1.0, 1.0, 1.0, 1.0, 1.0, 1.5),  # the odd ones stand in for other ways of speaking
+        speeds=(0.65, 1.0, 1.0, 1.0, 1.0, 1.0, 1.5),  # extreme speeds represent other ways of speaking
         vtlp=0.0,
         noise_prob=0.4,
         noise_snr_db=(0.0, 30.0),

@@ -55,10 +55,10 @@ from asrkit.training.audio_table import AudioTable
 from asrkit.training.codecs import CODECS, to_int16
 
 PAGE, BESIDE = "report.html", "report_data"
-MOST_IN_PAGE = 10_000  # utterances; of more the transcripts and details lie beside the page
-NUM_SHOWN = 100  # of the worst utterances, and of the sample of all
-_AUDIO_BYTES = 3_000_000  # what the audio of a page is to take, as far as the rate can do that
-_KBPS = 12, 24  # the least and the best rate
+MOST_IN_PAGE = 10_000  # utterances; for a larger set transcripts and details are files beside the page
+NUM_SHOWN = 100  # utterances shown of the worst ones, and of the sample
+_AUDIO_BYTES = 3_000_000  # desired size of the audio of a page, within the limits of the bit rate
+_KBPS = 12, 24  # lowest and highest bit rate, kbit/s
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class PageOptions:
     """The audio of a page.
 
     Attributes:
-        audio: the number of utterances with audio, one half the worst, the other a random sample; None for all.
+        audio: the number of utterances with audio; half of them are the worst ones, the others a random sample. None:
+            all.
         access: how to reach their audio.
     """
 
@@ -75,13 +76,13 @@ class PageOptions:
 
     @property
     def num_worst(self) -> int:
-        """How many of the worst utterances the page shows."""
+        """The number of worst utterances on the page."""
         return max(NUM_SHOWN, (self.audio or 0) // 2)
 
     @property
     def num_sample(self) -> int:
-        """How many utterances are drawn at random."""
-        return max(2 * NUM_SHOWN, self.audio or 0)  # enough where those are among the worst
+        """The number of utterances in the random sample."""
+        return max(2 * NUM_SHOWN, self.audio or 0)  # enough even if many of them are among the worst
 
 
 def report_experiment(
@@ -94,12 +95,13 @@ def report_experiment(
 ) -> Report:
     """Report the errors of an experiment's hypotheses for a data directory, unless the report is up to date.
 
-    The files go to EXP/decode_SET, where SET is the data directory's name: report.txt and report.json as from `report`,
-    and the page report.html, which also shows training, tuning and analysis as far as their results exist.
+    The files go to EXP/decode_SET, where SET is the name of the data directory. report.txt and report.json are those of
+    `report`. The page report.html also shows training, tuning and analysis, if their results exist.
 
     Args:
         experiment: the directory of the trained experiment.
         data_dir: the data directory, which was decoded to EXP/decode_SET.
+        options: the audio of the page.
         protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
         force: make the report even if it is up to date.
 
@@ -128,12 +130,13 @@ def compare_experiments(
     *,
     protocol: Protocol = AS_IS,
 ) -> SystemComparison:
-    """Compare what two experiments, A and B, found in a data directory, over utterances and over speakers.
+    """Compare the results of two experiments, A and B, for a data directory, over utterances and over speakers.
 
     Args:
-        experiments: their directories; each has decoded the data directory to EXP/decode_SET, SET being its name.
-        page: the file of a page that shows and plays the two side by side.
-        options: the page's audio; half of it is of the utterances in which the two differ most.
+        experiments: their directories; each has decoded the data directory to EXP/decode_SET, where SET is its name.
+        data_dir: the data directory.
+        page: the file of a page that shows and plays both results side by side.
+        options: the audio of the page; half of it is for the utterances with the largest differences.
         protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
 
     Raises:
@@ -185,7 +188,7 @@ def _write_comparison(stream: IO[str], a: _Experiment, b: _Experiment, systems: 
 
 @dataclass(frozen=True)
 class _Experiment:
-    """A decoded set of an experiment, and the making of its page."""
+    """A decoded set of an experiment, which makes its page."""
 
     directory: Path
     data_dir: Path
@@ -210,16 +213,16 @@ class _Experiment:
 
     @cached_property
     def config(self) -> ExperimentConfig | None:
-        """The experiment's configuration, if it is there."""
+        """The configuration of the experiment, if it exists."""
         return load_config(self.config_file) if self.config_file.exists() else None
 
     @cached_property
     def clock(self) -> FrameClock | None:
-        """When the network's steps are; None without its configuration."""
+        """The times of the network's steps; None without its configuration."""
         return None if self.config is None else frame_clock(self.config.features, self.config.model)
 
     def inputs(self) -> dict[str, Any]:
-        """All that the page depends on."""
+        """Everything on which the page depends."""
         files = [self.hyp, *(self.data_dir / name for name in ("text", "utt2spk", "spk2gender", "phones.ctm"))]
         files += [self.out / name for name in ("phones.ctm", "decoding.yaml", "analysis.json")]
         files += [self.directory / name for name in ("config.yaml", "history.csv", "tokens.txt")]
@@ -309,7 +312,7 @@ class _Experiment:
         }
 
     def steps(self, symbols: Symbols) -> dict[str, Any]:
-        """The network's tokens, the seconds from one of its steps to the next, and the middle of the first."""
+        """The tokens of the network, the seconds from one step to the next, and the middle of the first step."""
         tokens, clock = self.directory / "tokens.txt", self.clock
         return {
             "tokens": symbols.string(TokenTable.read(tokens).symbols) if tokens.exists() else "",
@@ -318,7 +321,7 @@ class _Experiment:
         }
 
     def add_audio(self, page: Page, audible: Sequence[tuple[int, str]], sources: Sources) -> dict[str, str]:
-        """Put the audio of these utterances, by number and id, into a page; returns the faults of the others, by id."""
+        """Add the audio of these utterances, by number and id, to a page. Returns the faults of the others, by id."""
         missing = {}
         for (number, utt), content in zip(audible, self._encode(audible, sources), strict=True):
             if isinstance(content, bytes):
@@ -328,7 +331,7 @@ class _Experiment:
         return missing
 
     def _encode(self, audible: Sequence[tuple[int, str]], sources: Sources) -> Iterator[bytes | str]:
-        """Each of these utterances as Ogg Opus, or a line that says why that failed."""
+        """Encode each of these utterances as Ogg Opus, or return a line that says why that failed."""
         if not audible:
             return
         utts = [utt for _, utt in audible]
@@ -357,7 +360,7 @@ class _Experiment:
 def choose_audible(
     utts: Sequence[str], first: Sequence[tuple[int, str]], others: Sequence[tuple[int, str]], number: int | None
 ) -> Sequence[tuple[int, str]]:
-    """Choose utterances, by number and id, for audio: half of them the `first` ones. None chooses all."""
+    """Choose utterances, by number and id, for audio. Half of them are from `first`. None chooses all."""
     if number is None or number >= len(utts):
         return list(enumerate(utts))
     num_first = min(number // 2, len(first))
@@ -379,7 +382,7 @@ def _layout(symbols: Symbols, num_utts: int, is_beside: bool) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> Any:
-    """Figures that another step wrote; None without them."""
+    """Results that another step wrote; None without them."""
     if not path.exists():
         return None
     try:
@@ -411,7 +414,7 @@ def _program() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of asrkit, marked when files were changed since; None outside a repository of its own."""
+    """The commit of asrkit, with a mark if files have changed since. None outside its repository."""
     root = Path(asrkit.__file__).parent.parent
     if not (root / ".git").exists():
         return None

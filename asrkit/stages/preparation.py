@@ -1,7 +1,7 @@
-"""Stage 0: a corpus to the data directories train, dev and test, and the token table beside them.
+"""Stage 0: from a corpus to the data directories train, dev and test and the token table.
 
 There is one function per corpus. All follow the same rules. If the corpus has a fault, nothing is written. If nothing
-has changed, nothing is written again. What another tool made is never replaced.
+has changed, nothing is written again. Files of other tools are never replaced.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Preparation:
 
     Attributes:
         up_to_date: nothing had changed, and nothing was written.
-        counts: of each set that was written, by its name.
+        counts: name of each set that was written -> its content.
         warnings: a line for each deviation that does not prevent use of the corpus.
         notes: a line for each fact that was found or chosen.
     """
@@ -71,19 +71,20 @@ def prepare_mini(
     force: bool = False,
     report: Report | None = None,
 ) -> Preparation:
-    """Synthesize the mini corpus in `corpus_dir`, unless it exists, and write data directories below `data_dir`.
+    """Synthesise the mini corpus in `corpus_dir`, unless it exists, and write data directories to `data_dir`.
 
     Args:
+        corpus_dir, data_dir: the corpus, and the directory of the data directories.
         seed: the seed of all random values of the corpus.
-        num_jobs: number of processes that synthesize.
+        num_jobs: the number of processes that synthesise.
         force: write again even if everything is up to date.
         report: is called with the corpus, its warnings and notes before anything is written.
 
     Raises:
         MissingPackageError: espeakng-loader is not installed.
-        DataError: the synthesizer spoke other phones than requested; `corpus_dir` or `data_dir` holds something that
-            this function did not make.
-        AudioError: audio cannot be read, with a line per file.
+        DataError: the synthesiser spoke other phones than requested; or `corpus_dir` or `data_dir` contains something
+            that this function did not make.
+        AudioError: audio cannot be read; one line per file.
     """
 
     def read() -> Corpus:
@@ -91,7 +92,7 @@ def prepare_mini(
         notes = ["made; synthetic, so error rates on it say nothing about FarsDat"] if made else []
         return Corpus(mini.PHONES, mini.read_corpus(corpus_dir), notes=notes, info=mini.INFO)
 
-    # Also while it is read, unless it lies where nobody writes it.
+    # The lock also covers reading, unless nobody can write to the corpus.
     is_fixed = os.path.isdir(corpus_dir) and not os.access(corpus_dir, os.W_OK)
     with contextlib.nullcontext() if is_fixed else lock_dir(corpus_dir, "prepare"):
         return _prepare(read, data_dir, force, report)
@@ -144,7 +145,7 @@ def prepare_farsdat(
 ) -> Preparation:
     """Write the data directories of FarsDat. `force`, `report` and errors are as for `prepare_timit`.
 
-    Raises also ConfigError for options that do not go together.
+    Raises also ConfigError if options contradict each other.
     """
     return _prepare(lambda: farsdat.read_corpus(corpus_dir, options), data_dir, force, report)
 
@@ -159,15 +160,15 @@ def prepare_own(
 ) -> Preparation:
     """Write the data directories of your own corpus. `force`, `report` and errors are as for `prepare_timit`.
 
-    If `data_dir` is inside `corpus_dir`, it is not read as a part of the corpus. Raises also ConfigError for options
-    that do not fit each other or the corpus.
+    If `data_dir` is inside `corpus_dir`, it does not count as a part of the corpus. Raises also ConfigError if options
+    contradict each other or do not fit the corpus.
     """
     return _prepare(lambda: own.read_corpus(corpus_dir, options, exclude=data_dir), data_dir, force, report)
 
 
 def _prepare(read: Callable[[], Corpus], data_dir: str | Path, force: bool, report: Report | None) -> Preparation:
     data_dir = Path(data_dir)
-    _refuse_foreign(data_dir)  # before reading, which may mean making a corpus
+    _refuse_foreign(data_dir)  # before reading, which can include making the corpus
     corpus = read()
     if report is not None:
         report(corpus)
@@ -176,7 +177,7 @@ def _prepare(read: Callable[[], Corpus], data_dir: str | Path, force: bool, repo
 
 
 def _refuse_foreign(data_dir: Path) -> None:
-    """Raise DataError, a line each, for sets and a token table in `data_dir` that were not written here."""
+    """Raise DataError for sets and a token table in `data_dir` that were not written here; one line each."""
     if (data_dir / _STAMP).exists():
         return
     findings = Findings()
@@ -190,14 +191,14 @@ def _refuse_foreign(data_dir: Path) -> None:
 
 
 def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetCounts] | None:
-    """Write a data directory for each set and the token table; None when they are up to date.
+    """Write a data directory for each set, and the token table. Returns None if they are up to date.
 
     Existing files are replaced.
 
     Raises:
-        AudioError: files that cannot be read, a line each; nothing is written then.
-        DataError: as `write_data_dir`; or `data_dir` has a set that the corpus does not give, or files that were
-            changed since they were written, which `force` replaces.
+        AudioError: files cannot be read, one line each. Then nothing is written.
+        DataError: as `write_data_dir`; or `data_dir` has a set that the corpus lacks, or files that were changed since
+            they were written. `force` replaces the latter.
     """
     durations = _durations(corpus.sets) if corpus.durations is None else corpus.durations
     stamp, tokens = Stamp(data_dir / _STAMP, _inputs(corpus, durations)), data_dir / "tokens.txt"
@@ -224,7 +225,7 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
             )
     findings.raise_errors()
     with _locked(data_dir, corpus.sets):
-        # From here on the stamp says only whose directory this is, and later stages miss the token table.
+        # From now on the stamp only says who made this directory. Without a token table later stages do not start.
         with atomic_write(stamp.path) as stream:
             stream.write("unfinished\n")
         tokens.unlink(missing_ok=True)
@@ -238,7 +239,7 @@ def _write_corpus(corpus: Corpus, data_dir: Path, force: bool) -> dict[str, SetC
 
 @contextlib.contextmanager
 def _locked(data_dir: Path, names: Iterable[str]) -> Iterator[None]:
-    """A block in which this run alone writes the data directory and the sets of these names in it."""
+    """Lock the data directory and the sets of these names during a `with` block."""
     with contextlib.ExitStack() as locks:
         for directory in (data_dir, *(data_dir / name for name in names if (data_dir / name).exists())):
             locks.enter_context(lock_dir(directory, "prepare"))
@@ -261,7 +262,7 @@ def _settle(data_dir: Path, corpus: Corpus) -> None:
 
 
 def _inputs(corpus: Corpus, durations: Mapping[str, float]) -> dict[str, Any]:
-    """All that the data directories depend on, except the place of the audio."""
+    """Everything on which the data directories depend, except the place of the audio."""
     return {
         "tokens": corpus.phones,
         "sets": {
@@ -282,9 +283,9 @@ def _count(utts: Iterable[Utterance], durations: Mapping[str, float]) -> SetCoun
 
 
 def _durations(sets: Mapping[str, Iterable[Utterance]]) -> dict[str, float]:
-    """Seconds of each utterance, from its segment if it has one, otherwise from its audio's header.
+    """Seconds of each utterance, from its segment if it has one, otherwise from the header of its audio.
 
-    Raises AudioError naming every file that cannot be read.
+    Raises AudioError, with all files that cannot be read.
     """
     access, recordings, findings = AudioAccess(), dict[str, float](), Findings()
     all_utts = [utt for utts in sets.values() for utt in utts]

@@ -1,4 +1,4 @@
-"""The report on a decoded data directory: its phone error rate, and where its errors are."""
+"""The report on a decoded data directory: its phone error rate and its errors."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Report:
     """A report on disk.
 
     Attributes:
-        text_file, json_file: the report as text, and all its figures as JSON.
-        lines: a summary: what was counted, the intervals, and, last, the rate itself.
+        text_file: the report as text.
+        json_file: all figures as JSON.
+        lines: a summary: what was counted, the intervals and, last, the phone error rate.
         is_new: True if it was made now, False if it was up to date.
         warnings: a line for each pair of symbols that look alike but differ, and for audio that the page lacks.
-        page: the page to open in a browser, if the report is of an experiment.
+        page: the page to open in a browser, for the report of an experiment.
     """
 
     text_file: Path
@@ -47,13 +48,14 @@ def report(
 
     Args:
         ref: the data directory that was decoded.
-        hyp: the hypotheses, `utt_id phone phone ...` lines.
+        hyp: the hypotheses, lines of `utt_id phone phone ...`.
+        out: the directory of the report.
         protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
         force: make the report even if it is up to date.
 
     Raises:
-        DataError: transcripts, speakers or the hypotheses are missing or faulty, or do not fit each other; or the
-            protocol leaves no reference phone to score.
+        DataError: transcripts, speakers or hypotheses are missing or faulty, or do not fit each other; or the protocol
+            leaves no reference phone to score.
     """
     ref, hyp, out = Path(ref), Path(hyp), Path(out)
     expect_hypotheses(hyp)
@@ -75,11 +77,13 @@ def report_figures(ref: Path, hyp: Path, data: ScoredData, tally: Tally) -> dict
 
 
 def expect_hypotheses(hyp: Path) -> None:
+    """Check that the hypotheses exist and are complete. Raises DataError if not."""
     expect_files({hyp: DECODE})
     expect_right(hyp.parent / DECODE_STAMP, DECODE, [hyp.name])
 
 
 def report_stamp(ref: Path, hyp: Path, out: Path, protocol: Protocol) -> Stamp:
+    """The stamp of a report, with everything on which it depends."""
     files = [File(file) for file in (hyp, *(ref / name for name in _TABLES))]
     return Stamp(out / ".report.stamp", {"files": files, "protocol": protocol.name})
 
@@ -93,7 +97,7 @@ def read_report(stamp: Stamp, out: Path) -> Report | None:
 
 
 def write_report(out: Path, figures: Mapping[str, Any]) -> Report:
-    """Write the figures of a report and its inputs, as text and as JSON."""
+    """Write the figures of a report as text and as JSON."""
     text_file, json_file = out / "report.txt", out / "report.json"
     with atomic_write(text_file) as stream:
         stream.write(render_text(figures))
@@ -103,7 +107,7 @@ def write_report(out: Path, figures: Mapping[str, Any]) -> Report:
 
 
 def _read_lines(json_file: Path) -> tuple[list[str], list[str]] | None:
-    """The summary of a report and its warnings; None for a file that is not a report."""
+    """The summary of a report and its warnings; None if the file is not a report."""
     try:
         figures = read_json(json_file)
         lines, warnings = [*figures["intro"], figures["line"]], [*figures.get("warnings", [])]

@@ -1,4 +1,4 @@
-"""References of a data directory with hypotheses for them, scored piece by piece, so that a set may be large."""
+"""References of a data directory with hypotheses, which are scored piece by piece, so that a set can be large."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ class ScoredData:
     """The utterances to score. Only some tens of bytes per utterance are kept in memory.
 
     Attributes:
-        spk2gender: the sex of speakers, as far as the data directory has it.
+        protocol: how errors are counted.
+        spk2gender: speaker -> sex, if the data directory has it.
         warnings: a line for each pair of symbols that look alike but differ.
     """
 
     def __init__(self, data_dir: Path, hyps: Mapping[str, Path], protocol: Protocol) -> None:
-        """`hyps` are files of hypotheses, by names of systems.
+        """Open references and hypotheses. `hyps`: name of a system -> file of its hypotheses.
 
-        Raises DataError: files are missing or faulty, or have other utterances; a speaker or a transcript is missing;
-        the protocol does not know a symbol, or leaves no reference phone to score.
+        Raises:
+            DataError: files are missing or faulty, or have different utterances; a speaker or a transcript is missing;
+                or the protocol does not know a symbol, or leaves no reference phone to score.
         """
         self.protocol, self._text = protocol, data_dir / "text"
         symbols: dict[str, set[str]] = {}
@@ -40,7 +42,7 @@ class ScoredData:
         gender = data_dir / "spk2gender"
         self.spk2gender = read_table(gender) if gender.exists() else {}
         self._check_utterances()
-        transcripts = {name: {"": sorted(of_file)} for name, of_file in symbols.items()}  # one of all symbols
+        transcripts = {name: {"": sorted(of_file)} for name, of_file in symbols.items()}  # one with all symbols
         protocol.check_symbols(transcripts)
         protocol.check_references(transcripts[str(self._text)], str(self._text))
         self.warnings = symbol_warnings(symbols)
@@ -50,19 +52,20 @@ class ScoredData:
 
     @property
     def utt_ids(self) -> Sequence[str]:
-        """All utterances, in the order in which they come."""
+        """All utterances, in the order of the references."""
         return self._refs.keys_by_row
 
     @property
     def num_parts(self) -> int:
+        """The number of parts that `parts` yields."""
         return -(-len(self) // UTTS_AT_A_TIME)
 
     def number(self, utt: str) -> int:
-        """The number of an utterance, in the order in which they come."""
+        """The number of an utterance, in the order of the references."""
         return self._refs.keys_by_row.row(utt)
 
     def parts(self) -> Iterator[tuple[Mapping[str, str], dict[str, PerResult]]]:
-        """The utterances in parts, one part after the other: their speakers, and each system's result."""
+        """Yield the utterances in parts: utterance id -> speaker, and the result of each system."""
         refs, speakers = self._refs.rows(), self._utt2spk.follow(self._refs)
         hyps = {name: table.follow(self._refs) for name, table in self._hyps.items()}
         while rows := dict(islice(refs, UTTS_AT_A_TIME)):
@@ -79,7 +82,7 @@ class ScoredData:
             )
 
     def _read(self, path: Path, symbols: dict[str, set[str]], *, empty_ok: bool) -> LazyTable:
-        """A table of transcripts; its symbols are put into `symbols`."""
+        """Read a table of transcripts. Its symbols are added to `symbols`."""
         findings, of_file = Findings(), symbols.setdefault(str(path), set())
 
         def look(line: int, key: str, value: str) -> None:
@@ -92,7 +95,7 @@ class ScoredData:
         return table
 
     def _check_utterances(self) -> None:
-        """Raise DataError for utterances that are in one table and not in another."""
+        """Raise DataError for utterances that are in one table but not in another."""
         faults = []
         for path, table in zip(self._hyp_paths.values(), self._hyps.values(), strict=True):
             if table.keys_by_row != self._refs.keys_by_row:

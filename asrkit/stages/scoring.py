@@ -1,4 +1,4 @@
-"""Scoring of transcripts and of phone times: the phone error rate, its interval, and how two systems differ."""
+"""Scoring of transcripts and of phone times: phone error rate, intervals, and comparison of two systems."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Score:
         return self.result.per
 
     def lines(self) -> list[str]:
-        """A summary: what the rate was counted over, its intervals, and, last, the rate itself."""
+        """A summary: what was counted, the intervals and, last, the phone error rate."""
         sure = [interval.text(unit) for unit, interval in self.intervals.items()]
         return [self.protocol.describe(self.result), *sure, self.result.line()]
 
     def to_dict(self) -> dict[str, object]:
-        """All figures, in all and by utterance, as JSON's own types."""
+        """All figures, for all utterances together and for each one, as JSON values."""
         return {
             "protocol": self.protocol.name,
             "description": self.protocol.describe(self.result),
@@ -77,7 +77,7 @@ class SystemComparison:
     warnings: Sequence[str] = ()
 
     def lines(self) -> list[str]:
-        """A summary: what the rates were counted over, both rates, and their difference with its intervals."""
+        """A summary: what was counted, both rates, and their difference with its intervals."""
         sure = [
             f"{found.interval.text(unit)}; probability that A is better: {found.prob_a_better:.4f}"
             for unit, found in self.by_unit.items()
@@ -87,7 +87,7 @@ class SystemComparison:
 
 
 def build_comparison(systems: SystemComparison) -> dict[str, Any]:
-    """All figures of a comparison, as JSON's own types; "lines" is a summary. Phones that A wins come first."""
+    """All figures of a comparison as JSON values; "lines" is a summary. Phones on which A is better come first."""
     a, b = systems.a, systems.b
     errors = [_phone_errors(each) for each in (a, b)]
     tokens: Counter[str] = Counter()
@@ -117,7 +117,7 @@ def build_comparison(systems: SystemComparison) -> dict[str, Any]:
 
 
 def _phone_errors(result: PerResult) -> Counter[str]:
-    """Errors by phone: for phones of the reference, and for inserted phones."""
+    """Errors by phone of the reference. Insertions belong to the inserted phone."""
     errors: Counter[str] = Counter()
     for (ref, hyp), count in result.pair_counts.items():
         phone = hyp if ref is None else ref
@@ -143,7 +143,7 @@ def score(ref: str | Path, hyp: str | Path, *, protocol: Protocol = AS_IS, utt2s
 def score_by_protocols(
     ref: str | Path, hyp: str | Path, protocols: Sequence[Protocol], *, utt2spk: str | Path | None = None
 ) -> list[Score]:
-    """Score under each of several protocols. Arguments and errors are those of score."""
+    """Score with each of several protocols. Arguments and errors are those of `score`."""
     refs, hyps = read_references(ref), read_transcripts(hyp)
     speakers = None if utt2spk is None else read_utt2spk(utt2spk, refs, ref)
     warnings = transcript_warnings({str(ref): refs.values(), str(hyp): hyps.values()})
@@ -164,8 +164,12 @@ def compare(
 ) -> SystemComparison:
     """Compare two systems by the paired bootstrap, over utterances and, with `utt2spk`, over speakers.
 
+    Args:
+        ref, hyp_a, hyp_b: files of references, and of the transcripts of both systems.
+        protocol, utt2spk: as for `score`.
+
     Raises:
-        DataError: as score, for either system.
+        DataError: as `score`, for either system.
     """
     refs = read_references(ref)
     speakers = None if utt2spk is None else read_utt2spk(utt2spk, refs, ref)

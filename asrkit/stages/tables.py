@@ -1,4 +1,4 @@
-"""Several experiments side by side."""
+"""A table of several experiments."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class SystemTable:
     systems: Sequence[System]
 
     def text(self) -> str:
-        """The table, and below it the differences between systems that differ in one setting."""
+        """The table, followed by the differences between systems that differ in only one setting."""
         parts = [render_table(self.systems), render_differences(self.systems)]
         return "\n\n".join(part for part in parts if part)
 
 
 def tabulate(experiments: Sequence[str | Path]) -> SystemTable:
-    """Tabulate experiment directories that have reports in decode_dev and decode_test.
+    """Make a table of experiment directories that have reports in decode_dev and decode_test.
 
     Raises:
         ModelError: a directory is not a trained experiment.
-        DataError: a report is missing or faulty, or the experiments were not scored in the same way; a line each.
+        DataError: a report is missing or faulty, or the experiments were not scored in the same way; one line each.
     """
     return SystemTable(read_systems([Path(directory) for directory in experiments]))

@@ -1,4 +1,4 @@
-"""Tuning of a trained experiment: search settings and calibrated confidences from a dev set's log-probabilities."""
+"""Tuning of a trained experiment on a dev set: search settings, and calibration of confidences."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Tuning:
     """The result of tuning. The experiment has the chosen settings.
 
     Attributes:
-        out: the directory of surface.csv, surface.png and tune.json, which record all that was tried.
+        out: the directory of surface.csv, surface.png and tune.json, which record all trials.
         lines: a summary of the result.
         is_new: True if tuning ran now, False if the experiment was up to date.
-        warnings: a line for each of these: symbols that look alike but differ, too few wrong phones to calibrate
-            confidences, no audio to calibrate under other conditions.
+        warnings: lines about symbols that look alike but differ, too few wrong phones for a calibration, or missing
+            audio for a calibration under other conditions.
     """
 
     out: Path
@@ -112,7 +112,7 @@ def tune(
 
 
 def _read_lines(summary: Path) -> tuple[list[str], list[str]] | None:
-    """The summary of a result and its warnings; None for a file that is not a result."""
+    """The summary of a result and its warnings; None if the file is not a result."""
     try:
         figures = read_json(summary)
         return [*figures["lines"]], [*figures.get("warnings", [])]
@@ -121,6 +121,6 @@ def _read_lines(summary: Path) -> tuple[list[str], list[str]] | None:
 
 
 def _inputs(dev: DecodedSet, protocol: Protocol) -> dict[str, Any]:
-    """All that the choice depends on. final.pt is left out: it is also an output, which contains the choice."""
+    """Everything on which the choice depends. final.pt is left out, because it also contains the choice."""
     files = [File(dev.data_dir / name) for name in ("text", "utt2spk")]
     return {"files": files, "log_probs": Product(dev.log_prob_dir / LOG_PROBS_STAMP), "protocol": protocol.name}

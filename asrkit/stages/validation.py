@@ -1,4 +1,4 @@
-"""Check a data directory: its tables against each other, against its audio and against a token table."""
+"""Check a data directory: its tables against each other, the audio and a token table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asrkit.io.scp import scan_table
 from asrkit.lang.symbols import name_symbols, symbol_warnings
 from asrkit.lang.tokens import TokenTable
 
-DURATION_TOLERANCE = 0.01  # seconds, of utt2dur and of the last phone's end
+DURATION_TOLERANCE = 0.01  # seconds, for utt2dur and the end of the last phone
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Inspection:
 
 
 def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: AudioAccess = AudioAccess()) -> Inspection:
-    """Check all that can be checked without decoding audio (except pipes), and count the content.
+    """Check everything that can be checked without decoding audio (except pipes), and count the content.
 
     Args:
         path: the data directory.
-        tokens: the phones that may occur; None allows all.
-        audio: how to reach the audio. Audio that lacks the named channel is a fault.
+        tokens: the phones that are allowed; None allows all.
+        audio: how to reach the audio. Audio that lacks the requested channel is a fault.
     """
     parsed = parse_data_dir(path, audio)
     for name, keys in (("feats.scp", parsed.data.utt2spk), ("cmvn.scp", parsed.data.spk2utt())):
@@ -59,7 +59,7 @@ def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: Audio
 
 
 def _check_archive(parsed: ParsedDataDir, name: str, keys: Collection[str]) -> None:
-    """Check feats.scp or cmvn.scp, which should hold `keys`; notes its line numbers in `parsed`."""
+    """Check feats.scp or cmvn.scp, which should have `keys`. Its line numbers are stored in `parsed`."""
     scp, findings = parsed.data.path / name, Findings()
     rows = {key: line for line, key, _ in scan_table(scp, findings)}
     parsed.lines[name] = rows
@@ -96,7 +96,7 @@ def _check_phones(parsed: ParsedDataDir, tokens: TokenTable) -> None:
 
 
 def _check_audio(parsed: ParsedDataDir, audio: AudioAccess) -> dict[str, float]:
-    """Seconds of each utterance whose audio can be opened and holds it."""
+    """Seconds of each utterance whose audio can be opened and is long enough."""
     data = parsed.data
     recordings: dict[str, float] = {}
     for rec, entry in data.wav.items():
