@@ -1,4 +1,4 @@
-"""`asrkit perplexity`: how well language models know a text, one by one and mixed."""
+"""`asrkit perplexity`: measure how well language models predict a text, separately and mixed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ EXAMPLES = ("asrkit perplexity --lm DATA/lm.arpa --lm EXP/lstm_lm/lm.npz --data 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--lm", "Repeat the option to mix several", required=True, action="append")
     add(parser, "--data", "Its transcripts are the text", shown="none")
     add(parser, "--plain-text", "It is the text: a line is a sentence, a character a token", shown="none")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit perplexity` with parsed arguments. Returns the exit status: 0.
+
+    Raises ConfigError unless either --data or --plain-text is given.
+    """
     if bool(args.data) == bool(args.plain_text):
         raise ConfigError("give either --data or --plain-text")
     lms: list[Path] = args.lm

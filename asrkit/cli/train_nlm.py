@@ -1,4 +1,4 @@
-"""`asrkit train-nlm`: a neural language model of phones, or of the characters of a text."""
+"""`asrkit train-nlm`: train a neural language model of phones, or of the characters of a text."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add_config(parser)
     add(parser, "--train", "Its transcripts are used", shown="none")
     add(parser, "--dev", "The weights that are best on its transcripts are kept", shown="none")
@@ -35,6 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit train-nlm` with parsed arguments. Returns the exit status: 0.
+
+    Raises ConfigError unless either the data or --plain-text is given.
+    """
     of_data = (args.train, args.dev, args.tokens)
     if all(of_data) == bool(args.plain_text) or any(of_data) != all(of_data):
         raise ConfigError("give either --train, --dev and --tokens, or --plain-text")
