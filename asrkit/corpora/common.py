@@ -1,4 +1,4 @@
-"""The result of reading any corpus."""
+"""The result of reading a corpus, the same for all corpora."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ SET_NAMES = ("train", "dev", "test")
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus on disk.
+    """The content of a corpus on disk.
 
-    `phones` are the symbols of the token table in order. `sets` has no entry for a set without utterances.
-    `durations`, in seconds by utt_id, may be left out; the audio is then asked. `warnings` are for a copy that is
-    usable but not what it should be, `notes` say what was found and chosen, a line each. `info`: what corpus it is,
-    where that is known.
+    Attributes:
+        phones: the symbols of the token table, in order.
+        sets: the utterances of train, dev and test. A set without utterances has no entry.
+        durations: utterance id -> length in seconds. If None, the lengths are read from the audio.
+        warnings: deviations of this copy from the corpus, one line each. The copy is usable.
+        notes: what was found and chosen, one line each.
+        info: the description of the corpus; None if it is not known.
     """
 
     phones: Sequence[str]

@@ -1,7 +1,7 @@
-"""espeak-ng through ctypes: phonemes to speech with the sample at which each phone starts.
+"""Synthesises speech from phonemes with espeak-ng, through ctypes. Gives the sample at which each phone starts.
 
-The library comes with the wheel `espeakng-loader` (GPL-3, optional, loaded at run time). It is not thread-safe, and
-what it says depends on what it said before, so each call of `synthesize` runs in a process of its own.
+The library is in the wheel `espeakng-loader` (GPL-3, optional, loaded at run time). It is not thread-safe, and its
+speech depends on what it said before. So each call of `synthesize` runs in a new process.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from asrkit.errors import AsrkitError, DataError
 from asrkit.extras import named_when_missing
 from asrkit.io.json_text import json_text
 
-SAMPLE_RATE = 22050  # Hz, of every voice
+SAMPLE_RATE = 22050  # in Hz, for all voices
 
-# Names and numbers of espeak-ng's speak_lib.h.
+# Constants of espeak-ng's speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_PHONEME_EVENTS = 0x0001
 _INITIALIZE_DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
-_PHONEMES = 0x100  # the text may hold phonemes in [[...]]
+_PHONEMES = 0x100  # the text may contain phonemes in [[...]]
 _POS_CHARACTER = 1
 _EVENT_LIST_TERMINATED = 0
 _EVENT_PHONEME = 7
@@ -38,7 +38,10 @@ _RATE, _PITCH, _RANGE = 1, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to say and how: `phonemes` in espeak's mnemonics, `rate` in words a minute, `pitch` and its `range` 0-99."""
+    """What to say, and how.
+
+    `phonemes` are espeak's mnemonics. `rate` is in words per minute. `pitch` and its `range` are from 0 to 99.
+    """
 
     phonemes: str
     rate: int
@@ -48,34 +51,38 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """`samples`: native 16-bit PCM at SAMPLE_RATE. `events`: the name of each phone and the sample it starts at."""
+    """Synthetic speech.
+
+    `samples` are 16-bit PCM in the machine's byte order, at SAMPLE_RATE. `events` has the name of each phone and the
+    sample at which it starts.
+    """
 
     samples: bytes
     events: tuple[tuple[str, int], ...]
 
 
 def library_version() -> str:
-    """The version of the espeak-ng library, such as 1.52.0. Raises MissingPackageError without espeakng-loader."""
+    """The version of the espeak-ng library, such as 1.52.0. Raises MissingPackageError if it is not installed."""
     info = _library().espeak_Info
     info.restype = ctypes.c_char_p
     return info(None).decode().split(" ")[0]
 
 
 def variant_names() -> list[str]:
-    """The voice variants that the library brings, sorted. Raises MissingPackageError without espeakng-loader."""
+    """The voice variants of the library, sorted. Raises MissingPackageError if it is not installed."""
     return sorted(path.name for path in (_data_path() / "voices" / "!v").iterdir())
 
 
 def synthesize(language: str, variant: str, prompts: Sequence[Prompt]) -> list[Speech]:
-    """Say `prompts` one after the other with the voice `language+variant`, in a fresh process.
+    """Speak `prompts` in order with the voice `language+variant`, in a new process.
 
-    The result depends on the arguments and the library alone: it is the same bits every time.
+    The result depends only on the arguments and the library. It is the same in every run, to the last bit.
 
     Raises:
         MissingPackageError: espeakng-loader is not installed.
-        DataError: it has no such variant, or gave up.
+        DataError: the variant does not exist, or the library failed.
     """
-    # The library takes the plain voice, without a word, when a variant does not exist.
+    # If a variant does not exist, the library silently uses the plain voice.
     if variant not in variant_names():
         raise DataError(f"espeak-ng: no voice variant {variant!r}; expected one of: {', '.join(variant_names())}")
     request = {"voice": f"{language}+{variant}", "prompts": [asdict(prompt) for prompt in prompts]}
@@ -143,7 +150,7 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, c
 
 
 def _say(voice: str, prompts: Sequence[Prompt]) -> list[Speech]:
-    """`synthesize` in this process, which must not have used the library before."""
+    """Like `synthesize`, in this process. It must not have used the library before."""
     library = _library()
     data_path = str(_data_path())
     rate = library.espeak_Initialize(
@@ -151,7 +158,7 @@ def _say(voice: str, prompts: Sequence[Prompt]) -> list[Speech]:
     )
     if rate != SAMPLE_RATE:
         raise DataError(f"{data_path}: espeak-ng does not start from it (rate {rate}; expected {SAMPLE_RATE})")
-    library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else breath is seeded by the time of day
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # otherwise the noise of breath depends on the time of day
     samples = bytearray()
     events: list[tuple[str, int]] = []
 
@@ -186,7 +193,7 @@ def _say(voice: str, prompts: Sequence[Prompt]) -> list[Speech]:
 
 
 def _serve() -> int:
-    """Answer one request of `synthesize`: JSON on stdin; a line of JSON and then the samples on stdout."""
+    """Answer a request of `synthesize`: read JSON from stdin; write a line of JSON and the samples to stdout."""
     request = json.load(sys.stdin)
     try:
         speeches = _say(request["voice"], [Prompt(**prompt) for prompt in request["prompts"]])

@@ -1,7 +1,7 @@
-"""FarsDat (ELRA-S0112; Bijankhan et al., SST 1994): Persian read by 304 speakers, as utterances cut out of recordings.
+"""Reads FarsDat (ELRA-S0112; Bijankhan et al., SST 1994): Persian, read by 304 speakers. Utterances are parts of files.
 
-The corpus is licensed, and parts of its format are known from public descriptions only (docs/farsdat.md). What is in
-doubt is taken from the files, and what was found is said.
+The corpus is licensed, and some details of its format are known only from public descriptions (docs/farsdat.md).
+Uncertain details are detected in the files, and notes report them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from asrkit.lang.ipa import FARSDAT
 from asrkit.types import CorpusInfo, Utterance
 
 INFO = CorpusInfo("FarsDat", "Persian", "ELRA's for ELRA-S0112", "M. Bijankhan et al., FARSDAT, SST 1994")
-# The closure of each stop and affricate, and its release.
+# The symbol of the closure of each stop and affricate -> the symbol of its release.
 CLOSURES = {
     **{"\\": "p", "`": "b", "-": "t", "=": "d", "@": "c", "*": "k"},
     **{"!": ";", "&": "g", "^": "q", "#": ",", "$": "'", "(": "]"},
 }
-# Allophones and the phoneme that each counts as; the palatal stops are written c and ;.
+# Allophone -> the phoneme as which it counts. The palatal stops are c and ;.
 FOLDING = {"c": "k", ";": "g", "j": SILENCE}
 SYMBOLS = frozenset({*PHONES, *CLOSURES, *FOLDING} - {SILENCE})
 
@@ -46,16 +46,16 @@ Split = Literal["textbook-95-5", "textbook-80-20"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 DEFAULT_SPLIT: Split = "textbook-95-5"
 DEFAULT_SEED = 1
-# Of the whole corpus: speakers held out for test, and utterances in the source's random split.
+# Numbers for the whole corpus: the held-out test speakers, and the test utterances of the textbook's random split.
 _TEST_SPEAKERS = {"textbook-95-5": 15, "textbook-80-20": 61}
 _TEST_UTTERANCES = {"textbook-95-5": 382, "textbook-80-20": 1216}
-_DEV_SPEAKERS, _DEV_UTTERANCES = 15, 382  # out of the train part, for either split
+_DEV_SPEAKERS, _DEV_UTTERANCES = 15, 382  # of the train part, for both splits
 
-_PUBLISHED = {"train": 3994, "dev": 475, "test": 287}  # utterances, in the public recipe's results
+_PUBLISHED = {"train": 3994, "dev": 475, "test": 287}  # numbers of utterances in the results of the public recipe
 _PUBLIC_TRAIN_SENTENCES = frozenset(range(1, 405)) - {400}
 
-_LEAST_USED_SHARE = 0.6  # of a recording, before its last sentence's end; a smaller one is suspicious
-_HEADER_BYTES = 44  # of a WAV file; whether offsets count it is not known
+_LEAST_USED_SHARE = 0.6  # of a recording up to the end of its last sentence; a smaller share is suspicious
+_HEADER_BYTES = 44  # of a WAV file; it is not known whether offsets include it
 _RECORDING = re.compile(r"s([12])([0-9]+)\.(snt|wav)")
 _PHONEME_FILE = re.compile(r"ph([12])([0-9]+)\.([0-9]+)")
 
@@ -65,18 +65,18 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The files of the corpus, by their names."""
+    """The files of the corpus, by recording."""
 
     waves: dict[Recording, Path]
     sentences: dict[Recording, Path]
-    phonemes: dict[Recording, dict[int, Path]]  # by number of the sentence
+    phonemes: dict[Recording, dict[int, Path]]  # then by the number of the sentence
     speaker_tables: list[Path]
 
 
 def to_phones(symbols: Iterable[str]) -> tuple[str, ...]:
-    """The phonemes that a transcription stands for: stops in one piece, allophones folded, pauses as `sil`.
+    """The phonemes of a transcription: stops as one symbol, allophones folded, pauses as `sil`.
 
-    A closure right before its own release is dropped; any other, whose stop is not released, becomes the stop.
+    A closure directly before its own release is dropped. Any other closure becomes the stop, which is then unreleased.
     """
     symbols = tuple(symbols)
     stops = []
@@ -94,12 +94,13 @@ class FarsdatOptions:
     """How FarsDat is divided into train, dev and test.
 
     Attributes:
-        split: one of the textbook's. Whole speakers are held out, or utterances with `random_split`; of a part of the
-            corpus as large a share as of the whole. dev is taken from the train part in the same way.
-        speaker_lists: a directory of train_spk.list, dev_spk.list and test_spk.list, in place of `split`. Sentences
-            that are read in dev or test are left out of train.
-        published_sentences: with `speaker_lists`, keep of dev and test only the sentences that the public recipe does.
-        seed: of the choice of speakers or utterances; `speaker_lists` leaves none.
+        split: the name of one of the textbook's splits. Whole speakers are held out for test. If only a part of the
+            corpus is there, their share is that of the whole corpus. dev is taken from the train part in the same way.
+        random_split: hold out utterances instead of speakers.
+        speaker_lists: a directory with train_spk.list, dev_spk.list and test_spk.list, which replace `split`. Sentences
+            of dev and test are left out of train.
+        published_sentences: with `speaker_lists`, keep only the sentences of dev and test that the public recipe uses.
+        seed: the seed for the choice of speakers or utterances. `speaker_lists` does not use it.
     """
 
     split: Split = DEFAULT_SPLIT
@@ -109,7 +110,7 @@ class FarsdatOptions:
     seed: int = DEFAULT_SEED
 
     def check(self) -> None:
-        """Raise ConfigError, a line each, for options that do not go together."""
+        """Raise ConfigError if options contradict each other; a line for each fault."""
         findings = Findings()
         if self.split not in SPLITS:
             findings.error(f"split {self.split}: expected one of {', '.join(SPLITS)}")
@@ -121,13 +122,13 @@ class FarsdatOptions:
 
 
 def read_corpus(corpus_dir: str | Path, options: FarsdatOptions = FarsdatOptions()) -> Corpus:
-    """The utterances of train, dev and test, with ids SPEAKER_SESSION_SENTENCE.
+    """Read the utterances of train, dev and test. Their ids are SPEAKER_SESSION_SENTENCE.
 
-    `corpus_dir` holds CD1 and CD2, or one of them. Names may be in any case.
+    `corpus_dir` contains CD1, CD2 or both. Upper and lower case in names do not matter.
 
     Raises:
-        DataError: every fault of every file, a line each.
-        ConfigError: options that do not go together.
+        DataError: files have faults (a line for each), or no utterance is left for train.
+        ConfigError: options contradict each other.
     """
     corpus_dir = Path(corpus_dir)
     options.check()
@@ -152,11 +153,11 @@ def read_corpus(corpus_dir: str | Path, options: FarsdatOptions = FarsdatOptions
 
 @dataclass
 class _Reading:
-    """The data read so far.
+    """The data that were read so far.
 
     Attributes:
-        rates: how many recordings have each sampling rate.
-        used_shares: of each recording, the share before its last sentence's end.
+        rates: sampling rate (Hz) -> number of recordings.
+        used_shares: for each recording, the share up to the end of its last sentence.
     """
 
     sexes: Mapping[int, str]
@@ -167,9 +168,9 @@ class _Reading:
 
 
 def read_utterances(corpus_dir: str | Path) -> tuple[list[Utterance], Findings]:
-    """All utterances sorted by id, with warnings about what is missing and notes on what was found.
+    """All utterances, sorted by id, with warnings about missing parts and notes about what was found.
 
-    Raises DataError with every fault, a line each.
+    Raises DataError if files have faults; a line for each.
     """
     corpus_dir = Path(corpus_dir)
     findings = Findings()
@@ -279,13 +280,13 @@ def _find_files(corpus_dir: Path, findings: Findings) -> _Files:
 
 
 def _recording(match: re.Match[str]) -> Recording | None:
-    """Speaker and session of a file's name."""
+    """The speaker and the session in the name of a file."""
     speaker, session = parse_whole(match[2]), parse_whole(match[1])
     return None if speaker is None or session is None else (speaker, session)
 
 
 def _named(directory: Path, name: str) -> list[Path]:
-    """The directories that are called `name` in any case."""
+    """The directories with this name, in upper or lower case."""
     try:
         entries = sorted(directory.iterdir())
     except OSError as error:
@@ -313,7 +314,7 @@ def _place(places: dict[Key, Path], key: Key, path: Path, findings: Findings) ->
 def _complete(
     files: _Files, recording: Recording, findings: Findings
 ) -> tuple[Path | None, Path | None, Mapping[int, Path]]:
-    """The three parts of a recording. A part that is missing while another is there is a fault."""
+    """The audio, table and phoneme files of a recording. A missing part is a fault."""
     wave, table = files.waves.get(recording), files.sentences.get(recording)
     phoneme_files = files.phonemes.get(recording, {})
     name = f"S{recording[1]}{recording[0]:03d}"
@@ -326,7 +327,7 @@ def _complete(
 
 
 def _read_lines(path: Path, findings: Findings) -> list[tuple[int, str]]:
-    """Lines with anything in them, numbered. Bytes are taken as characters; DOS's line and file ends may be there."""
+    """The lines that are not blank, with numbers. A byte is a character. DOS's line ends and file end are removed."""
     try:
         with open_text(path) as stream:
             text = stream.read().decode("latin-1")
@@ -338,7 +339,7 @@ def _read_lines(path: Path, findings: Findings) -> list[tuple[int, str]]:
 
 
 def _read_segments(table: Path, findings: Findings) -> dict[int, tuple[int, int, int]]:
-    """Number of the sentence -> line in the table, first and last byte of its samples."""
+    """Number of the sentence -> its line in the table, and the offsets of its first and last byte."""
     segments: dict[int, tuple[int, int, int]] = {}
     lines = _read_lines(table, findings)
     if not lines:
@@ -366,7 +367,7 @@ def _read_transcripts(
     is_whole: bool,
     findings: Findings,
 ) -> dict[int, tuple[str, ...]]:
-    """Number of the sentence -> phones. Unless the table `is_whole`, sentences may be missing without an error."""
+    """Number of the sentence -> phones. A sentence that is not in the table is an error if the table `is_whole`."""
     transcripts = {}
     for sentence, (line, _, _) in segments.items():
         if sentence not in phoneme_files:
@@ -399,8 +400,8 @@ def _read_phones(path: Path, findings: Findings) -> tuple[str, ...]:
 
 
 def _read_sexes(tables: Sequence[Path], findings: Findings) -> dict[int, str]:
-    """Speaker -> m or f. Both discs may list a speaker, if they agree."""
-    sexes: dict[int, tuple[str, str]] = {}  # with the line that says so
+    """Speaker -> m or f. Both discs may list a speaker if they agree."""
+    sexes: dict[int, tuple[str, str]] = {}  # speaker -> sex, and its line
     for path in tables:
         first_lines: dict[int, int] = {}
         for line, text in _read_lines(path, findings):
@@ -421,7 +422,7 @@ def _read_sexes(tables: Sequence[Path], findings: Findings) -> dict[int, str]:
 
 
 def _warn_of_missing(utts: Sequence[Utterance], recordings: Sequence[Recording], findings: Findings) -> None:
-    """Say what a copy lacks of the corpus's 304 speakers, two sessions each and 6080 utterances."""
+    """Warn if a copy lacks some of the 304 speakers (two sessions each) and 6080 utterances of the corpus."""
     speakers = {speaker for speaker, _ in recordings}
     if len(utts) != NUM_UTTERANCES or len(speakers) != NUM_SPEAKERS:
         findings.warn(
@@ -440,7 +441,7 @@ def _warn_of_missing(utts: Sequence[Utterance], recordings: Sequence[Recording],
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """Numbers as text: 1-3 7 9-12."""
+    """Numbers as text, such as 1-3 7 9-12."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and runs[-1][1] == number - 1:
@@ -458,11 +459,12 @@ Sets = dict[str, list[Utterance]]
 def split_textbook(
     utts: Sequence[Utterance], split: Split, *, random_split: bool = False, seed: int = DEFAULT_SEED
 ) -> tuple[Sets, Findings]:
-    """train, dev and test by whole speakers, or by utterances with `random_split`; and a note on it.
+    """Divide utterances into train, dev and test by the textbook's `split`; also returns a note about it.
 
-    A speaker's or utterance's place in the order of choice depends on its id and the seed alone.
+    Whole speakers are held out, or utterances with `random_split`. The order of choice depends only on the ids and the
+    seed.
 
-    Raises DataError when there are fewer than three speakers (utterances) to divide.
+    Raises DataError if there are fewer than three speakers (or utterances).
     """
     key = "utt_id" if random_split else "spk_id"
     what = "utterances" if random_split else "speakers"
@@ -494,9 +496,10 @@ def split_textbook(
 
 
 def read_speaker_lists(directory: str | Path) -> dict[str, set[int]]:
-    """The speakers of train, dev and test: train_spk.list and so on, a number a line.
+    """The speakers of train, dev and test, from train_spk.list, dev_spk.list and test_spk.list: one number per line.
 
-    Raises DataError: a file is missing, a line is no number, a speaker is listed twice; a line each.
+    Raises DataError if a file is missing, a line is not a number, or a speaker is listed twice. The message has a line
+    for each fault.
     """
     findings = Findings()
     lists: dict[str, set[int]] = {}
@@ -524,11 +527,12 @@ def read_speaker_lists(directory: str | Path) -> dict[str, set[int]]:
 def split_by_lists(
     utts: Sequence[Utterance], lists: Mapping[str, set[int]], *, published_sentences: bool = False
 ) -> tuple[Sets, Findings]:
-    """train, dev and test by speaker lists, with warnings and a note; no sentence of dev or test is in train.
+    """Divide utterances into train, dev and test by speaker `lists`; also returns warnings and a note.
 
-    With `published_sentences` dev and test hold the sentences that the public recipe chooses (Kaldi,
-    egs/farsdat/s5/local/farsdat_data_prep.sh): those among the eight smallest of the sentence numbers, and the own
-    number, of any speaker of the set whose number has three digits.
+    Sentences of dev and test are left out of train. With `published_sentences`, dev and test have the sentences that
+    the public recipe chooses (Kaldi, egs/farsdat/s5/local/farsdat_data_prep.sh). It takes the speakers of the set whose
+    number has three digits. For each, it sorts the sentence numbers and copies of the speaker's own number together,
+    and chooses the eight smallest.
     """
     sets: Sets = {name: [utt for utt in utts if int(utt.spk_id) in speakers] for name, speakers in lists.items()}
     if published_sentences:
@@ -564,8 +568,8 @@ def _sentence(utt: Utterance) -> int:
 
 
 def _published_choice(utts: Iterable[Utterance]) -> set[int]:
-    # That recipe sorts each speaker's sentence numbers together with as many copies of the speaker's number, and
-    # looks speakers up by numbers without leading zeros, which finds those from 100 on.
+    # The recipe sorts the sentence numbers of a speaker together with as many copies of the speaker's number. It
+    # searches for speakers by numbers without leading zeros, so it finds only those from 100 on.
     numbers: dict[int, list[int]] = defaultdict(list)
     for utt in utts:
         numbers[int(utt.spk_id)] += [_sentence(utt), int(utt.spk_id)]

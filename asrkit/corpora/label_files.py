@@ -1,4 +1,4 @@
-"""Label files beside the audio: which kinds there are, and how the labels of a recording are read from each."""
+"""The kinds of label files that may stand beside the audio, and how to read the labels of recordings from them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from asrkit.formats.label import Label
 from asrkit.formats.phn import read_phn
 from asrkit.formats.textgrid import read_textgrid_labels
 
-_PHN_RATE = 16000  # Hz, of .phn files whose audio cannot be read
+_PHN_RATE = 16000  # in Hz, for .phn files whose audio cannot be read
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSource:
-    """The place of the labels of one recording.
+    """The source of the labels of one recording.
 
     Attributes:
-        name: the recording's path below the corpus without its ending, or what the file calls it.
-        line: where its labels begin, in a file of several recordings.
-        read: gives the labels; takes the audio's sampling rate in Hz, or None when that is not known.
+        name: the path of the recording within the corpus, without its ending, or its name in the file.
+        path: the label file.
+        line: the line at which its labels begin, in a file with several recordings; otherwise None.
+        read: a function that returns the labels. Its argument is the sampling rate of the audio (Hz), or None if it is
+            not known.
     """
 
     name: str
@@ -39,24 +41,27 @@ class LabelSource:
 
 
 class LabelReader(ABC):
-    """Reads the label files of one kind."""
+    """The base class of the readers: each reads label files of one kind."""
 
     kind: ClassVar[str]
 
     def __init__(self, tier: str | None, silence: str | None) -> None:
-        """`tier` and `silence` are those of `read_textgrid_labels`.
+        """`tier` and `silence` mean the same as for `read_textgrid_labels`.
 
-        Raises ConfigError when the kind has no place for them.
+        Raises ConfigError if they are given, but this kind of files does not have them.
         """
         if tier is not None or silence is not None:
             raise ConfigError(f"--tier and --silence are for TextGrids; the labels are .{self.kind}")
 
     @abstractmethod
     def sources(self, path: Path, name: str, findings: Findings) -> list[LabelSource]:
-        """The recordings that a file labels; `name` is that of the file, without its ending."""
+        """The recordings in a label file. `name` is the path of the file within the corpus, without its ending.
+
+        Errors are added to `findings`.
+        """
 
     def notes(self) -> list[str]:
-        """What was detected in the files that were read, a line each."""
+        """What was detected in the files, one line each."""
         return []
 
 
@@ -121,7 +126,7 @@ def _as_they_are(labels: list[Label], sample_rate: int | None) -> list[Label]:
     return labels
 
 
-# By the name that a user gives, which is the files' ending.
+# By the names that a user gives, which are the endings of the files.
 LABEL_READERS: dict[str, type[LabelReader]] = {
     reader.kind: reader for reader in (_TextGrids, _PhnFiles, _LabFiles, _CtmFiles)
 }
@@ -130,5 +135,5 @@ LABEL_ENDINGS = tuple(_KIND_OF_ENDING)
 
 
 def label_kind(path: str | Path) -> str | None:
-    """The kind of a label file, by its name's ending; None when it is no label file."""
+    """The kind of a label file, by the ending of its name; None for other files."""
     return _KIND_OF_ENDING.get(os.path.splitext(path)[1].lower())

@@ -1,7 +1,8 @@
-"""The mini corpus: FarsDat-like Persian made on the spot by espeak-ng, with exact phone times.
+"""The mini corpus: synthetic Persian in the style of FarsDat, made with espeak-ng, with exact phone times.
 
-Synthetic speakers read sentences of real and invented words; each recording gets a room, noise and a gain. What is
-made depends on the seed and the library's version alone. Error rates on it say nothing about the real FarsDat.
+Synthetic speakers read sentences of real and invented words. Each recording gets the reverberation of a room, noise and
+a gain. The result depends only on the seed and the version of the library. Error rates on this corpus say nothing about
+the real FarsDat.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from asrkit.parallel import map_ordered
 from asrkit.types import CorpusInfo, PhoneTime, Utterance
 
 INFO = CorpusInfo("mini", "Persian", None, None, is_synthetic=True)
-SAMPLE_RATE = 16000  # Hz
+SAMPLE_RATE = 16000  # in Hz
 DEFAULT_SEED = 1
 
-# FarsDat's symbols whose mnemonic in espeak differs.
+# FarsDat's symbols that have another mnemonic in espeak.
 _MNEMONICS = {",": "tS", "'": "dZ", "]": "?", "y": "j", SILENCE: "_:"}
 _PHONE_OF_EVENT = {
     **{phone: phone for phone in PHONES if phone not in _MNEMONICS},
@@ -44,9 +45,9 @@ _PHONE_OF_EVENT = {
     "Q": "q",
     "_": SILENCE,
 }
-_BURST_EVENTS = ("p", "t", "k", "q", "tS", "?")  # these fire at the burst, after the closure's silence
+_BURST_EVENTS = ("p", "t", "k", "q", "tS", "?")  # their event is at the burst, after the silence of the closure
 
-# Whole variants are held out; near-copies of one another are all in train.
+# Whole voice variants are held out. Variants that resemble each other are all in train.
 _TRAIN_VARIANTS = (
     *("Alex", "Annie", "Diogo", "Gene", "Gene2", "Henrique", "Hugo", "Lee", "Mario", "Michael", "Mike"),
     *("Mr serious", "Nguyen", "Reed", "RicishayMax", "Tweaky", "adam", "aunty", "belinda", "benjamin"),
@@ -66,7 +67,10 @@ _WOMEN = frozenset(
 
 @dataclass(frozen=True)
 class SetPlan:
-    """How one set is made: each variant lends its voice to `speakers_per_variant` speakers of `num_utts` utterances."""
+    """The plan of one set. Each voice variant has `speakers_per_variant` speakers, with `num_utts` utterances each.
+
+    The set has `num_sentences` different sentences.
+    """
 
     variants: tuple[str, ...]
     speakers_per_variant: int
@@ -83,30 +87,30 @@ PLAN = {
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A synthetic speaker: an espeak variant with its settings, a vocal tract's length and a place to record in."""
+    """A synthetic speaker: a voice variant with its settings, the length of a vocal tract, and a recording room."""
 
     spk_id: str
     set_name: str
     sex: str
     variant: str
-    rate: int  # words a minute
-    pitch: int  # 0 to 99, as the next
-    range: int
-    warp: float  # factor on all frequencies
+    rate: int  # words per minute
+    pitch: int  # 0 to 99
+    range: int  # of the pitch, 0 to 99
+    warp: float  # factor for all frequencies
     snr_db: float
-    noise_tilt: float  # the noise's power falls with frequency to this power
-    reverb_s: float  # time for 60 dB of decay; 0: no room
+    noise_tilt: float  # the power of the noise falls with frequency to this power
+    reverb_s: float  # reverberation time (decay by 60 dB), in seconds; 0: no room
     sentences: tuple[tuple[str, tuple[Word, ...]], ...]  # utt_id, words
 
 
 def rng_of(seed: int, *names: object) -> np.random.Generator:
-    """Random numbers that depend on a name and not on earlier draws."""
+    """A random generator whose numbers depend only on the seed and the names, not on earlier random numbers."""
     digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 def plan_speakers(seed: int) -> list[Speaker]:
-    """All speakers and what they read. No sentence is in two sets, no variant either."""
+    """All speakers with their sentences. No sentence and no voice variant is in two sets."""
     speakers: list[Speaker] = []
     taken: set[Word] = set()
     first_sentence = 1
@@ -144,13 +148,14 @@ _STAMP = ".corpus.stamp"
 
 
 def make_corpus(corpus_dir: str | Path, *, seed: int = DEFAULT_SEED, num_jobs: int = 1, force: bool = False) -> bool:
-    """Make the corpus in `corpus_dir`, whole or not at all; False when it was there already, made from the same seed.
+    """Make the corpus in `corpus_dir`, atomically, with `num_jobs` processes.
 
-    It holds wav/SPEAKER/UTTERANCE.wav, phones.ctm and speakers.tsv.
+    Returns False if the corpus with the same seed is already there and `force` is False. The corpus consists of
+    wav/SPEAKER/UTTERANCE.wav, phones.ctm and speakers.tsv.
 
     Raises:
         MissingPackageError: espeakng-loader is not installed.
-        DataError: it did not say what was asked, or `corpus_dir` holds something else.
+        DataError: espeak-ng did not say the requested phones, or `corpus_dir` contains something else.
     """
     corpus_dir = Path(corpus_dir)
     sources = (Path(__file__), Path(espeak.__file__), Path(persian.__file__))
@@ -207,10 +212,9 @@ def _write_speakers(stream: IO[str], speakers: list[Speaker], version: str) -> N
 
 
 def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
-    """The utterances of each set, in the order train, dev, test.
+    """Read the utterances of each set, in the order train, dev, test.
 
-    Raises:
-        DataError: the corpus is not there, or a line of it is not what `make_corpus` writes.
+    Raises DataError if the corpus is missing, or `make_corpus` did not write it like this.
     """
     corpus_dir = Path(corpus_dir)
     findings = Findings()
@@ -260,7 +264,7 @@ def _read_rows(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _record_speaker(wav_dir: Path, seed: int, speaker: Speaker) -> tuple[list[str], Findings]:
-    """Write a speaker's files. Returns the lines of phones.ctm, and what espeak-ng did not say as asked."""
+    """Write the files of a speaker. Returns the lines of phones.ctm, and errors if other phones were spoken."""
     asked = []
     prompts = []
     for utt_id, words in speaker.sentences:
@@ -292,7 +296,7 @@ def _record_speaker(wav_dir: Path, seed: int, speaker: Speaker) -> tuple[list[st
 
 
 def _pause_after(rng: np.random.Generator, num_words: int) -> int:
-    """How many words come before the pause inside the sentence; 0: no pause."""
+    """The number of words before the pause inside a sentence; 0: no pause."""
     return int(rng.integers(2, num_words - 1)) if num_words >= 4 and rng.random() < 0.35 else 0
 
 
@@ -302,7 +306,10 @@ def _asked_phones(words: tuple[Word, ...], pause_after: int) -> tuple[str, ...]:
 
 
 def to_mnemonics(words: tuple[Word, ...], pause_after: int = 0) -> str:
-    """Words as espeak's phoneme mnemonics, stressed on the last syllable; a pause after so many words unless 0."""
+    """Words in espeak's phoneme mnemonics, stressed on the last syllable.
+
+    A pause is put after `pause_after` words; 0 means no pause.
+    """
     written = []
     for index, word in enumerate(words):
         if pause_after and index == pause_after:
@@ -312,24 +319,25 @@ def to_mnemonics(words: tuple[Word, ...], pause_after: int = 0) -> str:
         for i, phone in enumerate(word):
             name = _MNEMONICS.get(phone, phone)
             if phone == "q" and 0 < i < len(word) - 1 and word[i - 1] in VOWELS and word[i + 1] in VOWELS:
-                name = "Q"  # between vowels Persian's q is a voiced fricative
+                name = "Q"  # between vowels, Persian q is a voiced fricative
             names.append("'" + name if i == stressed else name)
-        written.append("|".join(names))  # the bar keeps t|S apart from tS
+        written.append("|".join(names))  # the bar distinguishes t|S from tS
     return " ".join(written)
 
 
 def phone_starts(speech: espeak.Speech, rate: int) -> tuple[tuple[str, ...], list[int]]:
-    """FarsDat phones of espeak's events, and the sample each starts at; `<name>` for a name that is none.
+    """The phones (in FarsDat's symbols) of espeak's events, and the sample at which each starts.
 
-    An unvoiced stop's event is its burst; the silence of its closure, before it, is given to the stop.
+    An unknown event becomes `<name>`. `rate` is in words per minute. The event of an unvoiced stop is its burst. The
+    silence of the closure before it is assigned to the stop.
     """
     samples = np.frombuffer(speech.samples, np.int16)
-    closure = round(0.039 * (175 / rate) ** 0.8 * espeak.SAMPLE_RATE)  # after a vowel, as measured at several rates
+    closure = round(0.039 * (175 / rate) ** 0.8 * espeak.SAMPLE_RATE)  # after a vowel; measured at several rates
     phones: list[str] = []
     starts: list[int] = []
     for event, sample in speech.events:
-        name = event.lstrip("',")  # stress
-        phone = _PHONE_OF_EVENT.get(name, f"<{name}>")  # y, say, is a vowel there and a glide here
+        name = event.lstrip("',")  # marks of stress
+        phone = _PHONE_OF_EVENT.get(name, f"<{name}>")  # espeak's y is a vowel, FarsDat's a glide
         if name in ("", "1") or phones[-1:] == [SILENCE] == [phone]:
             continue
         start = sample
@@ -338,7 +346,7 @@ def phone_starts(speech: espeak.Speech, rate: int) -> tuple[tuple[str, ...], lis
             earliest = max(starts[-1] if starts else 0, sample - (closure if before_silent else 2 * closure))
             sounding = np.flatnonzero(samples[earliest:sample])
             start = earliest + (int(sounding[-1]) + 1 if len(sounding) else 0)
-            if starts and sample - start < closure // 4:  # a voice with an echo, which fills the closure
+            if starts and sample - start < closure // 4:  # an echo of the voice fills the closure
                 start = max(sample - closure, (starts[-1] + sample) // 2)
         phones.append(phone)
         starts.append(start)
@@ -353,11 +361,12 @@ def _record(
     room: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the microphone heard: int16 samples at SAMPLE_RATE, and the bounds, in seconds, of a silence and `phones`.
+    """Simulate a recording of `samples` (n,) in the `room`, whose impulse response is (m,), with noise.
 
-    Silence is put before the speech, after it and into its pauses.
+    Silence is added before the speech, after it and in its pauses. Returns the samples (num_samples,) int16 at
+    SAMPLE_RATE. Also returns the bounds (phones + 2,) of the first silence and of `phones`, in seconds.
     """
-    # At a pause's middle, so that what dies away before it stays.
+    # Silence is added in the middle of a pause, so that the decay of the phone before it stays.
     ends = [*starts[1:], len(samples)]
     middles = [(start + end) // 2 for phone, start, end in zip(phones, starts, ends, strict=True) if phone == SILENCE]
     positions = np.array([0, *middles])
@@ -377,16 +386,19 @@ def _record(
 
 
 def _noise(num_samples: int, tilt: float, rng: np.random.Generator) -> np.ndarray:
-    """(num_samples,) Gaussian noise of unit power; its power falls with the frequency's power `tilt`."""
+    """Gaussian noise (num_samples,) with power 1. Its spectrum falls with frequency to the power `tilt`."""
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
-    # Flat below a hundredth of the band, lest the tilt leave nothing but rumble.
+    # The spectrum is flat below 1 % of the band. Otherwise the lowest frequencies would dominate.
     spectrum *= np.maximum(np.arange(len(spectrum)) / len(spectrum), 0.01) ** (-tilt / 2)
     noise = np.fft.irfft(spectrum, num_samples)
     return noise / np.sqrt(np.mean(noise**2))
 
 
 def _room(reverb_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Impulse response at SAMPLE_RATE: the direct sound at once, then noise that decays by 60 dB in `reverb_s`."""
+    """The impulse response (n,) of a room at SAMPLE_RATE: the direct sound, then noise that decays exponentially.
+
+    It decays by 60 dB in `reverb_s` seconds.
+    """
     if not reverb_s:
         return np.ones(1)
     time = np.arange(round(reverb_s * SAMPLE_RATE)) / SAMPLE_RATE

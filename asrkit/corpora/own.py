@@ -1,6 +1,6 @@
-"""One's own corpus: a directory of audio with a table of phones (CSV or TSV) or with a label file for each recording.
+"""Reads the user's own corpus: a directory of audio, with a table of phones (CSV or TSV) or label files.
 
-Everything is checked first, and every fault is reported with its file and line.
+The whole corpus is checked, and all faults are reported together, each with file and line.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from asrkit.formats.seconds import to_micros
 from asrkit.lang.symbols import symbol_fault, symbol_warnings
 from asrkit.types import Utterance
 
-_SPEAKERS_NAMED = 5  # of those that a warning is about
-_MANY_PHONES = 200  # no language has as many; a narrow transcription may
+_SPEAKERS_NAMED = 5  # number of speakers that a warning names
+_MANY_PHONES = 200  # no language has this many phonemes, but a narrow transcription may
 
 _AUDIO = AUDIO_ENDINGS | UNREADABLE_AUDIO_ENDINGS
 _TABLES = (".csv", ".tsv")
@@ -38,15 +38,17 @@ class OwnOptions:
     """How to read your own corpus.
 
     Attributes:
-        table: the table of utterances; None takes the only .csv or .tsv file in the corpus, if there is one. Without
-            a column `phones` in it, or without a table, the phones come from label files.
-        labels: the kind of label files, one of label_files.LABEL_READERS; None takes the only kind that is there.
-        tier, silence: see `read_textgrid_labels`.
-        speaker: a regular expression that is searched in the audio's path below the corpus; its first group is the
-            speaker. For corpora without a column `speaker`.
-        dev_speakers, test_speakers: who is held out where no column says so: a share of the speakers (0.1 or 10%), a
-            file of speakers, or speakers separated by commas. None is a share of speaker_split.DEFAULT_SHARE.
-        partial: leave out audio without labels and labels without audio, with a warning, instead of refusing.
+        table: the table of utterances. None takes the only .csv or .tsv file in the corpus, if there is one. Without a
+            table, or without a column `phones` in it, the phones are read from label files.
+        labels: the kind of label files, one of `label_files.LABEL_READERS`. None takes the only kind in the corpus.
+        tier: the tier of TextGrids with the phones; see `read_textgrid_labels`.
+        silence: the symbol for empty intervals of TextGrids; see `read_textgrid_labels`.
+        speaker: a regular expression, which is searched in the path of the audio within the corpus. Its first group is
+            the speaker. For corpora without a column `speaker`.
+        dev_speakers: the speakers of dev, if the table has no column `set`: a share of the speakers (0.1 or 10%), a
+            file with a speaker per line, or speakers separated by commas. None means `speaker_split.DEFAULT_SHARE`.
+        test_speakers: the speakers of test, in the same form.
+        partial: leave out audio without labels and labels without audio, with a warning. False: this is an error.
     """
 
     table: Path | None = None
@@ -59,7 +61,7 @@ class OwnOptions:
     partial: bool = False
 
     def check(self) -> None:
-        """Raise ConfigError for values that fit no corpus."""
+        """Raise ConfigError if a value is impossible for any corpus."""
         if self.speaker is not None:
             try:
                 groups = re.compile(self.speaker).groups
@@ -79,12 +81,13 @@ def read_corpus(
     """Read a directory of audio and its labels.
 
     Args:
-        corpus_dir: all audio and label files below it are taken.
-        exclude: a directory below `corpus_dir` that is not a part of the corpus.
+        corpus_dir: the directory. All audio and label files below it are used.
+        options: how to read it.
+        exclude: a directory below `corpus_dir` that does not belong to the corpus.
 
     Raises:
-        DataError: a line for each fault of the corpus.
-        ConfigError: options that do not fit each other or the corpus.
+        DataError: the corpus has faults; a line for each.
+        ConfigError: options contradict each other or the corpus.
     """
     corpus_dir = Path(corpus_dir)
     options.check()
@@ -129,11 +132,13 @@ class _Files:
 
 @dataclass
 class _Listing:
-    """The recordings of a corpus, or the utterances that a table lists.
+    """The recordings of a corpus, or the utterances in its table.
 
     Attributes:
-        table: the table that lists them, if there is one, and its columns.
-        missing: a line for all audio or labels without the other.
+        rows: the recordings or utterances.
+        table: the path of the table, if there is one.
+        columns: the columns of the table.
+        missing: one line for each audio file without labels, and for labels without audio.
     """
 
     rows: list[Row]
@@ -171,7 +176,7 @@ def _read_labels(
     options: OwnOptions,
     findings: Findings,
 ) -> dict[str, list[Label]]:
-    """Labels by utt_id: the phones of the table, or those of label files."""
+    """The labels by utterance id, from the table or from label files."""
     table = listing.table
     if table is not None and "phones" in listing.columns:
         if (options.labels, options.tier, options.silence) != (None, None, None):
@@ -198,7 +203,7 @@ def _read_labels(
 
 
 def _choose_reader(corpus_dir: Path, files: Iterable[Path], options: OwnOptions) -> LabelReader | None:
-    """The reader of the chosen kind, or of the only kind; None if there are no label files."""
+    """The reader for the chosen kind of label files, or the only kind; None if there are no label files."""
     kinds = Counter(kind for path in files if (kind := label_kind(path)) is not None)
     if options.labels is None and len(kinds) > 1:
         counts = ", ".join(f"{number} .{kind}" for kind, number in sorted(kinds.items()))
@@ -218,7 +223,7 @@ def _assign_labels(
     kind: str,
     findings: Findings,
 ) -> dict[str, list[Label]]:
-    """Labels by utt_id; utterances without any and labels without audio are noted in the listing."""
+    """The labels by utterance id. Utterances without labels, and labels without audio, are added to the listing."""
     row_of = _match(listing.rows, [source.name for source in sources])
     labels_of: dict[str, list[Label]] = {}
     taken: dict[str, Path] = {}
@@ -248,7 +253,7 @@ def _assign_labels(
 
 
 def _match(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Row]:
-    """Row of each name: of the same path, else of the same last part where only one recording and label have it."""
+    """The row for each name: it has the same path, or else the same last part if that is unique."""
     by_base = {row.base: row for row in rows} | {row.utt_id: row for row in rows}
     rows_of_stem: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -265,7 +270,7 @@ def _match(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Row]:
 
 
 def _find_files(corpus_dir: Path, exclude: str | Path | None, findings: Findings) -> _Files:
-    """Audio and label files anywhere below the corpus, and tables in it itself. Hidden files are left out."""
+    """The audio and label files below the corpus, and the tables directly in it. Hidden files are left out."""
     files = _Files([], [], [])
     for path in visible_files(corpus_dir, findings, exclude):
         ending = path.suffix.lower()
@@ -314,12 +319,12 @@ def _with_speakers(listing: _Listing, corpus_dir: Path, pattern: str | None, fin
 
 
 def _clean(text: str) -> str:
-    """A path as an id: no slashes, no white space."""
+    """A path as an id, without slashes and white space."""
     return "_".join(text.replace("/", "-").split())
 
 
 def _with_ids(rows: Iterable[Row], findings: Findings) -> list[Row]:
-    """Give each row an utterance id, `speaker-path` unless the table has one; the first of equal ones stays."""
+    """Give each row without an utterance id the id `speaker-path`. Of rows with the same id, the first is kept."""
     row_of: dict[str, Row] = {}
     for row in rows:
         utt_id = row.utt_id or _make_id(row)
@@ -333,7 +338,7 @@ def _with_ids(rows: Iterable[Row], findings: Findings) -> list[Row]:
 
 def _make_id(row: Row) -> str:
     utt_id = _clean(row.base)
-    if not utt_id.startswith(row.spk_id):  # Kaldi's tools want ids to sort as their speakers do
+    if not utt_id.startswith(row.spk_id):  # Kaldi's tools need ids in the order of speakers
         rest = [part for part in row.base.split("/") if part != row.spk_id]
         utt_id = f"{row.spk_id}-{_clean('/'.join(rest))}"
     if row.start is not None or row.end is not None:
@@ -343,7 +348,7 @@ def _make_id(row: Row) -> str:
 
 
 def _read_audio_info(rows: Iterable[Row], findings: Findings) -> dict[Path, AudioInfo]:
-    """The headers of all audio files that can be read."""
+    """The content of the headers of all readable audio files."""
     info: dict[Path, AudioInfo] = {}
     broken = set()
     for row in rows:
@@ -383,7 +388,7 @@ def _utterances(
             continue
         rec_id = _clean(row.base) if is_part else row.utt_id
         for name in dict.fromkeys((row.utt_id, row.spk_id, rec_id)):
-            if not name or name.startswith("\ufeff"):  # which would be lost at the beginning of a file
+            if not name or name.startswith("\ufeff"):  # it would be lost at the beginning of a file
                 findings.error(f"{row.where}the id {name!r} is empty or begins with a byte-order mark; change it")
         if recordings.setdefault(rec_id, row.audio) != row.audio:
             findings.error(f"{row.where}recording {rec_id} is {recordings[rec_id]} already; rename one of the files")
@@ -407,7 +412,7 @@ def _utterances(
 
 
 def _check_sexes(rows: Iterable[Row], findings: Findings) -> None:
-    """Report each speaker whose sex differs from that in an earlier row, once."""
+    """Report, once, each speaker with two sexes."""
     sexes: dict[str, Row] = {}
     noted = set()
     for row in rows:
@@ -424,9 +429,9 @@ def _check_sexes(rows: Iterable[Row], findings: Findings) -> None:
 def _split(
     listing: _Listing, utts: Sequence[Utterance], corpus_dir: Path, options: OwnOptions, findings: Findings
 ) -> dict[str, list[Utterance]]:
-    """The utterances of each set: by the column `set`; sets that it does not name are split off train.
+    """The utterances of each set, by the column `set`. Sets that are not in it are taken from train.
 
-    Whole speakers are split off, or utterances where there are too few speakers for that.
+    Whole speakers are taken, or utterances if there are too few speakers.
     """
     set_of = {row.utt_id: row.set_name or "train" for row in listing.rows}
     named = {row.set_name for row in listing.rows} - {""}
@@ -461,11 +466,11 @@ def _split(
 
 
 def _check_speakers(sets: Mapping[str, Sequence[Utterance]], findings: Findings) -> None:
-    """Warn of speakers that are in two sets."""
+    """Warn about speakers that are in two sets."""
     speakers = {name: {utt.spk_id for utt in utts} for name, utts in sets.items()}
     for known, name in (("train", "dev"), ("train", "test"), ("dev", "test")):
         both = sorted(speakers.get(known, set()) & speakers.get(name, set()))
-        if known == "dev":  # those of train are named already
+        if known == "dev":  # speakers of train were named before
             both = [spk for spk in both if spk not in speakers["train"]]
         if not both:
             continue
@@ -481,7 +486,7 @@ def _check_speakers(sets: Mapping[str, Sequence[Utterance]], findings: Findings)
 
 
 def _check_phones(sets: Mapping[str, Sequence[Utterance]], findings: Findings) -> None:
-    """Warn of phones that train lacks, of a strange number of phones, and of symbols that are not what they seem."""
+    """Warn about phones that train lacks, too many different phones, and symbols that look alike."""
     counts = {name: Counter(phone for utt in utts for phone in utt.phones) for name, utts in sets.items()}
     for name in [name for name in counts if name != "train"]:
         unseen = sorted(counts[name].keys() - counts.get("train", {}).keys())

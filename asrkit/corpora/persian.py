@@ -1,4 +1,4 @@
-"""Persian phonemes in FarsDat's symbols, a small lexicon, and sentences of its words and of invented ones."""
+"""Persian phonemes in FarsDat's symbols, a small lexicon, and random sentences of real and invented words."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ CONSONANTS = (
     *("p", "b", "t", "d", "k", "g", "q", ",", "'", "]"),  # , as in church  ' as in judge  ] the glottal stop
     *("f", "v", "s", "z", "S", "Z", "x", "h", "m", "n", "l", "r", "y"),
 )
-PHONES = (*VOWELS, *CONSONANTS, SILENCE)  # the 30 classes that FarsDat is scored on
+PHONES = (*VOWELS, *CONSONANTS, SILENCE)  # the 30 classes with which FarsDat is scored
 
 Word = tuple[str, ...]
 Item = TypeVar("Item")
 
-# The lexicon is easier on the eye with letters for three phonemes: ch, the j of "jam", and the glottal stop.
+# The lexicon is easier to read with letters for three phonemes: ch, the j of "jam", and the glottal stop.
 _LETTERS = {"c": ",", "j": "'", "?": "]"}
 
 
 def spell(letters: str) -> Word:
-    """The phonemes of a word in the lexicon's letters."""
+    """The phonemes of a word that is written in the letters of the lexicon."""
     return tuple(_LETTERS.get(letter, letter) for letter in letters)
 
 
@@ -61,15 +61,17 @@ VERBS = _words("""
     mixAhim midAnam mibinad minevisad mixarid mikonand misAzim mixorad nemidAnad neSast bargaSt xAbid ?oftAd resid mAnd
     Sod ?ast nist budand
 """)
-_RA = spell("rA")  # marks the object
-_SOFT = ("r", "l", "m", "n", "s", "S", "x", "f", "h", "z", "b")  # first and second consonant of an invented CVCC
+_RA = spell("rA")  # the particle that marks the object
+# The consonants at the end of an invented syllable CVCC: the first, and the second.
+_SOFT = ("r", "l", "m", "n", "s", "S", "x", "f", "h", "z", "b")
 _HARD = ("t", "d", "k", "g", "q", "s", "z", "S", "'", "b", "f", "m")
 
 
 def make_sentences(count: int, rng: np.random.Generator, taken: set[Word]) -> list[list[Word]]:
-    """`count` sentences of words; none has the phonemes of another or of one in `taken`, which gets the new ones.
+    """Make `count` random sentences, each a list of words, with random numbers from `rng`.
 
-    Half are of real words in Persian order, a fifth of invented words, the rest of both.
+    Half of them have real words in Persian order, a fifth have invented words, and the others have both. No sentence
+    has the same phonemes as another one or as one in `taken`, to which the new sentences are added.
     """
     sentences: list[list[Word]] = []
     while len(sentences) < count:
@@ -92,7 +94,7 @@ def _choose(items: tuple[Item, ...], rng: np.random.Generator) -> Item:
 
 
 def _real_sentence(rng: np.random.Generator) -> list[Word]:
-    """Subject, perhaps an adverb, mostly an object, and a verb: the words fit by their kind, not by their sense."""
+    """Subject, perhaps an adverb, usually an object, and a verb. Word classes are right, but it has no meaning."""
     sentence = [_choose(PRONOUNS, rng)] if rng.random() < 0.3 else _noun_phrase(rng)
     if rng.random() < 0.5:
         sentence.append(_choose(ADVERBS, rng))
@@ -105,13 +107,13 @@ def _noun_phrase(rng: np.random.Generator) -> list[Word]:
     noun = _choose(NOUNS, rng)
     if rng.random() < 0.5:
         return [noun]
-    # The ezafe joins a noun to what describes it.
+    # The ezafe joins a noun to the word that describes it.
     ezafe = ("y", "e") if noun[-1] in VOWELS else ("e",)
     return [noun + ezafe, _choose(ADJECTIVES if rng.random() < 0.7 else NOUNS, rng)]
 
 
 def _invent_word(rng: np.random.Generator) -> Word:
-    """One to three syllables CV, CVC or CVCC, the last shape at the end only."""
+    """A word of one to three syllables CV, CVC or CVCC. CVCC is only at the end."""
     word: Word = ()
     num_syllables = 1 + rng.choice(3, p=(0.25, 0.55, 0.2))
     for index in range(num_syllables):

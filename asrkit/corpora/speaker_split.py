@@ -1,4 +1,4 @@
-"""Speakers held out for dev and test: as listed, or drawn so that the same names always give the same sets."""
+"""Chooses the speakers of dev and test: from lists, or at random so that the same names always give the same sets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from asrkit.findings import Findings
 from asrkit.io.numbers import parse_number
 from asrkit.io.text import read_text
 
-DEFAULT_SHARE = 0.1  # of the speakers, for dev and for test each
-_HINTED = 10  # unknown speakers for which a similar name is looked up, among all names
-_LONGEST_HINTED = 100  # characters of such a name: comparing takes longer than the square of it
+DEFAULT_SHARE = 0.1  # of the speakers, for each of dev and test
+_HINTED = 10  # number of unknown speakers for which the message suggests a similar name
+_LONGEST_HINTED = 100  # characters in such a name, because comparing takes more than quadratic time
 
 
 @dataclass(frozen=True)
 class Units:
-    """The units of a split: `names` of speakers, or of utterances if there are too few speakers; `what` they are.
+    """The units that a split distributes: speakers, or utterances if there are too few speakers.
 
-    `source`: the file or directory that has them.
+    Attributes:
+        what: what the units are, for messages.
+        names: the names of the units.
+        source: the file or directory in which they are.
     """
 
     what: str
@@ -32,21 +35,21 @@ class Units:
     source: Path
 
     def too_few_for(self, wanted: Mapping[str, str | None]) -> bool:
-        """Whether shares of them, at least one unit per set, leave none for train."""
+        """Whether train would get no unit if each set of `wanted` with a share gets at least one unit."""
         num_sets = sum(_share(text) != 0 for text in wanted.values())
         return not any(map(is_list, wanted.values())) and 0 < num_sets >= len(self.names)
 
     def hold_out(self, wanted: Mapping[str, str | None], *, known: set[str]) -> dict[str, set[str]]:
-        """The units held out for each set of `wanted`; the rest stays in train.
+        """Choose the units for each set of `wanted`. The other units stay in train.
 
         Args:
-            wanted: set -> a share (`0.1`, `10%`, 0 for none), the path of a file with one name a line, or names
-                separated by commas; None is a share of DEFAULT_SHARE. Lists are served before shares, and each in the
-                order given, so that a set does not depend on the shares of those after it.
-            known: speakers of other sets as well, for messages.
+            wanted: set -> a share (`0.1`, `10%`, 0 for none), the path of a file with one name per line, or names
+                separated by commas. None means DEFAULT_SHARE. Lists are processed before shares, in the given order. So
+                a set does not depend on the shares of the sets after it.
+            known: all speakers, including those of other sets, for messages.
 
-        Raises:
-            ConfigError: an unknown speaker, one that is in another set already, or nobody left for train; a line each.
+        Raises ConfigError if a speaker is unknown or already in another set, or if no unit is left for train. The
+        message has a line for each fault.
         """
         free = set(self.names)
         held_out: dict[str, set[str]] = {}
@@ -71,12 +74,12 @@ class Units:
 
 
 def is_list(text: str | None) -> bool:
-    """Whether an option names speakers rather than a share of them."""
+    """Whether the value of an option is a list of speakers, not a share. Raises ConfigError if a share is too large."""
     return _share(text) is None
 
 
 def _share(text: str | None) -> float | None:
-    """A share of speakers, from 0 to 1: `0.1`, `10%` or 0; None for anything else, which is a list."""
+    """A share of speakers, from 0 to 1: `0.1`, `10%` or 0. None for any other text, which is a list."""
     if text is None:
         return DEFAULT_SHARE
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%|(0?\.[0-9]+|0)", text)
@@ -89,7 +92,7 @@ def _share(text: str | None) -> float | None:
 
 
 def _draw(spk_id: str) -> bytes:
-    """Random order that depends on nothing but the name, so that a new speaker does not move the others."""
+    """A key for a random order that depends only on the name, so a new speaker does not move the others."""
     return hashlib.sha256(spk_id.encode()).digest()
 
 

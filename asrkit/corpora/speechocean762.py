@@ -1,6 +1,6 @@
-"""speechocean762 (OpenSLR 101; Zhang et al., Interspeech 2021): English read by Mandarin speakers, as utterances.
+"""Reads speechocean762 (OpenSLR 101; Zhang et al., Interspeech 2021): English, read by Mandarin speakers.
 
-Reads the tables of the public download; the audio may be in any format, at the paths that wav.scp gives.
+It reads the tables of the public download. The audio may be in any format, at the paths in wav.scp.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ INFO = CorpusInfo(
     "J. Zhang et al., speechocean762: An Open-Source Non-native English Speech Corpus For Pronunciation Assessment, "
     "Interspeech 2021; openslr.org/101",
 )
-# The 39 phones of ARPAbet without stress.
+# The 39 phones of ARPAbet, without stress.
 PHONES = (
     *("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH"),
     *("K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
-_DEV_STRIDE = 10  # every tenth speaker of the train part, from the first
+_DEV_STRIDE = 10  # dev has every tenth speaker of the train part, from the first
 _EXPECTED = {
     "train": (112, 2240),
     "dev": (13, 260),
     "test": (125, 2500),
-}  # speakers and utterances of the public corpus
+}  # numbers of speakers and utterances in the public corpus
 _LABEL = re.compile(r"([A-Z]+)[0-2]?_[BIES]")
 
 
 def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
-    """The utterances of train, dev and test, with the corpus's own ids; phones without stress and word position.
+    """Read the utterances of train, dev and test, with the ids of the corpus.
 
-    dev is every tenth speaker, by sorted id, of the corpus's train part. The labels are canonical pronunciations.
+    Phones are without stress and word position. They are canonical pronunciations. dev has every tenth speaker (in the
+    order of ids) of the corpus's train part.
 
-    Raises:
-        DataError: a table or an audio file is missing, an utterance has no phones or not those of all its words, or a
-            label is unknown; a line for each.
+    Raises DataError if a table or an audio file is missing, phones of words are missing, or a label is unknown. The
+    message has a line for each fault.
     """
     corpus_dir = Path(corpus_dir)
     findings = Findings()
@@ -68,7 +68,7 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
 
 
 def count_notes(sets: Mapping[str, list[Utterance]]) -> list[str]:
-    """A line for each set whose numbers of speakers and utterances are not the public corpus's."""
+    """A line for each set whose numbers of speakers and utterances differ from the public corpus."""
     notes = []
     for name, utts in sets.items():
         counts = (len({utt.spk_id for utt in utts}), len(utts))
@@ -81,7 +81,7 @@ def count_notes(sets: Mapping[str, list[Utterance]]) -> list[str]:
 
 
 def _read_phones(path: Path, findings: Findings) -> dict[str, dict[int, tuple[str, ...]]]:
-    """text-phone as utt_id -> index of the word -> its phones. A word with a fault is there all the same."""
+    """Read text-phone as utt_id -> index of the word -> its phones. Words with a fault are included."""
     words: dict[str, dict[int, tuple[str, ...]]] = {}
     for line, key, value in scan_table(path, findings):
         utt_id, _, index = key.rpartition(".")
@@ -138,7 +138,7 @@ def _read_part(
         phones = tuple(itertools.chain.from_iterable(of_words[index] for index in sorted(of_words)))
         spk_id = utt2spk.get(utt_id, "")
         utts.append(Utterance(utt_id, spk_id, audio, phones, sex=tables["spk2gender"].get(spk_id)))
-    # Kaldi's tools want speakers in the order of their utterances.
+    # Kaldi's tools need speakers in the order of their utterances.
     utts.sort(key=lambda utt: utt.utt_id)
     for before, utt in itertools.pairwise(utts):
         if utt.spk_id < before.spk_id and utt.utt_id in utt2spk and before.utt_id in utt2spk:

@@ -1,4 +1,4 @@
-"""Tables of utterances, as people make them with a spreadsheet or a script: CSV or TSV with a row of column names."""
+"""Reads tables of utterances, made with a spreadsheet or a script: CSV or TSV files with a row of column names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from asrkit.lang.symbols import symbol_fault
 
 COLUMNS = ("audio", "phones", "utt", "speaker", "sex", "set", "start", "end")
 
-# Other people's names of the columns and sets.
+# Other common names of the columns and sets, for suggestions in messages.
 _MEANT_COLUMN = {
     **dict.fromkeys(("path", "file", "filename", "file_name", "wav", "wave", "recording"), "audio"),
     **dict.fromkeys(("phonemes", "phone", "transcript", "transcription", "labels", "ipa"), "phones"),
@@ -40,10 +40,23 @@ _SEXES = {"m": "m", "male": "m", "f": "f", "female": "f", "": None}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An utterance as the table or the directory has it. `where` begins messages about it."""
+    """An utterance in the table or the directory.
+
+    Attributes:
+        where: the beginning of messages about it: file and line.
+        base: the path of the recording within the corpus, without its ending.
+        audio: the path of the recording.
+        utt_id: its id; empty if not given.
+        spk_id: its speaker; empty if not given.
+        phones: its phones; empty if they are in label files.
+        sex: "m", "f" or None.
+        set_name: its set; empty if not given.
+        start: its start in the recording, in seconds; None if not given.
+        end: its end in the recording, in seconds; None if not given.
+    """
 
     where: str
-    base: str  # the recording's path below the corpus without its ending
+    base: str
     audio: Path
     utt_id: str = ""
     spk_id: str = ""
@@ -59,9 +72,10 @@ class Table:
     """The content of a table of utterances.
 
     Attributes:
-        columns: their names.
-        named: real paths of all audio in it, None when that cannot be told.
-        missing: a line for each row whose audio is not there.
+        rows: the utterances.
+        columns: the names of the columns.
+        named: the real paths of all audio in the table; None if rows are unreadable.
+        missing: one line for each row whose audio is missing.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -71,7 +85,10 @@ class Table:
 
 
 def read_table(path: Path, corpus_dir: Path, findings: Findings) -> Table:
-    """Read a table of utterances; rows with an error are left out."""
+    """Read a table of utterances. Errors are added to `findings`, and rows with an error are left out.
+
+    Paths of audio are relative to `corpus_dir`.
+    """
     text = read_text(path, findings)
     if text is None:
         return Table()
@@ -99,13 +116,13 @@ def read_table(path: Path, corpus_dir: Path, findings: Findings) -> Table:
 
 
 def _read_cells(path: Path, lines: Sequence[str], findings: Findings) -> Iterator[tuple[int, list[str] | None]]:
-    """Each line's number and stripped cells; None for a line that is not a row."""
+    """The number and the stripped cells of each line; None instead of cells if the line is not a row."""
     ending = path.suffix.lower()
     is_tsv = ending == ".tsv" or (ending != ".csv" and "\t" in lines[0])
     delimiter = ";" if ";" in lines[0] and "," not in lines[0] else ","
     for number, line in enumerate(lines, 1):
         try:
-            # In a TSV file every character stands for itself: X-SAMPA is full of quotes.
+            # In a TSV file quotes are ordinary characters: X-SAMPA has many.
             cells = line.split("\t") if is_tsv else next(csv.reader([line], delimiter=delimiter, strict=True), [])
         except csv.Error as error:
             findings.error(f"not a row of CSV ({error}); double the quotes inside a quoted field", path, number)
@@ -182,10 +199,10 @@ def _parse_row(cells: Mapping[str, str], where: str, corpus_dir: Path, findings:
 
 
 def _parse_times(cells: Mapping[str, str], where: str, findings: Findings) -> tuple[float | None, float | None]:
-    """Seconds; None for a time that the row leaves out."""
+    """The start and end of a row in seconds; None for a time that is not given."""
     start, end = (parse_time(cells.get(name) or "0") for name in ("start", "end"))
     has_start, has_end = bool(cells.get("start")), bool(cells.get("end"))
-    # Compared in microseconds, for these are what data directories have.
+    # Times are compared in microseconds, because data directories have these.
     if start is None or end is None or (has_end and to_micros(start) >= to_micros(end)):
         findings.error(
             f"{where}start {cells['start'] or 'none'}, end {cells['end'] or 'none'}; expected seconds, with "
@@ -195,6 +212,6 @@ def _parse_times(cells: Mapping[str, str], where: str, findings: Findings) -> tu
 
 
 def base_of(path: Path, corpus_dir: Path) -> str:
-    """A file's path below the corpus, or its name when it is elsewhere, without the ending."""
-    path = path.parent / path.stem  # not with_suffix, which refuses a path without a name: / or .
+    """The path of a file within the corpus, or its name if it is elsewhere, without the ending."""
+    path = path.parent / path.stem  # with_suffix would refuse a path without a name, such as / or .
     return (path.relative_to(corpus_dir) if path.is_relative_to(corpus_dir) else Path(path.name)).as_posix()

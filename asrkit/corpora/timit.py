@@ -1,7 +1,7 @@
-"""TIMIT (LDC93S1): read American English with hand-set phone boundaries, in the standard sets.
+"""Reads TIMIT (LDC93S1), in the standard sets: read American English with manual phone boundaries.
 
-Any copy will do: names in any case, further directories above TRAIN and TEST, SPHERE or RIFF audio, and NLTK's sample.
-Nothing in the corpus directory is written to.
+All copies are accepted: names in upper or lower case, more directories above TRAIN and TEST, SPHERE or RIFF audio, and
+the sample of NLTK. Nothing is written to the corpus directory.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ INFO = CorpusInfo(
     "LDC's for LDC93S1",
     "J. Garofolo et al., TIMIT Acoustic-Phonetic Continuous Speech Corpus, 1993",
 )
-LABEL_RATE = 16000  # Hz, of the sample indices in .PHN files, whatever the audio has
+LABEL_RATE = 16000  # in Hz, for the sample indices in .PHN files, independent of the rate of the audio
 TEST_SETS = ("core", "full")
 DEFAULT_TEST_SET = "core"
 DEFAULT_NUM_PHONES = 48
-# Number of phones -> symbols, and the map to them (None: as they are transcribed).
+# Number of phones -> the symbols, and the map to them (None: the symbols of the transcription).
 INVENTORIES: dict[int, tuple[tuple[str, ...], PhoneMap | None]] = {
     61: (TIMIT_61, None),
     48: (TIMIT_48, TIMIT_61_TO_48),
@@ -62,7 +62,7 @@ DEV_SPEAKERS = _names(
 
 @dataclass(frozen=True)
 class _Standard:
-    """The size of one set in the published corpus. `num_tokens`: labels other than q, which is dropped in folding."""
+    """The size of one set in the published corpus. `num_tokens`: number of labels without q, which folding drops."""
 
     num_spks: int
     num_utts: int
@@ -79,20 +79,20 @@ _DIALECT_DIR = re.compile(r"dr[1-8]")
 _SPEAKER_DIR = re.compile(_SPEAKER)
 _NLTK_DIR = re.compile(rf"dr[1-8]-({_SPEAKER})")
 _FILE = re.compile(r"(s[aix]\d{1,4})\.(wav|wav\.wav|phn)")
-_NUM_NAMED = 10  # speakers that a warning names before it says how many more there are
+_NUM_NAMED = 10  # number of speakers that a warning names; for more it gives their number
 
 
 @dataclass
 class _Recorded:
-    """One utterance as found: its files and what they hold."""
+    """An utterance in the corpus directory: its audio file, its labels, and its length in seconds."""
 
     audio: str
     times: list[PhoneTime]
     duration: float
 
 
-_Part = dict[str, dict[str, _Recorded]]  # speaker -> sentence -> what its files hold
-_Selected = tuple[str, str, _Recorded]  # speaker, sentence, what its files hold
+_Part = dict[str, dict[str, _Recorded]]  # speaker -> sentence -> content of the files
+_Selected = tuple[str, str, _Recorded]  # speaker, sentence, content of the files
 
 
 @dataclass
@@ -106,21 +106,26 @@ class _Tree:
 def read_corpus(
     corpus_dir: str | Path, *, num_phones: int = DEFAULT_NUM_PHONES, test: str = DEFAULT_TEST_SET
 ) -> Corpus:
-    """Read a copy of TIMIT into train, dev and test, of which those without an utterance are left out.
+    """Read a copy of TIMIT into train, dev and test. Sets without utterances are left out.
 
-    train has the utterances of the TRAIN tree, dev and test those of the standard speakers of the TEST tree, all
-    without the SA sentences, which everybody read. Utterance ids are `speaker-sentence` in lower case; phone times
-    come from the .PHN files.
+    train has the utterances of the TRAIN tree. dev and test have those of the standard speakers in the TEST tree. The
+    SA sentences, which all speakers read, are left out. Utterance ids are `speaker-sentence` in lower case. Phone times
+    are read from the .PHN files.
 
     Args:
-        num_phones: 61 for the symbols of the transcription, or 48 or 39 for them folded.
-        test: "core" for the 24 speakers of the core test set, or "full" for the whole TEST tree, SA sentences
-            included; the latter holds the dev speakers as well.
+        corpus_dir: the directory of the copy.
+        num_phones: 61 for the symbols of the transcription, 48 or 39 for folded symbols.
+        test: "core" for the 24 speakers of the core test set, or "full" for the whole TEST tree, with the SA sentences.
+            The full test set includes the dev speakers.
 
-    Raises:
-        DataError: damage, a line for each: audio without .PHN or the other way round, audio that cannot be read or
-            is cut off, labels that are malformed, unknown, out of order, overlapping or past the end of the audio, a
-            speaker in two directories or in the wrong tree. What is absent gives a warning instead.
+    Raises DataError, with a line for each fault, if:
+
+    - audio has no .PHN file, or a .PHN file has no audio;
+    - audio cannot be read or is truncated;
+    - labels are malformed, unknown, out of order, overlapping or after the end of the audio;
+    - a speaker is in two directories or in the wrong tree.
+
+    Missing speakers and utterances give a warning.
     """
     phones, phone_map = INVENTORIES[num_phones]
     corpus_dir = Path(corpus_dir)
@@ -173,7 +178,7 @@ def _read_parts(tree: _Tree, findings: Findings) -> dict[str, _Part]:
 
 
 def _select(part: _Part, spks: Iterable[str], with_sa: bool = False) -> list[_Selected]:
-    """The utterances of `spks`, sorted; the SA sentences among them only on demand."""
+    """The utterances of `spks`, sorted; the SA sentences only `with_sa`."""
     return [
         (spk, name, recorded)
         for spk in sorted(spks)
@@ -185,7 +190,7 @@ def _select(part: _Part, spks: Iterable[str], with_sa: bool = False) -> list[_Se
 def _warn_of_differences(
     selected: Mapping[str, Sequence[_Selected]], tree: _Tree, test: str, findings: Findings
 ) -> None:
-    """Say what is not as in the published corpus."""
+    """Warn about differences from the published corpus."""
     table = _read_speaker_tables(tree.speaker_tables)
     in_tree = {use: [spk for spk, its in table.items() if its == use] for use in ("trn", "tst")}
     wanted = {
@@ -242,7 +247,7 @@ def _find_files(corpus_dir: Path, findings: Findings) -> _Tree:
 
 
 def _walk(top: str, findings: Findings) -> Iterator[tuple[str, list[str]]]:
-    """Directories with the names of their files, sorted; links are followed, each directory comes once."""
+    """All directories with the sorted names of their files. Links are followed, but no directory occurs twice."""
     seen = set()
     for directory, subdirs, names in os.walk(top, onerror=findings.unreadable, followlinks=True):
         status = os.stat(directory)
@@ -255,7 +260,7 @@ def _walk(top: str, findings: Findings) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read_utterance(sentence: str, files: Mapping[str, str], findings: Findings) -> _Recorded | None:
-    """The content of the files of one sentence; None if they do not belong together."""
+    """The content of the files of one sentence; None if one is missing or cannot be read."""
     audio = files.get("wav", files.get("wav.wav"))
     labels = files.get("phn")
     if labels is None and audio is not None:
@@ -275,7 +280,7 @@ def _read_utterance(sentence: str, files: Mapping[str, str], findings: Findings)
 
 
 def _read_labels(path: str, duration: float | None, findings: Findings) -> list[PhoneTime]:
-    """The labels of a .PHN file in seconds; `duration` is the audio's, where it could be read."""
+    """The labels of a .PHN file, in seconds. `duration` is that of the audio; None if it cannot be read."""
     num_errors = len(findings.errors)
     try:
         with open_text(path) as stream:
@@ -304,7 +309,7 @@ def _read_labels(path: str, duration: float | None, findings: Findings) -> list[
 
 
 class _OrderCheck:
-    """Checks that the labels of a file come in order, do not overlap and end within the audio."""
+    """Checks that the labels of a file are in order, do not overlap, and end within the audio."""
 
     def __init__(self, path: str, duration: float | None, findings: Findings) -> None:
         self.path, self.duration, self.findings = path, duration, findings
@@ -312,7 +317,7 @@ class _OrderCheck:
         self._is_past_end = False
 
     def check(self, line: int, start: int, end: int, phone: str) -> None:
-        """The next label, in samples, and the line that gives it."""
+        """Check the next label. `start` and `end` are in samples; `line` is its line number."""
         duration = self.duration
         overrun = duration is not None and end / LABEL_RATE > duration + END_TOLERANCE
         if end < start:
@@ -324,7 +329,7 @@ class _OrderCheck:
                 self.path,
                 line,
             )
-        elif not overrun:  # the labels after a wrong one are held against those before it
+        elif not overrun:  # labels after a faulty one are compared with those before it
             self._last_end = end
             if start == end:
                 self.findings.warn(f"{phone} has no length ({start} to {end}); kept", self.path, line)
@@ -337,7 +342,7 @@ class _OrderCheck:
 
 
 def _read_speaker_tables(paths: Sequence[str]) -> dict[str, str]:
-    """Speaker -> "trn", "tst" or what else the table has for its use. Ids come with or without the sex in front."""
+    """Speaker -> "trn", "tst" or another use in the table. Ids in the table may lack the sex at their beginning."""
     table: dict[str, str] = {}
     for path in paths:
         with open_text(path) as stream:
@@ -351,7 +356,7 @@ def _read_speaker_tables(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _compare(name: str, utts: Sequence[_Selected], standard: _Standard, wanted: Iterable[str]) -> list[str]:
-    """Warnings about a set that is not the standard one; `wanted`: the speakers that are known to belong to it."""
+    """Warnings if a set differs from the standard one. `wanted` are the speakers that should be in it."""
     counts: dict[str, int] = {}
     for spk, _, _ in utts:
         counts[spk] = counts.get(spk, 0) + 1

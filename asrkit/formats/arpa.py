@@ -1,6 +1,6 @@
-"""ARPA files of back-off n-gram models: `log10-probability TAB n-gram TAB log10-back-off` a line, by order.
+"""Reads and writes back-off n-gram models in ARPA format. A line: `log10-probability TAB n-gram TAB log10-back-off`.
 
-What KenLM reads is read, and means the same: the variants of SRILM, IRSTLM and others.
+The reader accepts the same files as KenLM, with the same meaning: the variants of SRILM, IRSTLM and others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from asrkit.io.numbers import parse_number, parse_whole
 from asrkit.io.text import open_text
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
-NEVER = -99.0  # log10 probability of what does not occur, as SRILM writes it; also that of <s>, which is not predicted
+NEVER = -99.0  # SRILM's log10 probability of an impossible event, and of <s>, which is never predicted
 
 Ngram = tuple[str, ...]
 
 
 class _Decompressor(Protocol):
-    """The common interface of the decompressors of zlib, bz2 and lzma."""
+    """The interface that the decompressors of zlib, bz2 and lzma share."""
 
     @property
     def eof(self) -> bool: ...
@@ -39,15 +39,15 @@ NgramTable = Mapping[Ngram, tuple[float, float]]  # n-gram -> log10 probability 
 
 
 def write_arpa(tables: Sequence[NgramTable], path: str | Path) -> None:
-    """Write n-grams, those of one order a table, atomically, as `arpa_text` has them."""
+    """Write n-grams in ARPA format, atomically; see `arpa_text`. Raises OSError if the file cannot be written."""
     with atomic_write(path) as stream:
         stream.writelines(_lines(tables))
 
 
 def arpa_text(tables: Sequence[NgramTable]) -> str:
-    """N-grams, those of one order a table, in ARPA format.
+    """The text of n-grams in ARPA format. `tables` has one table for each order, from 1 on.
 
-    Numbers are written in full, so that `parse_arpa` gives the very same tables.
+    Numbers are written with all digits, so `parse_arpa` gives exactly the same tables.
     """
     return "".join(_lines(tables))
 
@@ -64,18 +64,18 @@ def _lines(tables: Sequence[NgramTable]) -> Iterator[str]:
     yield "\n\\end\\\n"
 
 
-# log10 probabilities of 0.
+# Texts for the log10 probability of an impossible event.
 _IMPOSSIBLE = ("-inf", "-infinity")
 
-# By the first bytes, whatever the file's name is.
+# By the first bytes of the file; its name does not matter.
 _DECOMPRESS: dict[bytes, Callable[[], _Decompressor]] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(memlimit=_MAX_XZ_BYTES),
 }
-# Language models shrink to a fifth or a tenth; what shrinks more is made to fill the memory.
+# Compression reduces language models to a fifth or a tenth. A file with a much higher ratio is made to fill the memory.
 _MAX_GROWTH = 100
-_MAX_XZ_BYTES = 2**28  # of memory; xz -9 takes a quarter of it
+_MAX_XZ_BYTES = 2**28  # of memory; xz -9 needs a quarter of it
 _NOT_ARPA = {
     b"mmap lm ": "a binary file of KenLM; give the ARPA file that it was built from",
     b"blmt": "a binary file of IRSTLM; write an ARPA file by compile-lm --text=yes",
@@ -84,9 +84,9 @@ _NOT_ARPA = {
 
 
 def read_arpa_text(path: str | Path) -> str:
-    """The content of an ARPA file, unchecked; compressed by gzip, bzip2 or xz or not.
+    """The text of an ARPA file, without a check. The file may be compressed by gzip, bzip2 or xz.
 
-    Raises DataError when it cannot be read, or is in another format of language models.
+    Raises DataError if the file cannot be read, or is a language model in another format.
     """
     try:
         with open_text(path) as stream:
@@ -109,7 +109,7 @@ def read_arpa_text(path: str | Path) -> str:
 
 
 def _decompressed(content: bytes, decompress: Callable[[], _Decompressor], path: str | Path) -> bytes:
-    """What one or more compressed streams, one after the other, hold. Raises DataError when that is too much."""
+    """The content of one or more successive compressed streams. Raises DataError if it is too large."""
     limit, parts = _MAX_GROWTH * len(content) + 2**20, []
     size = 0
     while content:
@@ -128,13 +128,13 @@ def _decompressed(content: bytes, decompress: Callable[[], _Decompressor], path:
 
 
 def parse_arpa(text: str, path: str | Path) -> list[dict[Ngram, tuple[float, float]]]:
-    """The tables of an ARPA file's text, by order; `path` names it in messages.
+    """The tables of n-grams in the text of an ARPA file, one for each order. `path` names the file in messages.
 
-    <UNK> is read as <unk>. A back-off weight that is left out is 0. A probability of 0 (-inf) is read as NEVER, for
-    decoding takes finite numbers.
+    <UNK> becomes <unk>. A missing back-off weight is 0. The log10 probability -inf becomes NEVER, because decoding
+    needs finite numbers.
 
-    Raises:
-        DataError: one line per fault: malformed line, wrong counts, an n-gram whose own context is not there.
+    Raises DataError if a line is malformed, a count is wrong or the context of an n-gram is missing. The message has a
+    line for each fault.
     """
     parser = _Parser(path)
     parser.parse(text)
@@ -148,12 +148,12 @@ class _Parser:
         self.findings = Findings()
         self.tables: list[dict[Ngram, tuple[float, float]]] = []
         self._declared: dict[int, int] = {}  # order -> number of n-grams
-        self._is_last = False  # whether the section is that of the highest order
+        self._is_last = False  # whether the section has the highest order
 
     def parse(self, text: str) -> None:
         lines = ((number, line.strip(" \t\r")) for number, line in enumerate(text.split("\n"), 1))
         for _, line in lines:
-            if line == "\\data\\":  # the text before it is a comment
+            if line == "\\data\\":  # all text before it is a comment
                 break
         is_whole = self._parse_lines(lines)
         if not is_whole and not self.findings.errors:
@@ -164,7 +164,7 @@ class _Parser:
             self._check_counts()
 
     def _parse_lines(self, lines: Iterator[tuple[int, str]]) -> bool:
-        """The lines below \\data\\; whether \\end\\ was among them."""
+        """Parse the lines after \\data\\. Returns whether \\end\\ was among them."""
         for number, line in lines:
             if not line:
                 continue
@@ -203,7 +203,7 @@ class _Parser:
             self.tables[-1][ngram] = numbers
 
     def _check_ngram(self, ngram: Ngram, line: str) -> None:
-        """Raise _BadEntryError when an n-gram cannot follow those before it."""
+        """Raise _BadEntryError if the n-gram is repeated or impossible, or lacks its context."""
         if ngram in self.tables[-1]:
             raise _BadEntryError(f"n-gram given twice: {' '.join(ngram)}")
         if EOS in ngram[:-1] or BOS in ngram[1:]:
@@ -227,7 +227,7 @@ class _BadEntryError(Exception):
 
 
 def _read_entry(line: str, order: int, is_last: bool) -> tuple[Ngram, tuple[float, float]]:
-    """The n-gram and the numbers of a line of the section `order`."""
+    """The n-gram and the numbers in a line of the section of this order."""
     fields = [field for field in line.replace("\t", " ").split(" ") if field]
     if len(fields) not in (order + 1, order + 2):
         backoff_too = "" if is_last else " and a back-off weight"

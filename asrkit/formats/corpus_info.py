@@ -1,4 +1,4 @@
-"""corpus.json, beside a token table: what corpus the data directories are of."""
+"""corpus.json, a file beside the token table: it describes the corpus of the data directories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CORPUS_INFO = "corpus.json"
 
 
 def read_corpus_info(directory: str | Path) -> CorpusInfo | None:
-    """Read what `write_corpus_info` wrote; None without a file. Raises DataError for any other content."""
+    """Read corpus.json in a directory; None if there is no such file. Raises DataError if its content is faulty."""
     path = Path(directory) / CORPUS_INFO
     try:
         return from_plain(CorpusInfo, read_json(path), "corpus")
@@ -26,7 +26,7 @@ def read_corpus_info(directory: str | Path) -> CorpusInfo | None:
 
 
 def write_corpus_info(directory: str | Path, info: CorpusInfo | None) -> None:
-    """Write the file, or with None remove what is there."""
+    """Write corpus.json in a directory, or remove it if `info` is None. Raises OSError if this is not possible."""
     path = Path(directory) / CORPUS_INFO
     if info is None:
         path.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""NIST's CTM with phones for words: `recording channel start duration phone [confidence]` a line, times in seconds."""
+"""NIST's CTM format, with phones instead of words. A line: `recording channel start duration phone [confidence]`.
+
+Times are in seconds.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ from asrkit.io.tables import Keys
 from asrkit.io.text import TextFile
 from asrkit.types import Hypothesis, PhoneTime
 
-_CHANNEL = "1"  # as Kaldi writes it
+_CHANNEL = "1"  # as in Kaldi
 _NO_GAPS = bytes(set(range(256)) - set(b" \t\r\n"))
 
 
 class CtmLine(NamedTuple):
-    """A line of a CTM file. `key` names the recording or utterance; times in seconds, as they are written."""
+    """A line of a CTM file. `key` is the id of the recording or utterance. Times are in seconds, as in the file."""
 
     key: str
     channel: str
@@ -39,13 +42,14 @@ class CtmLine(NamedTuple):
 
 @dataclass(frozen=True)
 class TimeColumns:
-    """The phones of utterances, one utterance after the other, with their times.
+    """The phones of successive utterances, with their times, in columns.
 
     Attributes:
-        bounds: (utterances + 1,) the place of each utterance's first phone, and the number of all phones.
-        phones: (n,) symbols.
-        starts, ends: (n,) float64, in seconds from the utterance's beginning.
-        confidences: (n,) float64 from 0 to 1; NaN for a phone that has none.
+        bounds: (utterances + 1,) the index of the first phone of each utterance, then the number of all phones.
+        phones: (n,) the symbols.
+        starts: (n,) float64, in seconds from the beginning of the utterance.
+        ends: (n,) float64, in seconds from the beginning of the utterance.
+        confidences: (n,) float64, from 0 to 1; NaN for a phone without one.
     """
 
     bounds: Sequence[int]
@@ -56,7 +60,7 @@ class TimeColumns:
 
     @classmethod
     def of(cls, utts: Sequence[Sequence[PhoneTime]], confidences: Sequence[float] | None = None) -> TimeColumns:
-        """The columns of utterances whose phones are given one by one."""
+        """The columns for the phones of `utts`. `confidences` has one value for each phone of all utterances."""
         times = list(chain.from_iterable(utts))
         return cls(
             _bounds(map(len, utts)),
@@ -72,7 +76,7 @@ def _bounds(numbers: Iterable[int]) -> list[int]:
 
 
 def parse_line(fields: Sequence[str]) -> CtmLine | None:
-    """A line of these fields; None if they are not a line of a CTM file."""
+    """The CTM line with these fields; None if they do not form a CTM line."""
     if len(fields) not in (5, 6):
         return None
     start, duration = parse_seconds(fields[2]), parse_seconds(fields[3])
@@ -82,14 +86,17 @@ def parse_line(fields: Sequence[str]) -> CtmLine | None:
 
 
 def format_line(key: str, start: str, duration: str, phone: str, confidence: float | None = None) -> str:
-    """A line of a CTM file; `start` and `duration` in seconds, rounded as the caller wants them."""
+    """A line of a CTM file. `start` and `duration` are texts in seconds, which the caller has rounded."""
     fields = [key, _CHANNEL, start, duration, phone]
     fields += [] if confidence is None else [f"{confidence:.4f}"]
     return " ".join(fields) + "\n"
 
 
 def read_ctm(path: str | Path, findings: Findings) -> dict[str, list[Label]]:
-    """A CTM file of any tool, with comments (`;;`), as recording -> labels, for `check_labels`."""
+    """Read a CTM file of any tool as recording -> labels, for `check_labels`. Comments (`;;`) are ignored.
+
+    Errors are added to `findings`.
+    """
     recordings: dict[str, list[Label]] = {}
     channels: dict[str, str] = {}
     for number, fields in read_label_rows(path, findings):
@@ -106,9 +113,9 @@ def read_ctm(path: str | Path, findings: Findings) -> dict[str, list[Label]]:
 
 
 def read_phone_times(path: str | Path, findings: Findings) -> tuple[dict[str, tuple[PhoneTime, ...]], dict[str, int]]:
-    """A data directory's phones.ctm: utterance -> phones in the file's order, and utterance -> its first line.
+    """Read phones.ctm of a data directory: utterance -> phones in order, and utterance -> number of its first line.
 
-    Lines must be sorted by utterance and start.
+    Lines must be sorted by utterance and start. Errors are added to `findings`.
     """
     times: dict[str, list[PhoneTime]] = {}
     first_lines: dict[str, int] = {}
@@ -135,7 +142,7 @@ def read_phone_times(path: str | Path, findings: Findings) -> tuple[dict[str, tu
 
 
 def format_phone_times(key: str, times: Iterable[PhoneTime]) -> str:
-    """Lines of a data directory's phones.ctm."""
+    """The lines of an utterance, with id `key`, in phones.ctm of a data directory."""
     return "".join(
         format_line(
             key, format_seconds(time.start), format_seconds(round(time.end, 6) - round(time.start, 6)), time.phone
@@ -145,7 +152,7 @@ def format_phone_times(key: str, times: Iterable[PhoneTime]) -> str:
 
 
 def format_hypothesis(key: str, hypothesis: Hypothesis) -> str:
-    """Lines of recognized or aligned phones, with confidences where there are any."""
+    """The CTM lines of recognised or aligned phones, with the confidences that the hypothesis has."""
     confidences = hypothesis.confidences or (None,) * len(hypothesis.times)
     lines = []
     for time, confidence in zip(hypothesis.times, confidences, strict=True):
@@ -156,23 +163,27 @@ def format_hypothesis(key: str, hypothesis: Hypothesis) -> str:
 
 
 def write_ctm(path: str | Path, hypotheses: Iterable[Hypothesis]) -> None:
-    """Write a CTM file of all hypotheses, which need times, under their utterance ids, atomically."""
+    """Write a CTM file of all hypotheses, under their utterance ids, atomically. The hypotheses must have times.
+
+    Raises OSError if the file cannot be written.
+    """
     with atomic_write(path) as stream:
         for hypothesis in hypotheses:
             stream.write(format_hypothesis(hypothesis.utt_id, hypothesis))
 
 
 class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
-    """phones.ctm of a large data directory: an index in memory, an utterance's times read when asked for.
+    """Maps the utterances of a large data directory to their phones with times, from its phones.ctm.
 
-    Phones with times by utterance, in seconds from the utterance's beginning; some tens of bytes an utterance.
+    Only an index is in memory: some tens of bytes per utterance. The lines of an utterance are read on demand. Times
+    are in seconds from the beginning of the utterance.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Raises DataError when the file is missing, or the lines of an utterance do not stand together."""
+        """Raises DataError if the file cannot be read, or the lines of an utterance are not adjacent."""
         self.path = Path(path)
         self._file = TextFile(path)
-        self._starts = array("q")  # where each utterance begins, and the end of the file
+        self._starts = array("q")  # the offsets of the utterances, and the end of the file
         try:
             with self._file.open() as stream:
                 self.keys_by_row = Keys(self._scan(stream))
@@ -199,7 +210,12 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
         self._starts.append(offset)
 
     def __getitem__(self, utt_id: str) -> tuple[PhoneTime, ...]:
-        """Raises KeyError, and DataError for lines that are not `utt channel start duration phone` in order of time."""
+        """The phones of an utterance.
+
+        Raises:
+            KeyError: the utterance is missing.
+            DataError: its lines are not `utt channel start duration phone`, sorted by start.
+        """
         row = self.keys_by_row.row(utt_id)
         start, end = self._starts[row : row + 2]
         with self._file.open() as stream:
@@ -218,15 +234,15 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
         return tuple(times)
 
     def columns(self, utt_ids: Sequence[str]) -> TimeColumns:
-        """The lines of these utterances, which are different ones; there are none of one that is not here.
+        """The phones of these utterances, in columns. An utterance that is missing has no phones.
 
-        Raises DataError as `[utt_id]`, and for confidences that are not between 0 and 1.
+        No utterance may be named twice. Raises DataError as `[utt_id]`, and if a confidence is not from 0 to 1.
         """
         rows = [row for row in map(self.keys_by_row.find, utt_ids) if row >= 0]
         return self._plain_columns(utt_ids, rows) or self._any_columns(utt_ids, rows)
 
     def _plain_columns(self, utt_ids: Sequence[str], rows: Sequence[int]) -> TimeColumns | None:
-        """The columns of lines as asrkit writes them, all at once; None for other lines, and where one is at fault."""
+        """The columns of lines in asrkit's own format, parsed together; None for other or faulty lines."""
         text = "".join(self._read(rows))
         num_lines = text.count("\n")
         gaps = text.encode().translate(None, _NO_GAPS)
@@ -246,7 +262,7 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
             return None
         columns = np.array([starts, durations, confidences])
         bounds = _bounds(numbers)
-        is_late = columns[0, 1:] >= columns[0, :-1]  # than the line before, or the first of its utterance
+        is_late = columns[0, 1:] >= columns[0, :-1]  # starts not before the line above; True at a new utterance, too
         is_late[[bound - 1 for bound in bounds if 0 < bound < len(starts)]] = True
         if not is_late.all():
             return None
@@ -262,7 +278,7 @@ class PhoneTimes(Mapping[str, tuple[PhoneTime, ...]]):
         return TimeColumns.of(utts, [value for value in confidences if value is not None])
 
     def _read(self, rows: Sequence[int]) -> Iterator[str]:
-        """The text of these rows; rows that stand together in the file are read at once."""
+        """The text of these rows. Adjacent rows are read together."""
         with self._file.open() as stream:
             for _, run in groupby(enumerate(rows), lambda place: place[1] - place[0]):
                 (_, first), *others = run

@@ -1,4 +1,4 @@
-"""Kaldi data directories: wav.scp, text, utt2spk, spk2utt, segments, spk2gender, utt2dur and phones.ctm."""
+"""Reads and writes Kaldi data directories: wav.scp, text, utt2spk, segments, spk2gender, utt2dur and more tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from asrkit.types import PhoneTime, Utterance
 
 @dataclass(frozen=True)
 class DataDir:
-    """The content of a data directory. Times are in seconds; tables that are not there are empty."""
+    """The content of a data directory. Times are in seconds. A missing table is empty."""
 
     path: Path
     wav: dict[str, str] = field(
@@ -29,14 +29,14 @@ class DataDir:
     )  # rec_id (utt_id without segments) -> absolute path or `command |`
     text: dict[str, tuple[str, ...]] = field(default_factory=dict)  # utt_id -> phones
     utt2spk: dict[str, str] = field(default_factory=dict)
-    segments: dict[str, Segment] = field(default_factory=dict)  # utt_id -> its part of a recording
+    segments: dict[str, Segment] = field(default_factory=dict)  # utt_id -> part of a recording
     spk2gender: dict[str, str] = field(default_factory=dict)  # "m" or "f"
     utt2dur: dict[str, float] = field(default_factory=dict)
-    # Times count from the beginning of the utterance.
+    # Times are relative to the beginning of the utterance.
     phone_times: dict[str, tuple[PhoneTime, ...]] = field(default_factory=dict)
 
     def spk2utt(self) -> dict[str, list[str]]:
-        """Utterances of each speaker, both sorted."""
+        """The utterance ids of each speaker. Speakers and ids are sorted."""
         utts: dict[str, list[str]] = {spk: [] for spk in sorted(set(self.utt2spk.values()))}
         for utt in sorted(self.utt2spk):
             utts[self.utt2spk[utt]].append(utt)
@@ -68,7 +68,9 @@ class ParsedDataDir:
     """The readable content of a data directory, and its faults.
 
     Attributes:
-        lines: file name -> key -> number of its line; for phones.ctm the first line of each utterance.
+        data: the content.
+        lines: file name -> key -> line number; for phones.ctm it is that of the first line of each utterance.
+        findings: the faults.
     """
 
     data: DataDir
@@ -81,13 +83,12 @@ class ParsedDataDir:
 
 
 def load_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> DataDir:
-    """Read a data directory; wav.scp, text and utt2spk must be there, the rest may be.
+    """Read a data directory. It must contain wav.scp, text and utt2spk. The other files are optional.
 
-    `audio` says where relative paths of wav.scp start and whether pipes are admitted. No audio is opened.
+    `audio` gives the root of relative paths in wav.scp, and whether pipes are accepted. No audio is opened.
 
-    Raises:
-        DataError: every fault of every file, and every utterance, recording or speaker that is in one file
-            and not in another; a line for each.
+    Raises DataError if files have faults, or an utterance, recording or speaker is in one file but not in another. The
+    message has a line for each fault.
     """
     parsed = parse_data_dir(path, audio)
     parsed.findings.raise_errors()
@@ -95,7 +96,7 @@ def load_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> DataD
 
 
 def parse_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> ParsedDataDir:
-    """Like `load_data_dir`, but returns the readable content and the faults and does not raise."""
+    """Like `load_data_dir`, but returns the readable content together with the faults instead of raising them."""
     path = Path(path)
     if not path.is_dir():
         parsed = ParsedDataDir(DataDir(path))
@@ -106,7 +107,7 @@ def parse_data_dir(path: str | Path, audio: AudioAccess = AudioAccess()) -> Pars
 
 
 class _Reader:
-    """Reads one table after the other into `parsed`, and compares them at the end."""
+    """Reads all tables into `parsed`, and then compares them."""
 
     def __init__(self, path: Path, audio: AudioAccess) -> None:
         self.path, self.audio = path, audio
@@ -193,10 +194,10 @@ class _Reader:
         self.data.phone_times.update(times)
 
     def _compare_utterances(self) -> None:
-        """Note keys that only one of two tables has.
+        """Add errors for keys that are in only one of two tables.
 
-        Keys are compared as the files have them, so that a fault inside a line is not reported again as a lost key;
-        a file that is missing or empty was reported before.
+        The keys of faulty lines count, too, so that a fault is not reported a second time as a missing key. Missing and
+        empty files were reported before.
         """
         lines = self.lines
         if not (utts := lines["utt2spk"]):
@@ -219,7 +220,7 @@ class _Reader:
     def _compare(
         self, name: str, keys: Mapping[str, int], other: str, others: Mapping[str, int], noun: str = "utterance"
     ) -> None:
-        """Errors for keys (key -> line number) that only one of two files holds."""
+        """Add errors for keys (key -> line number) that are in only one of two files."""
         for key, line in keys.items():
             if key not in others:
                 self.findings.error(f"{noun} {key} is not in {other}", self.path / name, line)
@@ -254,17 +255,19 @@ class _Reader:
 
 
 def write_data_dir(path: str | Path, utterances: Iterable[Utterance], durations: Mapping[str, float]) -> None:
-    """Write a data directory, whole or not at all; what stood at `path` is replaced.
+    """Write a data directory atomically. A directory at `path` is replaced.
 
-    `durations` gives each utterance's length in seconds (utt2dur). Audio paths are made absolute against
-    the current directory; pipes stay as they are. segments is written when an utterance is only a part of its
-    recording, spk2gender for the speakers whose sex is known, phones.ctm when there are phone times.
+    `durations` has the length of each utterance in seconds (utt2dur). Relative paths of audio become absolute paths,
+    starting at the current directory. Pipes stay unchanged. Three files are optional: segments is written if an
+    utterance is only a part of its recording, spk2gender for speakers whose sex is known, and phones.ctm if there are
+    phone times.
 
     Raises:
-        DataError: what `load_data_dir` would refuse: no utterances, an id given twice, an empty transcript, a missing
-            length, times that go back or belong to other phones, a symbol or id with a blank, a recording
-            with two sources or a speaker with two sexes; a line for each.
-        OSError: it cannot be written.
+        DataError: the directory could not be read by `load_data_dir`; a line for each fault. There are no utterances,
+        an
+            id occurs twice, a transcript is empty, or a length is missing. Or times are not in order or belong to other
+            phones, a symbol or id contains a blank, a recording has two sources, or a speaker has two sexes.
+        OSError: the directory cannot be written.
     """
     path = Path(path)
     utts = sorted(utterances, key=lambda utt: utt.utt_id)
@@ -274,7 +277,7 @@ def write_data_dir(path: str | Path, utterances: Iterable[Utterance], durations:
 
 
 def wav_rows(utts: Iterable[Utterance]) -> dict[str, str]:
-    """The rows of wav.scp; see write_data_dir."""
+    """The rows of wav.scp that `write_data_dir` writes: recording id -> absolute path or pipe."""
     return {utt.recording_id: _absolute(utt.audio) for utt in utts}
 
 
@@ -300,7 +303,7 @@ def _check_utterances(path: Path, utts: Sequence[Utterance], durations: Mapping[
 
 
 def _utterance_faults(utt: Utterance, duration: float | None) -> Iterator[str]:
-    """The faults of a single utterance."""
+    """The faults of one utterance."""
     if not utt.phones:
         yield "empty transcript"
     if duration is None or not duration > 0:

@@ -1,4 +1,4 @@
-"""JSON lines: an object for each recording, with all that is known of its phones."""
+"""JSON lines: one object for each recording, with its phones, times and confidences."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from asrkit.types import Hypothesis
 
 
 def format_json_line(name: str, hypothesis: Hypothesis, silences: Collection[str] = ()) -> str:
-    """One object; the confidence of the whole and the alternatives are there when the hypothesis has them.
+    """The line for the recording `name`. It has the total confidence and the alternatives if the hypothesis has them.
 
-    A note says so when there are no phones but `silences`.
+    If all phones are `silences`, the object has a note that no speech was found.
     """
     content: dict[str, object] = {"file": name, "log_prob": round(hypothesis.log_prob, 4)}
     if hypothesis.confidence is not None:
@@ -23,7 +23,7 @@ def format_json_line(name: str, hypothesis: Hypothesis, silences: Collection[str
         ]
     if all(phone in silences for phone in hypothesis.phones):
         content["note"] = "no speech found"
-    # One by one: those of a long recording take far less memory as text than as objects.
+    # Each phone is converted separately: the texts of a long recording need far less memory than its objects.
     phones = ", ".join(
         json_text(
             {

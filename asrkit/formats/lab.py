@@ -1,4 +1,4 @@
-"""HTK's .lab files: `start end phone` a line, in units of 100 ns; other tools write seconds, or the phone alone."""
+"""HTK's .lab files. A line: `start end phone`, in units of 100 ns. Other tools write seconds, or only the phone."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from asrkit.types import PhoneTime
 
 Unit = Literal["100 ns", "s", "none"]
 
-HTK_UNIT = 1e-7  # seconds
+HTK_UNIT = 1e-7  # in seconds
 _HTK_UNITS_PER_SECOND = 10_000_000
-_LEAST_HTK_TIME = 10_000  # 1 ms in HTK's unit; as seconds it would be close to three hours
+_LEAST_HTK_TIME = 10_000  # 1 ms in HTK's unit; if it were seconds, it would be almost three hours
 
 
 def read_lab(path: str | Path, findings: Findings) -> tuple[list[Label], Unit]:
-    """The labels of a file, for `check_labels`, and the unit of its times that was detected.
+    """The labels of a file, for `check_labels`, and the detected unit of its times.
 
-    Times are HTK's units of 100 ns when all are whole numbers and the last is 10000 or more, else seconds. What
-    stands behind the phone (HTK's scores and further levels) is ignored when it begins with a number.
+    Times are in HTK's units of 100 ns if all are whole numbers and the last is at least 10000. Otherwise they are in
+    seconds. Fields after the phone (HTK's scores and further levels) are ignored if the first of them is a number.
+    Errors are added to `findings`.
     """
     rows = read_label_rows(path, findings)
     if rows and all(len(fields) == 1 for _, fields in rows):
@@ -44,7 +45,7 @@ def read_lab(path: str | Path, findings: Findings) -> tuple[list[Label], Unit]:
 
 
 def format_lab(times: Iterable[PhoneTime]) -> str:
-    """A file of phones in HTK's units."""
+    """The text of a .lab file with these phones, in HTK's units of 100 ns."""
     return "".join(
         f"{round(time.start * _HTK_UNITS_PER_SECOND)} {round(time.end * _HTK_UNITS_PER_SECOND)} {time.phone}\n"
         for time in times

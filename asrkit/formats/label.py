@@ -1,4 +1,4 @@
-"""The labels of a recording: what the readers of all label files give, and what may be wrong with it."""
+"""The labels of a recording, which the readers of all label files return, and the check of these labels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from asrkit.io.text import read_text
 from asrkit.lang.symbols import symbol_fault
 from asrkit.types import PhoneTime
 
-_OVERLAP_TOLERANCE = 0.0015  # seconds: starts and durations that were rounded to milliseconds
+_OVERLAP_TOLERANCE = 0.0015  # in seconds, for starts and durations that were rounded to milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A phone, its times in seconds (None in a file without times) and the line that gives it."""
+    """A phone, its start and end in seconds (None in a file without times), and its line number in the file."""
 
     phone: str
     start: float | None
@@ -28,12 +28,12 @@ class Label:
 
     @property
     def time(self) -> PhoneTime | None:
-        """The phone with its times, when it has them."""
+        """The phone with its times; None if it has none."""
         return None if self.start is None or self.end is None else PhoneTime(self.phone, self.start, self.end)
 
 
 def read_label_rows(path: str | Path, findings: Findings) -> list[tuple[int, list[str]]]:
-    """Line number and fields of each line that is not blank. A file without any is an error."""
+    """The number and the fields of each line that is not blank. A file without such lines is an error."""
     text = read_text(path, findings)
     if text is None:
         return []
@@ -46,15 +46,18 @@ def read_label_rows(path: str | Path, findings: Findings) -> list[tuple[int, lis
 def check_labels(
     labels: Iterable[Label], path: str | Path, findings: Findings, audio_name: str = "", length: float = math.inf
 ) -> list[Label]:
-    """The labels of a recording as they can be used; this is the one place where they are checked against it.
+    """Check the labels of a recording, and return them in a usable form. Only this function does this check.
 
-    What lies up to END_TOLERANCE outside the recording is cut off, since other tools round, and overlaps within the
-    rounding of milliseconds are kept, but no label starts before the one above. Everything else that is wrong goes to
-    `findings`.
+    Other tools round times. So a label that ends up to END_TOLERANCE outside the recording is cut at its end. Overlaps
+    that come from rounding to milliseconds are kept, but no label starts before the label above it. All other faults
+    are errors in `findings`.
 
     Args:
-        path: the file that holds the labels, for messages.
-        audio_name, length: the recording's name and its seconds; without them nothing is known of its end.
+        labels: the labels, in the order of the file.
+        path: the file of the labels, for messages.
+        findings: gets the errors.
+        audio_name: the name of the recording.
+        length: the length of the recording in seconds; infinite if it is not known.
     """
     checked: list[Label] = []
     start_above = end_above = 0.0
@@ -66,7 +69,7 @@ def check_labels(
             checked.append(label)
             continue
         if label.end > length + END_TOLERANCE:
-            if not is_past_end:  # those behind it are past the end, too
+            if not is_past_end:  # report only the first: all later labels are past the end, too
                 findings.error(
                     f"{label.phone} ends at {label.end:.3f} s, past the end of {audio_name}, which has {length:.3f} s",
                     path,
@@ -85,7 +88,7 @@ def check_labels(
 
 
 def _time_fault(label: Label, start: float, end: float, end_above: float, length: float) -> str | None:
-    """What is wrong with the times of a label that is to be taken as `start` to `end`, behind its start; or None."""
+    """The fault of a label's times, as the end of a message; None if there is none. Its usable times: start, end."""
     assert label.start is not None and label.end is not None
     begin = max(label.start, 0.0)
     if label.start < -END_TOLERANCE:

@@ -1,4 +1,4 @@
-"""TIMIT's .phn files: `start end phone` a line, in samples."""
+"""TIMIT's .phn files. A line: `start end phone`, in samples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from asrkit.formats.label import Label, read_label_rows
 from asrkit.io.numbers import parse_whole
 from asrkit.types import PhoneTime
 
-_MAX_INDEX = 10**15 - 1  # of a sample; at any rate in use these are centuries
+_MAX_INDEX = 10**15 - 1  # of a sample; at any usual sampling rate this is centuries
 
 
 class PhnLine(NamedTuple):
-    """A line of a .phn file; `start` and `end` are indices of samples."""
+    """A line of a .phn file. `start` and `end` are indices of samples."""
 
     start: int
     end: int
@@ -23,7 +23,7 @@ class PhnLine(NamedTuple):
 
 
 def parse_line(fields: Sequence[str]) -> PhnLine | None:
-    """A line of these fields; None if they are not a line of a .phn file."""
+    """The .phn line with these fields; None if they do not form a .phn line."""
     if len(fields) != 3:
         return None
     start, end = parse_whole(fields[0], high=_MAX_INDEX), parse_whole(fields[1], high=_MAX_INDEX)
@@ -31,7 +31,10 @@ def parse_line(fields: Sequence[str]) -> PhnLine | None:
 
 
 def read_phn(path: str | Path, sample_rate: int, findings: Findings) -> list[Label]:
-    """The labels of a file whose samples come at `sample_rate` Hz, for `check_labels`."""
+    """The labels of a file, for `check_labels`. Its samples have the rate `sample_rate` (Hz).
+
+    Errors are added to `findings`.
+    """
     labels = []
     for number, fields in read_label_rows(path, findings):
         line = parse_line(fields)
@@ -43,7 +46,7 @@ def read_phn(path: str | Path, sample_rate: int, findings: Findings) -> list[Lab
 
 
 def format_phn(times: Iterable[PhoneTime], sample_rate: int) -> str:
-    """A file of phones whose recording has `sample_rate` Hz."""
+    """The text of a .phn file with these phones, for a recording with the rate `sample_rate` (Hz)."""
     return "".join(
         f"{round(time.start * sample_rate)} {round(time.end * sample_rate)} {time.phone}\n" for time in times
     )

@@ -1,7 +1,7 @@
-"""The formats in which recognized or aligned phones are written: one registry, by the name that a user gives.
+"""The formats in which recognised or aligned phones are written: a table, by the names that a user gives.
 
-Times are rounded to microseconds, which give a sample's index back at any rate in use. The modules of the formats read
-all of those that have times but JSON and SRT.
+Times are rounded to microseconds. This is exact enough to recover the index of a sample at any usual sampling rate.
+asrkit can read all formats with times, except JSON and SRT.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ from asrkit.types import Hypothesis
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The phones of one recording, and what the formats say of it besides.
+    """The phones of one recording, and what the formats need to know about the recording.
 
-    `name` is the audio file or utterance as the user knows it; `key` names it in CTM, where it holds no blank, and
-    the file for it. `duration` in seconds, `sample_rate` in Hz: the recording's own. `silences`: phones that are none.
+    Attributes:
+        name: the audio file or utterance, as the user knows it.
+        key: its name in CTM files, without blanks, and in the name of its result file.
+        hypothesis: the phones.
+        duration: the length of the recording, in seconds.
+        sample_rate: the sampling rate of the recording, in Hz.
+        silences: the symbols that mean silence.
     """
 
     name: str
@@ -36,22 +41,22 @@ class Result:
 
 
 class Renderer(Protocol):
-    """The interface of a format: a result as the text of a whole file."""
+    """The interface of a format: it converts a result to the text of a whole file."""
 
     def __call__(self, result: Result, /) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format and what it can hold.
+    """A format and its abilities.
 
     Attributes:
-        suffix: of the files' names.
-        render: gives a whole file's text.
-        has_times: the phones' times are written.
-        is_stream: the files of several recordings, joined, are one such file.
-        has_alternatives: all of a hypothesis's alternatives are written.
-        has_keys: recordings are named by their keys, which must be unique and hold no blank.
+        suffix: the ending of file names.
+        render: converts a result to the text of a whole file.
+        has_times: the format has the times of phones.
+        is_stream: the concatenated files of several recordings are one valid file.
+        has_alternatives: the format has all alternatives of a hypothesis.
+        has_keys: recordings are named by their keys, which must be unique and without blanks.
     """
 
     suffix: str

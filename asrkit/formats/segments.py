@@ -1,4 +1,4 @@
-"""Kaldi's table segments: `utterance recording start end` a line, in seconds."""
+"""Kaldi's table segments. A line: `utterance recording start end`, in seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asrkit.io.scp import split_fields
 
 
 class Segment(NamedTuple):
-    """The part of a recording that an utterance is, in seconds."""
+    """The part of a recording that forms an utterance. Times are in seconds."""
 
     recording: str
     start: float
@@ -17,7 +17,7 @@ class Segment(NamedTuple):
 
 
 def parse_segment(row: str) -> Segment | None:
-    """A segment of the row behind the utterance's id; None when it is not `recording start end`."""
+    """The segment in a row, without the utterance id at its beginning; None if it is not `recording start end`."""
     fields = split_fields(row)
     if len(fields) != 3:
         return None
@@ -26,5 +26,5 @@ def parse_segment(row: str) -> Segment | None:
 
 
 def format_segment(segment: Segment) -> str:
-    """The row behind the utterance's id."""
+    """The row of a segment, without the utterance id at its beginning."""
     return f"{segment.recording} {format_seconds(segment.start)} {format_seconds(segment.end)}"

@@ -1,4 +1,4 @@
-"""SubRip subtitles of phones."""
+"""Writes phones as SubRip subtitles (.srt)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Collection, Iterable
 
 from asrkit.types import PhoneTime
 
-# A subtitle ends at a pause of so many seconds, and before it lasts or holds more than is read at ease.
+# A subtitle ends at a pause of this length (seconds). It also ends before it lasts longer (seconds) or has more
+# characters than can be read easily.
 _PAUSE, _LENGTH, _CHARACTERS = 0.3, 6.0, 84
 
 
 def format_srt(times: Iterable[PhoneTime], silences: Collection[str] = ()) -> str:
-    """Subtitles of the phones between pauses; the phones in `silences` are left out."""
+    """The text of an .srt file. A subtitle has the phones between two pauses, without the phones in `silences`."""
     subtitles: list[list[PhoneTime]] = []
-    length = 0  # of the last one, in characters
+    length = 0  # of the last subtitle, in characters
     for time in times:
         if time.phone in silences:
             continue
@@ -35,6 +36,6 @@ def format_srt(times: Iterable[PhoneTime], silences: Collection[str] = ()) -> st
 
 
 def _clock(seconds: float) -> str:
-    """HH:MM:SS,mmm."""
+    """A time in the format HH:MM:SS,mmm."""
     minutes, millis = divmod(round(seconds * 1000), 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{millis // 1000:02},{millis % 1000:03}"

@@ -1,7 +1,7 @@
-"""Praat's TextGrids.
+"""Reads and writes Praat's TextGrids.
 
-They are read as Praat itself reads text files: free-standing numbers, quoted strings and flags count, every other word
-is decoration. So one reader serves the long and the short form.
+The reader works as Praat's own: only separate numbers, quoted strings and flags count, and all other words are ignored.
+So it reads the long and the short form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from asrkit.io.numbers import is_number
 from asrkit.io.text import read_text
 from asrkit.types import PhoneTime
 
-# Tiers that are taken to hold phones when a TextGrid has several: Praat users', MFA's and WebMAUS's names.
+# Names of tiers with phones, by which one is chosen if a TextGrid has several: those of Praat users, MFA and WebMAUS.
 _PHONE_TIERS = ("phones", "phone", "phonemes", "phoneme", "segments", "mau")
 
 _PRAAT_TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?:(?<=\s)|^)!.*|([^\s"]+)', re.MULTILINE)
@@ -31,7 +31,7 @@ Token = TypeVar("Token", str, float, bool)
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """An interval tier of a TextGrid; the empty string is the label of an empty interval."""
+    """An interval tier of a TextGrid. The label of an empty interval is the empty string."""
 
     name: str
     line: int
@@ -39,7 +39,10 @@ class Tier:
 
 
 def read_textgrid(path: str | Path, findings: Findings) -> list[Tier]:
-    """The interval tiers of a TextGrid, in the long or the short form; point tiers are left out."""
+    """The interval tiers of a TextGrid, in the long or the short form. Point tiers are left out.
+
+    Errors are added to `findings`.
+    """
     text = read_text(path, findings)
     if text is None:
         return []
@@ -61,9 +64,11 @@ def read_textgrid_labels(path: str | Path, tier: str | None, silence: str | None
     """The phones of a TextGrid, for `check_labels`.
 
     Args:
-        tier: the tier that holds them; None takes the only interval tier, or the only one whose name says phones
+        path: the file.
+        tier: the name of the tier with the phones. None takes the only interval tier, or the only one with a usual name
             (`phones`, `MAU`, MFA's `speaker - phones` ...).
-        silence: the symbol for intervals without a label; None leaves them out.
+        silence: the symbol for intervals without a label. None leaves them out.
+        findings: gets the errors.
     """
     num_errors = len(findings.errors)
     tiers = read_textgrid(path, findings)
@@ -95,14 +100,14 @@ class _BrokenTextGridError(Exception):
 
 
 class _PraatReader:
-    """Takes the tokens of a TextGrid one after the other; the first that is not as expected ends the reading."""
+    """Reads the tokens of a TextGrid in order. The first unexpected token ends the reading."""
 
     def __init__(self, text: str) -> None:
         self.line = 1
         self._tokens = _praat_tokens(text)
 
     def read_tiers(self) -> list[Tier]:
-        """The interval tiers. Raises _BrokenTextGridError about the line `line`."""
+        """The interval tiers. Raises _BrokenTextGridError if the file is faulty in the line `line`."""
         for _ in range(2):
             header = self._take(str, "`ooTextFile` and `TextGrid`: a TextGrid's first two lines")
             if header.removesuffix(" short") not in ("ooTextFile", "TextGrid"):
@@ -118,7 +123,7 @@ class _PraatReader:
         return [tier for tier in tiers if tier is not None]
 
     def _read_tier(self) -> Tier | None:
-        """None for a tier of points."""
+        """The next tier; None if it is a point tier."""
         kind = self._take(str, '"IntervalTier" or "TextTier"')
         first_line = self.line
         name = self._take(str, "the tier's name")
@@ -154,9 +159,9 @@ class _PraatReader:
 
 
 def _praat_tokens(text: str) -> Iterator[tuple[str | float | bool, int]]:
-    """Strings, numbers and flags (True for <exists>, False for <absent>) with the line on which each ends.
+    """The strings, numbers and flags (True for <exists>, False for <absent>), with the line on which each ends.
 
-    A number out of the range of times is given as infinity.
+    A number outside the range of times becomes infinity.
     """
     line, counted = 1, 0
     for match in _PRAAT_TOKEN.finditer(text):
@@ -173,12 +178,12 @@ def _praat_tokens(text: str) -> Iterator[tuple[str | float | bool, int]]:
 
 
 def format_textgrid(duration: float, tiers: Mapping[str, Sequence[PhoneTime]]) -> str:
-    """A TextGrid in Praat's long form: an interval tier for each of `tiers`, from 0 to `duration` without a hole.
+    """The text of a TextGrid in Praat's long form, with an interval tier for each of `tiers`.
 
-    What lies between intervals becomes an interval without a label, as Praat wants it. Labels may hold any characters.
+    A tier extends from 0 to `duration` (seconds). A gap between phones becomes an interval without a label, as Praat
+    requires. Labels may contain any characters.
 
-    Raises:
-        DataError: intervals that are empty, overlap or leave 0 to `duration`.
+    Raises DataError if an interval is empty, overlaps another one, or lies outside 0 to `duration`.
     """
     end = to_micros(duration)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_seconds(end)}"]

@@ -1,4 +1,4 @@
-"""Transcripts: `utterance phone phone ...` a line, as in Kaldi's table text."""
+"""Transcripts, as in Kaldi's table text. A line: `utterance phone phone ...`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from asrkit.types import Hypothesis
 
 
 def read_transcripts(path: str | Path) -> dict[str, tuple[str, ...]]:
-    """Read transcripts as utterance -> phones; an id alone is an empty transcript.
+    """Read transcripts as utterance -> phones. A line with only an id is an empty transcript.
 
-    Raises:
-        DataError: the file is missing, or lines are empty, repeated or not UTF-8; a line of the message for each.
+    Raises DataError if the file is missing, or lines are empty, repeated or not UTF-8. The message has a line for each
+    fault.
     """
     return {utt: tuple(split_fields(row)) for utt, row in read_table(path, empty_ok=True).items()}
 
@@ -25,9 +25,9 @@ def write_transcripts(path: str | Path, transcripts: Mapping[str, Iterable[str]]
 
 
 def format_transcript(name: str, hypothesis: Hypothesis) -> str:
-    """`name phone phone ...`, or `name rank score phone ...` for each of the alternatives where there are any.
+    """The line `name phone phone ...`. If there are alternatives: a line `name rank score phone ...` for each.
 
-    The name is written as `printable` gives it.
+    The name is written in the form that `printable` gives.
     """
     name = printable(name)
     if not hypothesis.alternatives:
