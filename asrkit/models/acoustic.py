@@ -1,7 +1,7 @@
-"""The acoustic model: front end, encoder, and for each head a linear output with log-softmax, or a decoder.
+"""The acoustic model: a front end, an encoder, and heads. A head is a linear layer with log-softmax, or a decoder.
 
-Legend: N utterances, T frames, D feature dim, T' steps, V output classes: blank (id 0) and phones; E outputs of the
-stack.
+Legend: N utterances, T frames, D size of a feature vector, T' steps, V output classes: blank (id 0) and phones; E size
+of the encoder's outputs.
 """
 
 from __future__ import annotations
@@ -25,19 +25,27 @@ from asrkit.models.stacking import num_steps, stack_frames, step_frames
 
 
 class ModelOutput(NamedTuple):
-    """The outputs of the heads; None for a head that the model lacks. Padded steps hold unspecified values."""
+    """The outputs of the heads; None for a head that the model lacks. Padded steps hold unspecified values.
 
-    log_prob_lens: Tensor  # (N,) steps
-    ctc_log_probs: Tensor | None  # (N, T', V)
-    frame_log_probs: Tensor | None  # (N, T', V - 1): class p is token p + 1
-    steps: Tensor | None = None  # (N, T', E) what a decoder attends to
-    lower_log_probs: Sequence[Tensor] = ()  # with self-conditioning, in training: CTC's (N, T', V) on the layers below
+    Attributes:
+        log_prob_lens: (N,) numbers of steps.
+        ctc_log_probs: (N, T', V) natural-log probabilities of the CTC head.
+        frame_log_probs: (N, T', V - 1) natural-log probabilities of the frame head; its class p is token p + 1.
+        steps: (N, T', E) outputs of the encoder, to which a decoder attends.
+        lower_log_probs: with self-conditioning, in training: CTC's outputs (N, T', V) after each of the lower layers.
+    """
+
+    log_prob_lens: Tensor
+    ctc_log_probs: Tensor | None
+    frame_log_probs: Tensor | None
+    steps: Tensor | None = None
+    lower_log_probs: Sequence[Tensor] = ()
 
     @property
     def log_probs(self) -> Tensor:
-        """The input of decoding, (N, T', V): CTC's, or those of the frames with a blank of probability 0.
+        """The input of decoding, (N, T', V): the output of CTC, or of the frame head with a blank of probability 0.
 
-        For a decoder: (N, T', E), or (N, T', V + E) behind CTC's.
+        With a decoder it is (N, T', E), or (N, T', V + E) where CTC's output stands before the steps.
         """
         if self.steps is not None:
             return self.steps if self.ctc_log_probs is None else torch.cat([self.ctc_log_probs, self.steps], dim=2)
@@ -48,39 +56,65 @@ class ModelOutput(NamedTuple):
 
 
 class Decoder(Protocol):
-    """What writes phones from the encoder's outputs: an attention decoder or transducer.Transducer."""
+    """The interface of decoders, which write phones: attention decoders and transducer.Transducer.
+
+    Attributes:
+        step_size: E.
+        num_classes: V.
+        output: the output layer.
+    """
 
     step_size: int  # E
     num_classes: int  # V
     output: nn.Linear
 
     def source(self, steps: Tensor, lens: Tensor) -> Any:
-        """The encoder's outputs (N, T, E) of `lens` (N,) steps, as `losses` takes them."""
+        """Prepare the encoder's outputs `steps` (N, T, E), with lengths `lens` (N,), for `losses`."""
 
     def losses(self, source: Any, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
-        """-log P(tokens | audio) of each utterance (N,), in nats. `tokens` (N, U), whatever their padding holds."""
+        """-log P(tokens | audio) of each utterance (N,), in nats.
+
+        Args:
+            source: result of the method `source`.
+            tokens: (N, U) class ids; padding can hold anything.
+            token_lens: (N,).
+            training: settings.
+        """
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """nn.Module's."""
+        """As nn.Module.named_parameters."""
 
     def for_search(self) -> Any:
-        """The decoder as searches take it, with the weights as they are now."""
+        """The decoder for searches, with the present weights."""
 
 
 class AcousticModel(nn.Module):
-    """Features (N, T, D) to log-probabilities (N, T', V) over blank (id 0) and phones.
+    """Maps features (N, T, D) to log-probabilities (N, T', V) of blank (id 0) and phones.
 
-    Head "ctc": Graves et al. 2006; "frames": a phone for every step (Graves and Schmidhuber 2005); "both": one of each
-    on the same layers; "attention": a decoder (decoder.py or transformer_decoder.py); "transducer": transducer.py's;
-    "joint" and "joint_transducer": such a decoder and CTC. With self-conditioning (Nozaki and Komatsu 2021) CTC's
-    output layer reads the lower layers too, and the probabilities found there are added, through a linear layer, to
-    what the next layer sees. A result does not depend on the padding or on the other utterances of the batch, and
-    neither do its gradients.
+    The heads:
+
+    - "ctc": CTC (Graves et al. 2006).
+    - "frames": one phone for every step (Graves and Schmidhuber 2005).
+    - "both": CTC and the frame head on the same layers.
+    - "attention": an attention decoder (decoder.py or transformer_decoder.py).
+    - "transducer": a transducer (transducer.py).
+    - "joint", "joint_transducer": such a decoder and CTC.
+
+    With self-conditioning (Nozaki and Komatsu 2021), CTC's output layer also reads the lower layers. A linear map of
+    the probabilities found there is added to the input of the next layer.
+
+    Neither a result nor its gradients depend on the padding or on other utterances of the batch.
     """
 
     def __init__(self, config: ModelConfig, feat_dim: int, num_tokens: int, feat_channels: int = 1):
-        """`num_tokens`: output classes V, blank included. `feat_channels`: equal parts of a feature vector, static
-        features and each order of deltas, which front end conv2d takes for channels.
+        """An untrained model.
+
+        Args:
+            config: settings.
+            feat_dim: D.
+            num_tokens: V, with blank.
+            feat_channels: number of equal parts of a feature vector: static features and each order of deltas. Front
+                end conv2d reads them as channels.
         """
         super().__init__()
         self.config = config
@@ -96,15 +130,25 @@ class AcousticModel(nn.Module):
         INITS[config.init].load()(self, config)
 
     def forward(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """`feats` (N, T, D), `feat_lens` (N,) -> `log_probs` (N, T', V), `log_prob_lens` (N,), for decoding.
+        """Compute the input of decoding.
 
-        `offsets` is stack_frames'.
+        Args:
+            feats: (N, T, D) features.
+            feat_lens: (N,) numbers of frames.
+            offsets: (N,) first frame of each utterance's first step; see stack_frames.
+
+        Returns:
+            Natural-log probabilities (N, T', V), or what `ModelOutput.log_probs` holds for a decoder; and numbers of
+            steps (N,).
         """
         output = self.outputs(feats, feat_lens, offsets)
         return output.log_probs, output.log_prob_lens
 
     def outputs(self, feats: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> ModelOutput:
-        """Like forward() for what training needs: the log-probabilities of each head."""
+        """Compute the outputs of all heads, for training. The arguments are those of `forward`.
+
+        `feats` is (N, T, D), `feat_lens` and `offsets` are (N,).
+        """
         frames = torch.arange(feats.shape[1], device=feats.device)
         feats = self.frontend(feats, frames >= feat_lens[:, None])
         steps, step_lens = stack_frames(feats, feat_lens, self.config.stack, self.config.skip, offsets)
@@ -125,14 +169,26 @@ class AcousticModel(nn.Module):
         return num_steps(num_frames, self.config.skip * self.stack.joined)
 
     def frame_labels_to_steps(self, labels: Tensor, feat_lens: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Labels of frames (N, T) to those of steps (N, T'): that of the frame in a step's middle; -1 in padding."""
+        """The label of each step: that of the frame in its middle; -1 in padding.
+
+        Args:
+            labels: (N, T) label of each frame.
+            feat_lens: (N,) numbers of frames.
+            offsets: (N,) as in `forward`.
+
+        Returns:
+            (N, T').
+        """
         frames = step_frames(feat_lens, labels.shape[1], self.config.stack, self.config.skip, offsets)
         valid = torch.arange(frames.shape[1], device=labels.device) < num_steps(feat_lens, self.config.skip)[:, None]
         return torch.where(valid, labels.gather(1, frames), -1)
 
 
 def with_impossible_blank(frame_log_probs: Tensor) -> Tensor:
-    """Log-probabilities of phones alone (..., V - 1) as those of CTC (..., V), whose blank has a probability of 0."""
+    """Turn log-probabilities of phones, `frame_log_probs` (..., V - 1), into CTC's form (..., V).
+
+    Blank has probability 0.
+    """
     return nn.functional.pad(frame_log_probs, (1, 0), value=-torch.inf)
 
 

@@ -48,7 +48,10 @@ class Score(nn.Module):
         self.num_heads = config.num_heads
 
     def keys(self, steps: Tensor) -> Tensor:
-        """Compute from `steps` (N, T, E) what `forward` needs of them. The shape (N, ...) depends on the score."""
+        """Compute from `steps` (N, T, E) what `forward` needs of them. The shape (N, ...) depends on the score.
+
+        Raises NotImplementedError; subclasses replace it.
+        """
         raise NotImplementedError
 
     def forward(self, query: Tensor, source: Source, previous: Tensor) -> Tensor:
@@ -58,6 +61,9 @@ class Score(nn.Module):
             query: (N, K, Q).
             source: the steps and their keys.
             previous: (N, K, H, T) weights of the previous phone.
+
+        Raises:
+            NotImplementedError: subclasses replace the method.
         """
         raise NotImplementedError
 

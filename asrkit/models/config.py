@@ -16,7 +16,7 @@ from asrkit.models.frontends import FrontEndName
 from asrkit.models.heads import HEADS, HeadName, Heads, heads_with_ctc, heads_with_decoder
 from asrkit.models.inits import INITS, InitName
 
-# Settings that there were not yet when the first models were exported, whose files lack them.
+# Settings that came after the first exported models. The files of those models lack them.
 YOUNGER_SETTINGS = (
     *("encoder", "num_heads", "attention_reach", "feed_forward_size", "conv_kernel"),
     *("pyramid_join", "decoder", "decoder.layers", "decoder.feed_forward_size"),

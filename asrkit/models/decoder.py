@@ -1,16 +1,16 @@
-"""A decoder that writes an utterance's phones one after another, from what it sees of the encoder's outputs.
+"""The recurrent attention decoder. It writes the phones of an utterance one after another.
 
-    x_u = [embedding of phone u - 1; a_{u-1}]        a: attentional vector, by input feeding (Luong et al. 2015)
+    x_u = [embedding of phone u - 1; a_{u-1}]        a: attentional vector; input feeding of Luong et al. 2015
     q_u = cell(x_u, q_{u-1})                          LSTM or GRU, any number of layers
     c_u = context(q_u)                                attention.py
     a_u = tanh(W [c_u; q_u] + b)
     P(phone u | phones before, audio) = softmax(V a_u + d)
 
-Class 0, CTC's blank, stands for both ends: an utterance's first phone follows it, and it follows the last phone. The
-first state is tanh of a linear map of the encoder's outputs at both ends.
+Class 0, CTC's blank, stands for both ends of an utterance (END): it is the phone before the first and after the last.
+The first state is tanh of a linear map of the encoder's outputs at the last and the first step.
 
-Legend: N utterances, K hypotheses of each (1 in training), T steps, U phones, V classes, L layers, S state size, H
-heads.
+Legend: N utterances, K hypotheses per utterance (1 in training), T steps, U phones, V classes, L layers, S state size,
+H heads, E size of the encoder's outputs.
 """
 
 from __future__ import annotations
@@ -27,35 +27,48 @@ from asrkit.models.decoder_config import CONTEXTS, DECODER_CELLS, END, DecoderCo
 from asrkit.models.dropout import Dropout, uniform_like
 from asrkit.models.search_decoder import RecurrentSearchDecoder, SearchDecoder
 
-ENTROPY_WEIGHT = 0.01  # hard attention: of the entropy of the weights, so that they stay open to other steps
+ENTROPY_WEIGHT = 0.01  # hard attention: rewards weights of high entropy, so that other steps are drawn, too
 
 
 class DecoderState(NamedTuple):
-    """A decoder's state for a hypothesis."""
+    """The decoder's state of each hypothesis.
 
-    cells: Tensor  # (N, K, L, states of the cell, S); the first state of the last layer is the query
-    fed: Tensor  # (N, K, S) the last attentional vector
-    weights: Tensor  # (N, K, H, T) the last attention weights
+    Attributes:
+        cells: (N, K, L, states of the cell, S). The first state of the last layer is the query.
+        fed: (N, K, S) the last attentional vector.
+        weights: (N, K, H, T) the last attention weights.
+    """
+
+    cells: Tensor
+    fed: Tensor
+    weights: Tensor
 
 
 class Step(NamedTuple):
-    """The output of one step of the decoder."""
+    """The output of one step of the decoder.
 
-    vector: Tensor  # (N, K, S) attentional
-    query: Tensor  # (N, K, S)
+    Attributes:
+        vector: (N, K, S) the attentional vector.
+        query: (N, K, S).
+        context: what the query saw.
+        state: the next state.
+    """
+
+    vector: Tensor
+    query: Tensor
     context: Context
     state: DecoderState
 
 
 @dataclass(frozen=True)
 class DecoderTraining:
-    """The settings of a decoder's training.
+    """The settings for training a decoder.
 
     Attributes:
-        weight: of its loss beside CTC's, from 0 to 1 (Watanabe et al. 2017).
-        label_smoothing: share of the target that all classes have in common (Szegedy et al. 2016).
-        sampling: probability with which a step sees a phone drawn from its own last output in place of the right one
-            (scheduled sampling, Bengio et al. 2015).
+        weight: of the decoder's loss beside CTC's, from 0 to 1 (Watanabe et al. 2017).
+        label_smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016).
+        sampling: probability with which a step sees a phone drawn from the decoder's own last output instead of the
+            right phone (scheduled sampling, Bengio et al. 2015).
     """
 
     weight: float = 0.0
@@ -67,15 +80,21 @@ NO_DECODER = DecoderTraining()
 
 
 class Targets(NamedTuple):
-    """What a decoder learns to write."""
+    """The inputs and targets of a decoder in training.
 
-    before: Tensor  # (N, U + 1) END and the phones
-    after: Tensor  # (N, U + 1) what follows each of them: the phones and END
-    inside: Tensor  # (N, U + 1) which of these are no padding
+    Attributes:
+        before: (N, U + 1) END and the phones.
+        after: (N, U + 1) the next class after each: the phones and END.
+        inside: (N, U + 1) False in padding.
+    """
+
+    before: Tensor
+    after: Tensor
+    inside: Tensor
 
     @classmethod
     def of(cls, tokens: Tensor, token_lens: Tensor) -> Targets:
-        """Of phones (N, U), whatever their padding holds."""
+        """The targets for phones `tokens` (N, U) with lengths `token_lens` (N,). Padding can hold anything."""
         places, token_lens = torch.arange(int(token_lens.max()) + 1, device=tokens.device), token_lens.to(tokens.device)
         inside = places <= token_lens[:, None]
         tokens = tokens[:, : len(places) - 1].where(inside[:, 1:], END)
@@ -84,7 +103,7 @@ class Targets(NamedTuple):
 
 
 def losses_of_targets(logits: Tensor, targets: Targets, label_smoothing: float) -> Tensor:
-    """(N, U + 1) cross entropy of logits (N, U + 1, V), in nats; 0 in padding."""
+    """Cross entropies (N, U + 1) of `logits` (N, U + 1, V), in nats; 0 in padding."""
     losses = nn.functional.cross_entropy(
         logits.transpose(1, 2), targets.after, reduction="none", label_smoothing=label_smoothing
     )
@@ -92,7 +111,7 @@ def losses_of_targets(logits: Tensor, targets: Targets, label_smoothing: float) 
 
 
 def draw_classes(log_probs: Tensor) -> Tensor:
-    """(N, K) a class drawn by each row of log-probabilities (N, K, V), by Gumbel's trick."""
+    """Draw a class from each row of natural-log probabilities `log_probs` (N, K, V), by Gumbel's trick: (N, K)."""
     tiny = torch.finfo(log_probs.dtype).tiny
     return (log_probs - uniform_like(log_probs).clamp(min=tiny).log().neg().clamp(min=tiny).log()).argmax(dim=2)
 
@@ -103,7 +122,16 @@ class AttentionDecoder(nn.Module):
     kind: ClassVar[DecoderKind] = "attention"
 
     def __init__(self, config: DecoderConfig, step_size: int, num_classes: int, has_ctc: bool = False):
-        """`has_ctc`: whether CTC is trained beside it. Raises ConfigError for sizes that a score cannot have."""
+        """An untrained decoder.
+
+        Args:
+            config: settings.
+            step_size, num_classes: E and V.
+            has_ctc: whether the network also has CTC.
+
+        Raises:
+            ConfigError: the score cannot have the given sizes.
+        """
         super().__init__()
         self.step_size, self.num_classes, self.has_ctc = step_size, num_classes, has_ctc
         size = config.hidden_size
@@ -121,7 +149,7 @@ class AttentionDecoder(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def source(self, steps: Tensor, lens: Tensor) -> Source:
-        """The source of attention: the encoder's outputs (N, T, E) of `lens` (N,) steps."""
+        """Prepare the encoder's outputs `steps` (N, T, E), with lengths `lens` (N,), for attention."""
         padding = ~valid_steps(steps, lens)
         source: Source = self.context.source(steps.masked_fill(padding[:, :, None], 0.0), lens)  # 0 * NaN is NaN
         return source
@@ -135,7 +163,7 @@ class AttentionDecoder(nn.Module):
         return DecoderState(cells, fed, self.context.first_weights(source, num_hypotheses))
 
     def step(self, tokens: Tensor, state: DecoderState, source: Source) -> Step:
-        """`tokens` (N, K): the phones before, END at the beginning."""
+        """Compute one step. `tokens` (N, K) are the previous phones; END at the beginning."""
         shape = tokens.shape
         inputs = self.dropout(self.embedding(tokens))
         if self.config.input_feeding:
@@ -151,15 +179,18 @@ class AttentionDecoder(nn.Module):
         return Step(vector, query, context, DecoderState(cells, vector, context.weights))
 
     def log_probs(self, vectors: Tensor) -> Tensor:
-        """Attentional vectors (..., S) to log-probabilities (..., V) of the phone or END."""
+        """Natural-log probabilities (..., V) of the next phone or END, from attentional `vectors` (..., S)."""
         return torch.log_softmax(self.output(vectors), dim=-1)
 
     def forward(self, source: Source, tokens: Tensor) -> Tensor:
-        """Log-probabilities (N, U + 1, V) of each of `tokens` (N, U) and of END, given those before."""
+        """Natural-log probabilities (N, U + 1, V) at each of the phones `tokens` (N, U) and at the end.
+
+        Each is conditional on the phones before it.
+        """
         return self.log_probs(torch.cat([step.vector for step in self.read(source, tokens)], dim=1))
 
     def read(self, source: Source, tokens: Tensor, sampling: float = 0.0) -> list[Step]:
-        """The U + 1 steps that write `tokens` (N, U) and the end."""
+        """The U + 1 steps that write `tokens` (N, U) and the end. `sampling`: see DecoderTraining."""
         state, before, steps = self.start(source), tokens.new_full((len(tokens), 1), END), []
         for u in range(tokens.shape[1] + 1):
             steps.append(self.step(before, state, source))
@@ -170,15 +201,21 @@ class AttentionDecoder(nn.Module):
         return steps
 
     def for_search(self) -> SearchDecoder:
-        """The decoder as searches take it, with the weights as they are now."""
+        """The decoder for searches, with the present weights."""
         weights = {name: values.detach().cpu().numpy() for name, values in self.named_parameters()}
         return RecurrentSearchDecoder(self.config, weights, self.step_size, self.num_classes, self.has_ctc)
 
     def losses(self, source: Source, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
-        """-log P(tokens, end | audio) of each utterance (N,), in nats, smoothed as `training` says.
+        """-log P(tokens, end | audio) of each utterance (N,), in nats, with label smoothing.
 
-        `tokens` (N, U), whatever their padding holds. Under hard attention, gradients are by REINFORCE (Williams 1992)
-        with a learned baseline; the loss is that of the steps that were drawn.
+        With hard attention the gradients are those of REINFORCE (Williams 1992) with a learned baseline. The loss is
+        that of the drawn steps.
+
+        Args:
+            source: result of the method `source`.
+            tokens: (N, U) phones; padding can hold anything.
+            token_lens: (N,).
+            training: settings.
         """
         targets = Targets.of(tokens, token_lens)
         steps = self.read(source, targets.before[:, 1:], training.sampling)
@@ -190,9 +227,9 @@ class AttentionDecoder(nn.Module):
         return losses.sum(dim=1)
 
     def _reinforce(self, steps: list[Step], losses: Tensor, inside: Tensor) -> Tensor:
-        """(N, U + 1) terms whose gradients are those of the expected loss by what was drawn, and of the baseline.
+        """Terms (N, U + 1) whose gradients are those of REINFORCE, and of the baseline.
 
-        A draw answers for the loss of its phone and of all after it.
+        A draw is responsible for the loss of its phone and of all later phones.
         """
         assert self.baseline is not None
         draws = [step.context.draw for step in steps]
@@ -205,6 +242,6 @@ class AttentionDecoder(nn.Module):
 
 
 def _advance(cell: Any, inputs: Tensor, states: Tensor) -> tuple[Tensor, ...]:
-    """Inputs (B, D) and states (B, states of the cell, S) to the next states."""
+    """The next states from `inputs` (B, D) and `states` (B, states of the cell, S)."""
     advanced: tuple[Tensor, ...] = cell.advance(inputs, states.unbind(1))
     return advanced

@@ -1,4 +1,4 @@
-"""Settings of decoders, and what their names stand for. Loads no torch."""
+"""Settings of decoders, and the classes that their names stand for. Does not load torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ScoreName = Literal["additive", "dot", "scaled_dot", "general", "cosine", "locat
 WindowName = Literal["global", "local"]
 ReadingName = Literal["soft", "hard"]
 
-END = 0  # the class before an utterance's first phone and behind its last: CTC's blank
+END = 0  # the class before an utterance's first phone and after its last: CTC's blank
 
 # The settings of attention between recurrent layers and the encoder.
 _OF_ATTENTION = (
@@ -28,8 +28,8 @@ _OF_ATTENTION = (
     *("max_positions", "window", "window_size", "reading"),
 )
 
-# What writes phones. Each is made from DecoderConfig, the size of the encoder's outputs, the number of classes, and
-# whether CTC is trained beside it.
+# Decoders. Each is made from DecoderConfig, the size of the encoder's outputs, the number of classes, and whether CTC
+# is trained beside it.
 DECODERS: dict[DecoderKind, Choice] = {
     "attention": Choice(
         "asrkit.models.decoder_config",
@@ -39,7 +39,7 @@ DECODERS: dict[DecoderKind, Choice] = {
     "transducer": Choice("asrkit.models.transducer", "Transducer"),
 }
 
-# The layers of attention decoders. Each is made as DECODERS are.
+# The layers of attention decoders. Each is made in the same way as DECODERS.
 DECODER_LAYERS: dict[DecoderLayersName, Choice] = {
     "recurrent": Choice(
         "asrkit.models.decoder", "AttentionDecoder", settings=("cell", "embedding_size", *_OF_ATTENTION)
@@ -54,13 +54,14 @@ DECODER_CELLS: dict[DecoderCellName, Choice] = {
     "elman": Choice("asrkit.models.decoder_cells", "ElmanCell"),
 }
 
-# What a decoder sees of the audio at each phone. Each is made from the sizes of query and steps, and DecoderConfig.
+# What a decoder sees of the audio at each phone. Each is made from the sizes of the query and of a step, and from
+# DecoderConfig.
 CONTEXTS: dict[ContextName, Choice] = {
     "attention": Choice("asrkit.models.attention", "Attention"),
     "fixed": Choice("asrkit.models.attention", "FixedContext"),
 }
 
-# How well a step of the encoder fits the decoder's state. Made as a context is.
+# Score functions: how well a step of the encoder fits the decoder's state. Each is made in the same way as CONTEXTS.
 SCORES: dict[ScoreName, Choice] = {
     "additive": Choice("asrkit.models.attention_scores", "AdditiveScore"),
     "dot": Choice("asrkit.models.attention_scores", "DotScore"),
@@ -71,19 +72,19 @@ SCORES: dict[ScoreName, Choice] = {
     "location_aware": Choice("asrkit.models.attention_scores", "LocationAwareScore"),
 }
 
-# Which steps are looked at. Each is made from the size of the query and DecoderConfig.
+# Which steps the decoder can look at. Each is made from the size of the query and DecoderConfig.
 WINDOWS: dict[WindowName, Choice] = {
     "global": Choice("asrkit.models.attention", "GlobalWindow"),
     "local": Choice("asrkit.models.attention", "LocalWindow"),
 }
 
-# What is read with the weights.
+# How the steps are combined according to the weights.
 READINGS: dict[ReadingName, Choice] = {
     "soft": Choice("asrkit.models.attention", "SoftReading"),
     "hard": Choice("asrkit.models.attention", "HardReading"),
 }
 
-# What the same names stand for in searches, which do without torch (search_decoder.py).
+# The classes of the same names in searches, which do not use torch (search_decoder.py).
 SEARCH_CELLS: dict[DecoderCellName, Choice] = {
     "lstm": Choice("asrkit.models.search_decoder", "SearchLstm"),
     "gru": Choice("asrkit.models.search_decoder", "SearchGru"),
@@ -127,10 +128,10 @@ _Odd = Annotated[int, Range("must be odd and from 1 to 1001", lambda value: valu
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of the decoder of heads attention and joint, or transducer and joint_transducer.
+    """Settings of the decoder of heads attention and joint, or transducer and joint_transducer.
 
-    A transducer has cell, num_layers, sizes and dropout; the rest is attention's. Raises ConfigError for impossible
-    values.
+    A transducer uses cell, num_layers, sizes and dropout. The other settings are for attention. Raises ConfigError for
+    impossible values.
     """
 
     layers: DecoderLayersName = "recurrent"
@@ -156,7 +157,7 @@ class DecoderConfig:
         raise_if_any([*range_faults(self, "model.decoder"), *self._foreign_settings()], ConfigError)
 
     def _foreign_settings(self) -> Iterator[str]:
-        """The settings that were changed and that other layers have."""
+        """Faults: settings that were changed, but belong to other layers."""
         own = DECODER_LAYERS[self.layers].settings
         for each in fields(self):
             others = names_with(DECODER_LAYERS, each.name)
@@ -168,12 +169,15 @@ class DecoderConfig:
 
 
 def attention_decoder(config: DecoderConfig, step_size: int, num_classes: int, has_ctc: bool) -> Any:
-    """An untrained attention decoder of the layers that the settings name."""
+    """An untrained attention decoder, with the layers that the settings name."""
     return DECODER_LAYERS[config.layers].load()(config, step_size, num_classes, has_ctc)
 
 
 def attention_search_decoder(
     config: DecoderConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int, has_ctc: bool
 ) -> Any:
-    """A trained one for searches."""
+    """A trained attention decoder for searches.
+
+    `weights` are arrays by PyTorch's names, in PyTorch's shapes, such as (V, S) for "output.weight".
+    """
     return SEARCH_LAYERS[config.layers].load()(config, weights, step_size, num_classes, has_ctc)

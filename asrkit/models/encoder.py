@@ -34,5 +34,8 @@ class Encoder(nn.Module):
 
         Returns:
             The output of the last layer; with `feedback`, the outputs of all layers.
+
+        Raises:
+            NotImplementedError: subclasses replace the method.
         """
         raise NotImplementedError

@@ -1,6 +1,6 @@
-"""Neural language models: what follows a beginning of a sentence (Bengio et al. 2003; Mikolov et al. 2010).
+"""Neural language models (Bengio et al. 2003; Mikolov et al. 2010): the probabilities of the next token in a sentence.
 
-Legend: N sentences, T tokens, V classes (0 begins and ends a sentence), E numbers of an embedding, H units, K heads.
+Legend: N sentences, T tokens, V classes (class 0 begins and ends a sentence), E embedding size, H units, K heads.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from asrkit.models.cells.layer import RecurrentLayer, States
 from asrkit.models.config import ModelConfig
 from asrkit.models.language_config import NETWORKS, LanguageConfig
 
-LayerStates = list[States]  # what each layer carries from one piece of the sentences to the next
+LayerStates = list[States]  # the states of each layer, which go from one piece of the sentences to the next
 
 
 class LanguageModel(nn.Module):
-    """Embeddings, a network, and the log-probabilities of all classes."""
+    """A language model: embeddings, a network, and log-softmax over all classes."""
 
     def __init__(self, config: LanguageConfig, num_classes: int):
         super().__init__()
@@ -37,9 +37,14 @@ class LanguageModel(nn.Module):
         return states
 
     def forward(self, tokens: Tensor, states: LayerStates) -> tuple[Tensor, LayerStates]:
-        """Tokens (N, T) behind `states` -> log-probabilities (N, T, V) of what follows each, and the states then.
+        """Compute the probabilities of the next tokens. Gradients do not go back beyond `states`.
 
-        No gradient goes back from the states to what was before.
+        Args:
+            tokens: (N, T) the next piece of each sentence.
+            states: the states before the piece.
+
+        Returns:
+            Natural-log probabilities (N, T, V) of the class after each token, and the states after the piece.
         """
         hidden, after = self.network(self.dropout(self.embedding(tokens)), states)
         log_probs = torch.log_softmax(self.output(hidden), dim=2)
@@ -59,9 +64,11 @@ class RecurrentNetwork(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def first_states(self, inputs: Tensor) -> LayerStates:
+        """The states before the first token of each sentence. `inputs` (N, 1, 1) gives their number and dtype."""
         return [layer.first_states(inputs) for layer in self.layers if isinstance(layer, RecurrentLayer)]
 
     def forward(self, inputs: Tensor, states: LayerStates) -> tuple[Tensor, LayerStates]:
+        """Run the layers on `inputs` (N, T, E). Returns outputs (N, T, H) and the states after them."""
         after = []
         layers = (layer for layer in self.layers if isinstance(layer, RecurrentLayer))
         for layer, before in zip(layers, states, strict=True):
@@ -72,25 +79,27 @@ class RecurrentNetwork(nn.Module):
 
 
 class ElmanNetwork(RecurrentNetwork):
-    """Mikolov et al. 2010, with the cell of Elman 1990."""
+    """A network of simple recurrent layers (Elman 1990), as in Mikolov et al. 2010."""
 
     cell = "elman"
 
 
 class GruNetwork(RecurrentNetwork):
+    """A network of gated recurrent units (Cho et al. 2014)."""
+
     cell = "gru"
 
 
 class LstmNetwork(RecurrentNetwork):
-    """Sundermeyer et al. 2012."""
+    """A network of LSTM layers, as in Sundermeyer et al. 2012."""
 
     cell = "lstm"
 
 
 class TransformerNetwork(nn.Module):
-    """A linear layer to H units, causal layers of attention, and layer normalisation (N, T, E) -> (N, T, H).
+    """A linear layer to H units, causal layers of attention, and layer normalisation: (N, T, E) -> (N, T, H).
 
-    What a layer carries from one piece to the next are the keys and values of all tokens so far (Dai et al. 2019).
+    A layer's states are the keys and values of all tokens so far (Dai et al. 2019).
     """
 
     def __init__(self, config: LanguageConfig):
@@ -100,9 +109,11 @@ class TransformerNetwork(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
 
     def first_states(self, inputs: Tensor) -> LayerStates:
+        """The states before the first token of each sentence. `inputs` (N, 1, 1) gives their number and dtype."""
         return [layer.first_states(inputs) for layer in self.layers if isinstance(layer, CausalLayer)]
 
     def forward(self, inputs: Tensor, states: LayerStates) -> tuple[Tensor, LayerStates]:
+        """Run the layers on `inputs` (N, T, E). Returns outputs (N, T, H) and the states after them."""
         inputs, after = self.input(inputs), []
         for layer, before in zip(self.layers, states, strict=True):
             inputs, left = layer(inputs, before)
@@ -111,7 +122,7 @@ class TransformerNetwork(nn.Module):
 
 
 class CausalLayer(nn.Module):
-    """x = x + attention(norm(x)), then x = x + W_2 relu(W_1 norm(x)), dropout after each part.
+    """x = x + attention(norm(x)), then x = x + W_2 relu(W_1 norm(x)), with dropout after each part.
 
     Attention of K heads: y_i = W sum_j a_ij v_j over j <= i, a_ij = softmax over j of (q_i . k_j / sqrt(H / K)
     - s (i - j)), with s from 2^(-8/K) to 2^-8 by head (Press et al. 2022).
@@ -127,11 +138,15 @@ class CausalLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def first_states(self, inputs: Tensor) -> States:
-        """No keys and no values (N, K, 0, H / K)."""
+        """Keys and values of no token, (N, K, 0, H / K) each. `inputs` (N, 1, 1) gives their number and dtype."""
         none = inputs.new_zeros(len(inputs), self.num_heads, 0, self.attended.in_features // self.num_heads)
         return none, none
 
     def forward(self, steps: Tensor, states: States) -> tuple[Tensor, States]:
+        """Run the layer on `steps` (N, T, H).
+
+        Returns its outputs (N, T, H) and the keys and values of all tokens so far.
+        """
         parts = self.query_key_value(self.attention_norm(steps)).unflatten(2, (3, self.num_heads, -1))
         query, *new = parts.permute(2, 0, 3, 1, 4)  # (N, K, T, H / K) each
         keys, values = (torch.cat(pair, dim=2) for pair in zip(states, new, strict=True))
@@ -142,7 +157,7 @@ class CausalLayer(nn.Module):
         return steps + self.dropout(self.outer(inner)), (keys, values)
 
     def _bias(self, query: Tensor, num_keys: int) -> Tensor:
-        """(K, T, keys) what distance takes off; the last key is the last query's."""
+        """The bias by distance, (K, T, keys). The last key belongs to the last query."""
         ages = torch.arange(query.shape[2])[:, None] + num_keys - query.shape[2] - torch.arange(num_keys)
         slopes = 2.0 ** (-8.0 / self.num_heads * torch.arange(1, self.num_heads + 1, dtype=query.dtype))
         bias: Tensor = -slopes[:, None, None] * ages

@@ -1,4 +1,4 @@
-"""Settings of a neural language model, and what its networks are called. Loads no torch."""
+"""Settings of a neural language model, and the names of its networks. Does not load torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asrkit.models.choice import Choice, names_with
 
 NetworkName = Literal["elman", "gru", "lstm", "transformer"]
 
-END = 0  # the class before a sentence's first token and behind its last
+END = 0  # the class before a sentence's first token and after its last
 
 # Each is a torch module, made from LanguageConfig.
 NETWORKS: dict[NetworkName, Choice] = {
@@ -22,7 +22,7 @@ NETWORKS: dict[NetworkName, Choice] = {
     "transformer": Choice("asrkit.models.language", "TransformerNetwork", ("num_heads", "feed_forward_size")),
 }
 
-# What the same names stand for without torch. Each is made from LanguageConfig and Weights.
+# The classes of the same names without torch. Each is made from LanguageConfig and Weights.
 SEARCH_NETWORKS: dict[NetworkName, Choice] = {
     "elman": Choice("asrkit.models.search_language", "SearchElmanNetwork"),
     "gru": Choice("asrkit.models.search_language", "SearchGruNetwork"),
@@ -36,7 +36,7 @@ _Depth = Annotated[PositiveInt, at_most(16)]
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """Shape of a neural language model. Raises ConfigError for impossible values."""
+    """Settings of a neural language model. Raises ConfigError for impossible values."""
 
     network: NetworkName = "lstm"
     num_layers: _Depth = 1
@@ -51,7 +51,7 @@ class LanguageConfig:
         raise_if_any([*range_faults(self, "model"), *self._contradictions()], ConfigError)
 
     def _contradictions(self) -> Iterator[str]:
-        """Faults in the combination of settings that are each valid."""
+        """Faults of settings that are valid each by itself, but not together."""
         if self.tied and self.embedding_size != self.hidden_size:
             yield (
                 f"model.tied needs embedding_size ({self.embedding_size}) equal to hidden_size ({self.hidden_size}); "

@@ -1,7 +1,7 @@
-"""Attention in NumPy, for search_decoder.py: what attention.py and attention_scores.py compute, without torch.
+"""Attention in NumPy, for searches. It computes the same as attention.py and attention_scores.py, without torch.
 
-Legend: N utterances, K hypotheses of each, H heads, T steps, Q size of queries, E size of steps, A attention size, S
-size of what the decoder makes of a context vector.
+Legend: N utterances, K hypotheses per utterance, H heads, T steps, Q size of queries, E size of steps, A attention
+size, S size of the decoder's linear map of a context vector.
 """
 
 from __future__ import annotations
@@ -17,40 +17,53 @@ from asrkit.models.search_weights import Weights, sigmoid, split_heads
 
 
 class Source(NamedTuple):
-    """What a decoder attends to. N comes first in each."""
+    """The outputs of the encoder, prepared for a decoder. N is the first axis of every array.
 
-    lens: np.ndarray  # (N,)
-    edges: np.ndarray  # (N, 2 E) the last step and the first
-    mask: np.ndarray  # (N, T) 0, and -inf in padding
-    values: np.ndarray  # (N, H T, S) what the decoder makes of what is read, of one head after another
-    keys: np.ndarray  # what the score makes of the steps
+    Attributes:
+        lens: (N,) numbers of steps.
+        edges: (N, 2 E) the last step and the first.
+        mask: (N, T) 0, and -inf in padding.
+        values: (N, H T, S) the decoder's linear map of the values, of one head after another.
+        keys: what the score computes from the steps; its shape depends on the score.
+    """
+
+    lens: np.ndarray
+    edges: np.ndarray
+    mask: np.ndarray
+    values: np.ndarray
+    keys: np.ndarray
 
     def keep(self, utts: np.ndarray) -> Source:
-        """Of these utterances alone."""
+        """The source of the utterances at the indices `utts`, (n,)."""
         return Source(*(part[utts] for part in self))
 
 
 class Context(Protocol):
-    """What a decoder sees of the audio."""
+    """The interface of contexts: what a decoder sees of the audio."""
 
     @staticmethod
     def size_of(step_size: int) -> int:
-        """Of a context vector."""
+        """The size of a context vector."""
 
     def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
-        """The steps (N, T, E) of utterances of `lens` (N,), 0 in padding."""
+        """Prepare `steps` (N, T, E), 0 in padding, with lengths `lens` (N,)."""
 
     def first_state(self, source: Source) -> tuple[np.ndarray, ...]:
-        """What is known before the first phone, (N, 1, ...) each."""
+        """The state before the first phone: arrays (N, 1, ...)."""
 
     def __call__(
         self, query: np.ndarray, state: tuple[np.ndarray, ...], source: Source
     ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-        """Queries (N, K, Q) to what is seen (N, K, S), weights (N, K, H, T) and the next state."""
+        """Compute what each `query` (N, K, Q) sees.
+
+        Returns:
+            The decoder's linear map of the context vectors (N, K, S), attention weights (N, K, H, T), and the next
+            state.
+        """
 
 
 class SearchAttention:
-    """As attention.Attention, with what the decoder makes of the context vector: `outer` (E, S)."""
+    """As attention.Attention, followed by the decoder's linear map of the context vector, `outer` (E, S)."""
 
     def __init__(
         self, config: DecoderConfig, weights: Weights, query_size: int, step_size: int, outer: np.ndarray
@@ -63,9 +76,11 @@ class SearchAttention:
 
     @staticmethod
     def size_of(step_size: int) -> int:
+        """The size of a context vector."""
         return step_size
 
     def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
+        """Prepare `steps` (N, T, E), 0 in padding, with lengths `lens` (N,)."""
         values = split_heads(steps if self._value is None else self._value(steps), self.num_heads)
         values = values @ self._outer.transpose(0, 2, 1)  # (N, H, T, S)
         values = values.reshape(len(steps), -1, values.shape[3])
@@ -73,6 +88,7 @@ class SearchAttention:
         return Source(lens, edge_steps(steps, lens), mask, values, self._score.keys(steps))
 
     def first_state(self, source: Source) -> tuple[np.ndarray, ...]:
+        """The state before the first phone: weights of 0, (N, 1, H, T), if the score looks back."""
         if not self._score.looks_back:
             return ()
         num_utts, num_steps = source.mask.shape
@@ -81,13 +97,17 @@ class SearchAttention:
     def __call__(
         self, query: np.ndarray, state: tuple[np.ndarray, ...], source: Source
     ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+        """As Context.__call__; `query` is (N, K, Q).
+
+        `state` holds the last weights (N, K, H, T), if the score looks back.
+        """
         weights = self._window(query, self._score(query, source, state), source)
         seen = self._read(weights).reshape(*query.shape[:2], -1) @ source.values
         return seen, weights, (weights,) if self._score.looks_back else ()
 
 
 class SearchFixedContext:
-    """As attention.FixedContext."""
+    """As attention.FixedContext, followed by the decoder's linear map of the context vector, `outer` (2 E, S)."""
 
     def __init__(
         self, config: DecoderConfig, weights: Weights, query_size: int, step_size: int, outer: np.ndarray
@@ -96,37 +116,51 @@ class SearchFixedContext:
 
     @staticmethod
     def size_of(step_size: int) -> int:
+        """The size of a context vector."""
         return 2 * step_size
 
     def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
+        """Prepare `steps` (N, T, E), 0 in padding, with lengths `lens` (N,).
+
+        The mask holds the equal weights of the steps.
+        """
         edges = edge_steps(steps, lens)
         equal = ((np.arange(steps.shape[1]) < lens[:, None]) / lens[:, None]).astype(steps.dtype)
         return Source(lens, edges, equal, (edges @ self._outer)[:, None], steps[:, :, :0])
 
     def first_state(self, source: Source) -> tuple[np.ndarray, ...]:
+        """The state before the first phone: no array of any shape."""
         return ()
 
     def __call__(
         self, query: np.ndarray, state: tuple[np.ndarray, ...], source: Source
     ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+        """As Context.__call__; `query` is (N, K, Q), `state` is empty."""
         num_utts, num_steps = source.mask.shape
         return source.values, np.broadcast_to(source.mask[:, None, None], (num_utts, query.shape[1], 1, num_steps)), ()
 
 
 class Score(Protocol):
-    """A score function. `looks_back`: it goes by the weights of the phone before, the state (N, K, H, T)."""
+    """The interface of score functions.
+
+    Attributes:
+        looks_back: whether the score depends on the weights of the previous phone, the state (N, K, H, T).
+    """
 
     looks_back: bool
 
     def keys(self, steps: np.ndarray) -> np.ndarray:
-        """(N, T, E) -> what is computed once for an utterance."""
+        """Compute from `steps` (N, T, E) everything that does not depend on the query, once per utterance."""
 
     def __call__(self, query: np.ndarray, source: Source, state: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Queries (N, K, Q) -> scores (N, K, H, T), a new array."""
+        """Scores (N, K, H, T) of each `query` (N, K, Q), in a new array.
+
+        `state` holds the last weights if the score looks back.
+        """
 
 
 class SearchAdditive:
-    """As AdditiveScore, and as LocationAwareScore."""
+    """As AdditiveScore. Calling it turns a `query` (N, K, Q) into scores (N, K, H, T). It ignores the `state`."""
 
     looks_back = False
 
@@ -140,6 +174,7 @@ class SearchAdditive:
         self._location = np.zeros((0, size), self._weight.dtype)
 
     def keys(self, steps: np.ndarray) -> np.ndarray:
+        """The linear map (N, T, A) of the `steps` (N, T, E)."""
         return self._key(steps)
 
     def __call__(self, query: np.ndarray, source: Source, state: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -162,19 +197,29 @@ class SearchLocationAware(SearchAdditive):
 
 
 class AdditiveWeights(NamedTuple):
-    """Of the scores s_j = v^T tanh(q + h_j + U f_j), f = F * (the last weights)."""
+    """The weights of the scores s_j = v^T tanh(q + h_j + U f_j), with f = F * (the last weights).
 
-    weight: np.ndarray  # v (H, A / H)
-    filters: np.ndarray  # F (channels, H, width)
-    location: np.ndarray  # U^T (channels, A)
+    Attributes:
+        weight: v, (H, A / H).
+        filters: F, (channels, H, width).
+        location: U^T, (channels, A).
+    """
+
+    weight: np.ndarray
+    filters: np.ndarray
+    location: np.ndarray
 
 
 def additive_scores(
     weights: AdditiveWeights, keys: np.ndarray, query: np.ndarray, previous: np.ndarray | None
 ) -> np.ndarray:
-    """Scores (N, K, H, T) from keys (N, T, A), queries (N, K, A) and the last weights (N, K, H, T), if they count.
+    """Additive scores (N, K, H, T). The compiled kernel computes them for float32.
 
-    The compiled kernel takes float32.
+    Args:
+        weights: of the score.
+        keys: (N, T, A).
+        query: (N, K, A).
+        previous: (N, K, H, T) the last weights; None for a score that does not look back.
     """
     num_heads, share = weights.weight.shape
     module = kernel("_attention") if keys.dtype == np.float32 else None
@@ -192,7 +237,7 @@ def additive_scores(
 
 
 def located(weights: AdditiveWeights, previous: np.ndarray) -> np.ndarray:
-    """U f of the last weights (N, K, H, T): (N, K, T, A)."""
+    """U f for the last weights `previous` (N, K, H, T): (N, K, T, A)."""
     width = weights.filters.shape[2]
     padded = np.pad(previous, [(0, 0)] * 3 + [(width // 2, width // 2)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=3)  # (N, K, H, T, width)
@@ -202,7 +247,7 @@ def located(weights: AdditiveWeights, previous: np.ndarray) -> np.ndarray:
 
 
 class _Products:
-    """Scores that are products of a vector of the query and one of each step, both shared out among the heads."""
+    """Scores that are products of a vector of the query and a vector of each step. The heads share both."""
 
     looks_back = False
     num_heads: int
@@ -215,23 +260,23 @@ class _Products:
         return scores.transpose(0, 2, 1, 3)
 
     def of_steps(self, steps: np.ndarray) -> np.ndarray:
-        """(N, T, size)."""
+        """The vectors (N, T, size) of the `steps` (N, T, E)."""
         return steps
 
     def of_query(self, query: np.ndarray) -> np.ndarray:
-        """(N, K, size)."""
+        """The vector (N, K, size) of each `query` (N, K, Q)."""
         return query
 
 
 class SearchDot(_Products):
-    """As DotScore."""
+    """As DotScore. Calling it turns a `query` (N, K, Q) into scores (N, K, H, T)."""
 
     def __init__(self, config: DecoderConfig, weights: Weights, query_size: int, step_size: int) -> None:
         self.num_heads = config.num_heads
 
 
 class SearchScaledDot(_Products):
-    """As ScaledDotScore."""
+    """As ScaledDotScore. Calling it turns a `query` (N, K, Q) into scores (N, K, H, T)."""
 
     def __init__(self, config: DecoderConfig, weights: Weights, query_size: int, step_size: int) -> None:
         size, self.num_heads = config.attention_size, config.num_heads
@@ -247,7 +292,7 @@ class SearchScaledDot(_Products):
 
 
 class SearchGeneral(_Products):
-    """As GeneralScore."""
+    """As GeneralScore. Calling it turns a `query` (N, K, Q) into scores (N, K, H, T)."""
 
     def __init__(self, config: DecoderConfig, weights: Weights, query_size: int, step_size: int) -> None:
         self.num_heads = config.num_heads
@@ -258,7 +303,7 @@ class SearchGeneral(_Products):
 
 
 class SearchCosine(_Products):
-    """As CosineScore."""
+    """As CosineScore. Calling it turns a `query` (N, K, Q) into scores (N, K, H, T). It ignores the `state`."""
 
     def __init__(self, config: DecoderConfig, weights: Weights, query_size: int, step_size: int) -> None:
         self.num_heads = config.num_heads
@@ -276,14 +321,14 @@ class SearchCosine(_Products):
         return strength * super().__call__(query, source, state)
 
     def _directions(self, values: np.ndarray) -> np.ndarray:
-        """(N, L, size) with each head's share of length 1."""
+        """Scale `values` (N, L, size) so that each head's share has length 1."""
         shares = values.reshape(*values.shape[:2], self.num_heads, -1)
         lengths = np.sqrt((shares * shares).sum(axis=3, keepdims=True))
         return (shares / np.maximum(lengths, 1e-12)).reshape(values.shape)
 
 
 class SearchLocation:
-    """As LocationScore."""
+    """As LocationScore. Calling it turns a `query` (N, K, Q) into scores (N, K, H, T). It ignores the `state`."""
 
     looks_back = False
 
@@ -292,6 +337,7 @@ class SearchLocation:
         self._positions = weights.linear("positions", query_size, config.num_heads * config.max_positions, bias=False)
 
     def keys(self, steps: np.ndarray) -> np.ndarray:
+        """Nothing, (N, T, 0): the scores do not depend on `steps` (N, T, E)."""
         return steps[:, :, :0]
 
     def __call__(self, query: np.ndarray, source: Source, state: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -303,13 +349,16 @@ class SearchLocation:
 
 
 class Window(Protocol):
-    """Which steps are looked at: queries (N, K, Q), scores (N, K, H, T), which it may change, to weights."""
+    """The interface of windows.
+
+    Calling a window turns `scores` (N, K, H, T) into weights. It can overwrite the scores. `query` is (N, K, Q).
+    """
 
     def __call__(self, query: np.ndarray, scores: np.ndarray, source: Source) -> np.ndarray: ...
 
 
 class SearchGlobalWindow:
-    """As GlobalWindow."""
+    """As GlobalWindow. Calling it turns `scores` (N, K, H, T) into weights. `query` (N, K, Q) has no influence."""
 
     def __init__(self, config: DecoderConfig, weights: Weights, query_size: int) -> None:
         pass
@@ -320,7 +369,10 @@ class SearchGlobalWindow:
 
 
 class SearchLocalWindow:
-    """As LocalWindow."""
+    """As LocalWindow.
+
+    Calling it turns `scores` (N, K, H, T) into weights, in a window around a centre found from the `query` (N, K, Q).
+    """
 
     def __init__(self, config: DecoderConfig, weights: Weights, query_size: int) -> None:
         self._size = config.window_size
@@ -338,30 +390,33 @@ class SearchLocalWindow:
 
 
 class Reading(Protocol):
-    """What is read with weights (N, K, H, T)."""
+    """The interface of readings: a function that turns `weights` into the share of each step in what is read.
+
+    Both are (N, K, H, T).
+    """
 
     def __call__(self, weights: np.ndarray) -> np.ndarray: ...
 
 
 def read_softly(weights: np.ndarray) -> np.ndarray:
-    """As SoftReading."""
+    """As SoftReading: returns the `weights` (N, K, H, T)."""
     return weights
 
 
 def read_one(weights: np.ndarray) -> np.ndarray:
-    """As HardReading after training: 1 for the step of largest weight."""
+    """As HardReading after training: 1 for the step of largest weight. `weights` and result are (N, K, H, T)."""
     taken = np.zeros_like(weights)
     np.put_along_axis(taken, weights.argmax(axis=3)[..., None], 1.0, axis=3)
     return taken
 
 
 def edge_steps(steps: np.ndarray, lens: np.ndarray) -> np.ndarray:
-    """(N, 2 E) the last step of each utterance, and its first."""
+    """The last and the first step of each utterance, (N, 2 E). `steps` is (N, T, E), `lens` (N,)."""
     return np.concatenate([steps[np.arange(len(steps)), lens - 1], steps[:, 0]], axis=1)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """Over the last axis, in place."""
+    """Softmax of `scores` over the last axis. It overwrites the scores; their shape is arbitrary."""
     scores -= scores.max(axis=-1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
-"""A neural language model in NumPy: what language.py computes, without torch, a token at a time.
+"""A neural language model in NumPy. It computes the same as language.py without torch, one token at a time.
 
-Legend: B beginnings of sentences, L tokens that each has had, V classes (0 begins and ends a sentence), E numbers of an
-embedding, H units, S numbers that a network keeps for a token.
+Legend: B beginnings of sentences, L tokens of each so far, V classes (class 0 begins and ends a sentence), E embedding
+size, H units, S numbers that a network keeps for a token.
 """
 
 from __future__ import annotations
@@ -23,20 +23,32 @@ _AT_ONCE = 256  # sentences whose perplexity is computed at once
 
 
 class SearchNetwork(Protocol):
-    """`num_kept`: S. `sees_all`: whether it looks at what was kept for all tokens so far, or for the last one alone."""
+    """The interface of networks.
+
+    Attributes:
+        num_kept: S.
+        sees_all: whether the network looks at what was kept for all tokens so far, or only for the last one.
+    """
 
     num_kept: int
     sees_all: ClassVar[bool]
 
     def step(self, inputs: np.ndarray, kept: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The next inputs (B, E) behind what was kept (B, L, S) -> outputs (B, H), and what to keep of them (B, S).
+        """Take one token per sentence.
 
-        `lens` (B,): of L, those that are there. A network that does not see all gets L = 1, zeros before the first.
+        Args:
+            inputs: (B, E) embeddings of the tokens.
+            kept: (B, L, S) what was kept for the tokens before. If the network does not see all, L is 1, and `kept` is
+                0 before the first token.
+            lens: (B,) numbers of tokens before; the rest of L is padding.
+
+        Returns:
+            The outputs (B, H), and what to keep for the tokens (B, S).
         """
 
 
 class SearchRecurrentNetwork:
-    """Recurrent layers; what is kept are all states."""
+    """Recurrent layers. They keep the states of all layers."""
 
     sees_all: ClassVar[bool] = False
     cell: ClassVar[DecoderCellName]
@@ -53,6 +65,7 @@ class SearchRecurrentNetwork:
         self.num_kept = math.prod(self._shape)
 
     def step(self, inputs: np.ndarray, kept: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As SearchNetwork.step: `inputs` (B, E), `kept` (B, 1, S), `lens` (B,)."""
         states = kept.reshape(-1, *self._shape)
         found = np.empty_like(states)
         for layer, (sums, cell) in enumerate(zip(self._inputs, self._cells, strict=True)):
@@ -62,19 +75,25 @@ class SearchRecurrentNetwork:
 
 
 class SearchElmanNetwork(SearchRecurrentNetwork):
+    """language.ElmanNetwork without torch."""
+
     cell = "elman"
 
 
 class SearchGruNetwork(SearchRecurrentNetwork):
+    """language.GruNetwork without torch."""
+
     cell = "gru"
 
 
 class SearchLstmNetwork(SearchRecurrentNetwork):
+    """language.LstmNetwork without torch."""
+
     cell = "lstm"
 
 
 class SearchTransformerNetwork:
-    """Causal layers of attention; what is kept are the keys and values of all layers."""
+    """Causal layers of attention. They keep the keys and values of all layers."""
 
     sees_all: ClassVar[bool] = True
 
@@ -87,6 +106,7 @@ class SearchTransformerNetwork:
         self.num_kept = 2 * size * config.num_layers
 
     def step(self, inputs: np.ndarray, kept: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As SearchNetwork.step: `inputs` (B, E), `kept` (B, L, S), `lens` (B,)."""
         steps, new = self._input(inputs), []
         for layer, own in zip(self._layers, np.split(kept, len(self._layers), axis=2), strict=True):
             steps, left = layer(steps, own, lens)
@@ -105,11 +125,11 @@ class _CausalLayer:
         self._slopes = 2.0 ** (-8.0 / self._heads * np.arange(1, self._heads + 1))
 
     def __call__(self, steps: np.ndarray, kept: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Steps (B, H) behind the keys and values (B, L, 2 H) of those before."""
+        """Compute the output (B, H) from `steps` (B, H), after tokens with keys and values `kept` (B, L, 2 H)."""
         size = steps.shape[1]
         parts = self._query_key_value(self._attention_norm(steps))
         query, new = parts[:, :size].reshape(len(steps), self._heads, -1), parts[:, size:]
-        # The newest is the first: its age is 0, whatever the number of those before.
+        # The new token comes first: its age is 0, however many tokens precede it.
         all_kept = np.concatenate([new[:, None], kept], axis=1).reshape(
             *kept.shape[:1], -1, 2, self._heads, query.shape[2]
         )
@@ -139,15 +159,24 @@ class _Norm:
 
 
 class NeuralLm:
-    """A trained neural language model over `phones`, in token table order: phone i has the class i + 1.
+    """A trained neural language model of `phones`, in the order of the token table: phone i has class i + 1.
 
-    `table` is None: it has no contexts that could be listed.
+    `table` is None, because the contexts cannot be listed.
     """
 
     table: ClassVar[None] = None
 
     def __init__(self, config: LanguageConfig, phones: Sequence[str], weights: dict[str, np.ndarray]) -> None:
-        """`weights` by PyTorch's names. Raises ModelError for others than the configuration calls for."""
+        """Take the weights of a model, in PyTorch's shapes, such as (V, E) for "embedding.weight".
+
+        Args:
+            config: settings of the model.
+            phones: symbols of the classes from 1 on.
+            weights: PyTorch's name -> array.
+
+        Raises:
+            ModelError: a weight is missing, unexpected, or of another shape.
+        """
         self.config, self.phones, self.weights = config, tuple(phones), weights
         self.num_classes = len(self.phones) + 1
         named = Weights(weights)
@@ -159,22 +188,29 @@ class NeuralLm:
 
     @property
     def automaton(self) -> NeuralLm:
-        """The model as searches take it."""
+        """The model in the form for searches: the model itself."""
         return self
 
     def begin(self) -> NeuralContexts:
-        """The contexts of a search."""
+        """The contexts for a new search."""
         return NeuralContexts(self)
 
     def step(self, tokens: np.ndarray, kept: np.ndarray, lens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens (B,) behind what was kept (B, L, S) -> (B, V) float64 natural-log probabilities of what follows,
-        and what to keep of the tokens (B, S); see SearchNetwork.
+        """Take one token per sentence.
+
+        Args:
+            tokens: (B,) classes.
+            kept: (B, L, S) what was kept for the tokens before; see SearchNetwork.
+            lens: (B,) numbers of tokens before.
+
+        Returns:
+            (B, V) float64 natural-log probabilities of the next class, and what to keep for the tokens (B, S).
         """
         outputs, new = self.network.step(self.embeddings[tokens], kept, lens)
         return log_softmax(self._output(outputs).astype(np.float64)), new
 
     def encode(self, sentences: Iterable[Sequence[str]]) -> list[list[int]]:
-        """Sentences as classes. Raises DataError for symbols that the model does not know."""
+        """Turn sentences into classes. Raises DataError for symbols that the model does not know."""
         ids, sentences = {phone: place for place, phone in enumerate(self.phones, 1)}, list(sentences)
         if unknown := sorted({symbol for sentence in sentences for symbol in sentence} - ids.keys()):
             names = name_symbols(unknown, self.phones)
@@ -182,7 +218,7 @@ class NeuralLm:
         return [[ids[symbol] for symbol in sentence] for sentence in sentences]
 
     def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """For each sentence of U symbols the natural-log probabilities (U + 1,) of its symbols and of its end."""
+        """For each sentence of U symbols, natural-log probabilities (U + 1,) of its symbols and of its end."""
         encoded = self.encode(sentences)
         order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
         found: list[np.ndarray] = [np.zeros(0)] * len(encoded)
@@ -194,7 +230,7 @@ class NeuralLm:
         return found
 
     def _score_batch(self, encoded: Sequence[Sequence[int]]) -> np.ndarray:
-        """(n, U + 1) of the longest; behind a sentence's end they mean nothing."""
+        """(n, U + 1), with U of the longest sentence. After the end of a sentence the numbers have no meaning."""
         padded = np.full((len(encoded), max(map(len, encoded)) + 2), END)
         for row, tokens in zip(padded, encoded, strict=True):
             row[1 : len(tokens) + 1] = tokens
@@ -210,11 +246,11 @@ class NeuralLm:
         return found
 
     def score(self, sentence: Sequence[str]) -> float:
-        """Natural log probability of the sentence and its end."""
+        """Natural-log probability of the sentence and its end."""
         return float(self.token_log_probs([sentence])[0].sum())
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
-        """Perplexity a symbol; each sentence's end counts. Raises DataError without sentences."""
+        """Perplexity per symbol; the end of each sentence counts as a symbol. Raises DataError without sentences."""
         found = self.token_log_probs(list(sentences))
         if not found:
             raise DataError("perplexity: there are no sentences")
@@ -222,10 +258,10 @@ class NeuralLm:
 
 
 class NeuralContexts:
-    """The beginnings of sentences that a search has met, as numbers: each is one token longer than its parent.
+    """The contexts of one search, numbered: beginnings of sentences, each one token longer than its parent.
 
-    What the network keeps of a beginning's last token is stored once, for all that go on from it. Numbers are those of
-    one search: each makes contexts of its own.
+    What the network keeps for a token is stored once, for all contexts that continue from it. Every search has its own
+    contexts, so their numbers mean nothing in another search.
     """
 
     start = 0
@@ -239,24 +275,24 @@ class NeuralContexts:
         self._kept = np.zeros((64, lm.network.num_kept), lm.dtype)
 
     def rows(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (...) to natural-log probabilities (..., V) of what follows; class 0 is the end."""
+        """Natural-log probabilities (..., V) of the next class in `contexts` (...,); class 0 is the end."""
         if not self._is_known[contexts].all():
             self._compute(np.unique(contexts[~self._is_known[contexts]]))
         found: np.ndarray = self._rows[contexts]
         return found
 
     def ends(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (...) to natural log P(end) (...)."""
+        """Natural-log P(end) in each of `contexts`, an array of any shape."""
         return self.rows(contexts)[..., END]
 
     def after(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The contexts (...) after tokens (...)."""
-        self.rows(contexts)  # of these what is kept is needed
+        """The contexts after `contexts` (...,) followed by `tokens` (...,)."""
+        self.rows(contexts)  # computes what is kept for them
         pairs = zip(contexts.ravel().tolist(), tokens.ravel().tolist(), strict=True)
         return np.array([self._child(*pair) for pair in pairs], np.int64).reshape(contexts.shape)
 
     def step(self, context: int, token: int) -> tuple[int, float]:
-        """The context after `token`, and natural log P(token | context)."""
+        """The context after `token`, and natural-log P(token | context)."""
         row = self.rows(np.array([context]))[0]
         return self._child(context, token), float(row[token])
 
@@ -273,7 +309,7 @@ class NeuralContexts:
         return number
 
     def _compute(self, contexts: np.ndarray) -> None:
-        """Run the network on the last tokens of contexts (B,), whose parents are known."""
+        """Run the network on the last tokens of `contexts` (B,), whose parents are known."""
         numbers = contexts.tolist()
         lens = np.array([self._lens[number] for number in numbers])
         kept = self._all_before(numbers, lens) if self._lm.network.sees_all else self._last_before(numbers)
@@ -282,12 +318,12 @@ class NeuralContexts:
         self._is_known[contexts] = True
 
     def _last_before(self, numbers: Sequence[int]) -> np.ndarray:
-        """(B, 1, S) what was kept of the parents; zeros for the first context's."""
+        """(B, 1, S) what was kept for the parents; 0 for the first context."""
         parents = np.array([self._parents[number] for number in numbers])
         return np.where((parents >= 0)[:, None], self._kept[parents], 0.0)[:, None].astype(self._lm.dtype)
 
     def _all_before(self, numbers: Sequence[int], lens: np.ndarray) -> np.ndarray:
-        """(B, L, S) what was kept of all beginnings of the contexts, the shortest first; then padding."""
+        """(B, L, S) what was kept for all beginnings of the contexts, the shortest first; then padding."""
         paths = np.zeros((len(numbers), lens.max()), np.int64)
         for path, number, length in zip(paths, numbers, lens.tolist(), strict=True):
             for place in range(length - 1, -1, -1):

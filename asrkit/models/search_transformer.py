@@ -1,10 +1,10 @@
-"""A trained Transformer decoder in NumPy, as searches take it: what transformer_decoder.py computes, without torch.
+"""A trained Transformer decoder in NumPy for searches. It computes the same as transformer_decoder.py, without torch.
 
-What is computed once for an utterance: keys and values of the encoder's outputs. Those of the phones before are a
-hypothesis's state. So a step computes one place of each hypothesis and no place twice.
+The keys and values of the encoder's outputs are computed once per utterance. The keys and values of the phones before
+are the state of a hypothesis. So a step computes one new place of each hypothesis, and no place twice.
 
-Legend: N utterances, K hypotheses of each, L layers, H heads, U phones before, T steps, E size of steps, V classes, S
-hidden size, D = S / H.
+Legend: N utterances, K hypotheses per utterance, L layers, H heads, U phones before, T steps, E size of steps, V
+classes, S hidden size, D = S / H.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from asrkit.models.search_weights import LayerNorm, Weights, split_heads
 
 
 class TransformerSearchDecoder:
-    """transformer_decoder.TransformerDecoder as a SearchDecoder. Its weights of attention are the last layer's.
+    """transformer_decoder.TransformerDecoder as a SearchDecoder. Its attention weights are those of the last layer.
 
     The state is one array (N, K, L, 2, H, U, D): keys and values of the phones before.
     """
@@ -33,7 +33,17 @@ class TransformerSearchDecoder:
     def __init__(
         self, config: DecoderConfig, weights: Mapping[str, np.ndarray], step_size: int, num_classes: int, has_ctc: bool
     ) -> None:
-        """`weights` by PyTorch's names. Raises ModelError for others than the configuration calls for."""
+        """Take the weights of a decoder, in PyTorch's shapes, such as (V, S) for "output.weight".
+
+        Args:
+            config: settings of the decoder.
+            weights: PyTorch's name -> array.
+            step_size, num_classes: E and V.
+            has_ctc: whether the network has CTC, too.
+
+        Raises:
+            ModelError: a weight is missing, unexpected, or of another shape.
+        """
         self.step_size, self.num_classes, self.has_ctc = step_size, num_classes, has_ctc
         size, named = config.hidden_size, Weights(weights)
         self._embedding = named.take("embedding.weight", num_classes, size)
@@ -45,16 +55,21 @@ class TransformerSearchDecoder:
         self.dtype = self._embedding.dtype
 
     def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
-        """`keys` are (N, L, H, D, T), `values` (N, L, H, T, D)."""
+        """Prepare the outputs of the encoder: `steps` (N, T, E), 0 in padding, with lengths `lens` (N,).
+
+        The result's `keys` are (N, L, H, D, T), its `values` (N, L, H, T, D).
+        """
         positions = sinusoids(0, *steps.shape[1:]).astype(steps.dtype)
         keys, values = zip(*(layer.heard(steps + positions) for layer in self._layers), strict=True)
         mask = np.where(np.arange(steps.shape[1]) < lens[:, None], 0.0, -np.inf).astype(steps.dtype)
         return Source(lens, steps[:, 0, :0], mask, np.stack(values, axis=1), np.stack(keys, axis=1))
 
     def start(self, source: Source) -> State:
+        """The state before the first phone, for one hypothesis per utterance: (N, 1, L, 2, H, 0, D)."""
         return (np.zeros((len(source.lens), 1, *self._cache_shape), self.dtype),)
 
     def step(self, tokens: np.ndarray, state: State, source: Source) -> Step:
+        """Compute one step. `tokens` (N, K) are the previous phones; END at the beginning."""
         cache = np.pad(state[0], [(0, 0)] * 5 + [(0, 1), (0, 0)])
         place = cache.shape[5] - 1
         states = self._embedding[tokens] + sinusoids(place, 1, self._embedding.shape[1])[0].astype(self.dtype)
@@ -67,7 +82,7 @@ class TransformerSearchDecoder:
 
 
 class _Layer:
-    """transformer_decoder.TransformerDecoderLayer, for one place of each hypothesis; states are (N, K, S)."""
+    """transformer_decoder.TransformerDecoderLayer for one new place of each hypothesis. The states are (N, K, S)."""
 
     def __init__(self, config: DecoderConfig, weights: Weights, step_size: int) -> None:
         size, self._num_heads = config.hidden_size, config.num_heads
@@ -84,12 +99,15 @@ class _Layer:
         self._outer = forward.linear("outer", config.feed_forward_size, size)
 
     def heard(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (N, H, D, T) and values (N, H, T, D) of steps with positions (N, T, E)."""
+        """Keys (N, H, D, T) and values (N, H, T, D) of `steps` (N, T, E), which contain positions."""
         keys, values = np.split(self._audio_key_value(steps), 2, axis=2)
         return split_heads(keys, self._num_heads).transpose(0, 1, 3, 2), split_heads(values, self._num_heads)
 
     def look_back(self, states: np.ndarray, cache: np.ndarray) -> np.ndarray:
-        """`cache` (N, K, 2, H, U + 1, D): keys and values, whose last place is filled in here."""
+        """Attend to the phones before.
+
+        `cache` (N, K, 2, H, U + 1, D) holds keys and values; its last place is filled here.
+        """
         normed = self._before_norm(states)
         shape = (*states.shape[:2], self._num_heads, 1, -1)
         cache[:, :, :, :, -1] = self._before_key_value(normed).reshape(*states.shape[:2], 2, self._num_heads, -1)
@@ -101,7 +119,10 @@ class _Layer:
     def listen(
         self, states: np.ndarray, keys: np.ndarray, values: np.ndarray, mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values are `heard`'s, the mask (N, T) is 0, and -inf in padding. Also gives weights (N, K, H, T)."""
+        """Attend to the audio. Returns states and attention weights (N, K, H, T).
+
+        `keys` and `values` are those of the method `heard`; `mask` (N, T) is 0, and -inf in padding.
+        """
         query = split_heads(self._audio_query(self._audio_norm(states)) * self._scale, self._num_heads)
         weights = softmax(query @ keys + mask[:, None, None])  # (N, H, K, T)
         seen = (weights @ values).transpose(0, 2, 1, 3).reshape(states.shape)

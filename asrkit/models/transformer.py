@@ -1,6 +1,6 @@
-"""The Transformer's encoder (Vaswani et al. 2017) with normalised inputs of its parts and relative positions.
+"""The Transformer's encoder (Vaswani et al. 2017), with relative positions. Each part of a layer normalises its inputs.
 
-Legend: N utterances, T' steps, D input dim, H units of a layer, K heads, R reach.
+Legend: N utterances, T' steps, D input size, H units of a layer, K heads, R reach.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from asrkit.models.encoder import Encoder, Feedback
 
 
 class TransformerEncoder(Encoder):
-    """A linear layer to H units, layers of attention, and layer normalisation (N, T', D) -> (N, T', H).
+    """A linear layer to H units, layers of attention, and layer normalisation: (N, T', D) -> (N, T', H).
 
-    Frame stacking and the linear layer together are a convolution over time of `stack` frames every `skip`: with front
-    end conv2d before them, the convolutional subsampling of Dong et al. 2018.
+    Frame stacking and the linear layer together are a convolution over time: `stack` frames wide, every `skip` frames.
+    With front end conv2d before them, they are the convolutional subsampling of Dong et al. 2018.
     """
 
     def __init__(self, input_size: int, config: ModelConfig):
@@ -30,7 +30,7 @@ class TransformerEncoder(Encoder):
         self.dropout = Dropout(config.dropout)
 
     def make_layer(self, config: ModelConfig) -> nn.Module:
-        """An untrained layer: called with steps (N, T', H) and `padding` (N, T'), it gives steps (N, T', H)."""
+        """An untrained layer. Called with steps (N, T', H) and `padding` (N, T'), it returns steps (N, T', H)."""
         return TransformerLayer(config)
 
     def forward(self, inputs: Tensor, lens: Tensor, feedback: Feedback | None = None) -> list[Tensor]:
@@ -47,10 +47,9 @@ class TransformerEncoder(Encoder):
 
 
 class TransformerLayer(nn.Module):
-    """x = x + attention(norm(x)), then x = x + W_2 relu(W_1 norm(x)), dropout after each part.
+    """x = x + attention(norm(x)), then x = x + W_2 relu(W_1 norm(x)), with dropout after each part.
 
-    Parts see normalised inputs rather than giving normalised sums: such layers learn without a long warm-up (Xiong et
-    al. 2020).
+    The parts normalise their inputs instead of the sums. Such layers learn without a long warm-up (Xiong et al. 2020).
     """
 
     def __init__(self, config: ModelConfig):
@@ -61,12 +60,13 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, steps: Tensor, padding: Tensor) -> Tensor:
+        """Compute the output (N, T', H) from `steps` (N, T', H). `padding` (N, T') is True in padding."""
         steps = steps + self.dropout(self.attention(self.attention_norm(steps), padding))
         return steps + self.dropout(self.feed_forward(steps))
 
 
 class FeedForward(nn.Module):
-    """W_2 f(W_1 norm(x) + b_1) + b_2, each step by itself, with dropout after f."""
+    """W_2 f(W_1 norm(x) + b_1) + b_2 for each step separately, with dropout after f."""
 
     def __init__(self, config: ModelConfig | DecoderConfig, activation: nn.Module):
         super().__init__()
@@ -77,18 +77,20 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, steps: Tensor) -> Tensor:
+        """Compute the output (N, T', H) from `steps` (N, T', H)."""
         return self.outer(self.dropout(self.activation(self.inner(self.norm(steps)))))
 
 
 class SelfAttention(nn.Module):
     """Attention of K heads: y_i = W sum_j a_ij v_j, a_ij = softmax over j of (q_i . k_j / sqrt(H / K) + b_{j-i}).
 
-    A head's b, one number for each distance from -R to R, is learnt (Raffel et al. 2020, without their coarser
-    distances); beyond R nothing is seen. So what is learnt on short utterances holds for long ones, and of a recording
-    that is cut into windows each step sees what it sees in the whole. b begins as -s |j - i|, with s from 2^(-8/K) to
-    2^-8 by head (Press et al. 2022): the first heads look near, the last ones far.
+    Each head learns its own b: one number for each distance from -R to R (Raffel et al. 2020, who use coarser
+    distances). Beyond R a step sees nothing. So what is learnt on short utterances holds for long ones. And if a
+    recording is cut into overlapping windows, each step sees the same as in the whole recording. At first b is -s |j -
+    i|, with s from 2^(-8/K) to 2^-8 by head (Press et al. 2022): the first heads see near steps, the last ones also far
+    steps.
 
-    Weights of attention are not dropped out: torch's kernel would draw from one generator for all threads.
+    There is no dropout of attention weights: torch's kernel would draw from one generator for all threads.
     """
 
     def __init__(self, config: ModelConfig):
@@ -101,17 +103,17 @@ class SelfAttention(nn.Module):
         self.bias_of_distance = nn.Parameter(-slopes[:, None] * distances)  # (K, 2R + 1)
 
     def forward(self, steps: Tensor, padding: Tensor) -> Tensor:
-        """(N, T', H), `padding` (N, T') -> (N, T', H)."""
+        """Compute the output (N, T', H) from `steps` (N, T', H). `padding` (N, T') is True in padding."""
         heads = self.query_key_value(steps).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind()  # (N, K, T', H / K) each
         itself = torch.eye(steps.shape[1], dtype=torch.bool, device=steps.device)
-        hidden = padding[:, None, None, :] & ~itself  # a padded step sees itself: nothing at all would give NaN
+        hidden = padding[:, None, None, :] & ~itself  # a padded step sees itself; else the result would be NaN
         bias = self.biases(steps.shape[1]).masked_fill(hidden, -torch.inf)
         attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.output(attended.transpose(1, 2).flatten(2))
 
     def biases(self, num_steps: int) -> Tensor:
-        """b_{j-i} of each step i and each step j that it looks at, -inf beyond the reach: (K, T', T')."""
+        """b_{j-i} for each step i and each step j that it sees; -inf beyond the reach: (K, T', T')."""
         extra = num_steps - 1 - self.reach  # distances without a number; if negative, numbers that are not needed
         by_distance = nn.functional.pad(self.bias_of_distance, (extra, extra), value=-torch.inf)
         return by_distance.unfold(1, num_steps, 1).flip(1)

@@ -1,7 +1,7 @@
-"""The Transformer's decoder (Vaswani et al. 2017) with normalised inputs of its parts (Xiong et al. 2020).
+"""The Transformer's decoder (Vaswani et al. 2017). Each part of a layer normalises its inputs (Xiong et al. 2020).
 
     x_u = embedding of phone u - 1 + p_u               p: sinusoids (positions.py)
-    m_j = h_j + p_j                                     h: the encoder's outputs, which have no positions of their own
+    m_j = h_j + p_j                                     h: the encoder's outputs, which contain no positions
     in each layer:
         x_u = x_u + attention(norm(x_u); norm(x_1) ... norm(x_u))      masked: no later phone is seen
         x_u = x_u + attention(norm(x_u); m_1 ... m_T)
@@ -9,10 +9,10 @@
     P(phone u | phones before, audio) = softmax(V norm(x_u) + d)
 
 Class 0, CTC's blank, stands for both ends, as in decoder.py. In training the phones are known, so all places of an
-utterance are computed at once. A search goes from phone to phone and keeps the keys and values of those before
+utterance are computed at once. A search goes from phone to phone, and keeps the keys and values of the phones before
 (search_transformer.py).
 
-Legend: N utterances, T steps, E size of steps, U phones, V classes, S hidden size, H heads.
+Legend: N utterances, T steps, E size of steps, U phones, V classes, S hidden size, H heads, L places of a sequence.
 """
 
 from __future__ import annotations
@@ -34,10 +34,15 @@ from asrkit.models.transformer import FeedForward
 
 
 class Memory(NamedTuple):
-    """The encoder's outputs with their positions, to which a decoder attends. Padding has no influence."""
+    """The encoder's outputs with their positions, to which a decoder attends. Padding has no influence.
 
-    steps: Tensor  # (N, T, E)
-    valid: Tensor  # (N, T)
+    Attributes:
+        steps: (N, T, E).
+        valid: (N, T) False in padding.
+    """
+
+    steps: Tensor
+    valid: Tensor
 
 
 class TransformerDecoder(nn.Module):
@@ -46,7 +51,16 @@ class TransformerDecoder(nn.Module):
     kind: ClassVar[DecoderKind] = "attention"
 
     def __init__(self, config: DecoderConfig, step_size: int, num_classes: int, has_ctc: bool = False):
-        """`step_size`: E. `has_ctc`: whether CTC is trained beside it. Raises ConfigError for sizes that do not fit."""
+        """An untrained decoder.
+
+        Args:
+            config: settings.
+            step_size, num_classes: E and V.
+            has_ctc: whether the network also has CTC.
+
+        Raises:
+            ConfigError: hidden_size is no multiple of num_heads.
+        """
         super().__init__()
         if config.hidden_size % config.num_heads:
             raise ConfigError(
@@ -60,16 +74,19 @@ class TransformerDecoder(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def source(self, steps: Tensor, lens: Tensor) -> Memory:
-        """The encoder's outputs (N, T, E) of `lens` (N,) steps, as the decoder attends to them."""
+        """Prepare the encoder's outputs `steps` (N, T, E), with lengths `lens` (N,), for attention."""
         valid = valid_steps(steps, lens)
         return Memory(with_positions(steps.masked_fill(~valid[:, :, None], 0.0)), valid)  # 0 * NaN is NaN
 
     def forward(self, source: Memory, tokens: Tensor) -> Tensor:
-        """Log-probabilities (N, U + 1, V) of each of `tokens` (N, U) and of END, given those before."""
+        """Natural-log probabilities (N, U + 1, V) at each of the phones `tokens` (N, U) and at the end.
+
+        Each is conditional on the phones before it.
+        """
         return torch.log_softmax(self.logits(source, nn.functional.pad(tokens, (1, 0), value=END)), dim=2)
 
     def logits(self, source: Memory, before: Tensor) -> Tensor:
-        """(N, L, V) of what follows each of `before` (N, L): END and an utterance's first phones."""
+        """Scores (N, L, V) of the class after each of `before` (N, L): END and the first phones of an utterance."""
         states = self.dropout(with_positions(self.embedding(before)))
         for layer in self.layers:
             states = layer(states, source)
@@ -77,10 +94,16 @@ class TransformerDecoder(nn.Module):
         return logits
 
     def losses(self, source: Memory, tokens: Tensor, token_lens: Tensor, training: DecoderTraining) -> Tensor:
-        """-log P(tokens, end | audio) of each utterance (N,), in nats, smoothed as `training` says.
+        """-log P(tokens, end | audio) of each utterance (N,), in nats, with label smoothing.
 
-        `tokens` (N, U), whatever their padding holds. Scheduled sampling goes in two passes: phones drawn from what the
-        right ones give are put among the right ones of the second pass (Mihaylova and Martins 2019).
+        Scheduled sampling needs two passes (Mihaylova and Martins 2019). The first pass sees the right phones. Phones
+        drawn from its outputs replace some of the right phones in the second pass.
+
+        Args:
+            source: result of the method `source`.
+            tokens: (N, U) phones; padding can hold anything.
+            token_lens: (N,).
+            training: settings.
         """
         targets = Targets.of(tokens, token_lens)
         before = targets.before
@@ -92,13 +115,13 @@ class TransformerDecoder(nn.Module):
         return losses_of_targets(self.logits(source, before), targets, training.label_smoothing).sum(dim=1)
 
     def for_search(self) -> SearchDecoder:
-        """The decoder as searches take it, with the weights as they are now."""
+        """The decoder for searches, with the present weights."""
         weights = {name: values.detach().cpu().numpy() for name, values in self.named_parameters()}
         return TransformerSearchDecoder(self.config, weights, self.step_size, self.num_classes, self.has_ctc)
 
 
 class TransformerDecoderLayer(nn.Module):
-    """Masked self-attention, attention over the encoder's outputs and a feed-forward layer, with dropout after each."""
+    """Masked self-attention, attention over the audio, and a feed-forward layer, with dropout after each part."""
 
     def __init__(self, config: DecoderConfig, step_size: int):
         super().__init__()
@@ -111,7 +134,7 @@ class TransformerDecoderLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, states: Tensor, source: Memory) -> Tensor:
-        """States (N, L, S) of the places of utterances."""
+        """Compute the output (N, L, S) from `states` (N, L, S), one for each place of an utterance."""
         normed = self.before_norm(states)
         states = states + self.dropout(self.before(normed, normed))
         states = states + self.dropout(self.audio(self.audio_norm(states), source.steps, source.valid))
@@ -121,8 +144,8 @@ class TransformerDecoderLayer(nn.Module):
 class HeadedAttention(nn.Module):
     """Attention of H heads: y_i = W sum_j a_ij v_j, a_ij = softmax over j of q_i . k_j / sqrt(S / H).
 
-    q = W x + b of what looks; k, v = W x + b of what is looked at. Weights of attention are not dropped out, as in
-    transformer.SelfAttention.
+    The queries q are a linear map of one sequence. The keys k and values v are linear maps of another, to which it
+    attends. There is no dropout of attention weights, as in transformer.SelfAttention.
     """
 
     def __init__(self, size: int, source_size: int, num_heads: int):
@@ -133,7 +156,10 @@ class HeadedAttention(nn.Module):
         self.output = nn.Linear(size, size)
 
     def forward(self, looking: Tensor, looked_at: Tensor, valid: Tensor | None = None) -> Tensor:
-        """(N, L, S) and (N, T, source size) -> (N, L, S). `valid` (N, T) can be seen; without it j up to i can."""
+        """Attend from `looking` (N, L, S) to `looked_at` (N, T, source size): (N, L, S).
+
+        Places where `valid` (N, T) is False are not seen. Without `valid`, place i sees the places up to i.
+        """
         query = self.query(looking).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (N, H, L, S / H)
         key, value = self.key_value(looked_at).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         mask = None if valid is None else valid[:, None, None]
@@ -143,5 +169,5 @@ class HeadedAttention(nn.Module):
 
 
 def with_positions(vectors: Tensor) -> Tensor:
-    """Vectors (N, L, size), the first of an utterance at place 0."""
+    """Add positions to `vectors` (N, L, size). The first vector of an utterance has place 0."""
     return vectors + torch.from_numpy(sinusoids(0, *vectors.shape[1:])).to(vectors)

@@ -51,6 +51,9 @@ class RecurrentLayer(nn.Module):
 
         Returns:
             The outputs (N, T, H) of each direction, and the states after frame T.
+
+        Raises:
+            NotImplementedError: subclasses replace the method.
         """
         raise NotImplementedError
 

@@ -56,6 +56,9 @@ class SteppedLayer(RecurrentLayer):
 
         Returns:
             The outputs, T tensors (K, N, H), and the states after the last frame.
+
+        Raises:
+            NotImplementedError: subclasses replace the method.
         """
         raise NotImplementedError
 

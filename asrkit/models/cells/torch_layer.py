@@ -32,7 +32,10 @@ class TorchLayer(RecurrentLayer):
 
     @property
     def kernel(self) -> Callable[..., tuple[Tensor, ...]]:
-        """PyTorch's function for the cell. It returns the outputs (N, T, H) and the states after the last frame."""
+        """PyTorch's function for the cell. It returns the outputs (N, T, H) and the states after the last frame.
+
+        Raises NotImplementedError; subclasses replace it.
+        """
         raise NotImplementedError
 
     @property
