@@ -14,19 +14,24 @@ from asrkit.formats.arpa import BOS, EOS, Ngram
 
 LN10 = math.log(10.0)
 MAX_TABLE = 2**22  # entries of a dense table: 84 MB with what a decoder adds
-MAX_DEPTH = 1000  # contexts on the way from one to the empty one: far above any order that is of use
-_MAX_MAGNITUDE = 1e9  # of natural logs: sums and products of them stay finite
+MAX_DEPTH = 1000  # back-off steps from a context to the empty one: far above any useful order
+_MAX_MAGNITUDE = 1e9  # of natural logs, so that their sums and products stay finite
 
-Levels = Sequence[Mapping[Ngram, tuple[float, float]]]  # of unigrams, bigrams...: log10 probability, log10 back-off
+Levels = Sequence[Mapping[Ngram, tuple[float, float]]]  # unigrams, bigrams...: log10 probability, log10 back-off
 
 
 @dataclass(frozen=True)
 class LmTable:
-    """A language model as dense arrays, for decoders. C contexts, V = 1 + number of phones (column 0 is CTC's blank).
+    """A language model as dense arrays, for decoders.
 
-    `log_probs` (C, V) float64: natural log P(token | context); column 0 means nothing.
-    `next_context` (C, V) int32: the context after the token; column 0 means nothing.
-    `end` (C,) float64: natural log P(</s> | context). `start`: the context of an empty sentence.
+    C is the number of contexts, V = 1 + the number of phones. Column 0 stands for CTC's blank and has no meaning.
+
+    Attributes:
+        log_probs: (C, V) float64 natural log P(token | context).
+        next_context: (C, V) int32 the context after the token.
+        end: (C,) float64 natural log P(</s> | context).
+        start: the context of an empty sentence.
+        _factors: the last result of `factors`, (C, V), by its arguments.
     """
 
     log_probs: np.ndarray
@@ -36,7 +41,7 @@ class LmTable:
     _factors: dict[tuple[float, float], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def factors(self, weight: float, bonus: float) -> np.ndarray:
-        """exp(weight * log_probs + bonus), (C, V) float64. The last one asked for is kept."""
+        """exp(weight * log_probs + bonus), (C, V) float64. The last result is kept."""
         key = weight, bonus
         factors = self._factors.get(key)
         if factors is None:
@@ -49,18 +54,27 @@ class LmTable:
 
 @dataclass(frozen=True)
 class LmAutomaton:
-    """A language model of any size as arrays, for decoders: its contexts, and from each what the model lists there.
+    """A language model of any size as sparse arrays, for decoders.
 
-    C contexts, the empty one first and shorter ones before longer ones; A arcs, one for each listed n-gram that ends
-    in a phone; V as in LmTable. A token that a context does not list is to be looked for in its `shorter` context,
-    at the price of `backoff`; the empty context lists every token.
+    It lists its contexts, and for each of them the n-grams of the model. There are C contexts: first the empty one, and
+    shorter contexts before longer ones. There are A arcs, one for each listed n-gram that ends in a phone. V is as in
+    LmTable. The empty context lists every token. If another context does not list a token, the decoder adds the
+    context's `backoff` and continues in its `shorter` context.
 
-    `first_arc` (C + 1,) int64: the arcs of context c are those from first_arc[c] up to first_arc[c + 1], by token.
-    `tokens` (A,) int32, `log_probs` (A,) float64 natural, `next_context` (A,) int32: one entry an arc.
-    `shorter` (C,) int32: the longest known proper suffix of each context; `backoff` (C,) float64: natural log weights.
-    `end` (C,) float64: natural log P(</s> | context). `start`: the context of an empty sentence.
+    Attributes:
+        first_arc: (C + 1,) int64. The arcs of context c are first_arc[c] to first_arc[c + 1] - 1, in the order of
+            tokens.
+        tokens: (A,) int32 the token of each arc.
+        log_probs: (A,) float64 natural log probability of each arc.
+        next_context: (A,) int32 the context after each arc.
+        shorter: (C,) int32 the longest known proper suffix of each context.
+        backoff: (C,) float64 natural log of the back-off weights.
+        end: (C,) float64 natural log P(</s> | context).
+        start: the context of an empty sentence.
+        num_classes: V.
 
-    Raises DataError for arrays that are not so: whoever has an LmAutomaton can follow it without looking out.
+    Raises:
+        DataError: the arrays are inconsistent. So every LmAutomaton can be followed without further checks.
     """
 
     first_arc: np.ndarray
@@ -71,14 +85,14 @@ class LmAutomaton:
     backoff: np.ndarray
     end: np.ndarray
     start: int
-    num_classes: int  # V
+    num_classes: int
 
     def __post_init__(self) -> None:
-        for fault in self._faults():  # the first one: those after it take for granted what it denies
+        for fault in self._faults():  # only the first one: later checks rely on earlier ones
             raise DataError(f"language model: {fault}")
 
     def _faults(self) -> Iterator[str]:
-        """The faults of the arrays."""
+        """The faults of the arrays. Each check relies on the checks before it."""
         dtypes = {"first_arc": "int64", "tokens": "int32", "next_context": "int32", "shorter": "int32"}
         dtypes |= {"log_probs": "float64", "backoff": "float64", "end": "float64"}
         arrays: dict[str, np.ndarray] = {name: getattr(self, name) for name in dtypes}
@@ -110,12 +124,12 @@ class LmAutomaton:
         first_arc = self.first_arc
         if first_arc[0] != 0 or first_arc[-1] != num_arcs or (first_arc[1:] < first_arc[:-1]).any():
             yield f"first_arc does not rise from 0 to {num_arcs}"
-        falls = np.flatnonzero(np.diff(self.tokens) <= 0) + 1  # where a context's arcs may begin, and nothing else
+        falls = np.flatnonzero(np.diff(self.tokens) <= 0) + 1  # allowed only at a context's first arc
         if first_arc[1] != num_tokens or not np.isin(falls, first_arc).all():
             yield f"tokens: expected each of {num_tokens} in the empty context, and in each context in rising order"
 
     def begin(self) -> ListedContexts:
-        """The contexts of a search."""
+        """The contexts for a new search."""
         return ListedContexts(self)
 
     def step(self, context: int, token: int) -> tuple[int, float]:
@@ -130,7 +144,7 @@ class LmAutomaton:
             context = int(self.shorter[context])
 
     def row(self, context: int) -> np.ndarray:
-        """(V,) natural log P(token | context); entry 0 means nothing."""
+        """(V,) natural log P(token | context); entry 0 has no meaning."""
         chain = [context]
         while chain[-1]:
             chain.append(int(self.shorter[chain[-1]]))
@@ -143,7 +157,7 @@ class LmAutomaton:
 
     @cached_property
     def bounds(self) -> tuple[float, np.ndarray]:
-        """A lower bound of every log probability of a token, and (V,) upper bounds for each token."""
+        """A lower bound of the natural log probabilities of all tokens, and (V,) an upper bound for each token."""
         most = np.full(self.num_classes, -np.inf)
         np.maximum.at(most, self.tokens, self.log_probs)
         depth = self._depth()
@@ -152,7 +166,7 @@ class LmAutomaton:
 
     @cached_property
     def table(self) -> LmTable | None:
-        """The same model as dense arrays, or None when they would have more than MAX_TABLE entries."""
+        """The same model as dense arrays; None if they would have more than MAX_TABLE entries."""
         num_contexts = len(self.end)
         if num_contexts * self.num_classes > MAX_TABLE:
             return None
@@ -171,9 +185,9 @@ class LmAutomaton:
         return LmTable(log_probs, next_context, self.end, self.start)
 
     def _depth(self) -> np.ndarray:
-        """(C,) how many contexts there are on each one's way to the empty one."""
+        """(C,) the number of back-off steps from each context to the empty one."""
         depth, reached = np.minimum(np.arange(len(self.end)), 1), self.shorter
-        while reached.any():  # contexts that are 1, 2, 4, ... on the way
+        while reached.any():  # the contexts after 1, 2, 4, ... back-off steps
             depth = depth + depth[reached]
             reached = reached[reached]
         return depth
@@ -187,7 +201,7 @@ class ListedContexts:
         self._known: dict[int, np.ndarray] = {}
 
     def rows(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (...) to natural-log probabilities (..., V) of what follows; entry 0 means nothing."""
+        """Natural-log probabilities (..., V) of the next token in `contexts` (...,); entry 0 has no meaning."""
         if (table := self._lm.table) is not None:
             found: np.ndarray = table.log_probs[contexts]
             return found
@@ -195,12 +209,12 @@ class ListedContexts:
         return np.array(rows).reshape(*contexts.shape, self._lm.num_classes)
 
     def ends(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (...) to natural log P(</s>) (...)."""
+        """Natural log P(</s>) in each of `contexts`, an array of any shape."""
         found: np.ndarray = self._lm.end[contexts]
         return found
 
     def after(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The contexts (...) after tokens (...)."""
+        """The contexts after `contexts` (...,) followed by `tokens` (...,)."""
         if (table := self._lm.table) is not None:
             return table.next_context[contexts, tokens].astype(np.int64)
         pairs = zip(contexts.ravel().tolist(), tokens.ravel().tolist(), strict=True)
@@ -217,7 +231,7 @@ class ListedContexts:
 
 
 def build_automaton(phones: Sequence[str], levels: Levels) -> LmAutomaton:
-    """The arrays of a back-off model over `phones`, which are in token table order."""
+    """The arrays of a back-off model over `phones`, in the order of the token table."""
     token_ids = {phone: i + 1 for i, phone in enumerate(phones)}
     contexts = _contexts(token_ids, levels)
     index = {context: row for row, context in enumerate(contexts)}
@@ -239,9 +253,9 @@ def build_automaton(phones: Sequence[str], levels: Levels) -> LmAutomaton:
 
 
 def _contexts(token_ids: Mapping[str, int], levels: Levels) -> list[Ngram]:
-    """The contexts that differ from the next shorter one, the empty one first.
+    """The contexts that differ from the next shorter one; the empty one first.
 
-    One that lists nothing and costs nothing to leave is the same as the next shorter one.
+    A context that lists nothing, and whose back-off weight is 1, is the same as the next shorter one.
     """
     extended = {ngram[:-1] for level in levels[1:] for ngram in level}
     return [
@@ -258,7 +272,7 @@ def _contexts(token_ids: Mapping[str, int], levels: Levels) -> list[Ngram]:
 
 
 def _ends(contexts: Sequence[Ngram], levels: Levels, shorter: np.ndarray, backoff: np.ndarray) -> np.ndarray:
-    """(C,) log10 P(</s> | context): listed, or that of the shorter context at the price of the back-off."""
+    """(C,) log10 P(</s> | context): the listed value, or that of the shorter context plus the back-off weight."""
     ends = np.zeros(len(contexts))
     for row, context in enumerate(contexts):
         listed = levels[len(context)].get((*context, EOS)) if len(context) < len(levels) else None
@@ -269,7 +283,7 @@ def _ends(contexts: Sequence[Ngram], levels: Levels, shorter: np.ndarray, backof
 def _arcs(
     token_ids: Mapping[str, int], levels: Levels, index: Mapping[Ngram, int]
 ) -> list[tuple[int, int, float, int]]:
-    """For each listed n-gram that ends in a phone: its context, token, log10 probability and the context after it."""
+    """The context, token, log10 probability and next context of each listed n-gram that ends in a phone."""
     return sorted(
         (row, token, log10_prob, index[_known_suffix(ngram, index)])
         for level in levels

@@ -20,7 +20,7 @@ from asrkit.stages.inputs import PREPARE, expect_files
 
 @dataclass(frozen=True)
 class LmConfig:
-    """The settings of a language model.
+    """The settings of a language model. Raises ConfigError for epsilons with a smoothing that has none.
 
     Attributes:
         order: the length of its longest n-grams.

@@ -1,4 +1,7 @@
-"""What language models of either kind say of a text, and the sentences that they make up."""
+"""Perplexities of language models on a text, and sentences drawn from a model.
+
+N-gram and neural models are possible.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,19 @@ from asrkit.formats.transcripts import read_transcripts
 from asrkit.stages.inputs import PREPARE, TRAIN_LM, expect_files
 from asrkit.stages.neural_lm import read_lines
 
-_ROUNDS = 50  # of the search for weights
+_ROUNDS = 50  # of expectation maximisation
 
 
 @dataclass(frozen=True)
 class Perplexities:
-    """How well language models know a text.
+    """The perplexities of language models on a text.
 
     Attributes:
         path: the text.
-        num_sentences, num_tokens: of the text; the ends of sentences are tokens.
-        models: each model's file, with its perplexity.
-        weights: of the models in their mixture, those of the lowest perplexity on this very text; none for one model.
-        mixed: the perplexity of the mixture.
+        num_sentences, num_tokens: of the text; the ends of sentences count as tokens.
+        models: the file of each model, with its perplexity.
+        weights: the weights of the models in their mixture of lowest perplexity on this text; empty for one model.
+        mixed: the perplexity of the mixture; NaN for one model.
     """
 
     path: Path
@@ -39,7 +42,7 @@ class Perplexities:
     mixed: float = math.nan
 
     def lines(self) -> list[str]:
-        """A line per fact."""
+        """A summary of the result, a line per fact."""
         lines = [f"{self.path}: {self.num_sentences} sentences, {self.num_tokens} tokens with their ends"]
         lines += [f"{path}: perplexity {perplexity:.2f}" for path, perplexity in self.models]
         if self.weights:
@@ -51,11 +54,11 @@ class Perplexities:
 
 
 def perplexities(lms: Sequence[Path], *, data: Path | None = None, plain_text: Path | None = None) -> Perplexities:
-    """The perplexity of each model on the transcripts of a data directory, or on the lines of a text, and mixed.
+    """The perplexity of each model, and of their mixture, on transcripts or on the lines of `plain_text`.
 
-    A mixture has the probability sum_m w_m P_m(token | all before). Its weights are found by expectation maximisation.
+    The mixture is sum_m w_m P_m(token | all before). Expectation maximisation finds its weights w.
 
-    Raises DataError for missing or faulty files, or symbols that a neural model does not know.
+    Raises DataError if a file is missing or faulty, or a neural model does not know a symbol.
     """
     path = plain_text if data is None else data / "text"
     assert path is not None, "callers give one of both"
@@ -76,7 +79,7 @@ def perplexities(lms: Sequence[Path], *, data: Path | None = None, plain_text: P
 
 
 def sample_lm(lm: Path, number: int, temperature: float = 1.0, seed: int = 1) -> list[str]:
-    """Sentences that a model makes up. Raises DataError for a faulty file, ConfigError for the temperature."""
+    """Draw `number` sentences from a model. Raises DataError for a faulty file, ConfigError for impossible settings."""
     if not temperature > 0:
         raise ConfigError(f"--temperature {temperature:g}: expected a number above 0")
     if seed < 0:

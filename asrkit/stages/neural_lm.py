@@ -1,4 +1,4 @@
-"""Training of a neural language model on transcripts, or on the characters of a text; perplexities and samples."""
+"""Training of a neural language model on transcripts, or on the characters of a text."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ if TYPE_CHECKING:
 
 Sentences = Sequence[Sequence[str]]
 LM_FILE = "lm.npz"
-_NGRAM_ORDER = 5  # of the model whose perplexity is shown beside
-_DEV_SHARE = 0.1  # of the lines of a plain text
+_NGRAM_ORDER = 5  # of the n-gram model that is trained for comparison
+_DEV_SHARE = 0.1  # share of dev in the lines of a plain text
 
 
 @dataclass(frozen=True)
 class LmSource:
-    """The text that a language model is trained on: transcripts of data directories, or the characters of a text.
+    """The text for training a language model: transcripts of data directories, or the characters of a text.
 
     Attributes:
         train, dev, tokens: data directories, and the token table, which is the vocabulary.
-        plain_text: a text instead: a line is a sentence, a character a token, and the last tenth of the lines is dev.
+        plain_text: a text instead of these. Every line is a sentence, every character a token. The last tenth of the
+            lines is dev.
     """
 
     train: Path | None = None
@@ -52,12 +53,15 @@ class LmSource:
 
     @property
     def files(self) -> list[Path]:
-        """All that is read."""
+        """All files that are read."""
         given = (self.train and self.train / "text", self.dev and self.dev / "text", self.tokens, self.plain_text)
         return [path for path in given if path is not None]
 
     def read(self) -> LmTexts:
-        """Raises DataError for missing or faulty files, and for phones that are not in the token table."""
+        """Read the text.
+
+        Raises DataError for missing or faulty files, and for phones that are not in the token table.
+        """
         expect_files(dict.fromkeys(self.files, PREPARE))
         if self.plain_text is not None:
             return _texts_of_lines(read_lines(self.plain_text), self.plain_text)
@@ -72,7 +76,7 @@ class LmSource:
 
 @dataclass(frozen=True)
 class LmTexts:
-    """The sentences to train on and those that choose the weights, of symbols from `phones`."""
+    """The sentences to train on, and those by which the best weights are chosen. Their symbols are `phones`."""
 
     phones: tuple[str, ...]
     train: Sentences
@@ -80,7 +84,7 @@ class LmTexts:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text that are not empty. Raises DataError for a file that is no text, or empty."""
+    """The lines of a text, without empty ones. Raises DataError if the file is not text or has no line."""
     findings = Findings()
     lines = [line for line in (read_text(path, findings) or "").split("\n") if line]
     if not findings.errors and not lines:
@@ -103,8 +107,8 @@ class NeuralLmTraining:
 
     Attributes:
         path: its file.
-        epoch: the one whose weights were kept; None if the file was up to date.
-        ngram_perplexity: what a Kneser-Ney 5-gram of the same text has on dev.
+        epoch: the epoch of its weights; None if the file was up to date.
+        ngram_perplexity: the perplexity on dev of a Kneser-Ney 5-gram trained on the same text.
     """
 
     path: Path
@@ -112,7 +116,7 @@ class NeuralLmTraining:
     ngram_perplexity: float = 0.0
 
     def line(self) -> str:
-        """What came out."""
+        """A summary of the result."""
         if self.epoch is None:
             return f"{self.path}: up to date"
         return (
@@ -133,14 +137,16 @@ def train_neural_lm(
     """Train a neural language model, unless the directory has it from the same text and settings.
 
     Args:
-        directory: gets lm.npz, which all else needs; config.yaml; history.csv; checkpoint.pt and best.EPOCH.pt.
+        source: the text.
+        directory: is created, with lm.npz (the model), config.yaml, history.csv, checkpoint.pt and best.EPOCH.pt.
+        config: all settings.
         resume: continue from the checkpoint of an interrupted run, if there is one.
         force: start again from the beginning, even if the directory has a result or a checkpoint.
         report: is called with lines about the run. In addition, each epoch prints a line to stderr.
 
     Raises:
         DataError: texts are missing or faulty, or there is a checkpoint and neither `resume` nor `force`.
-        ModelError: a loss is not finite, or the checkpoint is of other settings or text.
+        ModelError: a loss is not finite, or the checkpoint belongs to other settings or another text.
     """
     directory, config = Path(directory), config or NeuralLmConfig()
     texts = source.read()
@@ -196,7 +202,7 @@ def _for_search(model: LanguageModel, config: NeuralLmConfig, phones: Sequence[s
 
 
 def _inputs(source: LmSource, config: NeuralLmConfig) -> dict[str, Any]:
-    """All that the weights depend on."""
+    """Everything on which the weights depend."""
     sections = to_dict(config)
     for name in ("num_threads", "checkpoint_minutes"):
         del sections["training"][name]

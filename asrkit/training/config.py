@@ -41,8 +41,8 @@ ScheduleName = Literal["one_cycle", "plateau", "newbob", "noam", "constant"]
 class AugmentConfig:
     """Augmentation of training utterances, drawn anew in every epoch.
 
-    All kinds except pauses and masks need features computed from the audio again. Masks are applied to full features.
-    With speeds [] and 0 for `vtlp`, the shares and the masks, nothing is changed. Raises ConfigError for impossible
+    All kinds except pauses and masks compute features from the audio again. Masks are applied to the complete features.
+    With speeds [], and with 0 for `vtlp`, the shares and the masks, nothing changes. Raises ConfigError for impossible
     values.
     """
 
@@ -87,7 +87,7 @@ _Seed = Annotated[NonNegativeInt, Range("must be below 2**63", lambda value: val
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Optimizer, schedule, noise, and which weights of a run are kept. Raises ConfigError for impossible values."""
+    """Optimizer, schedule, noise, and the choice of weights that are kept. Raises ConfigError for impossible values."""
 
     num_epochs: PositiveInt = 43  # at most; of each phase when there are two
     batch_size: PositiveInt = 8
@@ -136,7 +136,7 @@ class TrainingConfig:
         raise_if_any([*range_faults(self, "training"), *self._contradictions()], ConfigError)
 
     def _contradictions(self) -> Iterator[str]:
-        """Faults in the combination of settings that are each valid."""
+        """Faults of settings that are valid each by itself, but not together."""
         if self.two_phase and not (self.early_stopping and self.weight_noise):
             yield "training.two_phase needs early_stopping and weight_noise; set both"
         if self.selection.evaluates_average != (self.ema_decay is not None):
@@ -152,5 +152,5 @@ class TrainingConfig:
 
     @property
     def selection(self) -> Selection:
-        """The weights that `select` stands for."""
+        """The selection that `select` names."""
         return SELECTIONS[self.select]

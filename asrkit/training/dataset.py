@@ -1,6 +1,6 @@
-"""Utterances to train or evaluate on: features, token ids and frame labels, loaded a batch at a time.
+"""The utterances of training and evaluation: features, token ids and frame labels, loaded batch by batch.
 
-Legend: N utterances, T frames, D feature dim.
+Legend: N utterances, T frames, D size of a feature vector.
 """
 
 from __future__ import annotations
@@ -27,25 +27,35 @@ from asrkit.training.config import AugmentConfig
 
 
 class PhoneIds(Protocol):
-    """The token id of each symbol of a transcript; None for a symbol that is left out."""
+    """The interface of token tables for training."""
 
     @property
-    def phone_ids(self) -> Mapping[str, int | None]: ...
+    def phone_ids(self) -> Mapping[str, int | None]:
+        """The token id of each symbol of a transcript; None for a symbol that is left out."""
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Utterances to train or evaluate on, by utterance id. `num_frames` has those that belong to the set, no others.
+    """The utterances of training or evaluation, by utterance id.
 
-    Memory grows by some hundred bytes an utterance, whatever the length of its audio. Can be sent to another process.
+    Memory grows by some hundred bytes per utterance, whatever the length of its audio. A set can be sent to another
+    process.
+
+    Attributes:
+        feats: (T, D) features of each utterance, loaded when they are read.
+        num_frames: T. Its keys are the utterances of the set; the other mappings can have more.
+        tokens: token ids of each transcript.
+        frame_labels: (T,) token id of each frame; -1 without a phone.
+        augmenter: the augmentation, if there is any.
+        min_frames: (steps,) for each number of steps, the fewest frames that give them; for augmentation.
     """
 
-    feats: Mapping[str, np.ndarray]  # (T, D), loaded when asked for
+    feats: Mapping[str, np.ndarray]
     num_frames: Mapping[str, int]
     tokens: Mapping[str, Sequence[int]]
-    frame_labels: Mapping[str, np.ndarray] | None = None  # (T,) token ids, -1 where no phone is
+    frame_labels: Mapping[str, np.ndarray] | None = None
     augmenter: Augmenter | None = None
-    min_frames: np.ndarray | None = None  # by number of steps, the fewest frames that give them; for augmentation
+    min_frames: np.ndarray | None = None
 
     @classmethod
     def open(
@@ -59,11 +69,18 @@ class TrainingSet:
     ) -> TrainingSet:
         """The utterances of a data directory that has features.
 
-        `tokens`: a token table, or whatever else says which token each symbol of a transcript is.
+        Args:
+            data_dir: the directory.
+            config: settings of the features.
+            global_cmvn: (2, D + 1) Kaldi statistics for global CMVN, if the settings ask for it.
+            tokens: a token table, or another mapping from the symbols of a transcript to token ids.
+            augment: settings of the augmentation, for training.
+            with_frame_labels: whether to read phones.ctm.
 
-        Raises DataError for files that are missing or faulty, for utterances that only one of feats.scp and text
-        holds, for empty transcripts and for phones that are not in the token table, a line for each; with
-        `with_frame_labels` where there is no phones.ctm, and for audio as `Augmenter.open`.
+        Raises:
+            DataError: files are missing or faulty; an utterance is only in feats.scp or only in text; a transcript is
+                empty; or a phone is not in the token table. The message has a line for each fault. See also
+                `Augmenter.open`.
         """
         data_dir = Path(data_dir)
         feats = FeatureLoader(data_dir, config, global_cmvn)
@@ -78,13 +95,13 @@ class TrainingSet:
         return len(self.num_frames)
 
     def part(self, utt_ids: Container[str]) -> TrainingSet:
-        """The set with only `utt_ids`. Babble is still made of all utterances."""
+        """The set with only `utt_ids`. Babble is still made from all utterances."""
         num_frames = Numbers.of(self.num_frames)
         wanted = np.fromiter((utt_id in utt_ids for utt_id in num_frames), bool, len(num_frames))
         return replace(self, num_frames=num_frames.where(wanted))
 
     def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Sequence[Sequence[str]]:
-        """Utterance ids in batches of similar length: short to long, or with `rng` in random order."""
+        """Utterance ids in batches of similar length: from short to long, or with `rng` in random order."""
         return bucket(self.num_frames, batch_size, rng)
 
     def load(self, utt_ids: Sequence[str], rng: np.random.Generator | None = None, num_views: int = 1) -> Batch:
@@ -111,7 +128,7 @@ class TrainingSet:
 
 
 class FrameLabels(Mapping[str, np.ndarray]):
-    """The phone at the center of each frame, as token id (T,) int64; -1 in gaps and for phones without a token."""
+    """The phone at the centre of each frame, as token ids (T,) int64; -1 in gaps and for phones without a token."""
 
     def __init__(
         self, times: PhoneTimes, tokens: PhoneIds, config: FeatureConfig, num_frames: Mapping[str, int]
@@ -139,7 +156,7 @@ class FrameLabels(Mapping[str, np.ndarray]):
 
 
 class _TokenIds(Mapping[str, list[int]]):
-    """Token ids of each utterance: all in one array of the smallest type that holds them."""
+    """Token ids of each utterance, in one array of the smallest possible type."""
 
     def __init__(self, utt_ids: Keys, ids: array, starts: np.ndarray, counts: np.ndarray) -> None:
         self._utt_ids, self._ids, self._starts, self._counts = utt_ids, ids, starts, counts
@@ -157,15 +174,17 @@ class _TokenIds(Mapping[str, list[int]]):
 
 
 def min_steps(tokens: Sequence[int]) -> int:
-    """Steps that CTC needs for a token sequence: one each, and a blank between equal neighbours."""
+    """The number of steps that CTC needs: one per token, and one for the blank between equal neighbours."""
     return len(tokens) + sum(map(operator.eq, tokens, tokens[1:]))
 
 
 def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[str, tuple[int, int]]]:
-    """Separate the utterances that CTC can align from those with fewer steps than it needs.
+    """Separate the utterances that CTC can align from those that have fewer steps than CTC needs.
 
-    Returns: the data with the former, and {utt_id: (number of steps, steps needed)} of the latter. Augmentation will
-    make none of the former too short.
+    Augmentation will keep the former long enough.
+
+    Returns:
+        The data with the former, and {utt_id: (number of steps, steps needed)} of the latter.
     """
     num_frames = Numbers.of(data.num_frames)
     needed = np.fromiter((min_steps(data.tokens[utt_id]) for utt_id in num_frames), np.int64, len(num_frames))
@@ -182,7 +201,7 @@ def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[s
 
 
 def _encode(text: Path, utt_ids: Keys, tokens: PhoneIds) -> _TokenIds:
-    """Token ids of the utterances that have features; `text` must hold these and no others."""
+    """Token ids of the utterances that have features. `text` must hold exactly these utterances."""
     id_of = tokens.phone_ids
     last_id = max((token for token in id_of.values() if token is not None), default=0)
     ids = array("B" if last_id < 256 else "H" if last_id < 65536 else "I")

@@ -1,4 +1,4 @@
-"""Settings of a neural language model's training. Loads no torch."""
+"""Settings for the training of a neural language model. Does not load torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from asrkit.training.config import OptimizerName, ScheduleName, TrainingConfig
 
 @dataclass(frozen=True)
 class LmTrainingConfig:
-    """Batches, optimizer and schedule. A setting that TrainingConfig has too means the same and has the same limits."""
+    """Batches, optimizer and schedule. Settings that TrainingConfig also has mean the same and have the same limits.
+
+    Raises ConfigError for impossible values.
+    """
 
     num_epochs: PositiveInt = 40  # at most
     batch_size: PositiveInt = 16  # sentences
@@ -36,7 +39,7 @@ class LmTrainingConfig:
         self.general()
 
     def general(self) -> TrainingConfig:
-        """As the optimizer and the schedule take them. Raises ConfigError for impossible values."""
+        """The settings for the optimizer and the schedule. Raises ConfigError for impossible values."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
         return TrainingConfig(**own)
 

@@ -1,7 +1,7 @@
-"""The training of a neural language model, which can be killed at any time and resumed.
+"""The training of a neural language model. It can be killed at any time and resumed.
 
-A batch of sentences is read in pieces. Each piece begins with the states that the one before left, and is an update:
-truncated back-propagation through time (Williams and Peng 1990; Mikolov et al. 2010).
+A batch of sentences is read in pieces. Each piece begins with the states at the end of the piece before, and is one
+update: truncated back-propagation through time (Williams and Peng 1990; Mikolov et al. 2010).
 
 Legend: N sentences, T tokens of a piece, V classes.
 """
@@ -36,12 +36,12 @@ from asrkit.training.weights import BestEpochs
 
 Sentence = Sequence[int]  # classes, from 1
 _POOL = 16  # batches whose sentences are sorted by length, so that there is little padding
-_AT_ONCE = 64  # sentences of dev
+_AT_ONCE = 64  # sentences of dev that are computed at once
 
 
 @dataclass
 class _Sums:
-    """The sums of the epoch under way."""
+    """The sums of the current epoch so far."""
 
     num_batches: int = 0
     num_updates: int = 0
@@ -53,21 +53,24 @@ class _Sums:
 
 @dataclass(frozen=True)
 class LmText:
-    """The sentences to train on, and those that choose the weights."""
+    """The sentences to train on, and those by which the best weights are chosen, as classes."""
 
     train: Sequence[Sentence]
     dev: Sequence[Sentence]
 
 
 class LmTraining:
-    """Model, optimizer and progress of a run in `directory`; `identity` identifies its inputs.
+    """Model, optimizer and progress of a run in `directory`. `identity` identifies its inputs.
 
-    The random numbers of a batch depend on the seed, the epoch and the batch's number alone, so that a resumed run ends
-    with bitwise the weights of an uninterrupted one.
+    The random numbers of a batch depend only on the seed, the epoch and the number of the batch. So a resumed run ends
+    with exactly the weights of an uninterrupted one.
     """
 
     def __init__(self, model: LanguageModel, config: LmTrainingConfig, text: LmText, directory: Path, identity: str):
-        """Goes on from the checkpoint in `directory` if there is one. Raises ModelError for one of another run."""
+        """Continue from the checkpoint in `directory`, if there is one.
+
+        Raises ModelError if it belongs to another run.
+        """
         torch.set_num_threads(config.num_threads)
         keep_freed_memory()
         self.model, self.config, self.text, self.identity = model, config, text, identity
@@ -83,9 +86,10 @@ class LmTraining:
         self.best.tidy()
 
     def run(self, sample: Callable[[LanguageModel], str]) -> LmEpoch:
-        """Train to the end; the model then has the weights of lowest dev perplexity. Returns: their epoch.
+        """Train to the end. The model then has the weights of lowest dev perplexity, whose epoch is returned.
 
-        After each epoch what `sample` makes of the model is told. Raises ModelError for a loss that is not finite.
+        After each epoch, a line with the result of `sample` for the model is printed. Raises ModelError for a loss that
+        is not finite.
         """
         while (schedule := self._schedule()) is not None:
             self._train_epoch(schedule)
@@ -116,7 +120,7 @@ class LmTraining:
         return self.history[epoch - 1]
 
     def _schedule(self) -> EpochSchedule | None:
-        """The learning rates of the next epoch; None at the end."""
+        """The learning rates of the next epoch; None at the end of training."""
         losses, patience = [record.dev_loss for record in self.history], self.config.early_stopping
         waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
         if len(losses) == self.config.num_epochs or (patience is not None and waited >= patience):
@@ -125,7 +129,7 @@ class LmTraining:
         return epoch_schedule(self._general, num_updates, DevResults(losses, []))
 
     def _train_epoch(self, schedule: EpochSchedule) -> None:
-        """The batches of the epoch that are not done yet."""
+        """Train on the rest of the epoch's batches."""
         seed, epoch, sums = self.config.seed, len(self.history) + 1, self._sums
         rng = np.random.default_rng((seed, epoch))
         plan = plan_batches([len(each) for each in self.text.train], self.config.batch_size, rng)
@@ -158,7 +162,7 @@ class LmTraining:
         self._cpu_seconds += time.process_time() - mark
 
     def _train_batch(self, sentences: Sequence[Sentence]) -> None:
-        """An update for each piece of the sentences."""
+        """Make an update for each piece of the sentences."""
         sums, states = self._sums, self.model.first_states(len(sentences))
         for inputs, targets, is_there in pieces(sentences, self.config.bptt_steps):
             log_probs, states = self.model(inputs, states)
@@ -223,7 +227,10 @@ class LmTraining:
 
 
 def plan_batches(lens: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The sentences of each batch, by their places: of like lengths, in random order; only one batch is smaller."""
+    """The indices (n,) of the sentences of each batch, which have similar lengths. The batches are in random order.
+
+    At most one batch has fewer than `batch_size` sentences.
+    """
     order = rng.permutation(len(lens))
     pool, batches = _POOL * batch_size, []
     for start in range(0, len(order), pool):
@@ -234,9 +241,9 @@ def plan_batches(lens: Sequence[int], batch_size: int, rng: np.random.Generator)
 
 
 def pieces(sentences: Sequence[Sentence], num_steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Inputs, targets and whether they are there (N, T), of `num_steps` tokens at most, from the beginnings on.
+    """Inputs, targets and a mask (N, T) for each piece of at most `num_steps` tokens, from the beginning on.
 
-    A sentence is END and its tokens; the targets are the tokens and END.
+    The inputs of a sentence are END and its tokens; the targets are its tokens and END. The mask is False in padding.
     """
     length = max(map(len, sentences)) + 1
     padded = torch.full((len(sentences), length + 1), END)
@@ -250,7 +257,7 @@ def pieces(sentences: Sequence[Sentence], num_steps: int) -> Iterator[tuple[Tens
 
 @torch.no_grad()
 def evaluate(model: LanguageModel, sentences: Sequence[Sentence]) -> float:
-    """Nats a token, each sentence's end counted."""
+    """The loss in nats per token; the end of each sentence counts as a token."""
     model.eval()
     total, number = 0.0, 0
     order = sorted(range(len(sentences)), key=lambda index: len(sentences[index]))

@@ -17,16 +17,16 @@ _PHASES = ("pre-training on frames, ", "", "with weight noise, ")
 
 
 class Monitor:
-    """Reports of a run in `directory` that starts or continues with `first_epoch`."""
+    """The reports of a run in `directory` that starts or continues with `first_epoch`."""
 
     def __init__(self, directory: Path, first_epoch: int):
         self.directory = directory
-        # What a killed run wrote of epochs that are now done again is not shown.
+        # TensorBoard hides what a killed run wrote about epochs that are now repeated.
         self._events = EventFile(directory / "tensorboard", first_epoch)
         self._last_picture = time.monotonic()
 
     def show(self, history: Sequence[EpochRecord], utts_per_second: float, left: float, last_epoch: int) -> None:
-        """Report the last of `history`. `left` is the time to the end in seconds."""
+        """Report the last epoch of `history`. `left` is the expected time to the end in seconds."""
         record = history[-1]
         blank = " (blank phase)" if record.blank_phase else ""
         skipped = f"skipped batches: {record.skipped_batches}, " if record.skipped_batches else ""
@@ -43,17 +43,17 @@ class Monitor:
             self._draw(history)
 
     def add_scalars(self, scalars: Mapping[str, float], epoch: int) -> None:
-        """Have TensorBoard show what else an epoch gave, by its tags."""
+        """Show further numbers of an epoch in TensorBoard, by their tags."""
         self._events.add(scalars, epoch)
 
     def close(self, history: Sequence[EpochRecord]) -> None:
-        """Bring table and picture up to date and end."""
+        """Write the final table and picture, and close the files."""
         self._events.close()
         write_history(self.directory / "history.csv", history)
         self._draw(history)
 
     def _draw(self, history: Sequence[EpochRecord]) -> None:
-        # Imported here, so that those who only take a model's parts do not need matplotlib.
+        # Imported here, so that other parts of training do not need matplotlib.
         from asrkit.training.curve import draw_learning_curve
 
         draw_learning_curve(history, self.directory / "learning_curve.png")
@@ -61,7 +61,7 @@ class Monitor:
 
 
 def write_history(path: Path, history: Sequence[EpochRecord | LmEpoch]) -> None:
-    """One row an epoch, a column for each field of its record."""
+    """Write a table with one row per epoch, and a column for each field of its record."""
     with atomic_write(path) as stream:
         stream.write(",".join(field.name for field in fields(history[0])) + "\n")
         for record in history:

@@ -1,6 +1,6 @@
 """One training step: the losses of a batch and their gradients.
 
-Legend: N utterances, T frames, T' steps, V output classes, blank included.
+Legend: N utterances, T frames, T' steps, V output classes with blank.
 """
 
 from __future__ import annotations
@@ -18,32 +18,48 @@ from asrkit.models.batching import Batch
 from asrkit.models.decoder import NO_DECODER, DecoderTraining
 from asrkit.models.dropout import Dropout
 
-LOWER_SHARE = 1 / 3  # of CTC's loss that of the lower layers, where there is self-conditioning
-CONSISTENCY_WEIGHT = 0.2  # of the views' difference, next to CTC's loss (Yao et al. 2024)
+LOWER_SHARE = 1 / 3  # share of the lower layers in CTC's loss, with self-conditioning
+CONSISTENCY_WEIGHT = 0.2  # weight of the consistency loss beside CTC's loss (Yao et al. 2024)
 
 
 @dataclass
 class LossSum:
-    """Losses in nats, summed over utterances, with what they are divided by. The sums are numbers or 0-dim tensors."""
+    """Sums of losses over utterances, in nats, and the numbers by which they are divided.
 
-    ctc: float | Tensor = 0.0  # with what self-conditioning and views add to it
+    Attributes:
+        ctc: CTC's loss, with the terms of self-conditioning and views; a number or a scalar tensor, like the other
+            losses.
+        num_tokens: tokens of the references.
+        frames: loss of the frame head.
+        num_labels: steps whose phone is known.
+        decoder: loss of the decoder.
+        num_targets: phones and ends of utterances.
+    """
+
+    ctc: float | Tensor = 0.0
     num_tokens: int = 0
     frames: float | Tensor = 0.0
-    num_labels: int = 0  # steps whose phone is known
+    num_labels: int = 0
     decoder: float | Tensor = 0.0
-    num_targets: int = 0  # phones and ends of utterances
+    num_targets: int = 0
 
     def add(self, other: LossSum) -> None:
+        """Add the sums and numbers of `other`."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def as_numbers(self) -> LossSum:
+        """The same with numbers instead of tensors."""
         return LossSum(*(_number(getattr(self, field.name)) for field in fields(self)))
 
     def mean(self, frame_weight: float, decoder_weight: float = 0.0) -> float | Tensor:
-        """CTC's loss per reference token, the frames' loss per labelled step, the decoder's per token and end.
+        """The weighted mean of the losses: a number or a scalar tensor. Losses of weight 0 have no influence.
 
-        One of weight 0 is left out.
+        CTC's loss is taken per reference token, the frame head's per labelled step, the decoder's per phone and end.
+
+        Args:
+            frame_weight: weight of the frame head's loss beside CTC's, from 0 to 1.
+            decoder_weight: weight of the decoder's loss beside the other two, from 0 to 1.
         """
         if decoder_weight > 0:
             decoder = decoder_weight * self.decoder / max(self.num_targets, 1)
@@ -61,14 +77,17 @@ def _number(value: Any) -> Any:
 
 
 def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, batch: Batch) -> Tensor:
-    """-log p(tokens | features) of each utterance (N,), in nats. `log_probs` is (N, T', V)."""
+    """-log p(tokens | features) of each utterance (N,), in nats.
+
+    `log_probs` (N, T', V) are natural-log probabilities, `log_prob_lens` (N,) numbers of steps.
+    """
     return nn.functional.ctc_loss(
         log_probs.float().transpose(0, 1), batch.tokens, log_prob_lens, batch.token_lens, reduction="none"
     )
 
 
 def _ctc_loss(log_probs: Tensor, lens: Tensor, batch: Batch) -> Tensor:
-    """CTC's loss of a layer, summed over the batch; of two views with their consistency loss."""
+    """CTC's loss of a layer, summed over the batch. With two views it contains their consistency loss."""
     loss = ctc_losses(log_probs, lens, batch).sum()
     if batch.num_views == 1:
         return loss
@@ -76,9 +95,13 @@ def _ctc_loss(log_probs: Tensor, lens: Tensor, batch: Batch) -> Tensor:
 
 
 def consistency_loss(first: Tensor, second: Tensor, lens: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of two views' log-probabilities (N, T', V), in nats, summed over steps.
+    """Kullback-Leibler divergence of two views of each utterance, in nats, summed over steps (CR-CTC, Yao et al. 2024).
 
-    Once each way, with the view that the other is led to held fixed (CR-CTC, Yao et al. 2024).
+    It is the sum of both directions. In each, gradients reach only one of the views.
+
+    Args:
+        first, second: (N, T', V) natural-log probabilities of the views.
+        lens: (N,) numbers of steps.
     """
     valid = torch.arange(first.shape[1], device=lens.device) < lens[:, None]
     first, second = first[valid].float(), second[valid].float()
@@ -92,7 +115,9 @@ def _divergence(led: Tensor, target: Tensor) -> Tensor:
 def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy in nats, summed over the steps that have a label.
 
-    `log_probs` (N, T', V - 1): class p is token p + 1. `labels` (N, T'): token ids, -1 where there is none.
+    Args:
+        log_probs: (N, T', V - 1) natural-log probabilities; class p is token p + 1.
+        labels: (N, T') token ids; -1 for no label.
     """
     classes = (labels - 1).clamp(min=-1)
     return nn.functional.nll_loss(log_probs.float().transpose(1, 2), classes, ignore_index=-1, reduction="sum")
@@ -105,9 +130,14 @@ def batch_losses(
     frame_weight: float,
     decoder: DecoderTraining = NO_DECODER,
 ) -> LossSum:
-    """The batch's losses, as tensors; one of weight 0 is left out. A loss of a head needs that head.
+    """The losses of the batch, as tensors. Losses of weight 0 are left out.
 
-    `offsets` are those of the model's frame skipping, `frame_weight` is LossSum.mean()'s, and so is decoder.weight.
+    Args:
+        model: must have a head for each loss.
+        batch: the utterances.
+        offsets: (N,) see stack_frames.
+        frame_weight: see LossSum.mean.
+        decoder: settings of the decoder's training, with its weight.
     """
     output = model.outputs(batch.feats, batch.feat_lens, offsets)
     loss = LossSum()
@@ -134,7 +164,7 @@ def batch_losses(
 
 
 def num_targets(batch: Batch) -> int:
-    """The number of a decoder's targets: all phones, and an end per utterance."""
+    """The number of targets of a decoder: all phones, and an end per utterance."""
     return int(batch.token_lens.sum()) + len(batch.token_lens)
 
 
@@ -148,7 +178,13 @@ def compute_gradients(
 ) -> LossSum:
     """Set the parameters' `.grad` to the gradients of the batch's mean loss.
 
-    Takes the same as batch_losses(). Returns: the losses as numbers.
+    Args:
+        model, batch, frame_weight, decoder: see batch_losses.
+        offsets: (N,) see batch_losses.
+        bf16: whether the network computes in bfloat16.
+
+    Returns:
+        The losses as numbers.
     """
     model.zero_grad(set_to_none=True)
     with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=bf16):
@@ -159,9 +195,9 @@ def compute_gradients(
 
 @contextmanager
 def weight_noise(model: nn.Module, std: float) -> Iterator[None]:
-    """Add Gaussian noise to every weight within the block (Graves 2013); after it the weights are as before.
+    """Add Gaussian noise to every weight within the block (Graves 2013). After the block the weights are as before.
 
-    Gradients computed inside are thus taken at the noisy weights and applied to the clean ones.
+    So gradients are computed at the noisy weights, but change the clean ones.
     """
     if not std:
         yield
@@ -176,11 +212,11 @@ def weight_noise(model: nn.Module, std: float) -> Iterator[None]:
 
 @contextmanager
 def weight_drop(model: nn.Module, probability: float) -> Iterator[None]:
-    """Within the block recurrent weights are 0 with `probability`; the others are scaled up to compensate.
+    """Within the block, set recurrent weights to 0 with `probability`, and scale up the others to compensate.
 
-    DropConnect (Wan et al. 2013) on hidden-to-hidden matrices, with one mask for all steps of an utterance (Merity et
-    al. 2018). After the block the weights are as before. Gradients computed inside are those of the original weights, 0
-    for the weights that were left out.
+    This is DropConnect (Wan et al. 2013) on the hidden-to-hidden matrices, with one mask for all steps of an utterance
+    (Merity et al. 2018). After the block the weights are as before. Gradients from within the block are those of the
+    original weights; they are 0 for the weights that were left out.
     """
     if not probability:
         yield

@@ -20,7 +20,7 @@ ROOT = Path(asrkit.__file__).parent
 COVERED = (
     *("__init__", "__main__", "drawing", "errors", "experiment", "extras", "findings", "parallel", "types"),
     *("audio", "config", "corpora", "features", "formats", "io", "lang"),
-    *("cli", "inference", "lessons", "models", "reporting", "scoring", "serve"),
+    *("cli", "inference", "lessons", "lm", "models", "reporting", "scoring", "serve"),
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
