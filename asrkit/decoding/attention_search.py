@@ -1,9 +1,9 @@
-"""Searches over an attention decoder: phone by phone, many utterances and all their hypotheses at once.
+"""Searches with an attention decoder: phone by phone, many utterances and all their hypotheses at once.
 
 The stored outputs (T, C) of an utterance are CTC's log-probabilities (T, V), if the model has CTC, followed by the
 encoder's outputs (T, E).
 
-Legend: N utterances, K hypotheses of each, T steps, V classes: 0 is the end, CTC's blank; U phones.
+Legend: N utterances, K hypotheses per utterance, T steps, V classes (class 0, CTC's blank, is the end), U phones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Batch:
         return self.source.lens
 
     def keep(self, utts: np.ndarray) -> _Batch:
-        """Of these utterances alone."""
+        """The batch with only these utterances."""
         return _Batch(self.source.keep(utts), None if self.ctc is None else self.ctc.keep(utts))
 
 
@@ -84,26 +84,27 @@ class DecoderSearch:
         return results
 
     def stream(self, settle_after: int | None = None) -> SearchStream:
-        """There is none: the decoder looks at the whole utterance. Raises ConfigError."""
+        """Raises ConfigError: the decoder needs the whole utterance."""
         raise ConfigError(
             "this model has an attention decoder, which needs the whole utterance; take a CTC model for streams"
         )
 
     def search_batch(self, batch: _Batch, num_best: int) -> list[list[BeamResult]]:
-        """The best labellings of each utterance."""
+        """The best labellings of each utterance. Raises NotImplementedError; subclasses replace it."""
         raise NotImplementedError
 
     def total_scores(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
-        """(n,) what the search maximises, exactly, for labellings of one utterance; as forward.total_scores."""
+        """As Search.total_scores: (n,) from the outputs `stored` (T, C)."""
         acoustic, coverage = self._log_probs(stored, labelings)
         totals = [self.scorer.total(*pair) for pair in zip(acoustic.tolist(), labelings, strict=True)]
         return np.array(totals) + self.coverage_weight * coverage
 
     def emissions(self, stored: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        """(T, V) log-probabilities by which phones are timed and trusted: CTC's, or what the decoder saw where.
+        """As Search.emissions: (T, V) from the outputs `stored` (T, C). They are CTC's, if the model has CTC.
 
-        A decoder without CTC gives for each phone u of `tokens` the probabilities of all classes, which belong to the
-        steps as it looked at them: at step j class v has sum_u w_uj P_u(v), and the blank has the rest.
+        Otherwise the decoder gives the probabilities P_u of all classes for each phone u of `tokens`, and the weight
+        w_uj with which it looked at step j. Class v has the probability sum_u w_uj P_u(v) at step j, and the blank has
+        the rest.
         """
         num_ctc = self._num_ctc(stored)
         if num_ctc:
@@ -133,7 +134,7 @@ class DecoderSearch:
         return np.stack(log_probs, axis=1), np.stack(weights, axis=1)
 
     def _log_probs(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """The log probability of each labelling, weighted with CTC's, and the number of steps that it covers."""
+        """The log probability of each labelling, combined with CTC's, and the number of steps that it covers."""
         if not labelings:
             return np.zeros(0), np.zeros(0)
         log_probs, weights = self.read(stored, labelings)
@@ -169,7 +170,10 @@ class DecoderSearch:
 
 
 class GreedyDecoderSearch(DecoderSearch):
-    """The most likely phone after each phone, until the end is more likely, or CTC could not align one phone more."""
+    """Writes the most likely phone after each phone.
+
+    It stops when the end is more likely, or when CTC could not align another phone.
+    """
 
     def __init__(self, config: DecodingConfig, lm: SearchLm | None, decoder: SearchDecoder):
         super().__init__(decoder)
@@ -195,11 +199,11 @@ class GreedyDecoderSearch(DecoderSearch):
 
 
 class DecoderBeamSearch(DecoderSearch):
-    """The best labellings by (1 - ctc_weight) decoder + ctc_weight CTC + lm_weight LM + insertion_bonus U + coverage.
+    """Beam search for (1 - ctc_weight) decoder + ctc_weight CTC + lm_weight LM + insertion_bonus U + coverage.
 
-    In each step every hypothesis may end, and the best `beam` of those that are one phone longer continue, with CTC's
-    probability of all labellings that begin with them (Hori et al. 2017). Coverage is coverage_weight times the number
-    of steps that were looked at (Chorowski and Jaitly 2017).
+    In each step every hypothesis may end, and the best `beam` hypotheses that are one phone longer continue. For these,
+    CTC's score is the probability of all labellings that begin with the hypothesis (Hori et al. 2017). Coverage is
+    coverage_weight times the number of steps that the decoder looked at (Chorowski and Jaitly 2017).
     """
 
     settings: ClassVar[frozenset[str]] = frozenset(
@@ -217,7 +221,7 @@ class DecoderBeamSearch(DecoderSearch):
     def search_batch(self, batch: _Batch, num_best: int) -> list[list[BeamResult]]:
         """The best labellings of each utterance."""
         results: list[list[BeamResult]] = [[] for _ in range(len(batch.lens))]
-        utts = np.arange(len(batch.lens))  # those that are still searched, by their number in the batch
+        utts = np.arange(len(batch.lens))  # indices of the utterances whose search is not over
         live, ended = self._begin(batch), _Ended.none(len(utts), min(num_best, self.beam))
         while len(utts):
             live = self._look(live, batch)
@@ -230,7 +234,7 @@ class DecoderBeamSearch(DecoderSearch):
                 kept = (~done).nonzero()[0]
                 utts, batch, live, ended = utts[kept], batch.keep(kept), live.keep(kept), ended.keep(kept)
             else:
-                ended = replace(ended, num_hopeless=ended.num_hopeless + _NUM_HOPELESS * done)  # stays over
+                ended = replace(ended, num_hopeless=ended.num_hopeless + _NUM_HOPELESS * done)  # keeps it over
         return results
 
     def _begin(self, batch: _Batch) -> _Live:
@@ -251,13 +255,13 @@ class DecoderBeamSearch(DecoderSearch):
         )
 
     def _look(self, live: _Live, batch: _Batch) -> _Live:
-        """The hypotheses with the probabilities of the tokens that may follow them."""
+        """The hypotheses with the probabilities of their next tokens."""
         step = self.decoder.step(live.last, live.state, batch.source)
         next_seen = live.seen + step.weights.mean(axis=2) if self.coverage_weight else live.seen
         return replace(live, state=step.state, next_log_probs=step.log_probs, next_seen=next_seen)
 
     def _ends(self, live: _Live, batch: _Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(N, K) total scores of the hypotheses as they are; acoustic and language model's parts."""
+        """Total scores (N, K) if the hypotheses end here, and the acoustic and language-model parts of the scores."""
         acoustic = (1 - self.ctc_weight) * (live.decoder_log_probs + live.next_log_probs[:, :, END])
         if live.ctc is not None:
             acoustic = acoustic + self.ctc_weight * live.ctc.end_scores()
@@ -266,7 +270,7 @@ class DecoderBeamSearch(DecoderSearch):
         return np.where(live.needed > batch.lens[:, None], -np.inf, scores), acoustic, lm_log_probs
 
     def _grow(self, live: _Live, batch: _Batch) -> _Live:
-        """The best hypotheses that are one phone longer; of those that CTC could not align, the score is -inf."""
+        """The best hypotheses that are one phone longer. The score is -inf if CTC could not align them."""
         decoder_log_probs = live.decoder_log_probs[:, :, None] + live.next_log_probs
         scores = (1 - self.ctc_weight) * decoder_log_probs
         if live.ctc is not None:
@@ -291,11 +295,11 @@ class DecoderBeamSearch(DecoderSearch):
             live.lm,
             np.concatenate([live.prefixes[rows, parents], tokens[:, :, None]], axis=2),
             tokens,
-            np.where(tokens == END, _TOO_MANY, needed),  # END is listed where nothing else is left
+            np.where(tokens == END, _TOO_MANY, needed),  # END stands where no phone is possible
             tuple(part[rows, parents] for part in live.state),
             decoder_log_probs[rows, parents, tokens],
             lm_log_probs,
-            # What cannot be may have END for a phone, which no model lists.
+            # An impossible hypothesis can have END as its last phone, which no language model lists.
             live.contexts if live.lm is None else live.lm.after(live.contexts[rows, parents], np.maximum(tokens, 1)),
             live.next_seen[rows, parents],
             None if live.ctc is None else live.ctc.extend(parents, tokens),
@@ -303,14 +307,17 @@ class DecoderBeamSearch(DecoderSearch):
         )
 
     def _rest(self, lm_log_probs: np.ndarray, length: int, seen: np.ndarray) -> np.ndarray:
-        """The score besides the acoustic part. `seen` (..., T): the weight with which steps were looked at."""
+        """The score besides the acoustic part.
+
+        `seen` (..., T) is the weight with which the decoder looked at each step.
+        """
         rest: np.ndarray = self.scorer.lm_weight * lm_log_probs + self.scorer.insertion_bonus * length
         if self.coverage_weight:
             rest = rest + self.coverage_weight * (seen > COVERED).sum(axis=-1)
         return rest
 
     def _is_beaten(self, live: _Live, ended: _Ended, batch: _Batch) -> np.ndarray:
-        """(N,) whether no continuing hypothesis can get into the result: one more phone adds at most the bonus."""
+        """(N,) whether no continuing hypothesis can get into the result. One more phone adds at most the bonus."""
         gain = max(self.scorer.insertion_bonus, 0.0) * np.maximum(batch.lens + 1 - live.length, 0)
         gain = gain + self.coverage_weight * batch.lens
         is_beaten: np.ndarray = live.scores[:, 0] + gain < ended.scores[:, -1]
@@ -323,7 +330,7 @@ def _not_yet() -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Live:
-    """Hypotheses that continue, all of one length, best first; sums are of natural logs, float64."""
+    """Hypotheses that continue, all of one length, best first. Sums are natural logs, float64."""
 
     lm: Contexts | None
     prefixes: np.ndarray  # (N, K, U)
@@ -333,18 +340,18 @@ class _Live:
     decoder_log_probs: np.ndarray  # (N, K)
     lm_log_probs: np.ndarray  # (N, K)
     contexts: np.ndarray  # (N, K) of the language model
-    seen: np.ndarray  # (N, K, T) the weight with which the phones looked at each step; (N, K, 0) where it counts not
+    seen: np.ndarray  # (N, K, T) weight with which the phones looked at each step; (N, K, 0) without coverage
     ctc: CtcPrefixes | None
     scores: np.ndarray = field(default_factory=_not_yet)  # (N, K)
-    next_log_probs: np.ndarray = field(default_factory=_not_yet)  # (N, K, V) the decoder's, of what follows
-    next_seen: np.ndarray = field(default_factory=_not_yet)  # as `seen`, with what is looked at next
+    next_log_probs: np.ndarray = field(default_factory=_not_yet)  # (N, K, V) the decoder's, of the next token
+    next_seen: np.ndarray = field(default_factory=_not_yet)  # as `seen`, with the next phone
 
     @property
     def length(self) -> int:
         return self.prefixes.shape[2]
 
     def keep(self, utts: np.ndarray) -> _Live:
-        """Of these utterances alone, before the next is looked at."""
+        """The hypotheses of only these utterances, before the next step of the decoder."""
         return _Live(
             self.lm,
             self.prefixes[utts],
@@ -361,12 +368,12 @@ class _Live:
 
 @dataclass(frozen=True)
 class _Ended:
-    """The best labellings that have ended, P of each utterance, best first."""
+    """The best P labellings of each utterance that have ended, best first."""
 
     scores: np.ndarray  # (N, P), -inf where there is none yet
     parts: np.ndarray  # (N, P, 2) acoustic and language model's log probabilities
     tokens: np.ndarray  # (N, P, U), padded with END
-    num_hopeless: np.ndarray  # (N,) lengths in a row whose best was hopeless
+    num_hopeless: np.ndarray  # (N,) hopeless lengths in a row
 
     @classmethod
     def none(cls, num_utts: int, num_best: int) -> _Ended:
@@ -380,7 +387,7 @@ class _Ended:
         return is_over
 
     def add(self, ends: tuple[np.ndarray, np.ndarray, np.ndarray], live: _Live) -> _Ended:
-        """With the hypotheses as they are. What is over changes no more."""
+        """Add the hypotheses, if they end here. Utterances whose search is over do not change."""
         new_scores = np.where(self.is_over[:, None], -np.inf, ends[0])
         scores = np.concatenate([self.scores, new_scores], axis=1)
         parts = np.concatenate([self.parts, np.stack(ends[1:], axis=2)], axis=1)
@@ -396,7 +403,7 @@ class _Ended:
         return _Ended(self.scores[utts], self.parts[utts], self.tokens[utts], self.num_hopeless[utts])
 
     def results(self, row: int) -> list[BeamResult]:
-        """Of an utterance."""
+        """The results of one utterance."""
         found = zip(self.scores[row].tolist(), self.parts[row].tolist(), self.tokens[row].tolist(), strict=True)
         return [
             BeamResult(tuple(token for token in tokens if token != END), score, *parts)
@@ -406,7 +413,7 @@ class _Ended:
 
 
 def _best_first(scores: np.ndarray, number: int) -> np.ndarray:
-    """(N, number) where each row of scores (N, S) has its largest, the largest first."""
+    """(N, number) places of the largest scores in each row of (N, S), the largest first."""
     some = np.argpartition(-scores, number - 1, axis=1)[:, :number]
     order = np.argsort(-np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
     return np.take_along_axis(some, order, axis=1)

@@ -1,6 +1,6 @@
-"""CTC forced alignment: the most probable path of a known labelling, by Viterbi over its blanks and tokens.
+"""CTC forced alignment: the most probable path of a known labelling, found by Viterbi over its blanks and tokens.
 
-Tokens may be optional, such as silence between words.
+Tokens can be optional, such as silence between words.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ import numpy as np
 from asrkit._native import kernel
 from asrkit.errors import DataError
 
-_MAX_OPTIONAL_RUN = 62  # a step is stored in a byte
-_MAX_CELLS = 2**30  # frames times tokens: so many bytes the way back takes
-_MAX_LOG_PROB = 1e30  # so that no sum overflows
+_MAX_OPTIONAL_RUN = 62  # because a step is stored in a byte
+_MAX_CELLS = 2**30  # frames times tokens, the bytes that the way back takes
+_MAX_LOG_PROB = 1e30  # prevents overflow of sums
 
 
 @dataclass(frozen=True, slots=True)
 class AlignedTokens:
-    """Where each of U tokens lies on the best path; frames that belong to no token are blank.
+    """The place of each of U tokens on the best path. Frames that belong to no token are blank.
 
-    `tokens` (U,): their ids. `starts`, `ends` (U,): first frame and the frame after the last. `log_probs` (U,): mean
-    natural-log probability of the token in its frames. `score`: natural-log probability of the whole path. An optional
-    token that the path passes over has start = end = the end of the token before it (0 for the first), and NaN in
-    `log_probs`.
+    An optional token that the path leaves out has start = end = the end of the token before it (0 for the first), and
+    NaN in `log_probs`.
+
+    Attributes:
+        tokens: (U,) ids.
+        starts, ends: (U,) the first frame, and the frame after the last.
+        log_probs: (U,) mean natural-log probability of the token in its frames.
+        score: natural-log probability of the whole path.
     """
 
     tokens: np.ndarray
@@ -36,7 +40,7 @@ class AlignedTokens:
     score: float
 
     def without_passed_over(self) -> AlignedTokens:
-        """Only the tokens that the path goes through."""
+        """Only the tokens on the path."""
         kept = self.starts < self.ends
         return AlignedTokens(self.tokens[kept], self.starts[kept], self.ends[kept], self.log_probs[kept], self.score)
 
@@ -50,18 +54,18 @@ def forced_align(
 ) -> AlignedTokens:
     """Align `tokens` with the frames.
 
-    Ties are decided from the last frame backwards: ending in the last token rather than in a blank, then staying in
-    a token or blank rather than coming from the one before it, and then passing over fewer optional tokens.
+    Ties are decided from the last frame backwards. The path prefers an end in the last token over an end in a blank,
+    then staying in a token or blank over coming from the one before it, and then leaving out fewer optional tokens.
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
         tokens: (U,) ids from 1 to V - 1.
-        optional: token ids that the path may leave out wherever they stand; 62 in a row at most.
-        utt_id: named by the errors.
+        optional: token ids that the path may leave out wherever they stand; at most 62 in a row.
+        utt_id: for error messages.
 
     Raises:
-        DataError: too few frames (CTC needs one per token and one between equal neighbours), an id outside the
-            classes, NaN in log_probs, or no path with a probability above 0.
+        DataError: too few frames (CTC needs one per token and one between equal neighbours), an id outside the classes,
+            NaN in log_probs, or no path with a probability above 0.
     """
     log_probs, ids = _checked_frames(log_probs, utt_id), _checked_ids(tokens, utt_id)
     is_optional = _checked_sizes(log_probs, ids, optional, utt_id)
@@ -91,18 +95,19 @@ def forced_align(
 def _viterbi(
     log_probs: np.ndarray, tokens: np.ndarray, optional: np.ndarray, spans: np.ndarray, sums: np.ndarray
 ) -> float:
-    """The best path's score: -inf if there is none, NaN if log_probs hold NaN or infinity. The kernel's reference.
+    """The score of the best path: -inf if there is none, NaN if log_probs hold NaN or infinity. The kernel's reference.
 
-    log_probs (T, V) float32 or float64; tokens (U,) int64; optional (U,) uint8: may be passed over. Fills spans (2, U)
-    int64 with each token's first frame and the one after its last, -1 for tokens passed over, and sums (U,) float64
-    with the log probability of its frames.
+    `log_probs` is (T, V) float32 or float64, `tokens` (U,) int64, `optional` (U,) uint8. The function fills `spans` (2,
+    U) int64 with the first frame of each token and the frame after its last; -1 for tokens left out. It fills `sums`
+    (U,) float64 with the log probability of each token's frames.
     """
     if not log_probs.max(initial=-np.inf) < _MAX_LOG_PROB:  # NaN too
         return math.nan
 
     # State 2u is the blank before token u, state 2u + 1 is token u. `allowed[j]` is 0 where a path may come from j
-    # states back, else -inf: any state from itself and the one before it, a token from the token before it unless
-    # they are equal, and if the n tokens before it are optional, from what lies before those.
+    # states back, else -inf. A path may come to any state from the state itself and from the one before it. It may come
+    # to a token from the token before it, unless they are equal. If the n tokens before it are optional, it may also
+    # come from the states before those.
     num_tokens = len(tokens)
     max_run = run = 0
     for flag in optional[:-1]:
@@ -120,8 +125,8 @@ def _viterbi(
             if n < u and tokens[u - n - 1] != tokens[u]:
                 allowed[2 * n + 2, 2 * u + 1] = 0.0
 
-    # Leading columns of -inf are what lies before the first state. A path starts in the first blank, one frame before
-    # the first, so that in frame 0 it may be there or in the first token.
+    # Leading columns of -inf stand before the first state. A path starts in the first blank, one frame before the first
+    # frame. So in frame 0 it can be there or in the first token.
     jumps = np.arange(len(allowed))[:, None]
     padded = np.full(len(jumps) - 1 + len(classes), -np.inf)
     best = padded[len(jumps) - 1 :]
@@ -134,7 +139,7 @@ def _viterbi(
         best[:] = arrivals.max(axis=0) + frame[classes]
 
     finals = []
-    for end in range(num_tokens, -1, -1):  # the tokens from `end` on are passed over
+    for end in range(num_tokens, -1, -1):  # the tokens from `end` on are left out
         finals += [2 * end - 1, 2 * end] if end else [0]
         if end and not optional[end - 1]:
             break
@@ -148,10 +153,10 @@ def _viterbi(
 
 
 def _trace(emitted: np.ndarray, steps: np.ndarray, last: int, spans: np.ndarray, sums: np.ndarray) -> None:
-    """Follow the best path back from its `last` state, and fill spans and sums with what it gives each token.
+    """Follow the best path back from its `last` state, and fill `spans` and `sums`.
 
-    emitted (T, S): the log probability of each state's class in each frame. steps (T, S): by how many states each
-    state's best path came forward to it.
+    `emitted` (T, S) is the log probability of each state's class in each frame. `steps` (T, S) is the number of states
+    by which each state's best path came forward.
     """
     starts, ends = spans
     state = last
@@ -164,7 +169,7 @@ def _trace(emitted: np.ndarray, steps: np.ndarray, last: int, spans: np.ndarray,
 
 
 def _checked_frames(log_probs: np.ndarray, utt_id: str) -> np.ndarray:
-    """log_probs (T, V) as the kernel takes them: float32 or float64, contiguous."""
+    """log_probs (T, V) in the kernel's form: float32 or float64, contiguous."""
     log_probs = np.asarray(log_probs)
     if log_probs.ndim != 2 or log_probs.dtype.kind not in "fiu" or log_probs.shape[1] == 0:
         fault = f"log_probs are {log_probs.dtype} of shape {log_probs.shape}; expected numbers, (frames, classes)"
@@ -174,7 +179,7 @@ def _checked_frames(log_probs: np.ndarray, utt_id: str) -> np.ndarray:
 
 
 def _checked_ids(tokens: Sequence[int] | np.ndarray, utt_id: str) -> np.ndarray:
-    """tokens as (U,) int64."""
+    """`tokens` as (U,) int64."""
     ids = np.asarray(tokens)
     if ids.size == 0:
         ids = np.zeros(0, dtype=np.int64)

@@ -1,6 +1,7 @@
 """The CTC forward algorithm: the probability of a labelling, summed over all its alignments (Graves et al. 2006).
 
-Legend: T frames, V classes, n labellings, S states of the longest: a blank before, between and after its tokens.
+Legend: T frames, V classes, n labellings, S states of the longest labelling: its tokens, with blanks before, between
+and after them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from asrkit.decoding.scorer import TokenScorer
 
 
 def ctc_log_probs(log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
-    """(n,) float64 natural-log probabilities of `labelings`, -inf for those with no alignment.
+    """(n,) float64 natural-log probabilities of `labelings`; -inf for those without an alignment.
 
-    `log_probs` (T, V): natural-log class probabilities, class 0 is the blank. Labellings hold ids from 1 to V - 1. What
-    a beam search gives is a lower bound of this: paths that left the beam are missing there.
+    Labellings hold ids from 1 to V - 1. The results are upper bounds of those of a beam search, which loses the paths
+    that leave the beam.
+
+    Args:
+        log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
+        labelings: the labellings.
     """
     if not labelings:
         return np.zeros(0)
@@ -28,7 +33,7 @@ def ctc_log_probs(log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> 
     from_token = np.full(classes.shape, -np.inf)
     from_token[:, 3::2][classes[:, 3::2] != classes[:, 1:-2:2]] = 0.0
 
-    # Two columns of what lies before the first state. A path starts in the first blank, one frame before the first.
+    # Two columns stand before the first state. A path starts in the first blank, one frame before the first frame.
     padded = np.full((len(classes), classes.shape[1] + 2), -np.inf)
     padded[:, 2] = 0.0
     for emitted in np.asarray(log_probs, np.float64)[:, classes]:
@@ -40,6 +45,9 @@ def ctc_log_probs(log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> 
 
 
 def total_scores(log_probs: np.ndarray, labelings: Sequence[Sequence[int]], scorer: TokenScorer) -> np.ndarray:
-    """(n,) what the beam search maximises, exactly: CTC summed over all alignments, and what `scorer` adds."""
+    """The exact scores (n,) that the beam search maximises: CTC summed over all alignments, plus the terms of `scorer`.
+
+    `log_probs` is (T, V).
+    """
     ctc = ctc_log_probs(log_probs, labelings).tolist()
     return np.array([scorer.total(*pair) for pair in zip(ctc, labelings, strict=True)])

@@ -1,4 +1,4 @@
-"""Greedy CTC decoding (best path; Graves 2006): the best class of every frame, repeats joined, blanks dropped."""
+"""Greedy CTC decoding (best path; Graves 2006): the best class of every frame, without repeats and blanks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ def greedy_search(log_probs: np.ndarray, blank_penalty: float = 0.0) -> tuple[li
 
     Args:
         log_probs: (T, V) natural-log class probabilities; class 0 is the blank.
-        blank_penalty: subtracted from the blank's log probability, in nats. If a phone may lie in either of two steps,
-            or
-            be either of two phones, the blank wins each step; the penalty compensates for that.
+        blank_penalty: subtracted from the blank's log probability, in nats. If the probability of a phone is spread
+            over two steps, or that of a step over two phones, the blank wins. The penalty compensates for that.
 
     Returns:
-        The token ids, and the log probability of the path taken (not of the labelling, which sums over paths).
+        The token ids, and the log probability of the best path (not of the labelling, which would sum over paths).
     """
     path = _best_path(log_probs, blank_penalty)
     first_of_run = np.append(True, path[1:] != path[:-1])[: len(path)]
@@ -54,21 +53,26 @@ class GreedySearch:
         self._blank_penalty = config.blank_penalty
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
+        """As Search.decode: one labelling for `log_probs` (T, V)."""
         tokens, log_prob = greedy_search(log_probs, self._blank_penalty)
         return [BeamResult(tuple(tokens), log_prob, log_prob, 0.0)]
 
     def total_scores(self, log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
+        """As Search.total_scores: (n,) from `log_probs` (T, V), summed over all paths."""
         return total_scores(log_probs, labelings, self.scorer)
 
     def emissions(self, log_probs: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        """As Search.emissions: the `log_probs` (T, V) themselves."""
         return log_probs
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
     ) -> list[list[BeamResult]]:
+        """As Search.decode_all, for `utterances` (T, V) each."""
         return [self.decode(log_probs) for log_probs in utterances]
 
     def stream(self, settle_after: int | None = None) -> GreedyStream:
+        """As Search.stream. `settle_after` has no influence: every result is final."""
         return GreedyStream(self._blank_penalty)
 
 
@@ -82,6 +86,7 @@ class GreedyStream:
         self._log_prob = 0.0
 
     def advance(self, log_probs: np.ndarray) -> None:
+        """Take the next frames `log_probs` (t, V)."""
         if not len(log_probs):
             return
         ids, log_prob = greedy_search(log_probs, self._blank_penalty)
@@ -91,10 +96,12 @@ class GreedyStream:
         self._log_prob += log_prob
 
     def best(self, num_best: int = 1) -> list[BeamResult]:
+        """As SearchStream.best. `num_best` has no influence."""
         return [BeamResult(tuple(self._ids), self._log_prob, self._log_prob, 0.0)]
 
     finish = best
 
     def commit(self) -> tuple[int, ...]:
+        """As SearchStream.commit: all tokens so far."""
         ids, self._ids = tuple(self._ids), []
         return ids

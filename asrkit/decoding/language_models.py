@@ -1,4 +1,4 @@
-"""Language models of either kind from their files: n-grams (ARPA) and networks (lm.npz)."""
+"""Reads language models of both kinds from their files: n-grams (ARPA) and networks (lm.npz)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEURAL = "neural language model "  # how the text of a network begins; its file
 
 
 def read_lm(path: str | Path) -> PhoneLm:
-    """The model in a file, over all phones that it knows. Raises DataError for a file that is of neither kind."""
+    """The model in a file, over all phones that it knows. Raises DataError for a file of neither kind."""
     text = read_lm_text(path)
     if text.startswith(_NEURAL):
         return parse_neural_lm(read_bytes(path), str(path))
@@ -30,7 +30,7 @@ def read_lm(path: str | Path) -> PhoneLm:
 
 
 def read_lm_text(path: str | Path) -> str:
-    """What an experiment keeps of the model in a file: its ARPA text, or the text of a network.
+    """The text that an experiment stores for the model in a file: its ARPA text, or a network in base 64.
 
     Raises DataError for a file that cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Sentences that a language model makes up."""
+"""Sentences drawn from a language model."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import numpy as np
 
 from asrkit.decoding.scorer import SearchLm
 
-MOST_SHOWN = 60  # tokens of a sample that training shows
-MOST_TOKENS = 1000  # of a sentence that does not end
+MOST_SHOWN = 60  # tokens of the samples that training shows
+MOST_TOKENS = 1000  # of a sentence without an end
 
 
 def draw(
     lm: SearchLm, number: int, temperature: float, rng: np.random.Generator, most: int = MOST_TOKENS
 ) -> list[tuple[int, ...]]:
-    """Draw `number` sentences token by token, with the probability P(token)^(1 / temperature) over its sum.
+    """Draw `number` sentences token by token.
 
-    Of a sentence that does not end the first `most` tokens are returned. The temperature is above 0: below 1 likely
-    tokens get likelier, above 1 all become more alike.
+    The probability of a token is proportional to P(token)^(1 / temperature). Below 1, the temperature makes likely
+    tokens likelier. Above 1, it makes all tokens more alike.
+
+    Args:
+        lm: the language model.
+        number: of sentences.
+        temperature: above 0.
+        rng: source of random numbers.
+        most: tokens after which a sentence is cut off if it has not ended.
+
+    Returns:
+        The tokens of each sentence.
     """
     contexts = lm.begin()
     sentences: list[list[int]] = [[] for _ in range(number)]
@@ -37,6 +47,6 @@ def draw(
 
 
 def spell(tokens: Sequence[int], phones: Sequence[str]) -> str:
-    """Tokens as text: characters side by side, phones with blanks between."""
+    """Tokens as text. Characters are joined directly; other symbols have blanks between them."""
     between = "" if " " in phones else " "
     return between.join(phones[token - 1] for token in tokens)

@@ -51,7 +51,10 @@ class BeamSearch:
         self._beams = Beams(BeamSettings(self.max_results, threshold, self.scorer))
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """As search.Search; num_best below 1 is a ConfigError."""
+        """As Search.decode, for `log_probs` (T, V).
+
+        Raises ModelError as there, and ConfigError for num_best below 1.
+        """
         num_best = _checked_number(num_best)
         log_probs = _as_frames(log_probs)
         beam = self._beams.start(log_probs.shape[1])
@@ -61,14 +64,17 @@ class BeamSearch:
         return [BeamResult(*result) for result in beam.best(num_best, True)]
 
     def total_scores(self, log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
+        """As Search.total_scores: (n,) from `log_probs` (T, V)."""
         return total_scores(log_probs, labelings, self.scorer)
 
     def emissions(self, log_probs: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        """As Search.emissions: the `log_probs` (T, V) themselves."""
         return log_probs
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
     ) -> list[list[BeamResult]]:
+        """As Search.decode_all, for `utterances` (T, V) each. Raises ConfigError and ModelError as there."""
         if num_threads < 1:
             raise ConfigError(f"beam search: num_threads {num_threads}; expected at least 1")
         results: list[list[BeamResult]] = []
@@ -81,33 +87,38 @@ class BeamSearch:
         return results
 
     def stream(self, settle_after: int | None = None) -> BeamStream:
+        """As Search.stream. Raises ConfigError for settle_after below 1."""
         return BeamStream(self._beams, settle_after)
 
 
 class BeamStream:
     """BeamSearch of an utterance whose frames come in pieces, as a search.SearchStream.
 
-    However the frames are cut, results equal those of the whole, bit for bit. After an error the search cannot be used
-    any more. Only one thread may use it at a time.
+    However the frames are cut, results equal those of the whole utterance, bit for bit. After an error the search
+    cannot be used any more. Only one thread may use it at a time.
 
-    Two prefixes that differ in one early token and have been equal since stay in the beam together until closer rivals
-    displace them. So `commit` may wait long for tokens that all prefixes share. With `settle_after` (frames) older
-    tokens follow the best prefix: after every `settle_after` frames, prefixes are dropped that differ from the best one
-    in the tokens that it had `settle_after` frames ago. Of two prefixes that are equal since, the better one stays
-    better, and rivals get more room in the beam. Nothing is dropped in the first 2 * `settle_after` frames. Memory then
-    does not grow if `commit` is called now and then; otherwise it grows by some bytes per token.
+    Two prefixes that differ in one early token, and are equal since, stay in the beam together until better rivals
+    displace them. So `commit` may wait long for tokens that all prefixes share. With `settle_after` (frames), older
+    tokens follow the best prefix. After every `settle_after` frames, the stream compares the prefixes with the tokens
+    that the best one had `settle_after` frames ago, and drops those that differ. Of two prefixes that are equal since,
+    the better one stays better, so little is lost, and rivals get more room in the beam. Nothing is dropped in the
+    first 2 * `settle_after` frames. Memory then does not grow if `commit` is called now and then; otherwise it grows by
+    some bytes per token.
+
+    Raises ConfigError for settle_after below 1.
     """
 
     def __init__(self, beams: Beams, settle_after: int | None = None) -> None:
         if settle_after is not None and settle_after < 1:
             raise ConfigError(f"beam search: settle_after {settle_after}; expected at least 1 frame")
         self._beams = beams
-        self._beam: Beam | None = None  # its number of classes comes with the first frames
+        self._beam: Beam | None = None  # made with the first frames, which give the number of classes
         self._num_frames = 0
         self._settle_after = settle_after
-        self._num_committed = self._num_settled = 0  # tokens; the latter will be when the next are counted
+        self._num_committed = self._num_settled = 0  # numbers of tokens; the second is that of the next settling
 
     def advance(self, log_probs: np.ndarray) -> None:
+        """Take the next frames `log_probs` (t, V). Raises ModelError as Search.decode."""
         log_probs = _as_frames(log_probs)
         if self._beam is None:
             self._beam = self._beams.start(log_probs.shape[1])
@@ -127,12 +138,15 @@ class BeamStream:
                 self._num_settled = self._num_committed + sum(len(best[0]) for best in self._beam.best(1, False))
 
     def best(self, num_best: int = 1) -> list[BeamResult]:
+        """As SearchStream.best. Raises ConfigError for num_best below 1."""
         return self._best(num_best, is_end=False)
 
     def finish(self, num_best: int = 1) -> list[BeamResult]:
+        """As SearchStream.finish. Raises ConfigError for num_best below 1."""
         return self._best(num_best, is_end=True)
 
     def commit(self) -> tuple[int, ...]:
+        """As SearchStream.commit."""
         tokens = () if self._beam is None else self._beam.commit()
         self._num_committed += len(tokens)
         return tokens
@@ -149,13 +163,13 @@ class Beams:
 
     def __init__(self, settings: BeamSettings) -> None:
         self.settings = settings
-        self._lm: object = None  # of the kernel
+        self._lm: object = None  # the kernel's form of the language model
 
     def __reduce__(self) -> tuple[object, ...]:
         return Beams, (self.settings,)  # the kernel's language model cannot be sent to another process
 
     def start(self, num_classes: int) -> Beam:
-        """The beam of one utterance. Raises ModelError where the language model has another number of classes."""
+        """The beam of one utterance. Raises ModelError if the language model has another number of classes."""
         lm = self.settings.scorer.lm
         if lm is not None and num_classes != lm.num_classes:
             raise ModelError(
@@ -168,7 +182,7 @@ class Beams:
         return self.start_native(native, num_classes)
 
     def start_native(self, native: ModuleType, num_classes: int) -> Beam:
-        """ReferenceBeam by the compiled kernel `native`."""
+        """ReferenceBeam as the compiled kernel `native` computes it."""
         scorer = self.settings.scorer
         weights = scorer.lm_weight, scorer.insertion_bonus
         lm = self._native_lm(native, scorer.lm) if isinstance(scorer.lm, LmAutomaton) else None
@@ -176,7 +190,7 @@ class Beams:
         return beam
 
     def _native_lm(self, native: ModuleType, lm: LmAutomaton) -> object:
-        """The language model as the kernel takes it, made and checked once."""
+        """The language model in the kernel's form, made and checked once."""
         if self._lm is None:
             table = lm.table if len(lm.end) * lm.num_classes <= _MAX_TABLE else None
             arrays: tuple[np.ndarray, ...]
@@ -196,7 +210,7 @@ def _checked_number(num_best: int) -> int:
 
 
 def _as_frames(log_probs: np.ndarray) -> np.ndarray:
-    """The array (T, V) as the kernel takes it: float32 or float64, contiguous."""
+    """The array (T, V) in the kernel's form: float32 or float64, contiguous."""
     log_probs = np.asarray(log_probs)
     if log_probs.ndim != 2 or log_probs.shape[1] < 1:
         raise ModelError(f"beam search: log_probs of shape {log_probs.shape}; expected (frames, classes)")

@@ -1,4 +1,4 @@
-"""The score of a labelling besides its CTC log probability: the language model and the insertion bonus."""
+"""The score of a labelling besides its acoustic log probability: the language model and the insertion bonus."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from asrkit.lm.automaton import LmTable
 
 
 class Contexts(Protocol):
-    """The beginnings of labellings as a language model tells them apart, by numbers that hold within one search."""
+    """The interface of a search's contexts: beginnings of labellings, as far as the language model distinguishes them.
+
+    Contexts are numbers, which have a meaning only within one search.
+    """
 
     @property
     def start(self) -> int:
         """The context of an empty labelling."""
 
     def rows(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (...) to natural-log probabilities (..., V) of the tokens that may follow; entry 0 is none."""
+        """Natural-log probabilities (..., V) of the next token in `contexts` (...,); entry 0 has no meaning."""
 
     def ends(self, contexts: np.ndarray) -> np.ndarray:
-        """Contexts (...) to natural log P(</s>) (...)."""
+        """Natural log P(</s>) in each of `contexts`, an array of any shape."""
 
     def after(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The contexts (...) after tokens (...)."""
+        """The contexts after `contexts` (...,) followed by `tokens` (...,)."""
 
     def step(self, context: int, token: int) -> tuple[int, float]:
         """The context after `token`, and natural log P(token | context)."""
 
 
 class SearchLm(Protocol):
-    """A language model as searches take it: an n-gram (lm.automaton) or a network (models.search_language).
-
-    `num_classes`: V, CTC's blank and the tokens. `table`: all contexts as arrays, where that is possible.
-    """
+    """The interface of language models for searches: n-grams (lm.automaton) and networks (models.search_language)."""
 
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int:
+        """V: the tokens and CTC's blank."""
 
     @property
-    def table(self) -> LmTable | None: ...
+    def table(self) -> LmTable | None:
+        """All contexts as dense arrays; None if that is impossible."""
 
     def begin(self) -> Contexts:
-        """The contexts of a search, which is one thread's."""
+        """The contexts for a new search. Only one thread may use them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScorer:
-    """A labelling's total score is CTC + lm_weight * LM, </s> included, + insertion_bonus * length, natural logs.
+    """The total score: acoustic log probability + lm_weight * LM + insertion_bonus * length, in natural logs.
 
-    Searches, exact scores and confidences share it, so that all use the same score. Without a language model its part
-    is left out.
+    LM is the language model's log probability of the labelling and of </s>. Without a model this term is left out.
+    Searches, exact scores and confidences share the scorer, so that all use the same score.
     """
 
     lm: SearchLm | None = None
@@ -60,7 +62,7 @@ class TokenScorer:
     insertion_bonus: float = 0.0
 
     def total(self, ctc_log_prob: float, tokens: Sequence[int]) -> float:
-        """The total score of `tokens`, whose CTC log probability is given."""
+        """The total score of `tokens`, whose acoustic log probability is given."""
         score = ctc_log_prob + self.insertion_bonus * len(tokens)
         if self.lm is not None:
             contexts = self.lm.begin()

@@ -16,12 +16,13 @@ from asrkit.decoding.scorer import TokenScorer
 
 @dataclass(frozen=True, slots=True)
 class BeamResult:
-    """One labelling: `score` = ctc_log_prob + lm_weight * lm_log_prob + insertion_bonus * len(tokens), natural logs.
+    """One labelling with its scores in natural logs.
 
-    For an attention decoder, `ctc_log_prob` is the decoder's log probability, in a joint model weighted with CTC's.
+    `score` = ctc_log_prob + lm_weight * lm_log_prob + insertion_bonus * len(tokens).
 
-    `ctc_log_prob` sums over the paths that stayed in the beam; greedy search has one path. `lm_log_prob` includes
-    </s>; 0 without a model.
+    `ctc_log_prob` sums over the paths that stayed in the beam; greedy search has one path. With another decoder it is
+    the decoder's log probability, which a joint model combines with CTC's. `lm_log_prob` includes </s>; it is 0 without
+    a language model.
     """
 
     tokens: tuple[int, ...]
@@ -31,29 +32,29 @@ class BeamResult:
 
 
 class SearchStream(Protocol):
-    """The search of one utterance whose frames come in pieces; the result does not depend on how they are cut."""
+    """The interface of the search of one utterance whose frames come in pieces. The cuts do not change the result."""
 
     def advance(self, log_probs: np.ndarray) -> None:
-        """Take the next frames (t, V). Raises ModelError as Search.decode."""
+        """Take the next frames `log_probs` (t, V). Raises ModelError as Search.decode."""
 
     def best(self, num_best: int = 1) -> list[BeamResult]:
         """The best labellings of the frames so far, best first. Their `tokens` do not include committed ones.
 
-        The scores are of the whole labelling, without </s>, because it may continue.
+        The scores are those of the whole labelling, without </s>, because it may continue.
         """
 
     def finish(self, num_best: int = 1) -> list[BeamResult]:
-        """As best, for an utterance that ends here: with </s>. The search may still continue."""
+        """As `best`, for an utterance that ends here: with </s>. The search may still continue."""
 
     def commit(self) -> tuple[int, ...]:
         """Return the tokens with which all remaining labellings begin, and which cannot change any more.
 
-        Each is returned once; later results begin after them.
+        Each token is returned once. Later results begin after it.
         """
 
 
 class Search(Protocol):
-    """A search with its settings, for any number of utterances and threads."""
+    """The interface of searches with their settings, for any number of utterances and threads."""
 
     settings: ClassVar[frozenset[str]]  # of a DecodingConfig: those that this search looks at
     is_batched: ClassVar[bool]  # it searches many utterances at once faster than one after another
@@ -61,31 +62,44 @@ class Search(Protocol):
 
     @property
     def scorer(self) -> TokenScorer:
-        """The part of the score besides CTC."""
+        """The part of the score besides the acoustic log probability."""
 
     @property
     def max_results(self) -> int:
-        """The largest number of labellings that it can find."""
+        """The largest number of labellings that the search can find."""
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """The best labellings of one utterance, best first: at most `num_best` and max_results.
+        """The best labellings of one utterance, best first.
 
-        `log_probs` (T, V) are natural-log class probabilities. Raises ModelError for log_probs that are not (T, V) or
-        have a frame with NaN or without any possible class, and for a language model with another number of tokens.
+        Args:
+            log_probs: (T, V) natural-log class probabilities.
+            num_best: the largest number of results; there are at most max_results.
+
+        Raises:
+            ModelError: log_probs are not (T, V); a frame holds NaN or has no possible class; or the language model has
+                another number of tokens.
         """
 
     def total_scores(self, log_probs: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
-        """(n,) what the search maximises, exactly, for labellings of one utterance; -inf for those that cannot be."""
+        """The exact scores (n,) that the search maximises, for labellings of one utterance; -inf for impossible ones.
+
+        `log_probs` (T, V) are natural-log class probabilities.
+        """
 
     def emissions(self, log_probs: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        """(T, V) log-probabilities of an utterance, for the times and confidences of the phones `tokens`."""
+        """Natural-log probabilities (T, V) that give the times and confidences of the phones `tokens`.
+
+        `log_probs` (T, V) are the input of the search.
+        """
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
     ) -> list[list[BeamResult]]:
-        """The result of decode for each utterance (T, V), in order. The number of threads does not change results.
+        """The result of `decode` for each of the `utterances` (T, V), in order.
 
-        Raises ConfigError for num_threads below 1, ModelError as decode: it names the first bad utterance.
+        Results do not depend on the number of threads.
+
+        Raises ConfigError for num_threads below 1, ModelError as `decode`: it names the first bad utterance.
         """
 
     def stream(self, settle_after: int | None = None) -> SearchStream:

@@ -1,13 +1,14 @@
-"""Searches over a transducer, step by step, many utterances and all their hypotheses at once.
+"""Searches with a transducer: step by step, many utterances and all their hypotheses at once.
 
-At each step a hypothesis may get phones, one after another, before a blank leads on to the next step. After each step
-the paths of equal phones are summed up. No hypothesis has more phones than there were steps so far, with a step between
-equal neighbours, for each phone is timed by a step of its own (forced_align.py). So no step goes on for ever.
+At each step a hypothesis can get any number of phones, before a blank leads to the next step. After each step the paths
+of equal phones are summed. For the times of phones, each phone needs a step that no other has, and equal neighbours
+need a step between them (forced_align.py). A hypothesis never gets more phones than the steps so far allow. So every
+step ends.
 
-What is stored of an utterance (T, C) holds, in order, CTC's log-probabilities (T, V) where the model has CTC, and the
+The stored outputs (T, C) of an utterance are CTC's log-probabilities (T, V), if the model has CTC, followed by the
 encoder's outputs (T, E).
 
-Legend: N utterances, K hypotheses of each, T steps, V classes, 0 the blank; U phones, H hidden units.
+Legend: N utterances, K hypotheses per utterance, T steps, V classes (class 0 is the blank), U phones, H hidden units.
 """
 
 from __future__ import annotations
@@ -28,19 +29,22 @@ BATCH_SIZE = 32  # utterances that are searched at once
 
 
 class Progress(Protocol):
-    """The search of some utterances, all of which have had the same number of steps."""
+    """The interface of the search of some utterances, which all have had the same number of steps."""
 
     def step(self, heard: np.ndarray) -> None:
-        """Take the next step (N, H) of each, as SearchTransducer.hear gives it."""
+        """Take the next step `heard` (N, H) of each utterance, as SearchTransducer.hear computes it."""
 
     def keep(self, number: int) -> None:
-        """Go on with the first `number` utterances alone."""
+        """Continue with only the first `number` utterances."""
 
     def results(self, row: int, num_best: int, is_end: bool) -> list[BeamResult]:
-        """The best labellings of an utterance, with </s> where it ends here; without what was committed."""
+        """The best labellings of an utterance, with </s> if it ends here, and without committed tokens."""
 
     def settle(self, num_steps: int) -> None:
-        """Drop what differs from the best labelling by phones older than `num_steps` steps. For one utterance."""
+        """Drop the labellings that differ from the best one in phones older than `num_steps` steps.
+
+        For one utterance.
+        """
 
     def commit(self) -> tuple[int, ...]:
         """As SearchStream.commit. For one utterance."""
@@ -59,7 +63,10 @@ class TransducerSearch:
         self.decoder = decoder
 
     def begin(self, number: int) -> Progress:
-        """The search of `number` utterances, before their first step."""
+        """The search of `number` utterances, before their first step.
+
+        Raises NotImplementedError; subclasses replace it.
+        """
         raise NotImplementedError
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
@@ -100,20 +107,20 @@ class TransducerSearch:
         return results
 
     def stream(self, settle_after: int | None = None) -> SearchStream:
-        """As search.Search, of what is stored."""
+        """As Search.stream, for stored outputs."""
         return TransducerStream(self, settle_after)
 
     def total_scores(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> np.ndarray:
-        """(n,) what the beam search maximises, exactly: the sum of all its paths, and what the scorer adds."""
+        """As Search.total_scores: (n,) from the outputs `stored` (T, C), summed over all paths of the transducer."""
         heard = self.hear(stored)
         acoustic = [self._lattice(heard, labeling)[0].log_prob for labeling in labelings]
         return np.array([self.scorer.total(*pair) for pair in zip(acoustic, labelings, strict=True)])
 
     def emissions(self, stored: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        """(T, V) log-probabilities by which phones are timed and trusted: CTC's, or those of the paths of `tokens`.
+        """As Search.emissions: (T, V) from the outputs `stored` (T, C). They are CTC's, if the model has CTC.
 
-        At step t class v has sum_u g_tu P_tu(v), where g_tu is the probability that a path of `tokens` passes step t
-        with u of them; the blank has the rest.
+        Otherwise class v has the probability sum_u g_tu P_tu(v) at step t, and the blank has the rest. g_tu is the
+        probability that a path of `tokens` passes step t with u phones.
         """
         if self._num_ctc(stored):
             return stored[:, : self._num_ctc(stored)]
@@ -125,7 +132,7 @@ class TransducerSearch:
         return np.log(np.maximum(seen, 1e-12)).astype(np.float32)
 
     def read(self, stored: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        """(T, U + 1, V) log-probabilities at the nodes of `tokens`."""
+        """Log-probabilities (T, U + 1, V) at the nodes of `tokens`, from the outputs `stored` (T, C)."""
         return self._lattice(self.hear(stored), tokens)[1]
 
     def hear(self, stored: np.ndarray) -> np.ndarray:
@@ -156,7 +163,10 @@ class TransducerSearch:
 
 
 class GreedyTransducerSearch(TransducerSearch):
-    """The most likely of blank and phones at each node; with blank_penalty, nats are taken off the blank for it."""
+    """Takes the most likely of blank and phones at each node.
+
+    blank_penalty (nats) is first subtracted from the blank.
+    """
 
     settings: ClassVar[frozenset[str]] = frozenset({"blank_penalty"})
 
@@ -169,7 +179,7 @@ class GreedyTransducerSearch(TransducerSearch):
 
 
 class _Greedy:
-    """One path of each utterance."""
+    """One path per utterance."""
 
     def __init__(self, decoder: SearchTransducer, blank_penalty: float, number: int) -> None:
         self._decoder, self._penalty, self._num_steps = decoder, blank_penalty, 0
@@ -180,7 +190,7 @@ class _Greedy:
 
     def step(self, heard: np.ndarray) -> None:
         self._num_steps += 1
-        rows = np.arange(len(heard))  # that do not have their blank yet
+        rows = np.arange(len(heard))  # without a blank so far
         while len(rows):
             log_probs = self._decoder.log_probs(heard[rows], self._said[rows])
             needed = _needed(self._last[rows], self._needed[rows], log_probs)
@@ -213,10 +223,12 @@ class _Greedy:
 
 
 class TransducerBeamSearch(TransducerSearch):
-    """The best labellings by transducer + lm_weight LM + insertion_bonus U, of which `beam` go on after each step.
+    """Beam search with the score transducer + lm_weight LM + insertion_bonus U.
 
-    Time-synchronous search (Saon et al. 2020). At a step, hypotheses grow phone by phone, the best `beam` each time,
-    while they could still be among the best after the blank.
+    After each step `beam` hypotheses remain.
+
+    It is time-synchronous (Saon et al. 2020). Within a step, hypotheses grow phone by phone, the best `beam` each time,
+    as long as they could still be among the best after the blank.
     """
 
     settings: ClassVar[frozenset[str]] = frozenset({"beam", "lm_weight", "insertion_bonus"})
@@ -232,7 +244,7 @@ class TransducerBeamSearch(TransducerSearch):
 
 
 class _Hypotheses(NamedTuple):
-    """K of each utterance, by descending score; those whose acoustic part is -inf are none."""
+    """K hypotheses per utterance, by descending score. If the acoustic part is -inf, there is no hypothesis."""
 
     nodes: np.ndarray  # (N, K) their phones, by number in _Tree
     acoustic: np.ndarray  # (N, K) natural logs, float64, like the next
@@ -245,7 +257,7 @@ class _Hypotheses(NamedTuple):
     said: np.ndarray  # (N, K, H)
 
     def choose(self, places: np.ndarray) -> _Hypotheses:
-        """Those at `places` (N, K')."""
+        """The hypotheses at `places` (N, K')."""
         rows = np.arange(len(places))[:, None]
         return _Hypotheses(*(part[rows, places] for part in self))
 
@@ -322,7 +334,7 @@ class _Beam:
         )
 
     def _merged(self, ended: Sequence[_Hypotheses]) -> _Hypotheses:
-        """The best of all, those of equal phones as one."""
+        """The best of all hypotheses, after those of equal phones are merged."""
         found = ended[0]
         if len(ended) > 1:
             found = _Hypotheses(*(np.concatenate(parts, axis=1) for parts in zip(*ended, strict=True)))
@@ -369,9 +381,9 @@ class _Beam:
 
 
 class _Tree:
-    """The labellings that a search has met, as a tree: a node is a labelling, one phone longer than its parent.
+    """The labellings of a search as a tree. Each node is a labelling, one phone longer than its parent.
 
-    The first nodes are the empty labellings, one of each utterance. Equal labellings of an utterance are one node.
+    The first nodes are the empty labellings, one per utterance. Equal labellings of an utterance are one node.
     """
 
     def __init__(self, number: int) -> None:
@@ -379,7 +391,7 @@ class _Tree:
         self._children: dict[tuple[int, int], int] = {}
 
     def grow(self, parents: Sequence[int], tokens: Sequence[int], step: int) -> list[int]:
-        """The nodes of `parents` with `tokens` behind them; `born` of new ones is `step`."""
+        """The nodes of `parents` followed by `tokens`. `step` is noted in `born` for new nodes."""
         found = []
         for pair in zip(parents, tokens, strict=True):
             node = self._children.setdefault(pair, len(self.parents))
@@ -391,7 +403,7 @@ class _Tree:
         return found
 
     def nodes_to(self, node: int) -> list[int]:
-        """The nodes on the way to one, without the empty labelling."""
+        """The nodes on the way to `node`, without the empty labelling."""
         found = []
         while self.parents[node] >= 0:
             found.append(node)
@@ -403,7 +415,7 @@ class _Tree:
         return tuple(self.tokens[each] for each in self.nodes_to(node))
 
     def below(self, root: int, paths: Sequence[Sequence[int]]) -> tuple[_Tree, dict[int, int]]:
-        """The tree of what is behind `root` on these paths, and by old numbers the new ones; for one utterance."""
+        """The part of the tree below `root` on these paths, and its new numbers by the old ones; for one utterance."""
         tree, numbers = _Tree(1), {root: 0}
         for path in paths:
             for node in path[path.index(root) + 1 :] if root in path else path:
@@ -412,13 +424,17 @@ class _Tree:
 
 
 class TransducerStream:
-    """A SearchStream over a transducer, of what is stored."""
+    """The search of one utterance with a transducer, as a search.SearchStream. Its input are stored outputs."""
 
     def __init__(self, search: TransducerSearch, settle_after: int | None) -> None:
         self._search, self._settle_after = search, settle_after
         self._progress, self._num_steps = search.begin(1), 0
 
     def advance(self, log_probs: np.ndarray) -> None:
+        """Take the next steps `log_probs` (t, C) of the stored outputs.
+
+        Raises ModelError for other shapes or infinite numbers.
+        """
         after = self._settle_after
         for steps in self._search.hear(log_probs)[:, None]:
             self._progress.step(steps)
@@ -427,17 +443,20 @@ class TransducerStream:
                 self._progress.settle(after)
 
     def best(self, num_best: int = 1) -> list[BeamResult]:
+        """As SearchStream.best."""
         return self._progress.results(0, num_best, is_end=False)
 
     def finish(self, num_best: int = 1) -> list[BeamResult]:
+        """As SearchStream.finish."""
         return self._progress.results(0, num_best, is_end=True)
 
     def commit(self) -> tuple[int, ...]:
+        """As SearchStream.commit."""
         return self._progress.commit()
 
 
 def _needed(last: np.ndarray, needed: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
-    """Steps that each class (..., V) would need behind phones that end in `last` and need `needed` (...)."""
+    """The steps (..., V) that each class would need, after phones that end in `last` and need `needed` steps (...)."""
     found: np.ndarray = needed[..., None] + 1 + (np.arange(log_probs.shape[-1]) == last[..., None])
     return found
 

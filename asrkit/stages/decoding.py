@@ -1,4 +1,7 @@
-"""Decoding of a data directory's features by a trained experiment, to hypotheses and log-probabilities."""
+"""Decoding of a data directory's features with a trained experiment.
+
+The results are hypotheses and log-probabilities.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ def decode(
 
     Args:
         experiment: the directory of a trained experiment.
-        num_jobs: number of processes that search, and of threads of the network.
+        data_dir: the data directory.
+        out: the directory to write.
+        options: settings that override the experiment's, and additional outputs.
+        num_jobs: number of processes of the search, and of threads of the network.
         force: compute and write again even if everything is up to date.
 
     Raises:
@@ -124,7 +130,7 @@ def decode(
     with lock_dir(out, "decode"), stamp.making() as making:
         trained = load_experiment(experiment)
         search = _make_search(trained, options, experiment)
-        for old in (hyp, nbest, ctm):  # a killed run shall leave nothing to score
+        for old in (hyp, nbest, ctm):  # so that a killed run leaves nothing to score
             old.unlink(missing_ok=True)
         features = _features(trained, options)
         store = LogProbStore(log_prob_dir, trained, data_dir)
@@ -243,7 +249,7 @@ def _nbest_lines(utt_id: str, results: Iterable[BeamResult], tokens: TokenTable)
 
 
 def _inputs(experiment: Path, data_dir: Path, options: DecodeOptions) -> dict[str, Any]:
-    """All that the hypotheses depend on."""
+    """Everything on which the hypotheses depend."""
     files = [experiment / "final.pt", data_dir / "utt2spk"]
     given = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _NO_RESULT}
     return {"files": [File(path) for path in files], "feats": feats_input(data_dir), **given}
