@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from asrkit.stages.tuning import tune as tune
     from asrkit.stages.validation import Inspection as Inspection
     from asrkit.stages.validation import validate as validate
+    from asrkit.types import AttentionWeights as AttentionWeights
     from asrkit.types import Hypothesis as Hypothesis
     from asrkit.types import PhoneTime as PhoneTime
     from asrkit.types import Waveform as Waveform
@@ -106,7 +107,7 @@ _NAMES = {
     "asrkit.stages.training": ["Training", "TrainingData", "train"],
     "asrkit.stages.tuning": ["Tuning", "tune"],
     "asrkit.stages.validation": ["Inspection", "validate"],
-    "asrkit.types": ["Hypothesis", "PhoneTime", "Waveform"],
+    "asrkit.types": ["AttentionWeights", "Hypothesis", "PhoneTime", "Waveform"],
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULE_OF)

@@ -96,6 +96,23 @@ class Hypothesis:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionWeights:
+    """Where an attention decoder looked as it wrote the phones of a recording, or of a piece of one.
+
+    `weights` (H, U + 1, T) float32 are those of each head, for each phone and at last for the end, at each step of the
+    network. `times` (T,) are the middles of the steps, and `step` is the time from one to the next. The piece goes from
+    `start` to `end` of the recording.
+    """
+
+    phones: tuple[str, ...]
+    weights: np.ndarray
+    times: np.ndarray
+    step: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class CorpusInfo:
     """Describes the training corpus of a model for its users.
 

@@ -47,6 +47,7 @@ VERBS = {
     "transcribe": ("asrkit.cli.transcribe", "recognise recordings"),
     "stream": ("asrkit.cli.stream", "recognise speech while it is being spoken"),
     "align": ("asrkit.cli.align", "find the times of known phones in recordings"),
+    "plot": ("asrkit.cli.plot", "draw what a model does with recordings"),
     "serve": ("asrkit.cli.serve", "open a web page and an HTTP API that recognise and align"),
     "models": ("asrkit.cli.models", "list the models that have a name"),
     "info": ("asrkit.cli.info", "show what there is to know of one model"),

@@ -33,7 +33,7 @@ class ResultWriter:
         """
         self.format = FORMATS[format_name]
         self.directory = directory
-        self._num_written = 0
+        self._written: set[Path] = set()
         faults = []
         if directory is None and len(keys) > 1 and not self.format.is_stream:
             raise DataError(f"--format {format_name}: {len(keys)} recordings; give --out DIR to get a file for each")
@@ -72,7 +72,8 @@ class ResultWriter:
                 if directory != self.directory and directory.is_dir():
                     remove_leftovers(directory)
             yield
-        tell(f"{printable(self.directory)}: {self._num_written} file{'s' * (self._num_written != 1)} written")
+        num_written = len(self._written)
+        tell(f"{printable(self.directory)}: {num_written} file{'s' * (num_written != 1)} written")
 
     def write(self, result: Result) -> None:
         """Write one result."""
@@ -80,9 +81,17 @@ class ResultWriter:
         if self.directory is None:
             print(content, end="", flush=True)
             return
-        with atomic_write(self._file(result.key)) as stream:
+        self.write_file(self._file(result.key), content.encode())
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """Write a result's file, or one that belongs to a result. Raises DataError when another's has this name."""
+        if path in self._written:
+            raise DataError(
+                f"{printable(path)}: belongs to another recording, too; rename one or treat them one by one"
+            )
+        with atomic_write(path, "wb") as stream:
             stream.write(content)
-        self._num_written += 1
+        self._written.add(path)
 
     def _file(self, key: str) -> Path:
         assert self.directory is not None

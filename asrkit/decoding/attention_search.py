@@ -110,7 +110,7 @@ class DecoderSearch:
         if num_ctc:
             return stored[:, :num_ctc]
         log_probs, weights = self.read(stored, [tokens])
-        seen = weights[0, :-1].T.astype(np.float64) @ np.exp(log_probs[0, :-1])  # (T, V)
+        seen = weights[0, :-1].mean(axis=1).T.astype(np.float64) @ np.exp(log_probs[0, :-1])  # (T, V)
         seen[:, 0] = 0.0
         sums = seen.sum(axis=1, keepdims=True)
         seen = seen / np.maximum(sums, 1.0 - 1e-6) * (1 - 1e-6)
@@ -119,7 +119,7 @@ class DecoderSearch:
         return emissions
 
     def read(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """What the decoder gives when it writes these: log-probabilities (n, U + 1, V) and weights (n, U + 1, T).
+        """What the decoder gives when it writes these: log-probabilities (n, U + 1, V) and weights (n, U + 1, H, T).
 
         Behind a labelling's end both mean nothing.
         """
@@ -130,14 +130,20 @@ class DecoderSearch:
             step = self.decoder.step(before[None], state, batch.source)
             state = step.state
             log_probs.append(step.log_probs[0])
-            weights.append(step.weights[0].mean(axis=1))
+            weights.append(step.weights[0])
         return np.stack(log_probs, axis=1), np.stack(weights, axis=1)
+
+    def attention(self, stored: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        """(H, U + 1, T) the weights of each head when the decoder writes the phones `tokens` (U,) and the end."""
+        weights: np.ndarray = self.read(stored, [tokens])[1][0].transpose(1, 0, 2)
+        return weights
 
     def _log_probs(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """The log probability of each labelling, combined with CTC's, and the number of steps that it covers."""
         if not labelings:
             return np.zeros(0), np.zeros(0)
-        log_probs, weights = self.read(stored, labelings)
+        log_probs, by_head = self.read(stored, labelings)
+        weights = by_head.mean(axis=2)
         targets = _padded([(*labeling, END) for labeling in labelings])
         place, lens = np.arange(targets.shape[1]), np.array([len(labeling) for labeling in labelings])[:, None]
         found = np.where(place <= lens, np.take_along_axis(log_probs, targets[:, :, None], axis=2)[:, :, 0], 0.0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asrkit.audio import AudioStream, Channel, check_channel, check_rate, open_audio, read_audio, resample
+from asrkit.decoding.attention_search import DecoderSearch
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import make_search
@@ -34,7 +35,7 @@ from asrkit.io.lock import lock_dir, remove_dead_locks
 from asrkit.io.seal import read_digest
 from asrkit.io.tell import tell
 from asrkit.lang.symbols import name_symbols
-from asrkit.types import Hypothesis, Waveform
+from asrkit.types import AttentionWeights, Hypothesis, Waveform
 
 if TYPE_CHECKING:
     from asrkit.inference.torch_model import TorchModel
@@ -150,11 +151,10 @@ class Recognizer:
         self, waveform: Waveform, utt_id: str, duration: float, with_times: bool, num_best: int
     ) -> Hypothesis:
         """Recognise audio at the model's sampling rate in one go. The original lasts `duration` seconds."""
-        static, mode = self._input(self.extractor(waveform, utt_id)), self.features.normalization
-        stats = mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
-        if not mode.holds_speech(stats, self.model.global_cmvn):
+        static = self._input(self.extractor(waveform, utt_id))
+        stats = self._stats_of_speech(static)
+        if stats is None:
             return no_speech(utt_id, with_times)
-        stats = mode.filled(stats, self.model.global_cmvn)
         log_probs = self.model.log_probs(static, stats)
         results = self.search.decode(log_probs, max(num_best, 1))
         if not self.model.config.heads.has_decoder and is_nothing(results[0], log_of_blanks(log_probs), duration):
@@ -249,11 +249,56 @@ class Recognizer:
             parts.append(self.search.emissions(stored, self.search.decode(stored)[0].tokens))
         return np.exp(np.concatenate(parts))
 
+    def attention(
+        self, audio: Audio, channel: Channel = "error", *, sample_rate: int | None = None
+    ) -> tuple[AttentionWeights, ...]:
+        """Where the decoder looks as it writes the phones that `transcribe` finds; `asrkit plot attention` draws it.
+
+        A recording of more than 15 s is heard in pieces, and each has its weights. One in which nobody speaks has none.
+        Arguments and errors are transcribe's.
+
+        Raises:
+            ModelError: the model has no attention decoder.
+        """
+        if not isinstance(self.search, DecoderSearch):
+            raise ModelError(
+                f"model.head {self.model.config.head}: such a model has no attention decoder; train one that has "
+                "(docs/models.md)"
+            )
+        _, waveform, static = self._load(audio, None, channel, sample_rate)
+        stats, clock, found = self._stats_of_speech(static), self.timer.clock, list[AttentionWeights]()
+        if stats is None:
+            return ()
+        for begin, end in pieces(HeldFeatures(static), self.features.normalization.level, clock):
+            stored = self.model.log_probs(static[begin:end], stats)
+            tokens = self.search.decode(stored)[0].tokens
+            first = clock.start + clock.shift * (begin + clock.middle + 0.5)
+            found.append(
+                AttentionWeights(
+                    self.tokens.decode(tokens),
+                    self.search.attention(stored, tokens),
+                    first + clock.step * np.arange(len(stored)),
+                    clock.step,
+                    start=begin * clock.shift,
+                    end=waveform.duration if end == len(static) else end * clock.shift,
+                )
+            )
+        return tuple(found)
+
     def _stats(self, static: np.ndarray) -> np.ndarray:
         """The CMVN statistics of a recording, as the model needs them."""
+        return self.features.normalization.filled(self._own_stats(static), self.model.global_cmvn)
+
+    def _stats_of_speech(self, static: np.ndarray) -> np.ndarray | None:
+        """The same; None for a recording in which nobody speaks."""
+        mode, stats = self.features.normalization, self._own_stats(static)
+        is_speech = mode.holds_speech(stats, self.model.global_cmvn)
+        return mode.filled(stats, self.model.global_cmvn) if is_speech else None
+
+    def _own_stats(self, static: np.ndarray) -> np.ndarray:
+        """The CMVN statistics of a recording, or of the training set."""
         mode = self.features.normalization
-        stats = mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
-        return mode.filled(stats, self.model.global_cmvn)
+        return mode.statistics(static) if mode.needs_whole_utterance else self.model.global_cmvn
 
     def _load(
         self, audio: Audio, utt_id: str | None, channel: Channel, sample_rate: int | None

@@ -211,6 +211,7 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
     backends = [("extract", data / "dev", "--backend", name, "--force") for name in ("torchaudio", "librosa")]
     training = training_verbs(tmp_path)
     unable = [("transcribe", "--model", unexported, audio), *backends, ("stream", "--model", model, "--microphone")]
+    unable.append(("plot", "attention", "--model", model, "--out", out / "pictures", audio))
     serving = ("serve", "--model", model)
     results = run_verbs(site, modules_of(asked), *working, *training, *unable, serving)
     assert [stderr for status, _, stderr in results[: len(working)] if status != 0] == []
@@ -230,8 +231,8 @@ def test_the_base_installation(wheel: Path, tmp_path: Path) -> None:
         f"asrkit {verb[0]}: error: needs {package}, which is not installed; {install} 'asrkit-phones[{extra}]'"
         for verb, package, extra in zip(
             unable,
-            ("onnx", "torch", "librosa", "sounddevice"),
-            ("train", "train", "train", "microphone"),
+            ("onnx", "torch", "librosa", "sounddevice", "matplotlib"),
+            ("train", "train", "train", "microphone", "train"),
             strict=True,
         )
     ]

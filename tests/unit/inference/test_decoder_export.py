@@ -20,6 +20,7 @@ from asrkit.inference.torch_model import TorchModel
 from asrkit.io.seal import seal, unsealed
 from asrkit.models.config import ModelConfig
 from asrkit.models.decoder_config import DecoderConfig
+from asrkit.types import Waveform
 from tests.unit.inference.test_export import TOKENS, make_experiment, speech, static_of
 
 SMALL = DecoderConfig(hidden_size=8, embedding_size=4, attention_size=8)
@@ -114,6 +115,42 @@ def test_a_long_recording_is_heard_piece_by_piece(head):
     posteriors = recognizer.posteriors(audio)
     assert len(posteriors) == -(-len(static) // 4)
     np.testing.assert_allclose(posteriors.sum(axis=1), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", [SMALL, replace(SMALL, score="scaled_dot", num_heads=2, cell="gru")])
+def test_where_the_decoder_looks_is_what_pytorch_says(decoder):
+    experiment = experiment_of("attention", decoder)
+    recognizer, audio = Recognizer(OnnxModel(export_model(experiment))), speech(2.0)
+    (found,) = recognizer.attention(audio)
+    assert found.phones == recognizer.transcribe(audio).phones and found.phones
+    stored = TorchModel(experiment).log_probs(recognizer.extractor(audio))
+    network = experiment.model.decoder
+    source = network.source(torch.from_numpy(stored)[None], torch.tensor([len(stored)]))
+    steps = network.read(source, torch.tensor([TOKENS.encode(found.phones)]))
+    expected = torch.stack([step.context.weights[0, 0] for step in steps], dim=1)  # (H, U + 1, T)
+    np.testing.assert_allclose(found.weights, expected.detach().numpy(), rtol=0, atol=1e-4)
+    assert (found.start, found.end, found.step) == (0.0, 2.0, pytest.approx(0.04))
+    # A step joins four frames of 25 ms, one every 10 ms: the first one's middle is at 27.5 ms.
+    np.testing.assert_allclose(found.times, 0.0275 + 0.04 * np.arange(len(stored)), atol=1e-9)
+
+
+def test_where_the_decoder_looks_in_each_piece_of_a_long_recording():
+    recognizer = Recognizer(OnnxModel(export_model(experiment_of("joint"))))
+    found, audio = recognizer.attention(speech(40.0)), speech(40.0)
+    assert len(found) >= 3 and found[0].start == 0 and found[-1].end == 40.0
+    assert all(one.end == pytest.approx(other.start) for one, other in itertools.pairwise(found))
+    assert all(each.start <= each.times[0] and each.times[-1] <= each.end for each in found)
+    assert tuple(phone for each in found for phone in each.phones) == recognizer.transcribe(audio).phones
+
+
+def test_there_is_no_attention_in_silence_nor_without_a_decoder():
+    silence = Waveform(np.zeros(32000, np.float32), 16000)
+    assert Recognizer(OnnxModel(export_model(experiment_of("attention")))).attention(silence) == ()
+    for head in ("ctc", "transducer"):
+        config = ModelConfig(num_layers=1, hidden_size=8, head=head)
+        recognizer = Recognizer(OnnxModel(export_model(make_experiment(config))))
+        with pytest.raises(ModelError, match=f"model.head {head}: such a model has no attention decoder; train one"):
+            recognizer.attention(speech(1.0))
 
 
 def test_a_pause_is_where_a_recording_is_cut():
