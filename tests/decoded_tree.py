@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from asrkit.config.yaml_config import dump_config
 from asrkit.io.ark import ArkWriter
 
 UTTS = 12
@@ -50,3 +51,21 @@ def make_decoded(tmp_path: Path) -> tuple[Path, Path]:
     (tmp_path / "exp/config.yaml").write_text("features: {cmvn: utterance}\n")
     (tmp_path / "exp/history.csv").write_text("epoch,train_loss,dev_loss,dev_per\n1,2.5,2.0,\n2,1.5,1.0,30.5\n")
     return tmp_path / "exp", data
+
+
+def make_attended(tmp_path: Path) -> tuple[Path, Path]:
+    """The same of a model with an attention decoder and CTC, untrained, which knows none of the phones but a."""
+    from asrkit.inference.export import export_model  # loads PyTorch
+    from tests.unit.inference.test_decoder_export import experiment_of
+    from tests.unit.inference.test_export import TOKENS
+
+    exp, data = make_decoded(tmp_path)
+    experiment, out = experiment_of("joint"), exp / "decode_test"
+    (exp / "final.onnx").write_bytes(export_model(experiment))
+    dump_config(experiment.config, exp / "config.yaml")
+    TOKENS.write(exp / "tokens.txt")
+    rng, num_columns = np.random.default_rng(1), len(TOKENS) + experiment.model.decoder.step_size
+    with ArkWriter(out / "log_probs.ark", out / "log_probs.scp") as writer:
+        for line in (out / "hyp").read_text().splitlines():
+            writer.write(line.split()[0], rng.normal(-2, 1, (12, num_columns)).astype(np.float32))
+    return exp, data

@@ -124,19 +124,34 @@ class DecoderSearch:
         Behind a labelling's end both mean nothing.
         """
         batch = self._batch([stored])
-        state: State = tuple(np.repeat(part, len(labelings), axis=1) for part in self.decoder.start(batch.source))
-        log_probs, weights = [], []
-        for before in _padded([(END, *labeling) for labeling in labelings]).T:
-            step = self.decoder.step(before[None], state, batch.source)
-            state = step.state
-            log_probs.append(step.log_probs[0])
-            weights.append(step.weights[0])
-        return np.stack(log_probs, axis=1), np.stack(weights, axis=1)
+        before = _padded([(END, *labeling) for labeling in labelings])
+        log_probs, weights = self._read(batch, before[None])
+        return log_probs[0], weights[0]
 
-    def attention(self, stored: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
-        """(H, U + 1, T) the weights of each head when the decoder writes the phones `tokens` (U,) and the end."""
-        weights: np.ndarray = self.read(stored, [tokens])[1][0].transpose(1, 0, 2)
-        return weights
+    def attention(self, utterances: Sequence[np.ndarray], labelings: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """(H, U + 1, T) of each utterance: the heads' weights when the decoder writes its labelling (U,) and the end.
+
+        `utterances` are as for `decode_all`, with one labelling each.
+        """
+        found = []
+        for first in range(0, len(utterances), BATCH_SIZE):
+            some = slice(first, first + BATCH_SIZE)
+            before = _padded([(END, *labeling) for labeling in labelings[some]])
+            weights = self._read(self._batch(utterances[some]), before[:, None])[1][:, 0].swapaxes(1, 2)
+            for row, stored, labeling in zip(weights, utterances[some], labelings[some], strict=True):
+                found.append(row[:, : len(labeling) + 1, : len(stored)])
+        return found
+
+    def _read(self, batch: _Batch, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the decoder gives after the phones `before` (N, K, U): (N, K, U, V) and weights (N, K, U, H, T)."""
+        state: State = tuple(np.repeat(part, before.shape[1], axis=1) for part in self.decoder.start(batch.source))
+        log_probs, weights = [], []
+        for tokens in before.transpose(2, 0, 1):
+            step = self.decoder.step(tokens, state, batch.source)
+            state = step.state
+            log_probs.append(step.log_probs)
+            weights.append(step.weights)
+        return np.stack(log_probs, axis=2), np.stack(weights, axis=2)
 
     def _log_probs(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """The log probability of each labelling, combined with CTC's, and the number of steps that it covers."""

@@ -276,7 +276,7 @@ class Recognizer:
             found.append(
                 AttentionWeights(
                     self.tokens.decode(tokens),
-                    self.search.attention(stored, tokens),
+                    self.search.attention([stored], [tokens])[0],
                     first + clock.step * np.arange(len(stored)),
                     clock.step,
                     start=begin * clock.shift,

@@ -17,11 +17,14 @@ from typing import IO, Any
 import asrkit
 from asrkit.audio import AudioAccess
 from asrkit.config.experiment_config import ExperimentConfig, load_config
-from asrkit.errors import AudioError, DataError, location
+from asrkit.decoding.attention_search import DecoderSearch
+from asrkit.decoding.methods import DECODER_SEARCHES, make_search
+from asrkit.errors import AudioError, DataError, ModelError, location
 from asrkit.features.pipeline import feats_input
 from asrkit.findings import Findings
 from asrkit.formats.ctm import PhoneTimes
 from asrkit.inference.frame_clock import FrameClock, frame_clock
+from asrkit.inference.recognizer import load_model
 from asrkit.io.ark import ArkReader
 from asrkit.io.atomic import atomic_dir, atomic_write
 from asrkit.io.json_text import read_json
@@ -29,11 +32,13 @@ from asrkit.io.lock import lock_dir, lock_file
 from asrkit.io.numbers import parse_number
 from asrkit.io.scp import read_table
 from asrkit.io.stamp import File, Product, Stamp
+from asrkit.io.tables import LazyTable
+from asrkit.io.tell import tell
 from asrkit.io.text import read_text
 from asrkit.lang.articulation import MANNERS
 from asrkit.lang.tokens import TokenTable
 from asrkit.parallel import map_in_threads, track
-from asrkit.reporting.html.details import LEVELS, Details, Sources
+from asrkit.reporting.html.details import LEVELS, Details, Sources, StoredAttention
 from asrkit.reporting.html.page import Page
 from asrkit.reporting.html.symbols import FIRST, Symbols
 from asrkit.reporting.html.utterances import DETAILS_A_PART, UTTS_A_PART, Utterances
@@ -287,11 +292,27 @@ class _Experiment:
         stored = self.out / "log_probs.scp"
         log_probs = ArkReader(stored, is_beside=True) if stored.exists() else None
         heads = None if self.config is None else self.config.model.heads
-        if heads is None or not heads.has_decoder:
+        if self.config is None or heads is None or not heads.has_decoder:
             return Sources(ref_times, hyp_times, log_probs)
         # The encoder's outputs are in the last columns; CTC's log-probabilities, if any, are before them.
         num_classes = len(TokenTable.read(self.directory / "tokens.txt")) if heads.has_ctc else 0
-        return Sources(ref_times, hyp_times, log_probs if num_classes else None, num_classes)
+        attention = None if log_probs is None else self._attention(self.config, log_probs)
+        return Sources(ref_times, hyp_times, log_probs if num_classes else None, num_classes, attention)
+
+    def _attention(self, config: ExperimentConfig, stored: ArkReader) -> StoredAttention | None:
+        """Where the decoder looked; None without an attention decoder, or without the model itself."""
+        decoder = config.model.heads.decoder
+        assert decoder is not None, "callers have a model with a decoder"
+        if not issubclass(DECODER_SEARCHES[decoder][config.decoding.method].load(), DecoderSearch):
+            return None
+        try:
+            model = load_model(self.directory)
+        except ModelError as error:
+            tell(f"{self.page}: without attention: {error}")
+            return None
+        search = make_search(config.decoding, None, model.decoder)
+        assert isinstance(search, DecoderSearch), "as its class is"
+        return StoredAttention(search, model.tokens, stored, LazyTable(self.hyp, empty_ok=True))
 
     def _surroundings(self, symbols: Symbols) -> dict[str, Any]:
         """Facts about the experiment and about the making of the page."""

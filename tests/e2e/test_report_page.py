@@ -7,7 +7,7 @@ import pytest
 import asrkit
 from asrkit.stages import pages
 from tests.browser import PATIENCE, Watched, chromium
-from tests.decoded_tree import BAD, UTTS, make_decoded
+from tests.decoded_tree import BAD, UTTS, make_attended, make_decoded
 
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
 
@@ -164,6 +164,25 @@ def test_parts_beside_the_page_are_read_from_the_disk(browser, tmp_path, monkeyp
         item.locator("summary").first.click()
         item.locator(".aligned").wait_for()
         assert item.locator("canvas.posteriors").count() == 1
+
+
+@pytest.mark.slow
+def test_an_utterance_shows_where_an_attention_decoder_looked(browser, tmp_path):
+    made = asrkit.report_experiment(*make_attended(tmp_path))
+    with Opened(browser, made.page) as page:
+        page.locator("#utterances select").first.select_option("all")
+        page.wait_for_function(f"document.querySelectorAll('#found details.utt').length === {UTTS}")
+        item = page.locator("#found details.utt").first  # its one phone is a
+        item.locator("summary").first.click()
+        item.locator("canvas.attention").wait_for()
+        assert item.locator("canvas.attention").get_attribute("aria-label") == (
+            "Attention weights over time, of a and the end"
+        )
+        assert "attention: where the decoder looked" in item.locator("figcaption").inner_text()
+        is_drawn = (
+            "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
+        )
+        assert item.locator("canvas.attention").evaluate(is_drawn)
 
 
 @pytest.mark.slow

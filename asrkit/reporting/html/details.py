@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
 
+from asrkit.decoding.attention_search import DecoderSearch
 from asrkit.formats.ctm import PhoneTimes, TimeColumns
 from asrkit.io.ark import ArkReader
+from asrkit.io.scp import split_fields
+from asrkit.io.tables import LazyTable
+from asrkit.lang.tokens import TokenTable
 from asrkit.reporting.html.symbols import FIRST, GAP, Symbols
 from asrkit.scoring.boundaries import BoundaryTally
 from asrkit.scoring.protocols import Protocol
 
-LEAST_POSTERIOR = 0.03  # smaller posteriors are not drawn
-LEVELS = 63  # posteriors are stored as whole numbers from 0 to this one
+LEAST = 0.03  # smaller posteriors and attention weights are not drawn
+LEVELS = 63  # the others are stored as whole numbers from 0 to this one
 _LARGEST = 0xD7FF - FIRST  # the largest number that fits into one character
 _NO_CONFIDENCE = 2.0  # stands for a missing confidence; real ones are between 0 and 1
 
@@ -30,12 +34,38 @@ class Sources:
         hyp_times: phones.ctm of the decoding.
         log_probs: utterance id -> (T, V) log-probabilities, the blank in column 0.
         num_classes: V, if log_probs has more columns than that; otherwise 0.
+        attention: of a model with an attention decoder.
     """
 
     ref_times: PhoneTimes | None = None
     hyp_times: PhoneTimes | None = None
     log_probs: ArkReader | None = None
     num_classes: int = 0
+    attention: StoredAttention | None = None
+
+
+class StoredAttention:
+    """Where an attention decoder looked as it wrote the phones of the utterances of a decoded set."""
+
+    def __init__(self, search: DecoderSearch, tokens: TokenTable, stored: ArkReader, hyps: LazyTable) -> None:
+        """`stored`: what `asrkit decode` keeps of the utterances. `hyps`: the phones that it found."""
+        self._search, self._tokens, self._stored, self._hyps = search, tokens, stored, hyps
+
+    def of(self, utts: Sequence[str]) -> Iterator[tuple[Sequence[str], np.ndarray | None]]:
+        """Of each utterance the phones found and the weights (U + 1, T), the mean of all heads; the last is the end's.
+
+        None for an utterance of which nothing is stored, or that has other phones than the model's.
+        """
+        hyps = [split_fields(self._hyps[utt]) for utt in utts]
+        is_known = [
+            utt in self._stored and all(phone in self._tokens for phone in hyp)
+            for utt, hyp in zip(utts, hyps, strict=True)
+        ]
+        stored = [self._stored[utt] for utt in compress(utts, is_known)]
+        labelings = [self._tokens.encode(hyp) for hyp in compress(hyps, is_known)]
+        weights = iter(self._search.attention(stored, labelings))
+        for hyp, known in zip(hyps, is_known, strict=True):
+            yield hyp, next(weights).mean(axis=0) if known else None
 
 
 class Details:
@@ -52,8 +82,9 @@ class Details:
 
         "ref" and "hyp" hold two numbers for each scored phone, in milliseconds: the difference between its start and
         the previous start, and its duration. They are missing if the phones with times are not the scored phones.
-        "conf" holds confidences in percent, and "post" the result of `posteriors`. A number n is stored as the
-        character FIRST + n. If a number is too large for that, a list of numbers is stored instead.
+        "conf" holds confidences in percent, and "post" the result of `posteriors`. "look" holds the phones found and
+        the result of `packed_attention`. A number n is stored as the character FIRST + n. If a number is too large for
+        that, a list of numbers is stored instead.
         """
         utts = list(alignments)
         refs, hyps = (
@@ -69,6 +100,11 @@ class Details:
         ):
             if times is not None:
                 self._add_times(rows, name, times, scored)
+        if self._sources.attention is not None:
+            for row, (phones, weights) in zip(rows, self._sources.attention.of(utts), strict=True):
+                if weights is not None:
+                    row["steps"] = weights.shape[1]
+                    row["look"] = [self._symbols.string(phones), *packed_attention(weights)]
         for utt, row in zip(utts, rows, strict=True):
             if self._sources.log_probs is not None and utt in self._sources.log_probs:
                 row["steps"], *row["post"] = posteriors(
@@ -124,7 +160,7 @@ class Details:
 
 
 def posteriors(log_probs: np.ndarray) -> tuple[int, str, str, str]:
-    """Pack the posteriors of a network: only classes other than the blank, and only values above LEAST_POSTERIOR.
+    """Pack the posteriors of a network: only classes other than the blank, and only values above LEAST.
 
     Args:
         log_probs: (T, V) log-probabilities, the blank in column 0.
@@ -133,11 +169,21 @@ def posteriors(log_probs: np.ndarray) -> tuple[int, str, str, str]:
         The number of steps, and three strings: the number of tokens of each step, the tokens, and their posteriors
         times LEVELS. A number n is stored as the character FIRST + n.
     """
-    steps, tokens = np.nonzero(log_probs[:, 1:] > np.log(LEAST_POSTERIOR))
+    steps, tokens = np.nonzero(log_probs[:, 1:] > np.log(LEAST))
     tokens += 1
     values = np.rint(LEVELS * np.exp(np.minimum(log_probs[steps, tokens], 0.0)))
     numbers = np.bincount(steps, minlength=len(log_probs))
     return len(log_probs), _characters(numbers), _characters(tokens), _characters(values)
+
+
+def packed_attention(weights: np.ndarray) -> tuple[str, str, str]:
+    """Pack attention weights (U + 1, T), only those above LEAST, for the phones and the end.
+
+    Returns: three strings as those of `posteriors`: the number of steps of each phone, the steps, and their weights.
+    """
+    phones, steps = np.nonzero(weights > LEAST)
+    numbers = np.bincount(phones, minlength=len(weights))
+    return _characters(numbers), _characters(steps), _characters(np.rint(LEVELS * weights[phones, steps]))
 
 
 def _packed(numbers: np.ndarray) -> str | list[int]:

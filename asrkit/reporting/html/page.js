@@ -345,6 +345,7 @@ function timeFigure(utt, details, places, buffer, needle, { here, canPlay, liste
     inside.append(tier);
   }
   if (details.post) inside.append(posteriorgram(details, seconds, F.systems[utt.system]));
+  if (details.look) inside.append(attention(details, seconds, F.systems[utt.system]));
   if (here !== undefined && places.spans[here]) {
     const [start, end] = places.spans[here];
     inside.append(el("div", { class: "here-span", style: `left:${(100 * start) / seconds}%;width:${(100 * (end - start)) / seconds}%` }));
@@ -355,7 +356,8 @@ function timeFigure(utt, details, places, buffer, needle, { here, canPlay, liste
     later(time, () => { time.scrollLeft = (places.spans[here][0] / seconds) * time.scrollWidth - time.clientWidth / 2; });
   }
   const shown = [buffer && "spectrogram", places.refs.some(Boolean) && "true phones", places.hyps.some(Boolean) &&
-    (details.conf ? "phones found, shaded by confidence" : "phones found"), details.post && "posteriors"].filter(Boolean);
+    (details.conf ? "phones found, shaded by confidence" : "phones found"), details.post && "posteriors",
+    details.look && "attention: where the decoder looked when it wrote each phone found, from top to bottom"].filter(Boolean);
   time.setAttribute("aria-label", `Over time: ${shown.join(", ")}`);
   return el("figure", {}, time, el("figcaption", {}, `${number(seconds)} s: ${shown.join("; ")}.`));
 }
@@ -428,9 +430,10 @@ function fft(re, im) {
   }
 }
 
+const code = (text, i) => text.charCodeAt(i) - F.first_char;
+
 function posteriorgram(details, seconds, network) {
   const [numbers, tokens, values] = details.post;
-  const code = (text, i) => text.charCodeAt(i) - F.first_char;
   const entries = [], best = new Map();
   for (let step = 0, at = 0; step < details.steps; step += 1) {
     for (let left = code(numbers, step); left > 0; left -= 1, at += 1) {
@@ -441,25 +444,43 @@ function posteriorgram(details, seconds, network) {
   }
   const chars = [...best.keys()].filter((char) => best.get(char) >= 0.15)
     .sort((a, b) => symbolOf.get(a).rank - symbolOf.get(b).rank);
-  const height = 15, rowOf = new Map(chars.map((char, row) => [char, row]));
-  const canvas = el("canvas", { role: "img", class: "posteriors", style: `height:${chars.length * height}px` });
-  labelled(canvas, () => `Posteriors of the network over time, of ${chars.map(nameOf).join(", ")}`);
+  const rowOf = new Map(chars.map((char, row) => [char, row]));
+  const cells = entries.filter(([, char]) => rowOf.has(char)).map(([step, char, value]) => [step, rowOf.get(char), value]);
+  const label = () => `Posteriors of the network over time, of ${chars.map(nameOf).join(", ")}`;
+  return overSteps("posteriors", cells, chars.map(phone), label, seconds, network);
+}
+
+/** Where the decoder looked: a row for each phone found, and one for the end. */
+function attention(details, seconds, network) {
+  const [chars, numbers, steps, values] = details.look;
+  const cells = [];
+  for (let row = 0, at = 0; row <= chars.length; row += 1) {
+    for (let left = code(numbers, row); left > 0; left -= 1, at += 1) cells.push([code(steps, at), row, code(values, at) / F.levels]);
+  }
+  const label = () => `Attention weights over time, of ${[...chars].map(nameOf).join(", ")} and the end`;
+  return overSteps("attention", cells, [...[...chars].map(phone), el("i", {}, "end")], label, seconds, network);
+}
+
+/** Rows with names, and cells [step, row, share] in them, at the times of the network's steps. */
+function overSteps(kind, cells, names, label, seconds, network) {
+  const height = 15;
+  const canvas = el("canvas", { role: "img", class: kind, style: `height:${names.length * height}px` });
+  labelled(canvas, label);
   later(canvas, () => {
     const scale = Math.min(devicePixelRatio, 2), width = canvas.clientWidth;
     canvas.width = width * scale;
-    canvas.height = chars.length * height * scale;
+    canvas.height = names.length * height * scale;
     const drawing = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
     drawing.scale(scale, scale);
     const accent = style.getPropertyValue("--accent").trim().split(/\s+/).join(","), line = style.getPropertyValue("--line");
-    chars.forEach((_, row) => { drawing.fillStyle = line; drawing.fillRect(0, row * height, width, 0.5); });
-    for (const [step, char, value] of entries) {
-      if (!rowOf.has(char)) continue;
+    names.forEach((_, row) => { drawing.fillStyle = line; drawing.fillRect(0, row * height, width, 0.5); });
+    for (const [step, row, value] of cells) {
       drawing.fillStyle = `rgba(${accent},${0.15 + 0.85 * value})`;
       const left = ((network.first + (step - 0.5) * network.step) / seconds) * width;
-      drawing.fillRect(left, rowOf.get(char) * height + 1, Math.max(1, (network.step / seconds) * width), height - 1);
+      drawing.fillRect(left, row * height + 1, Math.max(1, (network.step / seconds) * width), height - 1);
     }
   });
-  const rows = chars.map((char, row) => el("span", { class: "name", "aria-hidden": "true", style: `top:${row * height}px;line-height:${height}px` }, phone(char)));
+  const rows = names.map((name, row) => el("span", { class: "name", "aria-hidden": "true", style: `top:${row * height}px;line-height:${height}px` }, name));
   return el("div", { class: "tier", style: "height:auto" }, el("div", { class: "names" }, rows), canvas);
 }
 

@@ -15,10 +15,13 @@ import soundfile
 
 import asrkit
 from asrkit.cli.main import main
+from asrkit.decoding.methods import make_search
 from asrkit.formats.ctm import PhoneTimes
+from asrkit.inference.onnx_model import OnnxModel
+from asrkit.io.ark import ArkReader
 from asrkit.scoring.per import score
 from asrkit.stages import pages
-from tests.decoded_tree import BAD, UTTS, log_probs, make_decoded
+from tests.decoded_tree import BAD, UTTS, log_probs, make_attended, make_decoded
 
 
 class Scripts(HTMLParser):
@@ -117,6 +120,33 @@ def test_what_comes_from_outside_makes_no_elements(experiment):
     assert "b" not in page.scripts.tags
     text = (experiment[0] / "decode_test/report.html").read_text()
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)
+
+
+def test_details_show_where_an_attention_decoder_looked(tmp_path, capsys):
+    """For phones that the model has, as the decoder says it; without the model itself a line says so."""
+    exp, data = make_attended(tmp_path)
+    page, model = Read(asrkit.report_experiment(exp, data).page), OnnxModel(exp / "final.onnx")
+    search = make_search(model.decoding, model.lm, model.decoder)
+    stored, first = ArkReader(exp / "decode_test/log_probs.scp"), page.figures["first_char"]
+    num_shown = 0
+    for (utt, pairs), row in zip(page.pairs().items(), page.details(), strict=True):
+        hyp = [phone for _, phone in pairs if phone is not None]
+        assert ("look" in row) == (set(hyp) <= {"a"}) and "post" in row
+        if "look" not in row:
+            continue
+        chars, numbers, steps, values = row["look"]
+        assert page.phones(chars) == hyp and row["steps"] == 12
+        found = np.zeros((len(hyp) + 1, 12))
+        phones = np.repeat(np.arange(len(hyp) + 1), [ord(char) - first for char in numbers])
+        found[phones, [ord(char) - first for char in steps]] = [ord(char) - first for char in values]
+        expected = search.read(stored[utt], [model.tokens.encode(hyp)])[1][0].mean(axis=1)
+        np.testing.assert_array_equal(found, np.rint(63 * np.where(expected > 0.03, expected, 0.0)))
+        num_shown += 1
+    assert 0 < num_shown < UTTS
+    (exp / "final.onnx").unlink()
+    page = Read(asrkit.report_experiment(exp, data, force=True).page)
+    assert all("post" in row and "look" not in row for row in page.details())
+    assert f"{exp}/decode_test/report.html: without attention: {exp}" in capsys.readouterr().err
 
 
 def test_details_are_times_confidences_and_posteriors(experiment):
