@@ -23,6 +23,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add a verb for each kind of picture to the parser, with its options."""
     kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     attention = kinds.add_parser(
         "attention",
@@ -42,6 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit plot` with parsed arguments. Returns the exit status: 0, or 1 if a recording failed.
+
+    Raises:
+        ModelError: there is no such model, or it has no attention decoder.
+    """
     inputs = find_inputs(args.inputs, args.list)
     named = [(each.name, each.key) for each in inputs if each.fault is None]
     writer = ResultWriter("json", args.out, [name for name, _ in named], [key for _, key in named])

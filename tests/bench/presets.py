@@ -79,7 +79,8 @@ def main() -> None:
         partial.rename(data_dir)
     print("| preset | epochs | CPU-seconds | dev PER | test PER |\n|---|---|---|---|---|", flush=True)
     conf = ROOT / "conf"
-    for name in args.presets or sorted(str(path.relative_to(conf).with_suffix("")) for path in conf.rglob("*.yaml")):
+    paths = (*conf.glob("*.yaml"), *conf.glob("attention/*.yaml"))
+    for name in args.presets or sorted(str(path.relative_to(conf).with_suffix("")) for path in paths):
         print(f"training {name}", file=sys.stderr)
         print(train_preset(conf / f"{name}.yaml", data_dir, args.out, args.cpu), flush=True)
 
