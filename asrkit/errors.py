@@ -132,6 +132,12 @@ def location(file: str | Path, line: int | None = None) -> str:
     return f"{printable(file)}: " if line is None else f"{printable(file)}:{line}: "
 
 
+def name_some(names: Sequence[str], separator: str = " ", most: int = 10) -> str:
+    """The text for a message that lists names: the first ones, and how many more there are."""
+    more = len(names) - most
+    return separator.join(names) if more <= 1 else f"{separator.join(names[:most])} and {more} more"
+
+
 def raise_if_any(faults: Sequence[str], error: type[AsrkitError] = DataError) -> None:
     """Raise one `error` with a line for each fault. Do nothing if there are no faults."""
     if faults:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     experiment = experiment_dir(args.model)
     decoded = DecodedSet(args.data, args.decode_dir or decode_dir(experiment, args.data), args.log_probs)
     analysis = analyze(experiment, decoded, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)
-    print_warnings("analyze", analysis.warnings)
+    print_warnings(args, analysis.warnings)
     print(analysis.text_file if analysis.is_new else f"{analysis.text_file}: up to date")
     print(analysis.text, end="")
     return 0

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `asrkit boundaries` with parsed arguments. Returns the exit status: 0."""
     result = compare_boundaries(args.ref, args.hyp)
-    print_warnings("boundaries", result.warnings)
+    print_warnings(args, result.warnings)
     if args.json_file:
         with lock_file(args.json_file, "boundaries"):
             write_json(args.json_file, result.to_dict())

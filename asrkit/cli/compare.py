@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         systems = compare_experiments(tuple(files), args.data, args.html, options, protocol=protocol)
     else:
         args.fail("give REF, HYP_A and HYP_B, or --data and two experiments, with which --html goes")
-    print_warnings("compare", systems.warnings)
+    print_warnings(args, systems.warnings)
     if args.html is not None:
         print(args.html)
     described, a, b, *others = systems.lines()

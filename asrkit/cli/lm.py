@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
     """Run `asrkit train-lm` with parsed arguments. Returns the exit status: 0."""
     config = LmConfig(args.order, args.smoothing, args.epsilon)
     result = train_lm(args.train, args.tokens, args.out_file, config, dev=args.dev, force=args.force)
-    print_warnings("train-lm", result.warnings)
+    print_warnings(args, result.warnings)
     print(*result.lines(), sep="\n")
     return 0

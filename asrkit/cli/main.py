@@ -16,7 +16,7 @@ from asrkit import __version__
 from asrkit.cli import interrupts
 from asrkit.cli.completion import SHELLS, completion_script
 from asrkit.cli.help_text import HelpFormatter, examples
-from asrkit.cli.options import COMMON, add
+from asrkit.cli.options import COMMON, add, cut
 from asrkit.cli.spellings import in_new_spelling, unknown, unknown_option
 from asrkit.cli.terminal import STANDARD_ERROR, STANDARD_OUTPUT, open_closed_streams, printable_output
 from asrkit.errors import AsrkitError, ConfigError, printable, system_fault
@@ -60,7 +60,6 @@ _OF_TRAINING = ("train", "train-nlm", "adapt", "decode", "tune", "analyze", "exp
 
 
 _PRINT = "--print-completion"
-_MOST_FAULTS = 20  # that are shown of one error
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
@@ -113,12 +112,7 @@ def _report_error(verb: str, error: BaseException, is_verbose: bool = False) -> 
         return _report(verb)  # the reader of our output (head, say) has gone
     known = error if isinstance(error, AsrkitError) else system_fault(error)
     if known is not None:
-        lines = [f"error: {line}" for line in str(known).split("\n")]
-        more = len(lines) - _MOST_FAULTS - 1
-        if more > 1 and not is_verbose:
-            # The last line stays, as it may say what follows from all the faults.
-            lines[_MOST_FAULTS:-1] = [f"error: and {more} more; give --verbose to see all {len(lines)}"]
-        return _report(verb, *lines)
+        return _report(verb, *cut("error", str(known).split("\n"), is_verbose))
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         shown = printable(error.object[max(0, error.start - 60) : error.end + 60])
         return _report(verb, f"error: {shown}: a name that is not UTF-8; rename that file or directory")

@@ -22,10 +22,36 @@ if TYPE_CHECKING:
     from asrkit.inference.onnx_model import OnnxModel
 
 
-def print_warnings(verb: str, warnings: Iterable[str]) -> None:
-    """Print warnings to standard error, one per line."""
-    for warning in warnings:
-        print(f"asrkit {verb}: warning: {warning}", file=sys.stderr)
+_MOST_LINES = 20  # of one kind that are printed
+_MOST_CHARACTERS = 1000  # of a line
+
+
+def cut(kind: str, messages: Iterable[str], is_verbose: bool) -> list[str]:
+    """A line `KIND: MESSAGE` each. Without --verbose long lists and long lines are cut, with a count.
+
+    The end stays, of a list as of a line: it may say what follows from all that comes before.
+    """
+    lines = [f"{kind}: {message}" for message in messages]
+    if is_verbose:
+        return lines
+    more = len(lines) - _MOST_LINES - 1
+    if more > 1:
+        lines[_MOST_LINES:-1] = [f"{kind}: and {more} more; give --verbose to see all {len(lines)}"]
+    return [_cut_line(line) for line in lines]
+
+
+def _cut_line(line: str) -> str:
+    more = len(line) - _MOST_CHARACTERS
+    if more <= 0:
+        return line
+    half = _MOST_CHARACTERS // 2
+    return f"{line[:half]} [{more} characters; give --verbose to see them] {line[-half:]}"
+
+
+def print_warnings(args: argparse.Namespace, warnings: Iterable[str]) -> None:
+    """One line each on standard error; a long list is cut."""
+    for line in cut("warning", warnings, args.verbose):
+        print(f"asrkit {args.verb}: {line}", file=sys.stderr)
 
 
 def positive_int(text: str) -> int:

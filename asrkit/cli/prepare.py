@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from pathlib import Path
 
 from asrkit.cli.help_text import HelpFormatter, examples
 from asrkit.cli.options import add, add_nj, print_warnings
@@ -166,7 +165,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `asrkit prepare` with parsed arguments. Returns the exit status: 0."""
-    preparation = args.prepare(args, partial(_report, args.corpus))
+    preparation = args.prepare(args, partial(_report, args))
     if preparation.up_to_date:
         print(f"{args.out}: up to date")
         return 0
@@ -178,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _report(corpus_dir: Path, corpus: Corpus) -> None:
+def _report(args: argparse.Namespace, corpus: Corpus) -> None:
     for note in corpus.notes:
-        print(f"{corpus_dir}: {note}", file=sys.stderr)
-    print_warnings("prepare", (f"{corpus_dir}: {warning}" for warning in corpus.warnings))
+        print(f"{args.corpus}: {note}", file=sys.stderr)
+    print_warnings(args, (f"{args.corpus}: {warning}" for warning in corpus.warnings))

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         made = report(args.data, *of_files, protocol=protocol, force=args.force)
     else:
         args.fail("give --model and --data, or --data, --hyp and --out; see asrkit report --help")
-    print_warnings("report", made.warnings)
+    print_warnings(args, made.warnings)
     files = [made.text_file, made.json_file] + ([made.page] if made.page else [])
     print(f"{', '.join(map(str, files))}{'' if made.is_new else ': up to date'}", *made.lines, sep="\n")
     return 0

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         with lock_file(args.json_file, "score"):
             write_json(args.json_file, values if by_all else values[args.protocol])
         tell(f"{args.json_file}: written")
-    print_warnings("score", scores[0].warnings)
+    print_warnings(args, scores[0].warnings)
     print(*(_table(scores) if by_all else scores[0].lines()), sep="\n")
     return 0
 

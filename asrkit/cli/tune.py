@@ -32,6 +32,6 @@ def run(args: argparse.Namespace) -> int:
     experiment = experiment_dir(args.model)
     dev = DecodedSet(args.data, args.decode_dir or decode_dir(experiment, args.data))
     tuning = tune(experiment, dev, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)
-    print_warnings("tune", tuning.warnings)
+    print_warnings(args, tuning.warnings)
     print(tuning.out if tuning.is_new else f"{tuning.out}: tuning is up to date", *tuning.lines, sep="\n")
     return 0

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     audio = audio_access(args)
     inspection = validate(args.data_dir, tokens=tokens, audio=audio)
     data, errors = inspection.data, inspection.findings.errors
-    print_warnings("validate", inspection.findings.warnings)
+    print_warnings(args, inspection.findings.warnings)
     for error in errors:
         print(error)
     num_phones = sum(len(phones) for phones in data.text.values())

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar, get_args
 from asrkit.audio import audio_info
 from asrkit.corpora.common import Corpus
 from asrkit.corpora.persian import PHONES, SILENCE
-from asrkit.errors import AudioError, ConfigError, DataError, location
+from asrkit.errors import AudioError, ConfigError, DataError, location, name_some
 from asrkit.findings import Findings
 from asrkit.io.numbers import MAX_WHOLE, parse_whole
 from asrkit.io.text import open_text
@@ -185,7 +185,7 @@ def read_utterances(corpus_dir: str | Path) -> tuple[list[Utterance], Findings]:
     utts = sorted(reading.utts, key=lambda utt: utt.utt_id)
     _warn_of_missing(reading.utts, recordings, findings)
     if nameless := sorted({utt.spk_id for utt in utts if utt.sex is None}):
-        findings.warn(f"Speaker.txt gives no sex for speakers {' '.join(nameless)}; they are left out of spk2gender")
+        findings.warn(f"Speaker.txt gives no sex for speakers {name_some(nameless)}; they are left out of spk2gender")
     used_shares = sorted(reading.used_shares)
     if used_shares and used_shares[len(used_shares) // 2] < _LEAST_USED_SHARE:
         findings.warn(
@@ -387,7 +387,7 @@ def _read_phones(path: Path, findings: Findings) -> tuple[str, ...]:
     if not lines:
         findings.error("no phones in it", path)
     elif len(unknown) > max(1, len(lines) // 2):
-        names = " ".join(sorted({repr(symbol) for _, symbol in unknown}))
+        names = name_some(sorted({repr(symbol) for _, symbol in unknown}))
         findings.error(
             f"{len(unknown)} of {len(lines)} lines begin with an unknown symbol "
             f"({names}); expected one of FarsDat's as the first character; the first line is {lines[0][1][:40]!r}",
@@ -433,11 +433,11 @@ def _warn_of_missing(utts: Sequence[Utterance], recordings: Sequence[Recording],
         findings.warn(f"missing speakers: {_ranges(absent)}")
     there = set(recordings)
     if single := [f"{s:03d} ({3 - session})" for s, session in recordings if (s, 3 - session) not in there]:
-        findings.warn(f"speakers with a missing session: {' '.join(single)}")
+        findings.warn(f"speakers with a missing session: {name_some(single)}")
     counts = Counter(utt.spk_id for utt in utts)
     few = [f"{spk} ({count})" for spk, count in sorted(counts.items()) if count != _UTTERANCES_PER_SPEAKER]
     if few:
-        findings.warn(f"speakers without exactly {_UTTERANCES_PER_SPEAKER} utterances: {' '.join(few)}")
+        findings.warn(f"speakers without exactly {_UTTERANCES_PER_SPEAKER} utterances: {name_some(few)}")
 
 
 def _ranges(numbers: Iterable[int]) -> str:

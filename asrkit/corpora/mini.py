@@ -22,7 +22,7 @@ import soxr
 
 from asrkit.corpora import espeak, persian
 from asrkit.corpora.persian import PHONES, SILENCE, VOWELS, Word
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError, location, name_some
 from asrkit.findings import Findings
 from asrkit.formats.ctm import format_line, parse_line
 from asrkit.io.atomic import LOCK_NAMES, atomic_dir, atomic_write
@@ -231,7 +231,7 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
     for number, fields in _read_rows(ctm, " "):
         line = parse_line(fields)
         if line is None:
-            findings.error(f"expected `utt 1 start duration phone`, found {' '.join(fields)}", ctm, number)
+            findings.error(f"expected `utt 1 start duration phone`, found {name_some(fields)}", ctm, number)
             continue
         if line.phone not in PHONES or line.key.split("_")[0] not in speakers:
             findings.error(f"unknown phone or speaker: {line.key} {line.phone}", ctm, number)

@@ -19,14 +19,13 @@ from asrkit.corpora.common import SET_NAMES, Corpus
 from asrkit.corpora.label_files import LABEL_ENDINGS, LABEL_READERS, LabelReader, LabelSource, label_kind
 from asrkit.corpora.speaker_split import Units, is_list
 from asrkit.corpora.table import Row, base_of, read_table
-from asrkit.errors import AudioError, ConfigError, DataError, location, printable
+from asrkit.errors import AudioError, ConfigError, DataError, location, name_some, printable
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, check_labels
 from asrkit.formats.seconds import to_micros
 from asrkit.lang.symbols import symbol_fault, symbol_warnings
 from asrkit.types import Utterance
 
-_SPEAKERS_NAMED = 5  # number of speakers that a warning names
 _MANY_PHONES = 200  # no language has this many phonemes, but a narrow transcription may
 
 _AUDIO = AUDIO_ENDINGS | UNREADABLE_AUDIO_ENDINGS
@@ -150,7 +149,7 @@ class _Listing:
 def _list_recordings(corpus_dir: Path, files: _Files, options: OwnOptions, findings: Findings) -> _Listing:
     path = options.table
     if path is None and len(files.tables) > 1:
-        names = " ".join(table.name for table in files.tables)
+        names = name_some([table.name for table in files.tables])
         raise ConfigError(f"{location(corpus_dir)}{len(files.tables)} tables: {names}; give one: --table")
     if path is None and files.tables:
         path = files.tables[0]
@@ -474,14 +473,14 @@ def _check_speakers(sets: Mapping[str, Sequence[Utterance]], findings: Findings)
             both = [spk for spk in both if spk not in speakers["train"]]
         if not both:
             continue
-        some = " ".join(both[:_SPEAKERS_NAMED]) + (" ..." if len(both) > _SPEAKERS_NAMED else "")
         meaning = (
             "its error rate is that of voices known from training, not of new ones"
             if known == "train"
             else f"settings are tuned to voices of {name}, which makes its error rate too low"
         )
         findings.warn(
-            f"{len(both)} of {len(speakers[name])} speakers of {name} are in {known}, too ({some}): {meaning}"
+            f"{len(both)} of {len(speakers[name])} speakers of {name} are in {known}, too ({name_some(both)}): "
+            f"{meaning}"
         )
 
 
@@ -491,7 +490,7 @@ def _check_phones(sets: Mapping[str, Sequence[Utterance]], findings: Findings) -
     for name in [name for name in counts if name != "train"]:
         unseen = sorted(counts[name].keys() - counts.get("train", {}).keys())
         if unseen:
-            findings.warn(f"phones of {name} that train does not have, and so cannot be learnt: {' '.join(unseen)}")
+            findings.warn(f"phones of {name} that train does not have, and so cannot be learnt: {name_some(unseen)}")
     phones = set[str]().union(*counts.values())
     if len(phones) > _MANY_PHONES:
         findings.warn(f"{len(phones)} different phones; are they separated by blanks, and phones rather than words?")

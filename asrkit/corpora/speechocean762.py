@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError, location, name_some
 from asrkit.findings import Findings
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import scan_table, split_fields
@@ -57,7 +57,7 @@ def read_corpus(corpus_dir: str | Path) -> dict[str, list[Utterance]]:
     parts = {name: _read_part(corpus_dir, name, words, findings) for name in ("train", "test")}
     in_both = ({utt.spk_id for utt in parts["train"]} & {utt.spk_id for utt in parts["test"]}) - {""}
     if in_both:
-        findings.error(f"speakers both in train and in test: {' '.join(sorted(in_both))}", corpus_dir)
+        findings.error(f"speakers both in train and in test: {name_some(sorted(in_both))}", corpus_dir)
     findings.raise_errors()
     dev_speakers = set(sorted({utt.spk_id for utt in parts["train"]})[::_DEV_STRIDE])
     return {
@@ -95,7 +95,7 @@ def _read_phones(path: Path, findings: Findings) -> dict[str, dict[int, tuple[st
             label for label, match in zip(labels, matches, strict=True) if match is None or match[1] not in PHONES
         ]
         if unknown:
-            findings.error(f"{key}: unknown symbol {' '.join(unknown)}; expected ARPAbet such as AH0_B", path, line)
+            findings.error(f"{key}: unknown symbol {name_some(unknown)}; expected ARPAbet such as AH0_B", path, line)
         words.setdefault(utt_id, {})[number] = tuple(match[1] for match in matches if match)
     return words
 
@@ -133,7 +133,7 @@ def _read_part(
         num_words = len(split_fields(tables["text"].get(utt_id, "")))
         if words and utt_id in lines["text"] and sorted(of_words) != list(range(num_words)):
             missing = sorted(set(range(num_words)) - of_words.keys())
-            what = f"no phones for word {' '.join(map(str, missing))}" if missing else "more words"
+            what = f"no phones for word {name_some(list(map(str, missing)))}" if missing else "more words"
             findings.error(f"{where('text', utt_id)}{utt_id}: {what} in resource/text-phone; get the whole corpus")
         phones = tuple(itertools.chain.from_iterable(of_words[index] for index in sorted(of_words)))
         spk_id = utt2spk.get(utt_id, "")

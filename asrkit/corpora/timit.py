@@ -14,7 +14,7 @@ from pathlib import Path
 
 from asrkit.audio import END_TOLERANCE, audio_duration
 from asrkit.corpora.common import Corpus
-from asrkit.errors import AudioError, DataError, location
+from asrkit.errors import AudioError, DataError, location, name_some
 from asrkit.findings import Findings
 from asrkit.formats.phn import parse_line
 from asrkit.io.scp import split_fields
@@ -79,7 +79,6 @@ _DIALECT_DIR = re.compile(r"dr[1-8]")
 _SPEAKER_DIR = re.compile(_SPEAKER)
 _NLTK_DIR = re.compile(rf"dr[1-8]-({_SPEAKER})")
 _FILE = re.compile(r"(s[aix]\d{1,4})\.(wav|wav\.wav|phn)")
-_NUM_NAMED = 10  # number of speakers that a warning names; for more it gives their number
 
 
 @dataclass
@@ -209,8 +208,8 @@ def _warn_of_differences(
         findings.warn("no SPKRINFO.TXT; the sex of each speaker is taken from the speaker's id")
     elif unlisted := [spk for spk in spks if spk not in table]:
         findings.warn(
-            f"{_count(len(unlisted), 'speaker')} not in {tree.speaker_tables[0]}: {_some(unlisted)}; the sex is taken "
-            "from the id"
+            f"{_count(len(unlisted), 'speaker')} not in {tree.speaker_tables[0]}: {name_some(unlisted)}; the sex is "
+            "taken from the id"
         )
 
 
@@ -295,7 +294,7 @@ def _read_labels(path: str, duration: float | None, findings: Findings) -> list[
         label = parse_line(fields)
         if label is None:
             if fields:
-                findings.error(f"expected `start end phone` in samples, found {' '.join(fields)}", path, line)
+                findings.error(f"expected `start end phone` in samples, found {name_some(fields)}", path, line)
             continue
         phone = label.phone.lower()
         if phone not in TIMIT_61_TO_48.table:
@@ -367,19 +366,14 @@ def _compare(name: str, utts: Sequence[_Selected], standard: _Standard, wanted: 
             f"{name}: {len(counts)} of {standard.num_spks} speakers, {len(utts)} of {standard.num_utts} utterances"
         )
         if absent := sorted(set(wanted) - counts.keys()):
-            warning += f"; absent: {_some(absent)}"
+            warning += f"; absent: {name_some(absent)}"
         if partial := [f"{spk} ({num})" for spk, num in counts.items() if num != standard.utts_per_spk]:
-            warning += f"; not with {standard.utts_per_spk} sentences: {_some(partial)}"
+            warning += f"; not with {standard.utts_per_spk} sentences: {name_some(partial)}"
         return [warning]
     num_tokens = sum(time.phone != "q" for _, _, recorded in utts for time in recorded.times)
     if standard.num_tokens not in (None, num_tokens):
         return [f"{name}: {num_tokens} labels other than q; the published corpus has {standard.num_tokens}"]
     return []
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NUM_NAMED
-    return " ".join(names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError, location, name_some
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
 from asrkit.formats.seconds import MAX_SECONDS, format_seconds, parse_seconds, to_micros
@@ -104,7 +104,9 @@ def read_ctm(path: str | Path, findings: Findings) -> dict[str, list[Label]]:
             continue
         line = parse_line(fields)
         if line is None:
-            findings.error(f"expected `recording channel start duration phone`, found {' '.join(fields)}", path, number)
+            findings.error(
+                f"expected `recording channel start duration phone`, found {name_some(fields)}", path, number
+            )
         elif (channel := channels.setdefault(line.key, line.channel)) != line.channel:
             findings.error(f"{line.key}: channel {line.channel} after {channel}; expected one", path, number)
         else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asrkit.audio import AudioAccess, is_pipe
+from asrkit.errors import name_some
 from asrkit.findings import Findings
 from asrkit.formats.ctm import format_phone_times, read_phone_times
 from asrkit.formats.seconds import format_seconds, parse_time
@@ -246,12 +247,12 @@ class _Reader:
                 self.parsed.error(
                     "spk2utt",
                     spk,
-                    f"speaker {spk} disagrees with utt2spk about {' '.join(sorted(difference))}; make spk2utt again "
+                    f"speaker {spk} disagrees with utt2spk about {name_some(sorted(difference))}; make spk2utt again "
                     "from utt2spk",
                 )
         missing = sorted(expected.keys() - listed.keys())
         if missing:
-            self.findings.error(f"speakers of utt2spk are missing: {' '.join(missing)}", self.path / "spk2utt")
+            self.findings.error(f"speakers of utt2spk are missing: {name_some(missing)}", self.path / "spk2utt")
 
 
 def write_data_dir(path: str | Path, utterances: Iterable[Utterance], durations: Mapping[str, float]) -> None:

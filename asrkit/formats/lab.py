@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from asrkit.errors import name_some
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
 from asrkit.formats.seconds import parse_seconds
@@ -34,7 +35,7 @@ def read_lab(path: str | Path, findings: Findings) -> tuple[list[Label], Unit]:
         well_formed = len(fields) == 3 or (len(fields) > 3 and is_number(fields[3]))
         start, end = (parse_seconds(field, _HTK_UNITS_PER_SECOND) for field in (*fields, "", "")[:2])
         if not well_formed or start is None or end is None:
-            findings.error(f"expected `start end phone`, found {' '.join(fields)}", path, line)
+            findings.error(f"expected `start end phone`, found {name_some(fields)}", path, line)
         else:
             parsed.append((start, end, fields[2], line))
     times = [time for start, end, _, _ in parsed for time in (start, end)]

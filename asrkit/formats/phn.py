@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from asrkit.errors import name_some
 from asrkit.findings import Findings
 from asrkit.formats.label import Label, read_label_rows
 from asrkit.io.numbers import parse_whole
@@ -39,7 +40,7 @@ def read_phn(path: str | Path, sample_rate: int, findings: Findings) -> list[Lab
     for number, fields in read_label_rows(path, findings):
         line = parse_line(fields)
         if line is None:
-            findings.error(f"expected `start end phone` in samples, found {' '.join(fields)}", path, number)
+            findings.error(f"expected `start end phone` in samples, found {name_some(fields)}", path, number)
         else:
             labels.append(Label(line.phone, line.start / sample_rate, line.end / sample_rate, number))
     return labels

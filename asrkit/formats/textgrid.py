@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from asrkit.errors import DataError
+from asrkit.errors import DataError, name_some
 from asrkit.findings import Findings
 from asrkit.formats.label import Label
 from asrkit.formats.seconds import MAX_SECONDS, format_seconds, parse_seconds, to_micros
@@ -83,7 +83,7 @@ def read_textgrid_labels(path: str | Path, tier: str | None, silence: str | None
     if len(chosen) != 1:
         wanted = f"{len(chosen)} interval tiers" if chosen else "no interval tier"
         wanted += f" {tier!r}" if tier is not None else " that can be told to hold the phones" if not chosen else ""
-        names = ", ".join(each.name or '""' for each in tiers) or "none"
+        names = name_some([each.name or '""' for each in tiers], ", ") or "none"
         findings.error(f"{wanted}; choose one with --tier; found: {names}", path)
         return []
     labels = []

@@ -10,6 +10,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from asrkit.errors import name_some
+
 _RESERVED = ("<blk>", "<s>", "</s>", "<unk>")
 _SPACE = re.compile(r"\s")
 # Invisible characters outside Unicode's category of format characters (Cf): joiners, variation selectors, fillers.
@@ -116,7 +118,7 @@ def name_symbols(symbols: Iterable[str], known: Iterable[str] = ()) -> str:
             names.append(f"{symbol} ({code_points(symbol)})")
         else:
             names.append(symbol)
-    return " ".join(names)
+    return name_some(names)
 
 
 def code_points(symbol: str) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError, location, name_some
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
 from asrkit.io.text import read_text
@@ -33,7 +33,7 @@ class TokenTable:
         self.ids: dict[str, int] = {symbol: index for index, symbol in enumerate(self.symbols)}
         if len(self.ids) != len(self.symbols):
             repeated = sorted(symbol for symbol, times in Counter(self.symbols).items() if times > 1)
-            findings.error(f"tokens given twice: {' '.join(repeated)} ({BLANK} is reserved for CTC's blank)")
+            findings.error(f"tokens given twice: {name_some(repeated)} ({BLANK} is reserved for CTC's blank)")
         findings.raise_errors()
 
     def __len__(self) -> int:

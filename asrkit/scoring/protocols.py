@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError, location, name_some
 from asrkit.findings import Findings
 from asrkit.lang.phone_map import TIMIT_TO_39, PhoneMap
 from asrkit.lang.symbols import name_symbols
@@ -85,7 +85,7 @@ class Protocol:
         """
         self.check_symbols({name: refs})
         if refs and not any(self.prepare(phones) for phones in refs.values()):
-            symbols = " ".join(sorted({phone for phones in refs.values() for phone in phones})) or "nothing"
+            symbols = name_some(sorted({phone for phones in refs.values() for phone in phones})) or "nothing"
             raise DataError(f"{location(name)}no phone to score is left by protocol {self.name}; it holds {symbols}")
 
     def score_part(

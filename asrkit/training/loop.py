@@ -24,7 +24,7 @@ from tqdm import tqdm
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.greedy import greedy_search
 from asrkit.decoding.methods import make_search
-from asrkit.errors import ConfigError, ModelError
+from asrkit.errors import ConfigError, ModelError, name_some
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
 from asrkit.models.batching import Batch
@@ -237,7 +237,7 @@ def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) 
         raise ModelError(
             f"epoch {state.epoch}, batch {state.sums.num_batches + 1}: loss is {loss:.4g}, norm of the gradient is "
             f"{norm:.4g}; lower training.max_lr, set training.on_nonfinite to skip, or look at the utterances of this "
-            f"batch: {' '.join(batch.utt_ids[:: batch.num_views])}"
+            f"batch: {name_some(batch.utt_ids[:: batch.num_views])}"
         )
     state.sums.num_skipped += 1
 

@@ -12,9 +12,9 @@ import pytest
 
 from asrkit.audio import open_audio
 from asrkit.cli import main as cli
-from asrkit.cli.options import positive_int
+from asrkit.cli.options import positive_int, print_warnings
 from asrkit.cli.terminal import open_closed_streams
-from asrkit.errors import AudioError, DataError
+from asrkit.errors import AudioError, DataError, name_some
 from asrkit.io.tell import logged, tell
 from asrkit.parallel import track
 
@@ -245,6 +245,36 @@ def test_a_long_list_of_faults_is_cut_and_counted(verb, capsys):
     assert last == "asrkit act: error: a:999: bad"
     assert cli.main(["act", "--verbose"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1000
+
+
+def test_a_long_list_of_warnings_is_cut_and_counted(verb, capsys):
+    verb(lambda args: print_warnings(args, (f"odd {number}" for number in range(30))) or 0)
+    assert cli.main(["act"]) == 0
+    *shown, more, last = capsys.readouterr().err.splitlines()
+    assert shown == [f"asrkit act: warning: odd {number}" for number in range(20)]
+    assert more == "asrkit act: warning: and 9 more; give --verbose to see all 30"
+    assert last == "asrkit act: warning: odd 29"
+    assert cli.main(["act", "--verbose"]) == 0
+    assert len(capsys.readouterr().err.splitlines()) == 31  # the last line tells the cost
+
+
+@pytest.mark.parametrize("num_names", [0, 1, 10, 11, 12, 1000])
+def test_a_message_names_some_of_many(num_names):
+    names = [f"n{number}" for number in range(num_names)]
+    shown, _, more = name_some(names).partition(" and ")
+    assert shown.split() == names[: num_names if num_names < 12 else 10]
+    assert more == ("" if num_names < 12 else f"{num_names - 10} more")
+
+
+def test_a_line_that_is_wrong_is_not_repeated_in_full(tmp_path, capsys):
+    """A file of another kind may have all its bytes in one line."""
+    words = " ".join(f"word{number}" for number in range(10000))
+    for name in ("text", "hyp.ctm", "ref.ctm", "tokens.txt"):
+        (tmp_path / name).write_text(f"{words}\n")
+    for args in (["boundaries", "--ref", "ref.ctm", "--hyp", "hyp.ctm"], ["validate", ".", "--tokens", "tokens.txt"]):
+        assert cli.main([args[0], *(arg if arg[0] == "-" else str(tmp_path / arg) for arg in args[1:])]) == 1
+        out, err = capsys.readouterr()
+        assert "word1" in out + err and len(out + err) < 2000
 
 
 def test_quiet_leaves_progress_out_and_verbose_tells_the_cost(verb, capsys):
