@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from asrkit.decoding.search import BeamResult
+from asrkit.decoding.forward import ctc_log_probs
+from asrkit.decoding.search import BeamResult, Search
 from asrkit.lang.ipa import ipa_table
 from asrkit.lang.tokens import TokenTable
+from asrkit.models.heads import Heads
 from asrkit.scoring.protocols import silences
 from asrkit.types import Alternative, Hypothesis, PhoneTime
 
@@ -32,18 +34,40 @@ def make_hypothesis(
     return Hypothesis(utt_id, tokens.decode(best.tokens), best.ctc_log_prob, alternatives=alternatives)
 
 
-def is_nothing(best: BeamResult, no_phones: float, seconds: float) -> bool:
+def is_nothing(best: BeamResult, log_ratio: float, seconds: float) -> bool:
     """Whether the phones of a recording are hardly more probable than no phones at all.
 
     The search has a bonus for phones. So it finds some phones even where the network is nearly sure that there are
     none, for example in music. A held vowel looks similar, so recordings shorter than 5 s always keep their phones.
 
     Args:
-        best: the best result of the CTC search.
-        no_phones: log p(no phones | audio), from `log_of_blanks`.
+        best: the best result of the search.
+        log_ratio: log p(phones | audio) - log p(no phones | audio), as `log_ratio_to_nothing`.
         seconds: duration of the recording.
     """
-    return bool(best.tokens) and seconds >= _LONG and best.ctc_log_prob - no_phones < _LOG_RATIO
+    return bool(best.tokens) and seconds >= _LONG and log_ratio < _LOG_RATIO
+
+
+def log_ratio_to_nothing(search: Search, heads: Heads, stored: np.ndarray, best: BeamResult) -> float:
+    """Return log p(phones | audio) - log p(no phones | audio), in nats, as CTC says it.
+
+    Beside a decoder CTC is asked, whatever the decoder says: a decoder learns from transcripts that all have phones, so
+    it gives no phones the same small probability for speech and for music. Without CTC there is no evidence.
+
+    Args:
+        search: the search that found the phones.
+        heads: the model's.
+        stored: what the model gives for the recording or a piece of it, as the search takes it.
+        best: the best result of the search.
+
+    Returns: inf if there is no evidence.
+    """
+    if not heads.has_decoder:
+        return best.ctc_log_prob - log_of_blanks(stored)
+    if not heads.has_ctc:
+        return np.inf
+    log_probs = search.emissions(stored, best.tokens)
+    return float(ctc_log_probs(log_probs, [best.tokens])[0]) - log_of_blanks(log_probs)
 
 
 def log_of_blanks(log_probs: np.ndarray) -> float:

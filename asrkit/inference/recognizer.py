@@ -24,7 +24,7 @@ from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
 from asrkit.inference.find_model import ENGLISH, find_model, find_pretrained
 from asrkit.inference.frame_clock import AudioEnd
-from asrkit.inference.hypothesis import add_times, is_nothing, log_of_blanks, make_hypothesis, no_speech
+from asrkit.inference.hypothesis import add_times, is_nothing, log_ratio_to_nothing, make_hypothesis, no_speech
 from asrkit.inference.model import Model, Outputs
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.phone_time_stream import SETTLE
@@ -157,13 +157,14 @@ class Recognizer:
             return no_speech(utt_id, with_times)
         log_probs = self.model.log_probs(static, stats)
         results = self.search.decode(log_probs, max(num_best, 1))
-        if not self.model.config.heads.has_decoder and is_nothing(results[0], log_of_blanks(log_probs), duration):
+        heads = self.model.config.heads
+        if is_nothing(results[0], log_ratio_to_nothing(self.search, heads, log_probs, results[0]), duration):
             return no_speech(utt_id, with_times)
         hypothesis = make_hypothesis(utt_id, self.tokens, results, num_best)
         if not with_times:
             return hypothesis
         frames = None
-        if self.model.config.heads.has_frames:
+        if heads.has_frames:
             frames = self.model.outputs_by_frame(static, stats).frame_log_probs
         stretch = Stretch(utt_id, AudioEnd(len(static), duration))
         outputs = Outputs(self.search.emissions(log_probs, results[0].tokens), frames)

@@ -29,7 +29,14 @@ from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.stream import StaticStream
 from asrkit.inference.frame_clock import AudioEnd
-from asrkit.inference.hypothesis import add_times, is_nothing, log_of_blanks, make_hypothesis, no_speech
+from asrkit.inference.hypothesis import (
+    add_times,
+    is_nothing,
+    log_of_blanks,
+    log_ratio_to_nothing,
+    make_hypothesis,
+    no_speech,
+)
 from asrkit.inference.model import Model, Outputs, steps_of_frames
 from asrkit.inference.onnx_model import OnnxModel, OutputStream
 from asrkit.inference.phone_time_stream import FullFeatures, PhoneTimeStream, settle_steps
@@ -136,6 +143,15 @@ def _static_blocks(blocks: Iterable[np.ndarray], extractor: FeatureExtractor, na
 
 
 @dataclass(frozen=True)
+class _Piece:
+    """What is found in a piece of a recording: results, the times of the best one, and its log_ratio_to_nothing."""
+
+    results: list[BeamResult]
+    timed: TimedPhones
+    log_ratio: float
+
+
+@dataclass(frozen=True)
 class WindowedRecognizer:
     """Recognises recordings window by window. Any number of threads can use one object.
 
@@ -173,7 +189,7 @@ class WindowedRecognizer:
         stats = mode.filled(stats, self.model.global_cmvn)
         if self.model.decoder is not None:
             found = self._pieces(static, stats, Stretch(utt_id, AudioEnd(static.num_frames, duration)), num_best)
-            return self._joined(found, utt_id, with_times, num_best)
+            return self._joined(found, utt_id, duration, with_times, num_best)
         phone_times = None
         if with_times:
             features = FullFeatures(static, stats, self.model.features)
@@ -195,7 +211,7 @@ class WindowedRecognizer:
 
         results = search.finish(max(num_best, 1))
         labelings = [replace(result, tokens=(*ids, *result.tokens)) for result in results]
-        if is_nothing(labelings[0], no_phones, duration):
+        if is_nothing(labelings[0], labelings[0].ctc_log_prob - no_phones, duration):
             return no_speech(utt_id, with_times)
         hypothesis = make_hypothesis(utt_id, self.model.tokens, labelings, num_best)
         if phone_times is None:
@@ -203,10 +219,8 @@ class WindowedRecognizer:
         phone_times.time((), results[0].tokens, is_end=True)
         return add_times(hypothesis, tuple(phone_times.times), tuple(phone_times.confidences))
 
-    def _pieces(
-        self, static: StaticFeatures, stats: np.ndarray, stretch: Stretch, num_best: int
-    ) -> Iterator[tuple[list[BeamResult], TimedPhones]]:
-        """Yield the results for each piece, and the times of its phones."""
+    def _pieces(self, static: StaticFeatures, stats: np.ndarray, stretch: Stretch, num_best: int) -> Iterator[_Piece]:
+        """Yield what is found in each piece."""
         features = FullFeatures(static, stats, self.model.features)
         bounds = pieces(static, self.model.features.normalization.level, self.timer.clock)
         while some := list(islice(bounds, _PIECES_AT_ONCE)):
@@ -216,14 +230,17 @@ class WindowedRecognizer:
             ):
                 outputs = Outputs(self.search.emissions(found, results[0].tokens))
                 part = replace(stretch, first_frame=each[0])
-                yield results, self.timer.time(outputs, features.read(*each), results[0].tokens, part)
+                timed = self.timer.time(outputs, features.read(*each), results[0].tokens, part)
+                ratio = log_ratio_to_nothing(self.search, self.model.config.heads, found, results[0])
+                yield _Piece(results, timed, ratio)
 
     def _joined(
-        self, found: Iterator[tuple[list[BeamResult], TimedPhones]], utt_id: str, with_times: bool, num_best: int
+        self, found: Iterator[_Piece], utt_id: str, duration: float, with_times: bool, num_best: int
     ) -> Hypothesis:
         """One hypothesis for all pieces. Its alternatives differ only in the last piece."""
         best, times, confidences = BeamResult((), 0.0, 0.0, 0.0), list[PhoneTime](), list[float]()
-        for results, timed in found:
+        log_ratio = 0.0
+        for piece in found:
             results = [
                 BeamResult(
                     (*best.tokens, *each.tokens),
@@ -231,11 +248,14 @@ class WindowedRecognizer:
                     best.ctc_log_prob + each.ctc_log_prob,
                     best.lm_log_prob + each.lm_log_prob,
                 )
-                for each in results
+                for each in piece.results
             ]
             best = results[0]
-            times += timed.times
-            confidences += self.timer.confidences(timed.evidence)
+            times += piece.timed.times
+            confidences += self.timer.confidences(piece.timed.evidence)
+            log_ratio += piece.log_ratio
+        if is_nothing(best, log_ratio, duration):
+            return no_speech(utt_id, with_times)
         hypothesis = make_hypothesis(utt_id, self.model.tokens, results, num_best)
         return add_times(hypothesis, tuple(times), tuple(confidences)) if with_times else hypothesis
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, ModelError
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.export import compared_export, export_model, made_up_sample, max_difference, with_8_bit_weights
 from asrkit.inference.from_export import load_exported
+from asrkit.inference.hypothesis import log_ratio_to_nothing
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.pieces import LONGEST, HeldFeatures, pieces
 from asrkit.inference.recognizer import Recognizer
@@ -20,6 +22,7 @@ from asrkit.inference.torch_model import TorchModel
 from asrkit.io.seal import seal, unsealed
 from asrkit.models.config import ModelConfig
 from asrkit.models.decoder_config import DecoderConfig
+from asrkit.models.heads import HEADS
 from asrkit.types import Waveform
 from tests.unit.inference.test_export import TOKENS, make_experiment, speech, static_of
 
@@ -151,6 +154,46 @@ def test_there_is_no_attention_in_silence_nor_without_a_decoder():
         recognizer = Recognizer(OnnxModel(export_model(make_experiment(config))))
         with pytest.raises(ModelError, match=f"model.head {head}: such a model has no attention decoder; train one"):
             recognizer.attention(speech(1.0))
+
+
+@pytest.mark.parametrize("seconds", [6.0, 20.0])
+def test_no_speech_is_what_ctc_is_sure_of_in_a_long_recording(seconds):
+    """Whatever the decoder writes. A decoder without CTC cannot tell; in a short recording all phones stay."""
+
+    def recognizer_of(head, blank):
+        experiment = experiment_of(head)
+        if head == "joint":
+            with torch.no_grad():
+                experiment.model.output.bias[0] += blank
+        decoding = DecodingConfig(beam=4, ctc_weight=0.0, insertion_bonus=3.0)
+        config = replace(experiment.config, decoding=decoding)
+        return Recognizer(OnnxModel(export_model(replace(experiment, config=config))))
+
+    silent = recognizer_of("joint", 30.0)
+    found = silent.transcribe(speech(seconds), num_best=2)
+    assert (found.phones, found.times, found.confidence, found.alternatives) == ((), (), 0.0, ())
+    for recognizer, length in (
+        (silent, 4.0),
+        (recognizer_of("joint", -30.0), seconds),
+        (recognizer_of("attention", 0), 6.0),
+    ):
+        assert recognizer.transcribe(speech(length)).phones
+
+
+def test_what_ctc_says_of_phones_against_none():
+    """The log of a ratio of probabilities, each summed over all paths one by one."""
+    log_probs = np.log(np.random.default_rng(5).dirichlet(np.ones(5), 4))
+    recognizer = Recognizer(OnnxModel(export_model(experiment_of("joint"))))
+    steps = np.zeros((4, recognizer.model.decoder.step_size))
+    sums = {(): 0.0, (2, 1): 0.0}
+    for path in itertools.product(range(5), repeat=4):
+        phones = tuple(label for label, _ in itertools.groupby(path) if label)
+        if phones in sums:
+            sums[phones] += np.exp(log_probs[range(4), path].sum())
+    best = BeamResult((2, 1), 0.0, -1e9, 0.0)
+    found = log_ratio_to_nothing(recognizer.search, HEADS["joint"], np.concatenate([log_probs, steps], axis=1), best)
+    assert found == pytest.approx(np.log(sums[2, 1] / sums[()]), abs=1e-9)
+    assert log_ratio_to_nothing(recognizer.search, HEADS["attention"], steps, best) == np.inf
 
 
 def test_a_pause_is_where_a_recording_is_cut():
