@@ -1,11 +1,11 @@
-/* Viterbi over the blanks and tokens of a known labelling: the kernel of asrkit.decoding.forced_align, whose NumPy
- * reference defines the result. T frames, V classes, U tokens.
+/* Viterbi over the blanks and tokens of a known labelling: the kernel of asrkit.decoding.forced_align. The NumPy
+ * reference there defines the result. T frames, V classes, U tokens.
  *
- * Blanks and tokens are two lattices: token[u], and blank[u] before it, with blank[U] after the last. token[U] is a
- * stand-in that no path enters, so that both have the same length. From one frame to the next, numbered as `steps`
- * stores them, the first of equals winning:
+ * Blanks and tokens are two lattices: token[u], and blank[u] before it, with blank[U] after the last token. No path
+ * enters token[U], which gives both lattices the same length. These are the steps from one frame to the next, with the
+ * numbers that `steps` stores. Of equal steps the first one wins.
  *
- *     token[u] <- 0: token[u], 1: blank[u], 2: token[u-1], and where the n tokens before u are optional
+ *     token[u] <- 0: token[u], 1: blank[u], 2: token[u-1], and if the n tokens before u are optional,
  *                 2n + 1: blank[u-n], 2n + 2: token[u-n-1]
  *     blank[u] <- 0: blank[u], FROM_TOKEN: token[u-1]
  */
@@ -15,9 +15,9 @@
 #define STEP_BLOCK (8 * MAX_LANES)
 #define FROM_TOKEN 128
 #define MAX_RUN 62 /* optional tokens in a row: 2 MAX_RUN + 2 fits beside FROM_TOKEN in a byte */
-#define MAX_CELLS ((Py_ssize_t)1 << 30) /* frames times tokens: so many bytes the way back takes */
-#define MAX_LOG_PROB 1e30 /* so that no sum overflows */
-#define PADDING 64 /* impossible states before the first, for steps from before it: MAX_RUN + 1 or more */
+#define MAX_CELLS ((Py_ssize_t)1 << 30) /* frames times tokens, the bytes that the way back takes */
+#define MAX_LOG_PROB 1e30 /* prevents overflow of sums */
+#define PADDING 64 /* impossible states before the first, for steps that come from there: MAX_RUN + 1 or more */
 
 typedef struct {
     Py_ssize_t num_frames, num_classes, num_tokens;
@@ -35,11 +35,12 @@ typedef struct {
     int max_run;      /* of optional tokens before another */
     double *allowed;  /* two rows for each n = 0 to max_run: 0 or -inf for the steps from blank[u-n] and token[u-n-1] */
     double *token[2], *blank[2]; /* the last two frames, each with PADDING before */
-    int32_t *ids;                /* (width,) the tokens, then blanks that make up the width */
-    uint8_t *steps;              /* (T, row) both steps to [u] are in one byte, at step_index(u) */
+    int32_t *ids;                /* (width,) the tokens, then blanks up to the width */
+    uint8_t *steps;              /* (T, row) one byte for both steps to [u], at step_index(u) */
 } Lattice;
 
-/* Vectors of 2^lane_bits lanes of 64 bits hold a step each; eight of them, shifted by a byte each, are stored as one. */
+/* Each lane of 64 bits holds a step, in vectors of 2^lane_bits lanes. Eight vectors are stored as one, each shifted by
+ * a byte. */
 static inline size_t step_index(size_t u, int lane_bits) {
     size_t lane = u & (((size_t)1 << lane_bits) - 1), vector = u >> lane_bits & 7, block = u >> (lane_bits + 3);
     return (block << (lane_bits + 3)) + lane * 8 + vector;
@@ -54,8 +55,8 @@ static void release(Lattice *lattice) {
     free(lattice->steps);
 }
 
-/* Allocate the lattice and put it before the first frame, where only the leading blank is possible, with log
- * probability 0. Returns false when there is not enough memory. */
+/* Allocate the lattice and set it to the state before the first frame: only the leading blank is possible, with log
+ * probability 0. Returns false if there is not enough memory. */
 static bool prepare(const Task *task, Lattice *lattice) {
     const int64_t *tokens = task->tokens;
     Py_ssize_t num_tokens = task->num_tokens, width = (num_tokens / MAX_LANES + 1) * MAX_LANES;
@@ -93,14 +94,14 @@ static bool prepare(const Task *task, Lattice *lattice) {
     return true;
 }
 
-/* Follow the best path from its last frame, held in `token` and `blank`, to its first; returns its log probability.
- * Tokens that it passes over get start and end -1 and sum 0. */
+/* Follow the best path back from the last frame, whose states are in `token` and `blank`. Returns the log probability
+ * of the path. Tokens that it leaves out get start and end -1 and sum 0. */
 static double trace(const Task *task, const Lattice *lattice, const double *token, const double *blank,
                     int64_t *starts, int64_t *ends, double *sums) {
     Py_ssize_t num_tokens = task->num_tokens, at = 0; /* the path is in token[at] or blank[at] */
     bool in_blank = true;
     double score = -INFINITY;
-    for (Py_ssize_t end = num_tokens;; end--) { /* the tokens from `end` on are passed over */
+    for (Py_ssize_t end = num_tokens;; end--) { /* the tokens from `end` on are left out */
         if (end > 0 && token[end - 1] > score) score = token[end - 1], at = end - 1, in_blank = false;
         if (blank[end] > score) score = blank[end], at = end, in_blank = true;
         if (end == 0 || !task->optional[end - 1]) break;
@@ -126,7 +127,7 @@ static double trace(const Task *task, const Lattice *lattice, const double *toke
     return score;
 }
 
-/* True when every index that the loops will form lies within its array; else sets an exception. */
+/* True if all indices that the loops use lie within their arrays; otherwise sets an exception. */
 static bool is_sound(const Task *task, const Py_buffer *optional, const Py_buffer *spans, const Py_buffer *sums) {
     Py_ssize_t num_tokens = task->num_tokens, run = 0;
     if (optional->shape[0] != num_tokens || spans->shape[0] != 2 || spans->shape[1] != num_tokens ||
@@ -158,10 +159,10 @@ static bool is_sound(const Task *task, const Py_buffer *optional, const Py_buffe
 
 PyDoc_STRVAR(viterbi_doc,
              "viterbi(log_probs, tokens, optional, spans, sums) -> float\n\n"
-             "Log probability of the best path: -inf if there is none, NaN if log_probs hold NaN or anything above 1e30.\n"
-             "log_probs (T, V) float32 or float64; tokens (U,) int64; optional (U,) uint8: may be passed over. Fills\n"
-             "spans (2, U) int64 with each token's first frame and the one after its last, -1 for tokens passed over,\n"
-             "and sums (U,) float64 with the log probability of its frames; when there is no NaN.");
+             "Log probability of the best path: -inf if there is none, NaN if log_probs hold NaN or a number above 1e30.\n"
+             "log_probs (T, V) float32 or float64; tokens (U,) int64; optional (U,) uint8: can be left out. Fills\n"
+             "spans (2, U) int64 with each token's first frame and the one after its last, -1 for tokens left out,\n"
+             "and sums (U,) float64 with the log probability of its frames, unless there is NaN.");
 
 static PyObject *viterbi(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t num_args) {
     static const struct {

@@ -14,7 +14,7 @@ typedef int64_t BUILD(i64u) __attribute__((vector_size(VECTOR_BYTES), aligned(1)
 enum { BUILD(lanes) = VECTOR_BYTES / 8 };
 #define LANES BUILD(lanes)
 
-/* Whether all log probabilities are numbers whose sums stay finite or become -inf. */
+/* Whether the sums of all log probabilities are finite or -inf. */
 static bool BUILD(are_numbers)(const Task *task) {
     size_t size = (size_t)task->num_frames * task->num_classes;
     int bad = 0;
@@ -74,7 +74,7 @@ static inline __attribute__((always_inline)) void BUILD(step)(const Lattice *lat
     }
 }
 
-/* All frames, forwards. Returns which of the lattices' two frames is the last. */
+/* All frames, forwards. Returns which of the two stored frames is the last. */
 static int BUILD(search)(const Task *task, Lattice *lattice) {
     const Py_ssize_t num_frames = task->num_frames, num_tokens = task->num_tokens;
     lattice->lane_bits = LANES == 4 ? 2 : 1;

@@ -1,6 +1,6 @@
-/* Scores of additive attention for many hypotheses: the kernel of asrkit.models.search_attention, whose NumPy reference
- * defines the result but for rounding. N utterances, K hypotheses of each, H heads, T steps, A attention size, C
- * channels of the filters, W their width. */
+/* Scores of additive attention for many hypotheses: the kernel of asrkit.models.search_attention. The NumPy reference
+ * there defines the result, except for rounding. N utterances, K hypotheses per utterance, H heads, T steps, A
+ * attention size, C channels of the filters, W their width. */
 #include "common.h"
 
 typedef struct {
@@ -14,7 +14,7 @@ typedef struct {
     const float *previous; /* (N, K, H, T), or NULL */
     float *scores;         /* (N, K, H, T) */
     Py_ssize_t channel_row; /* C, rounded up to whole vectors */
-    float *kernels;         /* (H, W, channel_row): the filters, and zeros */
+    float *kernels;         /* (H, W, channel_row): the filters, then zeros */
     float *features;        /* (T, channel_row) of one hypothesis */
 } Task;
 
@@ -35,7 +35,7 @@ static bool has_shape(const Array *array, const Py_ssize_t *shape) {
 PyDoc_STRVAR(additive_scores_doc,
              "additive_scores(weight, filters, location, keys, query, previous, scores)\n\n"
              "Fills scores (N, K, H, T) from weight (H, A / H), filters (C, H, W), location (C, A), keys (N, T, A),\n"
-             "query (N, K, A) and previous (N, K, H, T), which may be None: then filters and location are not looked at.\n"
+             "query (N, K, A) and previous (N, K, H, T), which can be None: then filters and location have no influence.\n"
              "All are float32.");
 
 static PyObject *additive_scores(PyObject *Py_UNUSED(module), PyObject *args) {

@@ -1,13 +1,13 @@
 /* The loops of _attention.c, which includes this file by builds.h, once for each kind of CPU. */
 #include "_exp_loops.h"
 
-/* f = F * the last weights (H, T) of one hypothesis, 0 beyond both ends. */
+/* f = F * (the last weights), for weights (H, T) of one hypothesis, which are 0 beyond both ends. */
 static void BUILD(filter)(const Task *task, const float *previous) {
     const Py_ssize_t num_steps = task->num_steps, row = task->channel_row;
     memset(task->features, 0, num_steps * row * sizeof(float));
     for (Py_ssize_t h = 0; h < task->num_heads; h++, previous += num_steps) {
         for (Py_ssize_t w = 0; w < task->width; w++) {
-            const Py_ssize_t shift = w - task->width / 2; /* of the weights against the features */
+            const Py_ssize_t shift = w - task->width / 2; /* from the features to the weights */
             const Py_ssize_t first = shift < 0 ? -shift : 0, last = shift > 0 ? num_steps - shift : num_steps;
             for (Py_ssize_t c = 0; c < row; c += LANES) {
                 const f32x8 kernel = LOAD(task->kernels + (h * task->width + w) * row + c);
@@ -19,7 +19,7 @@ static void BUILD(filter)(const Task *task, const float *previous) {
     }
 }
 
-/* v tanh(q + k + U f) summed over one head's share, of SOME steps at a time. `is_whole`: the share fills its vectors. */
+/* Sum v tanh(q + k + U f) over one head's share, for SOME steps at a time. `is_whole`: the share fills its vectors. */
 #define SOME 4
 INLINE void BUILD(score)(const Task *task, Py_ssize_t head, const float *query, const float *keys, const float *features,
                          const int number, const bool is_whole, float *scores) {

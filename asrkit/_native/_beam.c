@@ -1,5 +1,5 @@
-/* CTC prefix beam search with an n-gram model, frame by frame: the kernel of asrkit.decoding.prefix_beam, whose NumPy
- * reference defines the result. T frames, V classes, C contexts of the language model.
+/* CTC prefix beam search with an n-gram model, frame by frame: the kernel of asrkit.decoding.prefix_beam.
+ * asrkit.decoding.reference_beam defines the result. T frames, V classes, C contexts of the language model.
  *
  * This file has the types that Python sees; the search is in _beam_search.h.
  */
@@ -7,7 +7,7 @@
 
 #include <float.h>
 
-/* The arrays of a language model, in the order of the arguments; `end` is the last of both. */
+/* The arrays of a language model, in the order of the arguments. `end` is the last one in both forms. */
 static const Array IN_TABLE[] = {
     {.name = "factors", .kinds = "d", .ndim = 2},
     {.name = "log_probs", .kinds = "d", .ndim = 2},
@@ -23,7 +23,7 @@ static const Array IN_AUTOMATON[] = {
 enum { TABLE_SIZE = sizeof IN_TABLE / sizeof *IN_TABLE, AUTOMATON_SIZE = sizeof IN_AUTOMATON / sizeof *IN_AUTOMATON };
 enum { NUM_BEFORE_ARRAYS = 4 }; /* arguments */
 
-/* ---- LanguageModel: arrays that are checked once, for any number of searches ---- */
+/* ---- LanguageModel: its arrays are checked once, for any number of searches ---- */
 
 typedef struct {
     PyObject_HEAD
@@ -43,7 +43,7 @@ static void lm_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-/* The checks below set an exception where they are false. */
+/* The checks below set an exception if they fail. */
 static bool complain(const char *format, const char *name, Py_ssize_t least, Py_ssize_t most) {
     PyErr_Format(PyExc_ValueError, format, name, least, most);
     return false;
@@ -65,7 +65,7 @@ static bool are_within(const Array *array, Py_ssize_t least, Py_ssize_t most) {
     return is_sound || complain("language model: %s holds indices that are not from %zd to %zd", array->name, least, most);
 }
 
-/* Whether all entries of a float64 array are finite; with `may_overflow` also +inf, but nothing negative. */
+/* Whether all entries of a float64 array are finite. With `may_overflow`, +inf is allowed, but nothing negative. */
 static bool are_numbers(const Array *array, bool may_overflow) {
     const double *entries = array->view.buf;
     const Py_ssize_t length = num_entries(array);
@@ -77,7 +77,7 @@ static bool are_numbers(const Array *array, bool may_overflow) {
     return is_sound || complain("language model: %s holds what is no number of a model", array->name, 0, 0);
 }
 
-/* Whether all indices that the search forms lie within these arrays. */
+/* Whether all indices that the search uses lie within these arrays. */
 static bool is_table(const LmObject *self) {
     const Array *factors = &self->arrays[0], *log_probs = &self->arrays[1], *next_context = &self->arrays[2];
     for (const Array *array = factors; array <= next_context; array++) {
@@ -90,7 +90,7 @@ static bool is_table(const LmObject *self) {
            are_numbers(log_probs, false);
 }
 
-/* The same; and that every way to shorter contexts ends in the empty one, which lists every token. */
+/* The same. Also checks that every way to shorter contexts ends in the empty one, which lists every token. */
 static bool is_automaton(const LmObject *self) {
     const Array *arrays = self->arrays, *tokens = &arrays[1], *log_probs = &arrays[2], *next_context = &arrays[3];
     const Array *shorter = &arrays[4], *backoff = &arrays[5];
@@ -146,8 +146,8 @@ static void set_arrays(Lm *lm, const Array *arrays, bool is_dense) {
 PyDoc_STRVAR(lm_doc,
              "LanguageModel(num_classes, start, lowest, highest, *arrays)\n\n"
              "arrays: factors, log_probs (C, V) float64, next_context (C, V) int32, end (C,) float64 of an LmTable; or\n"
-             "first_arc, tokens, log_probs, next_context, shorter, backoff, end of an LmAutomaton, which must not be\n"
-             "changed from then on. lowest, highest (V,): its bounds. ValueError for arrays that a search cannot follow.");
+             "first_arc, tokens, log_probs, next_context, shorter, backoff, end of an LmAutomaton. They must not\n"
+             "change later. lowest, highest (V,): bounds of the model. ValueError for arrays that are inconsistent.");
 
 static bool lm_init(LmObject *self, PyObject *args) {
     Array *arrays = self->arrays;
@@ -194,9 +194,9 @@ static PyType_Spec lm_spec = {
 typedef struct {
     PyObject_HEAD
     Search search;
-    PyObject *lm;   /* held as long as the search, which reads its arrays; NULL without */
-    bool is_busy;   /* while a thread works on it without the lock */
-    bool is_broken; /* memory ran out in the midst of a frame */
+    PyObject *lm;   /* kept as long as the search, which reads its arrays; NULL without a model */
+    bool is_busy;   /* a thread works on it without the lock */
+    bool is_broken; /* memory ran out within a frame */
 } SearchObject;
 
 static void dealloc(PyObject *object) {
@@ -210,7 +210,7 @@ static void dealloc(PyObject *object) {
 
 PyDoc_STRVAR(type_doc,
              "Search(num_classes, beam, threshold, lm_weight, bonus, lm)\n\n"
-             "threshold may be inf. lm: a LanguageModel of as many classes, or None.");
+             "threshold can be inf. lm: a LanguageModel with the same number of classes, or None.");
 
 static bool init(SearchObject *self, PyObject *args) {
     Search *search = &self->search;
@@ -254,7 +254,7 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return self;
 }
 
-/* False, with an exception, when the search cannot be used now. */
+/* False, with an exception, if the search cannot be used now. */
 static bool is_ready(const SearchObject *self) {
     if (self->is_busy || self->is_broken)
         PyErr_SetString(PyExc_RuntimeError, self->is_busy ? "Search: two threads at once" : "Search: out of memory");
@@ -262,8 +262,8 @@ static bool is_ready(const SearchObject *self) {
 }
 
 PyDoc_STRVAR(advance_doc,
-             "advance(log_probs)\n    -> -1, or the first frame without use\n\n"
-             "The next frames (t, V), float32 or float64. What comes before a frame without use counts.");
+             "advance(log_probs)\n    -> -1, or the first bad frame\n\n"
+             "Take the next frames (t, V), float32 or float64. Frames before a bad one count.");
 
 static PyObject *method_advance(PyObject *object, PyObject *log_probs) {
     SearchObject *self = (SearchObject *)object;
@@ -293,7 +293,7 @@ static PyObject *method_advance(PyObject *object, PyObject *log_probs) {
     return is_done ? PyLong_FromSsize_t(bad_frame) : PyErr_NoMemory();
 }
 
-/* The tokens from node 0 to `last`, and their log probability in `lm_log_prob` added to what it holds. */
+/* The tokens from node 0 to `last`. Adds their log probability to `lm_log_prob`. */
 static PyObject *spell(const Search *search, int32_t last, double *lm_log_prob) {
     Py_ssize_t num_tokens = 0;
     for (int32_t node = last; node != 0; node = search->nodes[node].parent) num_tokens++;
@@ -317,7 +317,7 @@ static PyObject *spell(const Search *search, int32_t last, double *lm_log_prob) 
     return tokens;
 }
 
-/* A candidate that `rank` left as (tokens, score, ctc_log_prob, lm_log_prob). */
+/* A candidate from `rank`, as (tokens, score, ctc_log_prob, lm_log_prob). */
 static PyObject *make_result(const Search *search, Candidate candidate, bool is_end) {
     const Lm *lm = &search->lm;
     const int32_t node = search->now[candidate.rank].node;
@@ -332,7 +332,7 @@ static PyObject *make_result(const Search *search, Candidate candidate, bool is_
 
 PyDoc_STRVAR(best_doc,
              "best(num_best, is_end)\n    -> list of (tokens, score, ctc_log_prob, lm_log_prob), best first\n\n"
-             "Tokens are those after what was committed; scores are of all. With is_end, </s> counts.");
+             "Tokens do not include committed ones; scores do. With is_end, </s> counts.");
 
 static PyObject *method_best(PyObject *object, PyObject *args) {
     SearchObject *self = (SearchObject *)object;
@@ -359,7 +359,7 @@ static PyObject *method_best(PyObject *object, PyObject *args) {
     return result;
 }
 
-PyDoc_STRVAR(commit_doc, "commit()\n    -> the tokens, after those committed, that all prefixes of the beam begin with");
+PyDoc_STRVAR(commit_doc, "commit()\n    -> the tokens after the committed ones with which all prefixes of the beam begin");
 
 static PyObject *method_commit(PyObject *object, PyObject *Py_UNUSED(none)) {
     SearchObject *self = (SearchObject *)object;
@@ -373,7 +373,7 @@ static PyObject *method_commit(PyObject *object, PyObject *Py_UNUSED(none)) {
     return tokens;
 }
 
-PyDoc_STRVAR(settle_doc, "settle(num_tokens)\n\nKeep what begins with the best prefix's first tokens after those committed.");
+PyDoc_STRVAR(settle_doc, "settle(num_tokens)\n\nKeep prefixes that begin with the best one's first tokens after the committed ones.");
 
 static PyObject *method_settle(PyObject *object, PyObject *argument) {
     SearchObject *self = (SearchObject *)object;

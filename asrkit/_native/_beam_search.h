@@ -1,19 +1,20 @@
-/* The search of _beam.c. Candidates of a frame are all prefixes of the beam, and each of them grown by each token.
+/* The search of _beam.c. The candidates of a frame are all prefixes of the beam, and each of them grown by each token.
  *
- * Probabilities are linear, in units that change from frame to frame so that the best prefix has about 2^TOP; the
- * loops take no logarithms. What that cannot hold is not lost: a prefix's component (its paths that end in a blank,
- * or in its last token) below FAINT is kept as a logarithm, and a frame whose outcome could depend on a candidate
- * below CLEAR, 2^-870 (603 nats) of the best, is done again in logarithms. With a full beam that is rare.
+ * Probabilities are linear numbers, so the loops take no logarithms. Their unit changes from frame to frame, so that
+ * the best prefix has about 2^TOP. Very small numbers are not lost. A prefix has two components: its paths that end in
+ * a blank, and those that end in its last token. A component below FAINT is kept as a logarithm. If the outcome of a
+ * frame could depend on a candidate below CLEAR, 2^-870 (603 nats) of the best, the frame is repeated in logarithms.
+ * With a full beam that is rare.
  */
 #include "common.h"
 
 #define TOP 500
 #define FAINT 0x1p-510 /* 2^-1010 of the best */
 #define LOG_FAINT (-510 * LN2)
-#define SAFE 0x1p-360  /* a component below is added up in logarithms: a faint part might matter in it */
+#define SAFE 0x1p-360  /* a component below this is summed in logarithms, because a faint part might matter in it */
 #define CLEAR 0x1p-370 /* 2^-870 of the best */
-#define MAX_GAIN 80 /* bits: if a prefix can gain more in a frame, what was faint could become clear in one step */
-#define MIN_WEIGHT (-700.0) /* nats: classes further below a frame's best count as lost in linear arithmetic */
+#define MAX_GAIN 80 /* bits: if a prefix can gain more in a frame, a faint number could become clear in one step */
+#define MIN_WEIGHT (-700.0) /* nats: classes further below the best of a frame are lost in linear arithmetic */
 #define LN2 0.693147180559945309417
 #define SLACK (1.0 + 1e-9) /* covers rounding in upper bounds */
 #define MAX_MAGNITUDE 1e100
@@ -23,37 +24,37 @@
 
 typedef struct {
     double in_blank, in_token;   /* linear; 0 when below FAINT */
-    double log_blank, log_token; /* where the linear one is 0: the true natural logarithm, or -inf */
+    double log_blank, log_token; /* if the linear one is 0: the true natural logarithm, or -inf */
     double total;                /* in_blank + in_token */
     const double *factors;       /* of the language model and the bonus, for growth by each class */
     int32_t node, last_token;
 } Prefix;
 
-/* A prefix met so far; a parent comes before its children. Node 0 is the empty one, whose token is the blank, or the
- * last one that was committed. It has no parent. */
+/* A prefix found so far. A parent comes before its children. Node 0 has no parent. It is the empty prefix, whose token
+ * is the blank, or the last prefix that was committed. */
 typedef struct {
     int32_t parent, token;
     int32_t context; /* of the language model */
-    int32_t slot;    /* where it stands in the beam, or -1 */
+    int32_t slot;    /* its place in the beam, or -1 */
 } Node;
 
 typedef struct {
-    uint64_t key;  /* the score, mapped so that order is kept */
-    uint64_t rank; /* among equal scores the lower is better: a prefix's slot, or GROWN + parent's slot << 32 + token */
+    uint64_t key;  /* the score, mapped to an integer of the same order */
+    uint64_t rank; /* of equal scores the lower rank wins: a prefix's slot, or GROWN + parent's slot << 32 + token */
 } Candidate;
 
 typedef struct {
-    double bound; /* the most that growth by this token multiplies a score with */
+    double bound; /* the largest factor of a score when a prefix grows by this token */
     int32_t token;
 } ActiveToken;
 
-/* What linear 1 stands for: e^nats 2^bits. */
+/* The unit of linear numbers: e^nats 2^bits. */
 typedef struct {
     double nats;
     int64_t bits;
 } Scale;
 
-/* The language model, as LmTable (`table_*`) or as LmAutomaton (all others) describe it; neither without a model. */
+/* The language model, as described in LmTable (`table_*`) or LmAutomaton (all others); neither without a model. */
 typedef struct {
     const double *table_factors, *table_log_probs;
     const int32_t *table_next;
@@ -80,22 +81,22 @@ typedef struct {
     int gain; /* bits */
 
     Py_ssize_t num_prefixes, capacity;
-    Prefix *now, *next, *stayed; /* the beam, best first; the coming one; each prefix of the beam after this frame */
-    int32_t *first_child, *next_child; /* of a slot, among the prefixes of the beam; -1 ends the list */
+    Prefix *now, *next, *stayed; /* the beam, best first; the next beam; each prefix of the beam after this frame */
+    int32_t *first_child, *next_child; /* lists of a slot's children among the prefixes of the beam; -1 ends a list */
     double *log_totals;
     Scale scale;
 
     Candidate *found, *spare;
     Py_ssize_t num_found, found_capacity;
 
-    Node *nodes; /* the prefixes of the beam and those they continue, besides some that are not needed any more */
+    Node *nodes; /* the prefixes of the beam and those that they continue, and some that are no longer needed */
     Py_ssize_t num_nodes, node_capacity;
     int32_t *children; /* open-addressed: the node of each (parent, token), or 0 */
     int children_bits;
     int64_t num_committed;      /* tokens before node 0 */
     double committed_lm_log_prob; /* of these tokens */
 
-    double *rows;      /* factors of the contexts met, when there is no table */
+    double *rows;      /* factors of the contexts found so far, without a table */
     int32_t *row_of;   /* (C,) 1 + a context's row, or 0 */
     int32_t *row_owner;
     Py_ssize_t num_rows, row_capacity;
@@ -122,8 +123,8 @@ static int compare(const void *a, const void *b) {
     return is_better(*(const Candidate *)a, *(const Candidate *)b) ? -1 : 1;
 }
 
-/* Keep the `number` best candidates, best first. They are dealt into buckets by score; where many fall into one, it
- * is sorted with qsort. */
+/* Keep the `number` best candidates, best first. They are put into buckets by score. A bucket with many candidates is
+ * sorted with qsort. */
 static void keep_best(Search *search, Py_ssize_t number) {
     const Py_ssize_t num_found = search->num_found;
     const Candidate *found = search->found;
@@ -189,7 +190,7 @@ static bool reserve_prefixes(Search *search, Py_ssize_t count) {
            RESIZE(search->log_totals, count);
 }
 
-/* Room for what one frame can find before keep_best has to be called. */
+/* Make room for the candidates that one frame can find before keep_best must be called. */
 static bool reserve_found(Search *search) {
     int64_t most = 4 * (int64_t)search->beam + 64, needed = most;
     if (search->num_prefixes <= most / search->num_classes) needed = search->num_prefixes * search->num_classes;
@@ -217,11 +218,11 @@ static void enter_children(Search *search) {
     }
 }
 
-/* Let `root`, which all prefixes of the beam continue, be node 0, and forget the nodes that none of them continues.
- * Those cannot come back but as new ones: a prefix only ever grows from one that is in the beam. */
+/* Make `root`, which all prefixes of the beam continue, node 0. Forget the nodes that none of them continues. Those can
+ * come back only as new nodes, because a prefix always grows from one that is in the beam. */
 static void collect(Search *search, int32_t root) {
     Node *nodes = search->nodes;
-    int32_t *new_number = search->children; /* which has to be made anew anyway */
+    int32_t *new_number = search->children; /* reuses its memory: it is rebuilt below */
     const size_t table_size = ((size_t)1 << search->children_bits) * sizeof *search->children;
     memset(new_number, 0, (size_t)search->num_nodes * sizeof *new_number);
     for (Py_ssize_t i = 0; i < search->num_prefixes; i++)
@@ -244,7 +245,7 @@ static void collect(Search *search, int32_t root) {
     enter_children(search);
 }
 
-/* Room for `count` more nodes. */
+/* Make room for `count` more nodes. */
 static bool reserve_nodes(Search *search, Py_ssize_t count) {
     if (search->num_nodes + count <= search->node_capacity) return true;
     if (search->num_nodes > 0) collect(search, 0);
@@ -255,7 +256,7 @@ static bool reserve_nodes(Search *search, Py_ssize_t count) {
     while (capacity < 2 * count) capacity *= 2;
     if (!RESIZE(search->nodes, capacity)) return false;
     search->node_capacity = capacity;
-    search->children_bits = 2; /* at least half of the places stay empty */
+    search->children_bits = 2; /* so that at least half of the places stay empty */
     while ((Py_ssize_t)1 << search->children_bits < 2 * capacity) search->children_bits++;
     free(search->children);
     search->children = calloc((size_t)1 << search->children_bits, sizeof *search->children);
@@ -279,7 +280,7 @@ static int64_t find_arc(const Lm *lm, int32_t context, int32_t token) {
     return first < lm->first_arc[context + 1] && lm->tokens[first] == token ? first : -1;
 }
 
-/* The context after `token`; its natural log probability goes to `log_prob` unless that is NULL. */
+/* The context after `token`. Writes the token's natural log probability to `log_prob`, unless that is NULL. */
 static int32_t advance(const Search *search, int32_t context, int32_t token, double *log_prob) {
     const Lm *lm = &search->lm;
     double backoff = 0.0;
@@ -303,7 +304,7 @@ static int32_t advance(const Search *search, int32_t context, int32_t token, dou
     }
 }
 
-/* Fill `factors` (V,) for growth in `context` of a model without a table. */
+/* Fill `factors` (V,) for growth in `context`, for a model without a table. */
 static void fill_row(Search *search, int32_t context, double *factors) {
     const Lm *lm = &search->lm;
     double *row = search->lm_row, backoff = 0.0;
@@ -318,7 +319,7 @@ static void fill_row(Search *search, int32_t context, double *factors) {
     for (Py_ssize_t k = 1; k < search->num_classes; k++) factors[k] = exp(lm->weight * row[k] + lm->bonus);
 }
 
-/* Give each of the next beam's prefixes its factors. */
+/* Set the factors of each prefix of the next beam. */
 static bool find_factors(Search *search, Py_ssize_t num_next) {
     const Py_ssize_t num_classes = search->num_classes;
     Prefix *next = search->next;
@@ -329,7 +330,7 @@ static bool find_factors(Search *search, Py_ssize_t num_next) {
                 table == NULL ? search->no_lm : table + search->nodes[next[i].node].context * num_classes;
         return true;
     }
-    if (search->num_rows + num_next > search->row_capacity) { /* start anew: the arrays stay within bounds */
+    if (search->num_rows + num_next > search->row_capacity) { /* start again, which limits the size of the arrays */
         while (search->num_rows > 0) search->row_of[search->row_owner[--search->num_rows]] = 0;
         if (2 * num_next > search->row_capacity || search->rows == NULL) {
             search->row_capacity = 2 * num_next > MIN_ROWS ? 2 * num_next : MIN_ROWS;
@@ -351,7 +352,7 @@ static bool find_factors(Search *search, Py_ssize_t num_next) {
     return true;
 }
 
-/* Let the next beam be the beam. */
+/* Replace the beam by the next one. */
 static bool take_next(Search *search, Py_ssize_t num_next) {
     if (!find_factors(search, num_next)) return false;
     Prefix *now = search->now;
@@ -417,7 +418,7 @@ static inline void mark_children(Search *search, Py_ssize_t slot, uint8_t mark) 
         search->skipped[search->now[child].last_token] = mark;
 }
 
-/* Let the candidates found become the beam. Scores and `stayed` are logarithms if `is_log`. */
+/* Make a beam of the candidates found. Scores and `stayed` are logarithms if `is_log`. */
 static bool adopt(Search *search, bool is_log, Scale scale) {
     const Py_ssize_t num_next = search->num_found;
     if (!reserve_prefixes(search, num_next) || !reserve_nodes(search, num_next)) return false;
@@ -429,8 +430,8 @@ static bool adopt(Search *search, bool is_log, Scale scale) {
         } else {
             const Prefix *parent = &now[candidate.rank >> 32 & 0x7FFFFFFF];
             int32_t token = (int32_t)(candidate.rank & 0x7FFFFFFF);
-            /* A prefix that was pruned can come back while its own continuations are still in the beam: it gets its
-             * old node, so that they find their parent. */
+            /* A pruned prefix can come back while its own continuations are still in the beam. It gets its old node,
+             * so that they find their parent. */
             uint64_t hash = child_hash(search, parent->node, token);
             int32_t node;
             while ((node = search->children[hash]) != 0 &&
@@ -459,7 +460,7 @@ static bool adopt(Search *search, bool is_log, Scale scale) {
     return take_next(search, num_next);
 }
 
-/* Drop what is more than the threshold below the best. */
+/* Drop candidates that are more than the threshold below the best. */
 static void apply_threshold(Search *search, bool is_log) {
     if (search->threshold == INFINITY || search->num_found == 0) return;
     double best = from_key(search->found[0].key);
@@ -467,7 +468,7 @@ static void apply_threshold(Search *search, bool is_log) {
     while (search->num_found > 1 && search->found[search->num_found - 1].key < floor) search->num_found--;
 }
 
-/* The frame in logarithms, just as the reference does it. */
+/* The frame in logarithms, exactly as in the reference. */
 static bool search_in_logs(Search *search) {
     const Py_ssize_t num_prefixes = search->num_prefixes, num_classes = search->num_classes;
     const double *frame = search->frame;
@@ -511,7 +512,7 @@ static bool search_in_logs(Search *search) {
     return adopt(search, true, scale);
 }
 
-/* True if no candidate of this frame can have been below CLEAR but for those that are impossible. */
+/* True if all possible candidates of this frame were certainly above CLEAR. */
 static bool is_all_clear(const Search *search) {
     double least = search->min_factor < 1.0 ? search->min_factor : 1.0, least_weight = INFINITY, least_part = INFINITY;
     for (Py_ssize_t k = 0; k < search->num_classes; k++)
@@ -526,8 +527,8 @@ static bool is_all_clear(const Search *search) {
     return least * least_weight * least_part >= CLEAR * SLACK;
 }
 
-/* Read frame `t` of log_probs (T, V), doubles or floats, into `frame` and return its greatest entry, or NaN when the
- * frame cannot be used. */
+/* Read frame `t` of log_probs (T, V), doubles or floats, into `frame`. Returns its greatest entry, or NaN for a bad
+ * frame. */
 static double load_frame(Search *search, const void *log_probs, bool is_double, Py_ssize_t t) {
     const Py_ssize_t num_classes = search->num_classes;
     double *frame = search->frame, most = -INFINITY;
@@ -541,7 +542,7 @@ static double load_frame(Search *search, const void *log_probs, bool is_double, 
     return is_nan || !(fabs(most) <= MAX_MAGNITUDE) ? NAN : most;
 }
 
-/* The prefixes of the beam that stay as they are: to `stayed`, and to `found` those that are clear. */
+/* The prefixes of the beam that do not grow: all go to `stayed`, those that are clear also to `found`. */
 static void stay(Search *search, Scale scale) {
     const Py_ssize_t num_prefixes = search->num_prefixes;
     const Prefix *now = search->now;
@@ -580,12 +581,12 @@ static void stay(Search *search, Scale scale) {
     }
 }
 
-/* Growth by every token: to `found`, all that is clear and not below the floor. */
+/* Growth by every token: candidates that are clear and not below the floor go to `found`. */
 static void grow(Search *search) {
     const Py_ssize_t num_prefixes = search->num_prefixes, num_classes = search->num_classes;
     const Prefix *now = search->now;
     const double *weights = search->weights;
-    /* Those that stay may fill a beam already: then the worst of them is the least that growth has to reach. */
+    /* If the prefixes that do not grow already fill a beam, growth must reach at least the worst of them. */
     double floor = CLEAR, best = 0.0, worst = INFINITY;
     for (Py_ssize_t i = 0; i < search->num_found; i++) {
         double score = from_key(search->found[i].key);
@@ -596,7 +597,7 @@ static void grow(Search *search) {
     double threshold = best * exp(-search->threshold) / SLACK;
     if (threshold > floor) floor = threshold;
 
-    /* The tokens that can reach it from the best prefix, most promising first. */
+    /* The tokens with which the best prefix can reach it, most promising first. */
     ActiveToken *active = search->active;
     Py_ssize_t num_active = 0;
     const double needed = floor / now[0].total / SLACK;
@@ -630,7 +631,7 @@ static void grow(Search *search) {
     }
 }
 
-/* One frame, whose greatest entry is `most`. Returns false when there is not enough memory. */
+/* One frame, whose greatest entry is `most`. Returns false if there is not enough memory. */
 static bool search_frame(Search *search, double most) {
     int exponent;
     frexp(search->now[0].total, &exponent);
@@ -654,8 +655,8 @@ static bool search_frame(Search *search, double most) {
 
 /* ---- the whole search ---- */
 
-/* Allocate what is needed and put the empty prefix, in the context `start`, into the beam. `lowest` and `highest` (V,),
- * or NULL without a model, bound the model's log probabilities. */
+/* Allocate memory, and put the empty prefix, in the context `start`, into the beam. `lowest` and `highest` (V,), or
+ * NULL without a model, are bounds of the model's log probabilities. */
 static bool prepare(Search *search, Py_ssize_t num_contexts, int32_t start, double lowest, const double *highest) {
     const Py_ssize_t num_classes = search->num_classes;
     const Lm *lm = &search->lm;
@@ -708,7 +709,7 @@ static void release(Search *search) {
     free(search->row_owner);
 }
 
-/* Rank the beam, with the end of the sentence if `is_end`: `found` then holds scores and slots. */
+/* Rank the beam, with the end of the sentence if `is_end`. Scores and slots are then in `found`. */
 static bool rank(Search *search, Py_ssize_t num_best, bool is_end) {
     const Lm *lm = &search->lm;
     if (!reserve_found(search)) return false;
@@ -722,7 +723,7 @@ static bool rank(Search *search, Py_ssize_t num_best, bool is_end) {
     return true;
 }
 
-/* The last node that all prefixes of the beam continue or are. */
+/* The last node that every prefix of the beam is or continues. */
 static int32_t find_common(const Search *search) {
     int32_t common = search->num_prefixes > 0 ? search->now[0].node : 0;
     for (Py_ssize_t i = 1; i < search->num_prefixes; i++)
@@ -735,7 +736,7 @@ static int32_t find_common(const Search *search) {
     return common;
 }
 
-/* Drop the prefixes that do not begin with the best one's first `num_tokens` tokens after node 0, or all it has. */
+/* Drop the prefixes that differ from the best one in its first `num_tokens` tokens after node 0 (all, if fewer). */
 static void settle(Search *search, int64_t num_tokens) {
     Node *nodes = search->nodes;
     Prefix *now = search->now;

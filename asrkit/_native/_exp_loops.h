@@ -1,4 +1,5 @@
-/* Exponentials of eight numbers at once, for the loops of kernels that include it; as these without an include guard. */
+/* Exponentials of eight numbers at once, for the loops of kernels, which include this file. It has no include guard,
+ * like the loops. */
 #define LOAD(pointer) (*(const f32x8u *)(pointer))
 #define STORE(pointer, vector) (*(f32x8u *)(pointer) = (vector))
 #define INLINE static inline __attribute__((always_inline))
@@ -7,8 +8,8 @@
 
 INLINE f32x8 BUILD(spread)(float x) { return (f32x8){x, x, x, x, x, x, x, x}; }
 
-/* x from -limit to limit. NaN stays, for comparisons with it are false, and of two numbers min and max return the second
- * when one is NaN. */
+/* x, limited to -limit ... limit. NaN stays NaN: comparisons with NaN are false, and if a number is NaN, min and max
+ * return the second. */
 INLINE f32x8 BUILD(clip)(f32x8 x, float limit) {
     f32x8 low = BUILD(spread)(-limit), high = BUILD(spread)(limit);
 #if VECTOR_BYTES == 32
@@ -39,7 +40,7 @@ INLINE f32x8 BUILD(sigmoid)(f32x8 x) {
     return 1.0f / (1.0f + (scale + scale * m));
 }
 
-/* (e^2x - 1) / (e^2x + 1): exact to a few units in the last place near 0 too. */
+/* (e^2x - 1) / (e^2x + 1), exact to a few units in the last place, also near 0. */
 INLINE f32x8 BUILD(tanh)(f32x8 x) {
     f32x8 scale, m = BUILD(split_exp)(2.0f * BUILD(clip)(x, 10.0f), &scale);
     f32x8 grown = scale * m + (scale - 1.0f);

@@ -3,27 +3,27 @@
  *
  * N utterances, F frames in all, T steps, H hidden units, P = ceil(H / 8) panels, Hp = 8 P, J = ceil(H / 32).
  *
- * Frames are packed as cuDNN does it: step by step, within a step by descending length of the utterances. So the rows
- * of a step lie together, row r belongs to the same utterance in all steps, and padding does not exist. The direction
- * that runs backwards visits the same rows from the last step to the first; utterances come in as they begin.
+ * Frames are packed as in cuDNN: step by step, and within a step by descending length of the utterances. So the rows of
+ * a step are neighbours, row r belongs to the same utterance in all steps, and there is no padding. The backward
+ * direction visits the same rows from the last step to the first. An utterance joins at its last step.
  *
- * Units are padded to whole vectors. All that belongs to eight units, a panel, lies together:
+ * Units are padded to whole vectors. The numbers of eight units, a panel, are neighbours:
  *
  *     gates  (F, P, 4, 8)  input, forget, cell, output; before and after their nonlinearities
  *     cells  (F, P, 2, 8)  the state and its tanh
- *     states (F, Hp)       the output of the step before, 0 in an utterance's first
+ *     states (F, Hp)       the output of the previous step, 0 in the first step of an utterance
  *
  * The right side of a product comes in tiles of 32 columns, (number of tiles, depth, 32):
  *
  *     forward weights  (P, H, 32)     from the units to the 32 gates of a panel
  *     backward weights (J, 4 Hp, 32)  from the gates to 32 units
  *
- * Every row is summed up in the same order, however many there are: an utterance's result does not depend on its batch.
+ * The terms of a row are always summed in the same order. So the result of an utterance does not depend on its batch.
  */
 #include "common.h"
 
 #define TILE 32      /* columns of a product that are computed together */
-#define BLOCK 128    /* terms of a product for which a tile's weights stay in the first cache */
+#define BLOCK 128    /* terms of a product: so many rows of a tile's weights fit into the first-level cache */
 
 typedef struct {
     Py_ssize_t num_rows, num_frames, num_steps, num_units, num_panels, num_outputs;
@@ -32,16 +32,16 @@ typedef struct {
     const float *weights;
     const float *peepholes; /* (3, Hp) input, forget, output; or NULL */
     float *gates, *cells;
-    float *states, *outputs;                        /* forward only; outputs at this direction's first column */
+    float *states, *outputs;                        /* forward only; outputs from this direction's first column on */
     const float *grad_outputs;                      /* backward only, like the rest */
-    float *grad_gates, *grad_peepholes, *grad_cell; /* grad_cell (N, Hp): what reaches the states of the step before */
+    float *grad_gates, *grad_peepholes, *grad_cell; /* grad_cell (N, Hp): gradients of the cells of the previous step */
     float *grad_state;                              /* (N, 32 J) */
 } Task;
 
 #define KERNEL_LOOPS "_lstm_loops.h"
 #include "builds.h"
 
-/* Whether an array, where one is given, has this shape; sets an exception if not. */
+/* Whether an array is NULL or has this shape; otherwise sets an exception. */
 static bool fits(const Array *array, const Py_ssize_t *shape) {
     for (int i = 0; is_given(array) && i < array->ndim; i++) {
         if (array->view.shape[i] != shape[i]) {
@@ -53,7 +53,7 @@ static bool fits(const Array *array, const Py_ssize_t *shape) {
 }
 #define FITS(array, ...) fits(array, (const Py_ssize_t[]){__VA_ARGS__})
 
-/* Reads the sizes; true when every index that the loops will form lies within its array, else sets an exception. */
+/* Reads the sizes. True if all indices that the loops use lie within their arrays; otherwise sets an exception. */
 static bool read_sizes(Task *task, const Array *batch_sizes, const Array *gates, const Array *outputs,
                        Py_ssize_t column) {
     task->batch_sizes = batch_sizes->view.buf;
@@ -84,7 +84,7 @@ static bool read_sizes(Task *task, const Array *batch_sizes, const Array *gates,
 PyDoc_STRVAR(forward_doc,
              "forward(batch_sizes, weights, peepholes, gates, cells, states, outputs, num_units, column, is_reversed)\n\n"
              "One direction of a layer. batch_sizes (T,) int64, the rest float32: weights (P, H, 32), peepholes (3, Hp)\n"
-             "or None. gates (F, P, 4, 8) hold the inputs' part and become the gates; fills cells (F, P, 2, 8), states\n"
+             "or None. gates (F, P, 4, 8) hold the sums of the inputs and become the gates. Fills cells (F, P, 2, 8), states\n"
              "(F, Hp) and num_units columns of outputs (F, O) from `column` on.");
 
 static PyObject *forward(PyObject *Py_UNUSED(module), PyObject *args) {
@@ -130,8 +130,8 @@ done:
 PyDoc_STRVAR(backward_doc,
              "backward(batch_sizes, weights, peepholes, gates, cells, grad_outputs, grad_gates, grad_peepholes,\n"
              "         num_units, column, is_reversed)\n\n"
-             "Gradients of what `forward` computed. weights (J, 4 Hp, 32); gates and cells as it left them; grad_outputs\n"
-             "(F, O) as outputs. Fills grad_gates (F, P, 4, 8), before the nonlinearities, and grad_peepholes (3, Hp).");
+             "Gradients of `forward`. weights (J, 4 Hp, 32), gates and cells as after `forward`, grad_outputs\n"
+             "(F, O) like outputs. Fills grad_gates (F, P, 4, 8), before the nonlinearities, and grad_peepholes (3, Hp).");
 
 static PyObject *backward(PyObject *Py_UNUSED(module), PyObject *args) {
     Array batch_sizes = {.name = "batch_sizes", .kinds = "q", .ndim = 1};
@@ -190,7 +190,7 @@ done:
 
 PyDoc_STRVAR(multiply_doc,
              "multiply(left, tiles, bias, product)\n\n"
-             "Fills product (M, 32 J) with left (M, K) times tiles (J, K, 32) plus bias (32 J,), which may be None. float32.");
+             "Fills product (M, 32 J) with left (M, K) times tiles (J, K, 32) plus bias (32 J,) or None. float32.");
 
 static PyObject *multiply(PyObject *Py_UNUSED(module), PyObject *args) {
     Array left = {.name = "left", .kinds = "f", .ndim = 2};

@@ -1,7 +1,7 @@
 /* The loops of _lstm.c, which includes this file by builds.h, once for each kind of CPU. */
 #include "_exp_loops.h"
 
-/* c (R, 32) += a (R, depth) b (depth, 32), or = without `adds`. Rows of a and c are lda and ldc apart. */
+/* c (R, 32) += a (R, depth) b (depth, 32); without `adds` c = a b. Rows of a and c are lda and ldc apart. */
 INLINE void BUILD(tile)(const int rows, Py_ssize_t depth, const float *a, Py_ssize_t lda, const float *b, float *c,
                         Py_ssize_t ldc, bool adds) {
     f32x8 sum[3][4];
@@ -18,7 +18,7 @@ INLINE void BUILD(tile)(const int rows, Py_ssize_t depth, const float *a, Py_ssi
 #pragma GCC unroll 3
         for (int r = 0; r < rows; r++) factor[r] = BUILD(spread)(a[r * lda + k]);
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; v++) { /* one vector of weights at a time: the registers hold 12 sums, 3 factors, this */
+        for (int v = 0; v < 4; v++) { /* one vector of weights at a time: registers hold it, 12 sums and 3 factors */
             f32x8 weight = LOAD(b + k * TILE + v * LANES);
 #pragma GCC unroll 3
             for (int r = 0; r < rows; r++) sum[r][v] += factor[r] * weight;
@@ -31,7 +31,7 @@ INLINE void BUILD(tile)(const int rows, Py_ssize_t depth, const float *a, Py_ssi
     }
 }
 
-/* The same for any number of rows: by threes, which is what the registers hold, but rather 2 + 2 than 3 + 1. */
+/* The same for any number of rows: three at a time, as many as the registers hold, but 2 + 2 instead of 3 + 1. */
 static void BUILD(multiply)(Py_ssize_t rows, Py_ssize_t depth, const float *a, Py_ssize_t lda, const float *b, float *c,
                             Py_ssize_t ldc, bool adds) {
     while (rows > 0) {
@@ -48,7 +48,7 @@ static void BUILD(multiply)(Py_ssize_t rows, Py_ssize_t depth, const float *a, P
     }
 }
 
-/* Rows that stay in the second cache while all tiles are multiplied with them. */
+/* Rows that stay in the second-level cache while all tiles are multiplied with them. */
 enum { BUILD(slice) = 96 };
 
 static void BUILD(run_multiply)(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t tiles, const float *left,
@@ -82,11 +82,12 @@ INLINE void BUILD(store_some)(float *to, f32x8 vector, Py_ssize_t number) {
     }
 }
 
-/* What a panel holds of one row. */
+/* The numbers of one row in a panel. */
 enum { BUILD(gate_floats) = 4 * LANES, BUILD(cell_floats) = 2 * LANES };
 
-/* The rows of a step as a direction visits them: rows `first` on, `number` of them. The first `num_before` of these
- * utterances have a step before, in the rows from `before` on; the first `num_after` have one after, from `after` on. */
+/* The rows of a step in the order of a direction: `number` rows from `first` on. The first `num_before` of these
+ * utterances have a previous step, in the rows from `before` on. The first `num_after` have a next step, in the rows
+ * from `after` on. */
 typedef struct {
     Py_ssize_t first, number, before, num_before, after, num_after;
 } BUILD(Rows);
@@ -96,7 +97,7 @@ typedef struct {
  *     i = sigmoid(i' + w_i c_before), f = sigmoid(f' + w_f c_before), g = tanh(g')
  *     c = f c_before + i g, o = sigmoid(o' + w_o c), h = o tanh(c)
  *
- * where ' marks the sums, w are the peepholes, if there are any, and g is the gate called cell. */
+ * Here ' marks the sums, w are the peepholes, if there are any, and g is the gate called cell. */
 static __attribute__((noinline)) void BUILD(step)(const Task *task, Py_ssize_t panel, const BUILD(Rows) *rows) {
     const Py_ssize_t panels = task->num_panels, width = panels * LANES, units = task->num_units - panel * LANES;
     const float *peepholes = task->peepholes;
@@ -164,8 +165,9 @@ static void BUILD(run_forward)(const Task *task) {
     }
 }
 
-/* One panel of a row backwards: from the gradients of the output and of the cell to those of the gates' sums and of the
- * cell before, which take the places of the cell's. `row` of all, `r` within its step; `cell_before` NULL at a start. */
+/* One panel of a row, backwards: from the gradients of the output and of the cell to those of the gates' sums and of
+ * the previous cell, which replace those of the cell. `row` counts in the whole array, `r` within the step.
+ * `cell_before` is NULL in the first step. */
 static __attribute__((noinline)) void BUILD(step_back)(const Task *task, Py_ssize_t panel, Py_ssize_t row, Py_ssize_t r,
                                                        const float *cell_before_at) {
     const Py_ssize_t panels = task->num_panels, width = panels * LANES, tiles = (task->num_units - 1) / TILE + 1;

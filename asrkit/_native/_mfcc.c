@@ -1,4 +1,4 @@
-/* MFCC, log mel filter banks, CMVN and deltas: the kernel of asrkit.features, whose NumPy references define the
+/* MFCC, log mel filter banks, CMVN and deltas: the kernel of asrkit.features. The NumPy references there define the
  * results. T frames, D dimensions of the static features.
  *
  * This file has the tables and the functions that Python calls; the loops are in _mfcc_loops.h.
@@ -7,10 +7,10 @@
 
 #include <float.h>
 
-#define MAX_SIZE (1 << 24) /* of a frame, a shift, a matrix's side: products of two fit 64 bits with room to spare */
-#define BLOCK_ROWS 64      /* frames whose deltas are worked out at once, to stay in the cache */
+#define MAX_SIZE (1 << 24) /* of a frame, a shift, the side of a matrix: products of two are far below 2^64 */
+#define BLOCK_ROWS 64      /* frames whose deltas are computed at once, to stay in the cache */
 #define CACHED 256         /* an FFT of this many points stays in the first-level cache */
-#define VARIANCE_FLOOR 1e-20 /* that of features/cmvn.py */
+#define VARIANCE_FLOOR 1e-20 /* as in features/cmvn.py */
 
 typedef enum { NO_ENERGY, WINDOWED_ENERGY, RAW_ENERGY } Energy;
 
@@ -30,8 +30,7 @@ typedef struct {
     float *dct;                /* (num_ceps, num_bins) */
 } Plan;
 
-/* A moving window over audio: frame t starts at sample first + t * shift. Samples outside are those of the mirror
- * image. */
+/* A moving window over audio: frame t starts at sample first + t * shift. Samples outside the audio are mirrored. */
 typedef struct {
     const float *samples;
     Py_ssize_t num_samples, first;
@@ -49,7 +48,7 @@ static void *allocate(Py_ssize_t num_floats) {
     return aligned_alloc(64, bytes);
 }
 
-/* Copy samples `begin` to `end` of audio that is continued by its mirror image at both ends. */
+/* Copy samples `begin` to `end` of audio that is mirrored at both ends. */
 static void copy_mirrored(const Audio *audio, Py_ssize_t begin, Py_ssize_t end, float *out) {
     const Py_ssize_t num_samples = audio->num_samples, period = 2 * num_samples;
     for (Py_ssize_t i = begin; i < end;) {
@@ -80,7 +79,7 @@ static void free_plan(Plan *plan) {
     free(plan);
 }
 
-/* Where frequency k of an FFT over `size` points ends up: radix 4 down to 2 or 1, in place. */
+/* The place of frequency k after an FFT over `size` points: radix 4 down to 2 or 1, in place. */
 static int32_t position_of(int32_t k, int32_t size) {
     int32_t position = 0;
     while (size > 1) {
@@ -92,7 +91,7 @@ static int32_t position_of(int32_t k, int32_t size) {
     return position;
 }
 
-/* Fill the plan's tables. Returns false when there is not enough memory. */
+/* Fill the plan's tables. Returns false if there is not enough memory. */
 static bool fill_tables(Plan *plan, const float *window, const float *filters, const float *dct) {
     const double pi = 3.14159265358979323846;
     const Py_ssize_t num_points = plan->fft_size / 2;
@@ -139,7 +138,7 @@ static bool fill_tables(Plan *plan, const float *window, const float *filters, c
     float *tap = plan->taps = malloc((num_taps + 1) * sizeof(float));
     if (tap == NULL) return false;
     for (Py_ssize_t bin = 0; bin < plan->num_bins; bin++) {
-        /* The spectrum comes out doubled, so its power is four times what it should be. */
+        /* The FFT gives twice the spectrum, so its power is four times too large. */
         for (int32_t i = 0; i < plan->num_taps[bin]; i++)
             *tap++ = 0.25f * filters[bin * num_points + plan->first[bin] + i];
     }
@@ -157,7 +156,7 @@ static int take_plan(PyObject *object, void *address) {
     return plan != NULL;
 }
 
-/* Whether an array has these numbers of rows and columns; else an exception is set. */
+/* Whether an array has these numbers of rows and columns; otherwise sets an exception. */
 static bool has_shape(const Array *array, Py_ssize_t num_rows, Py_ssize_t num_columns) {
     const Py_ssize_t *shape = array->view.shape;
     if (shape[0] == num_rows && shape[1] == num_columns) return true;
@@ -168,7 +167,7 @@ static bool has_shape(const Array *array, Py_ssize_t num_rows, Py_ssize_t num_co
 
 static bool is_within(Py_ssize_t value, Py_ssize_t least, Py_ssize_t most) { return value >= least && value <= most; }
 
-/* Check the sizes that all indices of the loops follow from; else set an exception. */
+/* Check the sizes on which the indices of the loops depend; set an exception if they are wrong. */
 static bool is_sound_plan(const Plan *plan, const Array *filters, const Array *dct) {
     const bool is_power_of_two = plan->fft_size > 0 && (plan->fft_size & (plan->fft_size - 1)) == 0;
     if (is_power_of_two && is_within(plan->fft_size, 4, MAX_SIZE) && is_within(plan->length, 1, plan->fft_size) &&
@@ -221,7 +220,7 @@ static PyObject *make_plan(PyObject *Py_UNUSED(module), PyObject *args) {
     return capsule;
 }
 
-/* Check that the frames lie where every index can be formed; else set an exception. */
+/* Check that the indices of the frames do not overflow; set an exception if they do. */
 static bool is_in_reach(const Plan *plan, const Audio *audio, Py_ssize_t num_frames) {
     const Py_ssize_t far = PY_SSIZE_T_MAX / 8;
     if (is_within(audio->num_samples, 1, far) && is_within(audio->first, -far, far) &&
@@ -234,7 +233,7 @@ static bool is_in_reach(const Plan *plan, const Audio *audio, Py_ssize_t num_fra
 PyDoc_STRVAR(static_doc,
              "static(plan, samples, first, out) -> bool\n\n"
              "Static features of the frames that start at samples first, first + shift, ...: fills out (T, D) float32\n"
-             "from samples (n,) float32, continued by their mirror image at both ends. False: not all are finite.");
+             "from samples (n,) float32, mirrored at both ends. False: not all are finite.");
 
 static PyObject *compute_static(PyObject *Py_UNUSED(module), PyObject *args) {
     const Plan *plan;
@@ -259,8 +258,8 @@ static PyObject *compute_static(PyObject *Py_UNUSED(module), PyObject *args) {
     return result;
 }
 
-/* Normalize by Kaldi's CMVN statistics (2, D + 1): set what is subtracted, then multiplied, as NumPy works it out.
- * Returns false when there is not enough memory. */
+/* Normalise by Kaldi's CMVN statistics (2, D + 1): set the mean and the scale, computed as in NumPy. Returns false if
+ * there is not enough memory. */
 static bool set_normalization(FullTask *task, const double *stats, bool norm_vars) {
     const Py_ssize_t dim = task->dim;
     const double count = stats[dim];
@@ -275,7 +274,7 @@ static bool set_normalization(FullTask *task, const double *stats, bool norm_var
     return true;
 }
 
-/* Check the sizes of a task and of what it fills, and of statistics if they are given; else set an exception. */
+/* Check the sizes of a task, of its output, and of statistics if given; set an exception if they are wrong. */
 static bool is_sound_task(const FullTask *task, Py_ssize_t num_frames, const Array *stats, const Array *out) {
     if (!is_within(task->order, 0, 1000) || !is_within(task->window, 1, MAX_SIZE / 1001) ||
         !is_within(task->dim, 1, MAX_SIZE / 1001)) {
@@ -288,7 +287,7 @@ static bool is_sound_task(const FullTask *task, Py_ssize_t num_frames, const Arr
 
 PyDoc_STRVAR(full_features_doc,
              "full_features(feats, stats, norm_vars, order, window, out)\n\n"
-             "CMVN by stats (2, D + 1) float64, or none for None, then deltas: fills out (T, D * (order + 1)) from\n"
+             "CMVN by stats (2, D + 1) float64 (None: no CMVN), then deltas. Fills out (T, D * (order + 1)) from\n"
              "feats (T, D), both float32.");
 
 static PyObject *compute_full_features(PyObject *Py_UNUSED(module), PyObject *args) {
@@ -340,13 +339,13 @@ static PyObject *accumulate(PyObject *Py_UNUSED(module), PyObject *args) {
     return result;
 }
 
-/* How `full` normalizes; `stats` NULL: by the statistics of the frames themselves. */
+/* The normalisation of `full`. If `stats` is NULL, it takes the statistics of the frames themselves. */
 typedef struct {
     bool is_used, norm_vars;
     const double *stats;
 } Cmvn;
 
-/* Static features, CMVN and deltas in one go. Returns 1, 0: not all are finite, -1: no memory. */
+/* Static features, CMVN and deltas in one call. Returns 1, 0: not all are finite, -1: no memory. */
 static int full_frames(const Plan *plan, const Audio *audio, Py_ssize_t num_frames, const Cmvn *cmvn, FullTask *task,
                        float *out) {
     const Py_ssize_t dim = plan->dim;
@@ -369,8 +368,8 @@ static int full_frames(const Plan *plan, const Audio *audio, Py_ssize_t num_fram
 
 PyDoc_STRVAR(full_doc,
              "full(plan, samples, first, cmvn, norm_vars, stats, order, window, out) -> bool\n\n"
-             "`static` and `full_features` in one: fills out (T, D * (order + 1)). cmvn: whether to normalize; stats\n"
-             "None: by the statistics of these frames. False: not all static features are finite.");
+             "`static` and `full_features` in one call. Fills out (T, D * (order + 1)). cmvn: whether to normalise; if\n"
+             "stats is None, by the statistics of these frames. False: not all static features are finite.");
 
 static PyObject *compute_full(PyObject *Py_UNUSED(module), PyObject *args) {
     const Plan *plan;

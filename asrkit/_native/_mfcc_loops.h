@@ -1,8 +1,8 @@
 /* The loops of _mfcc.c, which includes this file by builds.h, once for each kind of CPU.
  *
- * LANES frames are worked on at once, one in each lane of a vector, so that the FFT, the mel filters, the logarithm
- * and the cosine transform need no shuffling. A frame's result depends on its own samples alone, to the last bit:
- * neither on its lane nor on the frames around it. That is what lets a stream of audio give what the whole would.
+ * LANES frames are computed at once, one in each lane of a vector. So the FFT, the mel filters, the logarithm and the
+ * cosine transform need no shuffling. The result of a frame depends only on its own samples, to the last bit: neither
+ * on its lane nor on the frames around it. So a stream of audio gives the same features as the whole recording.
  */
 
 typedef float BUILD(f32) __attribute__((vector_size(VECTOR_BYTES)));
@@ -35,7 +35,7 @@ typedef float BUILD(quad) __attribute__((vector_size(16), aligned(4), may_alias)
 #define HIGH_HALVES(a, b) SHUFFLE(a, b, 2, 3, 6, 7)
 #endif
 
-/* The first `num` floats at `source`, zeros behind them: so that an odd end goes through the same arithmetic. */
+/* The first `num` floats at `source`, then zeros. So an incomplete vector at the end has the same arithmetic. */
 static inline f32 BUILD(load_part)(const float *source, Py_ssize_t num) {
     float part[LANES] = {0};
     memcpy(part, source, num * sizeof(float));
@@ -57,7 +57,7 @@ static inline f32 BUILD(load_rows)(const float *row, Py_ssize_t distance) {
 #endif
 }
 
-/* Sum over a vector's lanes in pairs, always the same ones. */
+/* Sum over the lanes of a vector, always in the same pairs. */
 static inline float BUILD(add_lanes)(f32 values) {
     float sums[LANES];
     STORE(sums, values);
@@ -95,14 +95,14 @@ static float BUILD(sum_squares)(const float *values, Py_ssize_t num, float mean)
     if (i < num) {
         float part[LANES] = {0};
         STORE(part, BUILD(load_part)(values + i, num - i) - mean);
-        const f32 value = BUILD(load_part)(part, num - i); /* the filling is not part of the frame */
+        const f32 value = BUILD(load_part)(part, num - i); /* the zeros are not part of the frame */
         sums[1] += value * value;
     }
     return BUILD(add_lanes)((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-/* Pre-emphasis of `num` samples, of which the first is left out. The difference plus a small part of the predecessor
- * rounds far less than subtracting a large part of it. */
+/* Pre-emphasis of `num` samples, except the first. The difference plus a small part of the previous sample has a far
+ * smaller rounding error than the sample minus a large part of the previous one. */
 static void BUILD(emphasize)(const float *samples, Py_ssize_t num, float rest, float *out) {
     Py_ssize_t i = 1;
     out[0] = 0.0f;
@@ -117,9 +117,9 @@ static void BUILD(emphasize)(const float *samples, Py_ssize_t num, float rest, f
     }
 }
 
-/* Natural logarithm of positive numbers that are not denormal, good to the last bit or two; inf and NaN give
- * themselves. The number is 2^e * (1 + f) with f in -1/3 to 1/3, and log(1 + f) is f - f^2 / 2 + f^3 p(f), with p
- * fitted so that its weighted maximum error is smallest. */
+/* Natural logarithm of positive numbers that are not denormal, exact to the last bit or two. The results for inf and
+ * NaN are inf and NaN. The number is 2^e * (1 + f) with f from -1/3 to 1/3, and log(1 + f) is f - f^2 / 2 + f^3 p(f).
+ * The polynomial p has the smallest weighted maximum error. */
 static inline f32 BUILD(log)(f32 x) {
     const i32 bits = (i32)x, two_thirds = (i32){0} + 0x3f2aaaab;
     const i32 exponent = (bits - two_thirds) >> 23;
@@ -145,8 +145,8 @@ static inline f32 BUILD(log_floored)(f32 x) {
     return BUILD(log)(SELECT(x < FLT_EPSILON, ALL(FLT_EPSILON), x)); /* NaN stays NaN */
 }
 
-/* One pass of radix 4 over a complex FFT of `size` points in place, decimation in frequency: each quarter is then an
- * FFT of its own. Point k is z[2k], z[2k + 1], its real and imaginary part. */
+/* One pass of radix 4 over a complex FFT of `size` points in place, decimation in frequency. After it, each quarter is
+ * a separate FFT. Point k is z[2k], z[2k + 1], its real and imaginary part. */
 static inline __attribute__((always_inline)) void BUILD(butterfly)(f32 *z, Py_ssize_t quarter, const float *twiddle) {
     f32 *a = z, *b = z + 2 * quarter, *c = z + 4 * quarter, *d = z + 6 * quarter;
     const f32 sum_ac_re = a[0] + c[0], sum_ac_im = a[1] + c[1], diff_ac_re = a[0] - c[0], diff_ac_im = a[1] - c[1];
@@ -213,7 +213,7 @@ static void BUILD(power_spectrum)(const Plan *plan, const f32 *z, f32 *power) {
     }
 }
 
-/* The frames of a group in the lanes, ready for the FFT: pre-emphasis, mean and window. Returns their energies. */
+/* Load the frames of a group into the lanes and apply pre-emphasis, mean and window. Returns their energies. */
 static f32 BUILD(fill_windows)(const Plan *plan, const float *raw, const float *emphasized, const Py_ssize_t *starts,
                                f32 *z) {
     const Py_ssize_t length = plan->length, distance = plan->shift;
@@ -245,7 +245,7 @@ static f32 BUILD(fill_windows)(const Plan *plan, const float *raw, const float *
         z[i] = (LOAD(column) - offset) * window[i];
     }
     for (; i < plan->fft_size; i++) z[i] = ALL(0.0f);
-    /* A frame's first sample has no predecessor in it. */
+    /* The first sample of a frame has no previous sample in the frame. */
     z[0] = (LOAD(firsts) - LOAD(means)) * plan->rest * window[0];
     if (plan->energy == WINDOWED_ENERGY) {
         f32 sum = {0};
@@ -260,7 +260,7 @@ static void BUILD(transform)(const Plan *plan, const f32 *log_mel, f32 *cepstra)
     const Py_ssize_t num_bins = plan->num_bins;
     const float *row = plan->dct;
     Py_ssize_t c = 0;
-    for (; c + 4 <= plan->num_ceps; c += 4, row += 4 * num_bins) { /* four at once: sums that do not wait for each other */
+    for (; c + 4 <= plan->num_ceps; c += 4, row += 4 * num_bins) { /* four independent sums at once */
         f32 sums[4] = {{0}};
         for (Py_ssize_t bin = 0; bin < num_bins; bin++) {
             for (int k = 0; k < 4; k++) sums[k] += log_mel[bin] * row[k * num_bins + bin];
@@ -330,7 +330,7 @@ static int BUILD(static_frames)(const Plan *plan, const Audio *audio, Py_ssize_t
             not_finite += columns[c] * 0.0f;
             for (int lane = 0; lane < num; lane++) row[lane * plan->dim + place + c] = columns[c][lane];
         }
-        if (plan->energy != NO_ENERGY) { /* in place of the first cepstrum, but before the first log mel energy */
+        if (plan->energy != NO_ENERGY) { /* replaces the first cepstrum, or precedes the first log mel energy */
             f32 log_energy = BUILD(log_floored)(energy);
             log_energy = SELECT(log_energy < plan->log_energy_floor, ALL(plan->log_energy_floor), log_energy);
             for (int lane = 0; lane < num; lane++) row[lane * plan->dim] = log_energy[lane];
@@ -360,7 +360,7 @@ static void BUILD(add_up)(const float *feats, Py_ssize_t num_frames, Py_ssize_t 
     squares[dim] = 0.0;
 }
 
-/* One order of deltas: `num` values, rows of `dim` one after the other, from values that begin `window` rows before. */
+/* One order of deltas: `num` values in rows of `dim`, computed from values that begin `window` rows earlier. */
 static inline __attribute__((always_inline)) void BUILD(slopes)(const float *feats, Py_ssize_t num, Py_ssize_t dim,
                                                                 int window, float *out) {
     double norm = 0.0;
@@ -394,7 +394,7 @@ static bool BUILD(full_feature_frames)(const FullTask *task, const float *feats,
                 for (Py_ssize_t d = 0; d < dim; d++) target[d] = (source[d] - task->mean[d]) * task->scale[d];
             }
         }
-        Py_ssize_t left = reach; /* rows before and after those wanted */
+        Py_ssize_t left = reach; /* rows before and after the result */
         for (int degree = 0;; degree++) {
             for (Py_ssize_t r = 0; r < num; r++) {
                 const float *source = now + (left + r) * dim;

@@ -1,11 +1,12 @@
 /* The transducer's loss (Graves 2012) and its gradients: the kernel of asrkit.models.transducer_lattice.
  *
- * An utterance of T steps and U tokens has a node for each step t and number u of tokens emitted so far. From node
- * (t, u) a path goes on to (t + 1, u) with a blank, or to (t, u + 1) with token u; it ends with the blank of (T - 1, U).
+ * An utterance of T steps and U tokens has a node for each step t and each number u of tokens emitted so far. From node
+ * (t, u) a path continues to (t + 1, u) with a blank, or to (t, u + 1) with token u. It ends with the blank of
+ * (T - 1, U).
  *
- * Nodes of one diagonal, t + u = d, do not depend on each other, so that vectors hold neighbours on a diagonal: arrays
- * of nodes are (T + U + 1, stride), node (t, u) at row t + u and column u. Where there is no node they hold NEVER. All
- * sums of paths are of natural logs in double precision.
+ * The nodes of one diagonal, t + u = d, do not depend on each other, so vectors hold neighbours on a diagonal. Arrays
+ * of nodes are (T + U + 1, stride), with node (t, u) at row t + u and column u. Places without a node hold NEVER. All
+ * sums over paths are natural logs in double precision.
  */
 #include "common.h"
 
@@ -15,7 +16,7 @@ typedef int64_t i64x4 __attribute__((vector_size(32)));
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x4u __attribute__((vector_size(16), aligned(4), may_alias));
 
-#define NEVER (-1e30) /* the log of 0: a number, so that differences of two are numbers */
+#define NEVER (-1e30) /* the log of 0: finite, so that differences are finite, too */
 #define MARGIN 4      /* columns that vectors reach beyond the nodes */
 
 /* One utterance. */
@@ -29,7 +30,7 @@ typedef struct {
 
 typedef struct {
     Py_ssize_t stride;
-    double *memory, *blank, *token, *before; /* by diagonal: what is emitted at a node, what leads to it */
+    double *memory, *blank, *token, *before; /* by diagonal: emissions at a node, paths to it */
     double *after;                           /* two diagonals */
     double *shares;                          /* (T, U + 1) 1 / sum of e^(x - largest x) */
 } Lattice;
@@ -37,7 +38,7 @@ typedef struct {
 #define KERNEL_LOOPS "_transducer_loops.h"
 #include "builds.h"
 
-/* False where memory is short. */
+/* False if there is not enough memory. */
 static bool prepare(const Task *task, Lattice *lattice) {
     const size_t stride = task->num_tokens + 2 + MARGIN, rows = task->num_steps + task->num_tokens + 1;
     lattice->stride = stride;
@@ -56,7 +57,7 @@ static bool prepare(const Task *task, Lattice *lattice) {
     return true;
 }
 
-/* True when every index that the loops will form lies within its array; else sets an exception. */
+/* True if all indices that the loops use lie within their arrays; otherwise sets an exception. */
 static bool is_sound(const Array *logits, const Array *num_steps, const Array *tokens, const Array *num_tokens,
                      const Array *losses, const Array *grads) {
     const Py_ssize_t *shape = logits->view.shape, num_utts = num_steps->view.shape[0];
@@ -91,7 +92,7 @@ static bool is_sound(const Array *logits, const Array *num_steps, const Array *t
     return true;
 }
 
-/* Stops where memory is short, and returns false. */
+/* Stops and returns false if there is not enough memory. */
 static bool run(const Array *logits, const Array *num_steps, const Array *tokens, const Array *num_tokens,
                 const Array *losses, const Array *grads) {
     const Py_ssize_t item = logits->view.itemsize;
@@ -127,8 +128,8 @@ PyDoc_STRVAR(losses_doc,
              "losses(logits, num_steps, tokens, num_tokens, losses, grads)\n\n"
              "logits (R, V) float32 or float64: the T (U + 1) nodes of each of N utterances, token after token within a\n"
              "step; class 0 is the blank. num_steps (N,), num_tokens (N,) and tokens, of all utterances, int64. Fills\n"
-             "losses (N,) float64 with -log p(tokens) and grads, which are like logits, or None, with its gradients.\n"
-             "inf where no path can be and NaN where logits are not numbers, with gradients of NaN.");
+             "losses (N,) float64 with -log p(tokens), and grads (as logits, or None) with its gradients. A loss is inf\n"
+             "if no path is possible, and NaN if logits are not numbers; its gradients are then NaN.");
 
 static PyObject *losses(PyObject *Py_UNUSED(module), PyObject *args) {
     Array logits = {.name = "logits", .kinds = "fd", .ndim = 2};

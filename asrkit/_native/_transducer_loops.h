@@ -59,7 +59,7 @@ INLINE f64x4 BUILD(log_add)(f64x4 a, f64x4 b) {
     return high + BUILD(log1p)(BUILD(exp)(low - high));
 }
 
-/* Four of a row's numbers from `k` on; -inf behind the end. */
+/* Four numbers of a row, from `k` on; -inf after the end. */
 INLINE f64x4 BUILD(read)(const void *row, bool is_double, Py_ssize_t k, Py_ssize_t end) {
     if (end - k >= 4 && is_double) return LOAD((const double *)row + k);
     if (end - k >= 4) return __builtin_convertvector(*(const f32x4u *)((const float *)row + k), f64x4);
@@ -84,8 +84,8 @@ INLINE void BUILD(write)(void *row, bool is_double, Py_ssize_t k, Py_ssize_t end
     }
 }
 
-/* Blank's and the next token's log-probabilities at every node. Leaves e^(x - largest x) in the gradients, where they
- * are wanted, and in `shares` what makes probabilities of these. Returns false where a row has none. */
+/* Log-probabilities of the blank and of the next token at every node. If gradients are wanted, leaves e^(x - largest x)
+ * in them, and the factors that turn these into probabilities in `shares`. Returns false if a row has none. */
 INLINE bool BUILD(read_rows)(const Task *task, Lattice *lattice, const bool is_double) {
     const Py_ssize_t classes = task->num_classes, item = is_double ? sizeof(double) : sizeof(float);
     const Py_ssize_t width = task->num_tokens + 1;
@@ -123,8 +123,8 @@ INLINE bool BUILD(read_rows)(const Task *task, Lattice *lattice, const bool is_d
     return is_good;
 }
 
-/* From e^(x - largest x), in place, to the gradients of -log p: p_k times how often the node is passed, less how often
- * k is emitted there. */
+/* From e^(x - largest x), in place, to the gradients of -log p: p_k times the probability that a path passes the node,
+ * minus the probability that it emits k there. */
 INLINE void BUILD(write_grads)(const Task *task, const Lattice *lattice, const bool is_double) {
     const Py_ssize_t classes = task->num_classes, item = is_double ? sizeof(double) : sizeof(float);
     const Py_ssize_t width = task->num_tokens + 1;
@@ -155,8 +155,8 @@ INLINE Py_ssize_t BUILD(last_column)(const Task *task, Py_ssize_t d) {
     return d < task->num_tokens ? d : task->num_tokens;
 }
 
-/* Forwards, diagonal by diagonal: before[d][u] is the log probability of all paths to the node. Returns that of all
- * paths to the end. */
+/* Forwards, diagonal by diagonal: before[d][u] is the log probability of all paths to the node. Returns the log
+ * probability of all paths to the end. */
 static double BUILD(run_forward)(const Task *task, Lattice *lattice) {
     const Py_ssize_t stride = lattice->stride, last = task->num_steps + task->num_tokens;
     for (Py_ssize_t d = 1; d <= last; d++) {
@@ -167,13 +167,14 @@ static double BUILD(run_forward)(const Task *task, Lattice *lattice) {
             f64x4 emitted = LOAD(before + u - 1) + LOAD(token + u - 1);
             STORE(lattice->before + d * stride + u, BUILD(log_add)(waited, emitted));
         }
-        /* What the last vector wrote behind the diagonal's end. */
+        /* Reset the numbers that the last vector wrote after the end of the diagonal. */
         for (Py_ssize_t u = end + 1; u <= end + 3; u++) lattice->before[d * stride + u] = NEVER;
     }
     return lattice->before[last * stride + task->num_tokens];
 }
 
-/* Backwards; puts in the place of blank's and the token's log-probabilities how often they are emitted at the node. */
+/* Backwards. Replaces the log-probabilities of the blank and of the token by the probabilities that a path emits them
+ * at the node. */
 static void BUILD(run_backward)(const Task *task, Lattice *lattice, double total) {
     const Py_ssize_t stride = lattice->stride, last = task->num_steps + task->num_tokens;
     double *after = lattice->after, *next = after + stride;

@@ -1,6 +1,6 @@
 /* Compiles a kernel's loops for a baseline CPU and for AVX2, and chooses when the module is loaded.
  *
- * The kernel NAME has its loops in a file of their own, NAME_loops.h, and includes it through this file:
+ * The kernel NAME has its loops in the file NAME_loops.h, which it includes through this file:
  *
  *     #include "common.h"
  *     ... types and tables that the loops use ...
@@ -8,14 +8,14 @@
  *     #include "builds.h"
  *     ... the module's functions, which call PICK(search)(...), and its Py_mod_exec slot choose_build ...
  *
- * In NAME_loops.h, which has no include guard, all that has a name is called BUILD(x), helpers too:
+ * NAME_loops.h has no include guard. All its names, including those of helpers, are written as BUILD(x):
  *
  *     static void BUILD(search)(...) { ... }
  *
- * BUILD(search) is search_baseline in the first pass, compiled for the CPUs that the compiler targets by itself, and
- * search_avx2 in the second, x86 only, compiled with AVX2 and FMA. The same vector code serves NEON and SSE: GCC and
- * Clang split vectors that are wider than the machine's. GCC does so function by function before it inlines any,
- * so that every function that handles vectors belongs in the loops' file.
+ * BUILD(search) is search_baseline in the first pass, compiled for the compiler's default CPUs, and search_avx2 in the
+ * second pass (x86 only), compiled with AVX2 and FMA. The same vector code serves NEON and SSE: GCC and Clang split
+ * vectors that are wider than the machine's. GCC does so for each function before it inlines any. So every function
+ * that uses vectors belongs in the loops' file.
  */
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -49,7 +49,7 @@ static bool use_avx2;
 #define PICK(name) JOIN(name, _baseline)
 #endif
 
-/* Choose the build for this CPU; ASRKIT_NO_AVX2=1 chooses the baseline on any. The module's BUILD says which. */
+/* Choose the build for this CPU. ASRKIT_NO_AVX2=1 chooses the baseline on every CPU. The module's BUILD names it. */
 static int choose_build(PyObject *module) {
     const char *build = "baseline";
 #if defined(__x86_64__) || defined(__i386__)

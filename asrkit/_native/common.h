@@ -1,4 +1,4 @@
-/* What the kernels share: vectors and checked access to NumPy arrays. See builds.h for the order of a kernel's file. */
+/* The common part of the kernels: vectors, and checked access to NumPy arrays. See builds.h for the parts of a kernel. */
 #ifndef ASRKIT_COMMON_H
 #define ASRKIT_COMMON_H
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Vectors of 32 bytes. The `u` type has no alignment: dereference pointers to it to load and store. */
+/* Vectors of 32 bytes. The `u` types need no alignment: pointers to them load and store. */
 typedef float f32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef float f32x8u __attribute__((vector_size(32), aligned(4), may_alias));
@@ -23,7 +23,7 @@ static int get_array(PyObject *object, Py_buffer *view, const char *kinds, int n
     if (PyObject_GetBuffer(object, view, flags) < 0) return -1;
     const char *format = view->format != NULL ? view->format : "B";
     char kind = format[0] != '\0' && format[1] == '\0' ? format[0] : '?';
-    if (kind == 'l' && view->itemsize == 8) kind = 'q'; /* NumPy's int64 where C's long has 64 bits */
+    if (kind == 'l' && view->itemsize == 8) kind = 'q'; /* NumPy's int64 if C's long has 64 bits */
     if (kind == 'l' && view->itemsize == 4) kind = 'i';
     if (view->ndim == ndim && strchr(kinds, kind) != NULL) return 0;
     PyErr_Format(PyExc_TypeError, "%s: an array of %d dimensions and format %s; expected %d and one of %s", name,
@@ -32,7 +32,7 @@ static int get_array(PyObject *object, Py_buffer *view, const char *kinds, int n
     return -1;
 }
 
-/* An array that a function takes: first what it has to be, as for get_array, then what it is. */
+/* An array argument: first the requirements, as for get_array, then the array itself. */
 typedef struct {
     const char *name, *kinds;
     int ndim;
@@ -42,10 +42,10 @@ typedef struct {
 
 static inline bool is_given(const Array *array) { return array->view.obj != NULL; }
 
-/* To be called for every array once PyArg_ParseTuple has succeeded. */
+/* Call this for every array after PyArg_ParseTuple has succeeded. */
 static inline void release_array(Array *array) { PyBuffer_Release(&array->view); /* nothing for None */ }
 
-/* A converter for PyArg_ParseTuple's O&, to an Array whose first members are set. Where a later argument is wrong,
+/* A converter for PyArg_ParseTuple's O&, to an Array whose first members are set. If a later argument is wrong,
  * PyArg_ParseTuple calls it again, with NULL, to release the array. */
 static inline int take_array(PyObject *object, void *address) {
     Array *array = address;
