@@ -1,5 +1,6 @@
 """tools/setup.sh with a Python that only records what it is asked to do: no package is fetched."""
 
+import fnmatch
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -344,3 +346,52 @@ def test_wrong_usage(tree: Tree, options: list[str]) -> None:
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert not tree.venv.exists()
+
+
+def in_image(file: str) -> bool:
+    """Whether Docker copies `file`: no pattern of .dockerignore names it or a directory above it."""
+    above = [file, *map(str, Path(file).parents)]
+    for pattern in (ROOT / ".dockerignore").read_text().split():
+        if any(fnmatch.fnmatch(path, pattern) or fnmatch.fnmatch(f"/{path}", pattern[2:]) for path in above):
+            return False
+    return True
+
+
+def test_the_image_holds_the_sources_and_nothing_that_was_made_from_them() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    assert [file for file in (*FILES, *tracked.stdout.split("\n")) if not in_image(file)] == []
+    made = (".venv/bin/python", ".git/config", "asrkit/_native/_align.so", "asrkit/__pycache__/a.pyc")
+    assert not any(map(in_image, (*made, "recipes/mini/exp/a/final.pt", "recipes/timit/data/train/text")))
+
+
+def test_docker_and_conda_set_up_what_everybody_has(tree: Tree) -> None:
+    """The image's commands and conda's are those that tools/setup.sh takes, and install what it installs elsewhere."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    environment = (ROOT / "environment.yml").read_text()
+    commands = re.findall(r"^RUN .*/asrkit/(tools/\S+.*)$|^# +conda run -n asrkit (.*)$", dockerfile + environment, re.M)
+    assert len(commands) == 2
+    for command in map("".join, commands):
+        script, *options = command.split()
+        assert script == "tools/setup.sh"
+        assert tree.run(*options).returncode == 0
+        assert tree.calls() == tree.everything
+        shutil.rmtree(tree.venv)
+
+    copied, set_up, path = (
+        dockerfile.index(part) for part in ("COPY . /asrkit", "/tools/setup.sh\n", "PATH=/asrkit/.venv/bin")
+    )
+    assert copied < set_up < path
+    # What the set-up asks of Debian when it is missing, and what builds the extension (docs/first-steps.md).
+    packages = re.search(r"apt-get install (.*)", dockerfile)
+    assert packages and {"python3-venv", "gcc", "python3-dev"} <= set(packages[1].split())
+
+
+def test_conda_has_a_python_that_set_up_takes() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == "asrkit"
+    python = next(package for package in environment["dependencies"] if package.startswith("python="))
+    needed = re.search(r"python_requires = >=(\S+)", (ROOT / "setup.cfg").read_text())
+    assert needed
+    numbers = [tuple(map(int, text.split("."))) for text in (python.removeprefix("python="), needed[1])]
+    assert numbers[0] >= numbers[1]
+    assert {"pip", "c-compiler"} <= set(environment["dependencies"])
