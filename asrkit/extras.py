@@ -12,7 +12,9 @@ from asrkit.errors import MissingPackageError, printable
 
 DISTRIBUTION = "asrkit-phones"  # the name of asrkit for pip, as in setup.cfg
 TRAINING = ("torch", "onnx", "matplotlib", "tensorboardX")
+CLUSTER = ("distributed", "dask_jobqueue")
 EXTRAS = {
+    "cluster": CLUSTER,
     "train": (*TRAINING, "torchaudio", "librosa"),
     "microphone": ("sounddevice",),
     "mini": ("espeakng_loader",),

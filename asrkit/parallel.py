@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from asrkit.errors import AsrkitError, printable
 from asrkit.io.files import Naming
@@ -30,6 +30,28 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _WORKERS = "worker processes"
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_TO_END = 10.0  # that a worker process has to clean up
+
+
+class Cluster(Protocol):
+    """Other machines that do the items of a map (asrkit/cluster.py)."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item], chunk_size: int) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in order; items are sent in chunks of `chunk_size`."""
+        ...
+
+
+_cluster: Cluster | None = None
+
+
+@contextlib.contextmanager
+def spread_over(cluster: Cluster) -> Iterator[None]:
+    """A block whose maps are done by the machines of a cluster, however many jobs they are asked for."""
+    global _cluster
+    before, _cluster = _cluster, cluster
+    try:
+        yield
+    finally:
+        _cluster = before
 
 
 class _WorkerProcess(SpawnProcess):
@@ -132,12 +154,17 @@ def make_executor(
     )
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], num_threads: int, *, chunk_size: int | None = None
+) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, as soon as it and all earlier results are ready.
 
     With `num_threads` 1, the calling thread does the work. Closing the iterator does not wait for calls that have
-    begun. Raises the errors of `function`.
+    begun. With a `chunk_size`, a cluster (`spread_over`) does the items in chunks of that size, and `function` must
+    be picklable. Raises the errors of `function`.
     """
+    if _cluster is not None and chunk_size is not None:
+        return _cluster.map(function, items, chunk_size)
     return map(function, items) if num_threads == 1 else _map_in_threads(function, items, num_threads)
 
 
@@ -167,15 +194,20 @@ def map_ordered(
 
     `function` must be picklable: a function at the top of a module, or an object with `__call__`. It is sent once to
     each of the `num_jobs` processes. Items are sent in chunks of `chunk_size`, and only as many as keep the processes
-    busy. One job runs in this process, unless `isolate` is True (see `make_executor`).
+    busy. One job runs in this process, unless `isolate` is True (see `make_executor`). A cluster (`spread_over`) takes
+    the place of the processes.
 
     Raises the errors of `function`, and AsrkitError if a process dies.
     """
     total = len(items) if isinstance(items, Sized) else None
     if total is not None:
         num_jobs = max(1, min(num_jobs, -(-total // chunk_size)))
-    inline = num_jobs == 1 and not isolate
-    results = map(function, items) if inline else _map_chunks(function, items, num_jobs, chunk_size)
+    if _cluster is not None:
+        results = _cluster.map(function, items, chunk_size)
+    elif num_jobs == 1 and not isolate:
+        results = map(function, items)
+    else:
+        results = _map_chunks(function, items, num_jobs, chunk_size)
     with contextlib.closing(track(results, description, total)) as tracked:
         yield from tracked
 

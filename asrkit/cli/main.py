@@ -19,6 +19,7 @@ from asrkit.cli.help_text import HelpFormatter, examples
 from asrkit.cli.options import COMMON, add, cut
 from asrkit.cli.spellings import in_new_spelling, unknown, unknown_option
 from asrkit.cli.terminal import STANDARD_ERROR, STANDARD_OUTPUT, open_closed_streams, printable_output
+from asrkit.cluster import PROCESSES, on_executor
 from asrkit.errors import AsrkitError, ConfigError, printable, system_fault
 from asrkit.extras import TRAINING, expect_packages, named_when_missing
 from asrkit.io.tell import quiet
@@ -82,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if ALIASES.get(verb, verb) in _OF_TRAINING:
                     expect_packages(TRAINING)
                 is_verbose = args.verbose
-                with named_when_missing(), quiet(args.quiet):
+                executor, num_jobs = getattr(args, "executor", PROCESSES), getattr(args, "nj", 1)
+                with named_when_missing(), quiet(args.quiet), on_executor(executor, num_jobs):
                     status: int = args.run(args)
                 if is_verbose:
                     _tell_cost(verb)

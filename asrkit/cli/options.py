@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asrkit.cluster import PROCESSES, check_executor
+from asrkit.errors import ConfigError
 from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 from asrkit.scoring.protocols import AS_IS, PROTOCOLS
 
@@ -101,6 +103,13 @@ def _port(text: str) -> int:
     return value
 
 
+def _executor(text: str) -> str:
+    try:
+        return check_executor(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _epsilons(text: str) -> tuple[float, ...]:
     values = tuple(value for field in text.split(",") if (value := parse_number(field.strip())))
     if len(values) <= text.count(",") or min(values) < 0:
@@ -161,6 +170,11 @@ OPTIONS: dict[str, Option] = {
     "--int8": Option("store 8-bit weights, which make the file smaller"),
     # How it works
     "--nj": Option("number of parallel jobs", "N", positive_int),
+    "--executor": Option(
+        "where the jobs run: processes (of this machine), dask://HOST:PORT or dask-slurm (docs/scaling.md)",
+        "NAME",
+        _executor,
+    ),
     "--force": Option("do the work again, even where the output is up to date"),
     "--resume": Option("go on from the checkpoint of an interrupted run"),
     "--verify": Option("read all audio and features again to find changes"),
@@ -220,6 +234,8 @@ OPTIONS: dict[str, Option] = {
 
 COMMON = ("--verbose", "--quiet")  # options of every verb
 
+EXECUTOR_VARIABLE = "ASRKIT_EXECUTOR"
+
 OFF = "off"  # the default of a flag, in the help
 
 
@@ -265,6 +281,8 @@ def add(
 def add_nj(parser: Adds, note: str = "") -> None:
     """Add the option --nj, the number of parallel jobs."""
     add(parser, "--nj", note, default=os.cpu_count() or 1, shown="one per core")
+    chosen = os.environ.get(EXECUTOR_VARIABLE) or PROCESSES
+    add(parser, "--executor", default=chosen, shown=f"${EXECUTOR_VARIABLE}, else {PROCESSES}")
 
 
 def add_inputs(parser: Adds) -> None:

@@ -21,7 +21,7 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forward import total_scores
 from asrkit.decoding.reference_beam import Beam, BeamSettings, ReferenceBeam
 from asrkit.decoding.scorer import SearchLm, TokenScorer
-from asrkit.decoding.search import BeamResult
+from asrkit.decoding.search import UTTS_A_CHUNK, BeamResult
 from asrkit.errors import ConfigError, ModelError
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.parallel import map_in_threads
@@ -80,7 +80,8 @@ class BeamSearch:
         results: list[list[BeamResult]] = []
         decode = partial(self.decode, num_best=num_best)
         try:
-            for result in map_in_threads(decode, utterances, max(1, min(num_threads, len(utterances)))):
+            num_threads = max(1, min(num_threads, len(utterances)))
+            for result in map_in_threads(decode, utterances, num_threads, chunk_size=UTTS_A_CHUNK):
                 results.append(result)
         except ModelError as error:
             raise ModelError(f"utterance {len(results)}: {error}") from None

@@ -13,6 +13,8 @@ import numpy as np
 
 from asrkit.decoding.scorer import TokenScorer
 
+UTTS_A_CHUNK = 16  # that a cluster's worker searches at a time
+
 
 @dataclass(frozen=True, slots=True)
 class BeamResult:

@@ -91,7 +91,7 @@ def align_all(
             f"--optional-silence {name_symbols([silence], known.phones)}: the model does not have it; it has "
             f"{' '.join(known.phones)}"
         )
-    return map_in_threads(partial(_align, recognizer, options), jobs, num_threads)
+    return map_in_threads(partial(_align, recognizer, options), jobs, num_threads, chunk_size=1)
 
 
 def _align(recognizer: Recognizer, options: AlignOptions, job: AlignmentJob) -> Result | AsrkitError:

@@ -37,7 +37,7 @@ def transcribe_all(
     recognizer: Recognizer, inputs: Sequence[Input], options: TranscribeOptions, num_threads: int = 1
 ) -> Iterator[Result | AsrkitError]:
     """Recognise all recordings; yield the result of each, or its error, in their order."""
-    return map_in_threads(partial(_transcribe, recognizer, options), inputs, num_threads)
+    return map_in_threads(partial(_transcribe, recognizer, options), inputs, num_threads, chunk_size=1)
 
 
 def _transcribe(recognizer: Recognizer, options: TranscribeOptions, each: Input) -> Result | AsrkitError:

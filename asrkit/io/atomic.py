@@ -18,7 +18,7 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,7 @@ def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[I
                 stream.flush()
                 file.sync()
                 written = Written.of(stream)
+            _guard.check()
             os.replace(temporary, path)
         except BaseException as error:
             with contextlib.suppress(OSError):
@@ -84,6 +85,7 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
+            _guard.check()
             if path.exists():
                 os.replace(path, old)
                 _move_locks(old, temporary)
@@ -139,6 +141,26 @@ class Written:
         """Identifies the open file `stream`."""
         status = os.fstat(stream.fileno())
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class _Guard(threading.local):
+    """What a thread asks before each file or directory takes its place."""
+
+    def __init__(self) -> None:
+        self.check: Callable[[], None] = lambda: None
+
+
+_guard = _Guard()
+
+
+@contextlib.contextmanager
+def guarded(check: Callable[[], None]) -> Iterator[None]:
+    """A block in which what this thread writes takes its place only if `check()`, just before, raises nothing."""
+    before, _guard.check = _guard.check, check
+    try:
+        yield
+    finally:
+        _guard.check = before
 
 
 class _Recorder(threading.local):

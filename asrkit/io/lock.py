@@ -20,14 +20,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
 from asrkit.errors import InUseError, location
-from asrkit.io.atomic import LOCK_NAME, expect_replaceable, remove_leftovers, shortened
+from asrkit.io.atomic import LOCK_NAME, expect_replaceable, guarded, remove_leftovers, shortened
 from asrkit.io.files import Naming
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.processes import HOST, is_running, machine, start_time
@@ -85,6 +85,8 @@ class _Held:
 
     descriptor: int
     thread: int
+    path: Path
+    content: bytes
     depth: int = 1
 
 
@@ -164,6 +166,46 @@ class Inheritance:
         return _keep_open, tuple(reduction.DupFd(held.descriptor) for held in _held.values())
 
 
+@dataclass(frozen=True)
+class LockTokens:
+    """The locks of a process, for other machines that write in its name: they cannot have the locks themselves.
+
+    `contents`: what the file of each lock holds, which tells its owner.
+    """
+
+    contents: Mapping[Path, bytes]
+
+    @classmethod
+    def held(cls) -> LockTokens:
+        """Those of this process."""
+        return cls({held.path: held.content for held in _held.values()})
+
+    @contextlib.contextmanager
+    def respected(self) -> Iterator[None]:
+        """A block in which this thread replaces files only while the locks are as they were.
+
+        Raises InUseError when one is another's, or gone, or when this machine does not see it.
+        """
+        self._check()
+        with guarded(self._check):
+            yield
+
+    def _check(self) -> None:
+        for path, content in self.contents.items():
+            if content not in (_content(path), _content(_owner_file(path))):
+                raise InUseError(
+                    f"{location(path.parent)}no lock of the run that sent this work to {HOST}: the run has ended, or "
+                    "this machine does not see the directory; use a file system that all machines share"
+                )
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
 def _keep_open(*duplicates: Any) -> list[int]:
     return [duplicate.detach() for duplicate in duplicates]
 
@@ -208,9 +250,10 @@ def _acquire(path: Path, what: Path, verb: str, wait: bool) -> tuple[tuple[int, 
             held.depth += 1
             return key, held
         try:
-            if _try(descriptor, path, verb):
+            content = (json_text(asdict(_Owner.me(verb))) + "\n").encode()
+            if _try(descriptor, path, content):
                 if _is_at(path, key):
-                    _held[key] = _Held(descriptor, threading.get_ident())
+                    _held[key] = _Held(descriptor, threading.get_ident(), Path(os.path.abspath(path)), content)
                     return key, _held[key]
                 _disown(path)
         finally:
@@ -256,9 +299,8 @@ def _is_at(path: Path, key: tuple[int, int]) -> bool:
         os.close(descriptor)
 
 
-def _try(descriptor: int, path: Path, verb: str) -> bool:
-    """Take the lock of an open file and write the owner into it; False if another process holds it."""
-    content = (json_text(asdict(_Owner.me(verb))) + "\n").encode()
+def _try(descriptor: int, path: Path, content: bytes) -> bool:
+    """Take the lock of an open file and write its owner, `content`, into it; False if another process holds it."""
     try:
         with Naming(path):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

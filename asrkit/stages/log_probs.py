@@ -5,8 +5,9 @@ They are in DIR/log_probs.ark and .scp. A stamp beside them identifies the weigh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,31 @@ from asrkit.features.pipeline import FeatureLoader, feats_input
 from asrkit.io.ark import ArkReader, ArkWriter
 from asrkit.io.lock import lock_dir
 from asrkit.io.stamp import File, Stamp
+from asrkit.parallel import map_in_threads
 
 if TYPE_CHECKING:
     from asrkit.experiment import Experiment
+    from asrkit.inference.torch_model import TorchModel
 
 LOG_PROBS_STAMP = ".log_probs.stamp"
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """A network and the features that it takes; the batches may be done by workers of a cluster."""
+
+    experiment: Experiment
+    feats: FeatureLoader
+
+    @cached_property
+    def model(self) -> TorchModel:
+        from asrkit.inference.torch_model import TorchModel
+
+        return TorchModel(self.experiment)  # made in the process that needs it
+
+    def __call__(self, utt_ids: Sequence[str]) -> list[np.ndarray]:
+        """The log-probabilities (T, V) of each utterance of a batch."""
+        return self.model.batch([self.feats[utt_id] for utt_id in utt_ids])
 
 
 @dataclass(frozen=True)
@@ -47,19 +68,18 @@ class LogProbStore:
 
         The batch size changes only the speed.
         """
-        # PyTorch takes seconds to load.
-        import torch
+        import torch  # takes seconds to load
 
-        from asrkit.inference.torch_model import TorchModel
         from asrkit.models.batching import bucket
 
         with lock_dir(self.directory, "decode"), stamp.making():
             torch.set_num_threads(num_threads)
-            model = TorchModel(self.experiment)
+            forward = _Forward(self.experiment, feats)
             batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)
             with ArkWriter(self.directory / "log_probs.ark", self.scp) as writer:
-                for utt_ids in batches:
-                    for utt_id, log_probs in zip(utt_ids, model.batch([feats[u] for u in utt_ids]), strict=True):
+                # One of PyTorch's threads a core, or else workers on a cluster.
+                for utt_ids, results in zip(batches, map_in_threads(forward, batches, 1, chunk_size=1), strict=True):
+                    for utt_id, log_probs in zip(utt_ids, results, strict=True):
                         writer.write(utt_id, log_probs)
 
     def open(self) -> ArkReader:

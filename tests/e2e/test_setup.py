@@ -368,7 +368,9 @@ def test_docker_and_conda_set_up_what_everybody_has(tree: Tree) -> None:
     """The image's commands and conda's are those that tools/setup.sh takes, and install what it installs elsewhere."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     environment = (ROOT / "environment.yml").read_text()
-    commands = re.findall(r"^RUN .*/asrkit/(tools/\S+.*)$|^# +conda run -n asrkit (.*)$", dockerfile + environment, re.M)
+    commands = re.findall(
+        r"^RUN .*/asrkit/(tools/\S+.*)$|^# +conda run -n asrkit (.*)$", dockerfile + environment, re.M
+    )
     assert len(commands) == 2
     for command in map("".join, commands):
         script, *options = command.split()
