@@ -11,6 +11,7 @@ Source: Rocklin, Dask: parallel computation with blocked algorithms and task sch
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import pickle
 import shutil
@@ -66,8 +67,8 @@ def on_executor(name: str, num_jobs: int) -> Iterator[None]:
         return
     expect_packages(CLUSTER)
     import dask
-    import distributed as _  # which gives its loggers a level each
 
+    importlib.import_module("distributed")  # which gives its loggers a level each
     # The client writes long texts about connections; what they mean is said here in one line.
     for logger in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)

@@ -12,7 +12,7 @@ from asrkit.errors import MissingPackageError, printable
 
 DISTRIBUTION = "asrkit-phones"  # the name of asrkit for pip, as in setup.cfg
 TRAINING = ("torch", "onnx", "matplotlib", "tensorboardX")
-CLUSTER = ("distributed", "dask_jobqueue")
+CLUSTER = ("dask", "dask_jobqueue", "distributed")
 EXTRAS = {
     "cluster": CLUSTER,
     "train": (*TRAINING, "torchaudio", "librosa"),

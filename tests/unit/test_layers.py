@@ -18,7 +18,7 @@ LAYERS = (
     ("findings", "extras", "drawing"),
     ("io",),
     ("config.yaml_config", "config.plain_values", "config.ranges", "audio", "lang", "parallel", "_native"),
-    ("formats",),
+    ("formats", "cluster"),
     ("corpora", "features"),
     ("models", "lm", "scoring"),
     ("decoding",),
