@@ -37,6 +37,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PROCESSES, SLURM, _SCHEME = "processes", "dask-slurm", "dask://"
+_WITH_SCHEDULER = ("running",)  # what Dask's client calls its status
 _SECONDS_TO_CONNECT = 15
 _SECONDS_BETWEEN_COUNTS = 5.0  # of the workers, whose number may change
 _SECONDS_OF_PATIENCE = 10.0  # without a worker, before it is told
@@ -194,7 +195,7 @@ class _Cluster:
                     f"the Dask scheduler at {self._address}, or a worker, cannot load this asrkit; start them in an "
                     "environment like the one here"
                 ) from None
-            if self._client.status == "running" and not isinstance(error, (CommClosedError, CancelledError)):
+            if self._client.status in _WITH_SCHEDULER and not isinstance(error, (CommClosedError, CancelledError)):
                 raise
             raise AsrkitError(
                 f"the Dask scheduler at {self._address} has gone away; start it and its workers again, then run this "

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -214,7 +215,6 @@ def test_a_worker_replaces_no_file_once_the_lock_is_not_its_commands(cluster: st
 
 def interleaved(results: Iterator[object], calls: list[Callable[[], object]]) -> Iterator[object]:
     """The results, waited for while `calls` are made from another thread, half a second apart."""
-    import threading
 
     def make_calls() -> None:
         for call in calls:
