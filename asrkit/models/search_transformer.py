@@ -25,7 +25,7 @@ from asrkit.models.search_weights import LayerNorm, Weights, split_heads
 class TransformerSearchDecoder:
     """transformer_decoder.TransformerDecoder as a SearchDecoder. Its attention weights are those of the last layer.
 
-    The state is one array (N, K, L, 2, H, U, D): keys and values of the phones before.
+    The state has an array (N, K, 2, H, U, D) for each layer: keys and values of the phones before.
     """
 
     kind: ClassVar[DecoderKind] = "attention"
@@ -51,7 +51,7 @@ class TransformerSearchDecoder:
         self._norm = LayerNorm(named.under("norm"), size)
         self._output = named.linear("output", size, num_classes)
         named.expect_all_taken()
-        self._cache_shape = config.num_layers, 2, config.num_heads, 0, size // config.num_heads
+        self._kept_shape = 2, config.num_heads, 0, size // config.num_heads
         self.dtype = self._embedding.dtype
 
     def source(self, steps: np.ndarray, lens: np.ndarray) -> Source:
@@ -65,20 +65,20 @@ class TransformerSearchDecoder:
         return Source(lens, steps[:, 0, :0], mask, np.stack(values, axis=1), np.stack(keys, axis=1))
 
     def start(self, source: Source) -> State:
-        """The state before the first phone, for one hypothesis per utterance: (N, 1, L, 2, H, 0, D)."""
-        return (np.zeros((len(source.lens), 1, *self._cache_shape), self.dtype),)
+        """The state before the first phone, for one hypothesis per utterance: (N, 1, 2, H, 0, D) for each layer."""
+        return (np.zeros((len(source.lens), 1, *self._kept_shape), self.dtype),) * len(self._layers)
 
     def step(self, tokens: np.ndarray, state: State, source: Source) -> Step:
         """Compute one step. `tokens` (N, K) are the previous phones; END at the beginning."""
-        cache = np.pad(state[0], [(0, 0)] * 5 + [(0, 1), (0, 0)])
-        place = cache.shape[5] - 1
+        place, next_state = state[0].shape[4], []
         states = self._embedding[tokens] + sinusoids(place, 1, self._embedding.shape[1])[0].astype(self.dtype)
-        for number, layer in enumerate(self._layers):
-            states = layer.look_back(states, cache[:, :, number])
+        for number, (layer, kept) in enumerate(zip(self._layers, state, strict=True)):
+            states, kept = layer.look_back(states, kept)
+            next_state.append(kept)
             states, weights = layer.listen(states, source.keys[:, number], source.values[:, number], source.mask)
             states = layer.think(states)
         log_probs = log_softmax(self._output(self._norm(states)).astype(np.float64))
-        return Step(log_probs, weights, (cache,))
+        return Step(log_probs, weights, tuple(next_state))
 
 
 class _Layer:
@@ -103,18 +103,17 @@ class _Layer:
         keys, values = np.split(self._audio_key_value(steps), 2, axis=2)
         return split_heads(keys, self._num_heads).transpose(0, 1, 3, 2), split_heads(values, self._num_heads)
 
-    def look_back(self, states: np.ndarray, cache: np.ndarray) -> np.ndarray:
+    def look_back(self, states: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Attend to the phones before.
 
-        `cache` (N, K, 2, H, U + 1, D) holds keys and values; its last place is filled here.
+        `kept` (N, K, 2, H, U, D) holds their keys and values. Returns the new states, and `kept` with this phone added.
         """
-        normed = self._before_norm(states)
-        shape = (*states.shape[:2], self._num_heads, 1, -1)
-        cache[:, :, :, :, -1] = self._before_key_value(normed).reshape(*states.shape[:2], 2, self._num_heads, -1)
+        normed, shape = self._before_norm(states), (*states.shape[:2], self._num_heads, 1, -1)
+        new = self._before_key_value(normed).reshape(*states.shape[:2], 2, self._num_heads, 1, -1)
+        kept = np.concatenate([kept, new], axis=4)
         query = (self._before_query(normed) * self._scale).reshape(shape)
-        weights = softmax(query @ cache[:, :, 0].swapaxes(3, 4))  # (N, K, H, 1, U + 1)
-        found: np.ndarray = states + self._before_output((weights @ cache[:, :, 1]).reshape(states.shape))
-        return found
+        weights = softmax(query @ kept[:, :, 0].swapaxes(3, 4))  # (N, K, H, 1, U + 1)
+        return states + self._before_output((weights @ kept[:, :, 1]).reshape(states.shape)), kept
 
     def listen(
         self, states: np.ndarray, keys: np.ndarray, values: np.ndarray, mask: np.ndarray
