@@ -73,13 +73,13 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 _AGAIN = "then run the same command again"
-_LESS_MEMORY = f"end other programs, or let it do less at a time (a smaller --nj, smaller batches), {_AGAIN}"
+_LESS_MEMORY = f"end other programs, or let the command do less at a time (a smaller --nj, smaller batches), {_AGAIN}"
 _REMEDIES = {
     errno.ENOMEM: _LESS_MEMORY,
     errno.ENOSPC: f"the disk is full; make room on it, {_AGAIN}",
-    errno.EDQUOT: f"your share of the disk is used up; remove something of yours, {_AGAIN}",
-    errno.EFBIG: f"larger than files may be here; raise the limit (ulimit -f), {_AGAIN}",
-    errno.EROFS: "nothing can be written there; give another place",
+    errno.EDQUOT: f"your quota on the disk is used up; remove some of your files, {_AGAIN}",
+    errno.EFBIG: f"the file exceeds the limit for files; raise it (ulimit -f), {_AGAIN}",
+    errno.EROFS: "the file system is read-only; give another directory",
     errno.EACCES: "change its permissions or those of its directory, or give another file",
     errno.EPERM: "change its permissions or its owner, or give another file",
     errno.EMFILE: f"raise the limit (ulimit -n), {_AGAIN}",

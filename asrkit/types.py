@@ -131,7 +131,7 @@ class CorpusInfo:
         """A warning for users of the model if its speech is synthetic, otherwise None."""
         if not self.is_synthetic:
             return None
-        return f"trained on the synthetic speech of {self.name}; what it finds in people's speech means little"
+        return f"trained on the synthetic speech of {self.name}; its results on human speech are not reliable"
 
 
 @dataclass(frozen=True, slots=True)

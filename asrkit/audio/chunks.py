@@ -115,8 +115,8 @@ def checked_chunks(stream: BinaryIO, name: str, size: int) -> BinaryIO | Pieces:
     Returns the stream if the header gives the sizes. A program that writes to a pipe cannot fill them in: the header
     then has a place-holder or 0. In that case the result has the true sizes in its header.
 
-    Raises AudioError if the header has no chunk of samples or a negative size, if it promises more samples than the
-    file holds, or if a second file follows the first.
+    Raises AudioError if the header has no chunk of samples or a negative size, or if a second file follows the first.
+    Also if the header promises more samples than the file holds.
     """
     stream.seek(0)
     head = stream.read(12)

@@ -50,8 +50,8 @@ def find_inputs(arguments: Iterable[str], list_file: Path | None = None) -> list
     """The recordings that `arguments` name, followed by those that the lines of `list_file` name.
 
     An argument is a file, a directory, a pattern (`*.wav`) or - for standard input. The files of a directory are
-    sorted, and their keys are their paths within it. Three things give an `Input` with a fault: a directory without
-    audio, a pattern that matches nothing, and a file in a directory in a format that asrkit does not read.
+    sorted, and their keys are their paths within it. A directory without audio and a pattern that
+    matches nothing give an `Input` with a fault. So does a file of a directory whose format asrkit does not read.
 
     Raises:
         DataError: the list cannot be read.

@@ -57,12 +57,12 @@ def check_rate(sample_rate: float, name: str, wanted: int | None = None) -> None
     """
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         raise AudioError(
-            f"{name}: a sampling rate of {sample_rate} Hz; expected {MIN_RATE} to {MAX_RATE} Hz, as "
-            "recordings have; give it its true rate"
+            f"{name}: a sampling rate of {sample_rate} Hz; expected {MIN_RATE} to {MAX_RATE} Hz; correct the rate in "
+            "its header"
         )
     if wanted is not None and wanted > MAX_RATE_RATIO * sample_rate:
         raise AudioError(
-            f"{name}: a sampling rate of {sample_rate} Hz, which is not brought to {wanted} Hz; expected at least "
+            f"{name}: a sampling rate of {sample_rate} Hz, which cannot be changed to {wanted} Hz; expected at least "
             f"{-(-wanted // MAX_RATE_RATIO)} Hz"
         )
 

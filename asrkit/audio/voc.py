@@ -24,8 +24,8 @@ _MAX_BYTES = 2**32 - 37  # the most that a WAV header can give
 def voc_as_wav(stream: BinaryIO, name: str, size: int) -> Pieces:
     """The samples of a VOC file of `size` bytes, as a WAV file. `name` is the name of the file in messages.
 
-    Raises AudioError if the coding is not PCM, mu-law or A-law, if the file has pauses or its sampling rate changes, if
-    it is truncated, or if a second file follows the first.
+    Raises AudioError if the coding is not PCM, mu-law or A-law, if the file has pauses, or if its sampling rate
+    changes. Also if it is truncated, or a second file follows the first.
     """
     stream.seek(0)
     head = stream.read(22)

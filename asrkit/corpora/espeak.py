@@ -104,7 +104,7 @@ def synthesize(language: str, variant: str, prompts: Sequence[Prompt]) -> list[S
         speeches.append(Speech(samples, tuple((name, sample) for name, sample in events)))
         begin += num_bytes
     if begin != len(pcm):
-        raise DataError(f"espeak-ng: voice {request['voice']}: {len(pcm)} bytes of sound; {begin} were announced")
+        raise DataError(f"espeak-ng: voice {request['voice']}: {len(pcm)} bytes of sound; expected {begin}")
     return speeches
 
 
@@ -157,7 +157,9 @@ def _say(voice: str, prompts: Sequence[Prompt]) -> list[Speech]:
         _AUDIO_OUTPUT_SYNCHRONOUS, 0, data_path.encode(), _INITIALIZE_PHONEME_EVENTS | _INITIALIZE_DONT_EXIT
     )
     if rate != SAMPLE_RATE:
-        raise DataError(f"{data_path}: espeak-ng does not start from it (rate {rate}; expected {SAMPLE_RATE})")
+        raise DataError(
+            f"{data_path}: espeak-ng cannot be started with these data (rate {rate}; expected {SAMPLE_RATE})"
+        )
     library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # otherwise the noise of breath depends on the time of day
     samples = bytearray()
     events: list[tuple[str, int]] = []

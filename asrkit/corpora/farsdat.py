@@ -189,8 +189,9 @@ def read_utterances(corpus_dir: str | Path) -> tuple[list[Utterance], Findings]:
     used_shares = sorted(reading.used_shares)
     if used_shares and used_shares[len(used_shares) // 2] < _LEAST_USED_SHARE:
         findings.warn(
-            f"the sentences end {used_shares[len(used_shares) // 2]:.0%} into their recordings, by half of them; "
-            "perhaps SENTENCE counts at another rate than the WAV headers give: listen to an utterance"
+            f"in half of the recordings, the last sentence ends before {used_shares[len(used_shares) // 2]:.0%} of the "
+            "length; perhaps the offsets in SENTENCE are for another sampling rate than that of the WAV headers: "
+            "listen to an utterance"
         )
     rates = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(reading.rates.items()))
     findings.note(f"{reading.rates.total()} recordings ({rates}, as their headers say), {len(utts)} utterances")
@@ -308,7 +309,7 @@ def _walk(disc: Path, part: str, findings: Findings) -> list[Path]:
 def _place(places: dict[Key, Path], key: Key, path: Path, findings: Findings) -> None:
     first = places.setdefault(key, path)
     if first is not path:
-        findings.error(f"a second time, {first} is the same by its name; remove one of them", path)
+        findings.error(f"{first} has the same name; remove one of them", path)
 
 
 def _complete(

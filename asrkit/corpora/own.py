@@ -103,7 +103,8 @@ def read_corpus(
         listing.rows = [row for row in listing.rows if row.utt_id in labels]
         if listing.missing:
             findings.warn(
-                f"left out: {len(listing.missing)} recordings or label files without the other, or not in the table"
+                f"left out: {len(listing.missing)} recordings without labels, labels without audio, or files not in "
+                "the table"
             )
             findings.warnings += listing.missing
     else:
@@ -303,8 +304,8 @@ def _with_speakers(listing: _Listing, corpus_dir: Path, pattern: str | None, fin
     if pattern is None:
         if listing.rows:
             findings.note(
-                "no speakers are given (column speaker, or --speaker): every recording counts as a speaker of its own, "
-                "so CMVN per speaker is per recording and a split that is made here may put one voice in two sets"
+                "no speakers are given (column speaker, or --speaker): every recording counts as a separate speaker, "
+                "so CMVN per speaker is per recording, and a random split may put one voice into two sets"
             )
         return [replace(row, spk_id=_clean(row.base)) for row in listing.rows]
     rows = []
@@ -449,7 +450,7 @@ def _split(
     by_speaker = not units.too_few_for(wanted)
     if not by_speaker:
         findings.note(
-            f"{len(units.names)} {units.what} are too few for sets of their own; the utterances are split instead"
+            f"{len(units.names)} {units.what} are too few to hold out whole ones; the utterances are split instead"
         )
         units = Units("utterances", {utt.utt_id for utt in of_train}, source)
     held_out = units.hold_out(wanted, known={utt.spk_id for utt in utts})

@@ -66,7 +66,7 @@ class Units:
         if not free and not findings.errors:
             findings.error(
                 f"{len(self.names)} {self.what} for train and {' and '.join(wanted)}: none is left for train; hold out "
-                "fewer, or say in a column set what goes where",
+                "fewer, or give the sets in a column set",
                 self.source,
             )
         findings.raise_errors(ConfigError)

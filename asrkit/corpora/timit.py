@@ -201,7 +201,7 @@ def _warn_of_differences(
         findings.warnings += _compare(name, selected[name], standard, wanted[name])
     if test == "full" and selected["dev"] and selected["test"]:
         findings.warn(
-            "test: the full test set holds the dev speakers too, and the SA sentences; report figures on it as such"
+            "test: the full test set holds the dev speakers too, and the SA sentences; say so when you report results"
         )
     spks = sorted({spk for utts in selected.values() for spk, _, _ in utts})
     if not tree.speaker_tables:

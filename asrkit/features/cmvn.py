@@ -92,8 +92,8 @@ class RunningCmvn:
     """CMVN during an utterance: each frame is normalised by the frames before it. Make one object per utterance.
 
     Source: Kaldi's OnlineCmvn. The statistics of a frame are those of the last 600 frames, including the frame itself.
-    If there are fewer, the statistics `global_stats` (2, D + 1) of the training set are added, with the weight of the
-    missing frames and at most of 200 frames. With `speech`, which gives the levels of frames, the last 600 frames with
+    If there are fewer, the statistics `global_stats` (2, D + 1) of the training set are added. Their weight is the
+    number of missing frames, at most 200. With `speech`, which gives the levels of frames, the last 600 frames with
     speech count, and levels have a floor. Frames may come in pieces of any size; the results are exactly the same.
 
     Raises DataError as `check_stats`.
@@ -148,7 +148,7 @@ def check_stats(stats: np.ndarray, dim: int) -> np.ndarray:
     if not (count >= 1.0 and np.isfinite(stats).all() and largest <= _MAX_MEAN * count):
         raise DataError(
             f"CMVN statistics of {count:g} frames, sums up to {largest:g}; expected one frame or more and finite sums, "
-            f"up to {_MAX_MEAN:g} a frame"
+            f"up to {_MAX_MEAN:g} per frame"
         )
     return np.require(stats, np.float64, ("C", "A"))
 
@@ -272,9 +272,9 @@ class Normalization:
         """Whether an utterance with the statistics `stats` (2, D + 1) can contain speech.
 
         `global_stats` (2, D + 1) are the statistics of the training set. Noise and digital silence change little from
-        frame to frame. There is no speech if the standard deviations of the features are, in the median, less than 0.4
-        times those of the training set (0.2 times if fewer than 50 frames count). Only a mode that counts the speech of
-        the utterance can decide this; the other modes return True.
+        frame to frame. So the standard deviation of each feature is divided by that of the training set. There is no
+        speech if the median of these ratios is less than 0.4 (less than 0.2 if fewer than 50 frames count). Only a mode
+        that counts the speech of the utterance can decide this; the other modes return True.
         """
         if not (self.counts_speech and self.needs_whole_utterance):
             return True

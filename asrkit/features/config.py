@@ -78,12 +78,12 @@ class FeatureConfig:
         expect("frame_shift_ms", self.frame_shift >= 1, f"one sample or more at {self.sample_rate} Hz")
         expect("low_hz", 0.0 <= self.low_hz < nyquist, f"0 or more, below half the sampling rate ({nyquist:g} Hz)")
         top = f"above low_hz ({self.low_hz:g}) and at most half the sampling rate ({nyquist:g} Hz)"
-        expect("high_hz", self.low_hz < self.top_hz <= nyquist, f"{top}; 0 or less counts down from there")
+        expect("high_hz", self.low_hz < self.top_hz <= nyquist, f"{top}; 0 or less is added to that half")
         raise_if_any(faults, ConfigError)
 
         expect("num_mel_bins", self.num_mel_bins * self.fft_size <= _MAX_FILTERS, "fewer for frames of that length")
         expect("delta_window", self.delta_order * self.delta_window <= 1000, "less: deltas over 1000 frames at most")
-        expect("delta_order", self.dim <= _MAX_DIM, f"less: {self.dim} features a frame are above {_MAX_DIM}")
+        expect("delta_order", self.dim <= _MAX_DIM, f"less: {self.dim} features per frame are above {_MAX_DIM}")
         raise_if_any(faults, ConfigError)
 
         filters = mel_filters(self.num_mel_bins, self.fft_size, self.sample_rate, self.low_hz, self.top_hz)

@@ -63,8 +63,8 @@ class FeatureExtractor:
 
         Dither comes from a random generator whose seed is `utt_id`. It is added to the signal, not to each frame.
 
-        Raises AudioError, which names `utt_id`, if the sampling rate differs from the settings, the audio is too short
-        for one frame, or samples are NaN, infinite or so large that the features are not finite.
+        Raises AudioError, which names `utt_id`, if the sampling rate differs from the settings or the audio is too
+        short for one frame. Also if samples are NaN, infinite, or so large that the features are not finite.
         """
         samples, num_frames = self._prepare(waveform, utt_id)
         feats = self._backend.static(samples, self.framing.first_start, num_frames)

@@ -78,8 +78,8 @@ _MAX_GROWTH = 100
 _MAX_XZ_BYTES = 2**28  # of memory; xz -9 needs a quarter of it
 _NOT_ARPA = {
     b"mmap lm ": "a binary file of KenLM; give the ARPA file that it was built from",
-    b"blmt": "a binary file of IRSTLM; write an ARPA file by compile-lm --text=yes",
-    b"iARPA": "an iARPA file of IRSTLM, whose numbers mean something else; write an ARPA file by compile-lm --text=yes",
+    b"blmt": "a binary file of IRSTLM; write an ARPA file with compile-lm --text=yes",
+    b"iARPA": "an iARPA file of IRSTLM, with other numbers; write an ARPA file with compile-lm --text=yes",
 }
 
 

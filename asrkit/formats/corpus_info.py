@@ -22,7 +22,7 @@ def read_corpus_info(directory: str | Path) -> CorpusInfo | None:
         return None
     except (ValueError, ConfigError) as error:
         fault = str(error).split("\n")[0]
-        raise DataError(f"{location(path)}{fault}; write it anew by stage 0 (asrkit prepare), or remove it") from None
+        raise DataError(f"{location(path)}{fault}; make it again with stage 0 (asrkit prepare), or remove it") from None
 
 
 def write_corpus_info(directory: str | Path, info: CorpusInfo | None) -> None:

@@ -82,7 +82,7 @@ def read_textgrid_labels(path: str | Path, tier: str | None, silence: str | None
         chosen = [each for each in tiers if each.name.split(" - ")[-1].strip().casefold() in _PHONE_TIERS]
     if len(chosen) != 1:
         wanted = f"{len(chosen)} interval tiers" if chosen else "no interval tier"
-        wanted += f" {tier!r}" if tier is not None else " that can be told to hold the phones" if not chosen else ""
+        wanted += f" {tier!r}" if tier is not None else " with the usual name of a tier of phones" if not chosen else ""
         names = name_some([each.name or '""' for each in tiers], ", ") or "none"
         findings.error(f"{wanted}; choose one with --tier; found: {names}", path)
         return []
@@ -119,7 +119,7 @@ class _PraatReader:
         tiers = [self._read_tier() for _ in range(num_tiers)]
         rest, self.line = next(self._tokens, (None, self.line))
         if rest is not None:
-            raise _BrokenTextGridError(f"{rest!r} after the last interval that was announced")
+            raise _BrokenTextGridError(f"{rest!r} after the last interval; expected the end of the file")
         return [tier for tier in tiers if tier is not None]
 
     def _read_tier(self) -> Tier | None:

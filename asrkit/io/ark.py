@@ -207,8 +207,8 @@ class ArkReader(Mapping[str, np.ndarray]):
                 begin += 16
                 if not abs(min_value) + abs(value_range) <= _MAX_RANGE:
                     raise DataError(
-                        f"{self._where(row)}a compressed matrix from {min_value:g} on over {value_range:g}; expected "
-                        "numbers that can be; make it again"
+                        f"{self._where(row)}a compressed matrix with minimum {min_value:g} and range "
+                        f"{value_range:g}; expected finite values; make it again"
                     )
                 payload = shape[0] * shape[1] * _COMPRESSED[token] + (8 * shape[1] if token == b"CM" else 0)
             else:

@@ -367,8 +367,8 @@ def _fault(path: Path, what: Path) -> tuple[str, float]:
         return f"{location(what)}in use by another process; {remedy}", _SECONDS_TO_WRITE
     if file == path and owner.has_ended():
         return (
-            f"{location(what)}process {owner.process} ({owner.verb}) has ended, but one that it started still writes "
-            "here; end it",
+            f"{location(what)}process {owner.process} ({owner.verb}) has ended, but a process that it started still "
+            "writes here; end that process",
             _SECONDS_TO_END,
         )
     remedy = owner.remedy()

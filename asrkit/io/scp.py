@@ -33,8 +33,8 @@ def split_row(line: str) -> tuple[str, str]:
 def scan_lines(path: str | Path, findings: Findings) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, key, rest of the line) for each usable line. The rest is "" if it is missing.
 
-    Errors are added to `findings`: a missing file, an empty line, a line that is not UTF-8 or contains a NUL character,
-    and a line end that Kaldi does not accept. A faulty line is still yielded if its key can be read.
+    Errors are added to `findings`. They are a missing file, empty lines, lines that are not UTF-8 or contain a NUL
+    character, and line ends that Kaldi does not accept. A faulty line is still yielded if its key can be read.
     """
     try:
         stream = open_text(path)
@@ -118,7 +118,7 @@ def write_table(path: str | Path, rows: Mapping[str, str]) -> None:
         if key.startswith("\ufeff"):
             findings.error(f"key {key!r}: must not begin with a byte-order mark (U+FEFF)", path)
         if "\0" in key + value:
-            findings.error(f"{key!r} or its value holds a NUL character, which no text has", path)
+            findings.error(f"{key!r} or its value contains a NUL character, which no text may contain", path)
         if _SURROGATE.search(key + value):
             findings.error(f"{printable(key)} {printable(value)}: not UTF-8; rename that file or directory", path)
         if "\n" in value or "\r" in value or value != value.strip(BLANKS):

@@ -12,7 +12,7 @@ from asrkit.findings import Findings
 from asrkit.io.files import open_file
 
 # The message about a character that no text and no path may contain.
-NUL_FAULT = "a NUL character; the file is damaged, or is no text file"
+NUL_FAULT = "a NUL character; the file is damaged, or not a text file"
 _UTF8_MARK = codecs.BOM_UTF8
 # Longer marks first, because the mark of UTF-32 begins with that of UTF-16.
 _ENCODINGS = (

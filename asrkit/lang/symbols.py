@@ -43,7 +43,7 @@ def symbol_fault(symbol: str) -> str | None:
     if holds_control(symbol):
         return f"the symbol {symbol!r} holds a control character; write the phone without it"
     if symbol in _RESERVED:
-        return f"the symbol {symbol} is reserved; write the phone otherwise"
+        return f"the symbol {symbol} is reserved; use another symbol for the phone"
     return None
 
 
@@ -78,7 +78,7 @@ def _alike_warnings(names: Mapping[str, str]) -> list[str]:
         composed = {unicodedata.normalize("NFC", _seen(symbol)) for symbol in group}
         how = "are composed differently" if len(composed) == 1 else "are of different characters"
         written = ", ".join(names[symbol] for symbol in group)
-        warnings.append(f"phones that look alike but {how} ({group[0]}): {written}; write one way")
+        warnings.append(f"phones that look alike but {how} ({group[0]}): {written}; use one of them everywhere")
     return _shortened(warnings)
 
 

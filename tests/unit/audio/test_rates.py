@@ -27,7 +27,7 @@ def with_rate(container, rate):
 def test_rates_that_no_recording_has(tmp_path, container, rate):
     path = tmp_path / "x"
     path.write_bytes(with_rate(container, rate))
-    expected = f"{path}: a sampling rate of {rate} Hz; expected 1000 to 1000000 Hz, as recordings have"
+    expected = f"{path}: a sampling rate of {rate} Hz; expected 1000 to 1000000 Hz; correct the rate"
     for read in (audio_info, read_audio):
         with pytest.raises(AudioError) as caught:
             read(path)
@@ -57,7 +57,9 @@ def test_growth_by_resampling_is_bounded(tmp_path):
     path.write_bytes(with_rate("WAV", 1000))
     highest = 1000 * MAX_RATE_RATIO
     assert len(read_audio(path, sample_rate=highest).samples) == pytest.approx(1000 * MAX_RATE_RATIO, abs=1)
-    message = f"{path}: a sampling rate of 1000 Hz, which is not brought to {highest + 1} Hz; expected at least 1001 Hz"
+    message = (
+        f"{path}: a sampling rate of 1000 Hz, which cannot be changed to {highest + 1} Hz; expected at least 1001 Hz"
+    )
     with pytest.raises(AudioError, match=message):
         read_audio(path, sample_rate=highest + 1)
     with open_audio(path) as stream, pytest.raises(AudioError, match=message):

@@ -128,8 +128,11 @@ def test_audio_from_a_closed_input(tmp_path, capsys, monkeypatch):
             PermissionError(errno.EACCES, "Permission denied", b"a\xff"),
             "a\\xff: cannot be used (Permission denied); change",
         ),
-        (OSError(errno.EDQUOT, "Disk quota exceeded", "a"), "a: cannot be used (Disk quota exceeded); your share "),
-        (OSError(errno.EFBIG, "File too large", "a"), "a: cannot be used (File too large); larger than files may be "),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a"), "a: cannot be used (Disk quota exceeded); your quota "),
+        (
+            OSError(errno.EFBIG, "File too large", "a"),
+            "a: cannot be used (File too large); the file exceeds the limit ",
+        ),
         (
             OSError(errno.EMFILE, "Too many open files", "a"),
             "a: cannot be used (Too many open files); raise the limit ",

@@ -95,7 +95,7 @@ def test_a_model_that_learned_from_a_program_says_so(
     place: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
 ) -> None:
     """By what its file tells, whatever its name is."""
-    said = "trained on the synthetic speech of mini; what it finds in people's speech means little"
+    said = "trained on the synthetic speech of mini; its results on human speech are not reliable"
     for name, corpus, is_said in (("mini", speechocean762.INFO, False), ("loud", mini.INFO, True)):
         (place / f"models/{name}.onnx").write_bytes(loud_model(corpus=corpus))
         assert main([*verb, "--model", name, "loud.wav"]) == 0

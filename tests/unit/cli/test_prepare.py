@@ -90,7 +90,7 @@ def test_what_corpus_it_is_stands_beside_the_tokens(corpus, tmp_path, capsys):
     assert [path.name for path, time in before.items() if path.stat().st_mtime_ns != time] == ["corpus.json"]
 
     (data / "corpus.json").write_text('{"name": 5}')
-    with pytest.raises(DataError, match=r"corpus.json: corpus.language: missing; write it anew by stage 0"):
+    with pytest.raises(DataError, match=r"corpus.json: corpus.language: missing; make it again with stage 0"):
         read_corpus_info(data)
 
 

@@ -35,7 +35,7 @@ def run(capsys, *args, status=0):
 
 def test_score_compare_and_report(root, capsys):
     ref, hyp, same = root / "data/text", root / "hyp", root / "same"
-    told = f"{PAIR} ({DECOMPOSED}): U+0061 U+0303 in {ref} and {hyp}, U+00E3 in {hyp}; write one way\n"
+    told = f"{PAIR} ({DECOMPOSED}): U+0061 U+0303 in {ref} and {hyp}, U+00E3 in {hyp}; use one of them everywhere\n"
     out, err = run(capsys, "score", ref, hyp)
     assert (err, out.splitlines()[-1]) == (
         f"asrkit score: warning: {told}",

@@ -158,7 +158,7 @@ def test_a_table_of_speakers_with_label_files(corpus):
 def test_without_speakers_every_recording_is_one_and_that_is_said(corpus):
     table_of(corpus, "phones", lambda spk, n: "a")
     found = read_corpus(corpus)
-    assert any("every recording counts as a speaker of its own" in note for note in found.notes)
+    assert any("every recording counts as a separate speaker" in note for note in found.notes)
     assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 24, "dev": 3, "test": 3}
     assert len({utt.spk_id for utt in all_utts(found).values()}) == 30
 
@@ -272,7 +272,7 @@ def test_too_few_speakers_for_sets_of_their_own(corpus, num_spks, column):
         f"{len(speakers(found)[name])} of {len(speakers(found)[name])} speakers of {name} are in train, too"
         for name in ("dev", "test")
     ]
-    drawn = f"{num_spks} speakers are too few for sets of their own; the utterances are split instead"
+    drawn = f"{num_spks} speakers are too few to hold out whole ones; the utterances are split instead"
     assert (drawn in found.notes) == (not column)
     assert {utt.utt_id for utt in read_corpus(corpus).sets["train"]} == {utt.utt_id for utt in found.sets["train"]}
 
@@ -281,9 +281,7 @@ def test_a_set_that_the_column_leaves_out_is_drawn_from_the_utterances_of_the_on
     table_of(corpus, "phones,speaker,set", lambda spk, n: f"a,anna,{'test' if n == 2 else 'train'}")
     found = read_corpus(corpus, OwnOptions(dev_speakers="0.2"))
     assert {name: len(utts) for name, utts in found.sets.items()} == {"train": 16, "dev": 4, "test": 10}
-    fault = (
-        "1 speakers for train and dev: none is left for train; hold out fewer, or say in a column set what goes where"
-    )
+    fault = "1 speakers for train and dev: none is left for train; hold out fewer, or give the sets in a column set"
     assert faults_of(corpus, ConfigError, dev_speakers="anna") == [f"corpus.csv: {fault}"]
 
 
@@ -291,8 +289,10 @@ def test_speakers_of_label_files_of_whom_none_is_left(corpus):
     for speaker in ("s0", "s1"):
         write(corpus / speaker / "u0.phn", LABELS["phn"])
     options = {"speaker": "^(s.)", "partial": True, "test_speakers": "s0"}
-    fault = "2 speakers for train and test and dev: none is left for train; hold out fewer, or say in a column set what"
-    assert faults_of(corpus, ConfigError, **options, dev_speakers="s1") == [f"{corpus}: {fault} goes where"]
+    fault = (
+        "2 speakers for train and test and dev: none is left for train; hold out fewer, or give the sets in a column"
+    )
+    assert faults_of(corpus, ConfigError, **options, dev_speakers="s1") == [f"{corpus}: {fault} set"]
 
 
 def test_parts_of_one_recording_without_a_speaker(tmp_path):
@@ -317,7 +317,7 @@ def test_audio_that_the_table_does_not_name(corpus):
     found = read_corpus(corpus, OwnOptions(partial=True))
     assert len(all_utts(found)) == 30
     assert [line.replace(f"{corpus}/", "") for line in found.warnings] == [
-        "left out: 1 recordings or label files without the other, or not in the table",
+        "left out: 1 recordings without labels, labels without audio, or files not in the table",
         "s3/more.opus.ogg: not in corpus.csv; add a row for it",
     ]
 

@@ -66,7 +66,9 @@ def test_statistics_of_features_that_cannot_be_are_refused() -> None:
     ]:
         wrong = stats.copy()
         wrong[place] = value
-        with pytest.raises(DataError, match=rf"of {found}; expected one frame or more and finite sums, up to 1e\+30 a"):
+        with pytest.raises(
+            DataError, match=rf"of {found}; expected one frame or more and finite sums, up to 1e\+30 per"
+        ):
             check_stats(wrong, 2)
 
 

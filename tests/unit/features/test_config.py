@@ -71,7 +71,7 @@ def test_all_impossible_values_at_once() -> None:
         ({"delta_order": 20, "delta_window": 51}, "delta_window: 51; expected less: deltas over 1000 frames at most"),
         (
             {"kind": "fbank", "num_mel_bins": 100, "delta_order": 100, "frame_length_ms": 100.0},
-            "delta_order: 100; expected less: 10100 features a frame are above 10000",
+            "delta_order: 100; expected less: 10100 features per frame are above 10000",
         ),
     ],
 )

@@ -151,7 +151,11 @@ def test_the_tier_of_phones(tmp_path, names, tier, chosen):
 @pytest.mark.parametrize(
     ("text", "tier", "fault"),
     [
-        (LONG.replace('"phones"', '"narrow"'), None, ": no interval tier that can be told to hold the phones; choose"),
+        (
+            LONG.replace('"phones"', '"narrow"'),
+            None,
+            ": no interval tier with the usual name of a tier of phones; choose",
+        ),
         (LONG.replace('"words"', '"phone"'), None, ": 2 interval tiers; choose one with --tier; found: phone, phones"),
         (LONG, "Phones", ": no interval tier 'Phones'; choose one with --tier; found: words, phones"),
         (LONG, "bursts", ": no interval tier 'bursts'"),

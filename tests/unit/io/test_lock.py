@@ -151,7 +151,9 @@ def test_a_lock_lasts_while_workers_of_a_killed_process_live(tmp_path, monkeypat
         try:
             with pytest.raises(InUseError) as refused, lock_dir(tmp_path, "extract"):
                 pass
-            assert f"process {process.pid} (extract) has ended, but one that it started still" in str(refused.value)
+            assert f"process {process.pid} (extract) has ended, but a process that it started still" in str(
+                refused.value
+            )
         finally:
             os.kill(worker, signal.SIGCONT)
         monkeypatch.setattr(lock_module, "_SECONDS_TO_END", 60.0)

@@ -24,12 +24,12 @@ def test_the_symbols_of_the_ipa_and_of_the_corpora_do_not_look_alike():
 
 def test_composed_and_decomposed_are_named_with_their_files():
     assert symbol_warnings({"ref": ["s", "ã"], "hyp": ["s", "a\u0303"]}) == [
-        "phones that look alike but are composed differently (a\u0303): U+0061 U+0303 in hyp, U+00E3 in ref; write "
-        "one way"
+        "phones that look alike but are composed differently (a\u0303): U+0061 U+0303 in hyp, U+00E3 in ref; use "
+        "one of them everywhere"
     ]
     assert symbol_warnings({"ref": ["ã", "a\u0303"], "hyp": ["ã"]}) == [
         "phones that look alike but are composed differently (a\u0303): U+0061 U+0303 in ref, U+00E3 in ref and hyp; "
-        "write one way"
+        "use one of them everywhere"
     ]
     assert symbol_warnings({"ref": ["ã", "s"], "hyp": ["ã", "x"]}) == []
 
