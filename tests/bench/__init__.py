@@ -15,8 +15,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 def interleave(runs: Mapping[str, Callable[[], object]], rounds: int = 9) -> tuple[dict[str, float], dict[str, float]]:
     """Run each once to warm up, then all in turn `rounds` times.
 
-    Returns the median CPU seconds of each, and for all but the first run the median over the rounds of its time
-    divided by the first's: what else the machine does in a round slows both sides of a ratio.
+    Returns the median CPU seconds of each run. For all runs except the first, returns also the median over the rounds
+    of the run's time divided by the first run's. Other work of the machine slows both sides of a ratio, so it matters
+    little.
     """
     for run in runs.values():
         run()
@@ -35,6 +36,7 @@ def interleave(runs: Mapping[str, Callable[[], object]], rounds: int = 9) -> tup
 
 
 def print_versions(*distributions: str) -> None:
+    """Print the version of each distribution, or that it is not installed."""
     for name in distributions:
         try:
             print(f"{name} {metadata.version(name)}")

@@ -1,9 +1,9 @@
 """Forced alignment against torchaudio's: `python -m tests.bench.alignment` in an environment that has it.
 
-The posteriors are those of tests.bench.decoding, aligned with the phones that they were made from: single utterances,
-and for the growth with length eight of them in a row. Ours makes checks, start and end frames and scores of tokens;
-torchaudio's time is without `merge_tokens`, which makes these from its paths. The paths have to be the same.
-The last line is JSON: {"ratios": {"torchaudio": its time / ours}}.
+The posteriors are those of tests.bench.decoding, aligned with the phones from which they were made. There are single
+utterances, and sequences of eight utterances to show the growth with length. Ours includes checks, start and end frames
+and scores of tokens. torchaudio's time does not include `merge_tokens`, which would make these from its paths. Both
+must find the same paths. The last line is JSON: {"ratios": {"torchaudio": its time / ours}}.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def path_of(log_probs: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 
 def compare(title: str, pairs: Pairs, num_rounds: int) -> float | None:
-    """Print both sides' times and whether their paths agree; returns the ratio, None without torchaudio."""
+    """Print the times of both and whether their paths agree. Returns the ratio; None without torchaudio."""
     runs = {"asrkit": lambda: [forced_align(log_probs, tokens) for log_probs, tokens in pairs]}
     try:
         import torch
@@ -62,6 +62,7 @@ def compare(title: str, pairs: Pairs, num_rounds: int) -> float | None:
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=15)

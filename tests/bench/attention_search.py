@@ -1,10 +1,12 @@
-"""Beam search over an attention decoder against SpeechBrain's: `python -m tests.bench.attention_search`.
+"""Beam search with an attention decoder against SpeechBrain's: `python -m tests.bench.attention_search`.
 
-Both have a decoder of one LSTM layer of 128 with location-aware attention, on encoder outputs of size 256, with weights
-that nobody trained and an end that is unlikely: so both search up to the longest labelling, and do as much for as many
-steps. Searches of 200 utterances take turns in one process with one thread, in batches of 32 of about one length; the
-median over the rounds of the ratio of CPU times counts. Beside it stand how many hypotheses each decoder extended, and
-the ratio of the times for one of them. The last line is JSON: {"ratios": {peer: its time / ours}}.
+Both decoders have one LSTM layer of 128 units with location-aware attention, on encoder outputs of size 256. Their
+weights are not trained, and make the end unlikely. So both search up to the longest labelling, and do the same work for
+the same number of steps.
+
+Searches of 200 utterances take turns in one process with one thread, in batches of 32 of similar length. The result is
+the median over the rounds of the ratio of CPU times. Also printed are the number of hypotheses that each decoder
+extended, and the ratio of the times per hypothesis. The last line is JSON: {"ratios": {peer: its time / ours}}.
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ SHARPNESS, END_BIAS, BONUS = 12.0, -20.0, 8.0  # of the output layer; nats
 
 
 def make_utterances(number: int) -> list[np.ndarray]:
-    """Encoder outputs (T, E): 50 to 100 steps, which 4 to 8 s of speech have."""
+    """Encoder outputs (T, E) of 50 to 100 steps, as for 4 to 8 s of speech."""
     rng = np.random.default_rng(1)
     return [rng.standard_normal((length, STEP_SIZE), np.float32) for length in rng.integers(50, 101, number)]
 
 
 def ours(utterances: list[np.ndarray], beam: int) -> tuple[Callable[[], object], Callable[[], int], int]:
-    """A run, what counts the hypotheses that were extended since it was last asked, and the number of weights."""
+    """A run, a function that counts extended hypotheses, and the number of weights.
+
+    The function returns the number of hypotheses extended since its last call.
+    """
     config = DecoderConfig(
         hidden_size=HIDDEN, embedding_size=EMBEDDING, attention_size=ATTENTION, location_channels=CHANNELS,
         location_width=WIDTH,
@@ -56,7 +61,7 @@ def ours(utterances: list[np.ndarray], beam: int) -> tuple[Callable[[], object],
 
 
 def speechbrain(utterances: list[np.ndarray], beam: int) -> tuple[Callable[[], object], Callable[[], int], int]:
-    """The same of SpeechBrain's S2SRNNBeamSearcher."""
+    """The same for SpeechBrain's S2SRNNBeamSearcher."""
     from speechbrain.decoders.seq2seq import S2SRNNBeamSearcher
     from speechbrain.nnet.embedding import Embedding
     from speechbrain.nnet.linear import Linear
@@ -102,11 +107,13 @@ class Count:
     number = 0
 
     def take(self) -> int:
+        """Return the number and set it to 0."""
         taken, self.number = self.number, 0
         return taken
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beam", type=int, default=10)
     parser.add_argument("--utts", type=int, default=200)

@@ -1,7 +1,7 @@
-"""What is read of whole, cut, joined and piped audio files: `python -m tests.bench.audio_files [--write]`.
+"""What asrkit reads of whole, cut, joined and piped audio files: `python -m tests.bench.audio_files [--write]`.
 
-Prints a table in Markdown: for each format the samples that are read of 4 seconds at 16 kHz, or the message. With
---write it takes its place in docs/transcribe.md, between the two lines that name this module.
+Prints a table in Markdown. For each format it has the number of samples that are read of 4 seconds at 16 kHz, or the
+error message. With --write the table replaces that in docs/transcribe.md, between the two lines that name this module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NUM_SAMPLES = 4 * RATE
 
 
 def make_files() -> dict[str, tuple[bytes, bytes]]:
-    """By format: a file, and one as a program writes it into a pipe."""
+    """For each format: the content of a file, and the same as a program writes it into a pipe."""
     samples = speechlike(NUM_SAMPLES)
     info, frames = mp3(samples, "VARIABLE")
     ogg, opus = encode(samples, "OGG", "VORBIS"), encode(samples, "OGG", "OPUS")
@@ -39,6 +39,7 @@ def make_files() -> dict[str, tuple[bytes, bytes]]:
 
 
 def read_file(content: bytes) -> str:
+    """The number of samples that are read of a file with this content, or the error message."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "x")
         path.write_bytes(content)
@@ -49,6 +50,7 @@ def read_file(content: bytes) -> str:
 
 
 def read_pipe(content: bytes) -> str:
+    """The number of samples that are read of this content from a pipe, or the error message."""
     reader, writer = os.pipe()
 
     def send() -> None:
@@ -67,6 +69,7 @@ def read_pipe(content: bytes) -> str:
 
 
 def make_table() -> str:
+    """The table in Markdown."""
     lines = [f"libsndfile {soundfile.__libsndfile_version__}:", ""]
     lines += ["| format | whole | first half | two, one after the other | from a pipe |", "|---|---|---|---|---|"]
     for name, (content, piped) in make_files().items():
@@ -81,13 +84,14 @@ def make_table() -> str:
 
 
 def parts_of_page() -> tuple[str, str, str]:
-    """The page before the table, the table, and the page behind it."""
+    """The page before the table, the table, and the page after it."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     table, _, after = rest.partition(END)
     return before + BEGIN, table, END + after
 
 
 def main() -> None:
+    """Print the table or write it into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the table into the page")
     table = make_table()

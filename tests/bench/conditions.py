@@ -1,17 +1,17 @@
-"""Recognition of what people record: `python -m tests.bench.conditions --data DATA --out OUT --model MODEL ...`.
+"""Recognition of everyday recordings: `python -m tests.bench.conditions --data DATA --out OUT --model MODEL ...`.
 
 Copies the utterances of a data directory to OUT/CONDITION, a data directory for each condition: with quiet before and
-behind, at 8 kHz, coded, quieter, clipped, in rooms, in noise. Then each model transcribes the files, each by itself as
-`asrkit transcribe` does. Printed is a table of PER, of the mean confidence of the phones found, of the share of them
-that is right, and of the first less the second. A second table is of recordings in which nobody speaks: how many of
-them give phones other than silence, how many phones, and at what mean confidence. The last line is JSON. Symbols are
-compared as they are, silence too; --map takes phones of a corpus for those of a model, as for speech in another
-language.
+after, at 8 kHz, coded, quieter, clipped, in rooms, in noise. Then each model transcribes each file separately, as
+`asrkit transcribe` does. The first table shows the PER, the mean confidence of the phones found, the share of them that
+is right, and the difference of the last two. The second table is of recordings in which nobody speaks. It shows in how
+many of them a model finds phones other than silence, how many phones, and their mean confidence. The last line is JSON.
+Symbols are compared as they are, including silence. --map replaces phones of a corpus by those of a model, for speech
+in another language.
 
-What is drawn depends on --seed and the utterances alone. Nothing is what training.augment draws: rooms are eight of
-their own, of which all images of the source are summed up to the end and the walls fitted to the reverberation time;
-noise is made otherwise than in training (noise with the mean spectrum of these utterances; babble of eight of these;
-pink noise in gusts), as loud as is said against the whole utterance, and the same at all levels.
+Random draws depend only on --seed and the utterances. They differ from those of training.augment. The eight rooms are
+new; all images of the source are summed to the end, and the walls fit the reverberation time. The noise is made in
+other ways than in training: noise with the mean spectrum of these utterances, babble of eight of them, and pink noise
+in gusts. Its level is relative to the whole utterance. The same noise serves for all levels.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from tests.bench import print_versions
 SOUND = 343.0  # m/s
 NUM_ROOMS = 8
 NUM_TALKERS = 8
-QUIETEST = 0.1  # share of an utterance's frames that are taken for its room's noise
+QUIETEST = 0.1  # share of an utterance's frames, the quietest, that count as noise of its room
 SOFTEST_ROOM = 1.0  # standard deviation, int16 scale
-_NOBODY_S, _NUM_NOBODY = 8, 10  # seconds of each recording in which nobody speaks, how many there are of a kind
+_NOBODY_S, _NUM_NOBODY = 8, 10  # seconds of each recording in which nobody speaks, and their number per kind
 _NOBODY_LEVELS = (3.0, 3000.0)  # lowest and highest standard deviation, int16 scale
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Utterances by id: samples (n,) on the int16 scale, all at one rate in Hz; and where random numbers begin."""
+    """Utterances by id: samples (n,) on the int16 scale, all at one rate in Hz; and the seed of random numbers."""
 
     samples: Mapping[str, np.ndarray]
     rate: int
@@ -55,7 +55,7 @@ class Corpus:
 
     @functools.cached_property
     def spectrum(self) -> np.ndarray:
-        """Mean power (257,) of the utterances, each as loud as the others, from 0 Hz to half the rate."""
+        """Mean power (257,) of the utterances, scaled to equal loudness, from 0 Hz to half the rate."""
         spectra = [
             scipy.signal.welch(samples / max(samples.std(), 1.0), nperseg=min(512, len(samples)), nfft=512)[1]
             for samples in self.samples.values()
@@ -63,18 +63,20 @@ class Corpus:
         return np.mean(spectra, axis=0)
 
     def rng(self, *names: str) -> np.random.Generator:
+        """The generator of random numbers for these names."""
         return np.random.default_rng([self.seed, zlib.crc32(" ".join(names).encode())])
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What becomes of an utterance: its samples change, quiet comes before and behind, a file holds it.
+    """A condition: the samples of an utterance change, quiet comes before and after, and a file format is chosen.
 
-    change: from a corpus and an utterance's id to samples (n,).
-    pad: seconds of quiet at either end.
-    quiet: from samples, their rate, a number and a generator to that many samples of quiet.
-    file_rate: of the file in Hz; None leaves the corpus' own.
-    file: libsndfile's format and subtype, and compression level.
+    Attributes:
+        change: from a corpus and the id of an utterance to samples (n,).
+        pad: seconds of quiet at either end.
+        quiet: from samples, their rate, a number and a generator to that many samples of quiet.
+        file_rate: of the file in Hz; None for that of the corpus.
+        file: libsndfile's format and subtype, and compression level.
     """
 
     change: Callable[[Corpus, str], np.ndarray] = lambda corpus, utt_id: corpus.samples[utt_id]
@@ -85,6 +87,7 @@ class Condition:
 
 
 def digital_silence(samples: np.ndarray, rate: int, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Zeros (num_samples,)."""
     return np.zeros(num_samples)
 
 
@@ -108,7 +111,7 @@ def shaped_noise(power: np.ndarray, num_samples: int, rng: np.random.Generator) 
 
 
 def noise_for(corpus: Corpus, utt_id: str) -> np.ndarray:
-    """Noise of the utterance's length and of variance 1: the same at all levels."""
+    """Noise of the length of the utterance and of variance 1. It is the same for all levels."""
     rng, num_samples = corpus.rng("noise", utt_id), len(corpus.samples[utt_id])
     kind = rng.integers(3)
     if kind == 0:
@@ -128,22 +131,24 @@ def noise_for(corpus: Corpus, utt_id: str) -> np.ndarray:
 
 
 def in_noise(snr_db: float, corpus: Corpus, utt_id: str) -> np.ndarray:
+    """The utterance with noise at this signal-to-noise ratio in dB."""
     samples = corpus.samples[utt_id]
     return samples + samples.std() * 10 ** (-snr_db / 20) * noise_for(corpus, utt_id)
 
 
 def amplified(gain_db: float, corpus: Corpus, utt_id: str) -> np.ndarray:
+    """The utterance, amplified by so many dB."""
     return corpus.samples[utt_id] * 10 ** (gain_db / 20)
 
 
 def clipped(peak_db: float, corpus: Corpus, utt_id: str) -> np.ndarray:
-    """With the loudest sample so many dB above full scale, where the file cuts it."""
+    """The utterance, amplified until its loudest sample is so many dB above full scale, where the file clips it."""
     samples = corpus.samples[utt_id]
     return samples * (32767 * 10 ** (peak_db / 20) / max(np.abs(samples).max(), 1.0))
 
 
 def in_a_room(t60: float, corpus: Corpus, utt_id: str) -> np.ndarray:
-    """In one of eight rooms, the direct sound where it was, and as loud as before."""
+    """The utterance in one of eight rooms. The direct sound keeps its time, the whole its loudness."""
     samples = corpus.samples[utt_id]
     number = int(corpus.rng("room", utt_id).integers(NUM_ROOMS))
     wet = scipy.signal.fftconvolve(samples, room(t60, corpus.rate, corpus.seed, number))[: len(samples)]
@@ -152,10 +157,10 @@ def in_a_room(t60: float, corpus: Corpus, utt_id: str) -> np.ndarray:
 
 @functools.cache
 def room(t60: float, rate: int, seed: int, number: int) -> np.ndarray:
-    """Impulse response of a room by the image method (Allen and Berkley 1979), all walls alike.
+    """Impulse response of a room with equal walls, by the image method (Allen and Berkley 1979).
 
-    How much the walls reflect is found by halving, so that the energy that the images leave falls from -5 to -35 dB
-    (Schroeder 1965) as `t60` wants.
+    Bisection finds the reflection of the walls with which the energy after each time falls from -5 to -35 dB (Schroeder
+    1965) as `t60` requires.
     """
     rng = np.random.default_rng([seed, number])
     size = rng.uniform((3.5, 3.0, 2.4), (7.0, 6.0, 3.2))
@@ -179,12 +184,12 @@ def room(t60: float, rate: int, seed: int, number: int) -> np.ndarray:
         response = np.bincount(places, direct / distances * reflected**walls)
         energy = np.bincount(places, (direct / distances * reflected**walls) ** 2)
         low, high = (reflected, high) if reverberation_time(energy, rate) < t60 else (low, reflected)
-    # Images are all of one sign; as they did, take away what that gives below speech.
+    # All images have the same sign. As in the paper, remove the low frequencies that this causes.
     return scipy.signal.sosfilt(scipy.signal.butter(2, 50, "highpass", fs=rate, output="sos"), response)
 
 
 def reverberation_time(energy: np.ndarray, rate: int) -> float:
-    """Seconds for 60 dB of decay, from that of -5 to -35 dB behind the direct sound; `energy` (n,) by samples."""
+    """Seconds of a decay by 60 dB, extrapolated from -5 to -35 dB after the direct sound; `energy` (n,) by samples."""
     left = np.cumsum(energy[:0:-1])[::-1]
     level = 10 * np.log10(np.maximum(left / left[0], 1e-30))
     first, last = np.searchsorted(-level, (5, 35))
@@ -229,7 +234,7 @@ def chords(rate: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def drums(rate: int, rng: np.random.Generator) -> np.ndarray:
-    """A bass drum, a snare and between them a hi-hat."""
+    """A bass drum and a snare, with a hi-hat between them."""
     beat = rng.uniform(0.15, 0.4)
     seconds = np.arange(round(beat * rate)) / rate
     bass = 2 * np.exp(-12 * seconds) * np.sin(2 * np.pi * (50 * seconds + 3 * (1 - np.exp(-30 * seconds))))
@@ -245,14 +250,14 @@ def drums(rate: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def gusts(rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Pink noise whose level goes up and down."""
+    """Pink noise whose level rises and falls."""
     seconds = np.arange(_NOBODY_S * rate) / rate
     level = sum(np.sin(2 * np.pi * (rng.uniform(0.3, 3) * seconds + rng.random())) for _ in range(4))
     return shaped_noise(1 / np.arange(1, 258), len(seconds), rng) * np.exp(level / 2)
 
 
 def hum(rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Of mains, and a little white noise."""
+    """Hum of the mains, and a little white noise."""
     seconds = np.arange(_NOBODY_S * rate) / rate
     return sum(np.sin(2 * np.pi * 50 * n * seconds) / n for n in range(1, 20)) + rng.normal(0, 0.01, len(seconds))
 
@@ -269,15 +274,17 @@ NOBODY: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
 
 
 def level_one(samples: np.ndarray) -> np.ndarray:
+    """Scale samples (n,) to a standard deviation of 1."""
     return samples / max(samples.std(), 1e-9)
 
 
 def directory_of(name: str) -> str:
+    """The name of a condition's directory."""
     return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in name).replace("__", "_")
 
 
 def load_corpus(data: Path, num_utts: int | None, rate: int, seed: int) -> tuple[list[Utterance], Corpus]:
-    """The first utterances of a data directory, or all, and their samples."""
+    """The utterances of a data directory, or `num_utts` of them, and their samples."""
     utts = load_data_dir(data).utterances()
     utts = utts[:: max(len(utts) // num_utts, 1)][:num_utts] if num_utts else utts
     access = AudioAccess()
@@ -288,7 +295,7 @@ def load_corpus(data: Path, num_utts: int | None, rate: int, seed: int) -> tuple
 
 
 def make(name: str, utts: Sequence[Utterance], corpus: Corpus, directory: Path) -> None:
-    """Write a data directory with the utterances under a condition; their files lie in its folder beside it."""
+    """Write a data directory with the utterances in a condition. Its audio files are in a folder beside it."""
     condition = CONDITIONS[name]
     audio = directory.with_name(directory.name + "_audio")
     audio.mkdir(parents=True, exist_ok=True)
@@ -313,6 +320,7 @@ def make(name: str, utts: Sequence[Utterance], corpus: Corpus, directory: Path) 
 
 
 def write_file(path: Path, samples: np.ndarray, rate: int, file: tuple[str, str, float | None]) -> None:
+    """Write samples (n,) on the int16 scale in a libsndfile format and subtype, with a compression level."""
     kind, subtype, level = file
     whole = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
     mode = None if level is None else "CONSTANT"
@@ -320,9 +328,10 @@ def write_file(path: Path, samples: np.ndarray, rate: int, file: tuple[str, str,
 
 
 def measure(recognizer: Recognizer, directory: Path, phone_map: Mapping[str, str]) -> dict[str, float]:
-    """PER of a data directory's utterances, mean confidence, share right of the phones found, and their difference.
+    """The PER of a data directory, and how confidence fits it.
 
-    All in %. `phone_map`: other symbols for some of the references'.
+    Returns the PER, the mean confidence of the phones found, the share of right ones among them, and the difference of
+    the last two, all in per cent. `phone_map` gives other symbols for phones of the references.
     """
     utts = load_data_dir(directory).utterances()
     found = {utt.utt_id: recognizer.transcribe(utt.audio, utt.utt_id) for utt in utts}
@@ -335,7 +344,11 @@ def measure(recognizer: Recognizer, directory: Path, phone_map: Mapping[str, str
 
 
 def measure_nobody(recognizer: Recognizer, name: str, rate: int, seed: int) -> dict[str, float]:
-    """Of recordings without speech: how many give phones that are no silence, in %, how many, mean confidence in %."""
+    """Results on recordings without speech.
+
+    They are the share with phones other than silence in per cent, the number of these phones, and their mean confidence
+    in per cent.
+    """
     silent, spoken, confidences = recognizer.timer.silent_phones, [], []
     for number in range(_NUM_NOBODY):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
@@ -353,6 +366,7 @@ def measure_nobody(recognizer: Recognizer, name: str, rate: int, seed: int) -> d
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a data directory, such as recipes/mini/data/test")
     parser.add_argument("--out", type=Path, required=True, help="for the copies (17 MB a minute of audio)")

@@ -1,9 +1,9 @@
 """Beam search against other decoders: `python -m tests.bench.decoding` in an environment that has them.
 
-The posteriors are generated: peaky, as trained CTC networks give them, with phones that are confused for each other.
-All decoders get the same ones and, where they take one, the same trigram; they run in turn in one process, one
-thread each, and the median of the rounds' ratios of CPU time counts. Phone error rates on the same posteriors are
-printed beside the speeds. The last line is JSON: {"ratios": {peer: its time / ours}}.
+The posteriors are generated. They are peaky, like those of trained CTC networks, with phones that are confused with
+each other. All decoders get the same posteriors and, if they can use one, the same trigram. They run in turn in one
+process, with one thread each. The result is the median of the rounds' ratios of CPU time. Phone error rates on the same
+posteriors are printed beside the speeds. The last line is JSON: {"ratios": {peer: its time / ours}}.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ Decode = Callable[[np.ndarray], list[int]]
 
 
 def phone_chain(rng: np.random.Generator) -> np.ndarray:
-    """(P, P, P) P(next | last two) of an invented language, about as predictable as English: perplexities of models
-    trained on it are 39, 19 and 15 for orders 1, 2 and 3."""
+    """(P, P, P) P(next | last two) of an invented language, about as predictable as English.
+
+    Perplexities of models trained on it are 39, 19 and 15 for orders 1, 2 and 3.
+    """
     pairs = rng.dirichlet(np.full(NUM_PHONES, 0.1), NUM_PHONES)
     triples = rng.dirichlet(np.full(NUM_PHONES, 0.05), (NUM_PHONES, NUM_PHONES))
     return 0.3 * triples + 0.6 * pairs + 0.1 / NUM_PHONES
 
 
 def sample_phones(rng: np.random.Generator, chain: np.ndarray, number: int) -> list[int]:
-    """`number` phones, 0 to P - 1, of the language."""
+    """Draw `number` phones of the language, from 0 to P - 1."""
     phones = rng.integers(NUM_PHONES, size=2).tolist()
     while len(phones) < number:
         phones.append(int(rng.choice(NUM_PHONES, p=chain[phones[-2], phones[-1]])))
@@ -50,11 +52,11 @@ def sample_phones(rng: np.random.Generator, chain: np.ndarray, number: int) -> l
 
 
 def ctc_posteriors(rng: np.random.Generator, phones: list[int], partners: np.ndarray) -> np.ndarray:
-    """(T, 1 + P) float32 log probabilities as a CTC network gives them.
+    """(T, 1 + P) float32 natural-log probabilities, like those of a CTC network.
 
-    Each phone takes 4 to 12 frames. Most are sure of the blank; in one or two the phone peaks beside its two
-    `partners` (P, 2), which sound like it, and one time in six a partner peaks higher. A weak echo of the phone stays
-    around the peak, and one peak in twenty five hardly rises out of the blank.
+    Each phone takes 4 to 12 frames. In most of them the blank is certain. In one or two of them the phone has a peak,
+    and so have its two `partners` (P, 2), which sound like it. One time in six a partner has the higher peak. A weak
+    echo of the phone stays around the peak. One peak in twenty-five hardly exceeds the blank.
     """
     durations = rng.integers(4, 13, size=len(phones))
     starts = np.cumsum(durations) - durations
@@ -90,11 +92,13 @@ def make_task(num_utts: int, seed: int = 1) -> tuple[NgramLM, list[list[int]], l
 
 
 def make_search(lm: NgramLM | None, beam: int, bonus: float = 0.0) -> BeamSearch:
+    """Our search, without a language model if `lm` is None."""
     config = DecodingConfig(beam=beam, lm_weight=LM_WEIGHT, insertion_bonus=bonus)
     return BeamSearch(config, None if lm is None else lm.automaton)
 
 
 def ours(lm: NgramLM | None, beam: int, bonus: float = 0.0) -> Decode:
+    """Our decoder: from log-probabilities (T, V) to the best tokens."""
     search = make_search(lm, beam, bonus)
 
     def decode(log_probs: np.ndarray) -> list[int]:
@@ -104,7 +108,7 @@ def ours(lm: NgramLM | None, beam: int, bonus: float = 0.0) -> Decode:
 
 
 def flashlight(lm: NgramLM, beam: int, arpa: Path, *, num_tokens: int, threshold: float) -> Decode:
-    """flashlight-text with KenLM, whose scores are log10: hence the factor of the weight."""
+    """flashlight-text with KenLM. KenLM's scores are log10, which explains the factor of the weight."""
     from flashlight.lib.text.decoder import CriterionType, LexiconFreeDecoder, LexiconFreeDecoderOptions
     from flashlight.lib.text.decoder.kenlm import KenLM
     from flashlight.lib.text.dictionary import Dictionary
@@ -121,7 +125,7 @@ def flashlight(lm: NgramLM, beam: int, arpa: Path, *, num_tokens: int, threshold
         log_add=True,
         criterion_type=CriterionType.CTC,
     )
-    # No class is the silence that this decoder knows of.
+    # No class is this decoder's silence.
     decoder = LexiconFreeDecoder(options, KenLM(str(arpa), symbols), -1, 0, [])
 
     def decode(log_probs: np.ndarray) -> list[int]:
@@ -132,7 +136,7 @@ def flashlight(lm: NgramLM, beam: int, arpa: Path, *, num_tokens: int, threshold
 
 
 def pyctcdecode(lm: NgramLM, beam: int, arpa: Path) -> Decode:
-    """pyctcdecode with KenLM and its default pruning; each phone is a word of its own."""
+    """pyctcdecode with KenLM and its default pruning. Each phone is a word."""
     import kenlm
     from pyctcdecode import Alphabet, BeamSearchDecoderCTC, LanguageModel
 
@@ -143,7 +147,7 @@ def pyctcdecode(lm: NgramLM, beam: int, arpa: Path) -> Decode:
 
 
 def fast_ctc_decode(lm: NgramLM, beam: int, arpa: Path) -> Decode:
-    """fast-ctc-decode, which knows no language model, without its pruning of classes."""
+    """fast-ctc-decode without its pruning of classes. It cannot use a language model."""
     import fast_ctc_decode as module
 
     alphabet = "".join(chr(0x4E00 + i) for i in range(1 + NUM_PHONES))
@@ -173,7 +177,7 @@ PEERS: dict[str, tuple[str, str, Callable[[NgramLM, int, Path], Decode]]] = {  #
 
 
 def timed(decode: Decode, posteriors: Sequence[np.ndarray], repeats: int = 1) -> tuple[float, list[list[int]]]:
-    """CPU seconds for one pass, and the hypotheses."""
+    """CPU seconds of one pass, and the hypotheses."""
     began = time.process_time()
     for _ in range(repeats):
         hyps = [decode(log_probs) for log_probs in posteriors]
@@ -181,12 +185,13 @@ def timed(decode: Decode, posteriors: Sequence[np.ndarray], repeats: int = 1) ->
 
 
 def per_line(refs: list[list[int]], hyps: list[list[int]]) -> str:
+    """The line of results for these hypotheses, as `asrkit score` prints it."""
     names = [{str(i): [str(token) for token in seq] for i, seq in enumerate(seqs)} for seqs in (refs, hyps)]
     return score(*names).line()
 
 
 def compare(num_utts: int, num_rounds: int, beam: int) -> dict[str, float]:
-    """Print a table of all decoders; returns the peers' ratios."""
+    """Print a table of all decoders. Returns the ratios of the peers."""
     lm, refs, posteriors = make_task(num_utts)
     print(
         f"{num_utts} utterances of {sum(map(len, posteriors)) / num_utts:.0f} frames on average, {NUM_PHONES} phones; "
@@ -227,7 +232,7 @@ def compare(num_utts: int, num_rounds: int, beam: int) -> dict[str, float]:
 
 
 def show_growth(beam: int) -> None:
-    """Print how time grows with length, with utterances and with threads."""
+    """Print how the time grows with the length, with the number of utterances and with threads."""
     lm, _, posteriors = make_task(8, seed=2)
     decode = ours(lm, beam)
     lengths = {factor: np.concatenate(posteriors * factor) for factor in (1, 4, 16)}
@@ -247,6 +252,7 @@ def show_growth(beam: int) -> None:
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beam", type=int, default=50)
     parser.add_argument("--utts", type=int, default=100)

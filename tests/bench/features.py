@@ -1,11 +1,13 @@
 """Features against other toolkits: `python -m tests.bench.features` in an environment that has them.
 
-The task is the 39-dimensional features that a model takes: 13 MFCCs (16 kHz, 25 and 10 ms, 23 filters, no dither),
-means and variances normalised over the utterance, deltas and delta-deltas; from samples in memory, and end to end from
-16-bit WAV files. torchaudio and librosa compute deltas by their own functions; kaldi-native-fbank has neither CMVN nor
-deltas, and is given ours. Real speech serves where ASRKIT_SHARED or ../shared holds speechocean762, else a signal like
-it. The NumPy fallback runs in a process of its own, beside torchaudio again. The last line is JSON:
-{"ratios": {peer: its time / ours}}; `numpy_fallback_torchaudio` is torchaudio's time over the fallback's.
+The task is to compute a model's 39-dimensional features: 13 MFCCs (16 kHz, 25 and 10 ms, 23 filters, no dither), with
+means and variances normalised over the utterance, deltas and delta-deltas. They are computed from samples in memory,
+and from 16-bit WAV files. torchaudio and librosa have their own functions for deltas. kaldi-native-fbank has neither
+CMVN nor deltas, and uses ours. The audio is real speech if ASRKIT_SHARED or ../shared holds speechocean762, else a
+similar signal. The NumPy fallback runs in a separate process, again beside torchaudio.
+
+The last line is JSON: {"ratios": {peer: its time / ours}}. `numpy_fallback_torchaudio` is torchaudio's time divided by
+the fallback's.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ Run = Callable[[], list[np.ndarray]]
 
 
 def make_speech(seconds: float, seed: int) -> np.ndarray:
-    """Something like speech, whole numbers on the int16 scale: gliding harmonics and noise in syllables."""
+    """A signal similar to speech, whole numbers on the int16 scale: gliding harmonics and noise in syllables."""
     rng = np.random.default_rng(seed)
     times = np.arange(int(seconds * RATE)) / RATE
     pitch = rng.uniform(90, 220) * (1 + 0.2 * np.sin(2 * np.pi * rng.uniform(0.3, 0.9) * times))
@@ -63,6 +65,7 @@ def load_speech(num_utts: int) -> tuple[str, list[np.ndarray]]:
 
 
 def our_run(speech: list[np.ndarray]) -> Run:
+    """Our features of utterances (num_samples,)."""
     extractor = FeatureExtractor(CONFIG)
     waveforms = [Waveform(samples, RATE) for samples in speech]
     return lambda: [extractor.full(waveform) for waveform in waveforms]
@@ -87,6 +90,7 @@ def torchaudio_features() -> Callable[[object], object]:
 
 
 def torchaudio_run(speech: list[np.ndarray]) -> Run:
+    """torchaudio's features of utterances (num_samples,)."""
     import torch
 
     compute = torchaudio_features()
@@ -95,6 +99,7 @@ def torchaudio_run(speech: list[np.ndarray]) -> Run:
 
 
 def torchaudio_files_run(paths: list[Path]) -> Run:
+    """torchaudio's features of WAV files."""
     import torch
 
     compute = torchaudio_features()
@@ -107,6 +112,7 @@ def torchaudio_files_run(paths: list[Path]) -> Run:
 
 
 def kaldi_native_fbank_run(speech: list[np.ndarray]) -> Run:
+    """kaldi-native-fbank's MFCCs of utterances (num_samples,), with our CMVN and deltas."""
     import kaldi_native_fbank as knf
 
     options = knf.MfccOptions()
@@ -124,6 +130,7 @@ def kaldi_native_fbank_run(speech: list[np.ndarray]) -> Run:
 
 
 def librosa_run(speech: list[np.ndarray]) -> Run:
+    """librosa's features of utterances (num_samples,)."""
     import librosa
 
     sizes = {"n_mfcc": 13, "n_mels": 23, "n_fft": 512, "win_length": 400, "hop_length": 160, "center": False}
@@ -139,6 +146,7 @@ def librosa_run(speech: list[np.ndarray]) -> Run:
 
 
 def available(makers: dict[str, Callable[[], Run]]) -> dict[str, Run]:
+    """The runs whose packages can be imported. Prints a line for each of the others."""
     runs = {}
     for name, make in makers.items():
         try:
@@ -149,6 +157,7 @@ def available(makers: dict[str, Callable[[], Run]]) -> dict[str, Run]:
 
 
 def compare(title: str, ours: Run, peers: dict[str, Callable[[], Run]], seconds: float, num_rounds: int) -> dict:
+    """Print the speed of each run. Returns the ratios of the peers."""
     runs = {"asrkit": ours, **available(peers)}
     times, ratios = interleave(runs, num_rounds)
     for name, spent in times.items():
@@ -158,7 +167,7 @@ def compare(title: str, ours: Run, peers: dict[str, Callable[[], Run]], seconds:
 
 
 def print_agreement(speech: list[np.ndarray]) -> None:
-    """The largest differences from peers with the same definitions, in units of standard deviation."""
+    """Print the largest differences from peers with the same definitions, in units of the standard deviation."""
     ours = our_run(speech)()
     peers = available(
         {
@@ -172,7 +181,7 @@ def print_agreement(speech: list[np.ndarray]) -> None:
 
 
 def print_growth(num_rounds: int) -> None:
-    """Cost against the length of one signal, and against the number of utterances."""
+    """Print the cost by the length of one signal, and by the number of utterances."""
     minute = make_speech(60, 0)
     extractor = FeatureExtractor(CONFIG)
 
@@ -194,7 +203,7 @@ def print_growth(num_rounds: int) -> None:
 
 
 def print_extraction() -> None:
-    """Time and memory (as Linux tells it) of `asrkit extract --nj 1` over up to 100 minutes of WAV files."""
+    """Print the time and peak memory (on Linux) of `asrkit extract --nj 1` for up to 100 minutes of WAV files."""
     if not Path("/proc/self/status").is_file():
         return
     script = (
@@ -219,6 +228,7 @@ def print_extraction() -> None:
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utts", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=9)

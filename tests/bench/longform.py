@@ -1,10 +1,15 @@
 """Long recordings and audio formats: `python -m tests.bench.longform --model MODEL`.
 
-Real speech, where ASRKIT_SHARED or ../shared holds speechocean762 (else a signal like it), joined to one recording.
-It prints the share of phones that are those of the whole recording in one window, for windows of several lengths and
-contexts; peak memory and CPU time over the audio's length of `asrkit transcribe` on files of 1, 10 and 120 minutes,
-one thread; and the PER between one recording in many formats and rates and its 16-bit WAV at 16 kHz. The last line is
-JSON. A model that was trained on what is recognised tells the most.
+The audio is real speech if ASRKIT_SHARED or ../shared holds speechocean762 (else a similar signal), joined to one
+recording. The benchmark prints:
+
+- for windows of several lengths and contexts, the share of phones that equal those of the whole recording in one
+  window;
+- peak memory and CPU time per second of audio of `asrkit transcribe` on files of 1, 10 and 120 minutes, with one
+  thread;
+- the PER between one recording in many formats and rates and its 16-bit WAV at 16 kHz.
+
+The last line is JSON. The results mean most with a model that was trained for the speech.
 """
 
 from __future__ import annotations
@@ -46,9 +51,9 @@ CODINGS = [
 
 
 def run(arguments: list[str]) -> tuple[float, float]:
-    """CPU seconds and peak memory (MB) of `asrkit ARGUMENTS`; its output is thrown away.
+    """CPU seconds and peak memory (MB) of `asrkit ARGUMENTS`. Its output is thrown away.
 
-    The process reads its peak itself: what wait4 tells includes this process's, which begot it.
+    The process reads its peak itself: the value of wait4 would include that of this process, which started it.
     """
     code = (
         "import sys; from asrkit.cli.main import main; status = main(sys.argv[1:])\n"
@@ -69,11 +74,12 @@ def run(arguments: list[str]) -> tuple[float, float]:
 
 
 def equal_share(whole: Hypothesis, found: Hypothesis) -> float:
-    """Percent of the phones of `whole` that are in `found`, too, where an alignment pairs them."""
+    """Per cent of the phones of `whole` that an alignment pairs with equal phones of `found`."""
     return 100.0 - score({"x": whole.phones}, {"x": found.phones}).per
 
 
 def compare_windows(recognizer: Recognizer, samples: np.ndarray) -> dict[str, float]:
+    """Print and return the share of equal phones, in per cent, for each choice of windows."""
     shares = {}
     with StaticFeatures([samples], recognizer.extractor, "speech") as static:
         duration = len(samples) / RATE
@@ -97,6 +103,7 @@ def compare_windows(recognizer: Recognizer, samples: np.ndarray) -> dict[str, fl
 
 
 def measure_memory(model: str, samples: np.ndarray, directory: Path, minutes: list[int]) -> dict[int, list[float]]:
+    """Print and return peak memory in MB and the real-time factor, by minutes of audio."""
     figures = {}
     path = directory / "long.wav"
     for length in minutes:
@@ -116,6 +123,7 @@ def measure_memory(model: str, samples: np.ndarray, directory: Path, minutes: li
 
 
 def compare_codings(recognizer: Recognizer, utterances: list[np.ndarray], directory: Path) -> dict[str, float]:
+    """Print and return the PER against 16-bit WAV, in per cent, for each coding."""
     refs = {}
     for number, samples in enumerate(utterances):
         soundfile.write(directory / "x.wav", samples.astype(np.int16), RATE)
@@ -137,6 +145,7 @@ def compare_codings(recognizer: Recognizer, utterances: list[np.ndarray], direct
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="as for asrkit transcribe")
     parser.add_argument("--wavs", nargs="*", type=Path, help="16 kHz WAV files to take as speech")

@@ -1,14 +1,14 @@
-"""The baseline that asrkit's recipes have to beat: CTC training as one writes it in plain PyTorch.
+"""The baseline for asrkit's recipes: CTC training as commonly written in plain PyTorch.
 
     python -m tests.bench.plain_ctc --data recipes/speechocean762/data --out DIR --epochs N [--test]
 
-It reads features and phones of a data directory that stages 0 and 1 of a recipe made (MFCC, mean and variance of each
-speaker), and then has everything that is common practice and nothing else: three frames stacked from a random start,
-torch's bidirectional LSTM on padded batches, dropout also before the output, noise on the inputs, Adam at a rate that
-falls linearly in the last third, clipped gradients, greedy decoding, the epoch of lowest dev PER. One thread.
+It reads features and phones of data directories from stages 0 and 1 of a recipe (MFCC, mean and variance of each
+speaker). It uses only common practice: three frames stacked from a random start, torch's bidirectional LSTM on padded
+batches, dropout also before the output, noise on the inputs, Adam with a rate that falls linearly in the last third,
+clipped gradients, greedy decoding, and the epoch of lowest dev PER. It has one thread.
 
-Prints the dev PER of each epoch with the CPU seconds so far; writes the hypotheses of the best one to DIR/dev (and
-DIR/test), to be compared with another system's by `asrkit compare`.
+It prints the dev PER of each epoch with the CPU seconds so far. It writes the hypotheses of the best epoch to DIR/dev
+(and DIR/test). `asrkit compare` can compare them with those of another system.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ STACK, HIDDEN, LAYERS, DROPOUT, NOISE, RATE, CLIP, BATCH_SIZE = 3, 128, 3, 0.4, 
 
 
 class Model(nn.Module):
+    """A bidirectional LSTM with a linear output."""
+
     def __init__(self, feat_dim: int, num_tokens: int):
         super().__init__()
         settings = {"batch_first": True, "bidirectional": True, "dropout": DROPOUT}
@@ -37,22 +39,25 @@ class Model(nn.Module):
         self.output = nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(2 * HIDDEN, num_tokens))
 
     def forward(self, steps: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (N, T, V) from stacked frames (N, T, D)."""
         return self.output(self.lstm(steps)[0]).log_softmax(dim=2)
 
 
 def read(data_dir: Path, tokens: TokenTable) -> list[tuple[str, torch.Tensor, tuple[str, ...]]]:
+    """The id, features (T, D) and phones of each utterance of a data directory."""
     feats = FeatureLoader(data_dir, FeatureConfig(cmvn="speaker"))
     lines = [line.split() for line in (data_dir / "text").read_text(encoding="utf-8").splitlines()]
     return [(utt_id, torch.from_numpy(feats[utt_id]), tuple(phones)) for utt_id, *phones in lines]
 
 
 def stacked(feats: torch.Tensor, start: int) -> torch.Tensor:
-    """(T, D) -> (T // STACK, STACK * D) from frame `start` on."""
+    """Stack the frames (T, D) from frame `start` on: (T // STACK, STACK * D)."""
     num_steps = (len(feats) - start) // STACK
     return feats[start : start + num_steps * STACK].reshape(num_steps, -1)
 
 
 def decode(model: nn.Module, data: list, tokens: TokenTable) -> dict[str, tuple[str, ...]]:
+    """The phones of each utterance, by greedy decoding."""
     model.eval()
     with torch.inference_mode():
         best = {utt_id: model(stacked(feats, 0)[None])[0].argmax(dim=1).tolist() for utt_id, feats, _ in data}
@@ -60,10 +65,12 @@ def decode(model: nn.Module, data: list, tokens: TokenTable) -> dict[str, tuple[
 
 
 def write(path: Path, hyps: dict[str, tuple[str, ...]]) -> None:
+    """Write hypotheses, a line per utterance."""
     path.write_text("".join(f"{utt_id} {' '.join(phones)}\n" for utt_id, phones in hyps.items()), encoding="utf-8")
 
 
 def main() -> None:
+    """Run the training with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="data of a recipe: train, dev, test, tokens.txt")
     parser.add_argument("--out", type=Path, required=True, help="directory for the hypotheses")

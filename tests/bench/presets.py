@@ -1,10 +1,10 @@
-"""Every preset in conf/ trained on the mini corpus: `nice python -m tests.bench.presets`, after recipes/mini/run.sh.
+"""Trains every preset of conf/ on the mini corpus: `nice python -m tests.bench.presets`, after recipes/mini/run.sh.
 
-One after another the presets are trained on the data directories of recipes/mini/data, whose features are extracted
-again in --out where a preset has frames of its own. Then dev and test are decoded greedily. A preset that would need
-more than --cpu seconds gets as many epochs as fit into them, by the time that the dev set takes to be trained on: a
-schedule then runs through within these. What was done before is not done again, and a run that was killed goes on. What
-the script prints is the table of docs/models.md.
+The presets are trained one after another on the data directories of recipes/mini/data. For a preset with other frames,
+features are extracted again in --out. Then dev and test are decoded greedily. A preset that would need more than --cpu
+seconds gets only the number of epochs that fit, estimated from one epoch on the dev set. Its schedule then covers
+exactly these epochs. Finished work is not repeated, and a killed run continues. The output is the table of
+docs/models.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SETS = ("train", "dev", "test")
 
 
 def copy_data(source: Path, out: Path) -> None:
-    """Copy data directories without their features, which extraction writes anew where frames differ."""
+    """Copy data directories without their features, which are extracted again if frames differ."""
     for name in SETS:
         ignore = shutil.ignore_patterns("feats.*", "cmvn.*", "utt2num_frames", ".*")
         shutil.copytree(source / name, out / name, ignore=ignore)
@@ -32,16 +32,18 @@ def copy_data(source: Path, out: Path) -> None:
 
 
 def read_history(directory: Path) -> list[dict[str, str]]:
+    """The rows of a training's history.csv."""
     with (directory / "history.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
 def seconds_of(data_dir: Path) -> float:
+    """The duration of a data directory's audio, in seconds."""
     return sum(float(line.split()[1]) for line in (data_dir / "utt2dur").read_text(encoding="utf-8").splitlines())
 
 
 def fit_epochs(config: asrkit.ExperimentConfig, data: asrkit.TrainingData, probe: Path, cpu: float) -> int:
-    """How many of the preset's epochs, or of each of its phases', fit into `cpu` seconds; one at least."""
+    """The number of the preset's epochs, or of epochs per phase, that fit into `cpu` seconds; at least one."""
     training = replace(config.training, num_epochs=1, pretrain_epochs=0, two_phase=False)
     asrkit.train(replace(data, train=data.dev), probe, replace(config, training=training), resume=True)
     on_dev = float(read_history(probe)[0]["cpu_seconds"])
@@ -50,7 +52,7 @@ def fit_epochs(config: asrkit.ExperimentConfig, data: asrkit.TrainingData, probe
 
 
 def train_preset(path: Path, data_dir: Path, out: Path, cpu: float) -> str:
-    """Train one preset, decode dev and test. Returns the table's line."""
+    """Train one preset, decode dev and test. Returns the line of the table."""
     config, directory = asrkit.load_config(path), out / path.stem
     asrkit.extract([data_dir / name for name in SETS], config.features)
     data = asrkit.TrainingData.under(data_dir)
@@ -67,6 +69,7 @@ def train_preset(path: Path, data_dir: Path, out: Path, cpu: float) -> str:
 
 
 def main() -> None:
+    """Train the presets with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("presets", nargs="*", metavar="NAME", help="files of conf/ (default: all)")
     parser.add_argument("--data", type=Path, default=ROOT / "recipes/mini/data", help="mini's data directories")

@@ -1,8 +1,8 @@
-"""What a report on many utterances costs beside scoring alone: `python -m tests.bench.report --exp EXP --data DATA`.
+"""The cost of a report on many utterances, compared with scoring: `python -m tests.bench.report --exp EXP --data DATA`.
 
-DATA was decoded to EXP/decode_SET with --ctm, SET being its name. Its utterances are repeated, under new names, until
-there are as many as wanted. Each command is a process of its own; they run in turn, round after round. CPU seconds and
-peak memory are medians, and so are the ratios, each of a round's CPU seconds to those of scoring in the same round.
+DATA must be decoded to EXP/decode_SET with --ctm, where SET is its name. Its utterances are repeated under new names,
+up to the number of --utts. Each command is a separate process. The commands run in turn, round after round. CPU seconds
+and peak memory are medians. So are the ratios of a round's CPU seconds to those of scoring in the same round.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIMES, OTHERS = "phones.ctm", ("config.yaml", "tokens.txt", "history.csv")
 
 
 def repeat(source: Path, target: Path, number: int) -> None:
-    """Repeat a table of utterances until it has so many of them."""
+    """Repeat a table of utterances until it has `number` of them."""
     groups: dict[str, list[str]] = {}
     for line in source.read_text().splitlines():
         utt, _, rest = line.partition(" ")
@@ -35,7 +35,7 @@ def repeat(source: Path, target: Path, number: int) -> None:
 
 
 def make_sets(experiment: Path, data: Path, root: Path, number: int) -> dict[str, tuple[Path, Path]]:
-    """Experiments with data of so many utterances, by what they have: transcripts alone, and times of both sides."""
+    """Experiments with data of `number` utterances, by their content: only transcripts, or times of both sides."""
     sets, decoded = {}, experiment / f"decode_{data.name}"
     for name, files in (("transcripts", ()), ("times", (TIMES,))):
         exp, many = root / name / "exp", root / name / data.name
@@ -62,7 +62,7 @@ def measure(arguments: Sequence[str]) -> tuple[float, float]:
 
 
 def commands(sets: dict[str, tuple[Path, Path]]) -> Iterator[tuple[str, list[str]]]:
-    """Name and arguments of what is measured; scoring comes first."""
+    """Name and arguments of the measured commands; scoring comes first."""
     exp, data = sets["transcripts"]
     hyp = exp / f"decode_{data.name}" / "hyp"
     yield "score --utt2spk", ["score", "--utt2spk", f"{data / 'utt2spk'}", f"{data / 'text'}", f"{hyp}"]
@@ -75,6 +75,7 @@ def commands(sets: dict[str, tuple[Path, Path]]) -> Iterator[tuple[str, list[str
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exp", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)

@@ -1,11 +1,12 @@
 """Recognition on the command line: `python -m tests.bench.runtime` in an environment with asrkit alone.
 
-Start-up: `asrkit transcribe` on a file of 3 s, the whole process, beside `python -c "import torch"`, in turn; medians
-of the rounds' ratios of elapsed and of CPU time, and the peak memory. Speed: CPU time of the process on an hour of
-audio in one file, one thread, over the audio's length. The model is a bidirectional LSTM of 3 x 128 units with steps of
-30 ms and a 5-gram of phones. It is not trained, but its output is scaled so that it finds as many phones as there are
-in speech; --model takes a trained one. Real speech serves where ASRKIT_SHARED or ../shared holds speechocean762, else a
-signal like it. The last line is JSON.
+Start-up: the whole process of `asrkit transcribe` on a file of 3 s, in turn with `python -c "import torch"`. Printed
+are the medians of the rounds' ratios of elapsed and of CPU time, and the peak memory. Speed: CPU time of the process on
+an hour of audio in one file, with one thread, divided by the length of the audio.
+
+The model is a bidirectional LSTM of 3 x 128 units with steps of 30 ms, and a 5-gram of phones. It is not trained, but
+its output is scaled so that it finds a number of phones as in speech. --model takes a trained one. The audio is real
+speech if ASRKIT_SHARED or ../shared holds speechocean762, else a similar signal. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tests.bench.features import RATE, load_speech
 PHONES = [f"p{i}" for i in range(40)]
 
 
-# In a small process of its own, as a child's peak memory would be no less than that of the process that starts it.
+# This runs in a small process, because the peak memory of a child is at least that of the process that starts it.
 _MEASURE = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -41,13 +42,13 @@ sys.exit(status)
 
 
 def run(command: list[str]) -> list[float]:
-    """Elapsed seconds, CPU seconds and peak memory (MB) of a process; its output is thrown away."""
+    """Elapsed seconds, CPU seconds and peak memory (MB) of a process. Its output is thrown away."""
     done = subprocess.run([sys.executable, "-c", _MEASURE, *command], stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
 def make_model(directory: Path, samples: np.ndarray, config: ExperimentConfig | None = None) -> Path:
-    """An exported experiment; see above. Its settings are the defaults, or `config`."""
+    """Make and export the experiment described above. Its settings are the defaults, or `config`."""
     import torch
 
     from asrkit import experiment
@@ -73,7 +74,7 @@ def make_model(directory: Path, samples: np.ndarray, config: ExperimentConfig | 
     network = experiment.make_model(config, tokens)
     trained = experiment.Experiment(config, tokens, network.eval(), accumulate(static), None)
     with torch.no_grad():
-        # Peaky, and blank in two of three steps.
+        # Make the output peaky, with blank in two of three steps.
         network.output.weight *= 40
         scores = experiment.TorchModel(trained).log_probs(static)
         rest = np.sort(scores[:, 1:].max(axis=1) - scores[:, 0])
@@ -85,6 +86,7 @@ def make_model(directory: Path, samples: np.ndarray, config: ExperimentConfig | 
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a trained model in place of the made-up one")
     parser.add_argument("--rounds", type=int, default=9)

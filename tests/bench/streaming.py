@@ -1,14 +1,18 @@
 """Streaming recognition: `python -m tests.bench.streaming` in an environment with asrkit alone.
 
-Audio comes in chunks of one step, on one thread. Printed: the computing time of a step, elapsed; the CPU time
-of a stream over that of transcribe on the same audio; in how many utterances a stream in chunks of random sizes finds
-the phones that transcribe finds. The model is conf/lstm_ctc_streaming.yaml with a 5-gram of phones, not trained, but
-scaled so that it finds as many phones as there are in speech; --model takes a trained one. Real speech serves where
-ASRKIT_SHARED or ../shared holds speechocean762, else a signal like it.
+Audio comes in chunks of one step, on one thread. Printed are:
 
-With --model and --data, a data directory with the true times of phones (phones.ctm), its utterances serve, and it is
-measured how long after the first sound begins the first phone that is no silence is written: the audio that was waited
-for and the computing time. The last line is JSON.
+- the elapsed time of computing a step;
+- the CPU time of a stream divided by that of transcribe on the same audio;
+- the number of utterances in which a stream, in chunks of random sizes, finds the same phones as transcribe.
+
+The model is conf/lstm_ctc_streaming.yaml with a 5-gram of phones. It is not trained, but scaled so that it finds a
+number of phones as in speech. --model takes a trained one. The audio is real speech if ASRKIT_SHARED or ../shared holds
+speechocean762, else a similar signal.
+
+With --model and --data, the audio is that of a data directory with the true times of phones (phones.ctm). Then another
+figure is the delay from the beginning of the first sound to the output of the first phone that is not silence: waiting
+for audio, and computing time. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -40,18 +44,19 @@ CONFIG = Path(__file__).parents[2] / "conf" / "lstm_ctc_streaming.yaml"
 
 
 def random_chunks(samples: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Chunks of 1 sample to 1 s."""
+    """Cut samples (n,) into chunks of 1 sample to 1 s."""
     ends = np.cumsum(np.exp(rng.uniform(0, np.log(RATE), len(samples) // 100 + 10)).astype(int))
     return np.split(samples, ends[ends < len(samples)])
 
 
 def phones_of(stream: StreamingRecognizer, chunks: list[np.ndarray]) -> tuple[str, ...]:
+    """The phones of a stream that takes these chunks."""
     results = [result for chunk in chunks for result in stream.accept(chunk)] + stream.finish()
     return sum((result.phones for result in results if result.is_final), ())
 
 
 def count_equal(recognizer: Recognizer, speech: list[np.ndarray]) -> tuple[int, int]:
-    """How many utterances give the same phones in chunks of random sizes; and how many phones there are."""
+    """The number of utterances with the same phones in chunks of random sizes, and the number of all phones."""
     rng, num_equal, num_phones = np.random.default_rng(0), 0, 0
     for samples in speech:
         expected = recognizer.transcribe(Waveform(samples, RATE)).phones
@@ -62,7 +67,7 @@ def count_equal(recognizer: Recognizer, speech: list[np.ndarray]) -> tuple[int, 
 
 
 def step_seconds(recognizer: Recognizer, samples: np.ndarray) -> list[float]:
-    """Elapsed seconds of each step that a chunk of one step's length completes."""
+    """Elapsed seconds of each step, for chunks of one step."""
     stream, seconds = StreamingRecognizer(recognizer.model), []
     size = round(stream.step * RATE)
     for begin in range(0, len(samples), size):
@@ -74,7 +79,7 @@ def step_seconds(recognizer: Recognizer, samples: np.ndarray) -> list[float]:
 
 
 def cpu_ratio(recognizer: Recognizer, samples: np.ndarray, rounds: int) -> float:
-    """Median over rounds of the CPU time of a stream over that of transcribe."""
+    """Median over rounds of the CPU time of a stream divided by that of transcribe."""
     ratios = []
     for _ in range(rounds + 1):
         start = time.process_time()
@@ -87,7 +92,7 @@ def cpu_ratio(recognizer: Recognizer, samples: np.ndarray, rounds: int) -> float
 
 
 def first_phone_seconds(recognizer: Recognizer, samples: np.ndarray, onset: float) -> float | None:
-    """Seconds from `onset` until the first phone that is no silence is written; None when there is none."""
+    """Seconds from `onset` to the output of the first phone that is not silence; None if there is none."""
     stream = StreamingRecognizer(recognizer.model)
     size = round(stream.step * RATE)
     for begin in range(0, len(samples), size):
@@ -99,7 +104,7 @@ def first_phone_seconds(recognizer: Recognizer, samples: np.ndarray, onset: floa
 
 
 def load_data(directory: Path, num_utts: int, silences: frozenset[str]) -> tuple[list[np.ndarray], list[float]]:
-    """Utterances of a data directory, and when the first phone of each that is no silence begins."""
+    """Utterances of a data directory, and the start in seconds of the first phone of each that is not silence."""
     entries = read_table(directory / "wav.scp")
     findings = Findings()
     labels = read_ctm(directory / "phones.ctm", findings)
@@ -110,6 +115,7 @@ def load_data(directory: Path, num_utts: int, silences: frozenset[str]) -> tuple
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a trained model in place of the made-up one")
     parser.add_argument("--data", type=Path, help="a data directory with phones.ctm")

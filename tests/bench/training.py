@@ -1,19 +1,19 @@
-"""Training against other ways to do it: `python -m tests.bench.training` in an environment that has SpeechBrain.
+"""Training against other methods: `python -m tests.bench.training` in an environment that has SpeechBrain.
 
-The model is a bidirectional LSTM of three layers of 128 with a linear output, on 39 features every 10 ms, trained with
-CTC in batches of 16, AdamW, gradients clipped; without layer normalisation and dropout. Lengths are drawn like those of
-read sentences, and the features are noise: they change no time. Each contestant is a process of its own, with one
-thread unless said; they take turns, and the median of the rounds' ratios counts.
+The model is a bidirectional LSTM of three layers of 128 with a linear output, on 39 features every 10 ms. It is trained
+with CTC in batches of 16, with AdamW and clipped gradients, without layer normalisation and dropout. Lengths are drawn
+like those of read sentences. The features are noise, which does not influence the time. Each contestant is a separate
+process with one thread (except two_threads). They take turns, and the result is the median of the rounds' ratios.
 
-    asrkit        what `asrkit train` does in an epoch
+    asrkit        an epoch of `asrkit train`
     packed        pack_padded_sequence and nn.LSTM, the usual exact way
     speechbrain   SpeechBrain's Brain.fit_batch with its LSTM; padding leaks into its backward direction
     bare          forward and backward of nn.LSTM alone on batches padded in advance: no output, loss or optimiser
     bare_kept     the same, in a process that keeps freed memory as ours does
     two_threads   asrkit with training.num_threads 2
 
-The last line is JSON: {"ratios": {...}} with CPU times over ours for packed and speechbrain, ours over bare's as
-bare_lstm_overhead, and the elapsed time with one thread over that with two as two_cores.
+The last line is JSON: {"ratios": {...}}. It has the CPU times of packed and speechbrain divided by ours, our CPU time
+divided by bare's as bare_lstm_overhead, and the elapsed time with one thread divided by that with two as two_cores.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ FRAMES_A_TOKEN = 9
 
 
 def utterance_lens(number: int) -> np.ndarray:
-    """Numbers of frames, distributed much as those of read sentences are."""
+    """Numbers of frames, distributed roughly like those of read sentences."""
     return np.clip(100 * np.random.default_rng(0).lognormal(1.25, 0.4, number), 100, 1500).astype(int)
 
 
 def make_set(number: int):
+    """A TrainingSet of `number` utterances with random features and tokens."""
     from asrkit.training.dataset import TrainingSet
 
     rng = np.random.default_rng(1)
@@ -53,6 +54,7 @@ def make_set(number: int):
 
 
 def our_run(number: int, num_threads: int, directory: Path) -> Callable[[], object]:
+    """An epoch of our training."""
     from asrkit.models.acoustic import AcousticModel
     from asrkit.models.config import ModelConfig
     from asrkit.training.config import TrainingConfig
@@ -90,11 +92,13 @@ def our_run(number: int, num_threads: int, directory: Path) -> Callable[[], obje
 
 
 def padded_batches(number: int) -> list:
+    """The batches of an epoch."""
     data = make_set(number)
     return [data.load(utt_ids) for utt_ids in data.batches(BATCH_SIZE, np.random.default_rng((1, 1)))]
 
 
 def packed_run(number: int) -> Callable[[], object]:
+    """An epoch in plain PyTorch, with packed sequences."""
     import torch
     from torch import nn
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -120,6 +124,7 @@ def packed_run(number: int) -> Callable[[], object]:
 
 
 def speechbrain_run(number: int) -> Callable[[], object]:
+    """An epoch of SpeechBrain's training."""
     import speechbrain
     import torch
     from speechbrain.nnet.linear import Linear
@@ -158,6 +163,7 @@ def speechbrain_run(number: int) -> Callable[[], object]:
 
 
 def bare_run(number: int, keep: bool) -> Callable[[], object]:
+    """Forward and backward of nn.LSTM for the batches of an epoch. `keep`: whether freed memory is kept."""
     import torch
     from torch import nn
 
@@ -187,7 +193,10 @@ CONTESTANTS: dict[str, Callable[[int, Path], Callable[[], object]]] = {
 
 
 def serve(name: str, number: int) -> None:
-    """Run an epoch for every line of stdin; says "ready" or what is missing, then CPU and elapsed seconds of each."""
+    """Run an epoch for every line of stdin.
+
+    Prints "ready", or what is missing, and then the CPU and elapsed seconds of each epoch.
+    """
     import torch
 
     out, sys.stdout = sys.stdout, sys.stderr
@@ -207,7 +216,10 @@ def serve(name: str, number: int) -> None:
 
 
 class Contestant:
-    """A process that runs epochs on demand: four a turn, so that its threads have spread over the cores; packed one."""
+    """A process that runs epochs on demand.
+
+    In each turn it runs four, which gives its threads time to spread over the cores; "packed" runs one.
+    """
 
     def __init__(self, name: str, number: int):
         command = [sys.executable, "-m", "tests.bench.training", "--serve", name, "--utts", str(number)]
@@ -218,10 +230,11 @@ class Contestant:
         self.elapsed: list[float] = []
 
     def state(self) -> str:
-        """Waits until it is "ready", or for what keeps it from being so."""
+        """Wait for the process. Returns "ready", or the reason why it cannot run."""
         return self.process.stdout.readline().strip()
 
     def run(self) -> None:
+        """Run the epochs of a turn and note their times."""
         self.process.stdin.write("\n" * self.epochs)
         times = [map(float, self.process.stdout.readline().split()) for _ in range(self.epochs)]
         cpu, elapsed = map(sum, zip(*times, strict=True))
@@ -229,15 +242,18 @@ class Contestant:
         self.elapsed.append(elapsed / self.epochs)
 
     def close(self) -> None:
+        """End the process."""
         self.process.stdin.close()
         self.process.wait()
 
 
 def median_ratio(above: list[float], below: list[float]) -> float:
+    """The median of the ratios of two lists of times."""
     return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 2)
 
 
 def compare(number: int, num_rounds: int) -> dict[str, float]:
+    """Print the speed of all contestants. Returns the ratios."""
     runs = {name: Contestant(name, number) for name in CONTESTANTS}
     try:
         for name, run in list(runs.items()):
@@ -263,6 +279,7 @@ def compare(number: int, num_rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utts", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=4)

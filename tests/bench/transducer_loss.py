@@ -1,7 +1,7 @@
 """The transducer's loss against torchaudio's: `python -m tests.bench.transducer_loss` in an environment that has it.
 
-Loss and gradients of one batch of generated logits, without padding, float32, by torch's automatic differentiation on
-both sides, compared with each other. The last line is JSON: {"ratios": {"torchaudio": its time / ours}}.
+Both compute the loss and gradients of one batch of generated logits, without padding, in float32, by torch's automatic
+differentiation. The results are compared. The last line is JSON: {"ratios": {"torchaudio": its time / ours}}.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.bench import interleave, print_versions
 
 
 def main() -> None:
+    """Run the benchmark with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utts", type=int, default=8)
     parser.add_argument("--steps", type=int, default=150)
