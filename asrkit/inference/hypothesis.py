@@ -49,18 +49,19 @@ def is_nothing(best: BeamResult, log_ratio: float, seconds: float) -> bool:
 
 
 def log_ratio_to_nothing(search: Search, heads: Heads, stored: np.ndarray, best: BeamResult) -> float:
-    """Return log p(phones | audio) - log p(no phones | audio), in nats, as CTC says it.
+    """log p(phones | audio) - log p(no phones | audio), in nats, from CTC.
 
-    Beside a decoder CTC is asked, whatever the decoder says: a decoder learns from transcripts that all have phones, so
-    it gives no phones the same small probability for speech and for music. Without CTC there is no evidence.
+    With a decoder, CTC decides nevertheless. A decoder learns only from transcripts with phones, so it gives an empty
+    transcript the same small probability for speech and for music. Without CTC there is no evidence.
 
     Args:
         search: the search that found the phones.
-        heads: the model's.
-        stored: what the model gives for the recording or a piece of it, as the search takes it.
+        heads: the heads of the model.
+        stored: (T, C) output of the model for the recording or a piece of it; the input of the search.
         best: the best result of the search.
 
-    Returns: inf if there is no evidence.
+    Returns:
+        The difference; inf if there is no evidence.
     """
     if not heads.has_decoder:
         return best.ctc_log_prob - log_of_blanks(stored)
