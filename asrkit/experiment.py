@@ -31,14 +31,13 @@ from asrkit.config.plain_values import from_plain, is_of_type, shown
 from asrkit.config.yaml_config import config_text, dump_config, parse_config, to_dict
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.language_models import PhoneLm, StoredLm, parse_lm
 from asrkit.decoding.methods import SearchModels
 from asrkit.errors import ConfigError, DataError, ModelError, location
 from asrkit.features.cmvn import check_stats
 from asrkit.io.lock import is_there
 from asrkit.io.stamp import TRAIN_STAMP, expect_right, fingerprint
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.automaton import LmAutomaton
-from asrkit.lm.ngram import NgramLM, parse_arpa
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training import checkpoint
 from asrkit.types import CorpusInfo, Supplement
@@ -59,12 +58,12 @@ class Experiment:
     tokens: TokenTable
     model: AcousticModel
     global_cmvn: np.ndarray
-    lm: NgramLM | None
+    lm: PhoneLm | None
     calibration: Calibration | None = None
     corpus: CorpusInfo | None = None
 
     @property
-    def lm_automaton(self) -> LmAutomaton | None:
+    def lm_automaton(self) -> StoredLm | None:
         """The language model in the form that searches use; None without one."""
         return None if self.lm is None else self.lm.automaton
 
@@ -185,7 +184,7 @@ class _Saved:
             about = self.content.get("corpus")
             corpus = None if about is None else from_plain(CorpusInfo, about, "corpus")
             global_cmvn = self._global_cmvn(config.features.num_static)
-            lm = None if lm_text is None else parse_arpa(lm_text, tokens.phones, "its language model")
+            lm = None if lm_text is None else parse_lm(lm_text, tokens.phones, "its language model")
         except (ConfigError, DataError) as error:
             raise self._error(str(error).split("\n")[0]) from None
         return Experiment(config, tokens, self._model(config, tokens), global_cmvn, lm, calibration, corpus)

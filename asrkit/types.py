@@ -138,7 +138,8 @@ class CorpusInfo:
 class Supplement:
     """Data that are stored with a trained network but not used in training.
 
-    `lm_text`: the phone language model in ARPA format, or None. `corpus`: the training corpus, or None.
+    `lm_text`: the phone language model, as decoding.language_models.read_lm_text gives it, or None. `corpus`: the
+    training corpus, or None.
     """
 
     lm_text: str | None = None

@@ -37,6 +37,7 @@ VERBS = {
     "train": ("asrkit.cli.train", "train an acoustic model"),
     "adapt": ("asrkit.cli.adapt", "train a model further on your own recordings"),
     "decode": ("asrkit.cli.decode", "recognise the utterances of a data directory"),
+    "rescore": ("asrkit.cli.rescore", "rank the best results again with other language models"),
     "tune": ("asrkit.cli.tune", "find the best search settings on a development set"),
     "score": ("asrkit.cli.score", "compute the phone error rate between two files of transcripts"),
     "compare": ("asrkit.cli.compare", "compare the phone error rates of two systems"),

@@ -8,22 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asrkit.errors import DataError, location
-from asrkit.formats.arpa import BOS, EOS, UNK, read_arpa_text
+from asrkit.formats.arpa import BOS, EOS, UNK, arpa_text, read_arpa_text
 from asrkit.formats.arpa import parse_arpa as parse_ngrams
 from asrkit.io.files import read_bytes
 from asrkit.lang.symbols import name_symbols
-from asrkit.lm.ngram import NgramLM, parse_arpa
-from asrkit.models.language_file import MARK, parse_neural_lm
+from asrkit.lm.automaton import LmAutomaton
+from asrkit.lm.ngram import NgramLM, ngram_of, parse_arpa
+from asrkit.models.language_file import MARK, neural_lm_content, parse_neural_lm
 from asrkit.models.search_language import NeuralLm
 
 PhoneLm = NgramLM | NeuralLm
+StoredLm = LmAutomaton | NeuralLm  # the same as searches take them
 _NEURAL = "neural language model "  # how the text of a network begins; its file follows in base 64
 
 
 def read_lm(path: str | Path) -> PhoneLm:
     """The model in a file, over all phones that it knows. Raises DataError for a file of neither kind."""
     text = read_lm_text(path)
-    if text.startswith(_NEURAL):
+    if is_network(text):
         return parse_neural_lm(read_bytes(path), str(path))
     symbols = {symbol for (symbol,) in parse_ngrams(text, str(path))[0]}
     return parse_arpa(text, sorted(symbols - {BOS, EOS, UNK}), str(path))
@@ -36,7 +38,26 @@ def read_lm_text(path: str | Path) -> str:
     """
     with open(path, "rb") as stream:
         is_neural = stream.read(len(MARK)) == MARK
-    return _NEURAL + base64.b64encode(read_bytes(path)).decode() if is_neural else read_arpa_text(path)
+    return _text_of_network(read_bytes(path)) if is_neural else read_arpa_text(path)
+
+
+def lm_text(lm: PhoneLm) -> str:
+    """What an experiment keeps of a model."""
+    return _text_of_network(neural_lm_content(lm)) if isinstance(lm, NeuralLm) else arpa_text(lm.ngrams)
+
+
+def phone_lm(lm: StoredLm, phones: Sequence[str]) -> PhoneLm:
+    """The model over `phones` that searches take as `lm`. Raises DataError as ngram_of."""
+    return lm if isinstance(lm, NeuralLm) else ngram_of(lm, phones)
+
+
+def is_network(text: str) -> bool:
+    """Whether what an experiment keeps is the text of a network."""
+    return text.startswith(_NEURAL)
+
+
+def _text_of_network(content: bytes) -> str:
+    return _NEURAL + base64.b64encode(content).decode()
 
 
 def parse_lm(text: str, phones: Sequence[str], name: str) -> PhoneLm:
@@ -44,7 +65,7 @@ def parse_lm(text: str, phones: Sequence[str], name: str) -> PhoneLm:
 
     `name` stands for the file in messages. Raises DataError for a faulty text or a model of other phones.
     """
-    if not text.startswith(_NEURAL):
+    if not is_network(text):
         return parse_arpa(text, phones, name)
     try:
         content = base64.b64decode(text.removeprefix(_NEURAL), validate=True)

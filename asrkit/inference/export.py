@@ -43,6 +43,7 @@ from asrkit import __version__
 from asrkit.config.yaml_config import config_text
 from asrkit.decoding.attention_search import DecoderSearch
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.language_models import StoredLm
 from asrkit.decoding.methods import make_search
 from asrkit.decoding.transducer_search import TransducerSearch
 from asrkit.errors import ModelError, location
@@ -300,10 +301,10 @@ def export_model(experiment: Experiment, made_from: str | None = None, is_8_bit:
     return seal(proto.SerializeToString())
 
 
-def _in_single_precision(lm: LmAutomaton | None) -> LmAutomaton | None:
+def _in_single_precision(lm: StoredLm | None) -> StoredLm | None:
     """The language model with its numbers rounded to float32, stored as float64."""
-    if lm is None:
-        return None
+    if not isinstance(lm, LmAutomaton):
+        return lm  # a network is in single precision
     names = ("log_probs", "backoff", "end")
     return replace(lm, **{name: getattr(lm, name).astype(np.float32).astype(np.float64) for name in names})
 

@@ -17,13 +17,13 @@ from onnx import numpy_helper
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import parse_config
+from asrkit.decoding.language_models import phone_lm
 from asrkit.errors import ConfigError, DataError, ModelError, location
 from asrkit.experiment import Experiment, make_model
 from asrkit.inference.export import TOLERANCE, export_model, made_up_sample, max_difference
 from asrkit.inference.onnx_model import OnnxModel, read_model_metadata
 from asrkit.io.files import read_bytes
 from asrkit.io.seal import unsealed
-from asrkit.lm.ngram import ngram_of
 from asrkit.models.acoustic import AcousticModel
 from asrkit.training.config import TrainingConfig
 
@@ -45,7 +45,7 @@ def load_exported(path: str | Path) -> Experiment:
     try:
         training = parse_config(metadata.training or "", TrainingConfig, "its training settings")
         config = ExperimentConfig(metadata.features, metadata.model, training, metadata.decoding)
-        lm = None if metadata.lm is None else ngram_of(metadata.lm, metadata.tokens.phones)
+        lm = None if metadata.lm is None else phone_lm(metadata.lm, metadata.tokens.phones)
     except (ConfigError, DataError) as error:
         raise ModelError(f"{location(name)}{error}; {_REMEDY}") from None
     with torch.device("meta"):  # needs no memory, however large the network is that the settings describe

@@ -13,10 +13,10 @@ import numpy as np
 
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.language_models import StoredLm
 from asrkit.decoding.methods import SearchableDecoder
 from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.automaton import LmAutomaton
 from asrkit.models.config import ModelConfig
 
 
@@ -53,7 +53,7 @@ class Model(Protocol):
     config: ModelConfig
     decoding: DecodingConfig
     tokens: TokenTable
-    lm: LmAutomaton | None
+    lm: StoredLm | None
     calibration: Calibration | None
     global_cmvn: np.ndarray
 

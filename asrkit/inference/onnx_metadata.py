@@ -16,6 +16,7 @@ from asrkit import __version__
 from asrkit.config.plain_values import from_plain, is_of_type, shown
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import YOUNGER_DECODING, DecodingConfig
+from asrkit.decoding.language_models import StoredLm, is_network, lm_text, parse_lm
 from asrkit.errors import DataError
 from asrkit.features.cmvn import check_stats
 from asrkit.features.config import FeatureConfig
@@ -65,7 +66,7 @@ class Metadata:
     tokens: TokenTable
     global_cmvn: np.ndarray
     made_from: str | None
-    lm: LmAutomaton | None
+    lm: StoredLm | None
     corpus: CorpusInfo | None = None
     test: TestScore | None = None
     training: str | None = None
@@ -87,7 +88,7 @@ class Metadata:
             "training": self.training,
         }
         entries = {_SETTINGS: json_text(values)}
-        return entries if self.lm is None else {**entries, _LM: _pack_lm(self.lm)}
+        return entries if self.lm is None else {**entries, _LM: _lm_entry(self.lm)}
 
 
 def read_metadata(entries: Mapping[str, str]) -> Metadata:
@@ -121,7 +122,7 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         tokens,
         _read_stats(values.get("global_cmvn"), features.num_static),
         made_from,
-        _unpack_lm(entries[_LM], len(tokens)) if _LM in entries else None,
+        _read_lm(entries[_LM], tokens) if _LM in entries else None,
         _optional(CorpusInfo, values, "corpus"),
         _optional(TestScore, values, "test"),
         training,
@@ -151,6 +152,17 @@ def _read_stats(rows: object, dim: int) -> np.ndarray:
     if not is_matrix:
         raise DataError(f"global_cmvn: expected two rows of {dim + 1} numbers, found {shown(rows)}")
     return check_stats(np.array(rows, np.float64), dim)
+
+
+def _lm_entry(lm: StoredLm) -> str:
+    return _pack_lm(lm) if isinstance(lm, LmAutomaton) else lm_text(lm)
+
+
+def _read_lm(text: str, tokens: TokenTable) -> StoredLm:
+    """Raises DataError for anything but the language model of these tokens."""
+    if is_network(text):
+        return parse_lm(text, tokens.phones, "its language model").automaton
+    return _unpack_lm(text, len(tokens))
 
 
 def _pack_lm(automaton: LmAutomaton) -> str:

@@ -27,12 +27,17 @@ MARK = b"PK\x03\x04"  # how such a file begins
 
 def write_neural_lm(lm: NeuralLm, path: str | Path) -> None:
     """Write the model, atomically."""
+    with atomic_write(path, "wb") as stream:
+        stream.write(neural_lm_content(lm))
+
+
+def neural_lm_content(lm: NeuralLm) -> bytes:
+    """What write_neural_lm writes."""
     values = {"format": _FORMAT, "model": to_dict(lm.config), "phones": list(lm.phones)}
     stream = io.BytesIO()
     arrays: dict[str, Any] = {_SETTINGS: np.frombuffer(json_text(values).encode(), np.uint8), **lm.weights}
     np.savez(stream, **arrays)
-    with atomic_write(path, "wb") as file:
-        file.write(seal(stream.getvalue()))
+    return seal(stream.getvalue())
 
 
 def read_neural_lm(path: str | Path) -> NeuralLm:

@@ -12,10 +12,11 @@ import numpy as np
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, parse_config
+from asrkit.decoding.language_models import PhoneLm, lm_text
 from asrkit.errors import AsrkitError, ConfigError, DataError, ModelError, location, raise_if_any
 from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
 from asrkit.findings import Findings
-from asrkit.formats.arpa import arpa_text, read_arpa_text
+from asrkit.formats.arpa import read_arpa_text
 from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.find_model import find_model
@@ -56,6 +57,7 @@ _RIVALS = {"before": "as it was before", "scratch": "that was trained from scrat
 _BATCH_SIZE = 32  # utterances whose log-probabilities are computed together; it changes only the speed
 _MADE = ("config.yaml", "tokens.txt", "lm.arpa", "held_out", "excluded.txt", "history.csv", "learning_curve.png")
 _OUTPUTS = (*_MADE, "adapt.json", "final.pt", "final.onnx")
+_NGRAM_ORDER = 5  # of the language model of new phones, where the old one was a network
 _OWN_CHOICES = ("training.keep_best", "training.select")  # all epochs are kept, and one is chosen
 
 
@@ -290,7 +292,7 @@ class _Plan:
         files = TrainingData(self.data.data, self.data.data, self.data.data / "text")
         return Run(files, config, model, TrainingSets(train, dev, self.tokens), global_cmvn, excluded)
 
-    def language_model(self, directory: Path) -> tuple[NgramLM | None, str | None]:
+    def language_model(self, directory: Path) -> tuple[PhoneLm | None, str | None]:
         """The language model for decoding, and its text.
 
         It is the model's own one. For new phones, one is trained on the transcripts of the training part.
@@ -299,11 +301,12 @@ class _Plan:
             return self.base.lm, self.base_lm
         transcripts = read_transcripts(self.data.data / "text")
         sentences = [phones for utt_id, phones in transcripts.items() if utt_id not in self.held_out]
-        lm, path = train_ngram(sentences, self.base.lm.order, self.tokens.phones), directory / "lm.arpa"
+        order = self.base.lm.order if isinstance(self.base.lm, NgramLM) else _NGRAM_ORDER
+        lm, path = train_ngram(sentences, order, self.tokens.phones), directory / "lm.arpa"
         write_arpa(lm, path)
         return lm, read_arpa_text(path)
 
-    def experiment(self, run: Run, lm: NgramLM | None, corpus: CorpusInfo | None) -> Experiment:
+    def experiment(self, run: Run, lm: PhoneLm | None, corpus: CorpusInfo | None) -> Experiment:
         """The network of a run, which was trained on `corpus`, as an experiment."""
         from asrkit.experiment import Experiment
 
@@ -557,7 +560,7 @@ def _load(model: Path) -> tuple[Experiment, str | None]:
     if path.name == "final.pt":
         return load_experiment(model), load_lm_text(model)
     experiment = load_exported(path)
-    return experiment, None if experiment.lm is None else arpa_text(experiment.lm.ngrams)
+    return experiment, None if experiment.lm is None else lm_text(experiment.lm)
 
 
 def _model_file(model: Path) -> Path:

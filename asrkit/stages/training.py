@@ -13,6 +13,7 @@ import numpy as np
 
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import dump_config, to_dict
+from asrkit.decoding.language_models import parse_lm, read_lm_text
 from asrkit.errors import DataError, ModelError, location
 from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
@@ -22,7 +23,6 @@ from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, changing, expect_right, stamp_of, wrong_outputs
 from asrkit.io.tell import logged
 from asrkit.lang.tokens import TokenTable
-from asrkit.lm.ngram import parse_arpa, read_arpa_text
 from asrkit.stages.exporting import Export, export_trained
 from asrkit.stages.inputs import EXTRACT, PREPARE, TRAIN_LM, changing_model
 from asrkit.types import Supplement
@@ -58,7 +58,7 @@ class TrainingData:
         train: the data directory to train on, with features.
         dev: the data directory on which the best weights are chosen.
         tokens: the token table: the output classes. A file corpus.json beside it may describe the corpus.
-        lm: the phone language model (ARPA) for decoding, if there is one; training does not depend on it.
+        lm: the phone language model for decoding, an ARPA file or an lm.npz, or None; training does not depend on it.
         log_gradients: whether norms of the gradients of some dev utterances are logged after each epoch; training does
             not depend on it.
     """
@@ -269,8 +269,8 @@ def _read_lm(path: Path | None, tokens: TokenTable) -> str | None:
     """The text of a language model. It is checked now, so that a fault does not appear after hours of training."""
     if path is None:
         return None
-    text = read_arpa_text(path)
-    parse_arpa(text, tokens.phones, str(path))
+    text = read_lm_text(path)
+    parse_lm(text, tokens.phones, str(path))
     return text
 
 

@@ -16,12 +16,12 @@ class LmTrainingConfig:
     Raises ConfigError for impossible values.
     """
 
-    num_epochs: PositiveInt = 40  # at most
+    num_epochs: PositiveInt = 15  # at most
     batch_size: PositiveInt = 16  # sentences
     bptt_steps: PositiveInt = 35  # tokens of a piece: gradients do not go back into the piece before
     optimizer: OptimizerName = "adamw"
     momentum: NonNegative = 0.9  # sgd only
-    weight_decay: NonNegative = 0.05
+    weight_decay: NonNegative = 0.3
     schedule: ScheduleName = "one_cycle"
     max_lr: Positive = 4e-3  # highest rate of one_cycle and noam; first rate of the others
     warmup: InsideUnit = 0.1  # one_cycle and noam: share of all updates in which the rate rises

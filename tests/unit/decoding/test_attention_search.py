@@ -16,11 +16,13 @@ from asrkit.errors import ConfigError, ModelError
 from asrkit.lm.ngram import train_ngram
 from asrkit.models.decoder import NO_DECODER
 from asrkit.models.decoder_config import DecoderConfig, attention_decoder
+from tests.language_models import random_network
 
 STEP_SIZE, CLASSES = 4, 3
 TRANSFORMER = {"layers": "transformer", "num_layers": 2, "num_heads": 2, "feed_forward_size": 5}
 LAYERS = pytest.mark.parametrize("settings", [{}, TRANSFORMER], ids=["recurrent", "transformer"])
 LM = train_ngram([["a", "b"], ["b"], ["a", "a", "b"]], 2, ["a", "b"]).automaton
+NETWORK = random_network()
 
 
 def make_decoder(has_ctc=False, **settings):
@@ -56,7 +58,7 @@ def all_labelings(num_steps, tokens=(1, 2)):
 
 
 @pytest.mark.parametrize("has_ctc", [False, True])
-@pytest.mark.parametrize("lm", [None, LM], ids=["no LM", "LM"])
+@pytest.mark.parametrize("lm", [None, LM, NETWORK], ids=["no LM", "LM", "network"])
 @pytest.mark.parametrize("coverage_weight", [0.0, 0.6])
 @LAYERS
 def test_a_wide_beam_finds_the_best_of_all_labelings(has_ctc, lm, coverage_weight, settings):

@@ -1,5 +1,6 @@
 """Sentences that language models make up, by their probabilities."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -7,38 +8,28 @@ import pytest
 
 from asrkit.decoding.lm_sampling import draw, spell
 from asrkit.lm.ngram import train_ngram
-from asrkit.models.language_config import LanguageConfig
-from asrkit.models.search_language import NeuralLm
+from tests.language_models import random_network
 
 PHONES = ("a", "b")
 
 
-def random_network():
-    config, rng = LanguageConfig("elman", hidden_size=3, embedding_size=2), np.random.default_rng(2)
-    shapes = {
-        "embedding.weight": (3, 2),
-        "network.layers.0.rnn.weight_ih_l0": (3, 2),
-        "network.layers.0.rnn.weight_hh_l0": (3, 3),
-        "network.layers.0.rnn.bias_ih_l0": (3,),
-        "network.layers.0.rnn.bias_hh_l0": (3,),
-        "output.weight": (3, 3),
-        "output.bias": (3,),
-    }
-    return NeuralLm(config, PHONES, {name: rng.normal(size=shape) for name, shape in shapes.items()})
-
-
-def test_frequencies_are_the_probabilities():
-    lm, number = random_network(), 20_000
-    counts = Counter(draw(lm, number, 1.0, np.random.default_rng(1), most=12))
-    whole = {tokens: count for tokens, count in counts.items() if len(tokens) < 12 and count > 200}
-    assert len(whole) > 5
-    for tokens, count in whole.items():
-        share = np.exp(lm.score([PHONES[token - 1] for token in tokens]))
-        assert count == pytest.approx(number * share, abs=4 * np.sqrt(number * share)), tokens
+@pytest.mark.parametrize("network", ["elman", "transformer"])
+def test_frequencies_are_the_probabilities(network):
+    """Of every way in which a sentence may begin with three symbols, ends among them."""
+    lm, number = random_network(network), 20_000
+    counts = Counter((*tokens, 0)[:3] for tokens in draw(lm, number, 1.0, np.random.default_rng(1), most=12))
+    for begin in [(0,), *itertools.product((1, 2), (0,)), *itertools.product((1, 2), (1, 2), (0, 1, 2))]:
+        context, log_prob, contexts = 0, 0.0, lm.begin()
+        for token in begin:
+            row = contexts.rows(np.array([context]))[0]
+            log_prob += row[token]
+            context = contexts.step(context, token)[0] if token else context
+        share = np.exp(log_prob)
+        assert counts[begin] == pytest.approx(number * share, abs=4.5 * np.sqrt(number * share)), begin
 
 
 def test_temperature_raises_probabilities_to_a_power():
-    lm, number = random_network(), 20_000
+    lm, number = random_network("elman"), 20_000
     first = np.array([tokens[:1] for tokens in draw(lm, number, 0.5, np.random.default_rng(1))], dtype=object)
     counts = Counter(0 if not tokens else tokens[0] for tokens in first)
     expected = np.exp(2 * lm.begin().rows(np.array([0]))[0])

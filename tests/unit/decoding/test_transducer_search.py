@@ -14,9 +14,11 @@ from asrkit.errors import ConfigError, ModelError
 from asrkit.lm.ngram import train_ngram
 from asrkit.models.decoder_config import DECODER_CELLS, DecoderConfig
 from asrkit.models.transducer import Transducer
+from tests.language_models import random_network
 
 STEP_SIZE, CLASSES = 4, 3
 LM = train_ngram([["a", "b"], ["b"], ["a", "a", "b"]], 2, ["a", "b"]).automaton
+NETWORK = random_network()
 
 
 def make_transducer(has_ctc=False, **settings):
@@ -71,7 +73,7 @@ def log_prob_of_paths(transducer, steps, labeling):
 
 
 @pytest.mark.parametrize("cell", DECODER_CELLS)
-@pytest.mark.parametrize("lm", [None, LM], ids=["no LM", "LM"])
+@pytest.mark.parametrize("lm", [None, LM, NETWORK], ids=["no LM", "LM", "network"])
 def test_a_wide_beam_finds_the_best_of_all_labelings(cell, lm):
     """Its total scores are those of the formula, also of the second and third best."""
     transducer = make_transducer(cell=cell)

@@ -1,6 +1,7 @@
 """Exported models beside PyTorch: every cell, front end, head and kind of features, on audio like speech."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,8 +12,9 @@ from onnx import numpy_helper
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.decoding.confidence import Calibration
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.language_models import lm_text
 from asrkit.decoding.methods import make_search
-from asrkit.experiment import Experiment, make_model
+from asrkit.experiment import Experiment, load_experiment, make_model, save_experiment
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
@@ -29,7 +31,8 @@ from asrkit.inference.torch_model import TorchModel
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
 from asrkit.models.config import ModelConfig
-from asrkit.types import Waveform
+from asrkit.types import Supplement, Waveform
+from tests.language_models import random_network
 
 TOKENS = TokenTable(["a", "ʃ", "#", "sil"])
 CELLS = {
@@ -303,3 +306,19 @@ def test_a_language_model_is_packed_without_loss() -> None:
         assert (read.dtype, np.abs(read - array).max() < 1e-6) == (array.dtype, True), name
     assert len(small) < len(content) - 3 * len(lm.log_probs)
     assert len(content) - len(without) < 0.5 * sum(array.nbytes for array in arrays.values())
+
+
+def test_a_neural_language_model_is_in_the_file(tmp_path: Path) -> None:
+    """In the export, and in final.pt, from which it was made."""
+    lm = random_network("gru", TOKENS.phones)
+    features = FeatureConfig()
+    config = DecodingConfig(beam=4, lm_weight=0.7)
+    experiment = make_experiment(ModelConfig(num_layers=1, hidden_size=8), features, lm=lm, decoding=config)
+    log_probs = OnnxModel(export_model(experiment)).log_probs(static_of(features))
+    expected = make_search(config, lm).decode(log_probs, 3)
+    for is_8_bit in (False, True):
+        found = OnnxModel(export_model(experiment, is_8_bit=is_8_bit)).lm
+        assert make_search(config, found).decode(log_probs, 3) == expected
+    parts = experiment.config, TOKENS, experiment.model, experiment.global_cmvn, Supplement(lm_text(lm))
+    save_experiment(tmp_path, *parts)
+    assert make_search(config, load_experiment(tmp_path).lm_automaton).decode(log_probs, 3) == expected

@@ -14,6 +14,7 @@ from asrkit.inference.from_export import load_exported
 from asrkit.io.seal import seal, unsealed
 from asrkit.lm.ngram import NgramLM, ngram_of, parse_arpa, train_ngram
 from asrkit.models.config import ModelConfig
+from tests.language_models import random_network
 from tests.unit.inference.test_export import CELLS, TOKENS, make_experiment
 
 SIZES = {"num_layers": 2, "hidden_size": 6, "conv_channels": 2, "tdnn_size": 6}
@@ -95,6 +96,14 @@ def test_language_models_come_back(order: int, smoothing: str, tmp_path) -> None
     found = load_exported(written(experiment, tmp_path)).lm
     assert found is not None and found.order == order
     assert_same_model(found, lm)
+
+
+def test_a_neural_language_model_comes_back(tmp_path) -> None:
+    lm = random_network("gru", TOKENS.phones)
+    experiment = replace(make_experiment(ModelConfig(**SIZES)), lm=lm)
+    found = load_exported(written(experiment, tmp_path)).lm
+    assert found is not None and found.phones == lm.phones
+    assert found.token_log_probs(SENTENCES)[0].tolist() == lm.token_log_probs(SENTENCES)[0].tolist()
 
 
 PRUNED = """\\data\\
