@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Sentences = Sequence[Sequence[str]]
 LM_FILE = "lm.npz"
 _NGRAM_ORDER = 5  # of the n-gram model that is trained for comparison
+_FEWEST = 3  # phones of the smallest model whose embeddings are drawn
 _DEV_SHARE = 0.1  # share of dev in the lines of a plain text
 
 
@@ -138,7 +139,8 @@ def train_neural_lm(
 
     Args:
         source: the text.
-        directory: is created, with lm.npz (the model), config.yaml, history.csv, checkpoint.pt and best.EPOCH.pt.
+        directory: is created, with lm.npz (the model), config.yaml, history.csv, checkpoint.pt and best.EPOCH.pt. The
+            nearest neighbours of each phone are in embeddings.txt, and embeddings.png shows where all phones lie.
         config: all settings.
         resume: continue from the checkpoint of an interrupted run, if there is one.
         force: start again from the beginning, even if the directory has a result or a checkpoint.
@@ -162,7 +164,7 @@ def train_neural_lm(
             raise DataError(
                 f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
             )
-        names = (LM_FILE, "config.yaml", "history.csv")
+        names = (LM_FILE, "config.yaml", "history.csv", "embeddings.txt", "embeddings.png")
         with stamp.making(of=names, is_removed=False), logged(directory / "train.log"):
             epoch = _train(texts, config, directory, stamp.made_from, report)
         ngram = train_ngram(texts.train, _NGRAM_ORDER, texts.phones)
@@ -191,9 +193,25 @@ def _train(
         return spell(line, texts.phones)
 
     epoch = training.run(sample)
-    write_neural_lm(_for_search(model, config, texts.phones), directory / LM_FILE)
+    lm = _for_search(model, config, texts.phones)
+    write_neural_lm(lm, directory / LM_FILE)
     dump_config(config, directory / "config.yaml")
+    _show_embeddings(lm, directory, report)
     return epoch
+
+
+def _show_embeddings(lm: NeuralLm, directory: Path, report: Callable[[str], None]) -> None:
+    from asrkit.reporting.embeddings import draw_embeddings, write_neighbours  # loads matplotlib
+
+    if len(lm.phones) < _FEWEST:
+        return
+    table, picture = directory / "embeddings.txt", directory / "embeddings.png"
+    share, chance = write_neighbours(lm.phones, lm.embeddings[1:], table)
+    draw_embeddings(lm.phones, lm.embeddings[1:], picture)
+    report(
+        f"{picture}, {table}: the nearest neighbour is of the same kind for {share:.0%} of the phones; by chance it "
+        f"would be for {chance:.0%}"
+    )
 
 
 def _for_search(model: LanguageModel, config: NeuralLmConfig, phones: Sequence[str]) -> NeuralLm:

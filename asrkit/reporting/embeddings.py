@@ -1,0 +1,93 @@
+"""Where the embeddings of a language model's phones lie: their neighbours by cosine, and a picture.
+
+Legend: n phones, E numbers of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asrkit.drawing import COLORS, plots
+from asrkit.errors import DataError
+from asrkit.io.atomic import atomic_write
+from asrkit.lang.articulation import MANNERS, OTHER, articulation
+from asrkit.lang.ipa import ipa_table
+
+GROUPS = ("vowels", "stops", "affricates", "fricatives", "nasals", "liquids and glides", OTHER)  # a colour for each
+_MARKERS = ("o", "s", "D", "^", "v", "P", "x")
+_GROUP_OF = {
+    **{"plosives": "stops", "implosives": "stops", "clicks": "stops", "lateral fricatives": "fricatives"},
+    **dict.fromkeys(("approximants", "laterals", "trills and taps"), "liquids and glides"),
+    **{manner: "vowels" for manner in MANNERS if manner.endswith("vowels")},
+}
+_NUM_NEIGHBOURS = 3
+
+
+def groups_of(phones: Sequence[str]) -> list[str]:
+    """The group of each phone, one of GROUPS. Symbols that no table to IPA knows are taken for IPA."""
+    try:
+        table = ipa_table(phones)
+    except DataError:
+        table = {}
+    manners = (articulation(table.get(phone, phone))[0] for phone in phones)
+    return [_GROUP_OF.get(manner, manner) for manner in manners]
+
+
+def nearest(embeddings: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of (n, E) the `number` others of highest cosine, in order, and these cosines: (n, number) each."""
+    unit = _unit(embeddings)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :number]
+    return order, np.take_along_axis(cosines, order, axis=1)
+
+
+def plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (n, E), scaled to length 1, in the plane of their first two principal components: (n, 2).
+
+    With them the share of the variance in each of the two directions (2,).
+    """
+    centred = _unit(embeddings) - _unit(embeddings).mean(axis=0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    return left[:, :2] * sizes[:2], sizes[:2] ** 2 / (sizes**2).sum()
+
+
+def write_neighbours(phones: Sequence[str], embeddings: np.ndarray, path: Path) -> tuple[float, float]:
+    """A line for each phone: its group, and its nearest neighbours with their cosines.
+
+    Returns the share of phones whose nearest neighbour is of the same group, and what it would be by chance.
+    """
+    groups, (order, cosines) = groups_of(phones), nearest(embeddings, min(_NUM_NEIGHBOURS, len(phones) - 1))
+    with atomic_write(path) as stream:
+        for phone, group, others, values in zip(phones, groups, order.tolist(), cosines.tolist(), strict=True):
+            near = "  ".join(f"{phones[other]} {value:.2f}" for other, value in zip(others, values, strict=True))
+            stream.write(f"{phone}\t{group}\t{near}\n")
+    share = np.mean([groups[others[0]] == group for group, others in zip(groups, order.tolist(), strict=True)])
+    chance = np.mean([(groups.count(group) - 1) / (len(groups) - 1) for group in groups])
+    return float(share), float(chance)
+
+
+def draw_embeddings(phones: Sequence[str], embeddings: np.ndarray, path: Path) -> None:
+    """The phones in the plane of the first two principal components, coloured by group, as PNG."""
+    groups, (places, shares) = groups_of(phones), plane(embeddings)
+    figure, (axes,) = plots(1, 1, height=5.6)
+    for group, color, marker in zip(GROUPS, COLORS, _MARKERS, strict=True):
+        members = [index for index, each in enumerate(groups) if each == group]
+        if members:
+            axes.plot(*places[members].T, marker, color=color, label=group)
+    for phone, group, place in zip(phones, groups, places, strict=True):
+        color = COLORS[GROUPS.index(group)]
+        axes.annotate(repr(phone) if phone.isspace() else phone, place, (4, 4), textcoords="offset points", color=color)
+    axes.set(xlabel=f"{shares[0]:.0%} of the variance", ylabel=f"{shares[1]:.0%} of the variance")
+    axes.legend(frameon=False, fontsize=9)
+    with atomic_write(path, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=100, metadata={"Software": None})
+
+
+def _unit(embeddings: np.ndarray) -> np.ndarray:
+    """Rows of length 1."""
+    found: np.ndarray = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    return found
