@@ -20,6 +20,7 @@ EXAMPLES = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments and options of this verb to its parser."""
     add(parser, "--decode-dir", "It needs nbest.jsonl", required=True)
     add(parser, "--lm", "Repeat the option to mix several in equal shares", required=True, action="append")
     add(parser, "--lm-weight", shown="the search's, or chosen on --data")
@@ -31,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `asrkit rescore` with parsed arguments. Returns the exit status: 0."""
     lms: list[Path] = args.lm
     options = RescoreOptions(args.lm_weight, args.insertion_bonus, args.data, PROTOCOLS[args.protocol])
     result = rescore(args.decode_dir, lms, args.out, options, force=args.force)

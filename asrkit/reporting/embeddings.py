@@ -37,7 +37,7 @@ def groups_of(phones: Sequence[str]) -> list[str]:
 
 
 def nearest(embeddings: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of (n, E) the `number` others of highest cosine, in order, and these cosines: (n, number) each."""
+    """For each row of `embeddings` (n, E) the `number` others of highest cosine, in order, and these cosines: (n, number) each."""
     unit = _unit(embeddings)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
@@ -46,7 +46,7 @@ def nearest(embeddings: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray
 
 
 def plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, E), scaled to length 1, in the plane of their first two principal components: (n, 2).
+    """The `embeddings` (n, E), scaled to length 1, in the plane of their first two principal components: (n, 2).
 
     With them the share of the variance in each of the two directions (2,).
     """
@@ -56,7 +56,7 @@ def plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_neighbours(phones: Sequence[str], embeddings: np.ndarray, path: Path) -> tuple[float, float]:
-    """A line for each phone: its group, and its nearest neighbours with their cosines.
+    """Write a line for each phone: its group, and its nearest neighbours in `embeddings` (n, E) with their cosines.
 
     Returns the share of phones whose nearest neighbour is of the same group, and what it would be by chance.
     """
@@ -71,7 +71,7 @@ def write_neighbours(phones: Sequence[str], embeddings: np.ndarray, path: Path) 
 
 
 def draw_embeddings(phones: Sequence[str], embeddings: np.ndarray, path: Path) -> None:
-    """The phones in the plane of the first two principal components, coloured by group, as PNG."""
+    """Draw the phones in the plane of `embeddings` (n, E) that `plane` finds, coloured by group, as PNG."""
     groups, (places, shares) = groups_of(phones), plane(embeddings)
     figure, (axes,) = plots(1, 1, height=5.6)
     for group, color, marker in zip(GROUPS, COLORS, _MARKERS, strict=True):
