@@ -37,7 +37,10 @@ def groups_of(phones: Sequence[str]) -> list[str]:
 
 
 def nearest(embeddings: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of `embeddings` (n, E) the `number` others of highest cosine, in order, and these cosines: (n, number) each."""
+    """Find for each row of `embeddings` (n, E) the `number` others of the highest cosine.
+
+    Returns their rows, in order, and the cosines: (n, number) each.
+    """
     unit = _unit(embeddings)
     cosines = unit @ unit.T
     np.fill_diagonal(cosines, -np.inf)
