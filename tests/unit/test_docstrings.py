@@ -16,12 +16,8 @@ from pathlib import Path
 import asrkit
 
 ROOT = Path(asrkit.__file__).parent
-# Packages, and modules beside them, that keep the rules.
-COVERED = (
-    *("__init__", "__main__", "drawing", "errors", "experiment", "extras", "findings", "parallel", "types"),
-    *("audio", "config", "corpora", "features", "formats", "io", "lang"),
-    *("cli", "inference", "lessons", "lm", "models", "reporting", "scoring", "serve"),
-)
+# Packages that do not yet keep the rules.
+LEFT_OUT = ("decoding", "stages", "training")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 ARRAY = re.compile(r"\b(ndarray|NDArray|Tensor)\b")
@@ -149,7 +145,7 @@ def test_docstrings_are_whole() -> None:
     public = {name: path for name, path in paths.items() if not re.search(r"(^|/)_(?!_)", name)}
     assert len(public) > 200
     faults = faults_of({name: path.read_text(encoding="utf-8") for name, path in public.items()})
-    assert [fault for fault in faults if re.split(r"[/.]", fault)[0] in COVERED] == []
+    assert [fault for fault in faults if not fault.startswith(LEFT_OUT)] == []
 
 
 EXAMPLE = '''
