@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from asrkit.inference.onnx_model import OnnxModel
 
 
-_MOST_LINES = 20  # of one kind that are printed
-_MOST_CHARACTERS = 1000  # of a line
+_MOST_LINES = 20  # largest number of lines of one kind that are printed
+_MOST_CHARACTERS = 1000  # largest length of a line
 
 
 def cut(kind: str, messages: Iterable[str], is_verbose: bool) -> list[str]:
-    """A line `KIND: MESSAGE` each. Without --verbose long lists and long lines are cut, with a count.
+    """The messages as lines `KIND: MESSAGE`.
 
-    The end stays, of a list as of a line: it may say what follows from all that comes before.
+    Without --verbose, long lists and long lines are shortened, with a count of the rest. The end of a list or line
+    stays, because it may draw a conclusion.
     """
     lines = [f"{kind}: {message}" for message in messages]
     if is_verbose:
@@ -51,7 +52,7 @@ def _cut_line(line: str) -> str:
 
 
 def print_warnings(args: argparse.Namespace, warnings: Iterable[str]) -> None:
-    """One line each on standard error; a long list is cut."""
+    """Print warnings on standard error, one per line. A long list is shortened."""
     for line in cut("warning", warnings, args.verbose):
         print(f"asrkit {args.verb}: {line}", file=sys.stderr)
 

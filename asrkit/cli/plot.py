@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `asrkit plot` with parsed arguments. Returns the exit status: 0, or 1 if a recording failed.
 
     Raises:
-        ModelError: there is no such model, or it has no attention decoder.
+        ModelError: the model cannot be loaded, or it has no attention decoder.
     """
     inputs = find_inputs(args.inputs, args.list)
     named = [(each.name, each.key) for each in inputs if each.fault is None]

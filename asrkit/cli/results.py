@@ -84,7 +84,7 @@ class ResultWriter:
         self.write_file(self._file(result.key), content.encode())
 
     def write_file(self, path: Path, content: bytes) -> None:
-        """Write a result's file, or one that belongs to a result. Raises DataError when another's has this name."""
+        """Write a file of a result. Raises DataError if another result already has a file of this name."""
         if path in self._written:
             raise DataError(
                 f"{printable(path)}: belongs to another recording, too; rename one or treat them one by one"

@@ -253,10 +253,10 @@ class Recognizer:
     def attention(
         self, audio: Audio, channel: Channel = "error", *, sample_rate: int | None = None
     ) -> tuple[AttentionWeights, ...]:
-        """Where the decoder looks as it writes the phones that `transcribe` finds; `asrkit plot attention` draws it.
+        """Where the decoder looks when it writes the phones that `transcribe` finds. `asrkit plot attention` draws it.
 
-        A recording of more than 15 s is heard in pieces, and each has its weights. One in which nobody speaks has none.
-        Arguments and errors are transcribe's.
+        A recording of more than 15 s is recognised in pieces, each with its own weights. If nobody speaks, there are
+        none. The arguments and errors are those of `transcribe`; see also below.
 
         Raises:
             ModelError: the model has no attention decoder.
@@ -291,7 +291,7 @@ class Recognizer:
         return self.features.normalization.filled(self._own_stats(static), self.model.global_cmvn)
 
     def _stats_of_speech(self, static: np.ndarray) -> np.ndarray | None:
-        """The same; None for a recording in which nobody speaks."""
+        """As above, but None for a recording in which nobody speaks."""
         mode, stats = self.features.normalization, self._own_stats(static)
         is_speech = mode.holds_speech(stats, self.model.global_cmvn)
         return mode.filled(stats, self.model.global_cmvn) if is_speech else None

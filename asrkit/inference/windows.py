@@ -144,7 +144,7 @@ def _static_blocks(blocks: Iterable[np.ndarray], extractor: FeatureExtractor, na
 
 @dataclass(frozen=True)
 class _Piece:
-    """What is found in a piece of a recording: results, the times of the best one, and its log_ratio_to_nothing."""
+    """The results for a piece of a recording, the times of the best one, and its log_ratio_to_nothing."""
 
     results: list[BeamResult]
     timed: TimedPhones
@@ -220,7 +220,7 @@ class WindowedRecognizer:
         return add_times(hypothesis, tuple(phone_times.times), tuple(phone_times.confidences))
 
     def _pieces(self, static: StaticFeatures, stats: np.ndarray, stretch: Stretch, num_best: int) -> Iterator[_Piece]:
-        """Yield what is found in each piece."""
+        """Yield the results for each piece."""
         features = FullFeatures(static, stats, self.model.features)
         bounds = pieces(static, self.model.features.normalization.level, self.timer.clock)
         while some := list(islice(bounds, _PIECES_AT_ONCE)):

@@ -22,7 +22,7 @@ YOUNGER_SETTINGS = (
     *("pyramid_join", "decoder", "decoder.layers", "decoder.feed_forward_size"),
 )
 
-# Far above what anyone trains: beyond these limits the weights, or the input of a step, fit into no memory.
+# Limits far above any useful size. Beyond them the weights, or the input of a step, do not fit into memory.
 _Depth = Annotated[PositiveInt, at_most(100)]
 _Reach = Annotated[PositiveInt, at_most(256)]
 _Join = Annotated[PositiveInt, at_most(8)]
@@ -39,9 +39,9 @@ class ModelConfig:
     bidirectional: bool = True
     num_layers: _Depth = 3
     hidden_size: _Size = 128  # memory blocks, or hidden units, per direction
-    projection_size: int | None = None  # LSTM only: a linear projection of the hidden state, fed back and on
+    projection_size: int | None = None  # LSTM only: size of a linear projection, which is fed back and is the output
     nonlinearity: Literal["tanh", "relu"] = "tanh"  # Elman and Jordan only
-    residual: bool = False  # add a layer's input to its output where the two have one size
+    residual: bool = False  # add a layer's input to its output if both have the same size
     dropout: BelowOne = 0.3  # after every layer, so also before the output
     layer_norm: bool = True
     num_heads: PositiveInt = 4  # transformer and conformer: heads of attention, which share the hidden units
@@ -55,8 +55,8 @@ class ModelConfig:
     skip: PositiveInt = 4  # frames from one step to the next
     pyramid_join: _Join = 2  # pyramid only: outputs of a layer that are one input of the next
     init: InitName = "uniform"
-    init_range: Positive | None = None  # uniform only: half its width, for every weight; none: 1/sqrt(hidden_size)
-    # What CTC finds after a layer is an input of the next, and is trained there too. Left out: wherever there is CTC.
+    init_range: Positive | None = None  # uniform only: largest size of a weight; none: 1/sqrt(hidden_size)
+    # CTC is trained after each layer, and its probabilities are inputs of the next layer. By default with every CTC.
     self_conditioning: bool | None = None
     # Outputs: CTC, a phone for every step, or both; an attention decoder or a transducer, or either joint with CTC.
     head: HeadName = "ctc"
@@ -68,7 +68,7 @@ class ModelConfig:
         raise_if_any([*range_faults(self, "model"), *self._contradictions()], ConfigError)
 
     def _contradictions(self) -> Iterator[str]:
-        """Faults in the combination of settings that are each valid."""
+        """Faults of settings that are valid each by itself, but not together."""
         if self.skip > self.stack >= 1:
             yield f"model.skip ({self.skip}) above stack ({self.stack}) would leave frames unread; raise stack"
         yield from self._foreign_settings()
@@ -100,7 +100,7 @@ class ModelConfig:
             yield f"model.init_range is for init {' and '.join(inits)}, found init {self.init}; leave one out"
 
     def _foreign_settings(self) -> Iterator[str]:
-        """The settings that were changed and that another encoder has."""
+        """Faults: settings that were changed, but belong to other encoders."""
         own = ENCODERS[self.encoder].settings
         for each in fields(self):
             others = names_with(ENCODERS, each.name)
@@ -111,7 +111,7 @@ class ModelConfig:
                 )
 
     def _foreign_decoder_settings(self) -> Iterator[str]:
-        """The settings of the decoder that were changed and that another decoder has."""
+        """Faults: settings of the decoder that were changed, but belong to other decoders."""
         if self.heads.decoder is None:
             return
         own = DECODERS[self.heads.decoder].settings

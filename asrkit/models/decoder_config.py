@@ -137,21 +137,21 @@ class DecoderConfig:
     layers: DecoderLayersName = "recurrent"
     cell: DecoderCellName = "lstm"
     num_layers: _Depth = 1
-    hidden_size: _Size = 128  # of a transducer's joint network, too
+    hidden_size: _Size = 128  # also of a transducer's joint network
     feed_forward_size: _Size = 512  # transformer only: inner units of a feed-forward layer
-    embedding_size: _Size = 32  # of the phone before
+    embedding_size: _Size = 32  # of the previous phone
     input_feeding: bool = True  # the last attentional vector is an input of the next step
     dropout: BelowOne = 0.3  # of embeddings and attentional vectors
-    context: ContextName = "attention"  # or one vector for the whole utterance
+    context: ContextName = "attention"  # fixed: one vector for the whole utterance
     score: ScoreName = "location_aware"
-    attention_size: _Size = 64  # additive, scaled_dot, location_aware: size in which query and step meet
-    num_heads: _Heads = 1  # that look at the encoder each in its own way; sizes are shared out among them
+    attention_size: _Size = 64  # additive, scaled_dot, location_aware: size in which query and step are compared
+    num_heads: _Heads = 1  # heads of attention, which share the sizes
     location_channels: _Size = 8  # location_aware only: filters over the last weights
     location_width: _Odd = 15  # location_aware only: steps that a filter spans
-    max_positions: _Size = 1024  # location only: steps from the beginning that can be looked at
+    max_positions: _Size = 1024  # location only: number of first steps that the decoder can look at
     window: WindowName = "global"
     window_size: _Size = 8  # local only: steps to either side of the centre
-    reading: ReadingName = "soft"  # the mean of all steps by weight, or one step drawn by weight
+    reading: ReadingName = "soft"  # soft: weighted mean of all steps; hard: one step, drawn according to the weights
 
     def __post_init__(self) -> None:
         raise_if_any([*range_faults(self, "model.decoder"), *self._foreign_settings()], ConfigError)

@@ -1,4 +1,4 @@
-"""The picture of attention: phones over time, under the spectrogram of what was said. Loads matplotlib."""
+"""A picture of attention: phones over time, below the spectrogram of the recording. Loads matplotlib."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from matplotlib.image import AxesImage
 from asrkit.drawing import WIDTH
 from asrkit.types import AttentionWeights, Waveform
 
-END = "end"  # what stands in the row of the weights with which the decoder ended
-_INCHES_A_SECOND, _WIDEST = 1.3, 20.0  # a picture is WIDTH at least
-_ROW, _SPECTROGRAM, _MARGINS = 0.165, 1.3, 1.1  # inches: of a phone, and of a spectrogram; of all else
-_BAR = 0.15  # inches: width of the colour bar
-_RANGE = 65.0  # decibels below the loudest point that are told apart
-_DOTS = 110  # an inch
+END = "end"  # label of the last row: the weights with which the decoder ended
+_INCHES_A_SECOND, _WIDEST = 1.3, 20.0  # the width of a picture is at least WIDTH
+_ROW, _SPECTROGRAM, _MARGINS = 0.165, 1.3, 1.1  # heights in inches: a phone, the spectrogram, everything else
+_BAR = 0.15  # width of the colour bar in inches
+_RANGE = 65.0  # dB between the loudest point and the lightest grey
+_DOTS = 110  # per inch
 
 
 def attention_figures(piece: AttentionWeights) -> dict[str, Any]:
-    """The numbers of the picture as values of JSON; weights have five decimals."""
+    """The numbers of the picture as JSON values; weights have five decimals."""
     return {
         "start": round(piece.start, 6),
         "end": round(piece.end, 6),
@@ -34,7 +34,10 @@ def attention_figures(piece: AttentionWeights) -> dict[str, Any]:
 
 
 def attention_png(waveform: Waveform, piece: AttentionWeights, title: str) -> bytes:
-    """The picture of a piece of the recording `waveform`, as PNG: a plot for each head, two beside each other."""
+    """The picture of a piece of the recording `waveform`, as PNG.
+
+    Each head has a plot; there are two plots in a row.
+    """
     num_heads, num_rows = piece.weights.shape[:2]
     num_columns = min(num_heads, 2)
     num_tiers = -(-num_heads // num_columns)
@@ -65,7 +68,7 @@ def attention_png(waveform: Waveform, piece: AttentionWeights, title: str) -> by
 
 
 def _draw_weights(axes: Axes, piece: AttentionWeights, head: int, highest: float) -> AxesImage:
-    """Of one head; white is no weight, and the darkest blue is the largest of all heads."""
+    """Draw the weights of one head. White is 0, and the darkest blue is `highest`, the largest weight of all heads."""
     rows = [*piece.phones, END]
     left, right = piece.times[0] - piece.step / 2, piece.times[-1] + piece.step / 2
     image = axes.imshow(
@@ -87,7 +90,7 @@ def _draw_weights(axes: Axes, piece: AttentionWeights, head: int, highest: float
 
 
 def _draw_spectrogram(axes: Axes, waveform: Waveform, piece: AttentionWeights) -> None:
-    """With a window of 10 ms, which shows the formants of a voice and not its harmonics."""
+    """Draw a spectrogram. Its window of 10 ms shows the formants of a voice, but not its harmonics."""
     rate = waveform.sample_rate
     samples = waveform.samples[round(piece.start * rate) : round(piece.end * rate)].astype(np.float64)
     length, shift = max(round(0.01 * rate), 2), max(round(0.0025 * rate), 1)

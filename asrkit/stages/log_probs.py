@@ -30,7 +30,7 @@ LOG_PROBS_STAMP = ".log_probs.stamp"
 
 @dataclass(frozen=True)
 class _Forward:
-    """A network and the features that it takes; the batches may be done by workers of a cluster."""
+    """A network and its features. Workers of a cluster can compute the batches."""
 
     experiment: Experiment
     feats: FeatureLoader
@@ -39,7 +39,7 @@ class _Forward:
     def model(self) -> TorchModel:
         from asrkit.inference.torch_model import TorchModel
 
-        return TorchModel(self.experiment)  # made in the process that needs it
+        return TorchModel(self.experiment)  # made in the process that uses it
 
     def __call__(self, utt_ids: Sequence[str]) -> list[np.ndarray]:
         """The log-probabilities (T, V) of each utterance of a batch."""
@@ -77,7 +77,7 @@ class LogProbStore:
             forward = _Forward(self.experiment, feats)
             batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)
             with ArkWriter(self.directory / "log_probs.ark", self.scp) as writer:
-                # One of PyTorch's threads a core, or else workers on a cluster.
+                # PyTorch has a thread per core here; on a cluster, its workers compute the batches.
                 for utt_ids, results in zip(batches, map_in_threads(forward, batches, 1, chunk_size=1), strict=True):
                     for utt_id, log_probs in zip(utt_ids, results, strict=True):
                         writer.write(utt_id, log_probs)

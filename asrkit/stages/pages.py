@@ -300,7 +300,7 @@ class _Experiment:
         return Sources(ref_times, hyp_times, log_probs if num_classes else None, num_classes, attention)
 
     def _attention(self, config: ExperimentConfig, stored: ArkReader) -> StoredAttention | None:
-        """Where the decoder looked; None without an attention decoder, or without the model itself."""
+        """The attention of the decoder; None without an attention decoder, or if the model cannot be loaded."""
         decoder = config.model.heads.decoder
         assert decoder is not None, "callers have a model with a decoder"
         if not issubclass(DECODER_SEARCHES[decoder][config.decoding.method].load(), DecoderSearch):

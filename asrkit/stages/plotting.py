@@ -21,16 +21,21 @@ from asrkit.types import Waveform
 
 @dataclass(frozen=True)
 class AttentionPlot:
-    """Where an attention decoder looks in a recording.
+    """The attention of a decoder to a recording.
 
-    `pictures`: a PNG file's content for each piece of it. `figures`: the numbers, as values of JSON.
+    Attributes:
+        pictures: the content of a PNG file for each piece of the recording.
+        figures: the numbers, as JSON values.
     """
 
     pictures: Sequence[bytes]
     figures: Mapping[str, Any]
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """The files to write, by the ends of their names: .png, or .1.png and so on for several pieces, and .json."""
+        """The files to write, as endings of their names and contents.
+
+        The endings are .png, or .1.png and so on for several pieces, and .json.
+        """
         for number, picture in enumerate(self.pictures, start=1):
             yield (".png" if len(self.pictures) == 1 else f".{number}.png"), picture
         yield ".json", f"{json_text(self.figures)}\n".encode()
@@ -39,7 +44,13 @@ class AttentionPlot:
 def plot_attention(
     recognizer: Recognizer, recording: Input, channel: Channel = "error", symbols: Mapping[str, str] = {}
 ) -> AttentionPlot:
-    """Recognise a recording and draw where the decoder looks. `symbols`: other ones for some of the model's phones.
+    """Recognise a recording and draw where the decoder looks.
+
+    Args:
+        recognizer: the recogniser; its model needs an attention decoder.
+        recording: the recording.
+        channel: the channel of a recording with several.
+        symbols: other symbols for some of the model's phones.
 
     Raises:
         DataError: the recording has a fault.

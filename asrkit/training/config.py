@@ -46,23 +46,23 @@ class AugmentConfig:
     values.
     """
 
-    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch, of which an utterance gets one
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch; each utterance gets one
     vtlp: _Warp = 0.1  # vocal tract length perturbation: factors from 1 - vtlp to 1 + vtlp
-    nobody_prob: Share = 0.0  # share of utterances in whose place are music, beats or wind, and no phones to find
-    noise_prob: Share = 0.0  # share of utterances that get noise added to their samples
-    noise_snr_db: tuple[float, ...] = (10.0, 30.0)  # lowest and highest signal-to-noise ratio of that noise
-    noises: tuple[NoiseName, ...] = ("white", "pink", "babble")  # of which such an utterance gets one
-    reverb_prob: Share = 0.0  # share of utterances that are heard in a room
-    reverb_t60: tuple[float, ...] = (0.1, 0.8)  # seconds: its shortest and longest reverberation time
-    level_prob: Share = 0.0  # share of utterances that are recorded at another level
-    level_db: tuple[float, ...] = (-40.0, 6.0)  # of the loudest sample, against full scale, which cuts what is above
+    nobody_prob: Share = 0.0  # share of utterances replaced by music, beats or wind, without phones
+    noise_prob: Share = 0.0  # share of utterances with noise added to their samples
+    noise_snr_db: tuple[float, ...] = (10.0, 30.0)  # lowest and highest signal-to-noise ratio of that noise in dB
+    noises: tuple[NoiseName, ...] = ("white", "pink", "babble")  # each of these utterances gets one
+    reverb_prob: Share = 0.0  # share of utterances with the reverberation of a room
+    reverb_t60: tuple[float, ...] = (0.1, 0.8)  # its shortest and longest reverberation time in seconds
+    level_prob: Share = 0.0  # share of utterances with another level
+    level_db: tuple[float, ...] = (-40.0, 6.0)  # of the loudest sample, against full scale; above it, clipped
     codec_prob: Share = 0.0  # share of utterances that go through a codec
-    codecs: tuple[CodecName, ...] = ("8khz", "telephone", "mulaw", "gsm", "opus", "mp3")  # of which such a one gets one
+    codecs: tuple[CodecName, ...] = ("8khz", "telephone", "mulaw", "gsm", "opus", "mp3")  # each gets one
     codec_kbps: tuple[float, ...] = (12.0, 48.0)  # lowest and highest bit rate of opus and mp3
-    pause_prob: Share = 0.0  # share of utterances that get pauses of 0.2 to 5 s before and behind them
+    pause_prob: Share = 0.0  # share of utterances with pauses of 0.2 to 5 s added before and after
     time_masks: NonNegativeInt = 2  # stretches of frames per utterance that are set to 0, the mean after CMVN
     time_mask_frames: PositiveInt = 20  # longest such stretch
-    time_mask_share: Share = 0.2  # most of an utterance that all of them together may cover
+    time_mask_share: Share = 0.2  # largest share of an utterance that all of them together can cover
     coefficient_masks: NonNegativeInt = 0  # groups per utterance of neighbouring coefficients set to 0, deltas too
     coefficient_mask_size: PositiveInt = 3  # largest such group
 
@@ -97,36 +97,36 @@ class TrainingConfig:
     schedule: ScheduleName = "one_cycle"
     max_lr: Positive = 4e-3  # highest rate of one_cycle and noam; first rate of the others
     warmup: InsideUnit = 0.05  # one_cycle and noam: share of all updates in which the rate rises
-    schedule_metric: Literal["loss", "per"] = "loss"  # plateau and newbob: what of dev has to fall
-    lr_factor: InsideUnit = 0.5  # plateau and newbob: what the rate is multiplied by
+    schedule_metric: Literal["loss", "per"] = "loss"  # plateau and newbob: the dev figure that must fall
+    lr_factor: InsideUnit = 0.5  # plateau and newbob: factor by which the rate falls
     lr_patience: NonNegativeInt = 2  # plateau: epochs without improvement before the rate falls
     newbob_threshold: NonNegative = 0.005  # newbob: relative improvement per epoch below which the rate starts to fall
     min_lr: NonNegative = 0.0  # plateau and newbob: training ends when the rate would fall below
     clip_norm: Positive | None = 5.0  # of all gradients together
-    clip_value: Positive | None = None  # of each gradient by itself
+    clip_value: Positive | None = None  # of each gradient separately
     bptt_steps: PositiveInt | None = None  # steps that gradients go back through recurrent states; none: all
     input_noise: NonNegative = 0.3  # standard deviation of Gaussian noise added to the features
     weight_noise: NonNegative = 0.0  # standard deviation of Gaussian noise on the weights, drawn for every update
     weight_drop: BelowOne = 0.0  # share of the recurrent weights left out of an update (DropConnect)
-    two_phase: bool = False  # without weight noise until early stopping, then on from the best epoch with it
+    two_phase: bool = False  # first without weight noise until early stopping, then with it from the best epoch on
     random_offset: bool = True  # vary the phase of frame skipping from utterance to utterance
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     num_views: _NumViews = (
-        1  # 2: each utterance twice in a batch, with other masks, noise and dropout, to come out alike
+        1  # 2: each utterance is twice in a batch, with different masks, noise and dropout; outputs should agree
     )
-    frame_weight: BelowOne = 0.3  # head both: weight of the frames' loss; CTC's has the rest
-    pretrain_epochs: NonNegativeInt = 0  # head both: first epochs on the frames' loss alone
-    ctc_weight: Share = 0.3  # heads joint and joint_transducer: weight of CTC's loss; the decoder's has the rest
-    label_smoothing: BelowOne = 0.1  # heads attention and joint: share of the target that all classes have in common
-    sampling: BelowOne = 0.0  # the same: share of the phones before that are the decoder's own, from 0 up to this
+    frame_weight: BelowOne = 0.3  # head both: weight of the frame head's loss; CTC's loss has the rest
+    pretrain_epochs: NonNegativeInt = 0  # head both: first epochs on the frame head's loss alone
+    ctc_weight: Share = 0.3  # heads joint and joint_transducer: weight of CTC's loss; the decoder's loss has the rest
+    label_smoothing: BelowOne = 0.1  # heads attention and joint: share of the target spread evenly over all classes
+    sampling: BelowOne = 0.0  # the same heads: share of previous phones from the decoder's output; grows from 0 to this
     early_stopping: PositiveInt | None = (
         None  # end after so many epochs without a lower dev PER, once the blank phase is over
     )
     select: SelectName = "best"  # the epoch of lowest dev PER, the mean of the best, or EMA
     keep_best: PositiveInt = 1  # epochs of lowest dev PER whose weights are kept; `average` takes their mean
     ema_decay: BelowOne | None = None  # select ema only: factor of the exponential moving average, per update
-    on_nonfinite: Literal["stop", "skip"] = "stop"  # a loss or gradient that is not finite: end, or leave the batch out
-    checkpoint_minutes: Positive = 2.0  # a checkpoint within an epoch after so much time, besides one after each
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # if a loss or gradient is not finite: end, or leave out the batch
+    checkpoint_minutes: Positive = 2.0  # time between checkpoints within an epoch; each epoch also ends with one
     seed: _Seed = 1
     num_threads: PositiveInt = 1  # CPU threads
     device: Literal["auto", "cpu", "cuda"] = "cpu"

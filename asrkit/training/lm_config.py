@@ -18,20 +18,20 @@ class LmTrainingConfig:
 
     num_epochs: PositiveInt = 15  # at most
     batch_size: PositiveInt = 16  # sentences
-    bptt_steps: PositiveInt = 35  # tokens of a piece: gradients do not go back into the piece before
+    bptt_steps: PositiveInt = 35  # tokens of a piece: gradients do not go back into the previous piece
     optimizer: OptimizerName = "adamw"
     momentum: NonNegative = 0.9  # sgd only
     weight_decay: NonNegative = 0.3
     schedule: ScheduleName = "one_cycle"
     max_lr: Positive = 4e-3  # highest rate of one_cycle and noam; first rate of the others
     warmup: InsideUnit = 0.1  # one_cycle and noam: share of all updates in which the rate rises
-    lr_factor: InsideUnit = 0.5  # plateau and newbob: what the rate is multiplied by
+    lr_factor: InsideUnit = 0.5  # plateau and newbob: factor by which the rate falls
     lr_patience: NonNegativeInt = 2  # plateau: epochs without improvement before the rate falls
     newbob_threshold: NonNegative = 0.005  # newbob: relative improvement below which the rate starts to fall
     min_lr: NonNegative = 0.0  # plateau and newbob: training ends when the rate would fall below
     clip_norm: Positive | None = 1.0  # of all gradients together
     early_stopping: PositiveInt | None = 8  # end after so many epochs without a lower dev perplexity
-    checkpoint_minutes: Positive = 2.0  # a checkpoint within an epoch after so much time, besides one after each
+    checkpoint_minutes: Positive = 2.0  # time between checkpoints within an epoch; each epoch also ends with one
     seed: NonNegativeInt = 1
     num_threads: PositiveInt = 1  # CPU threads
 

@@ -45,16 +45,17 @@ class Sources:
 
 
 class StoredAttention:
-    """Where an attention decoder looked as it wrote the phones of the utterances of a decoded set."""
+    """The attention of a decoder to the utterances of a decoded set."""
 
     def __init__(self, search: DecoderSearch, tokens: TokenTable, stored: ArkReader, hyps: LazyTable) -> None:
-        """`stored`: what `asrkit decode` keeps of the utterances. `hyps`: the phones that it found."""
+        """`stored`: the outputs (T, C) of the model that `asrkit decode` keeps. `hyps`: the phones that it found."""
         self._search, self._tokens, self._stored, self._hyps = search, tokens, stored, hyps
 
     def of(self, utts: Sequence[str]) -> Iterator[tuple[Sequence[str], np.ndarray | None]]:
-        """Of each utterance the phones found and the weights (U + 1, T), the mean of all heads; the last is the end's.
+        """Yield the phones found in each utterance and the attention weights (U + 1, T); the last row is the end's.
 
-        None for an utterance of which nothing is stored, or that has other phones than the model's.
+        The weights are means over heads. They are None if the outputs of the utterance are not stored, or if it has
+        phones that the model does not know.
         """
         hyps = [split_fields(self._hyps[utt]) for utt in utts]
         is_known = [
@@ -179,7 +180,8 @@ def posteriors(log_probs: np.ndarray) -> tuple[int, str, str, str]:
 def packed_attention(weights: np.ndarray) -> tuple[str, str, str]:
     """Pack attention weights (U + 1, T), only those above LEAST, for the phones and the end.
 
-    Returns: three strings as those of `posteriors`: the number of steps of each phone, the steps, and their weights.
+    Returns:
+        Three strings like those of `posteriors`: the number of steps of each phone, the steps, and their weights.
     """
     phones, steps = np.nonzero(weights > LEAST)
     numbers = np.bincount(phones, minlength=len(weights))
