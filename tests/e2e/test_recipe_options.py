@@ -3,10 +3,8 @@
 import argparse
 import importlib
 import itertools
-import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,11 +50,11 @@ def verbs_of(recipe: str) -> list[str]:
     return [*VERBS[:-1], "align", "transcribe"] if recipe in TIMED else VERBS
 
 
-# Writes each call's program, working directory and arguments as a line of JSON, and fails if the verb is told to.
-RECORDER = """import json, os, sys
-with open(sys.argv[1], "a") as log:
-    log.write(json.dumps([os.path.basename(sys.argv[2]), os.getcwd(), sys.argv[3:]]) + "\\n")
-sys.exit(sys.argv[3:4] == [os.environ.get("FAILING_VERB")])
+# Writes each call's program, working directory and arguments, with a NUL behind each and one more at the end, and fails
+# if the verb is told to. A shell starts in a tenth of the time that Python takes.
+RECORDER = """#!/bin/sh
+printf '%s\\0' "${0##*/}" "$PWD" "$@" "" >>"$CALLS"
+[ "${1:-none}" != "${FAILING_VERB:-}" ]
 """
 
 
@@ -69,20 +67,18 @@ class Tree:
         self.log = root / "calls"
         self.caller_dir = root / "caller"
         self.caller_dir.mkdir()
-        recorder = root / "recorder.py"
-        recorder.write_text(RECORDER)
         for program in ("tools/setup.sh", ".venv/bin/asrkit"):
-            write_program(root / program, f'#!/bin/sh\nexec "{sys.executable}" "{recorder}" "{self.log}" "$0" "$@"\n')
+            write_program(root / program, RECORDER)
 
     def run(self, recipe: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run_recipe(self.root, recipe, *options, cwd=self.caller_dir, **environment)
+        return run_recipe(self.root, recipe, *options, cwd=self.caller_dir, CALLS=str(self.log), **environment)
 
     def calls(self, program: str = "asrkit") -> list[list[str]]:
         if not self.log.exists():
             return []
-        records = [json.loads(line) for line in self.log.read_text().splitlines()]
-        assert {cwd for _, cwd, _ in records} <= {str(self.caller_dir)}
-        return [arguments for name, _, arguments in records if name == program]
+        records = [record.split("\0") for record in self.log.read_text().split("\0\0")[:-1]]
+        assert {cwd for _, cwd, *_ in records} <= {str(self.caller_dir)}
+        return [arguments for name, _, *arguments in records if name == program]
 
     def write_test_set(self, data: Path) -> None:
         (data / "test").mkdir(parents=True)
