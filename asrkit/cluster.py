@@ -1,9 +1,9 @@
-"""Work on the machines of a Dask cluster in place of this machine's processes: what `--executor` chooses.
+"""Runs work on the machines of a Dask cluster instead of processes of this machine (option `--executor`).
 
-Asrkit sends a cluster ranges of utterances, recordings or archives, in order. Dask does the ranges of a lost worker
-again. The machines of a cluster see the same files under the same paths, as Kaldi's do. The machine that runs the
-command holds the locks of the directories (io/lock.py). Work that a worker still does for a command that has ended
-finds this out before it replaces a file, and leaves it.
+asrkit sends ranges of utterances, recordings or archives to the cluster, in order. If a worker is lost, Dask repeats
+its ranges. All machines of the cluster must see the same files under the same paths, as with Kaldi. The machine that
+runs the command holds the locks of the directories (io/lock.py). A worker may still work for a command that has ended.
+It checks the locks before it replaces a file, and then leaves the file unchanged.
 
 Source: Rocklin, Dask: parallel computation with blocked algorithms and task scheduling (SciPy 2015).
 """
@@ -37,15 +37,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PROCESSES, SLURM, _SCHEME = "processes", "dask-slurm", "dask://"
-_WITH_SCHEDULER = ("running",)  # what Dask's client calls its status
+_WITH_SCHEDULER = ("running",)  # the status of a Dask client that has a scheduler
 _SECONDS_TO_CONNECT = 15
-_SECONDS_BETWEEN_COUNTS = 5.0  # of the workers, whose number may change
-_SECONDS_OF_PATIENCE = 10.0  # without a worker, before it is told
-_CHUNKS_A_WORKER = 2  # sent ahead, so that a worker need not wait for its next
+_SECONDS_BETWEEN_COUNTS = 5.0  # between two counts of the workers, because their number may change
+_SECONDS_OF_PATIENCE = 10.0  # without a worker, before this is reported
+_CHUNKS_A_WORKER = 2  # number of chunks per worker that are sent ahead, so that no worker waits
 
 
 def check_executor(text: str) -> str:
-    """The name of an executor: processes, dask://HOST:PORT or dask-slurm. Raises ConfigError for another one."""
+    """Return `text` if it names an executor: processes, dask://HOST:PORT or dask-slurm. Raises ConfigError if not."""
     host, _, port = text.removeprefix(_SCHEME).rpartition(":")
     if text in (PROCESSES, SLURM) or (text.startswith(_SCHEME) and host and port.isdecimal()):
         return text
@@ -54,10 +54,11 @@ def check_executor(text: str) -> str:
 
 @contextlib.contextmanager
 def on_executor(name: str, num_jobs: int) -> Iterator[None]:
-    """A block whose maps (asrkit.parallel) are done where the executor `name` says.
+    """In the block, the maps of asrkit.parallel run on the executor with this name.
 
     Args:
-        num_jobs: the number of Slurm jobs, of one worker each.
+        name: the executor; see `check_executor`.
+        num_jobs: the number of Slurm jobs. Each has one worker.
 
     Raises:
         MissingPackageError: the extra `cluster` is not installed.
@@ -69,8 +70,8 @@ def on_executor(name: str, num_jobs: int) -> Iterator[None]:
     expect_packages(CLUSTER)
     import dask
 
-    importlib.import_module("distributed")  # which gives its loggers a level each
-    # The client writes long texts about connections; what they mean is said here in one line.
+    importlib.import_module("distributed")  # it sets the level of each of its loggers
+    # The client logs long texts about connections. Here, one line reports the fault instead.
     for logger in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     with (
@@ -94,12 +95,12 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         yield client
     finally:
-        with contextlib.suppress(Exception):  # a scheduler that has gone cannot be told good-bye
+        with contextlib.suppress(Exception):  # the scheduler may have gone
             client.close(timeout=1)
 
 
 def _start_slurm(stack: contextlib.ExitStack, num_jobs: int) -> str:
-    """Start a scheduler here, and its workers as Slurm jobs that end with the block. Returns its address."""
+    """Start a scheduler on this machine, and workers as Slurm jobs that end with the block. Returns its address."""
     import dask
     from dask_jobqueue import SLURMCluster
 
@@ -121,24 +122,24 @@ def _start_slurm(stack: contextlib.ExitStack, num_jobs: int) -> str:
 
 
 class _Cluster:
-    """A Dask cluster, for the maps of asrkit.parallel."""
+    """A Dask cluster that runs the maps of asrkit.parallel."""
 
     def __init__(self, client: Client, address: str) -> None:
         self._client, self._address = client, address
         self._num_workers, self._counted = 0, -_SECONDS_BETWEEN_COUNTS
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item], chunk_size: int) -> Iterator[Result]:
-        """Yield `function(item)` for each item, in order. An exception of `function` is raised here.
+        """Yield `function(item)` for each item, in order.
 
-        The function, its items and results are pickled. Items go to a worker in chunks of `chunk_size`. Only as many
-        are taken as keep the workers busy.
+        The function, its items and results are pickled. Items are sent to a worker in chunks of `chunk_size`, and only
+        as many as keep the workers busy.
 
-        Raises AsrkitError when the scheduler goes away, or a chunk costs worker after worker its life.
+        Raises the errors of `function`, and AsrkitError if the scheduler goes away or several workers die at a chunk.
         """
         iterator = iter(items)
         chunks = iter(lambda: list(islice(iterator, chunk_size)), [])
         locks = LockTokens.held()
-        # A task of its own, so that Dask sends the function to a worker once, and again to one that comes later.
+        # A separate task sends the function to each worker once, including workers that come later.
         with self._faults_in_words():
             shared = self._client.submit(bytes, pickle.dumps(function), pure=False)
         pending: deque[Any] = deque()
@@ -157,19 +158,19 @@ class _Cluster:
                 self._client.cancel([shared, *pending])
 
     def _count_workers(self) -> int:
-        """The number of threads of all workers, as it was a moment ago."""
+        """The number of threads of all workers, which may be a few seconds old."""
         if time.monotonic() - self._counted >= _SECONDS_BETWEEN_COUNTS:
             self._num_workers, self._counted = sum(self._client.nthreads().values()), time.monotonic()
         return self._num_workers
 
     def _wait_for(self, future: Any) -> list[Any]:
-        """The results of a chunk. That there is no worker to do it is told once."""
+        """The results of a chunk. If there is no worker, this is reported once."""
         while True:
             try:
                 results: list[Any] = future.result(timeout=_SECONDS_OF_PATIENCE)
                 return results
             except TimeoutError:
-                if future.done():  # an exception of the function's own
+                if future.done():  # the function itself raised it
                     raise
                 if not self._num_workers and not self._client.nthreads():
                     tell(f"waiting for a worker; the Dask scheduler at {self._address} has none yet")
@@ -204,7 +205,7 @@ class _Cluster:
 
 
 class _Loaded(threading.local):
-    """The function that a worker's thread has loaded, and what it was loaded from."""
+    """The function that a thread of a worker has loaded, and its pickled form."""
 
     pickled: bytes = b""
     function: Callable[[Any], Any] | None = None
@@ -214,7 +215,7 @@ _loaded = _Loaded()
 
 
 def _work(pickled: bytes, chunk: list[Any], locks: LockTokens, version: str) -> list[Any]:
-    """Do a chunk on a worker, for a command that holds `locks` and is of this `version` of asrkit."""
+    """Do a chunk on a worker, for a command that holds `locks` and has this `version` of asrkit."""
     if version != __version__:
         raise AsrkitError(f"a worker has asrkit {__version__}, and this is {version}; install the same one there")
     if _loaded.function is None or _loaded.pickled != pickled:

@@ -33,10 +33,10 @@ _SECONDS_TO_END = 10.0  # that a worker process has to clean up
 
 
 class Cluster(Protocol):
-    """Other machines that do the items of a map (asrkit/cluster.py)."""
+    """The machines of a cluster, to which a map sends its items (asrkit/cluster.py)."""
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item], chunk_size: int) -> Iterator[Result]:
-        """Yield `function(item)` for each item, in order; items are sent in chunks of `chunk_size`."""
+        """Yield `function(item)` for each item, in order. Items are sent in chunks of `chunk_size`."""
         ...
 
 
@@ -45,7 +45,7 @@ _cluster: Cluster | None = None
 
 @contextlib.contextmanager
 def spread_over(cluster: Cluster) -> Iterator[None]:
-    """A block whose maps are done by the machines of a cluster, however many jobs they are asked for."""
+    """In the block, the machines of a cluster do all maps, whatever number of jobs a map asks for."""
     global _cluster
     before, _cluster = _cluster, cluster
     try:

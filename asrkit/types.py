@@ -97,11 +97,15 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class AttentionWeights:
-    """Where an attention decoder looked as it wrote the phones of a recording, or of a piece of one.
+    """The attention weights of a decoder for the phones of a recording, or of a piece of it.
 
-    `weights` (H, U + 1, T) float32 are those of each head, for each phone and at last for the end, at each step of the
-    network. `times` (T,) are the middles of the steps, and `step` is the time from one to the next. The piece goes from
-    `start` to `end` of the recording.
+    Attributes:
+        phones: the U recognised phones.
+        weights: (H, U + 1, T) float32, for each of H heads, for each phone and then the end, at each of T steps.
+        times: (T,) the centres of the steps, in seconds.
+        step: the time from one step to the next, in seconds.
+        start: the start of the piece in the recording, in seconds.
+        end: the end of the piece in the recording, in seconds.
     """
 
     phones: tuple[str, ...]

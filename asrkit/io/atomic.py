@@ -144,7 +144,7 @@ class Written:
 
 
 class _Guard(threading.local):
-    """What a thread asks before each file or directory takes its place."""
+    """The check that a thread makes before it replaces a file or directory."""
 
     def __init__(self) -> None:
         self.check: Callable[[], None] = lambda: None
@@ -155,7 +155,7 @@ _guard = _Guard()
 
 @contextlib.contextmanager
 def guarded(check: Callable[[], None]) -> Iterator[None]:
-    """A block in which what this thread writes takes its place only if `check()`, just before, raises nothing."""
+    """In the block, call `check()` before this thread replaces a file or directory; its error stops the replacement."""
     before, _guard.check = _guard.check, check
     try:
         yield

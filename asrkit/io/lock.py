@@ -168,23 +168,23 @@ class Inheritance:
 
 @dataclass(frozen=True)
 class LockTokens:
-    """The locks of a process, for other machines that write in its name: they cannot have the locks themselves.
+    """The locks of a process, for other machines that work for it. They cannot hold the locks themselves.
 
-    `contents`: what the file of each lock holds, which tells its owner.
+    `contents`: the content of the file of each lock, which names the owner.
     """
 
     contents: Mapping[Path, bytes]
 
     @classmethod
     def held(cls) -> LockTokens:
-        """Those of this process."""
+        """The locks of this process."""
         return cls({held.path: held.content for held in _held.values()})
 
     @contextlib.contextmanager
     def respected(self) -> Iterator[None]:
-        """A block in which this thread replaces files only while the locks are as they were.
+        """In the block, this thread replaces files only while the process still holds all these locks.
 
-        Raises InUseError when one is another's, or gone, or when this machine does not see it.
+        Raises InUseError if another process holds one, if one is gone, or if this machine does not see it.
         """
         self._check()
         with guarded(self._check):
