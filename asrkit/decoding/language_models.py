@@ -18,8 +18,8 @@ from asrkit.models.language_file import MARK, neural_lm_content, parse_neural_lm
 from asrkit.models.search_language import NeuralLm
 
 PhoneLm = NgramLM | NeuralLm
-StoredLm = LmAutomaton | NeuralLm  # the same as searches take them
-_NEURAL = "neural language model "  # how the text of a network begins; its file follows in base 64
+StoredLm = LmAutomaton | NeuralLm  # the same in the form for searches
+_NEURAL = "neural language model "  # begins the text of a network; the bytes of its file follow in base 64
 
 
 def read_lm(path: str | Path) -> PhoneLm:
@@ -42,17 +42,17 @@ def read_lm_text(path: str | Path) -> str:
 
 
 def lm_text(lm: PhoneLm) -> str:
-    """What an experiment keeps of a model."""
+    """The text that an experiment stores for a model."""
     return _text_of_network(neural_lm_content(lm)) if isinstance(lm, NeuralLm) else arpa_text(lm.ngrams)
 
 
 def phone_lm(lm: StoredLm, phones: Sequence[str]) -> PhoneLm:
-    """The model over `phones` that searches take as `lm`. Raises DataError as ngram_of."""
+    """The model over `phones` whose form for searches is `lm`. Raises DataError as ngram_of."""
     return lm if isinstance(lm, NeuralLm) else ngram_of(lm, phones)
 
 
 def is_network(text: str) -> bool:
-    """Whether what an experiment keeps is the text of a network."""
+    """Whether the text that an experiment stores is that of a network."""
     return text.startswith(_NEURAL)
 
 
@@ -61,9 +61,9 @@ def _text_of_network(content: bytes) -> str:
 
 
 def parse_lm(text: str, phones: Sequence[str], name: str) -> PhoneLm:
-    """The model of a text that read_lm_text gave, for the token table whose phones, in order, are `phones`.
+    """The model of a text from read_lm_text or lm_text. `phones` are those of the token table, in order.
 
-    `name` stands for the file in messages. Raises DataError for a faulty text or a model of other phones.
+    `name` stands for the file in messages. Raises DataError for a faulty text, or if the model has other phones.
     """
     if not is_network(text):
         return parse_arpa(text, phones, name)

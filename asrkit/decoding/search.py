@@ -13,7 +13,7 @@ import numpy as np
 
 from asrkit.decoding.scorer import TokenScorer
 
-UTTS_A_CHUNK = 16  # that a cluster's worker searches at a time
+UTTS_A_CHUNK = 16  # utterances that a worker of a cluster searches at a time
 
 
 @dataclass(frozen=True, slots=True)

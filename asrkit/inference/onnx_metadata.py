@@ -159,7 +159,7 @@ def _lm_entry(lm: StoredLm) -> str:
 
 
 def _read_lm(text: str, tokens: TokenTable) -> StoredLm:
-    """Raises DataError for anything but the language model of these tokens."""
+    """The language model of these tokens. Raises DataError for anything else."""
     if is_network(text):
         return parse_lm(text, tokens.phones, "its language model").automaton
     return _unpack_lm(text, len(tokens))

@@ -1,4 +1,4 @@
-"""A trained neural language model as a file: NumPy's .npz with settings, phones and weights, and a digest behind."""
+"""The file of a trained neural language model: NumPy's .npz with settings, phones and weights, followed by a digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asrkit.models.search_language import NeuralLm
 _FORMAT = 1
 _SETTINGS = "asrkit"  # the array that holds settings and phones, as bytes of JSON
 _REMEDY = "train it again (asrkit train-nlm)"
-MARK = b"PK\x03\x04"  # how such a file begins
+MARK = b"PK\x03\x04"  # the first bytes of such a file
 
 
 def write_neural_lm(lm: NeuralLm, path: str | Path) -> None:
@@ -32,7 +32,7 @@ def write_neural_lm(lm: NeuralLm, path: str | Path) -> None:
 
 
 def neural_lm_content(lm: NeuralLm) -> bytes:
-    """What write_neural_lm writes."""
+    """The content of the file that write_neural_lm writes."""
     values = {"format": _FORMAT, "model": to_dict(lm.config), "phones": list(lm.phones)}
     stream = io.BytesIO()
     arrays: dict[str, Any] = {_SETTINGS: np.frombuffer(json_text(values).encode(), np.uint8), **lm.weights}
@@ -41,12 +41,12 @@ def neural_lm_content(lm: NeuralLm) -> bytes:
 
 
 def read_neural_lm(path: str | Path) -> NeuralLm:
-    """Read what write_neural_lm wrote. Raises DataError for any other file."""
+    """Read a file of write_neural_lm. Raises DataError for any other file."""
     return parse_neural_lm(read_bytes(path), str(path))
 
 
 def parse_neural_lm(content: bytes, name: str) -> NeuralLm:
-    """The model of a file's content; `name` stands for the file in messages. Raises DataError as read_neural_lm."""
+    """The model in a file's content. `name` stands for the file in messages. Raises DataError as read_neural_lm."""
     stream = io.BytesIO(content)
     try:
         size = check_seal(stream, name, _REMEDY)

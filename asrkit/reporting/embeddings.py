@@ -1,6 +1,6 @@
-"""Where the embeddings of a language model's phones lie: their neighbours by cosine, and a picture.
+"""The embeddings of a language model's phones: nearest neighbours by cosine, and a picture.
 
-Legend: n phones, E numbers of an embedding.
+Legend: n phones, E size of an embedding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NUM_NEIGHBOURS = 3
 
 
 def groups_of(phones: Sequence[str]) -> list[str]:
-    """The group of each phone, one of GROUPS. Symbols that no table to IPA knows are taken for IPA."""
+    """The group of each phone, one of GROUPS. Symbols that are in no table to IPA count as IPA."""
     try:
         table = ipa_table(phones)
     except DataError:
@@ -37,9 +37,10 @@ def groups_of(phones: Sequence[str]) -> list[str]:
 
 
 def nearest(embeddings: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find for each row of `embeddings` (n, E) the `number` others of the highest cosine.
+    """Find the `number` other rows of highest cosine for each row of `embeddings` (n, E).
 
-    Returns their rows, in order, and the cosines: (n, number) each.
+    Returns:
+        The indices of these rows, the highest cosine first, and the cosines: (n, number) each.
     """
     unit = _unit(embeddings)
     cosines = unit @ unit.T
@@ -49,9 +50,10 @@ def nearest(embeddings: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray
 
 
 def plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The `embeddings` (n, E), scaled to length 1, in the plane of their first two principal components: (n, 2).
+    """Project `embeddings` (n, E), scaled to length 1, onto the plane of their first two principal components.
 
-    With them the share of the variance in each of the two directions (2,).
+    Returns:
+        The places (n, 2), and the share of the variance in each of the two directions (2,).
     """
     centred = _unit(embeddings) - _unit(embeddings).mean(axis=0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
@@ -61,7 +63,8 @@ def plane(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def write_neighbours(phones: Sequence[str], embeddings: np.ndarray, path: Path) -> tuple[float, float]:
     """Write a line for each phone: its group, and its nearest neighbours in `embeddings` (n, E) with their cosines.
 
-    Returns the share of phones whose nearest neighbour is of the same group, and what it would be by chance.
+    Returns:
+        The share of phones whose nearest neighbour has the same group, and the share expected by chance.
     """
     groups, (order, cosines) = groups_of(phones), nearest(embeddings, min(_NUM_NEIGHBOURS, len(phones) - 1))
     with atomic_write(path) as stream:
@@ -74,7 +77,7 @@ def write_neighbours(phones: Sequence[str], embeddings: np.ndarray, path: Path) 
 
 
 def draw_embeddings(phones: Sequence[str], embeddings: np.ndarray, path: Path) -> None:
-    """Draw the phones in the plane of `embeddings` (n, E) that `plane` finds, coloured by group, as PNG."""
+    """Draw the phones in the plane of their `embeddings` (n, E), coloured by group, as PNG."""
     groups, (places, shares) = groups_of(phones), plane(embeddings)
     figure, (axes,) = plots(1, 1, height=5.6)
     for group, color, marker in zip(GROUPS, COLORS, _MARKERS, strict=True):
@@ -91,6 +94,6 @@ def draw_embeddings(phones: Sequence[str], embeddings: np.ndarray, path: Path) -
 
 
 def _unit(embeddings: np.ndarray) -> np.ndarray:
-    """Rows of length 1."""
+    """Scale the rows to length 1."""
     found: np.ndarray = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     return found

@@ -57,7 +57,7 @@ _RIVALS = {"before": "as it was before", "scratch": "that was trained from scrat
 _BATCH_SIZE = 32  # utterances whose log-probabilities are computed together; it changes only the speed
 _MADE = ("config.yaml", "tokens.txt", "lm.arpa", "held_out", "excluded.txt", "history.csv", "learning_curve.png")
 _OUTPUTS = (*_MADE, "adapt.json", "final.pt", "final.onnx")
-_NGRAM_ORDER = 5  # of the language model of new phones, where the old one was a network
+_NGRAM_ORDER = 5  # of the language model for new phones, if the old model was a network
 _OWN_CHOICES = ("training.keep_best", "training.select")  # all epochs are kept, and one is chosen
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Sentences = Sequence[Sequence[str]]
 LM_FILE = "lm.npz"
 _NGRAM_ORDER = 5  # of the n-gram model that is trained for comparison
-_FEWEST = 3  # phones of the smallest model whose embeddings are drawn
+_FEWEST = 3  # smallest number of phones for a picture of the embeddings
 _DEV_SHARE = 0.1  # share of dev in the lines of a plain text
 
 

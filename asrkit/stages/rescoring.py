@@ -1,4 +1,4 @@
-"""Rescoring: the best labellings that a search found are ranked again with other language models."""
+"""Rescoring: the best labellings of a search are ranked again with other language models."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Rescoring:
     Attributes:
         out: the directory.
         config: the settings; None if the directory was up to date.
-        total: the errors of the hypotheses, where there were references.
-        oracle: the errors of the labellings that are nearest to the references.
+        total: the errors of the hypotheses, if there are references.
+        oracle: the errors of the labellings of the lists that are closest to the references.
     """
 
     out: Path
@@ -47,7 +47,7 @@ class Rescoring:
     oracle: Counts | None = None
 
     def lines(self) -> list[str]:
-        """A line per fact."""
+        """A summary of the result, a line per fact."""
         if self.config is None:
             return [f"{self.out}: up to date"]
         lines = [f"{self.out}: lm_weight {self.config.lm_weight:g}, insertion_bonus {self.config.insertion_bonus:g}"]
@@ -59,7 +59,13 @@ class Rescoring:
 
 @dataclass(frozen=True)
 class RescoreOptions:
-    """Weight and bonus; by default those of the search. With `data` those with the fewest errors on its transcripts."""
+    """The weight and the insertion bonus, and how they are chosen.
+
+    Attributes:
+        lm_weight, insertion_bonus: by default those of the search.
+        data: a data directory. Settings that are not given are those with the fewest errors on its transcripts.
+        protocol: of scoring, for `data`.
+    """
 
     lm_weight: float | None = None
     insertion_bonus: float | None = None
@@ -77,10 +83,17 @@ def rescore(
 ) -> Rescoring:
     """Rank the labellings of `decode_dir`/nbest.jsonl by acoustic score + lm_weight LM + insertion_bonus * length.
 
-    `lms` take the place of the language model of the search; several are mixed in equal shares, phone by phone. The
-    first labelling of each utterance goes to `out`/hyp, unless that is up to date.
+    The first labelling of each utterance goes to `out`/hyp, unless that is up to date.
 
-    Raises DataError for missing or faulty files.
+    Args:
+        decode_dir: the output directory of asrkit decode --nbest.
+        lms: language models, which replace that of the search. Several are mixed in equal shares, phone by phone.
+        out: the directory to write.
+        options: the weight and the insertion bonus.
+        force: write again even if everything is up to date.
+
+    Raises:
+        DataError: files are missing or faulty.
     """
     decode_dir, out = Path(decode_dir), Path(out)
     files = [decode_dir / "nbest.jsonl", decode_dir / "decoding.yaml"]
@@ -112,7 +125,13 @@ def rescore(
 
 @dataclass(frozen=True)
 class NbestLists:
-    """For each utterance its labellings, with the acoustic scores and the language model's log probabilities."""
+    """The labellings of each utterance with their scores, in natural logs.
+
+    Attributes:
+        labelings: n labellings, in the order of the search.
+        acoustic: (n,) the acoustic scores; with an attention decoder they include coverage.
+        lm: (n,) the log probabilities of the language models.
+    """
 
     labelings: Mapping[str, Sequence[Phones]]
     acoustic: Mapping[str, np.ndarray]
@@ -120,7 +139,7 @@ class NbestLists:
 
     @classmethod
     def read(cls, path: Path, config: DecodingConfig, lms: Sequence[Path]) -> NbestLists:
-        """`config`: of the search that wrote the file `path`. Raises DataError for a faulty file."""
+        """Read the file `path`. `config` is that of the search which wrote it. Raises DataError for a faulty file."""
         labelings: dict[str, list[Phones]] = {}
         acoustic: dict[str, list[float]] = {}
         for number, line in enumerate(read_bytes(path).splitlines(), 1):
@@ -130,7 +149,7 @@ class NbestLists:
                 scores = [row[name] for name in ("score", "lm_log_prob")]
                 if not (is_of_type(utt, str) and all(isinstance(phone, str) for phone in phones)):
                     raise TypeError
-                # What is left is the acoustic score, an attention decoder's coverage with it.
+                # The rest is the acoustic score, with the coverage of an attention decoder.
                 score = float(scores[0] - config.lm_weight * scores[1] - config.insertion_bonus * len(phones))
             except (ValueError, LookupError, TypeError):
                 raise DataError(f"{location(path, number)}not a line of asrkit decode --nbest; decode again") from None
@@ -144,7 +163,7 @@ class NbestLists:
         )
 
     def best(self, config: DecodingConfig) -> dict[str, Phones]:
-        """The labelling of each utterance that comes first; of equals the one that the search had first."""
+        """The first labelling of each utterance. Of equals, the one that was first in the search."""
         found = {}
         for utt, labelings in self.labelings.items():
             lens = np.array([len(phones) for phones in labelings])
@@ -154,7 +173,7 @@ class NbestLists:
 
 
 def _mixed(lms: Sequence[Path], labelings: Iterable[Phones]) -> dict[Phones, float]:
-    """Natural log probabilities of labellings: each phone's is the mean over the models."""
+    """Natural-log probabilities of labellings. The probability of each phone is the mean over the models."""
     sentences = sorted(labelings)
     lens = [len(phones) + 1 for phones in sentences]
     found = np.array([np.concatenate(read_lm(lm).token_log_probs(sentences)) for lm in lms])
@@ -163,7 +182,7 @@ def _mixed(lms: Sequence[Path], labelings: Iterable[Phones]) -> dict[Phones, flo
 
 
 class _Scored:
-    """Lists of the best labellings beside references."""
+    """The labellings of the lists with references."""
 
     def __init__(self, lists: NbestLists, refs: Mapping[str, Phones], protocol: Protocol) -> None:
         if missing := sorted(refs.keys() ^ lists.labelings.keys()):
@@ -172,14 +191,14 @@ class _Scored:
         self._counts: dict[tuple[str, Phones], Counts] = {}
 
     def tune(self, start: DecodingConfig, options: RescoreOptions) -> Point:
-        """The weight and bonus with the fewest errors, ranked as asrkit tune ranks them; what is given stays."""
+        """The weight and bonus with the fewest errors, ranked as in asrkit tune. Given settings do not change."""
         weights = [start.lm_weight] if options.lm_weight is not None else _grid(WEIGHTS, WEIGHT_UNIT)
         bonuses = [start.insertion_bonus] if options.insertion_bonus is not None else _grid(BONUSES, BONUS_UNIT)
         configs = [replace(start, lm_weight=w, insertion_bonus=b) for w, b in itertools.product(weights, bonuses)]
         return best_point([Point(config, self._count(self._lists.best(config))) for config in configs])
 
     def oracle(self) -> Counts:
-        """The errors of the labelling of each list that has the fewest."""
+        """The errors of the labelling with the fewest errors in each list."""
         best: dict[str, Counts] = {}
         for rank in range(max(map(len, self._lists.labelings.values()))):
             some = {utt: each[rank] for utt, each in self._lists.labelings.items() if rank < len(each)}
@@ -189,7 +208,7 @@ class _Scored:
         return pool(best.values())
 
     def _count(self, hyps: Mapping[str, Phones]) -> tuple[Counts, ...]:
-        """Errors of each utterance. Each labelling is scored once."""
+        """The errors of each utterance. Each labelling is scored once."""
         new = {utt: hyp for utt, hyp in hyps.items() if (utt, hyp) not in self._counts}
         if new:
             result = self._protocol.score_part({utt: self._refs[utt] for utt in new}, new)
@@ -198,5 +217,5 @@ class _Scored:
 
 
 def _grid(units: range, unit: float) -> list[float]:
-    """All multiples of a unit between the ends of tuning's coarse grid."""
+    """All multiples of `unit` within tuning's coarse grid."""
     return [round(number * unit, 6) for number in range(units.start, units[-1] + 1)]
