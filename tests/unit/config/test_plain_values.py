@@ -40,6 +40,10 @@ class Outer:
 def test_sections_within_are_read_and_checked_too():
     assert from_plain(Outer, asdict(Outer(Settings(7, name="b"))), "o") == Outer(Settings(7, name="b"))
     assert from_plain(Outer, {}, "o", ["inner"]) == Outer()
+    lacking = {"inner": {"size": 4, "rate": 1.5, "is_on": False, "name": "b"}}
+    assert from_plain(Outer, lacking, "o", ["inner.limit"]) == Outer(Settings(4, 1.5, False, "b", None))
+    with pytest.raises(ConfigError, match=r"^o\.inner\.limit: missing$"):
+        from_plain(Outer, lacking, "o", ["limit", "inner.rate"])
     with pytest.raises(ConfigError, match=r"^o\.inner\.size: expected a whole number, found 'x'$"):
         from_plain(Outer, {"inner": {**asdict(Settings()), "size": "x"}}, "o")
     with pytest.raises(ConfigError, match=r"^o\.inner: expected values by their names, found 3$"):

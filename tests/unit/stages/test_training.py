@@ -50,7 +50,7 @@ def make_data(root):
 
 
 def test_experiments_older_than_a_setting_stay_up_to_date(tmp_path):
-    """The stamp of an experiment from before training.bptt_steps has no such setting: gradients went all the way."""
+    """The stamp of an experiment from before a setting has no such setting, if what was done then is its default."""
     data, config = make_data(tmp_path), ExperimentConfig()
     before = _inputs(data, config)
     settings = before["config"]["training"]
@@ -60,6 +60,10 @@ def test_experiments_older_than_a_setting_stay_up_to_date(tmp_path):
     model = replace(config.model, bidirectional=False)
     cut = ExperimentConfig(model=model, training=replace(config.training, bptt_steps=50))
     assert _inputs(data, cut)["config"]["training"]["bptt_steps"] == 50
+    assert not {"layers", "feed_forward_size"} & before["config"]["model"]["decoder"].keys()
+    decoder = replace(config.model.decoder, layers="transformer", feed_forward_size=99)
+    settings = _inputs(data, ExperimentConfig(model=replace(config.model, decoder=decoder)))["config"]["model"]
+    assert (settings["decoder"]["layers"], settings["decoder"]["feed_forward_size"]) == ("transformer", 99)
     whole = _inputs(data, ExperimentConfig(model=model))
     assert Stamp(tmp_path / "a", _inputs(data, cut)).made_from != Stamp(tmp_path / "a", whole).made_from
 
