@@ -1,7 +1,7 @@
 """The Transformer's decoder (Vaswani et al. 2017). Each part of a layer normalises its inputs (Xiong et al. 2020).
 
-    x_u = embedding of phone u - 1 + p_u               p: sinusoids (positions.py)
-    m_j = h_j + p_j                                     h: the encoder's outputs, which contain no positions
+    x_u = embedding of phone u - 1 + p_{u-1}           p: sinusoids (positions.py)
+    m_j = h_j + p_{j-1}                                 h: the encoder's outputs, which contain no positions
     in each layer:
         x_u = x_u + attention(norm(x_u); norm(x_1) ... norm(x_u))      masked: no later phone is seen
         x_u = x_u + attention(norm(x_u); m_1 ... m_T)
