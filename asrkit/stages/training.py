@@ -1,4 +1,4 @@
-"""Stage 3: a network trained on data directories with features, as an experiment directory."""
+"""Stage 3: training of a network on data directories with features. The result is an experiment directory."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from asrkit.training.loop import TrainingResult, TrainingSets
 
 
-# What a training leaves besides its own state: checkpoints, and what TensorBoard reads.
+# The files that training writes, besides its own state (checkpoints) and those of TensorBoard.
 _OUTPUTS = ("config.yaml", "tokens.txt", "excluded.txt", "history.csv", "learning_curve.png", "final.pt", "final.onnx")
 
 
-# What a setting of today was when there was none yet. At this value, whatever its default is now, it is no part of what
-# a training depends on, so that experiments which are older than the setting stay up to date.
+# The behaviour of asrkit before these settings existed. A setting with this value is left out of the inputs of a
+# training, whatever its default is now. So experiments that are older than the setting stay up to date.
 SETTINGS_BEFORE: Mapping[str, Any] = {
     "training.bptt_steps": None,
     "model.decoder.layers": "recurrent",
@@ -71,7 +71,7 @@ class TrainingData:
 
     @classmethod
     def under(cls, root: str | Path) -> TrainingData:
-        """What a recipe's stages 0 to 2 leave in its data directory; without a language model if there is none."""
+        """The outputs of stages 0 to 2 in a recipe's data directory. `lm` is None if there is no language model."""
         root = Path(root)
         lm = root / "lm.arpa"
         return cls(root / "train", root / "dev", root / "tokens.txt", lm if lm.is_file() else None)
@@ -94,7 +94,7 @@ class Training:
     excluded: Mapping[str, tuple[int, int]] | None = None
 
     def line(self) -> str:
-        """What came out."""
+        """A summary of the result."""
         if self.result is None:
             return f"{self.directory}: training is up to date"
         cpu_seconds = self.result.history[-1].cpu_seconds
@@ -183,7 +183,7 @@ def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str
 
 
 def _is_trained(stamp: Stamp) -> bool:
-    """Whether the model exists and is intact. A model that another step was changing counts if it can be loaded."""
+    """Whether the model exists and is intact. A model that another stage was changing counts if it can be loaded."""
     if not stamp.has_inputs():
         return False
     final = stamp.path.parent / "final.pt"
@@ -236,7 +236,7 @@ def _remake(stamp: Stamp, prepare: Callable[[], Run], report: Callable[[str], No
 
 
 def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
-    """Raise DataError with a line for each file that is missing."""
+    """Raise DataError with a line for each missing file."""
     findings = Findings()
     for path, step in _made_by(data).items():
         if not is_there(path):
@@ -258,7 +258,7 @@ def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
 
 
 def _made_by(data: TrainingData) -> dict[Path, str]:
-    """The files that training reads, each with the step that makes it."""
+    """The files that training reads, each with the stage that makes it."""
     made_by = {data.tokens: PREPARE}
     for data_dir in (data.train, data.dev):
         made_by |= {data_dir / "text": PREPARE, data_dir / "feats.scp": EXTRACT, data_dir / "cmvn.scp": EXTRACT}
@@ -266,7 +266,7 @@ def _made_by(data: TrainingData) -> dict[Path, str]:
 
 
 def _read_lm(path: Path | None, tokens: TokenTable) -> str | None:
-    """The text of a language model. It is checked now, so that a fault does not appear after hours of training."""
+    """The text of a language model. Checking it now finds a fault before hours of training."""
     if path is None:
         return None
     text = read_lm_text(path)
@@ -275,7 +275,10 @@ def _read_lm(path: Path | None, tokens: TokenTable) -> str | None:
 
 
 def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
-    """All that the trained weights depend on. Threads and device are left out: changing them only gives a warning."""
+    """Everything on which the trained weights depend.
+
+    Threads and device are left out: changing them only gives a warning.
+    """
     names = ["text", "utt2spk", *(["phones.ctm"] if config.model.heads.has_frames else [])]
     files = [data.tokens, *(data_dir / name for data_dir in (data.train, data.dev) for name in names)]
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
@@ -294,7 +297,7 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _parts_beside(config: ExperimentConfig, supplement: Supplement) -> dict[str, Any]:
-    """The parts of a trained experiment that its weights do not depend on."""
+    """The parts of a trained experiment that do not influence its weights."""
     parts = {"decoding": to_dict(config.decoding), "lm": supplement.lm_text}
     return parts if supplement.corpus is None else {**parts, "corpus": asdict(supplement.corpus)}
 
@@ -324,13 +327,21 @@ def _probe(dev_set: TrainingSet, model: AcousticModel, data: TrainingData) -> Tr
 
 @dataclass(frozen=True)
 class Run:
-    """A training that is ready to begin: the untrained network and everything that its training needs."""
+    """A training that is ready to begin: the untrained network and everything that its training needs.
+
+    Attributes:
+        data, config: inputs and settings.
+        model: the untrained network.
+        sets: the utterances.
+        global_cmvn: (2, D + 1) Kaldi statistics of the training set.
+        excluded: training utterances that CTC cannot align, each with its number of steps and the number that it needs.
+    """
 
     data: TrainingData
     config: ExperimentConfig
     model: AcousticModel
     sets: TrainingSets
-    global_cmvn: np.ndarray  # (2, D + 1) Kaldi statistics of the training set
+    global_cmvn: np.ndarray
     excluded: Mapping[str, tuple[int, int]]
 
     @classmethod
@@ -351,7 +362,7 @@ class Run:
         return cls(data, config, model, sets, global_cmvn, excluded)
 
     def note_excluded(self, directory: Path, report: Callable[[str], None]) -> None:
-        """Name the utterances that CTC cannot align, in excluded.txt and to `report`."""
+        """List the utterances that CTC cannot align in excluded.txt, and report them."""
         path = directory / "excluded.txt"
         if not self.excluded:
             path.unlink(missing_ok=True)
@@ -366,10 +377,11 @@ class Run:
 
     @property
     def num_parameters(self) -> int:
+        """The number of the network's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def save(self, directory: Path, supplement: Supplement) -> None:
-        """Write what recognition needs, settings and tokens."""
+        """Write the trained network, with everything that recognition needs, and the settings and tokens."""
         from asrkit.experiment import save_experiment
 
         dump_config(self.config, directory / "config.yaml")

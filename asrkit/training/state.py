@@ -29,45 +29,74 @@ GRADIENT_FILES = ("gradients.csv", "gradients.png")  # of a run that logs gradie
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The results of one epoch. Losses are nats per reference token; of frames alone, nats per labelled step."""
+    """The results of one epoch.
+
+    Attributes:
+        epoch: from 1.
+        phase: 0 for pre-training on the frame head's loss, 1 for training, 2 for training with weight noise (after
+            phase 1 of two_phase).
+        train_loss, dev_loss: nats per reference token; in pre-training, nats per labelled step.
+        dev_per: per cent, by greedy decoding.
+        blank_phase: whether greedy decoding of dev has little to do with the audio.
+        learning_rate: that of the last update.
+        gradient_norm: mean over the updates, before clipping.
+        skipped_batches: batches left out because their loss or gradient was not finite.
+        cpu_seconds: CPU time of training so far, without evaluation.
+    """
 
     epoch: int
-    phase: int  # 0: pre-training on the frames' loss, 1: training, 2: training with weight noise after two_phase's 1
+    phase: int
     train_loss: float
     dev_loss: float
-    dev_per: float  # per cent, greedy decoding
-    blank_phase: bool  # whether greedy decoding of dev has little to do with the audio
-    learning_rate: float  # of the last update
-    gradient_norm: float  # mean over the updates, before clipping
-    skipped_batches: int  # left out as their loss or gradient was not finite
-    cpu_seconds: float  # spent on training so far, evaluation left out
+    dev_per: float
+    blank_phase: bool
+    learning_rate: float
+    gradient_norm: float
+    skipped_batches: int
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
 class LmEpoch:
-    """The results of one epoch of a language model. Losses are nats a token, each sentence's end counted."""
+    """The results of one epoch of a language model.
+
+    Attributes:
+        epoch: from 1.
+        train_loss, dev_loss: nats per token; the end of each sentence counts as a token.
+        dev_perplexity: of dev.
+        learning_rate: that of the last update.
+        gradient_norm: mean over the updates, before clipping.
+        cpu_seconds: CPU time of training so far, without evaluation.
+    """
 
     epoch: int
     train_loss: float
     dev_loss: float
     dev_perplexity: float
-    learning_rate: float  # of the last update
-    gradient_norm: float  # mean over the updates, before clipping
-    cpu_seconds: float  # spent on training so far, evaluation left out
+    learning_rate: float
+    gradient_norm: float
+    cpu_seconds: float
 
 
 @dataclass
 class EpochSums:
-    """The sums of the current epoch so far."""
+    """The sums of the current epoch so far.
 
-    num_batches: int = 0  # of the epoch's, in order; skipped ones too
+    Attributes:
+        num_batches: batches done, in the order of the epoch, with skipped ones.
+        num_skipped: skipped batches.
+        gradient_norm: sum over the updates.
+        learning_rate: that of the last update.
+    """
+
+    num_batches: int = 0
     num_skipped: int = 0
     gradient_norm: float = 0.0
     learning_rate: float = 0.0
 
 
 def read_history(directory: Path, identity: str) -> list[EpochRecord]:
-    """The epochs of a run's checkpoint. Raises ModelError when it is missing, damaged, or of other inputs."""
+    """The epochs in a run's checkpoint. Raises ModelError if it is missing, damaged, or belongs to other inputs."""
     path = directory / "checkpoint.pt"
     try:
         return _read_records(_load(path, identity))
@@ -86,7 +115,7 @@ def _load(path: Path, identity: str) -> dict[str, Any]:
 
 
 def _read_records(saved: dict[str, Any]) -> list[EpochRecord]:
-    """Raises LookupError, TypeError or ArithmeticError where a checkpoint has anything but numbers there."""
+    """Raises LookupError, TypeError or ArithmeticError if the checkpoint does not hold numbers there."""
     records = [EpochRecord(**record) for record in saved["history"]]
     for value in (value for record in records for value in astuple(record)):
         if not isinstance(value, (int, float)):
@@ -138,68 +167,71 @@ class TrainingState:
 
     @property
     def last_epoch(self) -> int:
-        """The last epoch that this phase can have."""
+        """The last possible epoch of this phase."""
         return self._phase_start + self.config.num_epochs
 
     @property
     def num_updates(self) -> int:
-        """Updates that this phase has when it is not ended early."""
+        """The number of updates of this phase, unless it ends early."""
         return self.batches_per_epoch * self.config.num_epochs
 
     @property
     def update(self) -> int:
-        """Index of the next update in this phase; skipped batches count as well."""
+        """Index of the next update in this phase. Skipped batches count."""
         return (len(self.history) - self._phase_start) * self.batches_per_epoch + self.sums.num_batches
 
     @property
     def frame_weight(self) -> float:
-        """The frames' loss's weight in the loss, in the epoch under way."""
+        """The weight of the frame head's loss in the current epoch."""
         return self.model.config.heads.frame_weight(self.config.frame_weight, is_pretraining=self.phase == 0)
 
     @property
     def decoder_training(self) -> DecoderTraining:
-        """How the decoder is trained in the epoch under way: the share of its own phones grows from epoch to epoch."""
+        """Settings of the decoder's training in the current epoch.
+
+        The share of its own phones grows from epoch to epoch.
+        """
         done, last = len(self.history) - self._phase_start, max(self.config.num_epochs - 1, 1)
         weight = self.model.config.heads.decoder_weight(self.config.ctc_weight)
         return DecoderTraining(weight, self.config.label_smoothing, self.config.sampling * done / last)
 
     def mean_loss(self, loss: LossSum) -> float:
-        """The loss that training lowers, with the weights of the epoch under way."""
+        """The loss that training lowers, with the weights of the current epoch."""
         return float(loss.mean(self.frame_weight, self.decoder_training.weight))
 
     @property
     def weight_noise(self) -> float:
-        """The standard deviation of the noise on weights, in the epoch under way."""
+        """The standard deviation of the noise on weights, in the current epoch."""
         return self.config.weight_noise if self.phase == 2 or not self.config.two_phase else 0.0
 
     @property
     def num_blank_epochs(self) -> int:
-        """Epochs that the blank phase has lasted; 0 once it is over."""
+        """The length of the blank phase so far, in epochs; 0 once it is over."""
         records = self._counted()
         return 0 if after_blank_phase(records) else len(records)
 
     def schedule(self) -> EpochSchedule | None:
-        """The learning rates of the epoch under way; None when the schedule ends the training."""
+        """The learning rates of the current epoch; None if the schedule ends the training."""
         records = self._counted()
         pers = [record.dev_per for record in after_blank_phase(records)]
         dev = DevResults([record.dev_loss for record in records], pers)
         return epoch_schedule(self.config, self.num_updates, dev)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
-        """Within the block the model has the weights that are evaluated and kept: its own, or their average."""
+        """Within the block, the model has the weights that are evaluated and kept: its own, or their average."""
         return self.average.in_place(self.model) if self.average else nullcontext()
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Note a finished epoch, decide what comes next, and make a checkpoint.
 
-        The model must have the weights that were evaluated no longer, but its own.
+        The model must have its own weights again, not those that were evaluated.
         """
         self.history.append(record)
         if record.phase > 0:
             self._offer(record)
         if record.epoch == self.config.pretrain_epochs:
             start_ctc_from_frames(self.model)
-            with self.evaluated_weights():  # the same once more, unless there is an average
+            with self.evaluated_weights():  # repeats the same, unless there is an average
                 start_ctc_from_frames(self.model)
         self.sums, self.loss = EpochSums(), LossSum()
         if self._is_over():
@@ -213,9 +245,9 @@ class TrainingState:
         self.best.tidy()
 
     def _offer(self, record: EpochRecord) -> None:
-        """Let the epoch just finished be among the best: by dev loss in the blank phase, after it by dev PER."""
+        """Compare the last epoch with the best ones: in the blank phase by dev loss, after it by dev PER."""
         listening = after_blank_phase(each for each in self.history if each.phase > 0)
-        if listening == [record]:  # the first: those before it are no longer among the best
+        if listening == [record]:  # the first epoch after the blank phase: earlier epochs no longer count
             self.best.ranking = []
         with self.evaluated_weights():
             self.best.offer(record.dev_per if listening else record.dev_loss, record.epoch, self.model)
@@ -283,15 +315,15 @@ class TrainingState:
             raise ValueError("a training that should have ended, or should not")
 
     def _start_phase(self) -> None:
-        """A phase has an optimizer, a schedule and an average of its own."""
+        """Begin a phase, with a new optimizer, schedule and average."""
         self._phase_start = len(self.history)
         self.optimizer = make_optimizer(self.model, self.config)
-        decay = self.config.ema_decay  # set where the average is what is evaluated and kept
+        decay = self.config.ema_decay  # set if the average is evaluated and kept
         self.average = None if decay is None else MovingAverage(self.model, decay)
         self.sums, self.loss = EpochSums(), LossSum()
 
     def _counted(self) -> list[EpochRecord]:
-        """The phase's epochs, pre-training left out: its dev figures are those of another loss."""
+        """The epochs of the phase without pre-training, whose dev figures are those of another loss."""
         return [record for record in self.history[self._phase_start :] if record.phase > 0]
 
     def _is_over(self) -> bool:
@@ -299,7 +331,7 @@ class TrainingState:
         return self.epoch > self.last_epoch or self.schedule() is None or self._has_stopped_improving()
 
     def _has_stopped_improving(self) -> bool:
-        """Whether `early_stopping` epochs have gone by without a lower dev PER since the blank phase ended."""
+        """Whether the last `early_stopping` epochs since the end of the blank phase did not lower dev PER."""
         pers = [record.dev_per for record in after_blank_phase(self._counted())]
         if self.config.early_stopping is None or not pers:
             return False
