@@ -62,13 +62,21 @@ class DecoderSearch:
         self.decoder = decoder
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """As search.Search, of what is stored of an utterance (T, C)."""
+        """Like `Search.decode`. `log_probs` (T, C) is the stored output of the model for an utterance.
+
+        Raises ModelError as `decode_all`.
+        """
         return self.decode_all([log_probs], num_best=num_best)[0]
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
     ) -> list[list[BeamResult]]:
-        """As search.Search. Raises ModelError for utterances without a step or with numbers that are not finite."""
+        """Like `Search.decode_all`. `utterances` are stored outputs of the model, each (T, C).
+
+        Raises:
+            ConfigError: `num_threads` is less than 1.
+            ModelError: an utterance has no step, or numbers that are not finite.
+        """
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, found {num_threads}")
         order = sorted(range(len(utterances)), key=lambda index: len(utterances[index]))
@@ -119,9 +127,9 @@ class DecoderSearch:
         return emissions
 
     def read(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """What the decoder gives when it writes these: log-probabilities (n, U + 1, V) and weights (n, U + 1, H, T).
+        """The output of the decoder for `labelings`: log-probabilities (n, U + 1, V) and weights (n, U + 1, H, T).
 
-        Behind a labelling's end both mean nothing.
+        `stored` (T, C) is the stored output of the model. Values after the end of a labelling have no meaning.
         """
         batch = self._batch([stored])
         before = _padded([(END, *labeling) for labeling in labelings])

@@ -70,13 +70,21 @@ class TransducerSearch:
         raise NotImplementedError
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """As search.Search, of what is stored of an utterance (T, C)."""
+        """Like `Search.decode`. `log_probs` (T, C) is the stored output of the model for an utterance.
+
+        Raises ModelError as `decode_all`.
+        """
         return self.decode_all([log_probs], num_best=num_best)[0]
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
     ) -> list[list[BeamResult]]:
-        """As search.Search, in one thread. Raises ModelError for numbers that are not finite, or no steps."""
+        """Like `Search.decode_all`, but in one thread. `utterances` are stored outputs of the model, each (T, C).
+
+        Raises:
+            ConfigError: `num_threads` is less than 1.
+            ModelError: an utterance has no step, or numbers that are not finite.
+        """
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, found {num_threads}")
         heard = [self.hear(stored) for stored in utterances]

@@ -1,6 +1,6 @@
-"""The gradients of a batch, computed by threads that take some of its utterances each.
+"""Computes the gradients of a batch with several threads. Each thread takes some of the utterances.
 
-That shares out all of a step's work, whereas a recurrent layer's own, frame after frame, hardly can be.
+So all work of a step is shared. A recurrent layer alone works frame by frame and can hardly use several threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from asrkit.models.decoder import NO_DECODER, DecoderTraining
 from asrkit.models.dropout import dropout_from
 from asrkit.training.step import LossSum, batch_losses, num_targets
 
-Shard = tuple[Batch, Tensor | None]  # with its offsets
+Shard = tuple[Batch, Tensor | None]  # a part of a batch, and its offsets
 
 
 def compute_gradients_in_threads(
@@ -29,10 +29,10 @@ def compute_gradients_in_threads(
     num_threads: int,
     decoder: DecoderTraining = NO_DECODER,
 ) -> LossSum:
-    """What step.compute_gradients() does, on the CPU.
+    """Like `step.compute_gradients`, with threads on the CPU. `offsets` (N,) are those of `stack_frames`.
 
-    Dropout's random numbers follow from the state of torch's generator, and sums are made in a fixed order: the same
-    number of threads gives the same bits.
+    The random numbers of dropout depend on the state of torch's generator, and sums have a fixed order. So the same
+    number of threads gives the same results, to the last bit.
     """
     whole = LossSum(num_tokens=int(batch.token_lens.sum()), num_targets=num_targets(batch))
     if frame_weight > 0:
@@ -57,15 +57,15 @@ def compute_gradients_in_threads(
     for weight, *grads in zip(weights, *(grads for _, grads in results), strict=True):
         weight.grad = None
         for grad in grads:
-            if grad is not None:  # the first is copied: two biases may have been given one tensor
+            if grad is not None:  # the first is copied, because two biases may share a tensor
                 weight.grad = grad.clone() if weight.grad is None else weight.grad.add_(grad)
     return total
 
 
 def split_batch(batch: Batch, offsets: Tensor | None, number: int) -> list[Shard]:
-    """Up to `number` parts of about as many frames each, without needless padding.
+    """Divide a batch into up to `number` parts with about the same number of frames, without needless padding.
 
-    An utterance's views stay together.
+    `offsets` (N,) are divided in the same way. The views of an utterance stay together.
     """
     views = torch.arange(batch.num_views)
     order = batch.feat_lens[:: batch.num_views].argsort(descending=True, stable=True) * batch.num_views
@@ -90,5 +90,5 @@ def _choose(batch: Batch, offsets: Tensor | None, rows: Tensor) -> Shard:
 
 @functools.cache
 def _threads(number: int) -> ThreadPoolExecutor:
-    """Threads that use one core each."""
+    """A pool of threads that use one core each."""
     return ThreadPoolExecutor(number, "gradients", torch.set_num_threads, (1,))
