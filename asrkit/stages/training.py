@@ -346,6 +346,7 @@ class Run:
 
     @classmethod
     def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable) -> Run:
+        """Open the training and dev sets, and make the network. Raises DataError if the features are faulty."""
         from asrkit.experiment import make_model
         from asrkit.training.dataset import TrainingSet, split_infeasible
         from asrkit.training.loop import TrainingSets

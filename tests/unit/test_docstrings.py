@@ -16,6 +16,7 @@ from pathlib import Path
 import asrkit
 
 ROOT = Path(asrkit.__file__).parent
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 ARRAY = re.compile(r"\b(ndarray|NDArray|Tensor)\b")
 # "(frames, dims)", "(num_samples,)", "(2, D + 1)"; or in words.
