@@ -13,7 +13,7 @@ import numpy as np
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, parse_config
 from asrkit.decoding.language_models import PhoneLm, lm_text
-from asrkit.errors import AsrkitError, ConfigError, DataError, ModelError, location, raise_if_any
+from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
 from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.formats.arpa import read_arpa_text
@@ -149,8 +149,7 @@ def adapt(
         DataError: inputs are missing or faulty, features were made with other settings, transcripts have phones that
             the model does not know, there are too few utterances, or there is an unfinished run and neither `resume`
             nor `force` is given.
-        ModelError: there is no such model, its network cannot be trained further, or it has an attention
-            decoder.
+        ModelError: there is no such model, or its network cannot be trained further.
     """
     directory, model = Path(directory), find_model(data.model)
     _expect_inputs(data, model, directory)
@@ -232,8 +231,6 @@ class _Plan:
     @classmethod
     def make(cls, data: AdaptationData, model: Path, overrides: Sequence[str]) -> _Plan:
         base, base_lm = _load(model)
-        if base.model.decoder is not None:
-            raise ModelError(f"{location(model)}a model with an attention decoder; adapt one with CTC alone")
         _expect_settings(data, base.config)
         config = _settings(base.config, data, overrides)
         transcripts, text = read_transcripts(data.data / "text"), data.data / "text"

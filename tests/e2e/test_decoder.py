@@ -1,4 +1,4 @@
-"""A decoder by attention, with and without CTC, and a transducer through all steps; what they have not."""
+"""A decoder by attention, with and without CTC, and a transducer through all steps."""
 
 import json
 import subprocess
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import asrkit
-from asrkit.errors import ModelError
 from asrkit.experiment import load_experiment
 from asrkit.findings import Findings
 from asrkit.formats.ctm import read_ctm
@@ -16,6 +15,7 @@ from asrkit.formats.transcripts import read_transcripts
 from asrkit.scoring.per import score
 from asrkit.stages.inputs import DecodedSet
 from asrkit.stages.training import TrainingData
+from tests.e2e import conftest
 
 NO_TORCH = "import sys; sys.modules['torch'] = None; from asrkit.cli.main import main; sys.exit(main(sys.argv[1:]))"
 SIZES = ("hidden_size=24", "embedding_size=8", "dropout=0.1")
@@ -94,7 +94,20 @@ def test_an_export_recognises_what_the_experiment_does(tones, trained, tmp_path)
     assert exported.size < (exp / "final.onnx").stat().st_size
 
 
-def test_what_a_decoder_has_not_is_told(tones, trained, tmp_path):
+@pytest.mark.slow
+def test_a_decoder_is_adapted_to_higher_voices(tones, trained, tmp_path, monkeypatch):
+    """All its parts, from its export; it errs less in voices that it was adapted to."""
     _, exp = trained
-    with pytest.raises(ModelError, match="a model with an attention decoder; adapt one with CTC alone"):
-        asrkit.adapt(asrkit.AdaptationData(exp, tones / "data/train"), tmp_path / "adapted")
+    monkeypatch.setattr(conftest, "TONES_HZ", {phone: 1.4 * hz for phone, hz in conftest.TONES_HZ.items()})
+    conftest.make_set(own := tmp_path / "data", tmp_path / "audio", "own", 3, 8, seed=5)
+    asrkit.extract(own, asrkit.load_config(tones / "config.yaml").features)
+    data = asrkit.AdaptationData(exp / "final.onnx", own)
+    asrkit.adapt(data, tmp_path / "out", overrides=["training.max_lr=0.005"])
+    figures = json.loads((tmp_path / "out/adapt.json").read_text())
+    errors = {name: figures[name]["total"]["num_errors"] for name in ("before", "adapted")}
+    assert errors["adapted"] < errors["before"]
+    before, after = (load_experiment(each).model.state_dict() for each in (exp, tmp_path / "out"))
+    moved = {name for name, weights in after.items() if not before[name].equal(weights)}
+    assert moved == (after.keys() if figures["kept"] == "adapted" else set())
+    (audio, *_) = sorted((tmp_path / "audio").rglob("*.wav"))
+    assert asrkit.load_recognizer(tmp_path / "out").transcribe(audio).phones

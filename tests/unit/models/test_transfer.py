@@ -5,6 +5,8 @@ import torch
 
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder import NO_DECODER
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.models.transfer import take_over
 
 
@@ -25,6 +27,32 @@ def test_classes_in_another_order_give_the_same_in_that_order(head: str) -> None
     torch.testing.assert_close(new.log_probs[:, :4], old.log_probs[:, :4, order])
     if head == "both":
         torch.testing.assert_close(new.frame_log_probs, old.frame_log_probs[:, :, [2, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("head", "settings"),
+    [
+        ("attention", {}),
+        ("joint", {}),
+        ("joint", {"layers": "transformer", "feed_forward_size": 8}),
+        ("transducer", {}),
+        ("joint_transducer", {}),
+    ],
+)
+@torch.no_grad()
+def test_a_decoder_gives_classes_in_another_order_the_same_loss(head: str, settings: dict) -> None:
+    decoder = DecoderConfig(hidden_size=8, **settings)
+    trained, model = network(4, 1, head=head, decoder=decoder), network(4, 2, head=head, decoder=decoder)
+    order = [0, 3, 1, 2]
+    take_over(model, trained, order)
+    feats, lens, token_lens = torch.randn(2, 20, 6), torch.tensor([20, 13]), torch.tensor([3, 2])
+    new_tokens = torch.tensor([[1, 2, 3], [3, 1, 0]])
+    losses = [
+        each.decoder.losses(each.decoder.source(output.steps, output.log_prob_lens), tokens, token_lens, NO_DECODER)
+        for each, tokens in ((trained, torch.tensor(order)[new_tokens]), (model, new_tokens))
+        for output in [each.outputs(feats, lens)]
+    ]
+    torch.testing.assert_close(*losses)
 
 
 def test_a_class_of_its_own_keeps_its_initial_weights() -> None:
