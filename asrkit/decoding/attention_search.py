@@ -14,18 +14,17 @@ from typing import ClassVar
 
 import numpy as np
 
+from asrkit.decoding.batched_search import BATCH_SIZE, BatchedSearch, emissions_of, num_ctc_columns
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.ctc_prefix import CtcFrames, CtcPrefixes
 from asrkit.decoding.forward import ctc_log_probs
 from asrkit.decoding.scorer import Contexts, SearchLm, TokenScorer
 from asrkit.decoding.search import BeamResult, SearchStream
-from asrkit.errors import ConfigError, ModelError
+from asrkit.errors import ConfigError
 from asrkit.models.decoder_config import END
 from asrkit.models.search_attention import Source
 from asrkit.models.search_decoder import SearchDecoder, State
-from asrkit.parallel import map_in_threads
 
-BATCH_SIZE = 32  # utterances that are searched at once
 COVERED = 0.5  # a step is covered by phones that looked at it with so much weight in all (Chorowski and Jaitly 2017)
 _HOPELESS = 10.0  # nats below the best labelling; after
 _TOO_MANY = 2**40  # steps that no utterance has
@@ -48,53 +47,23 @@ class _Batch:
         return _Batch(self.source.keep(utts), None if self.ctc is None else self.ctc.keep(utts))
 
 
-class DecoderSearch:
+class DecoderSearch(BatchedSearch):
     """The common part of both searches."""
 
-    settings: ClassVar[frozenset[str]] = frozenset()
-    is_batched: ClassVar[bool] = True
-    sums_paths: ClassVar[bool] = False
-    max_results = 1
-    scorer = TokenScorer()
     ctc_weight = coverage_weight = 0.0
 
     def __init__(self, decoder: SearchDecoder):
         self.decoder = decoder
 
-    def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """Like `Search.decode`. `log_probs` (T, C) is the stored output of the model for an utterance.
-
-        Raises ModelError as `decode_all`.
-        """
-        return self.decode_all([log_probs], num_best=num_best)[0]
-
-    def decode_all(
-        self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
-    ) -> list[list[BeamResult]]:
-        """Like `Search.decode_all`. `utterances` are stored outputs of the model, each (T, C).
-
-        Raises:
-            ConfigError: `num_threads` is less than 1.
-            ModelError: an utterance has no step, or numbers that are not finite.
-        """
-        if num_threads < 1:
-            raise ConfigError(f"num_threads must be at least 1, found {num_threads}")
-        order = sorted(range(len(utterances)), key=lambda index: len(utterances[index]))
-        batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
-
-        def search(members: list[int]) -> list[list[BeamResult]]:
-            return self.search_batch(self._batch([utterances[index] for index in members]), num_best)
-
-        results: list[list[BeamResult]] = [[] for _ in utterances]
-        for members, found in zip(batches, map_in_threads(search, batches, num_threads), strict=True):
-            for index, result in zip(members, found, strict=True):
-                results[index] = result
-        return results
+    def search_some(self, utterances: Sequence[np.ndarray], num_best: int) -> list[list[BeamResult]]:
+        """Like `BatchedSearch.search_some`. `utterances` are stored outputs, each (T, C)."""
+        return self.search_batch(self._batch(utterances), num_best)
 
     def stream(self, settle_after: int | None = None) -> SearchStream:
         """Raises ConfigError: the decoder needs the whole utterance."""
         raise ConfigError(
-            "this model has an attention decoder, which needs the whole utterance; take a CTC model for streams"
+            "this model has an attention decoder, which needs the whole utterance; for streams take a CTC model or "
+            "a transducer"
         )
 
     def search_batch(self, batch: _Batch, num_best: int) -> list[list[BeamResult]]:
@@ -114,17 +83,10 @@ class DecoderSearch:
         w_uj with which it looked at step j. Class v has the probability sum_u w_uj P_u(v) at step j, and the blank has
         the rest.
         """
-        num_ctc = self._num_ctc(stored)
-        if num_ctc:
+        if num_ctc := num_ctc_columns(stored, self.decoder):
             return stored[:, :num_ctc]
         log_probs, weights = self.read(stored, [tokens])
-        seen = weights[0, :-1].mean(axis=1).T.astype(np.float64) @ np.exp(log_probs[0, :-1])  # (T, V)
-        seen[:, 0] = 0.0
-        sums = seen.sum(axis=1, keepdims=True)
-        seen = seen / np.maximum(sums, 1.0 - 1e-6) * (1 - 1e-6)
-        seen[:, 0] = 1 - seen.sum(axis=1)
-        emissions: np.ndarray = np.log(np.maximum(seen, 1e-12)).astype(np.float32)
-        return emissions
+        return emissions_of(weights[0, :-1].mean(axis=1).T.astype(np.float64) @ np.exp(log_probs[0, :-1]))
 
     def read(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """The output of the decoder for `labelings`: log-probabilities (n, U + 1, V) and weights (n, U + 1, H, T).
@@ -173,27 +135,16 @@ class DecoderSearch:
         covered = (np.where((place < lens)[:, :, None], weights, 0.0).sum(axis=1) > COVERED).sum(axis=1)
         totals = found.sum(axis=1)
         if self.ctc_weight:
-            by_ctc = ctc_log_probs(stored[:, : self._num_ctc(stored)], labelings)
+            by_ctc = ctc_log_probs(stored[:, : num_ctc_columns(stored, self.decoder)], labelings)
             totals = (1 - self.ctc_weight) * totals + self.ctc_weight * by_ctc
         return totals, covered
 
-    def _num_ctc(self, stored: np.ndarray) -> int:
-        """The columns that are CTC's."""
-        return stored.shape[1] - self.decoder.step_size
-
     def _batch(self, utterances: Sequence[np.ndarray]) -> _Batch:
-        for stored in utterances:
-            if stored.ndim != 2 or not len(stored) or self._num_ctc(stored) not in (0, self.decoder.num_classes):
-                raise ModelError(
-                    f"stored outputs of shape {stored.shape}; expected steps of {self.decoder.step_size} numbers"
-                )
-            if not np.isfinite(stored).all():
-                raise ModelError("stored outputs with numbers that are not finite")
+        num_ctc, *_ = [num_ctc_columns(stored, self.decoder) for stored in utterances]
         lens = np.array([len(stored) for stored in utterances])
         padded = np.zeros((len(lens), lens.max(), utterances[0].shape[1]), self.decoder.dtype)
         for row, stored in zip(padded, utterances, strict=True):
             row[: len(stored)] = stored
-        num_ctc = self._num_ctc(utterances[0])
         ctc = CtcFrames.of_batch(padded[:, :, :num_ctc], lens) if self.ctc_weight else None
         return _Batch(self.decoder.source(np.ascontiguousarray(padded[:, :, num_ctc:]), lens), ctc)
 

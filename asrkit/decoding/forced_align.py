@@ -77,7 +77,7 @@ def forced_align(
         raise DataError(_message(utt_id, "log_probs hold NaN or infinity"))
     if score == -math.inf:
         required = ids[is_optional == 0]
-        needed = len(required) + int(np.count_nonzero(required[1:] == required[:-1]))
+        needed = num_needed(required)
         fault = "no path has a probability above 0"
         if len(log_probs) < needed:
             fault = f"{len(required)} tokens need at least {needed} frames; there are {len(log_probs)}"
@@ -90,6 +90,12 @@ def forced_align(
         sums[passed_over] = np.nan
         return AlignedTokens(ids, starts, ends, sums / np.where(passed_over, 1, ends - starts), score)
     return AlignedTokens(ids, starts, ends, sums / (ends - starts), score)
+
+
+def num_needed(tokens: Sequence[int] | np.ndarray) -> int:
+    """The frames that tokens (U,) need at least: one each, and one between equal neighbours."""
+    ids = np.asarray(tokens)
+    return len(ids) + int(np.count_nonzero(ids[1:] == ids[:-1]))
 
 
 def _viterbi(

@@ -45,6 +45,7 @@ class GreedySearch:
 
     settings: ClassVar[frozenset[str]] = frozenset({"blank_penalty"})
     is_batched: ClassVar[bool] = False
+    takes_streams: ClassVar[bool] = True
     sums_paths: ClassVar[bool] = False
     scorer = TokenScorer()
     max_results = 1
@@ -105,3 +106,6 @@ class GreedyStream:
         """As SearchStream.commit: all tokens so far."""
         ids, self._ids = tuple(self._ids), []
         return ids
+
+    def use_up(self, num_frames: int) -> None:
+        """As SearchStream.use_up. A path of CTC has a frame for each phone, so nothing changes."""

@@ -42,6 +42,7 @@ class BeamSearch:
 
     settings: ClassVar[frozenset[str]] = frozenset({"beam", "beam_threshold", "lm_weight", "insertion_bonus"})
     is_batched: ClassVar[bool] = False
+    takes_streams: ClassVar[bool] = True
     sums_paths: ClassVar[bool] = True
 
     def __init__(self, config: DecodingConfig, lm: SearchLm | None = None) -> None:
@@ -151,6 +152,9 @@ class BeamStream:
         tokens = () if self._beam is None else self._beam.commit()
         self._num_committed += len(tokens)
         return tokens
+
+    def use_up(self, num_frames: int) -> None:
+        """As SearchStream.use_up. A path of CTC has a frame for each phone, so nothing changes."""
 
     def _best(self, num_best: int, is_end: bool) -> list[BeamResult]:
         num_best = _checked_number(num_best)

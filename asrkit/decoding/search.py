@@ -54,12 +54,19 @@ class SearchStream(Protocol):
         Each token is returned once. Later results begin after it.
         """
 
+    def use_up(self, num_frames: int) -> None:
+        """Say that `num_frames` frames are over in which no token was timed, so that later tokens find no room there.
+
+        Only transducers need it: they emit several tokens in one frame.
+        """
+
 
 class Search(Protocol):
     """The interface of searches with their settings, for any number of utterances and threads."""
 
     settings: ClassVar[frozenset[str]]  # of a DecodingConfig: those that this search looks at
     is_batched: ClassVar[bool]  # it searches many utterances at once faster than one after another
+    takes_streams: ClassVar[bool]  # it goes on as frames come; else it needs the whole utterance
     sums_paths: ClassVar[bool]  # it looks for the labelling with the highest total score, summed over all its paths
 
     @property
@@ -105,7 +112,7 @@ class Search(Protocol):
         """
 
     def stream(self, settle_after: int | None = None) -> SearchStream:
-        """The search of one utterance whose frames come in pieces.
+        """The search of one utterance whose frames come in pieces. Raises ConfigError where it takes no streams.
 
         With `settle_after` (frames) results settle: after twice as many frames, alternatives that are older than that
         are dropped now and then. Memory then does not grow if `commit` is called now and then.

@@ -18,14 +18,12 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from asrkit.decoding.batched_search import BatchedSearch, emissions_of, num_ctc_columns
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.scorer import SearchLm, TokenScorer
 from asrkit.decoding.search import BeamResult, SearchStream
-from asrkit.errors import ConfigError, ModelError
 from asrkit.models.search_transducer import SearchTransducer
 from asrkit.models.transducer_lattice import Lattice
-
-BATCH_SIZE = 32  # utterances that are searched at once
 
 
 class Progress(Protocol):
@@ -49,15 +47,14 @@ class Progress(Protocol):
     def commit(self) -> tuple[int, ...]:
         """As SearchStream.commit. For one utterance."""
 
+    def use_up(self, num_steps: int) -> None:
+        """As SearchStream.use_up. For one utterance."""
 
-class TransducerSearch:
+
+class TransducerSearch(BatchedSearch):
     """What both searches share."""
 
-    settings: ClassVar[frozenset[str]] = frozenset()
-    is_batched: ClassVar[bool] = True
-    sums_paths: ClassVar[bool] = False
-    max_results = 1
-    scorer = TokenScorer()
+    takes_streams: ClassVar[bool] = True
 
     def __init__(self, decoder: SearchTransducer):
         self.decoder = decoder
@@ -69,36 +66,9 @@ class TransducerSearch:
         """
         raise NotImplementedError
 
-    def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """Like `Search.decode`. `log_probs` (T, C) is the stored output of the model for an utterance.
-
-        Raises ModelError as `decode_all`.
-        """
-        return self.decode_all([log_probs], num_best=num_best)[0]
-
-    def decode_all(
-        self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
-    ) -> list[list[BeamResult]]:
-        """Like `Search.decode_all`, but in one thread. `utterances` are stored outputs of the model, each (T, C).
-
-        Raises:
-            ConfigError: `num_threads` is less than 1.
-            ModelError: an utterance has no step, or numbers that are not finite.
-        """
-        if num_threads < 1:
-            raise ConfigError(f"num_threads must be at least 1, found {num_threads}")
-        heard = [self.hear(stored) for stored in utterances]
-        results: list[list[BeamResult]] = [[] for _ in utterances]
-        order = sorted(range(len(utterances)), key=lambda index: -len(heard[index]))
-        for start in range(0, len(order), BATCH_SIZE):
-            members = order[start : start + BATCH_SIZE]
-            found = self._search_batch([heard[index] for index in members], num_best)
-            for index, result in zip(members, found, strict=True):
-                results[index] = result
-        return results
-
-    def _search_batch(self, heard: Sequence[np.ndarray], num_best: int) -> list[list[BeamResult]]:
-        """The best labellings of utterances (T, H), the longest first."""
+    def search_some(self, utterances: Sequence[np.ndarray], num_best: int) -> list[list[BeamResult]]:
+        """Like `BatchedSearch.search_some`. `utterances` are stored outputs, each (T, C)."""
+        heard = [self.hear(stored) for stored in reversed(utterances)]  # the longest first
         padded = np.zeros((len(heard[0]), len(heard), heard[0].shape[1]), heard[0].dtype)
         for row, steps in enumerate(heard):
             padded[: len(steps), row] = steps
@@ -112,7 +82,7 @@ class TransducerSearch:
             progress.step(steps[:number])
         for row in range(number):
             results[row] = progress.results(row, num_best, is_end=True)
-        return results
+        return results[::-1]
 
     def stream(self, settle_after: int | None = None) -> SearchStream:
         """As Search.stream, for stored outputs."""
@@ -130,32 +100,18 @@ class TransducerSearch:
         Otherwise class v has the probability sum_u g_tu P_tu(v) at step t, and the blank has the rest. g_tu is the
         probability that a path of `tokens` passes step t with u phones.
         """
-        if self._num_ctc(stored):
-            return stored[:, : self._num_ctc(stored)]
+        if num_ctc := num_ctc_columns(stored, self.decoder):
+            return stored[:, :num_ctc]
         lattice, log_probs = self._lattice(self.hear(stored), tokens)
-        seen: np.ndarray = np.einsum("tu,tuv->tv", lattice.passed, np.exp(log_probs))
-        seen[:, 0] = 0.0
-        seen = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1.0 - 1e-6) * (1 - 1e-6)
-        seen[:, 0] = 1 - seen.sum(axis=1)
-        return np.log(np.maximum(seen, 1e-12)).astype(np.float32)
+        return emissions_of(np.einsum("tu,tuv->tv", lattice.passed, np.exp(log_probs)))
 
     def read(self, stored: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
         """Log-probabilities (T, U + 1, V) at the nodes of `tokens`, from the outputs `stored` (T, C)."""
         return self._lattice(self.hear(stored), tokens)[1]
 
     def hear(self, stored: np.ndarray) -> np.ndarray:
-        """What is stored (T, C) to (T, H). Raises ModelError as decode_all."""
-        if stored.ndim != 2 or not len(stored) or self._num_ctc(stored) not in (0, self.decoder.num_classes):
-            raise ModelError(
-                f"what is stored of an utterance is {stored.shape}; expected steps of {self.decoder.step_size}"
-            )
-        if not np.isfinite(stored).all():
-            raise ModelError("what is stored of an utterance has numbers that are not finite")
-        return self.decoder.hear(stored[:, self._num_ctc(stored) :].astype(self.decoder.dtype))
-
-    def _num_ctc(self, stored: np.ndarray) -> int:
-        """The columns that are CTC's."""
-        return stored.shape[1] - self.decoder.step_size
+        """What is stored (T, C) to (T, H). Raises ModelError as num_ctc_columns."""
+        return self.decoder.hear(stored[:, num_ctc_columns(stored, self.decoder) :].astype(self.decoder.dtype))
 
     def _lattice(self, heard: np.ndarray, tokens: Sequence[int]) -> tuple[Lattice, np.ndarray]:
         """The paths of `tokens` that the search allows, and the log-probabilities (T, U + 1, V) at their nodes."""
@@ -228,6 +184,10 @@ class _Greedy:
     def commit(self) -> tuple[int, ...]:
         found, self._tokens[0] = tuple(self._tokens[0]), []
         return found
+
+    def use_up(self, num_steps: int) -> None:
+        """As SearchStream.use_up."""
+        self._needed += num_steps
 
 
 class TransducerBeamSearch(TransducerSearch):
@@ -387,6 +347,10 @@ class _Beam:
         self._live = self._live._replace(nodes=np.array([nodes]))
         return tokens
 
+    def use_up(self, num_steps: int) -> None:
+        """As SearchStream.use_up."""
+        self._live = self._live._replace(needed=self._live.needed + num_steps)
+
 
 class _Tree:
     """The labellings of a search as a tree. Each node is a labelling, one phone longer than its parent.
@@ -461,6 +425,10 @@ class TransducerStream:
     def commit(self) -> tuple[int, ...]:
         """As SearchStream.commit."""
         return self._progress.commit()
+
+    def use_up(self, num_frames: int) -> None:
+        """As SearchStream.use_up."""
+        self._progress.use_up(num_frames)
 
 
 def _needed(last: np.ndarray, needed: np.ndarray, log_probs: np.ndarray) -> np.ndarray:

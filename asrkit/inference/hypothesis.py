@@ -71,6 +71,25 @@ def log_ratio_to_nothing(search: Search, heads: Heads, stored: np.ndarray, best:
     return float(ctc_log_probs(log_probs, [best.tokens])[0]) - log_of_blanks(log_probs)
 
 
+def log_ratio_of_path(search: Search, heads: Heads, stored: np.ndarray) -> float:
+    """log p(most probable path) - log p(no phones), in nats, from the CTC beside a decoder.
+
+    It replaces log_ratio_to_nothing where the phones of a window are not known yet. The values of windows add up.
+
+    Args:
+        search: the search of the recording.
+        heads: the heads of the model.
+        stored: (T, C) output of the model for the window; the input of the search.
+
+    Returns:
+        The difference; inf if there is no CTC.
+    """
+    if not heads.has_ctc:
+        return np.inf
+    log_probs = search.emissions(stored, ())
+    return float((log_probs.max(axis=1) - log_probs[:, 0]).sum(dtype=np.float64))
+
+
 def log_of_blanks(log_probs: np.ndarray) -> float:
     """Natural log of the probability that all steps are blank, from CTC's `log_probs` (T', V)."""
     return float(log_probs[:, 0].sum(dtype=np.float64))

@@ -75,6 +75,13 @@ class OnnxModel:
     def __reduce__(self) -> tuple[object, ...]:
         return OnnxModel, (self._source, self._num_threads)
 
+    @property
+    def num_stored(self) -> int:
+        """The size of a step of log_probs."""
+        has = self.config.heads
+        num_classes = len(self.tokens) if has.has_ctc or has.has_frames else 0
+        return num_classes + (self.decoder.step_size if self.decoder else 0)
+
     def log_probs(self, static: np.ndarray, stats: np.ndarray | None = None) -> np.ndarray:
         """Compute the input of the search, as Model.log_probs.
 
@@ -234,9 +241,7 @@ class OnnxModel:
     def _expect_fitting_outputs(self, outputs: Outputs, num_steps: int) -> None:
         """Raise ModelError unless the network gave one row per step and one column per class, without NaN."""
         num_classes = len(self.tokens)
-        has = self.config.heads
-        size = (num_classes if has.has_ctc or has.has_frames else 0) + (self.decoder.step_size if self.decoder else 0)
-        heads = [(outputs.log_probs, size)]
+        heads = [(outputs.log_probs, self.num_stored)]
         if outputs.frame_log_probs is not None:
             heads.append((outputs.frame_log_probs, num_classes - 1))
         for log_probs, size in heads:
@@ -330,9 +335,8 @@ class OutputStream:
     def _advance(self, num_ready: int) -> Outputs:
         model = self._model
         if num_ready <= self._num_done:
-            classes = len(model.tokens)
-            frames = np.empty((0, classes - 1), np.float32) if model.config.heads.has_frames else None
-            return Outputs(np.empty((0, classes), np.float32), frames)
+            frames = np.empty((0, len(model.tokens) - 1), np.float32) if model.config.heads.has_frames else None
+            return Outputs(np.empty((0, model.num_stored), np.float32), frames)
         first = self._num_done * model.skip - self._phase - self._begin
         outputs, self._states = model.step(self._static, self._states, self._stats, first, num_ready - self._num_done)
         self._num_done = num_ready

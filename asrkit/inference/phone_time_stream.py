@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from asrkit.decoding.forced_align import AlignedTokens
+from asrkit.decoding.forced_align import AlignedTokens, num_needed
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import full_features
 from asrkit.inference.frame_clock import AudioEnd, FrameClock
@@ -105,13 +105,16 @@ class PhoneTimeStream:
         """Take the outputs of the heads for the next steps."""
         self._held = outputs if self._held is None else _joined(self._held, outputs)
 
-    def time(self, committed: Sequence[int], rest: Sequence[int], is_end: bool = False) -> None:
+    def time(self, committed: Sequence[int], rest: Sequence[int], is_end: bool = False) -> int:
         """Find times after the search committed itself to more phones.
 
         Args:
             committed: tokens of these phones.
             rest: tokens of the phones after them, up to the last step; they can still change.
             is_end: whether the recording has ended.
+
+        Returns:
+            The number of steps that were dropped, less those that their phones needed; see SearchStream.use_up.
         """
         self._ids += committed
         ids = (*self._ids, *rest)
@@ -119,14 +122,14 @@ class PhoneTimeStream:
         if not is_end and len(ids) == len(self._ids) and self.num_held * clock.step > _LONGEST_GAP:
             # Nobody spoke for minutes, so the time of the next phone does not depend on earlier phones.
             self._time_first(len(ids), ids)
-            self._drop(self.num_held - settle_steps(clock), len(ids))
-            return
+            return self._drop(self.num_held - settle_steps(clock), len(ids))
         num_certain = len(ids) if is_end else min(len(self._ids), len(ids) - _CONTEXT_TOKENS)
         aligned = self._time_first(num_certain, ids)
         num_past = num_certain - _CONTEXT_TOKENS
         if aligned is not None and not is_end and num_past > 0:
             # Cut in the middle of the blanks between two phones. If there are any, one blank stays before the cut.
-            self._drop(int(aligned.ends[num_past - 1] + aligned.starts[num_past] + 1) // 2, num_past)
+            return self._drop(int(aligned.ends[num_past - 1] + aligned.starts[num_past] + 1) // 2, num_past)
+        return 0
 
     def _time_first(self, number: int, ids: tuple[int, ...]) -> AlignedTokens | None:
         """Find the times of the first `number` of the phones `ids`. Returns None if all of them have a time already."""
@@ -144,14 +147,16 @@ class PhoneTimeStream:
         self._num_timed = number
         return timed.aligned
 
-    def _drop(self, num_steps: int, num_phones: int) -> None:
-        """Forget the first `num_steps` steps and the first `num_phones` phones."""
+    def _drop(self, num_steps: int, num_phones: int) -> int:
+        """Forget the first `num_steps` steps and the first `num_phones` phones. Returns the same as `time`."""
         if self._held is not None:
             frames = self._held.frame_log_probs
             frames = None if frames is None else frames[num_steps * self._timer.clock.skip :].copy()
             self._held = Outputs(self._held.log_probs[num_steps:].copy(), frames)
         self.first_step += num_steps
-        self._ids, self._num_timed = self._ids[num_phones:], self._num_timed - num_phones
+        dropped, self._ids = self._ids[:num_phones], self._ids[num_phones:]
+        self._num_timed -= num_phones
+        return num_steps - num_needed(dropped)
 
 
 def _joined(held: Outputs, new: Outputs) -> Outputs:

@@ -5,20 +5,23 @@ Legend: T frames, T' steps, D feature dim, U tokens, V output classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from asrkit.decoding.confidence import Calibration, phone_evidence
 from asrkit.decoding.forced_align import AlignedTokens, forced_align
 from asrkit.decoding.scorer import TokenScorer
+from asrkit.decoding.search import Search
 from asrkit.decoding.spans import Peaks, Reach, peak_frames, split_between
 from asrkit.inference.frame_clock import AudioEnd, FrameClock, frame_clock
 from asrkit.inference.model import Model, Outputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.protocols import silences
 from asrkit.types import PhoneTime
+
+Emissions = Callable[[np.ndarray, Sequence[int]], np.ndarray]  # Search.emissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +63,35 @@ class PhoneTimer:
     """
 
     def __init__(
-        self, tokens: TokenTable, clock: FrameClock, scorer: TokenScorer, calibration: Calibration | None = None
+        self,
+        tokens: TokenTable,
+        clock: FrameClock,
+        scorer: TokenScorer,
+        calibration: Calibration | None = None,
+        emissions: Emissions = lambda log_probs, tokens: log_probs,
     ) -> None:
-        """Make a timer. `scorer` belongs to the search.
+        """Make a timer. `scorer` and `emissions` belong to the search.
 
         Without a `calibration`, confidences are uncalibrated odds; see confidence.phone_log_odds.
         """
         self.tokens, self.clock = tokens, clock
         self.silent_phones = frozenset(silences(tokens.phones))
         self.silences = frozenset(tokens.encode(sorted(self.silent_phones)))
-        self._scorer = scorer
+        self._scorer, self._emissions = scorer, emissions
         self._calibration = calibration or Calibration()
 
     @classmethod
-    def for_model(cls, model: Model, scorer: TokenScorer) -> PhoneTimer:
-        """The timer for the results of a search with this `scorer` in the outputs of a model."""
-        return cls(model.tokens, frame_clock(model.features, model.config), scorer, model.calibration)
+    def for_model(cls, model: Model, search: Search) -> PhoneTimer:
+        """The timer for the results of a `search` in the outputs of a model."""
+        clock = frame_clock(model.features, model.config)
+        return cls(model.tokens, clock, search.scorer, model.calibration, search.emissions)
 
     def time(self, outputs: Outputs, feats: np.ndarray, tokens: Sequence[int], stretch: Stretch) -> TimedPhones:
         """Align phones with the outputs, and find their times.
 
         Args:
-            outputs: log_probs of the steps or frames of the stretch; frame_log_probs (T, V - 1), or None.
+            outputs: log_probs of the steps of the stretch, as the search takes them; frame_log_probs (T, V - 1), or
+                None.
             feats: (T, D) full features of the stretch.
             tokens: the U phones.
             stretch: the part of the recording.
@@ -89,6 +99,7 @@ class PhoneTimer:
         Raises:
             DataError: as forced_align.
         """
+        outputs = replace(outputs, log_probs=self._emissions(outputs.log_probs, tokens))
         aligned = forced_align(outputs.log_probs, tokens, utt_id=stretch.utt_id)
         evidence = phone_evidence(outputs.log_probs, aligned, self._scorer)
         return TimedPhones(aligned, self.times(outputs, feats, aligned, stretch), evidence)

@@ -97,7 +97,7 @@ class Recognizer:
         self.tokens = model.tokens
         self.decoding = decoding or model.decoding
         self.search = make_search(self.decoding, model.lm, model.decoder)
-        self.timer = PhoneTimer.for_model(model, self.search.scorer)
+        self.timer = PhoneTimer.for_model(model, self.search)
 
     @classmethod
     def load(cls, model: str | Path, decoding: DecodingConfig | None = None) -> Recognizer:
@@ -167,8 +167,7 @@ class Recognizer:
         if heads.has_frames:
             frames = self.model.outputs_by_frame(static, stats).frame_log_probs
         stretch = Stretch(utt_id, AudioEnd(len(static), duration))
-        outputs = Outputs(self.search.emissions(log_probs, results[0].tokens), frames)
-        timed = self.timer.time(outputs, self._full_features(static), results[0].tokens, stretch)
+        timed = self.timer.time(Outputs(log_probs, frames), self._full_features(static), results[0].tokens, stretch)
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))
 
     def align(

@@ -19,6 +19,7 @@ import soxr
 from asrkit.audio import check_rate
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.methods import make_search
+from asrkit.decoding.search import Search
 from asrkit.errors import ConfigError
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.stream import StaticStream
@@ -107,13 +108,13 @@ class StreamingRecognizer:
             ConfigError: the model needs the end of the audio before it can recognise (it is bidirectional, or has a
                 decoder, CMVN per utterance or speaker, or features of librosa); or `endpoint` is not above 0.
         """
-        _check(model)
+        self._searches = make_search(decoding or model.decoding, model.lm, model.decoder)
+        _check(model, self._searches)
         if endpoint is not None and not 0.0 < endpoint < math.inf:
             raise ConfigError(f"endpoint {endpoint} s; expected seconds of silence, above 0")
         features = model.features.with_streaming_backend()
         self._model, self._features, self._utt_id = model, features, utt_id
-        self._searches = make_search(decoding or model.decoding, model.lm)
-        self._timer = PhoneTimer.for_model(model, self._searches.scorer)
+        self._timer = PhoneTimer.for_model(model, self._searches)
         self.silences = self._timer.silent_phones
         self._quiet = {0, *self._timer.silences}  # classes without speech, the blank included
         self.step, self.look_ahead = self._timer.clock.step, _look_ahead(model, self._timer.clock.shift)
@@ -174,6 +175,7 @@ class StreamingRecognizer:
         self._phone_times = PhoneTimeStream(self._timer, features, self._utt_id, self._duration, self.num_steps)
         self._pieces: list[np.ndarray] = []  # log-probabilities that the timer has not received yet
         self._num_quiet = 0  # steps without speech at the end
+        self._sounds: list[int] = []  # of the best labelling of the last step, as far as it is not committed
         self._partial: Sequence[int] = ()
 
     def _advance(self, static: np.ndarray, is_end: bool) -> list[StreamResult]:
@@ -184,27 +186,42 @@ class StreamingRecognizer:
             pieces.append(self._outputs.finish().log_probs)
         log_probs = np.concatenate(pieces)
         results: list[StreamResult] = []
-        is_quiet = [best in self._quiet for best in log_probs.argmax(axis=1).tolist()]
-        for t, quiet in enumerate(is_quiet):
-            self._search.advance(log_probs[t : t + 1])
-            self._pieces.append(log_probs[t : t + 1])
+        for step in log_probs[:, None]:
+            self._search.advance(step)
+            self._pieces.append(step)
             self.num_steps += 1
-            self._num_quiet = self._num_quiet + 1 if quiet else 0
+            if self._endpoint_steps is not None:
+                self._num_quiet = self._num_quiet + 1 if self._is_quiet(step) else 0
             if self._num_quiet == self._endpoint_steps:
                 results += self._close()
                 self._begin()
             elif self.num_steps % self._commit_steps == 0:
                 results += self._make_final(self._search.commit(), self._search.best()[0].tokens)
+                self._sounds = self._best_sounds()
         self._static.drop(self._phone_times.first_step * self._model.skip - self._model.reach)
         if is_end:
             return results + self._close()
-        if is_quiet:
+        if len(log_probs):
             tokens = (*self._phone_times.pending, *self._search.best()[0].tokens)
             if tokens != self._partial:
                 self._partial = tokens
                 end = self._num_samples / self._features.sample_rate
                 results.append(StreamResult(self._model.tokens.decode(tokens), end))
         return results
+
+    def _is_quiet(self, step: np.ndarray) -> bool:
+        """Whether nobody speaks in a step (1, C) that the search has taken.
+
+        With CTC its most probable class is the blank or silence. A transducer's best labelling got no other phone then.
+        """
+        if self._model.decoder is None:
+            return int(step.argmax()) in self._quiet
+        before, self._sounds = self._sounds, self._best_sounds()
+        return self._sounds == before
+
+    def _best_sounds(self) -> list[int]:
+        """The phones other than silence of the best labelling, as far as they are not committed."""
+        return [token for token in self._search.best()[0].tokens if token not in self._quiet]
 
     def _close(self) -> list[StreamResult]:
         """All phones since the last final result, as if the utterance ended here."""
@@ -218,7 +235,7 @@ class StreamingRecognizer:
         if self._pieces:
             phone_times.accept(Outputs(np.concatenate(self._pieces)))
             self._pieces = []
-        phone_times.time(committed, rest, is_end)
+        self._search.use_up(phone_times.time(committed, rest, is_end))
         times, confidences = tuple(phone_times.times), tuple(phone_times.confidences)
         phone_times.times.clear()
         phone_times.confidences.clear()
@@ -264,12 +281,13 @@ def _look_ahead(model: OnnxModel, shift: float) -> dict[str, float]:
     }
 
 
-def _check(model: OnnxModel) -> None:
+def _check(model: OnnxModel, search: Search) -> None:
     """Raise ConfigError if the model cannot recognise streams."""
-    if model.decoder is not None:
+    if not search.takes_streams:
         raise ConfigError(
             f"model.head {model.config.head}: its decoder is given the whole utterance before it writes a phone, "
-            "and so cannot be used in a stream; train a unidirectional model with CTC (conf/lstm_ctc_streaming.yaml)"
+            "and so cannot be used in a stream; train a unidirectional model with CTC (conf/lstm_ctc_streaming.yaml) "
+            "or a transducer (conf/rnnt_lstm_streaming.yaml)"
         )
     if model.bidirectional:
         raise ConfigError(

@@ -33,6 +33,7 @@ from asrkit.inference.hypothesis import (
     add_times,
     is_nothing,
     log_of_blanks,
+    log_ratio_of_path,
     log_ratio_to_nothing,
     make_hypothesis,
     no_speech,
@@ -187,7 +188,7 @@ class WindowedRecognizer:
         if not mode.holds_speech(stats, self.model.global_cmvn):
             return no_speech(utt_id, with_times)
         stats = mode.filled(stats, self.model.global_cmvn)
-        if self.model.decoder is not None:
+        if not self.search.takes_streams:
             found = self._pieces(static, stats, Stretch(utt_id, AudioEnd(static.num_frames, duration)), num_best)
             return self._joined(found, utt_id, duration, with_times, num_best)
         phone_times = None
@@ -196,22 +197,26 @@ class WindowedRecognizer:
             phone_times = PhoneTimeStream(self.timer, features, utt_id, duration)
         search = self.search.stream(settle_steps(self.timer.clock))
         ids: list[int] = []
-        no_phones = 0.0
-        by_frame = with_times and self.model.config.heads.has_frames
+        log_ratio, heads = 0.0, self.model.config.heads
+        by_frame = with_times and heads.has_frames
         for number, outputs in enumerate(self.outputs(static, stats, by_frame)):
             if number:
                 committed = search.commit()
                 ids += committed
                 if phone_times is not None:
-                    phone_times.time(committed, search.best()[0].tokens)
+                    search.use_up(phone_times.time(committed, search.best()[0].tokens))
             search.advance(outputs.log_probs)
-            no_phones += log_of_blanks(outputs.log_probs)
+            if heads.has_decoder:
+                log_ratio += log_ratio_of_path(self.search, heads, outputs.log_probs)
+            else:
+                log_ratio -= log_of_blanks(outputs.log_probs)
             if phone_times is not None:
                 phone_times.accept(outputs)
 
         results = search.finish(max(num_best, 1))
         labelings = [replace(result, tokens=(*ids, *result.tokens)) for result in results]
-        if is_nothing(labelings[0], labelings[0].ctc_log_prob - no_phones, duration):
+        log_ratio += 0.0 if heads.has_decoder else labelings[0].ctc_log_prob
+        if is_nothing(labelings[0], log_ratio, duration):
             return no_speech(utt_id, with_times)
         hypothesis = make_hypothesis(utt_id, self.model.tokens, labelings, num_best)
         if phone_times is None:
@@ -228,9 +233,8 @@ class WindowedRecognizer:
             for each, found, results in zip(
                 some, stored, self.search.decode_all(stored, num_best=max(num_best, 1)), strict=True
             ):
-                outputs = Outputs(self.search.emissions(found, results[0].tokens))
                 part = replace(stretch, first_frame=each[0])
-                timed = self.timer.time(outputs, features.read(*each), results[0].tokens, part)
+                timed = self.timer.time(Outputs(found), features.read(*each), results[0].tokens, part)
                 ratio = log_ratio_to_nothing(self.search, self.model.config.heads, found, results[0])
                 yield _Piece(results, timed, ratio)
 

@@ -146,9 +146,9 @@ def decode(
             _write_nbest(nbest, results, trained.tokens)
         if options.ctm:
             clock = frame_clock(feats.config, trained.config.model)
-            timer = PhoneTimer(trained.tokens, clock, search.scorer, trained.calibration)
+            timer = PhoneTimer(trained.tokens, clock, search.scorer, trained.calibration, search.emissions)
             best_found = {utt_id: best for utt_id, (best, *_) in results.items()}
-            time_found = _TimeFound(timer, search, stored, feats, best_found)
+            time_found = _TimeFound(timer, stored, feats, best_found)
             write_ctm(ctm, map_ordered(time_found, list(stored), num_jobs, description="times"))
         dump_config(_decoding_config(trained, options), out / "decoding.yaml")
         write_table(
@@ -213,17 +213,16 @@ class _SearchStored:
 
 @dataclass(frozen=True)
 class _TimeFound:
-    """A timer together with the archives that it reads, the search and its results, for worker processes."""
+    """A timer together with the archives that it reads and the search's results, for worker processes."""
 
     timer: PhoneTimer
-    search: Search
     stored: ArkReader
     feats: Mapping[str, np.ndarray]
     best: Mapping[str, BeamResult]
 
     def __call__(self, utt_id: str) -> Hypothesis:
         best, feats = self.best[utt_id], self.feats[utt_id]
-        outputs = Outputs(self.search.emissions(self.stored[utt_id], best.tokens))
+        outputs = Outputs(self.stored[utt_id])
         timed = self.timer.time(outputs, feats, best.tokens, Stretch(utt_id, self.timer.clock.shortest(len(feats))))
         hypothesis = make_hypothesis(utt_id, self.timer.tokens, [best])
         return add_times(hypothesis, timed.times, self.timer.confidences(timed.evidence))

@@ -18,7 +18,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from asrkit.decoding.attention_search import BATCH_SIZE, DecoderBeamSearch
+from asrkit.decoding.attention_search import DecoderBeamSearch
+from asrkit.decoding.batched_search import BATCH_SIZE
 from asrkit.decoding.config import DecodingConfig
 from asrkit.models.decoder import AttentionDecoder
 from asrkit.models.decoder_config import DecoderConfig

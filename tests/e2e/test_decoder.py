@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import asrkit
 from asrkit.experiment import load_experiment
 from asrkit.findings import Findings
 from asrkit.formats.ctm import read_ctm
 from asrkit.formats.transcripts import read_transcripts
+from asrkit.inference.stream import StreamingRecognizer
 from asrkit.scoring.per import score
 from asrkit.stages.inputs import DecodedSet
 from asrkit.stages.training import TrainingData
@@ -27,6 +30,7 @@ HEADS = {
     "transformer": ("joint", TRANSFORMER),
     "transducer": ("transducer", SIZES),
 }
+FOR_STREAMS = ["model.bidirectional=false", "features.cmvn=global"]
 
 
 @pytest.fixture(scope="module", params=HEADS)
@@ -36,6 +40,7 @@ def trained(request, tones, tmp_path_factory):
     head, sizes = HEADS[request.param]
     overrides = [f"model.head={head}", *(f"model.decoder.{size}" for size in sizes)]
     overrides += ["training.num_epochs=24", "decoding.beam=4", "decoding.insertion_bonus=1.0"]
+    overrides += FOR_STREAMS if request.param == "transducer" else []
     config = asrkit.load_config(tones / "config.yaml", overrides)
     lines = []
     training = asrkit.train(TrainingData.under(tones / "data"), exp, config, report=lines.append)
@@ -78,8 +83,8 @@ def test_a_decoder_is_decoded_tuned_and_analysed(tones, trained):
 
 def test_an_export_recognises_what_the_experiment_does(tones, trained, tmp_path):
     """Without PyTorch, in a process of its own; --int8 too."""
-    _, exp = trained
-    out, dev = decode(tones, exp, cmvn="utterance"), tones / "data/dev"
+    head, exp = trained
+    out, dev = decode(tones, exp, cmvn=None if head == "transducer" else "utterance"), tones / "data/dev"
     audio = dict(line.split() for line in (dev / "wav.scp").read_text().splitlines())
     command = [sys.executable, "-c", NO_TORCH, "transcribe", "--model", exp, "--format", "json", *audio.values()]
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
@@ -92,6 +97,35 @@ def test_an_export_recognises_what_the_experiment_does(tones, trained, tmp_path)
     exported = asrkit.export(exp, out=tmp_path / "small.onnx", ref=dev, int8=True)
     assert exported.int8 is not None and exported.comparison.difference < 1e-4
     assert exported.size < (exp / "final.onnx").stat().st_size
+
+
+def test_a_transducer_takes_streams(tones, trained, tmp_path):
+    """What it finds is what transcribe finds in the whole, also in a recording in which phones become final."""
+    head, exp = trained
+    audio = dict(line.split() for line in (tones / "data/test/wav.scp").read_text().splitlines())
+    samples = [soundfile.read(path, dtype="float32")[0] for path in audio.values()]
+    command = [sys.executable, "-c", NO_TORCH, "stream", "--model", exp, tmp_path / "all.wav"]
+    soundfile.write(tmp_path / "all.wav", np.concatenate(samples), 16000)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if head != "transducer":
+        assert done.returncode == 1 and "its decoder is given the whole utterance" in done.stderr
+        return
+    recognizer = asrkit.load_recognizer(exp)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    finals = [result["final"] for result in results if "final" in result]
+    whole = recognizer.transcribe(tmp_path / "all.wav")
+    assert tuple(each["phone"] for phones in finals for each in phones) == whole.phones
+    assert len(finals) > 1 and len(results) > 50 and len(whole.phones) > 60
+    for each, time in zip((each for phones in finals for each in phones), whole.times, strict=True):
+        assert each["start"] == pytest.approx(time.start, abs=0.05)
+    rng = np.random.default_rng(0)
+    for utterance in samples:
+        expected, stream = recognizer.transcribe(utterance, sample_rate=16000), StreamingRecognizer(recognizer.model)
+        scaled = 32768 * utterance
+        pieces = np.split(scaled, np.sort(rng.integers(0, len(scaled), 20)))
+        found = [result for piece in pieces for result in stream.accept(piece)] + stream.finish()
+        assert sum((result.phones for result in found if result.is_final), ()) == expected.phones
+        assert sum((result.times for result in found if result.is_final), ()) == expected.times
 
 
 @pytest.mark.slow

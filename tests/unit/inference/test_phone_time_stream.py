@@ -42,10 +42,10 @@ def test_five_minutes_without_a_phone_are_cut():
     held = []
     for _ in range(16):
         stream.accept(steps([0] * 1000))
-        stream.time((), ())
+        used_up = stream.time((), ())
         held.append(stream.num_held)
     assert held == [1000 * (i + 1) for i in range(15)] + [500]
-    assert stream.first_step == 15500
+    assert stream.first_step == used_up == 15500
     assert stream.times == []
 
 
@@ -55,9 +55,10 @@ def test_what_is_timed_is_cut_in_the_middle_between_two_phones(gap):
     number = 40
     stream = make_stream(number * (2 + gap))
     stream.accept(steps(([1] * 2 + [0] * gap + [2] * 2 + [0] * gap) * (number // 2)))
-    stream.time((1, 2) * (number // 2), ())
+    used_up = stream.time((1, 2) * (number // 2), ())
     assert len(stream.times) == number - 16
     assert stream.pending == (1, 2) * 8
     last_end = (number - 32) * (2 + gap) - gap  # of the last phone that is dropped
     assert stream.first_step == last_end + (gap + 1) // 2
+    assert used_up == stream.first_step - (number - 32)
     assert stream.num_held == number * (2 + gap) - stream.first_step

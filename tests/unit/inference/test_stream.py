@@ -24,6 +24,7 @@ from asrkit.inference.stream import StreamingRecognizer
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.types import Waveform
 from tests.loud_model import loud_model, loud_speech
 
@@ -33,6 +34,7 @@ FORMANTS = {"a": (750, 1200), "e": (450, 2100), "o": (450, 800)}
 UNIDIRECTIONAL = ModelConfig(
     bidirectional=False, num_layers=2, hidden_size=24, stack=3, skip=3, self_conditioning=False
 )
+TRANSDUCER = replace(UNIDIRECTIONAL, head="transducer", decoder=DecoderConfig(hidden_size=16, embedding_size=8))
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
@@ -67,6 +69,9 @@ def make(
     with torch.no_grad():
         for head in filter(None, (network.output, network.frame_output)):
             head.weight *= 8
+        if network.decoder is not None:
+            network.decoder.of_steps.weight *= 8
+            network.decoder.output.weight *= 8
     static = FeatureExtractor(replace(config.features, cmvn="none"))(Waveform(speech(20, 0), RATE))
     rng = np.random.default_rng(0)
     lm = train_ngram([rng.choice(PHONES, 12).tolist() for _ in range(40)], order, PHONES) if order else None
@@ -126,20 +131,60 @@ def test_a_hundred_utterances_in_chunks_of_any_size_give_what_the_whole_gives(mo
         {"model": replace(UNIDIRECTIONAL, frontend="tdnn", tdnn_size=16), "dither": 1.0},
         {"model": replace(UNIDIRECTIONAL, frontend="conv2d", conv_channels=4), "backend": "numpy"},
         {"model": replace(UNIDIRECTIONAL, head="frames"), "cmvn": "running"},
+        {"model": TRANSDUCER},
+        {"model": TRANSDUCER, "decoding": DecodingConfig(method="greedy", blank_penalty=0.5)},
+        {"model": replace(TRANSDUCER, head="joint_transducer"), "cmvn": "speech_running"},
         {"model": replace(UNIDIRECTIONAL, projection_size=8, residual=True), "decoding": DecodingConfig(lm_weight=1.5)},
     ],
     ids=lambda settings: "-".join(settings),
 )
 def test_other_models_do_so_too(settings):
-    model, rng = make(**settings), np.random.default_rng(4)
+    model, rng, num_phones = make(**settings), np.random.default_rng(4), 0
     for number in range(4):
         samples = speech(rng.uniform(0.5, 4), 200 + number)
         expected = Recognizer(model).transcribe(Waveform(samples, RATE), "utt1")
         results = run(StreamingRecognizer(model, utt_id="utt1"), pieces_of(samples, rng, (100, 5000)))
         assert final(results, "phones") == expected.phones
-        if model.config.head == "ctc":  # else transcribe lets the head by frame place the boundaries
+        num_phones += len(expected.phones)
+        if not model.config.heads.has_frames:  # else transcribe lets the head by frame place the boundaries
             for found, time in zip(final(results, "times"), expected.times, strict=True):
                 assert (found.start, found.end) == pytest.approx((time.start, time.end), abs=1e-9)
+    assert num_phones > 15
+
+
+@pytest.mark.parametrize("head", ["transducer", "joint_transducer"])
+def test_a_transducers_phones_can_all_be_timed(head, monkeypatch):
+    """Untrained, it emits phones wherever it may: as many as there are steps, of which most are held no more."""
+    monkeypatch.setattr(streaming, "_COMMIT_S", 1.0)
+    monkeypatch.setattr("asrkit.inference.phone_time_stream.SETTLE", 1.5)
+    model, samples, rng = make(replace(TRANSDUCER, head=head), order=0), speech(12, 5), np.random.default_rng(6)
+    first, second = (
+        run(StreamingRecognizer(model), pieces_of(samples, rng, sizes)) for sizes in ((480, 481), (9, 9999))
+    )
+    finals = [result for result in first if result.is_final]
+    assert len(finals) > 5 and finals[0].end < 5
+    assert final(first, "phones") == final(second, "phones")
+    starts = [time.start for time in final(first, "times")]
+    assert starts[-1] > 11
+
+
+def test_a_transducers_utterance_ends_when_so_many_steps_bring_no_phones():
+    """Against greedy searches of all steps since the last end, at each step anew."""
+    model = make(TRANSDUCER, DecodingConfig(method="greedy"))
+    samples, silence = speech(9, 8), model.tokens.encode(["sil"])[0]
+    recognizer = Recognizer(model)
+    outputs = model.log_probs(recognizer.extractor(Waveform(samples, RATE)))
+    expected, begin, before, num_quiet = [], 0, [], 0
+    for end in range(1, len(outputs) + 1):
+        (found,) = recognizer.search.decode(outputs[begin:end])
+        sounds = [token for token in found.tokens if token != silence]
+        num_quiet, before = num_quiet + 1 if sounds == before else 0, sounds
+        if num_quiet == 5 or end == len(outputs):
+            expected += [model.tokens.decode(found.tokens)] if sounds else []
+            begin, before, num_quiet = end, [], 0
+    results = run(StreamingRecognizer(model, endpoint=0.15), np.array_split(samples, 99))  # five steps of 30 ms
+    assert [result.phones for result in results if result.is_final] == expected
+    assert len(expected) > 5
 
 
 def test_what_is_final_does_not_depend_on_the_chunks_and_partial_results_go_before_it(model, monkeypatch):

@@ -95,7 +95,7 @@ class Decoder:
         phones = [["a", "b", "sil", "ʃ"], ["b", "a"], ["ʃ", "ʃ", "a", "sil"]]
         config = DecodingConfig(**{"beam": 6, "lm_weight": 0.2, "insertion_bonus": 0.3, **decoding})
         self.search = make_search(config, train_ngram(phones, 2, TOKENS.phones).automaton)
-        self.timer = PhoneTimer.for_model(model, self.search.scorer)
+        self.timer = PhoneTimer.for_model(model, self.search)
 
     def whole(self, outputs: Outputs, feats: np.ndarray | None = None, duration: float = 4.0) -> Hypothesis:
         """What is found in an utterance at once, with times where there are features."""
