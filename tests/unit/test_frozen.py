@@ -19,6 +19,7 @@ GATHERING = {
     ("lessons/reber.py", "Learner"),
     ("scoring/tally.py", "Group"),
     ("scoring/tally.py", "Tally"),
+    ("training/lm_loop.py", "_Sums"),
     ("training/state.py", "EpochSums"),
     ("training/step.py", "LossSum"),
 }
