@@ -7,6 +7,7 @@ import pytest
 
 from asrkit.decoding import methods, tuning
 from asrkit.decoding.config import DecodingConfig
+from asrkit.decoding.forward import ctc_log_probs
 from asrkit.decoding.methods import SearchModels
 from asrkit.decoding.prefix_beam import BeamSearch
 from asrkit.decoding.tuning import (
@@ -27,6 +28,7 @@ from asrkit.lm.ngram import train_ngram
 from asrkit.scoring.align import align
 from asrkit.scoring.per import Counts, pool, score
 from asrkit.scoring.protocols import PROTOCOLS
+from tests.language_models import random_network
 
 TOKENS = TokenTable(["a", "b", "c"])
 START = DecodingConfig(method="greedy", beam_threshold=50.0)
@@ -92,6 +94,30 @@ def test_without_a_language_model_the_bonus_alone_is_searched():
     points = list(search_settings(noisy_set(2, with_lm=False), START))
     assert {point.config.lm_weight for point in points} == {0.0}
     assert len(points) > 9
+
+
+def test_a_network_is_tuned_as_an_ngram_is(monkeypatch):
+    """The best of a small grid, and what confidences are made from."""
+    for name, units in (("WEIGHTS", range(0, 5, 2)), ("BONUSES", range(0, 3, 2)), ("COARSE", 0)):
+        monkeypatch.setattr(tuning, name, units)
+    data = noisy_set(4, num_utts=2)
+    data.models = SearchModels(random_network("gru", TOKENS.phones))
+    points = list(search_settings(data, START))
+    assert {each.config.lm_weight for each in points} == {0.0, 0.2, 0.4}
+    best = best_point(points)
+    assert best.total.num_errors == min(each.total.num_errors for each in points)
+    config = replace(best.config, lm_weight=0.4)
+    hyps = data.search(config)
+    evidence, _ = data.evidence(config, hyps)
+    assert [each.shape for each in evidence] == [(len(hyp), 4) for hyp in hyps]
+    pairs = data.compare_with_references(data.point(config), hyps)
+    assert pairs
+    lm = data.models.lm
+    for pair in pairs:
+        log_prob = ctc_log_probs(data.log_probs[pair.index], [hyps[pair.index]])[0]
+        score = log_prob + 0.4 * lm.score(TOKENS.decode(hyps[pair.index]))
+        score += config.insertion_bonus * len(hyps[pair.index])
+        assert pair.first == pytest.approx(score, abs=1e-9)
 
 
 def point(weight, bonus, *errors):
