@@ -25,10 +25,10 @@ from asrkit.models.decoder_config import END
 from asrkit.models.search_attention import Source
 from asrkit.models.search_decoder import SearchDecoder, State
 
-COVERED = 0.5  # a step is covered by phones that looked at it with so much weight in all (Chorowski and Jaitly 2017)
-_HOPELESS = 10.0  # nats below the best labelling; after
-_TOO_MANY = 2**40  # steps that no utterance has
-_NUM_HOPELESS = 3  # lengths in a row whose best is so far below, longer ones are not tried (Watanabe et al. 2017)
+COVERED = 0.5  # total weight of the phones from which on a step is covered (Chorowski and Jaitly 2017)
+_HOPELESS = 10.0  # nats below the best labelling
+_TOO_MANY = 2**40  # more steps than any utterance has
+_NUM_HOPELESS = 3  # the search stops after so many hopeless lengths in a row (Watanabe et al. 2017)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Batch:
 
 
 class DecoderSearch(BatchedSearch):
-    """The common part of both searches."""
+    """The common part of the two searches."""
 
     ctc_weight = coverage_weight = 0.0
 
@@ -89,9 +89,11 @@ class DecoderSearch(BatchedSearch):
         return emissions_of(weights[0, :-1].mean(axis=1).T.astype(np.float64) @ np.exp(log_probs[0, :-1]))
 
     def read(self, stored: np.ndarray, labelings: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """The output of the decoder for `labelings`: log-probabilities (n, U + 1, V) and weights (n, U + 1, H, T).
+        """The outputs of the decoder when it writes labellings; `stored` (T, C) are the outputs of the utterance.
 
-        `stored` (T, C) is the stored output of the model. Values after the end of a labelling have no meaning.
+        Returns:
+            Log-probabilities (n, U + 1, V) and attention weights (n, U + 1, H, T). After the end of a labelling, both
+            have no meaning.
         """
         batch = self._batch([stored])
         before = _padded([(END, *labeling) for labeling in labelings])

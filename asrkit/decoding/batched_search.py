@@ -1,6 +1,6 @@
-"""What the searches over decoders share: they search many utterances at once.
+"""The common part of the searches over decoders: they search many utterances at once.
 
-Legend: N utterances, T steps, C numbers a step as they are stored, V classes, 0 the blank.
+Legend: N utterances, T steps, C numbers per step of the stored outputs, V classes (class 0 is the blank).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BATCH_SIZE = 32  # utterances that are searched at once
 
 
 class BatchedSearch:
-    """A `search.Search` of stored outputs (T, C) of a model, many utterances at once."""
+    """A search.Search over decoders. Its utterances are stored outputs (T, C)."""
 
     settings: ClassVar[frozenset[str]] = frozenset()
     is_batched: ClassVar[bool] = True
@@ -29,27 +29,22 @@ class BatchedSearch:
     scorer = TokenScorer()
 
     def search_some(self, utterances: Sequence[np.ndarray], num_best: int) -> list[list[BeamResult]]:
-        """The best `num_best` labellings of each of the `utterances` (T, C), of which the shortest comes first.
+        """The best labellings of each of the `utterances` (T, C), which are sorted by length, the shortest first.
 
-        Subclasses replace it. Raises NotImplementedError; theirs raise ModelError as `num_ctc_columns`.
+        Raises ModelError as num_ctc_columns. Raises NotImplementedError here; subclasses replace it.
         """
         raise NotImplementedError
 
     def decode(self, log_probs: np.ndarray, num_best: int = 1) -> list[BeamResult]:
-        """Like `Search.decode`. `log_probs` (T, C) is the stored output of the model for an utterance.
-
-        Raises ModelError as `decode_all`.
-        """
+        """As Search.decode. `log_probs` are stored outputs (T, C). Raises ModelError as num_ctc_columns."""
         return self.decode_all([log_probs], num_best=num_best)[0]
 
     def decode_all(
         self, utterances: Sequence[np.ndarray], num_threads: int = 1, num_best: int = 1
     ) -> list[list[BeamResult]]:
-        """Like `Search.decode_all`. `utterances` are stored outputs of the model, each (T, C).
+        """As Search.decode_all, for stored outputs.
 
-        Raises:
-            ConfigError: `num_threads` is less than 1.
-            ModelError: an utterance has no step, another number of columns, or numbers that are not finite.
+        Each of the `utterances` is (T, C). Raises ConfigError for num_threads below 1, ModelError as num_ctc_columns.
         """
         if num_threads < 1:
             raise ConfigError(f"num_threads must be at least 1, found {num_threads}")
@@ -67,16 +62,21 @@ class BatchedSearch:
 
 
 class HasSizes(Protocol):
-    """A decoder with an input of `step_size` numbers a step, and `num_classes` classes."""
+    """The interface of decoders with sizes.
+
+    Attributes:
+        step_size: numbers of a step that belong to the decoder.
+        num_classes: V.
+    """
 
     step_size: int
     num_classes: int
 
 
 def num_ctc_columns(stored: np.ndarray, decoder: HasSizes) -> int:
-    """The number of columns of `stored` (T, C) that are CTC's: V or none. The others are the decoder's.
+    """The number of columns of `stored` (T, C) that are CTC's: V, or 0. The other columns are the decoder's.
 
-    Raises ModelError for another number of columns, no steps, and numbers that are not finite.
+    Raises ModelError for another number of columns, for no steps, and for numbers that are not finite.
     """
     found = stored.shape[-1] - decoder.step_size
     if stored.ndim != 2 or not len(stored) or found not in (0, decoder.num_classes):
@@ -87,9 +87,9 @@ def num_ctc_columns(stored: np.ndarray, decoder: HasSizes) -> int:
 
 
 def emissions_of(seen: np.ndarray) -> np.ndarray:
-    """Log-probabilities (T, V) float32 from the probability `seen` (T, V) of each phone at each step.
+    """Natural-log probabilities (T, V) float32 from `seen` (T, V), the probability of each phone at each step.
 
-    The blank gets the rest. `seen` is changed.
+    The blank gets the rest of the probability. `seen` is overwritten.
     """
     seen[:, 0] = 0.0
     seen = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1.0 - 1e-6) * (1 - 1e-6)

@@ -93,7 +93,7 @@ def forced_align(
 
 
 def num_needed(tokens: Sequence[int] | np.ndarray) -> int:
-    """The frames that tokens (U,) need at least: one each, and one between equal neighbours."""
+    """The smallest number of frames for `tokens` (U,): one for each token, and one between equal neighbours."""
     ids = np.asarray(tokens)
     return len(ids) + int(np.count_nonzero(ids[1:] == ids[:-1]))
 

@@ -55,19 +55,19 @@ class SearchStream(Protocol):
         """
 
     def use_up(self, num_frames: int) -> None:
-        """Say that `num_frames` frames are over in which no token was timed, so that later tokens find no room there.
+        """Note that `num_frames` frames are over without a token, so that later tokens cannot be placed there.
 
-        Only transducers need it: they emit several tokens in one frame.
+        Only transducers need this, because they can emit several tokens in one frame.
         """
 
 
 class Search(Protocol):
     """The interface of searches with their settings, for any number of utterances and threads."""
 
-    settings: ClassVar[frozenset[str]]  # of a DecodingConfig: those that this search looks at
-    is_batched: ClassVar[bool]  # it searches many utterances at once faster than one after another
-    takes_streams: ClassVar[bool]  # it goes on as frames come; else it needs the whole utterance
-    sums_paths: ClassVar[bool]  # it looks for the labelling with the highest total score, summed over all its paths
+    settings: ClassVar[frozenset[str]]  # the settings of DecodingConfig that this search uses
+    is_batched: ClassVar[bool]  # whether many utterances at once are faster than one after another
+    takes_streams: ClassVar[bool]  # whether it works on frames as they come; otherwise it needs the whole utterance
+    sums_paths: ClassVar[bool]  # whether the score of a labelling sums over its paths
 
     @property
     def scorer(self) -> TokenScorer:
@@ -112,7 +112,7 @@ class Search(Protocol):
         """
 
     def stream(self, settle_after: int | None = None) -> SearchStream:
-        """The search of one utterance whose frames come in pieces. Raises ConfigError where it takes no streams.
+        """The search of one utterance whose frames come in pieces. Raises ConfigError if the search takes no streams.
 
         With `settle_after` (frames) results settle: after twice as many frames, alternatives that are older than that
         are dropped now and then. Memory then does not grow if `commit` is called now and then.

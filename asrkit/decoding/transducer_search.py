@@ -52,7 +52,7 @@ class Progress(Protocol):
 
 
 class TransducerSearch(BatchedSearch):
-    """What both searches share."""
+    """The common part of the two searches."""
 
     takes_streams: ClassVar[bool] = True
 
@@ -110,7 +110,7 @@ class TransducerSearch(BatchedSearch):
         return self._lattice(self.hear(stored), tokens)[1]
 
     def hear(self, stored: np.ndarray) -> np.ndarray:
-        """What is stored (T, C) to (T, H). Raises ModelError as num_ctc_columns."""
+        """Encoder outputs (T, H) from the outputs `stored` (T, C). Raises ModelError as num_ctc_columns."""
         return self.decoder.hear(stored[:, num_ctc_columns(stored, self.decoder) :].astype(self.decoder.dtype))
 
     def _lattice(self, heard: np.ndarray, tokens: Sequence[int]) -> tuple[Lattice, np.ndarray]:

@@ -72,9 +72,9 @@ def log_ratio_to_nothing(search: Search, heads: Heads, stored: np.ndarray, best:
 
 
 def log_ratio_of_path(search: Search, heads: Heads, stored: np.ndarray) -> float:
-    """log p(most probable path) - log p(no phones), in nats, from the CTC beside a decoder.
+    """log p(most probable path) - log p(no phones), in nats, from the CTC head of a model with a decoder.
 
-    It replaces log_ratio_to_nothing where the phones of a window are not known yet. The values of windows add up.
+    It replaces log_ratio_to_nothing while the phones of a window are not known. The values of windows add up.
 
     Args:
         search: the search of the recording.
@@ -82,7 +82,7 @@ def log_ratio_of_path(search: Search, heads: Heads, stored: np.ndarray) -> float
         stored: (T, C) output of the model for the window; the input of the search.
 
     Returns:
-        The difference; inf if there is no CTC.
+        The difference; inf without CTC.
     """
     if not heads.has_ctc:
         return np.inf

@@ -77,7 +77,7 @@ class OnnxModel:
 
     @property
     def num_stored(self) -> int:
-        """The size of a step of log_probs."""
+        """The number of values per step of log_probs."""
         has = self.config.heads
         num_classes = len(self.tokens) if has.has_ctc or has.has_frames else 0
         return num_classes + (self.decoder.step_size if self.decoder else 0)

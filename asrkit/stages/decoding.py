@@ -213,7 +213,7 @@ class _SearchStored:
 
 @dataclass(frozen=True)
 class _TimeFound:
-    """A timer together with the archives that it reads and the search's results, for worker processes."""
+    """A timer, the archives that it reads, and the results of the search, for worker processes."""
 
     timer: PhoneTimer
     stored: ArkReader
