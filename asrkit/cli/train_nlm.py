@@ -48,4 +48,6 @@ def run(args: argparse.Namespace) -> int:
         LmSource(*of_data, args.plain_text), args.out, config, resume=args.resume, force=args.force, report=tell
     )
     print(trained.line())
+    if trained.epoch is not None:
+        tell(f"{args.out}: written")
     return 0

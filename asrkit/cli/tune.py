@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from asrkit.cli.options import add, add_decoded, add_nj, add_protocol, experiment_dir, print_warnings
+from asrkit.io.tell import tell
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.inputs import DecodedSet, decode_dir
 from asrkit.stages.tuning import tune
@@ -34,4 +35,6 @@ def run(args: argparse.Namespace) -> int:
     tuning = tune(experiment, dev, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)
     print_warnings(args, tuning.warnings)
     print(tuning.out if tuning.is_new else f"{tuning.out}: tuning is up to date", *tuning.lines, sep="\n")
+    if tuning.is_new:
+        tell(f"{experiment}: search settings and calibration of confidences written")
     return 0
