@@ -6,6 +6,7 @@ Legend: N utterances, T steps, C numbers per step of the stored outputs, V class
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -50,12 +51,10 @@ class BatchedSearch:
             raise ConfigError(f"num_threads must be at least 1, found {num_threads}")
         order = sorted(range(len(utterances)), key=lambda index: len(utterances[index]))
         batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
-
-        def search(members: list[int]) -> list[list[BeamResult]]:
-            return self.search_some([utterances[index] for index in members], num_best)
-
+        search = partial(self.search_some, num_best=num_best)
+        inputs = ([utterances[index] for index in members] for members in batches)
         results: list[list[BeamResult]] = [[] for _ in utterances]
-        for members, found in zip(batches, map_in_threads(search, batches, num_threads), strict=True):
+        for members, found in zip(batches, map_in_threads(search, inputs, num_threads, chunk_size=1), strict=True):
             for index, result in zip(members, found, strict=True):
                 results[index] = result
         return results

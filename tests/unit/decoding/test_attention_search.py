@@ -1,6 +1,7 @@
 """Searches over an attention decoder find what trying all labellings finds; CTC's prefix scores are sums over all."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -107,6 +108,8 @@ def test_utterances_do_not_change_each_other(settings):
         assert [result.tokens for result in alone] == [result.tokens for result in found]
         np.testing.assert_allclose([each.score for each in alone], [each.score for each in found], rtol=0, atol=1e-9)
     assert [found[0].tokens for found in together] == [found[0].tokens for found in together[:5]] * 9
+    sent = pickle.loads(pickle.dumps(search))  # as to a cluster's worker
+    assert sent.decode_all(utterances[:5]) == search.decode_all(utterances[:5])
 
 
 @LAYERS
