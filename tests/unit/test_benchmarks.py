@@ -114,3 +114,35 @@ def test_presets_are_trained_within_their_time_and_not_again(tmp_path: Path):
         for name, per in zip(("dev", "test"), row[3:], strict=True):
             hyps = read_transcripts(tmp_path / "out" / row[0].strip("`") / f"greedy_{name}" / "hyp")
             assert per == f"{score(refs[name], hyps).per:.2f}"
+
+
+def test_systems_are_compared_at_the_epochs_that_are_given_or_fit(tmp_path: Path):
+    """A second run trains nothing and prints the same table; its rates are those of the hypotheses."""
+    refs = make_tones(tmp_path, {"train": 3, "dev": 2, "test": 5})["test"]
+    command = [
+        *(sys.executable, "-m", "tests.bench.systems", "rnnt_lstm", "one_vector", "--data", tmp_path),
+        *("--out", tmp_path / "out", "--cpu", "0.001", "--seeds", "1", "2", "--epochs", "rnnt_lstm=2"),
+        *("--set", "model.hidden_size=8", "--set", "model.num_layers=1", "--set", "training.batch_size=2"),
+    ]
+    done = [
+        subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=True)
+        for _ in range(2)
+    ]
+    assert done[0].stdout == done[1].stdout and "epoch 1/" not in done[1].stderr
+    assert "--epochs one_vector=1\n" in done[0].stderr and "--epochs rnnt_lstm" not in done[0].stderr
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in done[0].stdout.splitlines()]
+    assert [name.split()[-1] for name in cells[0][-4:]] == ["phones"] * 4
+    assert [row[:2] for row in cells[2:]] == [["rnnt_lstm", "2"], ["one_vector", "1"]]
+    for row in cells[2:]:
+        found = [
+            score(refs, read_transcripts(tmp_path / "out" / f"{row[0]}.{seed}" / "decode_test/hyp")) for seed in (1, 2)
+        ]
+        assert float(row[4]) > 0 and row[6] == f"{np.mean([each.per for each in found]):.2f}"
+        assert (
+            row[-4]
+            == f"{np.mean([sum(each.per_utt[u].num_errors for u in list(refs)[:2]) for each in found]) * 25:.1f}"
+        )
+    wrong = subprocess.run(
+        [*command, "--epochs", "lstm=3"], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert wrong.returncode == 2 and "'lstm=3'; expected SYSTEM=N" in wrong.stderr
