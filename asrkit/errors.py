@@ -41,6 +41,10 @@ class MissingPackageError(AsrkitError):
     """A package that is needed but not installed. One of asrkit's extras contains it."""
 
 
+class PeerError(AsrkitError):
+    """Another process that trains the same network has ended."""
+
+
 class SystemFault(AsrkitError):
     """An error of the operating system: a file cannot be read or written, or memory is exhausted."""
 

@@ -20,7 +20,7 @@ from asrkit.cli.options import COMMON, add, cut
 from asrkit.cli.spellings import in_new_spelling, unknown, unknown_option
 from asrkit.cli.terminal import STANDARD_ERROR, STANDARD_OUTPUT, open_closed_streams, printable_output
 from asrkit.cluster import PROCESSES, on_executor
-from asrkit.errors import AsrkitError, ConfigError, printable, system_fault
+from asrkit.errors import AsrkitError, ConfigError, PeerError, printable, system_fault
 from asrkit.extras import TRAINING, expect_packages, named_when_missing
 from asrkit.io.tell import quiet
 
@@ -109,7 +109,8 @@ def _tell_cost(verb: str) -> None:
 
 def _report_error(verb: str, error: BaseException, is_verbose: bool = False) -> int:
     """Make one line of an error that is expected, and return the exit status; raise any other error again."""
-    if isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted():
+    is_interrupt = isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted()
+    if is_interrupt and not isinstance(error, PeerError):  # that one is why the others of a job are interrupted
         return _report(verb, "interrupted", status=interrupts.exit_status())
     if isinstance(error, BrokenPipeError) and error.filename in (STANDARD_OUTPUT, STANDARD_ERROR):
         return _report(verb)  # the reader of our output (head, say) has gone

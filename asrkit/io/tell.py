@@ -25,6 +25,12 @@ def quiet(is_wanted: bool) -> Iterator[None]:
         _is_quiet = before
 
 
+def be_quiet() -> None:
+    """From now on told lines leave standard error alone: those of a process that another one speaks for."""
+    global _is_quiet
+    _is_quiet = True
+
+
 def is_quiet() -> bool:
     """Whether progress is not written to standard error at the moment."""
     return _is_quiet

@@ -170,7 +170,7 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     """All settings that the trained weights depend on, except the seed. Threads and device do not matter."""
     config = to_dict(experiment.config)
     del config["decoding"]  # tuning sets it anew for each seed
-    for name in ("seed", "num_threads", "device", "checkpoint_minutes"):
+    for name in ("seed", "num_threads", "utts_at_once", "device", "checkpoint_minutes"):
         del config["training"][name]
     settings = {f"{section}.{name}": value for section, values in config.items() for name, value in values.items()}
     data = hashlib.sha256(experiment.global_cmvn.tobytes()).hexdigest()

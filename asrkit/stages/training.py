@@ -20,11 +20,13 @@ from asrkit.findings import Findings
 from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import is_there, lock_dir
+from asrkit.io.processes import HOST
 from asrkit.io.stamp import TRAIN_STAMP, File, Stamp, changing, expect_right, stamp_of, wrong_outputs
 from asrkit.io.tell import logged
 from asrkit.lang.tokens import TokenTable
 from asrkit.stages.exporting import Export, export_trained
 from asrkit.stages.inputs import EXTRACT, PREPARE, TRAIN_LM, changing_model
+from asrkit.training.ranks import ALONE, Ranks, joined
 from asrkit.types import Supplement
 
 if TYPE_CHECKING:
@@ -112,6 +114,9 @@ def train(
 ) -> Training:
     """Train a network and export it, unless the directory has it from the same data and settings.
 
+    Processes that PyTorch's torchrun starts train one network together: each calls this with the same arguments. The
+    first one writes; for the others the result has no export, and `report` is not called.
+
     If only the decoding settings or the language model have changed, they are replaced in the trained experiment.
 
     Args:
@@ -128,35 +133,54 @@ def train(
         ModelError: a loss is not finite, or the checkpoint is of other settings or data.
     """
     directory, config = Path(directory), config or ExperimentConfig()
-    _expect_inputs(data, config)
-    stamp = Stamp(directory / TRAIN_STAMP, _inputs(data, config))
-    tokens = TokenTable.read(data.tokens)
-    supplement = Supplement(_read_lm(data.lm, tokens), read_corpus_info(data.tokens.parent))
-    decoding = Stamp(directory / ".decoding.stamp", _parts_beside(config, supplement))
-    if not force and stamp.is_current() and decoding.is_current():
-        return Training(directory)
-    with lock_dir(directory, "train"):
-        if not force and _is_trained(stamp):
-            _remake(stamp, lambda: Run.prepare(data, config, tokens), report)
-            if not decoding.is_current():
-                _update_decoding(directory, config, supplement)
-                decoding.write({})
+    with joined() as ranks:
+        if not ranks.is_first:
+            return _help(ranks, data, directory, config)
+        _expect_inputs(data, config)
+        stamp = Stamp(directory / TRAIN_STAMP, _inputs(data, config))
+        tokens = TokenTable.read(data.tokens)
+        supplement = Supplement(_read_lm(data.lm, tokens), read_corpus_info(data.tokens.parent))
+        decoding = Stamp(directory / ".decoding.stamp", _parts_beside(config, supplement))
+        if not force and stamp.is_current() and decoding.is_current():
             return Training(directory)
-        checkpoint = directory / "checkpoint.pt"
-        if force:
-            checkpoint.unlink(missing_ok=True)
-        if checkpoint.exists() and not resume:
-            raise DataError(
-                f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
-            )
-        run = Run.prepare(data, config, tokens)
-        if not checkpoint.exists():  # else it will tell first whether this model is ours to replace
-            for path in (stamp.path, directory / "final.pt", directory / "adapt.json"):  # the last of `adapt`
-                path.unlink(missing_ok=True)
-        with stamp.making(of=_OUTPUTS, is_removed=False), logged(directory / "train.log"):
-            trained = _train(run, stamp, supplement, report)
-            decoding.write({})
-        return trained
+        with lock_dir(directory, "train"):
+            if not force and _is_trained(stamp):
+                _remake(stamp, lambda: Run.prepare(data, config, tokens), report)
+                if not decoding.is_current():
+                    _update_decoding(directory, config, supplement)
+                    decoding.write({})
+                return Training(directory)
+            checkpoint = directory / "checkpoint.pt"
+            if force:
+                checkpoint.unlink(missing_ok=True)
+            if checkpoint.exists() and not resume:
+                raise DataError(
+                    f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
+                )
+            run = Run.prepare(data, config, tokens, ranks)
+            if not checkpoint.exists():  # else it will tell first whether this model is ours to replace
+                for path in (stamp.path, directory / "final.pt", directory / "adapt.json"):  # the last of `adapt`
+                    path.unlink(missing_ok=True)
+            with stamp.making(of=_OUTPUTS, is_removed=False), logged(directory / "train.log"):
+                trained = _train(run, stamp, supplement, report)
+                decoding.write({})
+            return trained
+
+
+def _help(ranks: Ranks, data: TrainingData, directory: Path, config: ExperimentConfig) -> Training:
+    """Train with the first of several processes, which checks the inputs, has the directory's lock and writes."""
+    from asrkit.training import loop  # PyTorch takes seconds to load
+
+    identity = ranks.follow()
+    if identity is None:
+        return Training(directory)
+    if Stamp(directory / TRAIN_STAMP, _inputs(data, config)).made_from != identity:
+        raise DataError(
+            f"{location(data.train)}the data, or the settings, are not those of rank 0 on this machine ({HOST}); all "
+            "machines need the same files, on a shared disk"
+        )
+    run = Run.prepare(data, config, TokenTable.read(data.tokens), ranks)
+    return Training(directory, loop.train(run.model, config.training, run.sets, directory, identity))
 
 
 def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str], None]) -> Training:
@@ -282,7 +306,7 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
     names = ["text", "utt2spk", *(["phones.ctm"] if config.model.heads.has_frames else [])]
     files = [data.tokens, *(data_dir / name for data_dir in (data.train, data.dev) for name in names)]
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
-    for name in ("num_threads", "device", "checkpoint_minutes"):
+    for name in ("num_threads", "utts_at_once", "device", "checkpoint_minutes"):
         del sections["training"][name]
     for setting, value in SETTINGS_BEFORE.items():
         *places, name = setting.split(".")
@@ -345,7 +369,7 @@ class Run:
     excluded: Mapping[str, tuple[int, int]]
 
     @classmethod
-    def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable) -> Run:
+    def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable, ranks: Ranks = ALONE) -> Run:
         """Open the training and dev sets, and make the network. Raises DataError if the features are faulty."""
         from asrkit.experiment import make_model
         from asrkit.training.dataset import TrainingSet, split_infeasible
@@ -359,7 +383,8 @@ class Run:
         excluded: Mapping[str, tuple[int, int]] = {}
         if heads.has_ctc:
             train_set, excluded = split_infeasible(train_set, model)
-        sets = TrainingSets(train_set, dev_set, tokens, _probe(dev_set, model, data) if data.log_gradients else None)
+        probe = _probe(dev_set, model, data) if data.log_gradients else None
+        sets = TrainingSets(train_set, dev_set, tokens, probe, ranks)
         return cls(data, config, model, sets, global_cmvn, excluded)
 
     def note_excluded(self, directory: Path, report: Callable[[str], None]) -> None:

@@ -129,6 +129,7 @@ class TrainingConfig:
     checkpoint_minutes: Positive = 2.0  # time between checkpoints within an epoch; each epoch also ends with one
     seed: _Seed = 1
     num_threads: PositiveInt = 1  # CPU threads
+    utts_at_once: PositiveInt | None = None  # most that a process computes at a time of its share of a batch; none: all
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     bf16: bool = False  # cuda only: autocast to bfloat16
 

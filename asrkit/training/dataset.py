@@ -104,16 +104,22 @@ class TrainingSet:
         """Utterance ids in batches of similar length: from short to long, or with `rng` in random order."""
         return bucket(self.num_frames, batch_size, rng)
 
-    def load(self, utt_ids: Sequence[str], rng: np.random.Generator | None = None, num_views: int = 1) -> Batch:
-        """The utterances as one batch; with `rng` they are augmented, with all draws from it.
+    def load(
+        self,
+        utt_ids: Sequence[str],
+        rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
+        num_views: int = 1,
+    ) -> Batch:
+        """The utterances as one batch; with `rng` they are augmented, with all draws from it, or each from its own.
 
         `num_views`: rows of each utterance, one below the other, which only masks make different.
         """
         rows = [utt_id for utt_id in utt_ids for _ in range(num_views)]
         if rng is None or self.augmenter is None:
             return replace(collate(rows, self.feats, self.tokens, self.frame_labels), num_views=num_views)
+        rngs = rng if isinstance(rng, Sequence) else [rng] * len(utt_ids)
         feats, tokens, labels = {}, {}, {}
-        for utt_id in utt_ids:
+        for utt_id, rng in zip(utt_ids, rngs, strict=True):
             said = self.tokens[utt_id]
             min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(said)])
             feats[utt_id], speed, pauses, is_speech = self.augmenter(utt_id, rng, min_frames)
@@ -122,7 +128,8 @@ class TrainingSet:
                 phones = self.frame_labels.at_speed(utt_id, len(feats[utt_id]) - sum(pauses), speed)
                 labels[utt_id] = np.where(is_speech, np.pad(phones, pauses, constant_values=-1), -1)
         batch = collate(rows, feats, tokens, labels or None)
-        for row, num_frames in zip(batch.feats.numpy(), batch.feat_lens.tolist(), strict=True):
+        of_rows = [rng for rng in rngs for _ in range(num_views)]
+        for row, num_frames, rng in zip(batch.feats.numpy(), batch.feat_lens.tolist(), of_rows, strict=True):
             self.augmenter.mask(row[:num_frames], rng)
         return replace(batch, num_views=num_views)
 

@@ -9,10 +9,9 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -24,7 +23,8 @@ from tqdm import tqdm
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.greedy import greedy_search
 from asrkit.decoding.methods import make_search
-from asrkit.errors import ConfigError, ModelError, name_some
+from asrkit.errors import ConfigError, ModelError, location, name_some
+from asrkit.io.processes import HOST
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
 from asrkit.models.batching import Batch
@@ -39,7 +39,8 @@ from asrkit.training.gradient_log import GradientLog
 from asrkit.training.memory import keep_freed_memory
 from asrkit.training.monitor import Monitor
 from asrkit.training.optim import clip_gradients, set_rate
-from asrkit.training.parallel_step import compute_gradients_in_threads
+from asrkit.training.parallel_step import compute_gradients_of_parts, count, split_batch
+from asrkit.training.ranks import ALONE, Ranks
 from asrkit.training.schedule import EpochSchedule
 from asrkit.training.state import EpochRecord, TrainingState
 from asrkit.training.step import (
@@ -65,12 +66,14 @@ class TrainingSets:
         dev: utterances to choose weights on.
         tokens: the output classes.
         probe: utterances for the log of gradients after each epoch, or None. They do not change the training.
+        ranks: the processes that share the utterances.
     """
 
     train: TrainingSet
     dev: TrainingSet
     tokens: TokenTable
     probe: TrainingSet | None = None
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,18 @@ def train(
         identity: a text that identifies all inputs of the run.
         begin: is called when nothing prevents the run any more.
 
+    Several ranks share the utterances of each batch, whatever their number: the weights differ by rounding alone, and
+    by dropout, of which each rank has its own. All ranks end with the same weights and result.
+
     Raises:
         ModelError: a loss or gradient is not finite (the message names the utterances of the batch), or the checkpoint
             belongs to another run.
         ConfigError: the device is not available.
     """
+    ranks = data.ranks
     device = choose_device(config.device)
+    if device.type == "cuda":
+        ranks.take_gpu()
     # On a CPU the threads share a whole step. If operators used threads as well, they would wait for each other.
     torch.set_num_threads(1 if device.type == "cpu" else config.num_threads)
     keep_freed_memory()
@@ -125,24 +134,28 @@ def train(
         if isinstance(module, RecurrentStack):
             module.bptt_steps = config.bptt_steps
     batches_per_epoch = math.ceil(len(data.train) / config.batch_size)
-    state = TrainingState(model, config, batches_per_epoch, directory, identity)
+    state = TrainingState(model, config, batches_per_epoch, directory, identity, ranks)
+    ranks.connect(device)
+    _expect_same_place(state)
     begin()
-    monitor = Monitor(directory, state.epoch)
-    gradients = None if data.probe is None else GradientLog(directory, data.probe, state.epoch)
+    monitor = Monitor(directory, state.epoch) if ranks.is_first else None
+    gradients = GradientLog(directory, data.probe, state.epoch) if data.probe is not None and ranks.is_first else None
     started, first_epoch = time.monotonic(), state.epoch
     while not state.finished:
         utts_per_second = train_epoch(state, data.train)
         with state.evaluated_weights():
-            dev = evaluate(model, data.dev, data.tokens, on_frames=state.phase == 0)
+            dev = evaluate(model, data.dev, data.tokens, on_frames=state.phase == 0, ranks=ranks)
         record = _epoch_record(state, dev)
         left = (time.monotonic() - started) / (state.epoch - first_epoch + 1) * (state.last_epoch - state.epoch)
-        monitor.show([*state.history, record], utts_per_second, left, state.last_epoch)
-        if gradients:
+        if monitor:
+            monitor.show([*state.history, record], utts_per_second, left, state.last_epoch)
+        if monitor and gradients:
             monitor.add_scalars(gradients.add(state), state.epoch)
         state.end_epoch(record)  # comes last: after a kill before it, the epoch is completed again
         if state.num_blank_epochs == max(3, math.ceil(config.num_epochs / 4)) and not state.finished:
             _warn_of_blank_phase(state.num_blank_epochs)
-    monitor.close(state.history)
+    if monitor:
+        monitor.close(state.history)
     if gradients:
         gradients.draw()
     if state.num_blank_epochs:
@@ -162,60 +175,118 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
     state.model.train()
     num_utts, started, saved, cpu_mark = 0, time.monotonic(), time.monotonic(), time.process_time()
     with _progress_bar(state) as progress:
-        for batch, rng in load_batches(state, train_set):
-            loss = _compute_gradients(state, batch, rng)
+        for share in load_shares(state, train_set):
+            loss = _compute_gradients(state, share)
+            cpu = time.process_time()
+            *sums, cpu_seconds = state.ranks.add_up([*astuple(loss), cpu - cpu_mark], state.model)
+            loss, cpu_mark = LossSum.of(sums), cpu
+            state.cpu_seconds += cpu_seconds
             norm = clip_gradients(state.model, state.config)
             mean_loss = state.mean_loss(loss)
             if math.isfinite(mean_loss) and math.isfinite(norm):
                 _update(state, schedule, loss, norm)
             else:
-                _skip_or_stop(state, batch, mean_loss, norm)
+                _skip_or_stop(state, share.utt_ids, mean_loss, norm)
             state.sums.num_batches += 1
-            num_utts += len(batch.utt_ids) // batch.num_views
+            num_utts += len(share.utt_ids)
             progress.set_postfix_str(_summary(state), refresh=False)
             progress.update()
             is_due = time.monotonic() - saved > 60 * state.config.checkpoint_minutes
             if is_due and state.sums.num_batches < state.batches_per_epoch:
-                state.cpu_seconds += time.process_time() - cpu_mark
                 state.save()
-                saved, cpu_mark = time.monotonic(), time.process_time()
-    state.cpu_seconds += time.process_time() - cpu_mark
+                saved = time.monotonic()
     _expect_progress(state)
     return num_utts / (time.monotonic() - started)
 
 
-def load_batches(state: TrainingState, train_set: TrainingSet) -> Iterator[tuple[Batch, np.random.Generator]]:
-    """The batches of the epoch that are not done yet, each with the generator of its random numbers."""
-    seed, epoch, done = state.config.seed, state.epoch, state.sums.num_batches
+class Share(NamedTuple):
+    """What one rank has of a batch.
+
+    Attributes:
+        utt_ids: the utterances of the whole batch.
+        batch: those of the share; None when it has none.
+        rng: for random numbers that the whole batch has in common. Alone, a process draws all from it.
+        rngs: for those of each utterance in the share, so that these do not depend on the number of ranks.
+    """
+
+    utt_ids: Sequence[str]
+    batch: Batch | None
+    rng: np.random.Generator
+    rngs: Sequence[np.random.Generator]
+
+
+def load_shares(state: TrainingState, train_set: TrainingSet) -> Iterator[Share]:
+    """This process's shares of the batches of the epoch that are not done yet."""
+    seed, epoch, done, ranks = state.config.seed, state.epoch, state.sums.num_batches, state.ranks
     plan = train_set.batches(state.config.batch_size, np.random.default_rng((seed, epoch)))
-    numbers = range(done + 1, len(plan) + 1)  # from 1, because NumPy treats (seed, epoch, 0) like (seed, epoch)
-    rngs, their_rngs = itertools.tee(np.random.default_rng((seed, epoch, number)) for number in numbers)
-    load = partial(train_set.load, num_views=state.config.num_views)
-    batches = zip(map(load, itertools.islice(plan, done, None), rngs), their_rngs, strict=True)
+
+    def load(number: int) -> Share:
+        utt_ids, rng = plan[number - 1], np.random.default_rng((seed, epoch, number))
+        rows = own_rows([train_set.num_frames[utt_id] for utt_id in utt_ids], ranks, number) if ranks.is_job else None
+        if rows is None:
+            return Share(utt_ids, train_set.load(utt_ids, rng, num_views=state.config.num_views), rng, [])
+        rngs = [np.random.default_rng((seed, epoch, number, row + 1)) for row in rows]
+        own = [utt_ids[row] for row in rows]
+        return Share(utt_ids, train_set.load(own, rngs, num_views=state.config.num_views) if own else None, rng, rngs)
+
+    # Numbers start at 1, because NumPy treats (seed, epoch, 0) like (seed, epoch).
+    shares = map(load, range(done + 1, len(plan) + 1))
     if state.device.type == "cpu":
-        return batches
-    return _one_ahead((_to_device(batch, state.device), rng) for batch, rng in batches)
+        return shares
+    return _one_ahead(share._replace(batch=share.batch and _to_device(share.batch, state.device)) for share in shares)
 
 
-def _compute_gradients(state: TrainingState, batch: Batch, rng: np.random.Generator) -> LossSum:
-    """Compute the gradients of the batch in the parameters, with the configured noise."""
-    model, config, decoder = state.model, state.config, state.decoder_training
-    torch.manual_seed(int(rng.integers(2**63)))
-    batch = replace(batch, feats=batch.feats + config.input_noise * torch.randn_like(batch.feats))
-    offsets = _offsets(state, batch, rng)
+def own_rows(num_frames: Sequence[int], ranks: Ranks, number: int) -> list[int]:
+    """The utterances of batch `number` that a rank takes: as many of them, and of their frames, as each other does.
+
+    Where that does not come out even, ranks take turns from batch to batch.
+    """
+    by_length = sorted(range(len(num_frames)), key=lambda row: -num_frames[row])
+    return sorted(by_length[(ranks.rank + number) % ranks.size :: ranks.size])
+
+
+def _compute_gradients(state: TrainingState, share: Share) -> LossSum:
+    """Compute a share's part of the gradients of the batch in the parameters, with the noise of the settings."""
+    model, config, decoder, ranks = state.model, state.config, state.decoder_training, state.ranks
+    torch.manual_seed(int(share.rng.integers(2**63)))
+    batch, offsets = share.batch, None
+    if batch is not None:
+        noise = _noise(batch, share.rngs) if ranks.is_job else torch.randn_like(batch.feats)
+        batch = replace(batch, feats=batch.feats + config.input_noise * noise)
+        offsets = _offsets(state, batch, share)
     with weight_noise(model, state.weight_noise), weight_drop(model, config.weight_drop):
-        if state.device.type == "cpu" and config.num_threads > 1:
-            threads = config.num_threads
-            return compute_gradients_in_threads(model, batch, offsets, state.frame_weight, threads, decoder)
+        num_threads = config.num_threads if state.device.type == "cpu" else 1
         bf16 = config.bf16 and state.device.type == "cuda"
-        return compute_gradients(model, batch, offsets, state.frame_weight, bf16, decoder)
+        num_utts = len(share.rngs if ranks.is_job else share.utt_ids)
+        num_parts = num_threads * math.ceil(num_utts / (config.utts_at_once or max(num_utts, 1)))
+        if batch is not None and num_parts == 1 and not ranks.is_job:
+            return compute_gradients(model, batch, offsets, state.frame_weight, bf16, decoder)
+        parts = [] if batch is None else split_batch(batch, offsets, num_parts)
+        whole = LossSum() if batch is None else count(model, (batch, offsets), state.frame_weight)
+        whole = LossSum.of(ranks.add_up(astuple(whole)))
+        if share.rngs:  # dropout, unlike the noise on weights, is an utterance's own
+            torch.manual_seed(int(share.rngs[0].integers(2**63)))
+        with torch.autocast(state.device.type, torch.bfloat16, enabled=bf16):
+            return compute_gradients_of_parts(model, parts, whole, state.frame_weight, num_threads, decoder)
 
 
-def _offsets(state: TrainingState, batch: Batch, rng: np.random.Generator) -> Tensor | None:
+def _noise(batch: Batch, rngs: Sequence[np.random.Generator]) -> Tensor:
+    """Standard normal noise like the features (N, T, D), each utterance's from its own generator; 0 as padding."""
+    noise = torch.zeros(batch.feats.shape, dtype=batch.feats.dtype)
+    for row, num_frames in enumerate(batch.feat_lens.tolist()):
+        drawn = rngs[row // batch.num_views].standard_normal((num_frames, noise.shape[2]), np.float32)
+        noise[row, :num_frames] = torch.from_numpy(drawn)
+    return noise.to(batch.feats.device)
+
+
+def _offsets(state: TrainingState, batch: Batch, share: Share) -> Tensor | None:
     skip = state.model.config.skip
     if not state.config.random_offset or skip == 1:
         return None
-    offsets = rng.integers(0, skip, len(batch.utt_ids) // batch.num_views)
+    if state.ranks.is_job:
+        offsets = np.array([rng.integers(0, skip) for rng in share.rngs])
+    else:
+        offsets = share.rng.integers(0, skip, len(share.utt_ids))
     # The views of an utterance share an offset, because their steps are compared.
     return torch.from_numpy(offsets.repeat(batch.num_views)).to(batch.feats.device)
 
@@ -232,12 +303,12 @@ def _update(state: TrainingState, schedule: EpochSchedule, loss: LossSum, norm: 
     state.sums.gradient_norm += norm
 
 
-def _skip_or_stop(state: TrainingState, batch: Batch, loss: float, norm: float) -> None:
+def _skip_or_stop(state: TrainingState, utt_ids: Sequence[str], loss: float, norm: float) -> None:
     if state.config.on_nonfinite == "stop":
         raise ModelError(
             f"epoch {state.epoch}, batch {state.sums.num_batches + 1}: loss is {loss:.4g}, norm of the gradient is "
             f"{norm:.4g}; lower training.max_lr, set training.on_nonfinite to skip, or look at the utterances of this "
-            f"batch: {name_some(batch.utt_ids[:: batch.num_views])}"
+            f"batch: {name_some(utt_ids)}"
         )
     state.sums.num_skipped += 1
 
@@ -303,10 +374,27 @@ def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
     """Give the model the weights of the best epoch, or the mean of the best epochs, as the settings say."""
     epochs = [epoch for _, epoch in state.best.ranking]
     if not state.config.selection.keeps_mean:
-        state.model.load_state_dict(state.best.weights(epochs[0], state.model))
+        state.load_best()
         return TrainingResult(state.history, state.history[epochs[0] - 1].dev_per, epochs)
-    state.model.load_state_dict(average([state.best.weights(epoch, state.model) for epoch in epochs]))
-    return TrainingResult(state.history, evaluate(state.model, data.dev, data.tokens).per, epochs)
+    if state.ranks.is_first:
+        state.model.load_state_dict(average([state.best.weights(epoch, state.model) for epoch in epochs]))
+    state.ranks.spread_weights(state.model)
+    return TrainingResult(state.history, evaluate(state.model, data.dev, data.tokens, ranks=state.ranks).per, epochs)
+
+
+def _expect_same_place(state: TrainingState) -> None:
+    """Raise ModelError where ranks go on from other checkpoints, as on machines that do not see the same directory."""
+    place = (state.epoch, state.sums.num_batches)
+    first = state.ranks.spread(place)
+    if first != place:
+        raise ModelError(
+            f"{location(state.path)}epoch {place[0]}, {place[1]} batches done, on this machine ({HOST}); rank 0 finds "
+            f"epoch {first[0]}, {first[1]} batches done; all machines need the same --out, on a shared disk"
+        )
+
+
+# The losses of a batch, its utterances, their tokens and those that were found.
+_Result = tuple[LossSum, Sequence[str], list[list[int]], list[list[int]]]
 
 
 class Evaluation(NamedTuple):
@@ -325,8 +413,10 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False) -> Evaluation:
-    """Evaluate the model's decoder, or its CTC head if it has no decoder.
+def evaluate(
+    model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False, ranks: Ranks = ALONE
+) -> Evaluation:
+    """Evaluate the model's decoder, or its CTC head if it has no decoder. Several ranks share the batches.
 
     With `on_frames`, and for a model with neither, the frame-wise head is evaluated: its cross entropy, and its phones,
     where a run of the same phone counts as one phone.
@@ -335,16 +425,30 @@ def evaluate(model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_fra
     device, heads = next(model.parameters()).device, model.config.heads
     on_frames = on_frames or not (heads.has_ctc or heads.has_decoder)
     measure = _frame_results if on_frames else _decoder_results if heads.has_decoder else _ctc_results
-    loss, refs, hyps = LossSum(), {}, {}
-    for utt_ids in data.batches(32):
-        batch = _to_device(data.load(utt_ids), device)
-        batch_loss, found = measure(model, batch)
+    plan, own = data.batches(32), []
+    for number in range(ranks.rank, len(plan), ranks.size):
+        batch = _to_device(data.load(plan[number]), device)
+        loss, found = measure(model, batch)
+        said = [batch.tokens[row, :length].tolist() for row, length in enumerate(batch.token_lens.tolist())]
+        own.append((loss, batch.utt_ids, said, found))
+    return ranks.spread(_together(ranks.gather(own), tokens, (float(on_frames), float(heads.has_decoder))))
+
+
+def _together(
+    results: Sequence[Sequence[_Result]] | None, tokens: TokenTable, weights: tuple[float, float]
+) -> Evaluation | None:
+    """The evaluation by the results of each rank, for those who have them; `weights` are LossSum.mean()'s."""
+    if results is None:
+        return None
+    loss = LossSum()
+    refs: dict[str, Sequence[str]] = {}
+    hyps: dict[str, Sequence[str]] = {}
+    in_order = itertools.chain.from_iterable(itertools.zip_longest(*results))
+    for batch_loss, utt_ids, said, found in filter(None, in_order):
         loss.add(batch_loss)
-        for row, utt_id in enumerate(batch.utt_ids):
-            refs[utt_id] = tokens.decode(batch.tokens[row, : batch.token_lens[row]].tolist())
-            hyps[utt_id] = tokens.decode(found[row])
-    mean = float(loss.mean(float(on_frames), float(heads.has_decoder)))
-    return Evaluation(mean, score(refs, hyps).per, is_blank_phase(refs, hyps))
+        refs.update(zip(utt_ids, map(tokens.decode, said), strict=True))
+        hyps.update(zip(utt_ids, map(tokens.decode, found), strict=True))
+    return Evaluation(float(loss.mean(*weights)), score(refs, hyps).per, is_blank_phase(refs, hyps))
 
 
 def _decoder_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[list[int]]]:

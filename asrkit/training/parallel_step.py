@@ -1,11 +1,13 @@
-"""Computes the gradients of a batch with several threads. Each thread takes some of the utterances.
+"""Computes the gradients of a batch in parts, one after the other or with several threads.
 
-So all work of a step is shared. A recurrent layer alone works frame by frame and can hardly use several threads.
+One after the other needs less memory. With threads, all work of a step is shared. A recurrent layer alone works frame by
+frame and can hardly use several threads. If several processes share a batch, the parts are those of one process.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -21,42 +23,48 @@ from asrkit.training.step import LossSum, batch_losses, num_targets
 Shard = tuple[Batch, Tensor | None]  # a part of a batch, and its offsets
 
 
-def compute_gradients_in_threads(
-    model: AcousticModel,
-    batch: Batch,
-    offsets: Tensor | None,
-    frame_weight: float,
-    num_threads: int,
-    decoder: DecoderTraining = NO_DECODER,
-) -> LossSum:
-    """Like `step.compute_gradients`, with threads on the CPU. `offsets` (N,) are those of `stack_frames`.
-
-    The random numbers of dropout depend on the state of torch's generator, and sums have a fixed order. So the same
-    number of threads gives the same results, to the last bit.
-    """
+def count(model: AcousticModel, shard: Shard, frame_weight: float) -> LossSum:
+    """Count what the losses of a shard are divided by. The losses themselves are 0."""
+    batch, offsets = shard
     whole = LossSum(num_tokens=int(batch.token_lens.sum()), num_targets=num_targets(batch))
     if frame_weight > 0:
         assert batch.frame_labels is not None
         labels = model.frame_labels_to_steps(batch.frame_labels, batch.feat_lens, offsets)
         whole.num_labels = int((labels > 0).sum())
+    return whole
+
+
+def compute_gradients_of_parts(
+    model: AcousticModel,
+    parts: Sequence[Shard],
+    whole: LossSum,
+    frame_weight: float,
+    num_threads: int,
+    decoder: DecoderTraining = NO_DECODER,
+) -> LossSum:
+    """What step.compute_gradients() does, for parts of a batch whose counts are those of `whole`.
+
+    The gradients add up to those of the mean loss of the whole batch when all of its parts are there. More than one
+    thread works on the CPU. Dropout's random numbers follow from the state of torch's generator, and sums are made in a
+    fixed order: the same parts give the same bits.
+    """
     weights = [weights for weights in model.parameters() if weights.requires_grad]
+    counts = {"num_tokens": whole.num_tokens, "num_labels": whole.num_labels, "num_targets": whole.num_targets}
 
     def run(shard: Shard, seed: int) -> tuple[LossSum, tuple[Tensor | None, ...]]:
         with dropout_from(torch.Generator().manual_seed(seed)):
             loss = batch_losses(model, *shard, frame_weight, decoder)
-        counts = {"num_tokens": whole.num_tokens, "num_labels": whole.num_labels, "num_targets": whole.num_targets}
         share = replace(loss, **counts).mean(frame_weight, decoder.weight)
         return loss.as_numbers(), torch.autograd.grad(torch.as_tensor(share), weights, allow_unused=True)
 
-    shards = split_batch(batch, offsets, num_threads)
-    seeds = torch.randint(2**62, (len(shards),)).tolist()
-    results = list(_threads(num_threads).map(run, shards, seeds))
+    model.zero_grad(set_to_none=True)
+    seeds = torch.randint(2**62, (len(parts),)).tolist()
     total = LossSum()
-    for loss, _ in results:
+    # Here where one thread is enough, for settings such as autocast are a thread's own.
+    results = map(run, parts, seeds) if num_threads == 1 else _threads(num_threads).map(run, parts, seeds)
+    for loss, grads in results:
         total.add(loss)
-    for weight, *grads in zip(weights, *(grads for _, grads in results), strict=True):
-        weight.grad = None
-        for grad in grads:
+        for weight, grad in zip(weights, grads, strict=True):
             if grad is not None:  # the first is copied, because two biases may share a tensor
                 weight.grad = grad.clone() if weight.grad is None else weight.grad.add_(grad)
     return total

@@ -20,10 +20,12 @@ from asrkit.training import checkpoint
 from asrkit.training.blank_phase import after_blank_phase
 from asrkit.training.config import TrainingConfig
 from asrkit.training.optim import make_optimizer, restore_optimizer
+from asrkit.training.ranks import ALONE, Ranks
 from asrkit.training.schedule import DevResults, EpochSchedule, epoch_schedule
 from asrkit.training.step import LossSum
 from asrkit.training.weights import BestEpochs, MovingAverage, start_ctc_from_frames
 
+_OLD_MACHINE = {"processes": 0}  # of checkpoints that do not say it: without torchrun
 GRADIENT_FILES = ("gradients.csv", "gradients.png")  # of a run that logs gradients
 
 
@@ -125,7 +127,10 @@ def _read_records(saved: dict[str, Any]) -> list[EpochRecord]:
 
 
 class TrainingState:
-    """Model, optimizer, averages and progress of a run in `directory`; `identity` identifies its inputs."""
+    """Model, optimizer, averages and progress of a run in `directory`; `identity` identifies its inputs.
+
+    Of several `ranks`, all read a checkpoint and have the same state. The first one writes.
+    """
 
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None
@@ -133,23 +138,30 @@ class TrainingState:
     loss: LossSum
 
     def __init__(
-        self, model: AcousticModel, config: TrainingConfig, batches_per_epoch: int, directory: Path, identity: str
+        self,
+        model: AcousticModel,
+        config: TrainingConfig,
+        batches_per_epoch: int,
+        directory: Path,
+        identity: str,
+        ranks: Ranks = ALONE,
     ):
         self.model = model
+        self.ranks = ranks
         self.config = config
         self.batches_per_epoch = batches_per_epoch
         self.path = directory / "checkpoint.pt"
         self.identity = identity
         self.device = next(model.parameters()).device
         self.history: list[EpochRecord] = []
-        self.best = BestEpochs(directory, config.keep_best)
+        self.best = BestEpochs(directory, config.keep_best, ranks.is_first)
         self.cpu_seconds = 0.0
         self.second_phase = False
         self.finished = False
         self._start_phase()
         if self.path.exists():
             self._restore()
-        else:  # what an earlier run left would mix with ours
+        elif ranks.is_first:  # what an earlier run left would mix with ours
             shutil.rmtree(directory / "tensorboard", ignore_errors=True)
             for name in GRADIENT_FILES:
                 (directory / name).unlink(missing_ok=True)
@@ -237,7 +249,7 @@ class TrainingState:
         if self._is_over():
             if self.config.two_phase and not self.second_phase:
                 self.second_phase = True
-                self.model.load_state_dict(self.best.weights(self.best.ranking[0][1], self.model))
+                self.load_best()
                 self._start_phase()
             else:
                 self.finished = True
@@ -252,12 +264,19 @@ class TrainingState:
         with self.evaluated_weights():
             self.best.offer(record.dev_per if listening else record.dev_loss, record.epoch, self.model)
 
+    def load_best(self) -> None:
+        """Give the model the weights of the best epoch."""
+        if self.ranks.is_first:
+            self.model.load_state_dict(self.best.weights(self.best.ranking[0][1], self.model))
+        self.ranks.spread_weights(self.model)
+
     def save(self) -> None:
         """Make a checkpoint, from which the run goes on after the batches that it has done."""
+        if not self.ranks.is_first:
+            return
         content = {
             "identity": self.identity,
-            "num_threads": self.config.num_threads,
-            "device": self.device.type,
+            **self._machine,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -272,6 +291,12 @@ class TrainingState:
         }
         checkpoint.save(self.path, content)
 
+    @property
+    def _machine(self) -> dict[str, Any]:
+        """What the weights depend on in their last digits, and what is drawn: noted, so that a change can be told."""
+        processes = self.ranks.size if self.ranks.is_job else 0
+        return {"num_threads": self.config.num_threads, "processes": processes, "device": self.device.type}
+
     def _restore(self) -> None:
         saved = _load(self.path, self.identity)
         try:
@@ -282,8 +307,9 @@ class TrainingState:
             ) from None
         batches = f" and {self.sums.num_batches} batches" if self.sums.num_batches else ""
         tell(f"resuming after epoch {len(self.history)}{batches} of {self.last_epoch}")
-        now = {"num_threads": self.config.num_threads, "device": self.device.type}
-        if changed := [f"{name} {value}, was {saved[name]}" for name, value in now.items() if saved[name] != value]:
+        before = {**_OLD_MACHINE, **saved}
+        now = self._machine.items()
+        if changed := [f"{name} {value}, was {before[name]}" for name, value in now if before[name] != value]:
             print(f"warning: {'; '.join(changed)}: weights may differ from an uninterrupted run's", file=sys.stderr)
 
     def _take(self, saved: dict[str, Any]) -> None:
@@ -302,8 +328,8 @@ class TrainingState:
         self.second_phase, self._phase_start = bool(saved["second_phase"]), int(saved["phase_start"])
         self.finished = bool(saved["finished"])
         self._expect_possible()
-        if not (is_of_type(saved["num_threads"], int) and is_of_type(saved["device"], str)):
-            raise TypeError("expected a number of threads and the name of a device")
+        if not all(is_of_type({**_OLD_MACHINE, **saved}[name], type(value)) for name, value in self._machine.items()):
+            raise TypeError("expected numbers of threads and processes, and the name of a device")
 
     def _expect_possible(self) -> None:
         """Raise ValueError for a state that no training can have."""

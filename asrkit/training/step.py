@@ -5,7 +5,7 @@ Legend: N utterances, T frames, T' steps, V output classes with blank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -48,6 +48,12 @@ class LossSum:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
+    @classmethod
+    def of(cls, values: Iterable[float]) -> LossSum:
+        """From the values of its fields, in order."""
+        ctc, num_tokens, frames, num_labels, decoder, num_targets = values
+        return cls(ctc, int(num_tokens), frames, int(num_labels), decoder, int(num_targets))
+
     def as_numbers(self) -> LossSum:
         """The same with numbers instead of tensors."""
         return LossSum(*(_number(getattr(self, field.name)) for field in fields(self)))
@@ -76,13 +82,18 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
+def _exact(log_probs: Tensor) -> Tensor:
+    """In float32 at least."""
+    return log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
+
+
 def ctc_losses(log_probs: Tensor, log_prob_lens: Tensor, batch: Batch) -> Tensor:
     """-log p(tokens | features) of each utterance (N,), in nats.
 
     `log_probs` (N, T', V) are natural-log probabilities, `log_prob_lens` (N,) numbers of steps.
     """
     return nn.functional.ctc_loss(
-        log_probs.float().transpose(0, 1), batch.tokens, log_prob_lens, batch.token_lens, reduction="none"
+        _exact(log_probs).transpose(0, 1), batch.tokens, log_prob_lens, batch.token_lens, reduction="none"
     )
 
 
@@ -104,7 +115,7 @@ def consistency_loss(first: Tensor, second: Tensor, lens: Tensor) -> Tensor:
         lens: (N,) numbers of steps.
     """
     valid = torch.arange(first.shape[1], device=lens.device) < lens[:, None]
-    first, second = first[valid].float(), second[valid].float()
+    first, second = _exact(first[valid]), _exact(second[valid])
     return _divergence(first, second.detach()) + _divergence(second, first.detach())
 
 
@@ -120,7 +131,7 @@ def frame_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
         labels: (N, T') token ids; -1 for no label.
     """
     classes = (labels - 1).clamp(min=-1)
-    return nn.functional.nll_loss(log_probs.float().transpose(1, 2), classes, ignore_index=-1, reduction="sum")
+    return nn.functional.nll_loss(_exact(log_probs).transpose(1, 2), classes, ignore_index=-1, reduction="sum")
 
 
 def batch_losses(

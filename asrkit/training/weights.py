@@ -66,21 +66,22 @@ class MovingAverage:
 class BestEpochs:
     """The epochs with the lowest dev PER or loss, at most `size`, best first. Of equals the later epoch is better.
 
-    The weights of each are stored once, in a file `best.EPOCH.pt`.
+    The weights of each are stored once, in a file `best.EPOCH.pt`. Of several processes only the one with `writes` stores
+    them.
 
     Attributes:
         ranking: (dev PER or loss, epoch).
     """
 
-    def __init__(self, directory: Path, size: int):
-        self.directory, self.size = directory, size
+    def __init__(self, directory: Path, size: int, writes: bool = True):
+        self.directory, self.size, self._writes = directory, size, writes
         self.ranking: list[tuple[float, int]] = []  # (dev PER or loss, epoch)
 
     def offer(self, value: float, epoch: int, model: nn.Module) -> None:
         """Store the model's weights if the epoch is among the best. An epoch with NaN as its value is the worst."""
         value = math.inf if math.isnan(value) else value
         ranking = sorted([*self.ranking, (value, epoch)], key=lambda item: (item[0], -item[1]))[: self.size]
-        if (value, epoch) in ranking:
+        if self._writes and (value, epoch) in ranking:
             checkpoint.save(self._path(epoch), {"model": model.state_dict()})
         self.ranking = ranking
 
@@ -96,6 +97,8 @@ class BestEpochs:
 
     def tidy(self) -> None:
         """Delete the files of epochs that are no longer among the best."""
+        if not self._writes:
+            return
         kept = {self._path(epoch) for _, epoch in self.ranking}
         for path in self.directory.glob("best.*.pt"):
             if path not in kept:

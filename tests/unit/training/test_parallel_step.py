@@ -6,9 +6,9 @@ import torch
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
-from asrkit.models.decoder import DecoderTraining
+from asrkit.models.decoder import NO_DECODER, DecoderTraining
 from asrkit.models.decoder_config import DecoderConfig
-from asrkit.training.parallel_step import compute_gradients_in_threads, split_batch
+from asrkit.training.parallel_step import compute_gradients_of_parts, count, split_batch
 from asrkit.training.step import compute_gradients
 
 NUM_TOKENS = 5
@@ -44,6 +44,11 @@ def make_model(**settings):
 
 def gradients(model):
     return {name: None if weight.grad is None else weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+def compute_gradients_in_threads(model, batch, offsets, frame_weight, num_threads, decoder=NO_DECODER):
+    whole, parts = count(model, (batch, offsets), frame_weight), split_batch(batch, offsets, num_threads)
+    return compute_gradients_of_parts(model, parts, whole, frame_weight, num_threads, decoder)
 
 
 HEADS = [

@@ -1,0 +1,76 @@
+"""Several processes train as one does: the same weights, whatever their number, in float64 to rounding."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed import TCPStore
+
+from asrkit.training.loop import own_rows
+from asrkit.training.ranks import Ranks
+from tests.unit.training.rank_process import RUNS, SIZES, run
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """By name and number of ranks, what each rank of the job found."""
+    directory = tmp_path_factory.mktemp("ranks")
+    store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    command = [sys.executable, "-m", "tests.unit.training.rank_process"]
+    ranks = [
+        subprocess.Popen([*command, str(number), str(store.port), directory], cwd=ROOT, stderr=subprocess.PIPE)
+        for number in range(max(SIZES))
+    ]
+    try:
+        errors = [rank.communicate(timeout=300)[1].decode() for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0] * len(ranks), errors
+    names = [*(name for name, _, _ in RUNS), "resumed"]
+    return {
+        (name, size): [torch.load(directory / f"{name}.{size}.of.{rank}.pt") for rank in range(size)]
+        for name in names
+        for size in SIZES
+    }
+
+
+@pytest.mark.parametrize(("name", "config", "settings"), RUNS[:-1], ids=[name for name, _, _ in RUNS[:-1]])
+def test_ranks_find_what_one_process_does(found, tmp_path, name, config, settings):
+    weights, history = run(config, tmp_path, **settings)
+    for size in SIZES:
+        for weights_found, history_found in found[name, size]:
+            torch.testing.assert_close(weights_found, weights, rtol=0, atol=1e-9)
+            torch.testing.assert_close(history_found, history, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_drawn_does_not_depend_on_the_number_of_ranks(found):
+    (weights, history), *_ = found["drawn", 1]
+    for size in SIZES:
+        for weights_found, history_found in found["drawn", size]:
+            torch.testing.assert_close(weights_found, weights, rtol=0, atol=1e-9)
+            torch.testing.assert_close(history_found, history, rtol=1e-9, atol=1e-9)
+
+
+def test_a_run_goes_on_with_any_number_of_ranks(found):
+    (weights, _), *_ = found["drawn", 2]
+    for size in SIZES:
+        for weights_found, _ in found["resumed", size]:
+            torch.testing.assert_close(weights_found, weights, rtol=0, atol=1e-9)
+
+
+def test_ranks_take_turns_with_what_is_left_over():
+    num_frames = [90, 10, 50, 70, 30]
+
+    def shares(number):
+        for rank in range(3):
+            ranks = Ranks()
+            ranks.rank, ranks.size = rank, 3
+            yield own_rows(num_frames, ranks, number)
+
+    assert [[num_frames[row] for row in rows] for rows in shares(1)] == [[10, 70], [50], [90, 30]]
+    assert [[num_frames[row] for row in rows] for rows in shares(2)] == [[50], [90, 30], [10, 70]]
