@@ -15,11 +15,25 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/tools/findings.sh"
 end_children_with_me
 
+. "$root/tools/cmd.sh"
+[ ! -f "$recipe/cmd.sh" ] || . "$recipe/cmd.sh"
+
 # Run a verb with the options --verbose and --quiet of this recipe, which go behind the verb's name or names.
 asrkit() {
   local num_names=1
   [ "$1" != prepare ] || num_names=2
   run_child "$root/.venv/bin/asrkit" "${@:1:num_names}" ${telling[@]+"${telling[@]}"} "${@:num_names+1}"
+}
+
+# Run a verb as $train_cmd starts it. Each process uses as many threads as the settings say.
+with_train_cmd() {
+  if [ -z "$train_cmd" ]; then
+    asrkit "$@"
+  else
+    # shellcheck disable=SC2086 # words and options
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PATH=$root/.venv/bin:$PATH run_child $train_cmd -m asrkit \
+      "$1" ${telling[@]+"${telling[@]}"} "${@:2}"
+  fi
 }
 
 corpus=

@@ -21,9 +21,9 @@ train_lm() {
     --out-file "$data/lm.arpa" ${force:+--force}
 }
 
-# Stage 3.
+# Stage 3: by several processes where cmd.sh says so.
 train() {
-  asrkit train --config "$config" ${settings[@]+"${settings[@]}"} --train "$data/train" --dev "$data/dev" \
+  with_train_cmd train --config "$config" ${settings[@]+"${settings[@]}"} --train "$data/train" --dev "$data/dev" \
     --tokens "$data/tokens.txt" --lm "$data/lm.arpa" --out "$dir" --resume ${force:+--force}
 }
 

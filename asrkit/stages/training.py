@@ -187,6 +187,7 @@ def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str
     """Train and export into the directory of the stamp, which is locked."""
     from asrkit.training import loop  # PyTorch takes seconds to load
 
+    run.sets.ranks.lead(stamp.made_from)
     directory = stamp.path.parent
     run.note_excluded(directory, report)
     if not len(run.sets.train):

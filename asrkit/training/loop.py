@@ -137,6 +137,7 @@ def train(
     state = TrainingState(model, config, batches_per_epoch, directory, identity, ranks)
     ranks.connect(device)
     _expect_same_place(state)
+    ranks.spread_weights(model)
     begin()
     monitor = Monitor(directory, state.epoch) if ranks.is_first else None
     gradients = GradientLog(directory, data.probe, state.epoch) if data.probe is not None and ranks.is_first else None

@@ -53,13 +53,14 @@ def make_set(number: int):
     return TrainingSet(feats, lens, tokens)
 
 
-def our_run(number: int, num_threads: int, directory: Path) -> Callable[[], object]:
-    """An epoch of our training."""
+def make_run(number: int, settings: dict[str, int], directory: Path, ranks=None) -> Callable[[], object]:
+    """An epoch of our training, by one process or by ranks of a job."""
     from asrkit.models.acoustic import AcousticModel
     from asrkit.models.config import ModelConfig
     from asrkit.training.config import TrainingConfig
     from asrkit.training.loop import train_epoch
     from asrkit.training.memory import keep_freed_memory
+    from asrkit.training.ranks import ALONE
     from asrkit.training.state import EpochSums, TrainingState
     from asrkit.training.step import LossSum
 
@@ -78,11 +79,11 @@ def our_run(number: int, num_threads: int, directory: Path) -> Callable[[], obje
         FEAT_DIM,
         NUM_TOKENS,
     )
+    settings = {"batch_size": BATCH_SIZE, **settings}
     config = TrainingConfig(
-        batch_size=BATCH_SIZE, schedule="constant", max_lr=RATE, clip_norm=CLIP, input_noise=0.0,
-        num_threads=num_threads, checkpoint_minutes=1e6,
-    )  # fmt: skip
-    state = TrainingState(model, config, -(-len(data) // BATCH_SIZE), directory, "bench")
+        schedule="constant", max_lr=RATE, clip_norm=CLIP, input_noise=0.0, checkpoint_minutes=1e6, **settings
+    )
+    state = TrainingState(model, config, -(-len(data) // config.batch_size), directory, "bench", ranks or ALONE)
 
     def run() -> None:
         state.sums, state.loss = EpochSums(), LossSum()
@@ -183,12 +184,12 @@ def bare_run(number: int, keep: bool) -> Callable[[], object]:
 
 
 CONTESTANTS: dict[str, Callable[[int, Path], Callable[[], object]]] = {
-    "asrkit": lambda number, directory: our_run(number, 1, directory),
+    "asrkit": lambda number, directory: make_run(number, {"num_threads": 1}, directory),
     "packed": lambda number, _: packed_run(number),
     "speechbrain": lambda number, _: speechbrain_run(number),
     "bare": lambda number, _: bare_run(number, keep=False),
     "bare_kept": lambda number, _: bare_run(number, keep=True),
-    "two_threads": lambda number, directory: our_run(number, 2, directory),
+    "two_threads": lambda number, directory: make_run(number, {"num_threads": 2}, directory),
 }
 
 

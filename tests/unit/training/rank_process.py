@@ -6,6 +6,7 @@ It is a rank of one job after another, of 1, 2 and 3 ranks, as far as its number
 import itertools
 import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 import asrkit.training.ranks as jobs_of_ranks
+from asrkit.errors import AsrkitError
 from asrkit.training.augment import Augmented
 from asrkit.training.loop import TrainingSets, train
 from asrkit.training.ranks import ALONE, joined
@@ -33,6 +35,7 @@ RUNS = (
     ("drawn", DRAWN, {"cell": "lstm"}),
 )
 SIZES = (1, 2, 3)
+KILLED = 1  # the rank that is killed in the last job
 COPIED_AT = 8  # the checkpoint with which the resumed runs begin: within the second epoch
 
 
@@ -72,6 +75,7 @@ def jobs():
         yield from ((f"{name}.{size}", size, config, settings) for name, config, settings in RUNS)
     _, config, settings = RUNS[-1]
     yield from ((f"resumed.{size}", size, config, settings) for size in SIZES)
+    yield "killed.3", 3, config, settings  # the last
 
 
 def copy_checkpoint(directory):
@@ -89,6 +93,18 @@ def copy_checkpoint(directory):
     TrainingState.save = save_and_copy
 
 
+def kill_at(call, function):
+    """The function, but the process is killed at that call of it."""
+    calls = itertools.count(1)
+
+    def killing(*args):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args)
+
+    return killing
+
+
 def main():
     number, port, directory = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     torch.set_num_threads(1)
@@ -99,8 +115,13 @@ def main():
         if number < size:
             jobs_of_ranks._jobs = itertools.count()  # ranks count the jobs that they have been in
             os.environ |= {"WORLD_SIZE": str(size), "TORCHELASTIC_RESTART_COUNT": str(count)}
-            with joined() as ranks:
-                found = run(config, directory / name, ranks, **settings)
+            try:
+                with joined() as ranks:
+                    if name == "killed.3" and number == KILLED:
+                        ranks.add_up = kill_at(7, ranks.add_up)
+                    found = run(config, directory / name, ranks, **settings)
+            except AsrkitError as error:  # as the command does
+                sys.exit(f"error: {error}")
             torch.save(found, directory / f"{name}.of.{number}.pt")
 
 

@@ -1,5 +1,6 @@
 """Several processes train as one does: the same weights, whatever their number, in float64 to rounding."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,16 +9,17 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
+from asrkit.io.processes import HOST
 from asrkit.training.loop import own_rows
 from asrkit.training.ranks import Ranks
-from tests.unit.training.rank_process import RUNS, SIZES, run
+from tests.unit.training.rank_process import KILLED, RUNS, SIZES, run
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """By name and number of ranks, what each rank of the job found."""
+def ended(tmp_path_factory):
+    """Runs all jobs. Returns: their directory, and each rank's number as a process, exit status and errors."""
     directory = tmp_path_factory.mktemp("ranks")
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     command = [sys.executable, "-m", "tests.unit.training.rank_process"]
@@ -30,8 +32,15 @@ def found(tmp_path_factory):
     finally:
         for rank in ranks:
             rank.kill()
-    assert [rank.returncode for rank in ranks] == [0] * len(ranks), errors
+    return directory, [(rank.pid, rank.returncode, error) for rank, error in zip(ranks, errors, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def found(ended):
+    """By name and number of ranks, what each rank of the job found."""
+    directory, ends = ended
     names = [*(name for name, _, _ in RUNS), "resumed"]
+    assert (directory / "killed.3").is_dir(), ends
     return {
         (name, size): [torch.load(directory / f"{name}.{size}.of.{rank}.pt") for rank in range(size)]
         for name in names
@@ -61,6 +70,17 @@ def test_a_run_goes_on_with_any_number_of_ranks(found):
     for size in SIZES:
         for weights_found, _ in found["resumed", size]:
             torch.testing.assert_close(weights_found, weights, rtol=0, atol=1e-9)
+
+
+def test_a_killed_rank_ends_the_others_and_is_named_once(ended):
+    (_, *first), (killed, *second), (_, *third) = ended[1]
+    line = (
+        f"error: rank {KILLED} (process {killed} on {HOST}) ended without a word (killed, perhaps for lack of memory)"
+    )
+    told = [told for told in first[1].splitlines() if not told.startswith("epoch")]
+    assert (first[0], told) == (1, [f"{line}; give --resume to go on, with as many processes as you like"])
+    assert second == [-signal.SIGKILL, ""]
+    assert third == [1, ""]
 
 
 def test_ranks_take_turns_with_what_is_left_over():

@@ -1,0 +1,5 @@
+# shellcheck shell=bash disable=SC2034 # recipe.sh reads this file, then the recipe's own cmd.sh; stages.sh uses both
+# How recipes start programs, unless a recipe's cmd.sh says something else. docs/scaling.md has examples.
+
+# What starts the training (stage 3): torchrun with its options, and whatever is to come before it. Empty: one process.
+train_cmd=
