@@ -40,7 +40,7 @@ def wait_for(path, job):
 
 
 def told(errors):
-    return [line for line in errors.splitlines() if line.startswith("asrkit")]
+    return [line for line in errors.splitlines() if line.startswith("asrkit train: ")]
 
 
 def test_a_killed_rank_is_named_and_others_go_on(tones, tmp_path):

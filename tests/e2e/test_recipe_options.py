@@ -3,7 +3,9 @@
 import argparse
 import importlib
 import itertools
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -370,6 +372,37 @@ def test_settings_reach_the_steps_that_take_them(tree: Tree) -> None:
     taken = {call[0]: call for call in tree.calls() if "--set" in call}
     assert list(taken) == ["extract", "train"]
     assert all(call[call.index("--set") :][:4] == settings for call in taken.values())
+
+
+@pytest.mark.parametrize(
+    ("example", "options", "num_calls"),
+    [
+        (0, ["--standalone", "--nproc-per-node", "2"], 1),
+        (1, ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-endpoint", "a:29500"], 2),
+        (2, ["--nnodes", "2", "--nproc-per-node", "4", "--rdzv-endpoint", "first:29500", "--rdzv-id", "7"], 1),
+    ],
+    ids=["one machine", "ssh", "slurm"],
+)
+def test_the_examples_of_cmd_sh_start_the_training(
+    tree: Tree, example: int, options: list[str], num_calls: int
+) -> None:
+    assert tree.run("mini", "--stage", "3", "--stop-stage", "3").returncode == 0
+    (alone,) = tree.calls()
+    text = (ROOT / "docs/scaling.md").read_text(encoding="utf-8").split("```bash\n")[1 + example].partition("```")[0]
+    (tree.root / "recipes/mini/cmd.sh").write_text(text)
+    shutil.copy(tree.root / ".venv/bin/asrkit", tree.root / ".venv/bin/torchrun")
+    for name, what in (("ssh", '[ "$1" = -tt ] && exec sh -c "$3"'), ("srun", 'exec "$@"'), ("scontrol", "echo first")):
+        write_program(tree.root / "bin" / name, f"#!/bin/sh\n{what}\n")
+    path, slurm = f"{tree.root}/bin:{os.environ['PATH']}", {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
+    result = tree.run("mini", "--stage", "3", "--stop-stage", "3", PATH=path, SLURM_JOB_NODELIST="n[1-2]", **slurm)
+    assert result.returncode == 0, result.stderr
+    calls = tree.calls("torchrun")
+    assert len(calls) == num_calls
+    for call in calls:
+        assert call[-len(alone) - 2 :] == ["-m", "asrkit", *alone]
+        assert all(option in call for option in options)
+    assert tree.calls() == [alone]
+    assert tree.run("mini", "--stage", "3", "--stop-stage", "3", PATH=path, FAILING_VERB=calls[0][0]).returncode == 1
 
 
 def test_an_old_name_of_an_option_goes_on_working(tree: Tree) -> None:
