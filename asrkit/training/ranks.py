@@ -129,12 +129,13 @@ class _Job(Ranks):
     # What ranks say to each other while all is well.
 
     def lead(self, identity: str) -> None:
-        if not self._store.check(["identity"]):
-            self._store.set("identity", identity)
+        with self._noticing():
+            if not self._store.check(["identity"]):
+                self._store.set("identity", identity)
 
     def follow(self) -> str | None:
         self._wait_for(["identity"])
-        return self._store.get("identity").decode() or None
+        return self._read("identity") or None
 
     def take_gpu(self) -> None:
         import torch
@@ -150,7 +151,8 @@ class _Job(Ranks):
     def connect(self, device: torch.device) -> None:
         import torch.distributed as dist
 
-        self._store.set(f"ready/{self.rank}", "")
+        with self._noticing():
+            self._store.set(f"ready/{self.rank}", "")
         self._wait_for([f"ready/{rank}" for rank in range(self.size)])  # PyTorch's own wait ends after 30 minutes only
         self._others = self._processes()
         with self._noticing():
@@ -206,7 +208,8 @@ class _Job(Ranks):
         """Wait until the store has `keys`, or a rank has ended."""
         with self._noticing():
             while not self._store.check(keys):
-                if self._marks() or any(each.is_dead() for each in self._processes().values()):
+                has_ended = self._marks() or any(each.is_dead() for each in self._processes().values())
+                if has_ended and not self._store.check(keys):  # what it left before is valid
                     raise _LostError
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
@@ -224,7 +227,7 @@ class _Job(Ranks):
         import torch.distributed as dist
 
         if self.is_first:
-            self.lead(_UNWANTED)
+            self.lead(_UNWANTED)  # where it has led, this does nothing
         self._mark(_DONE)
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -254,9 +257,10 @@ class _Job(Ranks):
             if self._has("dead"):
                 dead, cause = json.loads(self._store.get("dead"))
                 return dead, cause
-            marks, processes = self._marks(), self._processes()
-            gone = [each for rank, each in processes.items() if rank not in marks and each.is_dead()]
-            if gone:
+            processes = self._processes()
+            gone = [each for each in processes.values() if each.is_dead()]
+            marks = self._marks()  # after that look: a mark comes before the end
+            if gone := [each for each in gone if each.rank not in marks]:
                 return self._name(gone, "ended without a word (killed, perhaps for lack of memory)")
             if {_FAILED, _INTERRUPTED} & set(marks.values()):
                 return [], ""
