@@ -1,7 +1,7 @@
 """Computes the gradients of a batch in parts, one after the other or with several threads.
 
-One after the other needs less memory. With threads, all work of a step is shared. A recurrent layer alone works frame by
-frame and can hardly use several threads. If several processes share a batch, the parts are those of one process.
+One after the other needs less memory. With threads, all work of a step is shared. A recurrent layer alone works frame
+by frame and can hardly use several threads. If several processes share a batch, the parts are those of one process.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class MovingAverage:
 class BestEpochs:
     """The epochs with the lowest dev PER or loss, at most `size`, best first. Of equals the later epoch is better.
 
-    The weights of each are stored once, in a file `best.EPOCH.pt`. Of several processes only the one with `writes` stores
+    The weights of each are stored once, in a file `best.EPOCH.pt`. Of several processes, the one with `writes` stores
     them.
 
     Attributes:

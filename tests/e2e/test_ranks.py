@@ -86,15 +86,15 @@ def test_a_recipe_trains_with_two_processes_where_its_cmd_says_so(tones, tmp_pat
         "3",
         "--stop-stage",
         "3",
-        "--data",
+        "--data-root",
         str(tones / "data"),
         "--config",
         str(tones / "config.yaml"),
     ]
-    run = run_recipe(tmp_path, "mini", *options, "--dir", str(tmp_path / "exp"))
+    run = run_recipe(tmp_path, "mini", *options, "--exp", str(tmp_path / "exp"))
     assert run.returncode == 0, run.stderr
     assert "dev PER" in run.stderr
     assert run.stderr.count(f"{tmp_path}/exp: dev PER") == 1
     assert (tmp_path / "exp/final.onnx").is_file()
-    again = run_recipe(tmp_path, "mini", *options, "--dir", str(tmp_path / "exp"))
+    again = run_recipe(tmp_path, "mini", *options, "--exp", str(tmp_path / "exp"))
     assert again.stderr.count("training is up to date") == 1

@@ -9,11 +9,11 @@ import torch
 from asrkit.models import recurrent
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.recurrent import RecurrentStack
-from asrkit.training.parallel_step import compute_gradients_in_threads
 from asrkit.training.step import compute_gradients
 from tests.unit.models.test_cells import CELLS, config_of
 from tests.unit.training.test_gradients import probe
 from tests.unit.training.test_loop import TOKENS
+from tests.unit.training.test_parallel_step import compute_gradients_in_threads
 
 
 def make_stack(name, bptt_steps, **settings):
