@@ -55,7 +55,7 @@ class Augmenter:
 
 def run(config, directory, ranks=ALONE, **settings):
     """Train in float64 without dropout. Returns: the weights, and all figures of the epochs but the time."""
-    train_set, dev_set = make_data(17, 1), make_data(65, 2)
+    train_set, dev_set = make_data(17, 1), make_data(33, 2)
     for data in (train_set, dev_set):
         for utt_id, feats in data.feats.items():
             data.feats[utt_id] = feats.astype(np.float64)

@@ -28,7 +28,7 @@ def ended(tmp_path_factory):
         for number in range(max(SIZES))
     ]
     try:
-        errors = [rank.communicate(timeout=300)[1].decode() for rank in ranks]
+        errors = [rank.communicate(timeout=900)[1].decode() for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
