@@ -60,7 +60,7 @@ def compute_gradients_of_parts(
     model.zero_grad(set_to_none=True)
     seeds = torch.randint(2**62, (len(parts),)).tolist()
     total = LossSum()
-    # Here where one thread is enough, for settings such as autocast are a thread's own.
+    # In this thread if one is enough, because settings such as autocast are a thread's own.
     results = map(run, parts, seeds) if num_threads == 1 else _threads(num_threads).map(run, parts, seeds)
     for loss, grads in results:
         total.add(loss)
