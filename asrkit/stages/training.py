@@ -158,7 +158,7 @@ def train(
                     f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
                 )
             run = Run.prepare(data, config, tokens, ranks)
-            if not checkpoint.exists():  # else it will tell first whether this model is ours to replace
+            if not checkpoint.exists():  # otherwise the checkpoint must first show that it belongs to this run
                 for path in (stamp.path, directory / "final.pt", directory / "adapt.json"):  # the last of `adapt`
                     path.unlink(missing_ok=True)
             with stamp.making(of=_OUTPUTS, is_removed=False), logged(directory / "train.log"):
@@ -168,7 +168,7 @@ def train(
 
 
 def _help(ranks: Ranks, data: TrainingData, directory: Path, config: ExperimentConfig) -> Training:
-    """Train with the first of several processes, which checks the inputs, has the directory's lock and writes."""
+    """Train together with the first process, which checks the inputs, has the lock of the directory, and writes."""
     from asrkit.training import loop  # PyTorch takes seconds to load
 
     identity = ranks.follow()
@@ -371,7 +371,7 @@ class Run:
 
     @classmethod
     def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable, ranks: Ranks = ALONE) -> Run:
-        """Open the training and dev sets, and make the network. Raises DataError if the features are faulty."""
+        """Make the network and open the data. Raises DataError for faulty data, ConfigError for impossible settings."""
         from asrkit.experiment import make_model
         from asrkit.training.dataset import TrainingSet, split_infeasible
         from asrkit.training.loop import TrainingSets

@@ -110,9 +110,12 @@ class TrainingSet:
         rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
         num_views: int = 1,
     ) -> Batch:
-        """The utterances as one batch; with `rng` they are augmented, with all draws from it, or each from its own.
+        """The utterances as one batch, augmented if `rng` is given.
 
-        `num_views`: rows of each utterance, one below the other, which only masks make different.
+        Args:
+            utt_ids: the utterances.
+            rng: generator of all random numbers, or one generator per utterance.
+            num_views: rows per utterance, one below the other. They differ only in their masks.
         """
         rows = [utt_id for utt_id in utt_ids for _ in range(num_views)]
         if rng is None or self.augmenter is None:

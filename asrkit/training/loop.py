@@ -201,13 +201,13 @@ def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
 
 
 class Share(NamedTuple):
-    """What one rank has of a batch.
+    """One rank's share of a batch.
 
     Attributes:
         utt_ids: the utterances of the whole batch.
-        batch: those of the share; None when it has none.
-        rng: for random numbers that the whole batch has in common. Alone, a process draws all from it.
-        rngs: for those of each utterance in the share, so that these do not depend on the number of ranks.
+        batch: the utterances of the share; None if it has none.
+        rng: for random numbers of the whole batch. A process alone draws all numbers from it.
+        rngs: for random numbers of each utterance of the share, which so do not depend on the number of ranks.
     """
 
     utt_ids: Sequence[str]
@@ -217,7 +217,7 @@ class Share(NamedTuple):
 
 
 def load_shares(state: TrainingState, train_set: TrainingSet) -> Iterator[Share]:
-    """This process's shares of the batches of the epoch that are not done yet."""
+    """This process's shares of the rest of the epoch's batches."""
     seed, epoch, done, ranks = state.config.seed, state.epoch, state.sums.num_batches, state.ranks
     plan = train_set.batches(state.config.batch_size, np.random.default_rng((seed, epoch)))
 
@@ -238,16 +238,16 @@ def load_shares(state: TrainingState, train_set: TrainingSet) -> Iterator[Share]
 
 
 def own_rows(num_frames: Sequence[int], ranks: Ranks, number: int) -> list[int]:
-    """The utterances of batch `number` that a rank takes: as many of them, and of their frames, as each other does.
+    """The utterances of batch `number` that this rank takes. Every rank gets about as many utterances and frames.
 
-    Where that does not come out even, ranks take turns from batch to batch.
+    If the numbers are not equal, ranks take turns from batch to batch.
     """
     by_length = sorted(range(len(num_frames)), key=lambda row: -num_frames[row])
     return sorted(by_length[(ranks.rank + number) % ranks.size :: ranks.size])
 
 
 def _compute_gradients(state: TrainingState, share: Share) -> LossSum:
-    """Compute a share's part of the gradients of the batch in the parameters, with the noise of the settings."""
+    """Compute the share's part of the batch's gradients, with the noise of the settings."""
     model, config, decoder, ranks = state.model, state.config, state.decoder_training, state.ranks
     torch.manual_seed(int(share.rng.integers(2**63)))
     batch, offsets = share.batch, None
@@ -272,7 +272,7 @@ def _compute_gradients(state: TrainingState, share: Share) -> LossSum:
 
 
 def _noise(batch: Batch, rngs: Sequence[np.random.Generator]) -> Tensor:
-    """Standard normal noise like the features (N, T, D), each utterance's from its own generator; 0 as padding."""
+    """Standard normal noise of the features' shape (N, T, D), from each utterance's generator; 0 in padding."""
     noise = torch.zeros(batch.feats.shape, dtype=batch.feats.dtype)
     for row, num_frames in enumerate(batch.feat_lens.tolist()):
         drawn = rngs[row // batch.num_views].standard_normal((num_frames, noise.shape[2]), np.float32)
@@ -384,7 +384,7 @@ def _keep_weights(state: TrainingState, data: TrainingSets) -> TrainingResult:
 
 
 def _expect_same_place(state: TrainingState) -> None:
-    """Raise ModelError where ranks go on from other checkpoints, as on machines that do not see the same directory."""
+    """Raise ModelError if ranks continue from different checkpoints, as on machines without a shared directory."""
     place = (state.epoch, state.sums.num_batches)
     first = state.ranks.spread(place)
     if first != place:
@@ -417,11 +417,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     model: AcousticModel, data: TrainingSet, tokens: TokenTable, on_frames: bool = False, ranks: Ranks = ALONE
 ) -> Evaluation:
-    """Evaluate the model's decoder, or its CTC head if it has no decoder. Several ranks share the batches.
-
-    With `on_frames`, and for a model with neither, the frame-wise head is evaluated: its cross entropy, and its phones,
-    where a run of the same phone counts as one phone.
-    """
+    """Evaluate the model's decoder, or its CTC head if it has none. Several ranks share the batches."""
     model.eval()
     device, heads = next(model.parameters()).device, model.config.heads
     on_frames = on_frames or not (heads.has_ctc or heads.has_decoder)
@@ -438,7 +434,10 @@ def evaluate(
 def _together(
     results: Sequence[Sequence[_Result]] | None, tokens: TokenTable, weights: tuple[float, float]
 ) -> Evaluation | None:
-    """The evaluation by the results of each rank, for those who have them; `weights` are LossSum.mean()'s."""
+    """The evaluation of the results of all ranks; None for a rank without results.
+
+    `weights` are those of LossSum.mean.
+    """
     if results is None:
         return None
     loss = LossSum()

@@ -1,7 +1,7 @@
-"""Computes the gradients of a batch in parts, one after the other or with several threads.
+"""The gradients of a batch, computed in parts: one after another, which saves memory, or in threads.
 
-One after the other needs less memory. With threads, all work of a step is shared. A recurrent layer alone works frame
-by frame and can hardly use several threads. If several processes share a batch, the parts are those of one process.
+Threads divide all the work of a step. The work within a recurrent layer, frame after frame, could hardly be divided. If
+several processes share a batch, the parts are those of one process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Shard = tuple[Batch, Tensor | None]  # a part of a batch, and its offsets
 
 
 def count(model: AcousticModel, shard: Shard, frame_weight: float) -> LossSum:
-    """Count what the losses of a shard are divided by. The losses themselves are 0."""
+    """The numbers by which the losses of a shard are divided. The losses themselves are 0."""
     batch, offsets = shard
     whole = LossSum(num_tokens=int(batch.token_lens.sum()), num_targets=num_targets(batch))
     if frame_weight > 0:
@@ -42,11 +42,21 @@ def compute_gradients_of_parts(
     num_threads: int,
     decoder: DecoderTraining = NO_DECODER,
 ) -> LossSum:
-    """What step.compute_gradients() does, for parts of a batch whose counts are those of `whole`.
+    """Compute gradients as step.compute_gradients, for parts of a batch.
 
-    The gradients add up to those of the mean loss of the whole batch when all of its parts are there. More than one
-    thread works on the CPU. Dropout's random numbers follow from the state of torch's generator, and sums are made in a
-    fixed order: the same parts give the same bits.
+    If all parts of the batch are there, the sum of the gradients is that of the mean loss of the whole batch. Random
+    numbers of dropout follow from the state of torch's generator, and sums are made in a fixed order. So the same parts
+    give the same bits.
+
+    Args:
+        model: the network.
+        parts: the parts.
+        whole: numbers of the whole batch, from `count`.
+        frame_weight, decoder: see batch_losses.
+        num_threads: more than one only on the CPU.
+
+    Returns:
+        The losses of the parts, as numbers.
     """
     weights = [weights for weights in model.parameters() if weights.requires_grad]
     counts = {"num_tokens": whole.num_tokens, "num_labels": whole.num_labels, "num_targets": whole.num_targets}
@@ -71,9 +81,9 @@ def compute_gradients_of_parts(
 
 
 def split_batch(batch: Batch, offsets: Tensor | None, number: int) -> list[Shard]:
-    """Divide a batch into up to `number` parts with about the same number of frames, without needless padding.
+    """Split a batch into up to `number` parts with about the same number of frames, without needless padding.
 
-    `offsets` (N,) are divided in the same way. The views of an utterance stay together.
+    The views of an utterance stay together. `offsets` (N,) are those of the batch; see stack_frames.
     """
     views = torch.arange(batch.num_views)
     order = batch.feat_lens[:: batch.num_views].argsort(descending=True, stable=True) * batch.num_views

@@ -1,12 +1,12 @@
-"""The processes of a job that PyTorch's torchrun starts: they train one network together.
+"""The processes of a job that PyTorch's torchrun starts. They train one network together.
 
-Each has a number, its rank. Rank 0 leads: it alone writes files and speaks. The ranks add up counts, losses and
-gradients; between two sums they do not wait for each other. Gradients are added by hand rather than by
-DistributedDataParallel. That one takes means over ranks, whatever their shares are, waits for a rank without
-utterances, and gives weights that are in no loss a gradient of 0, which weight decay would act on.
+Each process has a number, its rank. Only rank 0 writes files and prints. The ranks sum counts, losses and gradients;
+between two sums they do not wait for each other. DistributedDataParallel is not used, for three reasons. It takes means
+over ranks, whatever their shares are. It waits for a rank without utterances. And it gives weights that are in no loss
+a gradient of 0, which weight decay would act on.
 
-Every rank leaves a mark in torchrun's store when it ends. One that ends without was killed: the others see it at their
-next sum, or when torchrun ends them, and the first of them names it.
+Every rank leaves a mark in torchrun's store when it ends. A rank that ends without a mark was killed. The others notice
+that at their next sum, or when torchrun ends them, and the first of them names the killed rank.
 """
 
 from __future__ import annotations
@@ -41,54 +41,66 @@ _jobs = itertools.count()
 
 
 class Ranks:
-    """A process that trains alone: the sum over all ranks is its own share."""
+    """A process that trains alone: the sum over all ranks is its own share.
+
+    Attributes:
+        rank, size: the number of this process, and the number of all processes.
+        is_first: whether it writes and prints.
+        is_job: whether torchrun started it.
+    """
 
     rank, size = 0, 1
     is_first = True  # whether it writes and speaks
     is_job = False  # whether torchrun has started it
 
     def lead(self, identity: str) -> None:
-        """Let the other ranks begin to train what this one, the first, trains."""
+        """For the first rank: let the other ranks begin to train the run `identity`."""
 
     def follow(self) -> str | None:
-        """As another rank, wait until the first leads. Returns: what it trains; None for nothing."""
+        """For other ranks: wait until the first rank leads.
+
+        Returns the identity of its run; None if there is nothing to train.
+        """
         return None
 
     def take_gpu(self) -> None:
-        """From now on use the GPU that this process has: one each for the processes of a machine.
+        """Use the GPU of this process from now on. Each process of a machine has one.
 
-        Raises ConfigError when there are more processes than GPUs.
+        Raises ConfigError if there are more processes than GPUs.
         """
 
     def connect(self, device: torch.device) -> None:
-        """Wait for all ranks; the other methods follow it."""
+        """Wait for all ranks. The following methods need this first."""
 
     def add_up(self, values: Sequence[float], model: nn.Module | None = None) -> Sequence[float]:
-        """The sums of `values`, and in place those of gradients, over all ranks. One that no rank has stays None."""
+        """The sums of `values` over all ranks. Gradients of `model` are summed in place.
+
+        A gradient that is None in all ranks stays None.
+        """
         return values
 
     def gather(self, value: T) -> list[T] | None:
-        """The values of all ranks, for the first; None for the others."""
+        """The values of all ranks, for the first rank; None for the others."""
         return [value]
 
     def spread(self, value: T | None) -> T:
-        """The first rank's value, for all."""
+        """The value of the first rank, for all ranks."""
         assert value is not None
         return value
 
     def spread_weights(self, model: nn.Module) -> None:
-        """Give all ranks the first one's weights."""
+        """Give the weights of the first rank to all ranks."""
 
 
 ALONE = Ranks()
 
 
 class _LostError(Exception):
-    """A sum or a message that did not come to be, as another rank has ended."""
+    """A sum or message failed because another rank has ended."""
 
 
 class _Process(NamedTuple):
-    """What a rank says of itself to the others."""
+    """What a rank tells the others about itself."""
 
     rank: int
     number: int
@@ -111,7 +123,7 @@ class _Process(NamedTuple):
 
 
 class _Job(Ranks):
-    """One of the processes that torchrun has started."""
+    """One of the processes that torchrun started."""
 
     is_job = True
 
@@ -223,7 +235,7 @@ class _Job(Ranks):
     # How they end.
 
     def leave(self) -> None:
-        """End as one that is done."""
+        """End after success."""
         import torch.distributed as dist
 
         if self.is_first:
@@ -233,7 +245,7 @@ class _Job(Ranks):
             dist.destroy_process_group()
 
     def end(self, error: BaseException) -> tuple[BaseException, bool]:
-        """Take notice of an error. Returns: the one that this process ends with, and whether it is to be told here."""
+        """React to an error. Returns the error with which this process ends, and whether to print it here."""
         is_interrupt = isinstance(error, KeyboardInterrupt)
         if not (is_interrupt or isinstance(error, _LostError)):
             # The others may have come upon the same: then the first one tells it.
@@ -251,7 +263,7 @@ class _Job(Ranks):
         return lost, not is_told and set(range(self.rank)) <= set(dead)
 
     def _look_for_dead(self, seconds: float) -> tuple[list[int], str]:
-        """The ranks that ended without a mark, and a sentence about them; nothing if a rank gives the reason itself."""
+        """The ranks that ended without a mark, and a sentence about them; nothing if a rank gives the reason."""
         until = time.monotonic() + seconds
         while True:
             if self._has("dead"):
@@ -293,7 +305,7 @@ class _Job(Ranks):
         return {rank: mark for rank in range(self.size) if (mark := self._read(f"end/{rank}"))}
 
     def _processes(self) -> dict[int, _Process]:
-        """The other ranks, as far as they have begun."""
+        """The other ranks that have started."""
         if self._others:
             return self._others
         found = {rank: self._read(f"process/{rank}") for rank in range(self.size) if rank != self.rank}
@@ -312,11 +324,12 @@ class _Job(Ranks):
 
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks of the job that this process is one of; ALONE without torchrun.
+    """The ranks of the job to which this process belongs; ALONE without torchrun.
 
-    In the block only the first rank is heard. After it, and for good, another one tells no lines on how work goes on.
+    Within the block, only the first rank prints. After it, the other ranks still print nothing about the progress of
+    work.
 
-    Raises PeerError when another rank has ended, which is told once.
+    Raises PeerError if another rank has ended. Only one rank reports that.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ALONE

@@ -265,13 +265,13 @@ class TrainingState:
             self.best.offer(record.dev_per if listening else record.dev_loss, record.epoch, self.model)
 
     def load_best(self) -> None:
-        """Give the model the weights of the best epoch."""
+        """Load the weights of the best epoch into the model."""
         if self.ranks.is_first:
             self.model.load_state_dict(self.best.weights(self.best.ranking[0][1], self.model))
         self.ranks.spread_weights(self.model)
 
     def save(self) -> None:
-        """Make a checkpoint, from which the run goes on after the batches that it has done."""
+        """Make a checkpoint. A resumed run continues after the batches that are done."""
         if not self.ranks.is_first:
             return
         content = {
@@ -293,7 +293,10 @@ class TrainingState:
 
     @property
     def _machine(self) -> dict[str, Any]:
-        """What the weights depend on in their last digits, and what is drawn: noted, so that a change can be told."""
+        """Settings on which the last digits of the weights, or random draws, depend.
+
+        They are stored to report a change.
+        """
         processes = self.ranks.size if self.ranks.is_job else 0
         return {"num_threads": self.config.num_threads, "processes": processes, "device": self.device.type}
 

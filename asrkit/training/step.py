@@ -50,7 +50,7 @@ class LossSum:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> LossSum:
-        """From the values of its fields, in order."""
+        """The sums with these `values` of the fields, in order."""
         ctc, num_tokens, frames, num_labels, decoder, num_targets = values
         return cls(ctc, int(num_tokens), frames, int(num_labels), decoder, int(num_targets))
 
@@ -83,7 +83,7 @@ def _number(value: Any) -> Any:
 
 
 def _exact(log_probs: Tensor) -> Tensor:
-    """In float32 at least."""
+    """In float32, or in float64 if it was before."""
     return log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
 
 
