@@ -3,3 +3,7 @@
 
 # What starts the training (stage 3): torchrun with its options, and whatever is to come before it. Empty: one process.
 train_cmd=
+
+# Where the jobs of the other stages run: processes, dask://HOST:PORT or dask-slurm. Empty: processes of this machine, or
+# what $ASRKIT_EXECUTOR says.
+executor=

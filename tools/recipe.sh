@@ -17,6 +17,7 @@ end_children_with_me
 
 . "$root/tools/cmd.sh"
 [ ! -f "$recipe/cmd.sh" ] || . "$recipe/cmd.sh"
+[ -z "$executor" ] || export ASRKIT_EXECUTOR="$executor"
 
 # Run a verb with the options --verbose and --quiet of this recipe, which go behind the verb's name or names.
 asrkit() {

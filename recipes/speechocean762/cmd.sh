@@ -2,3 +2,4 @@
 # How this recipe starts programs. See docs/scaling.md.
 
 # train_cmd="torchrun --standalone --nproc-per-node 2"
+# executor=dask://localhost:8786

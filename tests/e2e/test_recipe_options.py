@@ -405,6 +405,20 @@ def test_the_examples_of_cmd_sh_start_the_training(
     assert tree.run("mini", "--stage", "3", "--stop-stage", "3", PATH=path, FAILING_VERB=calls[0][0]).returncode == 1
 
 
+def test_cmd_sh_says_where_the_jobs_run(tree: Tree) -> None:
+    seen = tree.root / "seen"
+    write_program(tree.root / ".venv/bin/asrkit", f'#!/bin/sh\necho "$1 $ASRKIT_EXECUTOR" >>"{seen}"\n')
+    for line, environment, expected in (
+        ("executor=dask://a:1", "", "dask://a:1"),
+        ("executor=dask-slurm", "processes", "dask-slurm"),
+        ("", "dask://b:2", "dask://b:2"),
+    ):
+        (tree.root / "recipes/mini/cmd.sh").write_text(line + "\n")
+        assert tree.run("mini", "--stage", "1", "--stop-stage", "1", ASRKIT_EXECUTOR=environment).returncode == 0
+        assert seen.read_text() == f"extract {expected}\n"
+        seen.unlink()
+
+
 def test_an_old_name_of_an_option_goes_on_working(tree: Tree) -> None:
     old = ("--phones", "61", "--test=full", "--data", "my data", "--dir=my exp")
     result = tree.run("timit", "--corpus", "c", *old, "--stop-stage", "3")
