@@ -8,7 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asrkit.audio.inputs import find_inputs
-from asrkit.cli.options import add, add_audio_access, add_inputs, add_model, add_nj, audio_access, load_chosen_model
+from asrkit.cli.options import (
+    add,
+    add_audio_access,
+    add_executor,
+    add_inputs,
+    add_model,
+    add_nj,
+    audio_access,
+    load_chosen_model,
+)
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import ConfigError
 from asrkit.formats.results import Result
@@ -46,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     add(parser, "--ipa")
     add_nj(parser)
+    add_executor(parser)
 
 
 def run(args: argparse.Namespace) -> int:

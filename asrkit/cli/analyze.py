@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_decoded, add_nj, add_protocol, experiment_dir, print_warnings
+from asrkit.cli.options import add, add_decoded, add_executor, add_nj, add_protocol, experiment_dir, print_warnings
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.analysis import analyze
 from asrkit.stages.inputs import DecodedSet, decode_dir
@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--log-probs", shown="the directory of --decode-dir")
     add_protocol(parser)
     add_nj(parser)
+    add_executor(parser)
     add(parser, "--force")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_nj, experiment_dir
+from asrkit.cli.options import add, add_executor, add_nj, experiment_dir
 from asrkit.decoding.methods import SEARCHES
 from asrkit.features.cmvn import NORMALIZATIONS
 from asrkit.io.tell import tell
@@ -48,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "--batch-size", default=32)
     add_nj(parser)
+    add_executor(parser)
     add(parser, "--force")
 
 

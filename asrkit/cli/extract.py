@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from asrkit.cli.options import add, add_audio_access, add_config, add_nj, audio_access
+from asrkit.cli.options import add, add_audio_access, add_config, add_executor, add_nj, audio_access
 from asrkit.errors import ConfigError
 from asrkit.features.backends import BACKENDS
 from asrkit.io.tell import tell
@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--model", "Its settings of features are taken, in place of --config and --set", shown="none")
     add(parser, "--backend", choices=BACKENDS, shown="that of the settings: native, or numpy without a C compiler")
     add_nj(parser)
+    add_executor(parser)
     add(parser, "--force")
     add(parser, "--verify", "Without it, files of the same size and time count as unchanged")
     add_audio_access(parser)

@@ -282,6 +282,10 @@ def add(
 def add_nj(parser: Adds, note: str = "") -> None:
     """Add the option --nj, the number of parallel jobs."""
     add(parser, "--nj", note, default=os.cpu_count() or 1, shown="one per core")
+
+
+def add_executor(parser: Adds) -> None:
+    """Add the option --executor, for verbs whose jobs can run on other machines."""
     chosen = os.environ.get(EXECUTOR_VARIABLE) or PROCESSES
     add(parser, "--executor", default=chosen, shown=f"${EXECUTOR_VARIABLE}, else {PROCESSES}")
 

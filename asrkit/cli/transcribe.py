@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asrkit.audio.inputs import find_inputs
-from asrkit.cli.options import add, add_channel, add_inputs, add_model, add_nj, load_chosen_model
+from asrkit.cli.options import add, add_channel, add_executor, add_inputs, add_model, add_nj, load_chosen_model
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError
 from asrkit.formats.results import FORMATS, Result
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--no-lm")
     add(parser, "--beam", shown="the model's")
     add_nj(parser)
+    add_executor(parser)
 
 
 def run(args: argparse.Namespace) -> int:

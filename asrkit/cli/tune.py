@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_decoded, add_nj, add_protocol, experiment_dir, print_warnings
+from asrkit.cli.options import add, add_decoded, add_executor, add_nj, add_protocol, experiment_dir, print_warnings
 from asrkit.io.tell import tell
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.inputs import DecodedSet, decode_dir
@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_decoded(parser)
     add_protocol(parser)
     add_nj(parser)
+    add_executor(parser)
     add(parser, "--force")
 
 

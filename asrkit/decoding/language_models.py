@@ -10,7 +10,7 @@ from pathlib import Path
 from asrkit.errors import DataError, location
 from asrkit.formats.arpa import BOS, EOS, UNK, arpa_text, read_arpa_text
 from asrkit.formats.arpa import parse_arpa as parse_ngrams
-from asrkit.io.files import read_bytes
+from asrkit.io.files import open_file, read_bytes
 from asrkit.lang.symbols import name_symbols
 from asrkit.lm.automaton import LmAutomaton
 from asrkit.lm.ngram import NgramLM, ngram_of, parse_arpa
@@ -36,7 +36,7 @@ def read_lm_text(path: str | Path) -> str:
 
     Raises DataError for a file that cannot be read.
     """
-    with open(path, "rb") as stream:
+    with open_file(path) as stream:
         is_neural = stream.read(len(MARK)) == MARK
     return _text_of_network(read_bytes(path)) if is_neural else read_arpa_text(path)
 

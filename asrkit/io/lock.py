@@ -28,7 +28,7 @@ from typing import Any
 
 from asrkit.errors import InUseError, location
 from asrkit.io.atomic import LOCK_NAME, expect_replaceable, guarded, remove_leftovers, shortened
-from asrkit.io.files import Naming
+from asrkit.io.files import Naming, read_bytes
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.processes import HOST, is_running, machine, start_time
 
@@ -201,7 +201,7 @@ class LockTokens:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError:
         return None
 

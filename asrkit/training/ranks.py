@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from asrkit.errors import ConfigError, PeerError
+from asrkit.io.json_text import json_text, parse_json
 from asrkit.io.processes import HOST, is_running, machine, start_time
 from asrkit.io.tell import be_quiet
 
@@ -136,7 +136,7 @@ class _Job(Ranks):
         self.is_first = self.rank == 0
         self._gradients: Any = None  # the group that adds them up; None: that of everything else
         self._others: dict[int, _Process] = {}
-        self._store.set(f"process/{self.rank}", json.dumps(_Process.me(self.rank)))
+        self._store.set(f"process/{self.rank}", json_text(_Process.me(self.rank)))
 
     # What ranks say to each other while all is well.
 
@@ -267,7 +267,7 @@ class _Job(Ranks):
         until = time.monotonic() + seconds
         while True:
             if self._has("dead"):
-                dead, cause = json.loads(self._store.get("dead"))
+                dead, cause = parse_json(self._store.get("dead").decode())
                 return dead, cause
             processes = self._processes()
             gone = [each for each in processes.values() if each.is_dead()]
@@ -288,7 +288,7 @@ class _Job(Ranks):
         named = ", ".join(each.describe() for each in dead)
         found = [each.rank for each in dead], f"rank {named} {what}; {_GO_ON}"
         with contextlib.suppress(RuntimeError):
-            self._store.set("dead", json.dumps(found))
+            self._store.set("dead", json_text(found))
         return found
 
     def _wait_for_mark_of_first(self) -> bool:
@@ -309,7 +309,7 @@ class _Job(Ranks):
         if self._others:
             return self._others
         found = {rank: self._read(f"process/{rank}") for rank in range(self.size) if rank != self.rank}
-        return {rank: _Process(*json.loads(text)) for rank, text in found.items() if text}
+        return {rank: _Process(*parse_json(text)) for rank, text in found.items() if text}
 
     def _has(self, key: str) -> bool:
         try:
@@ -356,7 +356,7 @@ def joined() -> Iterator[Ranks]:
 
 
 def _nowhere() -> IO[str]:
-    return open(os.devnull, "w", encoding="utf-8")
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
 
 
 def _ignore_signals() -> None:

@@ -21,6 +21,12 @@ NO_TEXT = {
     "audio/ogg.py": ("f'{byte:08b}'[::-1]", "f'{crc:032b}'[::-1]"),
     "corpora/farsdat.py": ("utt.spk_id", "utt.utt_id.rsplit('_', 1)[1]"),
     "corpora/mini.py": ("sounding[-1]",),
+    "reporting/attention.py": ("piece.weights.max()",),
+    "reporting/embeddings.py": ("share", "chance"),
+    "stages/rescoring.py": (
+        "scores[0] - config.lm_weight * scores[1] - config.insertion_bonus * len(phones)",
+        "scores.argmax()",
+    ),
     "reporting/calibration.py": ("number", "confidence / number", "accuracy / number", "'nan'"),
     "io/numbers.py": ("text",),
     "io/tables.py": ("self.values_by_row[self.keys_by_row.row(key)]",),
