@@ -230,9 +230,10 @@ def interleaved(results: Iterator[object], calls: list[Callable[[], object]]) ->
 
 
 SBATCH = """#!/bin/sh
-# Slurm's sbatch: runs the script at once, in the background.
+# Slurm's sbatch: keeps the script, which its caller removes, and runs it in the background.
 for script; do :; done
-setsid sh "$script" >/dev/null 2>"$JOBS/log" &
+cp "$script" "$JOBS/script"
+setsid sh "$JOBS/script" >/dev/null 2>"$JOBS/log" &
 echo $! >"$JOBS/pid"
 echo "Submitted batch job 1"
 """
