@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import resource
+import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -111,7 +112,9 @@ def _report_error(verb: str, error: BaseException, is_verbose: bool = False) -> 
     """Make one line of an error that is expected, and return the exit status; raise any other error again."""
     is_interrupt = isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted()
     if is_interrupt and not isinstance(error, PeerError):  # that one is why the others of a job are interrupted
-        return _report(verb, "interrupted", status=interrupts.exit_status())
+        # torchrun ends the other processes of a job by SIGTERM when one has failed, which says why.
+        is_told = "TORCHELASTIC_RUN_ID" in os.environ and interrupts.exit_status() == 128 + signal.SIGTERM
+        return _report(verb, *[] if is_told else ["interrupted"], status=interrupts.exit_status())
     if isinstance(error, BrokenPipeError) and error.filename in (STANDARD_OUTPUT, STANDARD_ERROR):
         return _report(verb)  # the reader of our output (head, say) has gone
     known = error if isinstance(error, AsrkitError) else system_fault(error)

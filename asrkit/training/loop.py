@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -220,18 +221,23 @@ def load_shares(state: TrainingState, train_set: TrainingSet) -> Iterator[Share]
     """This process's shares of the rest of the epoch's batches."""
     seed, epoch, done, ranks = state.config.seed, state.epoch, state.sums.num_batches, state.ranks
     plan = train_set.batches(state.config.batch_size, np.random.default_rng((seed, epoch)))
+    load = partial(train_set.load, num_views=state.config.num_views)
 
-    def load(number: int) -> Share:
+    def load_own(number: int) -> Share:
         utt_ids, rng = plan[number - 1], np.random.default_rng((seed, epoch, number))
-        rows = own_rows([train_set.num_frames[utt_id] for utt_id in utt_ids], ranks, number) if ranks.is_job else None
-        if rows is None:
-            return Share(utt_ids, train_set.load(utt_ids, rng, num_views=state.config.num_views), rng, [])
+        rows = own_rows([train_set.num_frames[utt_id] for utt_id in utt_ids], ranks, number)
         rngs = [np.random.default_rng((seed, epoch, number, row + 1)) for row in rows]
         own = [utt_ids[row] for row in rows]
-        return Share(utt_ids, train_set.load(own, rngs, num_views=state.config.num_views) if own else None, rng, rngs)
+        return Share(utt_ids, load(own, rngs) if own else None, rng, rngs)
 
     # Numbers start at 1, because NumPy treats (seed, epoch, 0) like (seed, epoch).
-    shares = map(load, range(done + 1, len(plan) + 1))
+    numbers = range(done + 1, len(plan) + 1)
+    shares: Iterator[Share]
+    if ranks.is_job:
+        shares = map(load_own, numbers)
+    else:
+        rngs, same_rngs = itertools.tee(np.random.default_rng((seed, epoch, number)) for number in numbers)
+        shares = map(Share, plan[done:], map(load, plan[done:], rngs), same_rngs, itertools.repeat([]))
     if state.device.type == "cpu":
         return shares
     return _one_ahead(share._replace(batch=share.batch and _to_device(share.batch, state.device)) for share in shares)
