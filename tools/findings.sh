@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # run.sh and this file share their variables
-# "The textbook's findings": networks that differ in direction, depth and cell, each trained with several seeds, in a
-# table with their differences: the body of this stage.
+# The stage "the textbook's findings": it trains networks that differ in direction, depth and cell, each with several
+# seeds, and prints a table with their differences.
 
 findings_networks="lstm 1 uni
 lstm 1 bi
@@ -28,7 +28,7 @@ findings() {
   asrkit table "${dirs[@]}"
 }
 
-# Every $2-th of the runs, from $1 on, one after the other; a run that fails does not keep the others from being done.
+# Do every $2-th of the runs, from $1 on, one after the other. After a run that fails, the others are still done.
 findings_lane() {
   end_children_with_me
   local number failed=0
@@ -40,8 +40,8 @@ findings_lane() {
   return "$failed"
 }
 
-# One run, in a shell of its own: EXP CELL LAYERS uni|bi SEED. What it prints goes to a log.
-# Search is greedy, for a language model hides what the networks differ in.
+# Do one run in its own shell: EXP CELL LAYERS uni|bi SEED. Its output goes to a log.
+# Search is greedy, because a language model hides the differences between the networks.
 findings_run() {
   end_children_with_me
   dir=$1/$2_$3_$4.$5

@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2034 # run.sh, stages.sh and this file share their variables
-# What every recipe's run.sh starts with: where things are, its options, the set-up of .venv, and stage(). run.sh sets
-# $config, and $corpus or $corpus_source, which says what --corpus asks for; then it calls `recipe_options "$@"` and
-# lists its stages, whose bodies are the functions of stages.sh, or its own. Options of its own, for stage 0, it names in
-# $corpus_options, lines of `name VALUE help`, with - for the VALUE of an option that takes none; those given are in
-# "${prepare_options[@]}". Earlier names of them it lists in $old_options, lines of `old new`. Options that all recipes
-# have for stage 1 are in "${extract_options[@]}", and those of --set in "${settings[@]}". Stages after $stop_stage, up to
-# $last_stage, run only when --stage or --stop-stage names them. A recipe that makes models which come with asrkit lists
-# them in $released, NAME=CONFIGURATION each.
+# Every recipe's run.sh reads this file first. It has the paths, the options, the set-up of .venv, and stage().
+# run.sh sets $config. It also sets $corpus, or $corpus_source, which describes what --corpus must be. Then it calls
+# `recipe_options "$@"` and lists its stages. The bodies of stages are functions, of stages.sh or of run.sh.
+# $corpus_options names the options that only this recipe has, for stage 0: lines of `name VALUE help`, where the VALUE -
+# means that the option takes none. "${prepare_options[@]}" holds those that were given. $old_options has lines of
+# `old new` for options with earlier names. "${extract_options[@]}" holds the options of stage 1, "${settings[@]}" those
+# of --set. Stages after $stop_stage, up to $last_stage, run only if --stage or --stop-stage names them. A recipe that
+# makes models which come with asrkit lists them in $released as NAME=CONFIGURATION.
 
 recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,7 +19,7 @@ end_children_with_me
 [ ! -f "$recipe/cmd.sh" ] || . "$recipe/cmd.sh"
 [ -z "$executor" ] || export ASRKIT_EXECUTOR="$executor"
 
-# Run a verb with the options --verbose and --quiet of this recipe, which go behind the verb's name or names.
+# Run a verb with this recipe's options --verbose and --quiet. They follow the name, or names, of the verb.
 asrkit() {
   local num_names=1
   [ "$1" != prepare ] || num_names=2
@@ -66,8 +66,8 @@ usage_error() {
   exit 2
 }
 
-# Read the command line into the variables that the stages use, then make .venv if need be. A relative path
-# stays relative to the caller's directory, for nothing here changes directory.
+# Read the command line into the variables that the stages use. Then make .venv, if needed. A relative path stays
+# relative to the caller's directory, because nothing here changes the directory.
 recipe_options() {
   local default_stop=$stop_stage stop_given="" option
   old_options="data data-root
@@ -165,7 +165,7 @@ $old_options"
   run_child "$root/tools/setup.sh" ${torch_index:+--torch-index "$torch_index"}
 }
 
-# Put the option $1 into $option; an earlier name of one of $old_options gives way to the new one, and it is said.
+# Put the option $1 into $option. Replace a name of $old_options by the new one, and print a note.
 in_new_spelling() {
   local old new
   option=$1
@@ -177,7 +177,7 @@ in_new_spelling() {
   done <<<"$old_options"
 }
 
-# Print the options; the calls of stage() that follow add the stages.
+# Print the options. The calls of stage() that follow print the stages.
 recipe_help() {
   cat <<EOF
 Usage: $0 [options]
@@ -211,10 +211,10 @@ EOF
   printf '\nStages:\n'
 }
 
-# Print a heading, but with --quiet.
+# Print a heading, unless --quiet is given.
 announce() { [[ " ${telling[*]-} " == *" --quiet "* ]] || printf '%s\n' "$1"; }
 
-# Stage NUMBER with its DESCRIPTION: announce it and run the command that follows, if it is one of those to be run.
+# stage NUMBER DESCRIPTION COMMAND: if this stage is to run, print its heading and run the command.
 stage() {
   if [ -n "$only_help" ]; then
     printf '  %d  %s\n' "$1" "$2"
@@ -224,8 +224,8 @@ stage() {
   fi
 }
 
-# Put the first audio file of the data directory $1 that holds one utterance into $audio, or its first file when all
-# are cut into segments. False when there are pipes only, which `asrkit transcribe` does not run.
+# Put an audio file of the data directory $1 into $audio: the first with only one utterance, or else the first. False if
+# there are only pipes, because `asrkit transcribe` does not run them.
 first_audio() {
   local rec entry whole=
   [ -s "$1/wav.scp" ] || {

@@ -3,9 +3,9 @@
 # kernels and with sanitizers. Two cores need up to 25 minutes.
 #     tools/run_tests.sh --quick      lint, and the tests that are not marked `slow`, once: up to 4 minutes
 #     tools/run_tests.sh tests/unit   lint, and what the arguments, which go to pytest, choose, once
-# `slow` are the tests of recipes that train, those of the benchmarks, and single ones that take seconds: trainings for
-# a special case, simulations of statistics, measurements of memory. What is left holds every kernel against its
-# reference and trains, decodes, aligns and transcribes from end to end.
+# Tests are marked `slow` if they run whole recipes or benchmarks, or take seconds: trainings for a special case,
+# simulations of statistics, measurements of memory. The others still compare every kernel with its reference, and
+# train, decode, align and transcribe from end to end.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with asrkit and the packages of requirements.txt, or brings it up to date; --bench does the same for
-# .venv-bench, the benchmarks' environment. Packages must have the hashes that are listed, whatever serves them. Quick
-# when nothing has changed; an interrupted set-up is done again from the start.
+# .venv-bench, the benchmarks' environment. Packages must have the listed hashes, whichever index serves them. If
+# nothing has changed, this is quick. An interrupted set-up starts again from the beginning.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -60,8 +60,8 @@ if command -v flock >/dev/null; then
   flock 9
 fi
 
-# The marker, written last, holds what .venv was made from. The root is part of it: a moved .venv does not work. So
-# are the sources of the C extension, which is built again when they change.
+# The marker is written last. It is a digest of all that .venv was made from. The root is part of it, because a moved
+# .venv does not work. The sources of the C extension are part of it, because the extension must then be built again.
 digest() { cksum | tr ' ' -; }
 packages=$({
   printf '%s\n' "$root" ${chromium:+chromium}
@@ -101,7 +101,7 @@ if [ "$made_packages" = unfinished ] || ! is_recent "$venv/bin/python"; then
 fi
 echo unfinished >"$marker"
 
-# The environment's own pip came with Python. Where there is none, the one outside serves: none is fetched unchecked.
+# The environment's own pip came with Python. If it has none, use the pip outside: none is downloaded unchecked.
 pip=("$venv/bin/python" -m pip)
 if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then pip=("$python" -m pip --python "$venv/bin/python"); fi
 options=(-qq --disable-pip-version-check --no-input)
@@ -112,7 +112,7 @@ install() {
 }
 install_listed() { install --no-deps --require-hashes "${@:2}" -r "$1"; }
 
-# The packages whose line matches the regular expression, each with its hashes and on no condition.
+# Print the packages whose line matches the regular expression, with their hashes and without conditions.
 list_of() {
   local line found=
   while read -r line; do
@@ -121,7 +121,7 @@ list_of() {
   printf '%s' "$found"
 }
 
-# torch and its hashes by themselves.
+# torch, with its hashes, is installed separately.
 listed=$(list_of '^torch==')
 torch=${listed%% *}
 if [ -n "$torch_index" ]; then
@@ -129,8 +129,8 @@ if [ -n "$torch_index" ]; then
   install --force-reinstall --no-deps --index-url "$torch_index" "$torch"
 elif ! "$venv/bin/python" -c 'import sys; from importlib.metadata import version
 sys.exit("torch==" + version("torch").split("+")[0] != sys.argv[1])' "$torch" 2>/dev/null; then
-  # Of several builds pip takes one whose hash its index tells. Fetched first, it is the one that pip's configuration
-  # prefers, such as one for CPUs alone in a directory of wheels; and then it is checked all the same.
+  # If hashes are required, pip takes only a build whose hash its index gives. So torch is downloaded first. Then pip
+  # takes the build that its configuration prefers, such as a CPU build in a directory of wheels. The hash is checked after.
   printf '%s\n' "$listed" >"$venv/torch.txt"
   run_child "${pip[@]}" download "${options[@]}" --no-deps --only-binary :all: -d "$venv/wheels" "$torch" ||
     fail 1 "pip could not get the packages (its message stands above); check the network and run this again"
@@ -144,7 +144,7 @@ if [ -n "$chromium" ]; then
     echo "tools/setup.sh: playwright is not installed (pip's message stands above); the tests of pages are skipped" >&2
   rm "$venv/browser.txt"
 fi
-# Builds of torch for CUDA need more than others.
+# CUDA builds of torch need more packages.
 if ! "$venv/bin/python" -c 'import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
@@ -156,11 +156,11 @@ for requirement in map(Requirement, requires("torch") or ()):
         sys.exit(1)'; then
   if [ -n "$torch_index" ]; then install "$torch"; else install_listed "$root/requirements-cuda.txt" --only-binary :all:; fi
 fi
-# What builds a package is not fetched unchecked either.
+# Packages that build other packages are checked, too.
 if [ -n "$source" ]; then PATH=$venv/bin:$PATH install_listed "$source" --no-build-isolation; fi
-# An environment that was made before asrkit-phones had this name has it under another, maybe from where it lay then.
+# An old environment may still have asrkit under its earlier name, perhaps from another directory.
 run_child "${pip[@]}" uninstall "${options[@]}" --yes asrkit
 install --no-deps --no-build-isolation -e "$root"
-# Says so in one line if the extension could not be built.
+# If the extension could not be built, this prints one line.
 "$venv/bin/python" -c 'import asrkit._native as native; [native.kernel(name) for name in native.KERNELS]' || true
 echo "$packages $index" >"$marker"

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# A shell that waits for a program hears of a signal only when the program is done, and a shell that is killed leaves
-# its program running. So programs are started in the background and waited for, and signals are passed on to them.
+# A shell that waits for a program handles a signal only after the program ends. A shell that is killed leaves its
+# program running. So these functions start programs in the background, wait for them, and pass signals on to them.
 
 num_signals=0
 signal_status=
 
-# From now on Ctrl-C, kill and a closed terminal end the programs that were started, then this shell. What is itself
-# started, and starts programs, says so again.
+# From now on, Ctrl-C, kill and a closed terminal end the programs that were started, and then this shell. A function
+# that runs in the background and starts programs must call this again.
 end_children_with_me() {
   num_signals=0 signal_status=
   trap 'pass_signal_on 130' INT
@@ -14,7 +14,7 @@ end_children_with_me() {
   trap 'pass_signal_on 129' HUP
 }
 
-# What is in the background does not hear of Ctrl-C: it is given SIGTERM. The second ends it at once.
+# Programs in the background do not receive Ctrl-C, so they get SIGTERM. A second SIGTERM ends them at once.
 pass_signal_on() {
   signal_status=$1
   num_signals=$((num_signals + 1))
@@ -25,10 +25,10 @@ pass_signal_on() {
   kill $children 2>/dev/null || true
 }
 
-# Start a command in the background, but with the standard input that there is.
+# Start a command in the background. It keeps the shell's standard input.
 start_child() { "$@" <&0 & }
 
-# Wait for all that was started. Returns the status of one that failed, if any did; after a signal, ends this shell.
+# Wait for all programs that were started. Returns the status of one that failed, if any. After a signal, end this shell.
 wait_for_children() {
   local child status=0 child_status before
   for child in $(jobs -p); do
@@ -43,7 +43,7 @@ wait_for_children() {
   return "$status"
 }
 
-# Run a command as usual, but so that it ends with this shell.
+# Run a command in such a way that it ends when this shell ends.
 run_child() {
   start_child "$@"
   wait_for_children

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # run.sh, recipe.sh and this file share their variables
-# The bodies of the stages that recipes have in common, one function a stage. They read $data, $config and $dir. What a
-# recipe may set besides: $protocol, by which PERs are scored, and $phone_times, not empty when data directories may
-# hold the true times of phones (phones.ctm).
+# The bodies of the stages that recipes share, one function per stage. They read $data, $config and $dir. A recipe may
+# also set $protocol, the protocol for scoring PERs, and $phone_times, which is not empty if data directories can have
+# true phone times (phones.ctm).
 
 # Stage 0: read the corpus with `asrkit prepare NAME`.
 prepare() {
@@ -9,7 +9,7 @@ prepare() {
     ${prepare_options[@]+"${prepare_options[@]}"} ${force:+--force}
 }
 
-# Stage 1. What has features already is up to date, unless $config has other frames.
+# Stage 1. Data directories that already have features are up to date, unless $config changes the frames.
 extract() {
   asrkit extract "$data/train" "$data/dev" "$data/test" --config "$config" ${settings[@]+"${settings[@]}"} --nj "$nj" \
     ${extract_options[@]+"${extract_options[@]}"} ${force:+--force} ${verify:+--verify}
@@ -53,14 +53,14 @@ report() {
   done
 }
 
-# Compare the phone times in the file CTM with the true ones of SET, where they are known.
+# Compare the phone times in the file CTM with the true times of SET, if these are known.
 boundaries() {
   [ -z "$phone_times" ] || [ ! -f "$data/$1/phones.ctm" ] || asrkit boundaries --ref "$data/$1" --hyp "$2"
 }
 
-# The last stage of a recipe that lists networks in $released: each is trained, tuned and scored in a directory beside
-# $dir, and exported with 8-bit weights, its language model and its score, as $models/NAME.onnx. Data directories that
-# are not there are made first, if there is a $corpus.
+# The last stage of a recipe that lists networks in $released. It trains, tunes and scores each of them in a directory
+# beside $dir. It exports each as $models/NAME.onnx, with 8-bit weights, the language model and the score. With a $corpus
+# it makes the data directories first, if they are missing.
 release() {
   local each
   [ -z "$corpus" ] || prepare "$1"
@@ -81,12 +81,12 @@ release_one() {
     ${extract_options[@]+"${extract_options[@]}"} --out-file "$models/$1.onnx"
 }
 
-# Stage 6; left out when no test file can be transcribed.
+# Stage 6. It does nothing if no test file can be transcribed.
 transcribe() {
   ! first_audio "$data/test" || transcribe_audio
 }
 
-# Stage 6 where phones have times; `first_audio` comes first, for without a file all of it is left out.
+# Stage 6 of recipes with phone times. Without a file to transcribe it does nothing, so `first_audio` comes first.
 align_and_transcribe() {
   first_audio "$data/test" || return 0
   mkdir -p "$dir" # so that it is asrkit that says when there is no experiment
