@@ -63,9 +63,9 @@ class LmSource:
 
         Raises DataError for missing or faulty files, and for phones that are not in the token table.
         """
-        expect_files(dict.fromkeys(self.files, PREPARE))
-        if self.plain_text is not None:
+        if self.plain_text is not None:  # the user's own: no stage makes it
             return _texts_of_lines(read_lines(self.plain_text), self.plain_text)
+        expect_files(dict.fromkeys(self.files, PREPARE))
         assert self.train is not None and self.dev is not None and self.tokens is not None
         phones, found = TokenTable.read(self.tokens).phones, []
         for path in (self.train / "text", self.dev / "text"):

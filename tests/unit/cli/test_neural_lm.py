@@ -108,3 +108,9 @@ def test_the_text_of_a_network_is_the_network(command, data):
         parse_lm(text, ("b", "a"), "x")
     with pytest.raises(DataError, match="not the text of a neural"):
         parse_lm(text + "!", PHONES, "x")
+
+
+def test_a_plain_text_that_is_not_there_is_no_stages_work(tmp_path, capsys):
+    text = tmp_path / "book.txt"
+    assert main(["train-nlm", "--plain-text", str(text), "--out", str(tmp_path / "nlm")]) == 1
+    assert capsys.readouterr().err == f"asrkit train-nlm: error: {text}: cannot be read (No such file or directory)\n"
