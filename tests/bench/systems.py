@@ -1,7 +1,7 @@
 """Compares systems of the same cost: `python -m tests.bench.systems --data recipes/mini/data --out DIR --cpu 300`.
 
 Each system is trained with each of --seeds, on one thread, for as many epochs as take --cpu seconds. That number is
-estimated from one epoch of training and printed as an option, `--epochs SYSTEM=N`, which a later run can be given in
+estimated from two epochs of training and printed as an option, `--epochs SYSTEM=N`, which a later run can be given in
 place of the estimate. `--probe` does no more than that. Then search is tuned on dev, and dev and test are decoded with
 the settings found. --data are the data directories of a recipe; where a system has other features, they are extracted
 in --out. Finished work is not repeated, and a killed run continues. The output is a table in Markdown. Its intervals
@@ -67,9 +67,10 @@ class Bench:
     def fit_epochs(self, name: str, cpu: float) -> int:
         """How many epochs of a system take about `cpu` seconds: at least one."""
         config, probe = self.config(name), self.out / "probes" / name
-        training = replace(config.training, num_epochs=1)
+        training = replace(config.training, num_epochs=2)
         asrkit.train(self.training_data(config), probe, replace(config, training=training), resume=True)
-        return max(1, round(cpu / float(read_history(probe)[0]["cpu_seconds"])))
+        first, second = (float(epoch["cpu_seconds"]) for epoch in read_history(probe))
+        return max(1, 1 + round((cpu - first) / (second - first)))  # the first epoch has the costs of starting in it
 
     def run(self, name: str, num_epochs: int, seed: int) -> Path:
         """Train, tune, decode and score one system with one seed. Returns its directory."""
