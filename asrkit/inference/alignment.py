@@ -18,6 +18,7 @@ from asrkit.formats.results import Result
 from asrkit.inference.recognizer import Recognizer
 from asrkit.lang.symbols import name_symbols
 from asrkit.parallel import map_in_threads
+from asrkit.scoring.protocols import silences
 from asrkit.types import Waveform
 
 
@@ -102,6 +103,7 @@ def _align(recognizer: Recognizer, options: AlignOptions, job: AlignmentJob) -> 
             raise DataError(f"{location(job.name)}no phones for it in {options.texts_name}")
         waveform, silence = job.load(), options.optional_silence
         hypothesis = recognizer.align(waveform, job.phones, printable(job.name), optional_silence=silence)
-        return Result(job.name, job.key, hypothesis, waveform.duration, waveform.sample_rate)
+        silent = frozenset(silences(recognizer.tokens.phones))
+        return Result(job.name, job.key, hypothesis, waveform.duration, waveform.sample_rate, silent)
     except Exception as error:
         return expected(error, job.name)

@@ -133,7 +133,13 @@ class LmAutomaton:
         return ListedContexts(self)
 
     def step(self, context: int, token: int) -> tuple[int, float]:
-        """The context after `token`, and natural log P(token | context)."""
+        """The context after `token`, and natural log P(token | context).
+
+        Raises:
+            ValueError: the model has no such token.
+        """
+        if not 0 < token < self.num_classes:
+            raise ValueError(f"token {token}; expected one from 1 to {self.num_classes - 1}")
         log_prob = 0.0
         while True:
             first, last = self.first_arc[context : context + 2]

@@ -11,7 +11,7 @@ from asrkit.types import Waveform
 
 
 class Recognizer:
-    tokens = TokenTable(["a", "#"])
+    tokens = TokenTable(["a", "#", "pau"])
 
     def __init__(self):
         self.asked = []
@@ -34,14 +34,14 @@ def test_every_job_is_done_and_what_fails_is_told(silence, num_threads):
     assert sorted(recognizer.asked) == [("x", ("a",), silence), ("y", ("a",), silence)]
     assert isinstance(found[1], DataError)
     assert [str(each) for each in found[1:3]] == ["audio/z.wav: no phones for it in texts.tsv", "f: a fault"]
-    assert [(result.name, result.duration, result.sample_rate) for result in found[::3]] == [
-        ("x", 0.1, 8000),
-        ("y", 0.1, 8000),
+    assert [(result.name, result.duration, result.sample_rate, result.silences) for result in found[::3]] == [
+        ("x", 0.1, 8000, {"pau"}),
+        ("y", 0.1, 8000, {"pau"}),
     ]
 
 
 def test_a_silence_that_the_model_does_not_have_is_refused():
-    with pytest.raises(ConfigError, match=r"^--optional-silence sil: the model does not have it; it has a #$"):
+    with pytest.raises(ConfigError, match=r"^--optional-silence sil: the model does not have it; it has a # pau$"):
         next(align_all(Recognizer(), jobs("x"), AlignOptions("texts.tsv", "sil")))
 
 

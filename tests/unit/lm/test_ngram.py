@@ -279,6 +279,13 @@ def test_arrays_that_are_no_language_model_are_refused(name):
             replace(automaton, **other)
 
 
+def test_a_token_that_the_model_does_not_have_is_refused():
+    automaton = train_ngram([["a", "b", "a"], ["b", "a"]], 3, ["a", "b"]).automaton
+    for token in (-1, 0, 3):
+        with pytest.raises(ValueError, match=f"^token {token}; expected one from 1 to 2$"):
+            automaton.step(automaton.start, token)
+
+
 def test_a_chain_of_contexts_has_an_end():
     automaton = train_ngram([["a"]], 1, ["a"]).automaton
 

@@ -1,5 +1,6 @@
 """Codecs: what reading the coded file gives, at the same times; bands, levels and G.711 by their definitions."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_where_a_file_does_not_tell_its_delay_it_is_taken_back(tmp_path: Path) -
     read = read_audio(tmp_path / "coded.mp3").samples
     assert len(read) >= 16000 + codec.delay
     np.testing.assert_array_equal(codec(waveform, 16.0).samples, read[codec.delay : codec.delay + 16000])
+
+
+def test_equal_samples_give_equal_files_with_sound_checksums() -> None:
+    """libsndfile draws a serial number for each Ogg file, and drops the pages whose checksum is wrong."""
+    samples = to_int16(noise_bursts(480000).samples)
+    content = CODECS["opus"].encode(samples, 48)
+    assert CODECS["opus"].encode(samples, 48) == content
+    assert content.count(b"OggS") > 3
+    assert len(soundfile.read(io.BytesIO(content))[0]) == len(samples)
+    last = content.rindex(b"OggS")
+    broken = content[: last + 22] + bytes([content[last + 22] ^ 1]) + content[last + 23 :]
+    assert len(soundfile.read(io.BytesIO(broken))[0]) < len(samples)
 
 
 def test_bit_rates_are_those_asked_for() -> None:
