@@ -7,3 +7,7 @@ train_cmd=
 # Where the jobs of the other stages run: processes, dask://HOST:PORT or dask-slurm. Empty: processes of this machine, or
 # what $ASRKIT_EXECUTOR says.
 executor=
+
+# Where networks are trained and run: cpu, cuda or cuda:N. Empty: the CPU, or for training what the setting
+# training.device says. The option --device of run.sh takes its place.
+device=

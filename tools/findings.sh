@@ -50,9 +50,11 @@ findings_run() {
   trap '[ $? = 0 ] || echo "$0: error: ${dir##*/} did not finish; see the end of $dir/findings.log, then run the stage again" >&4' EXIT
   asrkit train --config "$root/conf/findings.yaml" --set model.cell="$2" --set model.num_layers="$3" \
     --set model.bidirectional="$([ "$4" = uni ] && echo false || echo true)" --set training.seed="$5" \
-    --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --out "$dir" --resume ${force:+--force}
+    --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --out "$dir" \
+    ${device:+--device "$device"} --resume ${force:+--force}
   for set in dev test; do
-    asrkit decode --method greedy --model "$dir" --data "$data/$set" --out "$dir/decode_$set" --nj 1 ${force:+--force}
+    asrkit decode --method greedy --model "$dir" --data "$data/$set" --out "$dir/decode_$set" --nj 1 \
+      ${device:+--device "$device"} ${force:+--force}
     asrkit report --data "$data/$set" --hyp "$dir/decode_$set/hyp" --out "$dir/decode_$set" ${force:+--force}
   done
   echo "$dir: test $(grep '^%PER' "$dir/findings.log" | tail -n 1)" >&3

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks training on a GPU: its results are those of the CPU, a training resumes, and how long it takes.
-#     tools/gpu_check.sh                 on a GPU
+# Checks training and decoding on a GPU: results are those of the CPU, a training resumes, and how long it takes.
+#     tools/gpu_check.sh                 on a GPU, or on several
 #     tools/gpu_check.sh --device cpu    the same on the CPU, where there is no GPU
 # It needs Python 3.11 or later with PyTorch, NumPy and pytest. PYTHON names it; the default is python3. The kernels are
 # built in a temporary copy, which needs setuptools and a C compiler; without these NumPy takes their place. It needs no
@@ -18,8 +18,12 @@ case "$#:${1:-}:${2:-}" in
 2:--device:cpu | 2:--device:cuda) device=$2 ;;
 *) fail "found '$*'; expected nothing, --device cpu or --device cuda" 2 ;;
 esac
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
+case $python in
+/*) ;;
+*/*) python=$PWD/$python ;;
+esac
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 "$python" - "$device" <<'END' || exit 1
 import importlib

@@ -107,7 +107,7 @@ $old_options"
         continue
         ;;
       --stage | --stop-stage | --nj | --corpus | --data-root | --config | --set | --exp | --torch-index) ;;
-      --channel | --audio-root) ;;
+      --channel | --audio-root | --device) ;;
       --models) [ -n "$released" ] || usage_error "unknown option '$1'; see $0 --help" ;;
       --[a-z]*)
         if [[ $'\n'$corpus_options == *$'\n'"${1#--} - "* ]]; then
@@ -137,6 +137,7 @@ $old_options"
       --config) config=$2 ;;
       --exp) dir=$2 ;;
       --torch-index) torch_index=$2 ;;
+      --device) device=$2 ;;
       --models) models=$2 ;;
       --channel)
         [[ $2 =~ ^(mix|[0-9]{1,3})$ ]] || usage_error "--channel: expected mix or a channel number from 0, found '$2'"
@@ -192,6 +193,7 @@ Options:
   --set SECTION.SETTING=VALUE
                      one setting, such as training.seed=2, before that of --config; repeat the option for more
   --exp EXP          the experiment's directory (default: $dir)
+  --device NAME      where networks are trained and run: cpu, cuda or cuda:N (default: ${device:-cpu})
   --channel mix|N    of audio with several channels: average them, or take channel N (from 0)
   --allow-pipes      run the shell commands that wav.scp holds (only for data whose origin you trust)
   --audio-root DIR   where relative paths in wav.scp start (default: the current directory)

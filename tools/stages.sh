@@ -24,21 +24,22 @@ train_lm() {
 # Stage 3: by several processes where cmd.sh says so.
 train() {
   with_train_cmd train --config "$config" ${settings[@]+"${settings[@]}"} --train "$data/train" --dev "$data/dev" \
-    --tokens "$data/tokens.txt" --lm "$data/lm.arpa" --out "$dir" --resume ${force:+--force}
+    --tokens "$data/tokens.txt" --lm "$data/lm.arpa" --out "$dir" ${device:+--device "$device"} --resume ${force:+--force}
 }
 
 # Stage 4. After tuning, dev is decoded again only if the settings have changed.
 tune_and_decode() {
   decode dev ${force:+--force}
   asrkit tune --model "$dir" --data "$data/dev" --decode-dir "$dir/decode_dev" ${protocol:+--protocol "$protocol"} \
-    --nj "$nj" ${force:+--force}
+    --nj "$nj" ${device:+--device "$device"} ${force:+--force}
   decode dev
   decode test ${force:+--force}
 }
 
 # Decode SET, with further options of `asrkit decode`.
 decode() {
-  asrkit decode ${phone_times:+--ctm} --model "$dir" --data "$data/$1" --out "$dir/decode_$1" --nj "$nj" "${@:2}"
+  asrkit decode ${phone_times:+--ctm} --model "$dir" --data "$data/$1" --out "$dir/decode_$1" --nj "$nj" \
+    ${device:+--device "$device"} "${@:2}"
 }
 
 # Stage 5. The report shows what the analysis found.
@@ -90,7 +91,7 @@ transcribe() {
 align_and_transcribe() {
   first_audio "$data/test" || return 0
   mkdir -p "$dir" # so that it is asrkit that says when there is no experiment
-  asrkit align --model "$dir" --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
+  asrkit align --model "$dir" ${device:+--device "$device"} --data "$data/test" ${extract_options[@]+"${extract_options[@]}"} --format ctm \
     >"$dir/aligned_test.ctm.part"
   mv -- "$dir/aligned_test.ctm.part" "$dir/aligned_test.ctm" # which is thus whole, or as it was
   boundaries test "$dir/aligned_test.ctm"
@@ -98,5 +99,5 @@ align_and_transcribe() {
 }
 
 transcribe_audio() {
-  asrkit transcribe --model "$dir" ${channel:+--channel "$channel"} -- "$audio"
+  asrkit transcribe --model "$dir" ${device:+--device "$device"} ${channel:+--channel "$channel"} -- "$audio"
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_set
+from asrkit.cli.options import add, add_set, add_training_device, training_overrides
 from asrkit.io.tell import tell
 from asrkit.stages.adaptation import AdaptationData, adapt
 
@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--phone-map", "A symbol without a phone is left out", shown="none, symbols are phones of the model")
     add(parser, "--new-phones", "Each new phone starts from the phone of the same name, or from that of --phone-map")
     add_set(parser, "Only settings of the section training can be given")
+    add_training_device(parser)
     add(parser, "--resume")
     add(parser, "--force")
 
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `asrkit adapt` with parsed arguments. Returns the exit status: 0."""
     data = AdaptationData(args.model, args.data, args.phone_map, args.new_phones)
-    adapted = adapt(data, args.out, args.overrides, resume=args.resume, force=args.force, report=tell)
+    adapted = adapt(data, args.out, training_overrides(args), resume=args.resume, force=args.force, report=tell)
     if not adapted.is_new:
         print(f"{adapted.directory}: adaptation is up to date")
     print(*adapted.lines, sep="\n")

@@ -11,6 +11,7 @@ from asrkit.audio.inputs import find_inputs
 from asrkit.cli.options import (
     add,
     add_audio_access,
+    add_device,
     add_executor,
     add_inputs,
     add_model,
@@ -56,19 +57,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--ipa")
     add_nj(parser)
     add_executor(parser)
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `asrkit align` with parsed arguments. Returns the exit status: 0, or 1 if a recording failed."""
     from asrkit.inference.alignment import AlignOptions, align_all
     from asrkit.inference.hypothesis import ipa_symbols
-    from asrkit.inference.recognizer import Recognizer  # takes some tenths of a second
+    from asrkit.inference.recognizer import Recognizer, open_model  # takes some tenths of a second
     from asrkit.inference.transcription import in_other_symbols
 
     jobs = _jobs(args)
     named = [job for job in jobs if job.fault is None]
     writer = ResultWriter(args.format, args.out, [job.name for job in named], [job.key for job in named])
-    recognizer = Recognizer(load_chosen_model("align", args.model, ENGLISH))
+    recognizer = Recognizer(load_chosen_model(args, ENGLISH, open_model))
     symbols = ipa_symbols(recognizer.tokens) if args.ipa else {}
     options = AlignOptions(str(args.text or "--phones"), args.optional_silence)
     num_failed = 0

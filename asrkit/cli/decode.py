@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_executor, add_nj, experiment_dir
+from asrkit.cli.options import add, add_device, add_executor, add_nj, experiment_dir
 from asrkit.decoding.methods import SEARCHES
 from asrkit.features.cmvn import NORMALIZATIONS
 from asrkit.io.tell import tell
@@ -49,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--batch-size", default=32)
     add_nj(parser)
     add_executor(parser)
+    add_device(parser, "With --executor, each worker uses its own. Searches run on the CPU")
     add(parser, "--force")
 
 
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         ctm=args.ctm,
         log_probs=args.log_probs,
         batch_size=args.batch_size,
+        device=args.device,
     )
     decoding = decode(
         experiment,

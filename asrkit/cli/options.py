@@ -12,17 +12,19 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from asrkit.cluster import PROCESSES, check_executor
+from asrkit.device import CPU, check_device
 from asrkit.errors import ConfigError
 from asrkit.io.numbers import MAX_WHOLE, parse_number, parse_whole
 from asrkit.scoring.protocols import AS_IS, PROTOCOLS
 
 if TYPE_CHECKING:
     from asrkit.audio import AudioAccess
-    from asrkit.inference.onnx_model import OnnxModel
+    from asrkit.inference.model import Model
 
+    AnyModel = TypeVar("AnyModel", bound=Model)
 
 _MOST_LINES = 20  # largest number of lines of one kind that are printed
 _MOST_CHARACTERS = 1000  # largest length of a line
@@ -104,11 +106,16 @@ def _port(text: str) -> int:
     return value
 
 
-def _executor(text: str) -> str:
-    try:
-        return check_executor(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
+    """An argparse type from a function that returns right texts, and raises ConfigError for others."""
+
+    def convert(text: str) -> str:
+        try:
+            return check(text)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
 def _epsilons(text: str) -> tuple[float, ...]:
@@ -174,7 +181,12 @@ OPTIONS: dict[str, Option] = {
     "--executor": Option(
         "where the jobs run: processes (of this machine), dask://HOST:PORT or dask-slurm (docs/scaling.md)",
         "NAME",
-        _executor,
+        _checked(check_executor),
+    ),
+    "--device": Option(
+        "where the network runs: cpu, cuda (a GPU), or cuda:N (GPU number N, from 0; docs/gpu.md)",
+        "NAME",
+        _checked(check_device),
     ),
     "--force": Option("do the work again, even where the output is up to date"),
     "--resume": Option("go on from the checkpoint of an interrupted run"),
@@ -290,6 +302,22 @@ def add_executor(parser: Adds) -> None:
     add(parser, "--executor", default=chosen, shown=f"${EXECUTOR_VARIABLE}, else {PROCESSES}")
 
 
+def add_device(parser: Adds, note: str = "") -> None:
+    """Add the option --device, for verbs that compute with a trained network."""
+    add(parser, "--device", note, default=CPU)
+
+
+def add_training_device(parser: Adds) -> None:
+    """Add the option --device, for verbs that train. It is one more override of a setting."""
+    add(parser, "--device", shown="the setting training.device")
+
+
+def training_overrides(args: argparse.Namespace) -> list[str]:
+    """The overrides that --set and --device give."""
+    device: str | None = args.device
+    return args.overrides if device is None else [*args.overrides, f"training.device={device}"]
+
+
 def add_inputs(parser: Adds) -> None:
     """Add the recordings that a verb processes, and the option --list."""
     parser.add_argument(
@@ -307,17 +335,19 @@ def add_model(parser: Adds, default: str, note: str = "") -> None:
     add(parser, "--model", note, shown=default)
 
 
-def load_chosen_model(verb: str, name: str | None, default: str) -> OnnxModel:
-    """Load the model that --model names, or the default one. Prints a note if it was not trained on human speech."""
-    from asrkit.inference.find_model import find_pretrained
-    from asrkit.inference.recognizer import load_model  # takes some tenths of a second
+def load_chosen_model(args: argparse.Namespace, default: str, load: Callable[[str | Path, str], AnyModel]) -> AnyModel:
+    """Load the model that --model names, or the default one, onto --device. `load` takes the two.
 
-    model = load_model(find_pretrained(default) if name is None else name)
-    tell_doubt(verb, name or default, model)
+    Prints a note if the model was not trained on human speech.
+    """
+    from asrkit.inference.find_model import find_pretrained
+
+    model = load(find_pretrained(default) if args.model is None else args.model, args.device)
+    tell_doubt(args.verb, args.model or default, model)
     return model
 
 
-def tell_doubt(verb: str, name: str, model: OnnxModel) -> None:
+def tell_doubt(verb: str, name: str, model: Model) -> None:
     """Print a note to stderr if the model was not trained on human speech."""
     if model.corpus is not None and model.corpus.doubt is not None:
         print(f"asrkit {verb}: note: {name}: {model.corpus.doubt}", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 
 from asrkit.audio.inputs import find_inputs
 from asrkit.cli.help_text import HelpFormatter, examples
-from asrkit.cli.options import add, add_channel, add_inputs, load_chosen_model
+from asrkit.cli.options import add, add_channel, add_device, add_inputs, load_chosen_model
 from asrkit.cli.results import ResultWriter
 from asrkit.errors import ModelError, expected
 
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_inputs(attention)
     add_channel(attention)
     add(attention, "--ipa")
+    add_device(attention)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
     # These take some tenths of a second.
     from asrkit.inference.hypothesis import ipa_symbols
-    from asrkit.inference.recognizer import Recognizer
+    from asrkit.inference.recognizer import Recognizer, open_model
     from asrkit.stages.plotting import plot_attention
 
-    recognizer, num_failed = Recognizer(load_chosen_model("plot", args.model, args.model)), 0
+    recognizer, num_failed = Recognizer(load_chosen_model(args, args.model, open_model)), 0
     symbols = ipa_symbols(recognizer.tokens) if args.ipa else {}
     with writer.locked("plot"):
         for each in inputs:

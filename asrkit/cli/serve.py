@@ -8,7 +8,7 @@ import secrets
 from dataclasses import replace
 from urllib.parse import quote
 
-from asrkit.cli.options import add, tell_doubt
+from asrkit.cli.options import add, add_device, tell_doubt
 from asrkit.errors import ConfigError
 from asrkit.extras import EXTRAS, expect_packages
 from asrkit.inference.find_model import ENGLISH, ENGLISH_STREAMING
@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "--port", default=_PORT)
     add(parser, "--nj", "So many recordings are recognised at a time", shown="one per core")
+    add_device(parser)
     add(parser, "--max-megabytes", default=200)
     add(parser, "--max-minutes", default=60)
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         token = secrets.token_urlsafe()
     limits = replace(Limits(), max_bytes=args.max_megabytes * 10**6, audio_seconds=60.0 * args.max_minutes)
     with listen(args.host, args.port) as listening:
-        models = load_models(args.models or [ENGLISH, ENGLISH_STREAMING])
+        models = load_models(args.models or [ENGLISH, ENGLISH_STREAMING], args.device)
         for model in models:
             tell_doubt("serve", model.name, model.model)
         service = Service(models, limits, args.nj)

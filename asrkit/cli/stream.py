@@ -14,7 +14,7 @@ import numpy as np
 
 from asrkit.audio import open_audio
 from asrkit.cli.interrupts import put_off
-from asrkit.cli.options import add, add_channel, add_model, load_chosen_model
+from asrkit.cli.options import add, add_channel, add_device, add_model, load_chosen_model
 from asrkit.errors import ConfigError
 from asrkit.inference.find_model import ENGLISH_STREAMING
 from asrkit.inference.live_audio import in_chunks, microphone, paced, raw_samples
@@ -51,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--endpoint", shown="none, the stream is one utterance")
     add_channel(parser)
     add(parser, "--ipa")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,9 +68,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--realtime: is for files; standard input and microphones have their own pace")
 
     from asrkit.inference.hypothesis import ipa_symbols
+    from asrkit.inference.recognizer import load_model
     from asrkit.inference.stream import StreamingRecognizer
 
-    model = load_chosen_model("stream", args.model, ENGLISH_STREAMING)
+    model = load_chosen_model(args, ENGLISH_STREAMING, load_model)
     symbols = ipa_symbols(model.tokens) if args.ipa else {}
     if is_file:
         with open_audio(args.input, channel=args.channel) as audio:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_config
+from asrkit.cli.options import add, add_config, add_training_device, training_overrides
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import load_config
 from asrkit.io.tell import tell
@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--tokens", required=True)
     add(parser, "--lm", shown="none")
     add(parser, "--out", "It becomes an experiment directory", required=True)
+    add_training_device(parser)
     add(parser, "--resume")
     add(parser, "--log-gradients", "They go to gradients.csv and gradients.png in --out, after each epoch")
     add(parser, "--force")
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `asrkit train` with parsed arguments. Returns the exit status: 0."""
-    config = load_config(args.config, ExperimentConfig, args.overrides)
+    config = load_config(args.config, ExperimentConfig, training_overrides(args))
     data = TrainingData(args.train, args.dev, args.tokens, args.lm, args.log_gradients)
     trained = train(data, args.out, config, resume=args.resume, force=args.force, report=tell)
     tell(trained.line())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_config
+from asrkit.cli.options import add, add_config, add_training_device, training_overrides
 from asrkit.config.yaml_config import load_config
 from asrkit.errors import ConfigError
 from asrkit.io.tell import tell
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     note = "It takes the place of --train, --dev and --tokens: a line is a sentence, a character a token"
     add(parser, "--plain-text", note, shown="none")
     add(parser, "--out", "It gets the model as lm.npz", required=True)
+    add_training_device(parser)
     add(parser, "--resume")
     add(parser, "--force")
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     of_data = (args.train, args.dev, args.tokens)
     if all(of_data) == bool(args.plain_text) or any(of_data) != all(of_data):
         raise ConfigError("give either --train, --dev and --tokens, or --plain-text")
-    config = load_config(args.config, NeuralLmConfig, args.overrides)
+    config = load_config(args.config, NeuralLmConfig, training_overrides(args))
     trained = train_neural_lm(
         LmSource(*of_data, args.plain_text), args.out, config, resume=args.resume, force=args.force, report=tell
     )

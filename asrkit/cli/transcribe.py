@@ -9,7 +9,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from asrkit.audio.inputs import find_inputs
-from asrkit.cli.options import add, add_channel, add_executor, add_inputs, add_model, add_nj, load_chosen_model
+from asrkit.cli.options import (
+    add,
+    add_channel,
+    add_device,
+    add_executor,
+    add_inputs,
+    add_model,
+    add_nj,
+    load_chosen_model,
+)
 from asrkit.cli.results import ResultWriter, add_results
 from asrkit.errors import AsrkitError, ConfigError
 from asrkit.formats.results import FORMATS, Result
@@ -41,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--beam", shown="the model's")
     add_nj(parser)
     add_executor(parser)
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Recognizer:
     """Load the recogniser with the requested search."""
-    from asrkit.inference.recognizer import Recognizer
+    from asrkit.inference.recognizer import Recognizer, open_model
 
-    model = load_chosen_model("transcribe", args.model, ENGLISH)
+    model = load_chosen_model(args, ENGLISH, open_model)
     decoding = model.decoding
     if args.no_lm:
         decoding = replace(decoding, lm_weight=0.0)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_decoded, add_executor, add_nj, add_protocol, experiment_dir, print_warnings
+from asrkit.cli.options import (
+    add,
+    add_decoded,
+    add_device,
+    add_executor,
+    add_nj,
+    add_protocol,
+    experiment_dir,
+    print_warnings,
+)
 from asrkit.io.tell import tell
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.inputs import DecodedSet, decode_dir
@@ -26,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_protocol(parser)
     add_nj(parser)
     add_executor(parser)
+    add_device(parser, "Searches run on the CPU")
     add(parser, "--force")
 
 
@@ -33,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Run `asrkit tune` with parsed arguments. Returns the exit status: 0."""
     experiment = experiment_dir(args.model)
     dev = DecodedSet(args.data, args.decode_dir or decode_dir(experiment, args.data))
-    tuning = tune(experiment, dev, protocol=PROTOCOLS[args.protocol], num_jobs=args.nj, force=args.force)
+    protocol = PROTOCOLS[args.protocol]
+    tuning = tune(experiment, dev, protocol=protocol, num_jobs=args.nj, force=args.force, device=args.device)
     print_warnings(args, tuning.warnings)
     print(tuning.out if tuning.is_new else f"{tuning.out}: tuning is up to date", *tuning.lines, sep="\n")
     if tuning.is_new:

@@ -14,15 +14,15 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Range:
-    """A condition on a number.
+    """A condition on a number or a text.
 
     Attributes:
         expected: the condition in words, for messages.
-        holds: returns whether a number meets the condition.
+        holds: returns whether a value meets the condition.
     """
 
     expected: str
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
 
 
 def at_most(limit: float) -> Range:
@@ -49,7 +49,7 @@ Share = Annotated[float, between(0, 1)]
 
 
 def range_faults(config: Any, section: str) -> list[str]:
-    """The numbers of the dataclass `config` that lie outside the ranges of their types: one line for each.
+    """The values of the dataclass `config` that lie outside the ranges of their types: one line for each.
 
     `section` names the dataclass in the messages. A field that is None is never a fault.
     """

@@ -18,6 +18,7 @@ from asrkit.decoding.methods import SearchableDecoder
 from asrkit.features.config import FeatureConfig
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.config import ModelConfig
+from asrkit.types import CorpusInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Model(Protocol):
         lm: the language model, or None.
         calibration: the calibration of confidences; None before tuning.
         global_cmvn: (2, D + 1) CMVN statistics of the training set.
+        corpus: the corpus of its training, or None.
     """
 
     features: FeatureConfig
@@ -56,6 +58,7 @@ class Model(Protocol):
     lm: StoredLm | None
     calibration: Calibration | None
     global_cmvn: np.ndarray
+    corpus: CorpusInfo | None
 
     @property
     def decoder(self) -> SearchableDecoder | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asrkit.device import CPU, gpu_number
 from asrkit.errors import AsrkitError, ConfigError, ModelError, location
 from asrkit.features.cmvn import check_stats
 from asrkit.inference.model import Outputs, join_phases
@@ -25,6 +26,7 @@ from asrkit.models.search_decoder import SearchDecoder, search_decoder
 if TYPE_CHECKING:
     import onnxruntime
 
+_CUDA = "CUDAExecutionProvider"
 _MAX_SIZE = 2**31  # bytes; Protocol Buffers, and so onnxruntime, can read no more
 _REMEDY = "export it again"
 DECODER, SCALES = "decoder.", ".scales"  # the beginning of the names of a decoder's weights; the end of scales' names
@@ -47,17 +49,19 @@ class OnnxModel:
         reach: frames before and after a frame on which the frame's deltas and front end depend.
     """
 
-    def __init__(self, source: str | Path | bytes, num_threads: int = 1) -> None:
+    def __init__(self, source: str | Path | bytes, num_threads: int = 1, device: str = CPU) -> None:
         """Load an exported model.
 
         Args:
             source: the file, or its content.
             num_threads: threads of the network within one utterance.
+            device: where the network runs: cpu, cuda or cuda:N.
 
         Raises:
             ModelError: the file is missing, damaged, of another version, or not made by `asrkit export`.
+            ConfigError: onnxruntime cannot use the device.
         """
-        self._source, self._num_threads = source, num_threads
+        self._source, self._num_threads, self._device = source, num_threads, device
         self._name = "model" if isinstance(source, bytes) else str(source)
         content = source if isinstance(source, bytes) else _read(Path(source))
         metadata, constants = _checked(content, self._name)
@@ -73,7 +77,7 @@ class OnnxModel:
         self.decoder = self._decoder(constants)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return OnnxModel, (self._source, self._num_threads)
+        return OnnxModel, (self._source, self._num_threads, self._device)
 
     @property
     def num_stored(self) -> int:
@@ -170,7 +174,10 @@ class OnnxModel:
         return join_phases(phases, len(static), self.config.frames_in_step)
 
     def _open_session(self, content: bytes) -> onnxruntime.InferenceSession:
-        """Open a session of onnxruntime. Raises ModelError if it cannot load the graph."""
+        """Open a session of onnxruntime.
+
+        Raises ModelError if it cannot load the graph, and ConfigError if it cannot use the device.
+        """
         import onnxruntime  # slow to import, and not needed to read the settings
 
         options = onnxruntime.SessionOptions()
@@ -179,10 +186,22 @@ class OnnxModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = False  # utterances differ in length
         options.log_severity_level = 4
+        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
+        number, what = gpu_number(self._device), f"device {self._device}: onnxruntime {onnxruntime.__version__}"
+        if number is not None:
+            if _CUDA not in onnxruntime.get_available_providers():
+                raise ConfigError(
+                    f"{what} has no {_CUDA}, which runs exported models; install onnxruntime-gpu in its place "
+                    "(docs/gpu.md), or give cpu"
+                )
+            providers.insert(0, (_CUDA, {"device_id": str(number), "use_tf32": "0"}))
         try:
-            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(content, options, providers=providers)
         except Exception as error:  # onnxruntime raises a dozen types without a common base
             raise self._error(f"not a model that onnxruntime can load ({str(error).splitlines()[0]})") from None
+        if number is not None and _CUDA not in session.get_providers():  # it goes on with the CPU, and tells nobody
+            raise ConfigError(f"{what} cannot use it; see that CUDA, cuDNN and the driver fit, or give cpu")
+        return session
 
     def _expect_fitting_graph(self) -> None:
         """Raise ModelError unless the inputs and outputs of the graph agree with the settings."""

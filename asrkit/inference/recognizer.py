@@ -6,9 +6,9 @@ Legend: T frames, D static features, T' steps of the network, V output classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.forced_align import forced_align
 from asrkit.decoding.methods import make_search
 from asrkit.decoding.spans import align_frames
-from asrkit.errors import AudioError, DataError, InUseError, ModelError, location
+from asrkit.device import CPU, gpu_number
+from asrkit.errors import AudioError, DataError, InUseError, ModelError
 from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
@@ -37,10 +38,6 @@ from asrkit.io.tell import tell
 from asrkit.lang.symbols import name_symbols
 from asrkit.types import AttentionWeights, Hypothesis, Waveform
 
-if TYPE_CHECKING:
-    from asrkit.inference.torch_model import TorchModel
-
-Device = Literal["cpu", "cuda"]
 Audio = str | Path | AudioStream | Waveform | np.ndarray
 
 SHORT = 1.5 * SETTLE  # seconds; the search settles nothing in a shorter recording, so it is recognised at once
@@ -51,7 +48,7 @@ def load_recognizer(
     model: str | Path | None = None,
     decoding: DecodingConfig | None = None,
     *,
-    device: Device = "cpu",
+    device: str = CPU,
     num_threads: int = 1,
 ) -> Recognizer:
     """Load a trained model for recognition.
@@ -60,17 +57,14 @@ def load_recognizer(
         model: an experiment directory, a file of `asrkit export`, the name of a recipe that was run, or the name of a
             model that comes with asrkit (see find_model.find_model). The default is "english", which comes with asrkit.
         decoding: search settings in place of the model's own settings.
-        device: "cuda" runs the network with PyTorch on a GPU, and needs an experiment directory.
+        device: where the network runs: cpu, or cuda or cuda:N for a GPU; see `open_model`.
         num_threads: threads of the network within one utterance.
 
     Raises:
-        ModelError: there is no such model; it is unfinished or damaged; or PyTorch cannot use a GPU.
+        ModelError: there is no such model, or it is unfinished or damaged.
+        ConfigError: there is no such device.
     """
-    if model is None:
-        model = find_pretrained(ENGLISH)
-    if device == "cpu":
-        return Recognizer(load_model(model, num_threads), decoding)
-    return Recognizer(_open_torch(find_model(model), device), decoding)
+    return Recognizer(open_model(find_pretrained(ENGLISH) if model is None else model, device, num_threads), decoding)
 
 
 class Recognizer:
@@ -378,20 +372,35 @@ def _read_ahead(blocks: Iterator[np.ndarray], most: int) -> tuple[list[np.ndarra
     return taken, True
 
 
-def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
+def open_model(model: str | Path, device: str = CPU, num_threads: int = 1) -> Model:
+    """Load a trained model to recognise recordings.
+
+    PyTorch runs an experiment on a GPU. onnxruntime runs everything else; on a GPU it needs its CUDA provider.
+
+    Arguments and errors are those of load_recognizer.
+    """
+    if gpu_number(device) is not None and ((path := find_model(model)) / "final.pt").is_file():
+        from asrkit.experiment import load_experiment  # loads PyTorch
+        from asrkit.inference.torch_model import TorchModel
+
+        return TorchModel(load_experiment(path), device)
+    return load_model(model, device, num_threads)
+
+
+def load_model(model: str | Path, device: str = CPU, num_threads: int = 1) -> OnnxModel:
     """Load a trained model with onnxruntime. An experiment without an up-to-date export is exported first.
 
     Arguments and errors are those of load_recognizer.
     """
-    path = find_model(model)
+    path, open_file = find_model(model), partial(OnnxModel, num_threads=num_threads, device=device)
     if path.is_file():
-        return OnnxModel(path, num_threads)
+        return open_file(path)
     trained, exported = path / "final.pt", path / "final.onnx"
     if not trained.is_file():
-        return OnnxModel(exported, num_threads)
+        return open_file(exported)
     if exported.is_file():
         try:
-            existing = OnnxModel(exported, num_threads)
+            existing = open_file(exported)
         except ModelError:
             pass  # made by another version, or damaged
         else:
@@ -407,17 +416,5 @@ def load_model(model: str | Path, num_threads: int = 1) -> OnnxModel:
         with lock_dir(path, "export"):
             write_export(exported, content)
     except (OSError, InUseError):  # the directory is not writable, or another process is writing
-        return OnnxModel(content, num_threads)
-    return OnnxModel(exported, num_threads)
-
-
-def _open_torch(path: Path, device: str) -> TorchModel:
-    if path.is_file():
-        raise ModelError(
-            f"{location(path)}an exported file, which runs on the CPU; for a GPU name the experiment directory"
-        )
-
-    from asrkit.experiment import load_experiment  # loads PyTorch
-    from asrkit.inference.torch_model import TorchModel
-
-    return TorchModel(load_experiment(path), device)
+        return open_file(content)
+    return open_file(exported)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from asrkit.device import CPU, choose_device
 from asrkit.errors import ModelError
 from asrkit.experiment import Experiment
 from asrkit.features.pipeline import full_features
@@ -17,22 +19,26 @@ from asrkit.models.batching import collate
 class TorchModel:
     """The network of a trained experiment in PyTorch, as a model.Model."""
 
-    def __init__(self, experiment: Experiment, device: str = "cpu") -> None:
-        """Move the network to a device, such as "cpu" or "cuda".
+    def __init__(self, experiment: Experiment, device: str = CPU) -> None:
+        """Use the network of an experiment, or a copy of it on a device: cpu, cuda, cuda:N, or auto.
 
         Raises:
+            ConfigError: there is no such device.
             ModelError: PyTorch cannot use the device.
         """
-        config = experiment.config
+        self._source, config, place = (experiment, device), experiment.config, choose_device(device)
         self.features, self.config, self.decoding = config.features, config.model, config.decoding
         self.tokens, self.lm, self.calibration = experiment.tokens, experiment.lm_automaton, experiment.calibration
         self.decoder = experiment.search_models.decoder
-        self.global_cmvn = experiment.global_cmvn
+        self.global_cmvn, self.corpus = experiment.global_cmvn, experiment.corpus
         try:
-            self.network = experiment.model.to(device)
+            self.network = experiment.model if place.type == CPU else copy.deepcopy(experiment.model).to(place)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).split("\n")[0]
-            raise ModelError(f"device {device}: PyTorch cannot use it ({reason}); leave it at cpu") from None
+            raise ModelError(f"device {device}: PyTorch cannot use it ({reason}); give cpu") from None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TorchModel, self._source  # so that another process opens its own device
 
     @torch.inference_mode()
     def batch(self, feats: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -158,7 +158,9 @@ class CausalLayer(nn.Module):
 
     def _bias(self, query: Tensor, num_keys: int) -> Tensor:
         """The bias by distance, (K, T, keys). The last key belongs to the last query."""
-        ages = torch.arange(query.shape[2])[:, None] + num_keys - query.shape[2] - torch.arange(num_keys)
-        slopes = 2.0 ** (-8.0 / self.num_heads * torch.arange(1, self.num_heads + 1, dtype=query.dtype))
+        keys, queries = torch.arange(num_keys, device=query.device), query.shape[2]
+        ages = keys[num_keys - queries :, None] - keys
+        heads = torch.arange(1, self.num_heads + 1, dtype=query.dtype, device=query.device)
+        slopes = 2.0 ** (-8.0 / self.num_heads * heads)
         bias: Tensor = -slopes[:, None, None] * ages
         return bias.masked_fill(ages < 0, -torch.inf)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from asrkit.device import CPU
 from asrkit.errors import ConfigError, DataError, printable
 from asrkit.inference.hypothesis import ipa_symbols
 from asrkit.inference.onnx_model import OnnxModel
@@ -115,13 +116,13 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(pool, function)
 
 
-def load_models(names: Sequence[str]) -> list[ServedModel]:
-    """Load the models that `--model` names.
+def load_models(names: Sequence[str], device: str = CPU) -> list[ServedModel]:
+    """Load the models that `--model` names, onto a device.
 
     Raises:
         ModelError: as load_model.
-        ConfigError: a model is named twice.
+        ConfigError: a model is named twice, or onnxruntime cannot use the device.
     """
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--model {printable(twice[0])}: given twice; leave one out")
-    return [ServedModel(printable(name), load_model(name)) for name in names]
+    return [ServedModel(printable(name), load_model(name, device)) for name in names]

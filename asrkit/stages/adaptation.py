@@ -13,6 +13,7 @@ import numpy as np
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import config_text, dump_config, parse_config
 from asrkit.decoding.language_models import PhoneLm, lm_text
+from asrkit.device import choose_device
 from asrkit.errors import AsrkitError, ConfigError, DataError, location, raise_if_any
 from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_input, pooled_stats
 from asrkit.findings import Findings
@@ -58,6 +59,7 @@ _BATCH_SIZE = 32  # utterances whose log-probabilities are computed together; it
 _MADE = ("config.yaml", "tokens.txt", "lm.arpa", "held_out", "excluded.txt", "history.csv", "learning_curve.png")
 _OUTPUTS = (*_MADE, "adapt.json", "final.pt", "final.onnx")
 _NGRAM_ORDER = 5  # of the language model for new phones, if the old model was a network
+_DEVICE = "training.device="  # an override on which the adapted model does not depend
 _OWN_CHOICES = ("training.keep_best", "training.select")  # all epochs are kept, and one is chosen
 
 
@@ -139,13 +141,14 @@ def adapt(
 
     Args:
         directory: the experiment directory to write.
-        overrides: settings of this training, each `training.SETTING=VALUE`.
+        overrides: settings of this training, each `training.SETTING=VALUE`. The log-probabilities that compare the
+            models are computed on `training.device`, too.
         resume: continue an interrupted run, if there is one.
         force: start again from the beginning, even if the directory has a result or a checkpoint.
         report: is called with lines about the run's progress. In addition, each epoch prints a line to stderr.
 
     Raises:
-        ConfigError: an override is not valid.
+        ConfigError: an override is not valid, or the device is not there.
         DataError: inputs are missing or faulty, features were made with other settings, transcripts have phones that
             the model does not know, there are too few utterances, or there is an unfinished run and neither `resume`
             nor `force` is given.
@@ -157,6 +160,8 @@ def adapt(
     if not force and stamp.is_current():
         return Adaptation.of(read_json(directory / "adapt.json"), directory, data.data, is_new=False)
     with lock_dir(directory, "adapt"):
+        plan = _Plan.make(data, model, overrides)
+        choose_device(plan.config.training.device)  # before anything is removed
         checkpoint = directory / "checkpoint.pt"
         if force:
             _remove_progress(directory)
@@ -164,7 +169,6 @@ def adapt(
             raise DataError(
                 f"{location(checkpoint)}left by an earlier run; give --resume to go on or --force to start anew"
             )
-        plan = _Plan.make(data, model, overrides)
         for name in ("final.pt", "lm.arpa"):
             (directory / name).unlink(missing_ok=True)
         with stamp.making(of=_OUTPUTS), logged(directory / "train.log"):
@@ -194,7 +198,8 @@ def _adapt(plan: _Plan, directory: Path, identity: str, report: Callable[[str], 
         rival = _Contestant.trained("scratch", new, plan.experiment(new, lm, own), scratch, identity, plan.units)
     else:
         dev = plan.open_set(plan.base.global_cmvn).part(plan.held_out)
-        rival = _Contestant.of("before", plan.base, dev, {0: plan.base.model.state_dict()}, plan.units)
+        weights, device = {0: plan.base.model.state_dict()}, plan.config.training.device
+        rival = _Contestant.of("before", plan.base, dev, weights, plan.units, device)
     verdict = _Verdict(adapted, rival, {utt_id: plan.utt2spk[utt_id] for utt_id in plan.held_out})
     figures = verdict.to_dict()
     figures["lines"] = [plan.subject(), *verdict.lines(), verdict.outcome()]
@@ -355,7 +360,8 @@ class _Contestant:
         result = loop.train(run.model, run.config.training, run.sets, directory, identity)
         best = BestEpochs(directory, len(result.best))
         weights = {epoch: best.weights(epoch, run.model) for epoch in sorted(result.best)}
-        return replace(cls.of(name, experiment, run.sets.dev, weights, units), history=result.history)
+        found = cls.of(name, experiment, run.sets.dev, weights, units, run.config.training.device)
+        return replace(found, history=result.history)
 
     @classmethod
     def of(
@@ -365,15 +371,16 @@ class _Contestant:
         dev: TrainingSet,
         weights: Mapping[int, Mapping[str, Tensor]],
         units: Mapping[str, str],
+        device: str,
     ) -> _Contestant:
         """Evaluate the experiment with the weights of each epoch on the utterances of `dev`.
 
-        `units` has the unit of each.
+        `units` has the unit of each. The network runs on `device`.
         """
         by_epoch, utt_ids = [], list(dev.num_frames)
         for of_epoch in weights.values():
             experiment.model.load_state_dict(of_epoch)
-            by_epoch.append(_stored_set(experiment, dev).point(experiment.config.decoding).counts)
+            by_epoch.append(_stored_set(experiment, dev, device).point(experiment.config.decoding).counts)
         errors = np.array([[counts.num_errors for counts in of_epoch] for of_epoch in by_epoch])
         best, without = choose(errors), choose_without(errors, [units[utt_id] for utt_id in utt_ids])
         epoch = list(weights)[best]
@@ -454,13 +461,13 @@ class _Verdict:
         }
 
 
-def _stored_set(experiment: Experiment, dev: TrainingSet) -> StoredSet:
-    """The outputs of the experiment's network for the utterances of `dev`."""
+def _stored_set(experiment: Experiment, dev: TrainingSet, device: str) -> StoredSet:
+    """The outputs of the experiment's network, on a device, for the utterances of `dev`."""
     from asrkit.decoding.tuning import StoredSet
     from asrkit.inference.torch_model import TorchModel
 
     experiment.model.eval()
-    model = TorchModel(experiment)
+    model = TorchModel(experiment, device)
     log_probs: dict[str, np.ndarray] = {}
     for utt_ids in dev.batches(_BATCH_SIZE):
         log_probs |= zip(utt_ids, model.batch([dev.feats[utt_id] for utt_id in utt_ids]), strict=True)
@@ -478,7 +485,7 @@ def _elsewhere(
     from asrkit.decoding.tuning import StoredSet
 
     try:
-        log_probs = log_probs_elsewhere(experiment, data_dir, list(refs))
+        log_probs = log_probs_elsewhere(experiment, data_dir, list(refs), experiment.config.training.device)
     except AsrkitError as error:
         reason = str(error).split("\n")[0]
         report(f"{data_dir}: confidences are calibrated on what is held out as it is, not in noise: {reason}")
@@ -501,7 +508,7 @@ def _save(
     experiment, decoding = kept.experiment, kept.experiment.config.decoding
     calibration = experiment.calibration
     if kept.history:
-        stored = _stored_set(experiment, dev)
+        stored = _stored_set(experiment, dev, experiment.config.training.device)
         fit = CalibrationFit.on(stored, _elsewhere(experiment, data_dir, stored.refs, report), decoding)
         calibration = calibration if fit.warnings() else fit.calibration
     experiment.tokens.write(directory / "tokens.txt")
@@ -575,7 +582,7 @@ def _inputs(data: AdaptationData, model: Path, overrides: Sequence[str]) -> dict
         "files": [File(path) for path in [*files, *([data.phone_map] if data.phone_map else [])]],
         "feats": feats_input(data.data),
         "new_phones": data.new_phones,
-        "overrides": list(overrides),
+        "overrides": [each for each in overrides if not each.startswith(_DEVICE)],
     }
 
 

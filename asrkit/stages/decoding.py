@@ -16,6 +16,7 @@ from asrkit.config.yaml_config import dump_config
 from asrkit.decoding.config import DecodingConfig, SearchMethod
 from asrkit.decoding.methods import SEARCHES
 from asrkit.decoding.search import BeamResult, Search
+from asrkit.device import CPU
 from asrkit.errors import ConfigError
 from asrkit.features.cmvn import CmvnMode
 from asrkit.features.config import FeatureConfig
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from asrkit.experiment import Experiment
 
 _AT_ONCE = 256  # utterances of a batched search: enough for batches of similar lengths
-_NO_RESULT = ("batch_size", "log_probs")  # options that change no hypothesis
+_NO_RESULT = ("batch_size", "device", "log_probs")  # options that change no hypothesis, but for rounding
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class DecodeOptions:
         ctm: also write times and confidences to phones.ctm.
         log_probs: the directory of the log-probabilities; by default the output directory.
         batch_size: number of utterances that go through the network at once. It changes only the speed.
+        device: where the network runs: cpu, cuda or cuda:N. Searches run on the CPU.
     """
 
     method: SearchMethod | None = None
@@ -70,6 +72,7 @@ class DecodeOptions:
     ctm: bool = False
     log_probs: Path | None = None
     batch_size: int = 32
+    device: str = CPU
 
     @property
     def search_settings(self) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def decode(
     Raises:
         DataError: files are missing or faulty.
         ModelError: the experiment cannot be loaded.
-        ConfigError: the search does not have one of the options.
+        ConfigError: the search does not have one of the options, or the device is not there.
     """
     experiment, data_dir, out = Path(experiment), Path(data_dir), Path(out)
     expect_files({experiment / "final.pt": TRAIN, data_dir / "feats.scp": EXTRACT})
@@ -137,7 +140,7 @@ def decode(
         stored_by = store.stamp(features.cmvn)
         feats = FeatureLoader(data_dir, features, trained.global_cmvn)
         if force or not stored_by.is_current():
-            store.write(stored_by, feats, options.batch_size, num_jobs)
+            store.write(stored_by, feats, options.batch_size, num_jobs, options.device)
         making.add(stored_by.outputs(), stored_by.path)
 
         stored = store.open()

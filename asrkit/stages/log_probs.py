@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asrkit.device import CPU
 from asrkit.errors import DataError, location, raise_if_any
 from asrkit.features.cmvn import NORMALIZATIONS, CmvnMode
 from asrkit.features.pipeline import FeatureLoader, feats_input
@@ -30,16 +31,17 @@ LOG_PROBS_STAMP = ".log_probs.stamp"
 
 @dataclass(frozen=True)
 class _Forward:
-    """A network and its features. Workers of a cluster can compute the batches."""
+    """A network and its features. Workers of a cluster can compute the batches, each on a device of its own."""
 
     experiment: Experiment
     feats: FeatureLoader
+    device: str
 
     @cached_property
     def model(self) -> TorchModel:
         from asrkit.inference.torch_model import TorchModel
 
-        return TorchModel(self.experiment)  # made in the process that uses it
+        return TorchModel(self.experiment, self.device)  # made in the process that uses it
 
     def __call__(self, utt_ids: Sequence[str]) -> list[np.ndarray]:
         """The log-probabilities (T, V) of each utterance of a batch."""
@@ -63,10 +65,10 @@ class LogProbStore:
         """The stamp for this mode of CMVN. It knows the inputs, and whether the files exist and are up to date."""
         return Stamp(self.directory / LOG_PROBS_STAMP, self._inputs(cmvn))
 
-    def write(self, stamp: Stamp, feats: FeatureLoader, batch_size: int, num_threads: int) -> None:
-        """Compute and write the log-probabilities. `feats` must be opened after `stamp` was made.
+    def write(self, stamp: Stamp, feats: FeatureLoader, batch_size: int, num_threads: int, device: str = CPU) -> None:
+        """Compute the log-probabilities on a device, and write them. `feats` must be opened after `stamp` was made.
 
-        The batch size changes only the speed.
+        The batch size changes only the speed. Raises ConfigError and ModelError as TorchModel.
         """
         import torch  # takes seconds to load
 
@@ -74,7 +76,7 @@ class LogProbStore:
 
         with lock_dir(self.directory, "decode"), stamp.making():
             torch.set_num_threads(num_threads)
-            forward = _Forward(self.experiment, feats)
+            forward = _Forward(self.experiment, feats, device)
             batches = bucket({utt_id: feats.num_frames(utt_id) for utt_id in feats}, batch_size)
             with ArkWriter(self.directory / "log_probs.ark", self.scp) as writer:
                 # PyTorch has a thread per core here; on a cluster, its workers compute the batches.

@@ -11,6 +11,7 @@ import numpy as np
 
 from asrkit.config.yaml_config import dump_config, to_dict
 from asrkit.decoding.lm_sampling import MOST_SHOWN, draw, spell
+from asrkit.device import choose_device
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.formats.transcripts import read_transcripts
@@ -149,6 +150,7 @@ def train_neural_lm(
     Raises:
         DataError: texts are missing or faulty, or there is a checkpoint and neither `resume` nor `force`.
         ModelError: a loss is not finite, or the checkpoint belongs to other settings or another text.
+        ConfigError: the device is not there.
     """
     directory, config = Path(directory), config or NeuralLmConfig()
     texts = source.read()
@@ -156,6 +158,7 @@ def train_neural_lm(
     path = directory / LM_FILE
     if not force and stamp.is_current():
         return NeuralLmTraining(path)
+    choose_device(config.training.device)  # before anything is removed
     with lock_dir(directory, "train-nlm"):
         checkpoint = directory / "checkpoint.pt"
         if force:
@@ -215,13 +218,13 @@ def _show_embeddings(lm: NeuralLm, directory: Path, report: Callable[[str], None
 
 
 def _for_search(model: LanguageModel, config: NeuralLmConfig, phones: Sequence[str]) -> NeuralLm:
-    weights = {name: values.detach().numpy().copy() for name, values in model.state_dict().items()}
+    weights = {name: values.detach().cpu().numpy().copy() for name, values in model.state_dict().items()}
     return NeuralLm(config.model, phones, weights)
 
 
 def _inputs(source: LmSource, config: NeuralLmConfig) -> dict[str, Any]:
     """Everything on which the weights depend."""
     sections = to_dict(config)
-    for name in ("num_threads", "checkpoint_minutes"):
+    for name in ("num_threads", "device", "checkpoint_minutes"):
         del sections["training"][name]
     return {"config": sections, "files": [File(path) for path in source.files]}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asrkit.device import CPU
 from asrkit.features.pipeline import FeatureLoader
 
 if TYPE_CHECKING:
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 _BATCH = 16  # utterances that go through the network at once
 
 
-def log_probs_elsewhere(trained: Experiment, data_dir: Path, utt_ids: Sequence[str]) -> dict[str, np.ndarray]:
+def log_probs_elsewhere(
+    trained: Experiment, data_dir: Path, utt_ids: Sequence[str], device: str = CPU
+) -> dict[str, np.ndarray]:
     """Log-probabilities (T', V) of each utterance in a room, in noise, coded, at another level, or at another speed.
 
     training.augment draws the conditions; they depend only on the id of the utterance. Each utterance is normalised
-    separately, like a recording of an unknown speaker.
+    separately, like a recording of an unknown speaker. The network runs on `device`.
 
     Raises:
         DataError: as Augmenter.open.
+        ConfigError, ModelError: as TorchModel.
     """
     # PyTorch takes seconds to load.
     from asrkit.inference.torch_model import TorchModel
@@ -48,7 +52,7 @@ def log_probs_elsewhere(trained: Experiment, data_dir: Path, utt_ids: Sequence[s
     features = trained.config.features
     alone = features.with_normalization(features.normalization.without_speaker)
     augmenter = Augmenter.open(conditions, FeatureLoader(data_dir, alone, trained.global_cmvn), decode_once=False)
-    model = TorchModel(trained)
+    model = TorchModel(trained, device)
     found: dict[str, np.ndarray] = {}
     for first in range(0, len(utt_ids), _BATCH):
         some = utt_ids[first : first + _BATCH]

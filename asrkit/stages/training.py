@@ -14,6 +14,7 @@ import numpy as np
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import dump_config, to_dict
 from asrkit.decoding.language_models import parse_lm, read_lm_text
+from asrkit.device import choose_device
 from asrkit.errors import DataError, ModelError, location
 from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
@@ -150,6 +151,7 @@ def train(
                     _update_decoding(directory, config, supplement)
                     decoding.write({})
                 return Training(directory)
+            choose_device(config.training.device)  # before anything is removed or read
             checkpoint = directory / "checkpoint.pt"
             if force:
                 checkpoint.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asrkit.decoding.tuning import StoredSet, leave_out, tune_search
+from asrkit.device import CPU, choose_device
 from asrkit.errors import AsrkitError
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import lock_dir
@@ -45,6 +46,7 @@ def tune(
     protocol: Protocol = AS_IS,
     num_jobs: int = 1,
     force: bool = False,
+    device: str = CPU,
 ) -> Tuning:
     """Choose the search settings with the fewest errors on a dev set, and calibrate confidences under them.
 
@@ -59,11 +61,13 @@ def tune(
         protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
         num_jobs: number of threads that search.
         force: tune even if the experiment is up to date.
+        device: where the network runs, for confidences under other conditions: cpu, cuda or cuda:N.
 
     Raises:
         DataError: files are missing or faulty, log-probabilities are not those of the experiment, or the protocol
             leaves no reference phone to score.
         ModelError: the experiment cannot be loaded.
+        ConfigError: the device is not there.
     """
     experiment = Path(experiment)
     out, text = experiment / "tune", dev.data_dir / "text"
@@ -73,6 +77,7 @@ def tune(
     if not force and stamp.is_current() and (made_before := _read_lines(summary)) is not None:
         lines, warnings = made_before
         return Tuning(out, lines, is_new=False, warnings=warnings)
+    choose_device(device)
     # PyTorch and matplotlib take seconds to load.
     from asrkit.experiment import load_experiment, store_tuning
     from asrkit.inference.export import export_experiment
@@ -92,7 +97,7 @@ def tune(
         left_out = leave_out(stored, trained.config.decoding, tuned.config.beam, speakers)
         elsewhere = None
         try:
-            others = log_probs_elsewhere(trained, dev.data_dir, list(refs))
+            others = log_probs_elsewhere(trained, dev.data_dir, list(refs), device)
             elsewhere = StoredSet(others, refs, trained.tokens, trained.search_models, protocol, num_jobs)
         except AsrkitError as error:
             reason = str(error).split("\n")[0]

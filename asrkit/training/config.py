@@ -19,6 +19,7 @@ from asrkit.config.ranges import (
     between,
     range_faults,
 )
+from asrkit.device import CPU, is_device_or_auto
 from asrkit.errors import ConfigError, raise_if_any
 from asrkit.training.codecs import CodecName
 from asrkit.training.noise import NoiseName
@@ -83,6 +84,7 @@ class AugmentConfig:
 
 _NumViews = Annotated[int, Range("must be 1 or 2", lambda value: value in (1, 2))]
 _Seed = Annotated[NonNegativeInt, Range("must be below 2**63", lambda value: value < 2**63)]
+Device = Annotated[str, Range("must be auto, cpu, cuda or cuda:N", is_device_or_auto)]
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class TrainingConfig:
     seed: _Seed = 1
     num_threads: PositiveInt = 1  # CPU threads
     utts_at_once: PositiveInt | None = None  # most that a process computes at a time of its share of a batch; none: all
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    device: Device = CPU
     bf16: bool = False  # cuda only: autocast to bfloat16
 
     def __post_init__(self) -> None:
@@ -148,7 +150,7 @@ class TrainingConfig:
             yield f"training.pretrain_epochs must be below num_epochs, found {self.pretrain_epochs}"
         if self.min_lr > self.max_lr > 0:
             yield f"training.min_lr must be at most max_lr, found {self.min_lr}"
-        if self.bf16 and self.device == "cpu":
+        if self.bf16 and self.device == CPU:
             yield "training.bf16 is for device cuda or auto; found cpu"
 
     @property

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from asrkit.config.ranges import InsideUnit, NonNegative, NonNegativeInt, Positive, PositiveInt
+from asrkit.device import CPU
 from asrkit.models.language_config import LanguageConfig
-from asrkit.training.config import OptimizerName, ScheduleName, TrainingConfig
+from asrkit.training.config import Device, OptimizerName, ScheduleName, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class LmTrainingConfig:
     checkpoint_minutes: Positive = 2.0  # time between checkpoints within an epoch; each epoch also ends with one
     seed: NonNegativeInt = 1
     num_threads: PositiveInt = 1  # CPU threads
+    device: Device = CPU
 
     def __post_init__(self) -> None:
         self.general()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from asrkit.device import choose_device
 from asrkit.errors import ModelError, location
 from asrkit.io.tell import tell
 from asrkit.models.language import LanguageModel
@@ -69,10 +70,11 @@ class LmTraining:
     def __init__(self, model: LanguageModel, config: LmTrainingConfig, text: LmText, directory: Path, identity: str):
         """Continue from the checkpoint in `directory`, if there is one.
 
-        Raises ModelError if it belongs to another run.
+        Raises ModelError if it belongs to another run, and ConfigError if there is no such device.
         """
         torch.set_num_threads(config.num_threads)
         keep_freed_memory()
+        model.to(choose_device(config.device))
         self.model, self.config, self.text, self.identity = model, config, text, identity
         self.directory, self.path = directory, directory / "checkpoint.pt"
         self._general = config.general()
@@ -86,10 +88,10 @@ class LmTraining:
         self.best.tidy()
 
     def run(self, sample: Callable[[LanguageModel], str]) -> LmEpoch:
-        """Train to the end. The model then has the weights of lowest dev perplexity, whose epoch is returned.
+        """Train to the end. The model is then on the CPU, with the weights of lowest dev perplexity.
 
-        After each epoch, a line with the result of `sample` for the model is printed. Raises ModelError for a loss that
-        is not finite.
+        Returns the epoch of these weights. After each epoch, a line with the result of `sample` for the model is
+        printed. Raises ModelError for a loss that is not finite.
         """
         while (schedule := self._schedule()) is not None:
             self._train_epoch(schedule)
@@ -116,7 +118,7 @@ class LmTraining:
             self._save()
             self.best.tidy()
         epoch = self.best.ranking[0][1]
-        self.model.load_state_dict(self.best.weights(epoch, self.model))
+        self.model.cpu().load_state_dict(self.best.weights(epoch, self.model))
         return self.history[epoch - 1]
 
     def _schedule(self) -> EpochSchedule | None:
@@ -164,7 +166,7 @@ class LmTraining:
     def _train_batch(self, sentences: Sequence[Sentence]) -> None:
         """Make an update for each piece of the sentences."""
         sums, states = self._sums, self.model.first_states(len(sentences))
-        for inputs, targets, is_there in pieces(sentences, self.config.bptt_steps):
+        for inputs, targets, is_there in pieces(sentences, self.config.bptt_steps, _device_of(self.model)):
             log_probs, states = self.model(inputs, states)
             loss = -log_probs.gather(2, targets[:, :, None])[:, :, 0][is_there].sum()
             num_tokens = int(is_there.sum())
@@ -240,10 +242,13 @@ def plan_batches(lens: Sequence[int], batch_size: int, rng: np.random.Generator)
     return [batches[number] for number in rng.permutation(len(batches))]
 
 
-def pieces(sentences: Sequence[Sentence], num_steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def pieces(
+    sentences: Sequence[Sentence], num_steps: int, device: torch.device | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Inputs, targets and a mask (N, T) for each piece of at most `num_steps` tokens, from the beginning on.
 
     The inputs of a sentence are END and its tokens; the targets are its tokens and END. The mask is False in padding.
+    They are made on the CPU and moved to `device`.
     """
     length = max(map(len, sentences)) + 1
     padded = torch.full((len(sentences), length + 1), END)
@@ -252,7 +257,15 @@ def pieces(sentences: Sequence[Sentence], num_steps: int) -> Iterator[tuple[Tens
     is_there = torch.arange(length) <= torch.tensor([len(sentence) for sentence in sentences])[:, None]
     for start in range(0, length, num_steps):
         part = slice(start, start + num_steps)
-        yield padded[:, :-1][:, part], padded[:, 1:][:, part], is_there[:, part]
+        yield (
+            padded[:, :-1][:, part].to(device),
+            padded[:, 1:][:, part].to(device),
+            is_there[:, part].to(device),
+        )
+
+
+def _device_of(model: LanguageModel) -> torch.device:
+    return model.output.weight.device
 
 
 @torch.no_grad()
@@ -263,7 +276,7 @@ def evaluate(model: LanguageModel, sentences: Sequence[Sentence]) -> float:
     order = sorted(range(len(sentences)), key=lambda index: len(sentences[index]))
     for start in range(0, len(order), _AT_ONCE):
         batch = [sentences[index] for index in order[start : start + _AT_ONCE]]
-        ((inputs, targets, is_there),) = pieces(batch, max(map(len, batch)) + 1)
+        ((inputs, targets, is_there),) = pieces(batch, max(map(len, batch)) + 1, _device_of(model))
         log_probs, _ = model(inputs, model.first_states(len(batch)))
         found = log_probs.gather(2, targets[:, :, None])[:, :, 0][is_there]
         total, number = total - float(found.double().sum()), number + len(found)

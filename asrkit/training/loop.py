@@ -24,7 +24,8 @@ from tqdm import tqdm
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.greedy import greedy_search
 from asrkit.decoding.methods import make_search
-from asrkit.errors import ConfigError, ModelError, location, name_some
+from asrkit.device import choose_device
+from asrkit.errors import ModelError, location, name_some
 from asrkit.io.processes import HOST
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.acoustic import AcousticModel, with_impossible_blank
@@ -100,7 +101,7 @@ def train(
     identity: str,
     begin: Callable[[], None] = lambda: None,
 ) -> TrainingResult:
-    """Train `model` in place. At the end it has the weights that `config.select` asks for.
+    """Train `model` in place. At the end it is on the CPU, with the weights that `config.select` asks for.
 
     Checkpoints are written to `directory` after each epoch, and every `config.checkpoint_minutes` within an epoch. If
     there is a checkpoint with the same `identity`, the training continues from it. The random numbers of a batch depend
@@ -121,12 +122,12 @@ def train(
     Raises:
         ModelError: a loss or gradient is not finite (the message names the utterances of the batch), or the checkpoint
             belongs to another run.
-        ConfigError: the device is not available.
+        ConfigError: there is no such device.
     """
     ranks = data.ranks
     device = choose_device(config.device)
     if device.type == "cuda":
-        ranks.take_gpu()
+        ranks.take_gpu(device)
     # On a CPU the threads share a whole step. If operators used threads as well, they would wait for each other.
     torch.set_num_threads(1 if device.type == "cpu" else config.num_threads)
     keep_freed_memory()
@@ -162,7 +163,9 @@ def train(
         gradients.draw()
     if state.num_blank_epochs:
         _warn_of_blank_phase(state.num_blank_epochs)
-    return _keep_weights(state, data)
+    result = _keep_weights(state, data)
+    model.cpu()
+    return result
 
 
 def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
@@ -491,17 +494,6 @@ def _frame_results(model: AcousticModel, batch: Batch) -> tuple[LossSum, list[li
 def _greedy(log_probs: Tensor, lens: Tensor) -> list[list[int]]:
     """The greedy labellings of log-probabilities (N, T', V) with `lens` (N,) steps."""
     return [greedy_search(utt[:length].cpu().numpy())[0] for utt, length in zip(log_probs, lens, strict=True)]
-
-
-def choose_device(name: str) -> torch.device:
-    """The device for `training.device`. "auto" means a GPU if there is one.
-
-    Raises:
-        ConfigError: there is no GPU, and "cuda" was asked for.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("training.device cuda: PyTorch finds no such device; give cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -63,10 +63,10 @@ class Ranks:
         """
         return None
 
-    def take_gpu(self) -> None:
-        """Use the GPU of this process from now on. Each process of a machine has one.
+    def take_gpu(self, device: torch.device) -> None:
+        """Use the GPU of this process as `device` from now on. Each process of a machine has one.
 
-        Raises ConfigError if there are more processes than GPUs.
+        Raises ConfigError if there are more processes than GPUs, or if `device` is a certain GPU.
         """
 
     def connect(self, device: torch.device) -> None:
@@ -149,9 +149,11 @@ class _Job(Ranks):
         self._wait_for(["identity"])
         return self._read("identity") or None
 
-    def take_gpu(self) -> None:
+    def take_gpu(self, device: torch.device) -> None:
         import torch
 
+        if ":" in str(device):
+            raise ConfigError(f"device {device}: torchrun gives each process a GPU of its own; give cuda")
         number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= count:
             raise ConfigError(

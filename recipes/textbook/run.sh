@@ -90,7 +90,8 @@ memory() {
   local forward=$dir/memory/unidirectional${quick:+-quick} epochs=8
   [ -z "$quick" ] || epochs=2
   asrkit train --config "$model/config.yaml" --set model.bidirectional=false --set training.num_epochs=$epochs \
-    --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --out "$forward" --resume ${force:+--force}
+    --train "$data/train" --dev "$data/dev" --tokens "$data/tokens.txt" --out "$forward" \
+    ${device:+--device "$device"} --resume ${force:+--force}
   lesson memory --data "$data/test" --model "$model" --model "$forward"
 }
 

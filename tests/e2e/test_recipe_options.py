@@ -542,3 +542,18 @@ def test_a_missing_input_names_the_stage_that_makes_it(tree: Tree, stage: int) -
     lines = [line for line in result.stderr.splitlines() if "NumPy fallback" not in line]
     assert all("made by stage" in line for line in lines), result.stderr
     assert list(tree.caller_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "device"),
+    [("", [], None), ("device=cuda", [], "cuda"), ("device=cuda", ["--device", "cuda:1"], "cuda:1")],
+)
+def test_the_device_reaches_what_trains_and_runs_networks(
+    tree: Tree, line: str, options: list[str], device: str | None
+) -> None:
+    (tree.root / "recipes/mini/cmd.sh").write_text(line + "\n")
+    tree.write_test_set(tree.root / "recipes/mini/data")
+    assert tree.run("mini", *options).returncode == 0
+    given = [(call[0], call[call.index("--device") + 1]) for call in tree.calls() if "--device" in call]
+    verbs = ["train", "decode", "tune", "decode", "decode", "align", "transcribe"]
+    assert given == ([] if device is None else [(verb, device) for verb in verbs])

@@ -35,13 +35,13 @@ class SilentProgress:
         pass
 
 
-# asrkit.training imports these. The checks show no progress and read no audio, so an almost empty module does for each
+# asrkit.training imports these. The checks show no progress and read neither audio nor settings, so an almost empty module does for each
 # that is not installed. Whatever uses one all the same fails with AttributeError.
 for _name, _content in {
     "tqdm": {"tqdm": SilentProgress},
     "soundfile": {"SoundFile": object},
     "soxr": {},
-    "yaml": {},
+    "yaml": {"SafeLoader": object},
 }.items():
     try:
         importlib.import_module(_name)

@@ -25,10 +25,11 @@ def make_data() -> TrainingSet:
     return TrainingSet(feats, lens, {name: rng.integers(1, 5, length // 8).tolist() for name, length in lens.items()})
 
 
-def new_state(directory: Path, device: torch.device) -> TrainingState:
+def new_state(directory: Path, device: torch.device, dropout: float = 0.2) -> TrainingState:
     """The state of a run in `directory`, from its checkpoint if there is one."""
     torch.manual_seed(1)
-    model = AcousticModel(ModelConfig(num_layers=1, hidden_size=16, stack=2, skip=2), 6, 5).to(device)
+    config = ModelConfig(num_layers=1, hidden_size=16, dropout=dropout, stack=2, skip=2)
+    model = AcousticModel(config, 6, 5).to(device)
     directory.mkdir(exist_ok=True)
     return TrainingState(model, CONFIG, BATCHES, directory, "run")
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("types", "errors"),
     ("findings", "extras", "drawing"),
     ("io",),
-    ("config.yaml_config", "config.plain_values", "config.ranges", "audio", "lang", "parallel", "_native"),
+    ("config.yaml_config", "config.plain_values", "config.ranges", "audio", "lang", "parallel", "device", "_native"),
     ("formats", "cluster"),
     ("corpora", "features"),
     ("models", "lm", "scoring"),

@@ -1,12 +1,14 @@
 """What a Recognizer takes, from where it is loaded, and by how many threads it can be used."""
 
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
 import torch
@@ -15,16 +17,18 @@ import asrkit
 from asrkit.audio import read_audio
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.decoding.config import DecodingConfig
-from asrkit.errors import AudioError, ModelError
-from asrkit.experiment import make_model, save_experiment, update_decoding
+from asrkit.errors import AudioError, ConfigError, ModelError
+from asrkit.experiment import load_experiment, make_model, save_experiment, update_decoding
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.inference import recognizer as recognizer_module
+from asrkit.inference import torch_model
 from asrkit.inference.export import export_experiment
 from asrkit.inference.find_model import find_model, find_pretrained, model_names
 from asrkit.inference.onnx_model import OnnxModel
 from asrkit.inference.recognizer import Recognizer, load_recognizer
+from asrkit.inference.torch_model import TorchModel
 from asrkit.lang.tokens import TokenTable
 from asrkit.models.config import ModelConfig
 from asrkit.types import Waveform
@@ -270,18 +274,51 @@ def test_an_experiment_that_cannot_be_written_to(
 def test_a_gpu_is_asked_for_in_vain(exp: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(ModelError, match=r"device cuda: PyTorch cannot use it .*; leave it at cpu"):
+    with pytest.raises(ConfigError, match=r"device cuda: PyTorch .* finds no GPU; .*, or give cpu"):
         load_recognizer(exp, device="cuda")
-    with pytest.raises(ModelError, match="an exported file, which runs on the CPU"):
-        load_recognizer(exp / "final.onnx", device="cuda")
+    with pytest.raises(
+        ConfigError, match=r"device cuda:1: onnxruntime .* has no CUDAExecutionProvider, .*, or give cpu"
+    ):
+        load_recognizer(exp / "final.onnx", device="cuda:1")
+
+
+def test_onnxruntime_runs_a_file_on_the_gpu_that_is_named(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked, provider = onnxruntime.InferenceSession, [], "CUDAExecutionProvider"
+
+    def open_session(content: bytes, options: object, providers: list) -> onnxruntime.InferenceSession:
+        asked.append(providers)
+        return real(content, options, providers=providers[1:])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    with pytest.raises(ConfigError, match=r"device cuda:1: onnxruntime .* cannot use it; see that .*, or give cpu"):
+        load_recognizer(exp / "final.onnx", device="cuda:1")
+    monkeypatch.setattr(real, "get_providers", lambda session: [provider])
+    found = load_recognizer(exp / "final.onnx", device="cuda:1")
+    pickle.loads(pickle.dumps(found.model))
+    assert asked == [[(provider, {"device_id": "1", "use_tf32": "0"}), "CPUExecutionProvider"]] * 3
+    assert found.transcribe(sound(1), sample_rate=16000) == load_recognizer(exp).transcribe(sound(1), sample_rate=16000)
+
+
+def test_a_network_on_a_gpu_is_a_copy(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's meta device, which has no numbers, stands for the GPU."""
+    monkeypatch.setattr(torch_model, "choose_device", torch.device)
+    experiment = load_experiment(exp)
+    model = TorchModel(experiment, "meta")
+    again = pickle.loads(pickle.dumps(model))  # another process opens its own device
+    for each in (model, again):
+        assert {weight.device.type for weight in each.network.parameters()} == {"meta"}
+    assert {weight.device.type for weight in experiment.model.parameters()} == {"cpu"}
+    assert TorchModel(experiment).network is experiment.model
 
 
 def test_of_pytorchs_reasons_the_first_line_is_said(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA to enable assertions")
 
+    monkeypatch.setattr(torch_model, "choose_device", torch.device)
     monkeypatch.setattr(torch.nn.Module, "to", fail)
-    with pytest.raises(ModelError, match=r"device cuda: PyTorch cannot use it \(CUDA error: out of memory\); leave"):
+    with pytest.raises(ModelError, match=r"device cuda: PyTorch cannot use it \(CUDA error: out of memory\); give cpu"):
         load_recognizer(exp, device="cuda")
 
 

@@ -620,17 +620,8 @@ def test_batches_that_are_not_finite_can_be_left_out(tmp_path, capsys):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_gpu_that_is_not_there_is_refused(tmp_path):
     data = make_data(4, 1)
-    with pytest.raises(ConfigError, match=r"training\.device cuda: PyTorch finds no such device"):
+    with pytest.raises(ConfigError, match=r"device cuda: PyTorch .* finds no GPU; .*, or give cpu"):
         train(make_model(), replace(CONFIG, device="cuda"), TrainingSets(data, data, TOKENS), tmp_path, "run")
-
-
-@pytest.mark.parametrize(
-    ("name", "is_there", "device"),
-    [("cpu", True, "cpu"), ("auto", True, "cuda"), ("cuda", True, "cuda"), ("auto", False, "cpu")],
-)
-def test_the_device_is_the_one_asked_for_or_what_there_is(monkeypatch, name, is_there, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
-    assert loop.choose_device(name).type == device
 
 
 def test_batches_are_loaded_one_ahead():
