@@ -65,14 +65,14 @@ END
 
 echo "== checks on $device =="
 checks=0
-timeout 240 "$python" -m pytest -q -p no:cacheprovider --import-mode=importlib --rootdir="$temporary" tests/gpu ||
+timeout $((360 - SECONDS)) "$python" -m pytest -q -p no:cacheprovider --import-mode=importlib --rootdir="$temporary" tests/gpu ||
   checks=$?
 
 echo "== time =="
 size=()
 if [ "$device" = cpu ]; then size=(--utts 16 --rounds 1); fi
 bench=0
-timeout 110 "$python" -m tests.bench.gpu --device "$device" "${size[@]}" || bench=$?
+timeout $((470 - SECONDS)) "$python" -m tests.bench.gpu --device "$device" "${size[@]}" || bench=$?
 
 echo "== summary =="
 [ "$checks" -eq 0 ] || fail "$device: the checks ended with status $checks (124: out of time)"

@@ -86,7 +86,8 @@ def split_batch(batch: Batch, offsets: Tensor | None, number: int) -> list[Shard
     The views of an utterance stay together. `offsets` (N,) are those of the batch; see stack_frames.
     """
     views = torch.arange(batch.num_views)
-    order = batch.feat_lens[:: batch.num_views].argsort(descending=True, stable=True) * batch.num_views
+    lens = batch.feat_lens[:: batch.num_views].cpu()  # indices on the CPU fit tensors of all devices
+    order = lens.argsort(descending=True, stable=True) * batch.num_views
     shares = [order[start::number] for start in range(min(number, len(order)))]
     return [_choose(batch, offsets, (share[:, None] + views).flatten()) for share in shares]
 

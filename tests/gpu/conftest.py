@@ -35,8 +35,8 @@ class SilentProgress:
         pass
 
 
-# asrkit.training imports these. The checks show no progress and read neither audio nor settings, so an almost empty module does for each
-# that is not installed. Whatever uses one all the same fails with AttributeError.
+# asrkit imports these. The checks show no progress, and read no audio and no settings. So an almost empty module does
+# for each that is not installed. Whatever uses one all the same fails with AttributeError.
 for _name, _content in {
     "tqdm": {"tqdm": SilentProgress},
     "soundfile": {"SoundFile": object},

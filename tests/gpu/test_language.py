@@ -24,9 +24,7 @@ def weights_of(model: LanguageModel) -> torch.Tensor:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_training_is_that_of_the_cpu(network: NetworkName, tmp_path: Path, device: torch.device) -> None:
     torch.manual_seed(1)
-    model = LanguageModel(
-        LanguageConfig(network, hidden_size=8, embedding_size=8, dropout=0.0, num_heads=2), 4
-    ).double()
+    model = LanguageModel(LanguageConfig(network, hidden_size=8, embedding_size=8, dropout=0.0), 4).double()
     before, losses, trained = weights_of(model), [], []
     for name in ("cpu", str(device)):
         config = LmTrainingConfig(**{**vars(CONFIG), "device": name})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,14 @@ def make_data() -> TrainingSet:
     return TrainingSet(feats, lens, {name: rng.integers(1, 5, length // 8).tolist() for name, length in lens.items()})
 
 
-def new_state(directory: Path, device: torch.device, dropout: float = 0.2) -> TrainingState:
-    """The state of a run in `directory`, from its checkpoint if there is one."""
+def new_state(directory: Path, device: torch.device, is_drawn: bool = True) -> TrainingState:
+    """The state of a run in `directory`, from its checkpoint if there is one. `is_drawn`: with noise and dropout."""
     torch.manual_seed(1)
-    config = ModelConfig(num_layers=1, hidden_size=16, dropout=dropout, stack=2, skip=2)
-    model = AcousticModel(config, 6, 5).to(device)
+    dropout, config = (0.3, CONFIG) if is_drawn else (0.0, replace(CONFIG, input_noise=0.0, random_offset=False))
+    shape = ModelConfig(num_layers=1, hidden_size=16, dropout=dropout, stack=2, skip=2)
+    model = AcousticModel(shape, 6, 5).to(device)
     directory.mkdir(exist_ok=True)
-    return TrainingState(model, CONFIG, BATCHES, directory, "run")
+    return TrainingState(model, config, BATCHES, directory, "run")
 
 
 def end_epoch(state: TrainingState) -> None:
