@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from asrkit.cli.main import main
+from asrkit.experiment import load_experiment
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
 from asrkit.formats.data_dir import write_data_dir
@@ -16,6 +17,8 @@ from asrkit.inference.export import export_experiment
 from asrkit.inference.recognizer import load_recognizer
 from asrkit.inference.torch_model import TorchModel
 from asrkit.models.heads import HEADS
+from asrkit.stages import adaptation
+from asrkit.training import loop
 from asrkit.types import Utterance, Waveform
 from tests.command_line import leaf_parsers, options_of
 from tests.unit.inference.test_recognizer import TOKENS, sound, train
@@ -112,9 +115,15 @@ def decode(tree: Path, name: str, *options: str) -> Path:
 
 @pytest.fixture
 def as_a_gpu(monkeypatch):
-    """Devices that models were put on. PyTorch's CPU stands for each of them."""
+    """Devices that models were put on, by module. PyTorch's CPU stands for each of them."""
     asked = []
-    monkeypatch.setattr(torch_model, "choose_device", lambda name: asked.append(name) or torch.device("cpu"))
+    for module in (torch_model, adaptation, loop):
+
+        def choose(name, module=module):
+            asked.append((module.__name__.rpartition(".")[2], name))
+            return torch.device("cpu")
+
+        monkeypatch.setattr(module, "choose_device", choose)
     return asked
 
 
@@ -123,12 +132,31 @@ def test_decoding_on_a_device_is_that_on_the_cpu(tree, monkeypatch, capsys, as_a
     usual, named, on_gpu = (
         decode(tree, *each) for each in (["a"], ["b", "--device", "cpu"], ["c", "--device", "cuda:1"])
     )
-    assert as_a_gpu == ["cpu", "cpu", "cuda:1"]
+    assert as_a_gpu == [("torch_model", name) for name in ("cpu", "cpu", "cuda:1")]
     for name in ("hyp", "phones.ctm", "log_probs.ark"):
         assert (named / name).read_bytes() == (usual / name).read_bytes() == (on_gpu / name).read_bytes()
     capsys.readouterr()
     decode(tree, "a", "--device", "cuda:1")  # the device is no reason to decode again
     assert capsys.readouterr().err == f"{usual}: decoding is up to date\n"
+
+
+def test_adaptation_on_a_device_is_that_on_the_cpu(tree, tmp_path, monkeypatch, capsys, as_a_gpu):
+    monkeypatch.chdir(tree)
+
+    def adapt(name, device):
+        once = ["--set", "training.num_epochs=1", "--set", "training.augment.speeds=[]", "--device", device]
+        assert main(["adapt", "--model", "exp", "--data", "data", "--out", str(tmp_path / name), *once]) == 0
+        return load_experiment(tmp_path / name).model.state_dict()
+
+    usual, on_gpu = adapt("a", "cpu"), adapt("b", "cuda")
+    assert all(torch.equal(weights, usual[name]) for name, weights in on_gpu.items())
+    asked = as_a_gpu[len(as_a_gpu) // 2 :]
+    assert asked[:2] == [("adaptation", "cuda"), ("loop", "cuda")]
+    on_cpu, on_cuda = ("torch_model", "cpu"), ("torch_model", "cuda")
+    assert {*asked[2:]} == {on_cpu, on_cuda} and asked[-1] == on_cpu  # the export is compared with it
+    capsys.readouterr()
+    adapt("b", "cpu")  # the device is no reason to do it again
+    assert f"{tmp_path / 'b'}: adaptation is up to date" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", ["transcribe", "align"])
@@ -139,7 +167,7 @@ def test_recognition_on_a_device_is_that_on_the_cpu(tree, monkeypatch, capsys, a
     for options in ([], ["--device", "cpu"], ["--device", "cuda"]):
         assert main([verb, *CALLS[verb][0], "--format", "ctm", *options]) == 0
         said.append(capsys.readouterr().out)
-    assert as_a_gpu == ["cuda"]
+    assert as_a_gpu == [("torch_model", "cuda")]
     assert said[0] == said[1]
     usual, on_gpu = ([line.split() for line in text.splitlines()] for text in (said[0], said[2]))
     assert len(usual) > 0
@@ -153,6 +181,6 @@ def test_recognition_on_a_device_is_that_on_the_cpu(tree, monkeypatch, capsys, a
 def test_outputs_by_pytorch_are_those_of_the_exported_file(tmp_path, as_a_gpu, head):
     train(tmp_path, head=head)
     usual, on_gpu = load_recognizer(tmp_path), load_recognizer(tmp_path, device="cuda")
-    assert isinstance(on_gpu.model, TorchModel) and as_a_gpu[-1] == "cuda"
+    assert isinstance(on_gpu.model, TorchModel) and as_a_gpu[-1] == ("torch_model", "cuda")
     static = usual.extractor(Waveform((32768 * sound(1.0, 3)).astype(np.float32), 16000))
     np.testing.assert_allclose(on_gpu.model.log_probs(static), usual.model.log_probs(static), atol=1e-4)
