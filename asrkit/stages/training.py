@@ -44,6 +44,7 @@ _OUTPUTS = ("config.yaml", "tokens.txt", "excluded.txt", "history.csv", "learnin
 # training, whatever its default is now. So experiments that are older than the setting stay up to date.
 SETTINGS_BEFORE: Mapping[str, Any] = {
     "training.bptt_steps": None,
+    "training.augment.cut_prob": 0.0,
     "model.decoder.layers": "recurrent",
     "model.decoder.feed_forward_size": 512,
 }

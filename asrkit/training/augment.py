@@ -24,6 +24,7 @@ from asrkit.errors import DataError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FeatureLoader, full_features
+from asrkit.features.speech_frames import SpeechLevels
 from asrkit.training.audio_table import AudioTable
 from asrkit.training.codecs import CODECS, check_codecs, set_level
 from asrkit.training.config import AugmentConfig
@@ -36,6 +37,7 @@ NUM_WARPS = 9  # warp factors of vtlp; each has its own statistics per speaker a
 _NUM_TALKERS = 5  # talkers in babble
 _PAUSE_AT_AN_END, _DIGITAL = 0.7, 0.25  # share of the ends with a pause; share of these pauses with digital silence
 _PAUSE_FRAMES = (20, 500)  # shortest and longest pause
+_LEFT_FRAMES = 15  # most frames that a cut leaves before or after the loud ones, which begin and end later than speech
 _STATS_FRAMES = 6000  # frames per speaker, longest utterances first; after a minute the statistics hardly change
 
 
@@ -45,13 +47,13 @@ class Augmented(NamedTuple):
     Attributes:
         feats: (T, dim) float32 full features.
         speed: the factor of its speed.
-        pauses: the numbers of frames of the pauses before and after it.
+        added: the numbers of frames of the pauses before and after it; negative where frames were cut off.
         is_speech: False if a sound replaced the speech, so that there are no phones.
     """
 
     feats: np.ndarray
     speed: float
-    pauses: tuple[int, int] = (0, 0)
+    added: tuple[int, int] = (0, 0)
     is_speech: bool = True
 
 
@@ -148,12 +150,26 @@ class Augmenter:
         """
         made = self._make(utt_id, rng, min_frames)
         stats = made.stats()
+        if self.config.cut_prob and rng.random() < self.config.cut_prob:
+            static = made.static()
+            first, last = self._ends(static, rng)
+            if last - first >= min_frames:
+                feats = full_features(static[first:last], stats, made.config)
+                return Augmented(feats, made.speed, (-first, last - len(static)), made.is_speech)
         if self.config.pause_prob == 0.0 or rng.random() >= self.config.pause_prob:
             return Augmented(made.full(stats), made.speed, is_speech=made.is_speech)
         static = made.static()
         before, behind = (self._pause(static, rng) for _ in range(2))
         feats = full_features(np.concatenate([before, static, behind]), stats, made.config)
         return Augmented(feats, made.speed, (len(before), len(behind)), made.is_speech)
+
+    def _ends(self, static: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+        """Where speech begins and ends in static features (T, D): the first frame, and the one after the last."""
+        levels, steps = SpeechLevels(), self._feats.config.normalization.level.steps(static)
+        levels.add(steps)
+        loud = (steps >= levels.lowest(num_counted=2 * len(steps))).nonzero()[0]
+        before, behind = rng.integers(_LEFT_FRAMES + 1, size=2).tolist()
+        return max(int(loud[0]) - before, 0), min(int(loud[-1]) + 1 + behind, len(static))
 
     def _pause(self, static: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Static features (t, D) of a pause: random frames of the utterance's quietest tenth, or digital silence."""
@@ -167,7 +183,7 @@ class Augmenter:
         return static[rng.choice(by_level[: max(len(static) // 10, 1)], num_frames)]
 
     def _make(self, utt_id: str, rng: np.random.Generator, min_frames: int) -> _Made:
-        """The utterance after all augmentation except pauses and masks."""
+        """The utterance after all augmentation except cuts, pauses and masks."""
         speed = self._speeds[rng.integers(len(self._speeds))]
         warp = int(rng.integers(len(self._warps)))
         ways = [way for share, way in self._ways if rng.random() < share]
@@ -293,7 +309,8 @@ def needs_audio(config: AugmentConfig) -> bool:
 
 def is_active(config: AugmentConfig) -> bool:
     """Whether anything is augmented at all."""
-    return needs_audio(config) or config.pause_prob > 0 or config.time_masks > 0 or config.coefficient_masks > 0
+    parts = config.cut_prob, config.pause_prob, config.time_masks, config.coefficient_masks
+    return needs_audio(config) or any(parts)
 
 
 def change_speed(waveform: Waveform, speed: float) -> Waveform:

@@ -142,6 +142,32 @@ def test_pauses_are_of_quiet_frames_and_have_no_labels(data_dir: Path, cmvn: str
     assert cmvn == "utterance" or 0.1 < num_silent / num_ends < 0.4
 
 
+@pytest.mark.parametrize("cmvn", ["speech_speaker", "speech_running", "utterance"])
+def test_a_cut_leaves_at_most_15_quiet_frames_at_either_end(tmp_path: Path, cmvn: str) -> None:
+    """Speech from 0.5 to 1.5 s in an utterance of 1.9 s."""
+    samples = np.random.default_rng(1).normal(0, 20, 30400)
+    samples[8000:24000] += 3000 * np.sin(np.arange(16000) / 5)
+    soundfile.write(tmp_path / "x.wav", samples.round().astype(np.int16), 16000)
+    times = (PhoneTime("a", 0.5, 0.8), PhoneTime("b", 0.8, 1.5))
+    utt = Utterance("x", "s", str(tmp_path / "x.wav"), ("a", "b"), phone_times=times)
+    write_data_dir(tmp_path / "data", [utt], {"x": 1.9})
+    extract_data_dir(tmp_path / "data", FeatureConfig(), num_jobs=1)
+    data = open_set(tmp_path / "data", replace(NOTHING, cut_prob=1.0, pause_prob=1.0), cmvn=cmvn)
+    static, stats = data.feats.static("x"), data.feats.stats("x")
+    plain, left = data.load(["x"]).frame_labels[0].numpy(), []
+    for seed in range(60):
+        feats, _, (before, behind), _ = data.augmenter("x", np.random.default_rng(seed))
+        kept = slice(-before, len(static) + behind)
+        np.testing.assert_array_equal(feats, full_features(static[kept], stats, data.feats.config))
+        batch = data.load(["x"], np.random.default_rng(seed))
+        np.testing.assert_array_equal(batch.frame_labels[0].numpy(), plain[kept])
+        left.append((50 + before, 40 + behind))  # frames before 0.5 s, and from 1.5 s on
+    fewest, most = np.min(left, axis=0), np.max(left, axis=0)  # a frame of 25 ms hears what is beside it
+    assert (abs(fewest) <= 2).all() and (abs(most - 15) <= 2).all()
+    whole = data.augmenter("x", np.random.default_rng(1), min_frames=len(static))
+    assert min(whole.added) >= 0, "too short after a cut: pauses instead"
+
+
 @pytest.mark.parametrize("cmvn", ["speech_speaker", "speech_utterance"])
 def test_where_nobody_speaks_there_are_no_phones_and_the_rest_is_as_it_was(data_dir: Path, cmvn: str) -> None:
     data = open_set(data_dir, replace(NOTHING, nobody_prob=0.5), cmvn=cmvn)
