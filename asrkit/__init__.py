@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from asrkit.stages.scoring import compare as compare
     from asrkit.stages.scoring import compare_boundaries as compare_boundaries
     from asrkit.stages.scoring import score as score
+    from asrkit.stages.sharding import Sharding as Sharding
+    from asrkit.stages.sharding import split as split
     from asrkit.stages.tables import SystemTable as SystemTable
     from asrkit.stages.tables import tabulate as tabulate
     from asrkit.stages.training import Training as Training
@@ -103,6 +105,7 @@ _NAMES = {
     ],
     "asrkit.stages.reporting": ["Report", "report"],
     "asrkit.stages.scoring": ["Score", "SystemComparison", "compare", "compare_boundaries", "score"],
+    "asrkit.stages.sharding": ["Sharding", "split"],
     "asrkit.stages.tables": ["SystemTable", "tabulate"],
     "asrkit.stages.training": ["Training", "TrainingData", "train"],
     "asrkit.stages.tuning": ["Tuning", "tune"],

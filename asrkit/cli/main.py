@@ -30,6 +30,7 @@ from asrkit.io.tell import quiet
 VERBS = {
     "prepare": ("asrkit.cli.prepare", "make data directories and the token table from a corpus"),
     "validate": ("asrkit.cli.validate", "check a data directory and list every fault"),
+    "split": ("asrkit.cli.split", "divide a big data directory into shards"),
     "extract": ("asrkit.cli.extract", "compute the features of data directories"),
     "train-lm": ("asrkit.cli.lm", "train a phone language model"),
     "train-nlm": ("asrkit.cli.train_nlm", "train a neural language model"),

@@ -242,6 +242,7 @@ OPTIONS: dict[str, Option] = {
     "--speaker": Option("regular expression whose first group finds the speaker in a path: '^([^/]+)/'", "REGEX"),
     "--dev-speakers": Option("speakers of dev: a share such as 0.1, a file of names, or A,B,C", "WHO"),
     "--test-speakers": Option("speakers of test: a share such as 0.1, a file of names, or A,B,C", "WHO"),
+    "--shards": Option("number of shards", "N", positive_int),
     "--partial": Option("leave out audio without labels and labels without audio, with a warning"),
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
 from asrkit.findings import Findings
 from asrkit.io.ark import ArkReader, is_own_table
+from asrkit.io.columns import Columns
 from asrkit.io.json_text import read_json
 from asrkit.io.lock import is_there
 from asrkit.io.numbers import parse_whole
@@ -104,9 +105,9 @@ def _digest(reader: ArkReader) -> str:
     return digest.hexdigest()
 
 
-def _open(scp: Path) -> ArkReader:
+def _open(scp: Path, columns: Columns | None = None) -> ArkReader:
     """Open a table of features or statistics. If `asrkit extract` made it, its archives are in its directory."""
-    return ArkReader(scp, is_beside=is_own_table(scp, scp.with_name(FEATS_STAMP)))
+    return ArkReader(scp, is_beside=is_own_table(scp, scp.with_name(FEATS_STAMP)), columns=columns)
 
 
 class FeatureLoader(Mapping[str, np.ndarray]):
@@ -117,13 +118,21 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
     `speakers` (n,) int32: with CMVN per speaker, the speaker of each utterance as a number, in the order of `utt_ids`.
 
+    `columns` are the `columns()` of a loader of this directory with these settings, whose tables then are not read.
+
     Raises:
         DataError: a file is missing, empty or damaged; asrkit made the features with other settings; an utterance has
             no speaker, or a speaker has no statistics. (Features of other tools do not say their settings.)
         ConfigError: the mode of CMVN needs `global_stats`, and they are None.
     """
 
-    def __init__(self, data_dir: str | Path, config: FeatureConfig, global_stats: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: str | Path,
+        config: FeatureConfig,
+        global_stats: np.ndarray | None = None,
+        columns: Columns | None = None,
+    ) -> None:
         self.data_dir = Path(data_dir)
         self.config = config
         self.global_stats = global_stats
@@ -133,18 +142,27 @@ class FeatureLoader(Mapping[str, np.ndarray]):
                 f"features.cmvn: {config.cmvn!r} without statistics; expected the training set's pooled_stats"
             )
         names = ["feats.scp"] + (["cmvn.scp"] if mode.per_speaker and not mode.counts_speech else [])
-        _expect_files([self.data_dir / name for name in names])
-        expect_right(self.data_dir / FEATS_STAMP, _STEP)
-        self._feats = _open(self.data_dir / "feats.scp")
+        if columns is None:
+            _expect_files([self.data_dir / name for name in names])
+            expect_right(self.data_dir / FEATS_STAMP, _STEP)
+        self._feats = _open(self.data_dir / "feats.scp", columns)
         if not self._feats:
             raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")
         self.made_with = _read_settings(self.data_dir / "feats.json", config)
+        self._num_frames = None if columns is None else columns["num_frames"]
         self._cmvn: ArkReader | None = None
         self._speech: dict[int, np.ndarray] = {}  # speaker -> statistics of the speech, computed on demand
         if "cmvn.scp" in names:
             self._cmvn = _open(self.data_dir / "cmvn.scp")
-        if mode.per_speaker:
+        if mode.per_speaker and columns is not None:
+            self.speakers = columns["speaker"]
+        elif mode.per_speaker:
             self._read_speakers(None if self._cmvn is None else self._cmvn.keys_by_row)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """What was read of the tables, in arrays."""
+        columns = {**self._feats.columns(), "num_frames": self.all_num_frames().values_by_row}
+        return {**columns, "speaker": self.speakers} if self.config.normalization.per_speaker else columns
 
     def _read_speakers(self, with_stats: Keys | None) -> None:
         """Fill `speakers`: with the speaker's row in cmvn.scp, which has the keys `with_stats`; None: with any number.
@@ -226,6 +244,8 @@ class FeatureLoader(Mapping[str, np.ndarray]):
 
     def all_num_frames(self) -> Numbers:
         """The number of frames of each utterance: from utt2num_frames, or else from the headers in the archives."""
+        if self._num_frames is not None:
+            return Numbers(self.utt_ids, self._num_frames)
         counts = np.full(len(self), -1, np.int32)
         noted = self.data_dir / "utt2num_frames"
         if self.made_with is not None and noted.is_file():

@@ -28,6 +28,7 @@ import numpy as np
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
 from asrkit.io.atomic import atomic_write
+from asrkit.io.columns import Columns, text_column
 from asrkit.io.files import open_file
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, scan_lines, scan_table, write_table
@@ -101,7 +102,14 @@ class ArkReader(Mapping[str, np.ndarray]):
     compressed matrices become new float32 arrays. A reader can be pickled; the copy opens its own maps.
     """
 
-    def __init__(self, scp_path: str | Path, *, root: str | Path | None = None, is_beside: bool = False):
+    def __init__(
+        self,
+        scp_path: str | Path,
+        *,
+        root: str | Path | None = None,
+        is_beside: bool = False,
+        columns: Columns | None = None,
+    ):
         """Open a table.
 
         Args:
@@ -109,23 +117,50 @@ class ArkReader(Mapping[str, np.ndarray]):
             root: the directory in which relative paths of archives start (default: the current directory).
             is_beside: True if the archives lie in the directory of the table, whatever paths it gives. This holds for
                 tables that `ArkWriter` wrote, even if they were moved.
+            columns: the `columns()` of a reader of this file, which then is not read.
 
         Raises DataError if the scp file is missing or faulty. The message has a line for each fault.
         """
         self.scp_path = Path(scp_path)
-        self._arks, self._offsets = array("i"), array("q")
-        numbers: dict[str, int] = {}
-        findings = Findings()
-        self.keys_by_row = Keys(self._scan(numbers, findings))
-        findings.raise_errors()
-        if is_beside:
-            self._paths = [os.path.join(self.scp_path.parent, os.path.basename(path)) for path in numbers]
+        self._arks: array[int] | memoryview
+        self._offsets: array[int] | memoryview
+        if columns is None:
+            self.keys_by_row = self._read()
         else:
-            self._paths = [os.path.join(root or "", path) for path in numbers]
+            self.keys_by_row = Keys.of_columns(columns)
+            self._arks, self._offsets = columns["archive"].data, columns["offset"].data
+            self._named = columns["archives"].tobytes().decode().split("\n")
+        if is_beside:
+            self._paths = [os.path.join(self.scp_path.parent, os.path.basename(path)) for path in self._named]
+        else:
+            self._paths = [os.path.join(root or "", path) for path in self._named]
         self._maps: dict[int, mmap.mmap] = {}
 
-    def _scan(self, numbers: dict[str, int], findings: Findings) -> Iterator[str]:
-        """Yield the keys. Meanwhile fill `numbers` (archive -> its number) and the place of each row."""
+    def columns(self) -> dict[str, np.ndarray]:
+        """The content of the scp file in arrays."""
+        return {
+            **self.keys_by_row.columns(),
+            "archive": np.asarray(self._arks, np.int32),
+            "offset": np.asarray(self._offsets, np.int64),
+            "archives": text_column("\n".join(self._named)),
+        }
+
+    def _read(self) -> Keys:
+        """Read the scp file. Sets the place of each row, and the archives as the file names them."""
+        arks, offsets = array("i"), array("q")
+        self._arks, self._offsets = arks, offsets
+        numbers: dict[str, int] = {}
+        findings = Findings()
+        keys = Keys(self._scan(numbers, (arks, offsets), findings))
+        findings.raise_errors()
+        self._named = list(numbers)
+        return keys
+
+    def _scan(
+        self, numbers: dict[str, int], places: tuple[array[int], array[int]], findings: Findings
+    ) -> Iterator[str]:
+        """Yield the keys. Meanwhile fill `numbers` (archive -> its number), and archive and offset of each row."""
+        arks, offsets = places
         for line, key, value in scan_table(self.scp_path, findings):
             if value.endswith("|") or value.startswith("|"):
                 findings.error(
@@ -143,8 +178,8 @@ class ArkReader(Mapping[str, np.ndarray]):
                 path = value  # a file with one array and no key
             if place is None:
                 findings.error(f"{key}: no archive has a byte {offset}", self.scp_path, line)
-            self._arks.append(numbers.setdefault(path, len(numbers)))
-            self._offsets.append(place or 0)
+            arks.append(numbers.setdefault(path, len(numbers)))
+            offsets.append(place or 0)
             yield key
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 
 from asrkit.errors import DataError, location
 from asrkit.findings import Findings
+from asrkit.io.columns import Columns
 from asrkit.io.scp import scan_table, split_row
 from asrkit.io.text import TextFile
 
@@ -23,21 +24,49 @@ class Keys(Sequence[str]):
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
-        text, self._bounds = bytearray(), array("q", [0])
+        text, bounds = bytearray(), array("q", [0])
         last, ascending = None, True
         for key in keys:
             encoded = key.encode()
             text += encoded
-            self._bounds.append(len(text))
+            bounds.append(len(text))
             ascending = ascending and (last is None or last < encoded)
             last = encoded
-        self._text = bytes(text)
+        self._text: bytes | memoryview = bytes(text)
+        self._bounds: array[int] | memoryview = bounds
         # Rows in the order of UTF-8 bytes. Most tables are sorted like this; then None is enough.
-        self._order = None if ascending else array("i", sorted(range(len(self)), key=self._encoded))
+        self._order: array[int] | memoryview | None = None
+        if not ascending:
+            self._order = array("i", sorted(range(len(self)), key=self._encoded))
         self._last = -1  # row of the last look-up: the next look-up often finds the next row
 
+    @classmethod
+    def of_columns(cls, columns: Columns) -> Keys:
+        """The keys whose `columns()` these are. They stay where they are, in a file for example."""
+        keys = cls(())
+        keys._text, keys._bounds = columns["keys"].data, columns["key_bounds"].data
+        keys._order = columns["key_order"].data if len(columns["key_order"]) else None
+        return keys
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """All of the keys in arrays."""
+        return {
+            "keys": np.frombuffer(self._text, np.uint8),
+            "key_bounds": np.asarray(self._bounds, np.int64),
+            "key_order": np.asarray([] if self._order is None else self._order, np.int32),
+        }
+
+    def in_order(self) -> Iterator[str]:
+        """The keys in the order of their UTF-8 bytes."""
+        return iter(self) if self._order is None else (self[row] for row in self._order)
+
+    def span(self) -> tuple[str, str]:
+        """The first and the last key in the order of UTF-8 bytes. Raises IndexError if there are no keys."""
+        first, last = (0, -1) if self._order is None else (self._order[0], self._order[-1])
+        return self[first], self[last]
+
     def _encoded(self, row: int) -> bytes:
-        return self._text[self._bounds[row] : self._bounds[row + 1]]
+        return bytes(self._text[self._bounds[row] : self._bounds[row + 1]])
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -54,7 +83,7 @@ class Keys(Sequence[str]):
         return self._encoded(row % len(self)).decode()
 
     def __iter__(self) -> Iterator[str]:
-        return (self._text[start:end].decode() for start, end in itertools.pairwise(self._bounds))
+        return (bytes(self._text[start:end]).decode() for start, end in itertools.pairwise(self._bounds))
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
@@ -77,7 +106,7 @@ class Keys(Sequence[str]):
         while low < high:
             middle = (low + high) // 2
             row = middle if order is None else order[middle]
-            if text[bounds[row] : bounds[row + 1]] < encoded:
+            if bytes(text[bounds[row] : bounds[row + 1]]) < encoded:
                 low = middle + 1
             else:
                 high = middle

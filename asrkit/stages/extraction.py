@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from asrkit.audio import AudioAccess
@@ -12,6 +13,7 @@ from asrkit.errors import AsrkitError
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
 from asrkit.findings import Findings
+from asrkit.formats.shards import shards_of
 from asrkit.inference.find_model import find_model
 from asrkit.inference.onnx_model import read_model_metadata
 
@@ -40,7 +42,8 @@ def extract(
 ) -> Extraction:
     """Write the features of all utterances into each data directory, unless they are up to date.
 
-    A single directory can be given without a list. If one directory fails, the others are still processed.
+    A single directory can be given without a list. One that holds shards (see formats/shards.py) and no wav.scp stands
+    for its shards. If one directory fails, the others are still processed.
     `features.extract.extract_data_dir` documents the files.
 
     Args:
@@ -57,7 +60,8 @@ def extract(
     """
     findings = Findings()
     done: dict[Path, bool] = {}
-    for data_dir in map(Path, [data_dirs] if isinstance(data_dirs, str | Path) else data_dirs):
+    given = map(Path, [data_dirs] if isinstance(data_dirs, str | Path) else data_dirs)
+    for data_dir in chain.from_iterable(map(_plain, given)):
         try:
             done[data_dir] = extract_data_dir(data_dir, features, num_jobs=num_jobs, access=access, force=force)
         except AsrkitError as error:
@@ -70,6 +74,11 @@ def extract(
         tuple(data_dir for data_dir, is_new in done.items() if is_new),
         tuple(data_dir for data_dir, is_new in done.items() if not is_new),
     )
+
+
+def _plain(data_dir: Path) -> list[Path]:
+    """The shards of a directory that has no audio itself; any other directory alone."""
+    return [data_dir] if (data_dir / "wav.scp").exists() else shards_of(data_dir) or [data_dir]
 
 
 def model_features(name: str | Path) -> FeatureConfig:

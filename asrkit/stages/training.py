@@ -19,6 +19,7 @@ from asrkit.errors import DataError, ModelError, location
 from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.formats.corpus_info import read_corpus_info
+from asrkit.formats.shards import shards_of
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.processes import HOST
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from asrkit.models.acoustic import AcousticModel
     from asrkit.training.dataset import TrainingSet
     from asrkit.training.loop import TrainingResult, TrainingSets
+    from asrkit.training.shards import ShardedSet
 
 
 # The files that training writes, besides its own state (checkpoints) and those of TensorBoard.
@@ -45,6 +47,7 @@ _OUTPUTS = ("config.yaml", "tokens.txt", "excluded.txt", "history.csv", "learnin
 SETTINGS_BEFORE: Mapping[str, Any] = {
     "training.bptt_steps": None,
     "training.augment.cut_prob": 0.0,
+    "training.shuffle_window": 100_000,
     "model.decoder.layers": "recurrent",
     "model.decoder.feed_forward_size": 512,
 }
@@ -59,7 +62,7 @@ class TrainingData:
     """The data that a network is trained on.
 
     Attributes:
-        train: the data directory to train on, with features.
+        train: the data directory to train on, with features; it may be sharded.
         dev: the data directory on which the best weights are chosen.
         tokens: the token table: the output classes. A file corpus.json beside it may describe the corpus.
         lm: the phone language model for decoding, an ARPA file or an lm.npz, or None; training does not depend on it.
@@ -72,6 +75,11 @@ class TrainingData:
     tokens: Path
     lm: Path | None = None
     log_gradients: bool = False
+
+    @property
+    def directories(self) -> list[Path]:
+        """The plain data directories: the shards of `train`, or `train` itself, and `dev`. Raises as `shards_of`."""
+        return [*(shards_of(self.train) or [self.train]), self.dev]
 
     @classmethod
     def under(cls, root: str | Path) -> TrainingData:
@@ -270,12 +278,12 @@ def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
         if not is_there(path):
             findings.error(f"not found; made by {step}", path)
     findings.raise_errors()
-    for data_dir in (data.train, data.dev):
+    for data_dir in data.directories:
         expect_right(data_dir / FEATS_STAMP, EXTRACT)
     if data.lm is not None:
         expect_right(stamp_of(data.lm), TRAIN_LM)
     if config.model.heads.has_frames:
-        for data_dir in (data.train, data.dev):
+        for data_dir in data.directories:
             if (data_dir / "text").is_file() and not (data_dir / "phones.ctm").is_file():
                 findings.error(
                     f"not found; model.head {config.model.head} learns from phone times; give data that has them, or "
@@ -288,7 +296,7 @@ def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
 def _made_by(data: TrainingData) -> dict[Path, str]:
     """The files that training reads, each with the stage that makes it."""
     made_by = {data.tokens: PREPARE}
-    for data_dir in (data.train, data.dev):
+    for data_dir in data.directories:
         made_by |= {data_dir / "text": PREPARE, data_dir / "feats.scp": EXTRACT, data_dir / "cmvn.scp": EXTRACT}
     return made_by if data.lm is None else {**made_by, data.lm: TRAIN_LM}
 
@@ -308,7 +316,7 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
     Threads and device are left out: changing them only gives a warning.
     """
     names = ["text", "utt2spk", *(["phones.ctm"] if config.model.heads.has_frames else [])]
-    files = [data.tokens, *(data_dir / name for data_dir in (data.train, data.dev) for name in names)]
+    files = [data.tokens, *(data_dir / name for data_dir in data.directories for name in names)]
     sections = {name: section for name, section in to_dict(config).items() if name != "decoding"}
     for name in ("num_threads", "utts_at_once", "device", "checkpoint_minutes"):
         del sections["training"][name]
@@ -320,7 +328,7 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
     return {
         "config": sections,
         "files": [File(path) for path in files],
-        "feats": [feats_input(data_dir) for data_dir in (data.train, data.dev)],
+        "feats": [feats_input(data_dir) for data_dir in data.directories],
     }
 
 
@@ -353,6 +361,26 @@ def _probe(dev_set: TrainingSet, model: AcousticModel, data: TrainingData) -> Tr
     return probe
 
 
+def _open_train(
+    data: TrainingData, config: ExperimentConfig, tokens: TokenTable, model: AcousticModel
+) -> tuple[TrainingSet | ShardedSet, np.ndarray, dict[str, tuple[int, int]]]:
+    """The training set, its pooled statistics, and the utterances that CTC cannot align, which it does not have."""
+    from asrkit.training.dataset import TrainingSet, split_infeasible
+    from asrkit.training.shards import Reading, ShardedSet
+
+    heads, augment = config.model.heads, config.training.augment
+    if shards := shards_of(data.train):
+        reading = Reading(config.features, tokens, augment, heads.has_frames)
+        sharded = ShardedSet(shards, reading, config.training.shuffle_window)
+        return sharded, sharded.global_cmvn, sharded.split_infeasible(model) if heads.has_ctc else {}
+    global_cmvn = pooled_stats(data.train, config.features)
+    train_set = TrainingSet.open(data.train, config.features, global_cmvn, tokens, augment, heads.has_frames)
+    if not heads.has_ctc:
+        return train_set, global_cmvn, {}
+    train_set, excluded = split_infeasible(train_set, model)
+    return train_set, global_cmvn, excluded
+
+
 @dataclass(frozen=True)
 class Run:
     """A training that is ready to begin: the untrained network and everything that its training needs.
@@ -376,17 +404,12 @@ class Run:
     def prepare(cls, data: TrainingData, config: ExperimentConfig, tokens: TokenTable, ranks: Ranks = ALONE) -> Run:
         """Make the network and open the data. Raises DataError for faulty data, ConfigError for impossible settings."""
         from asrkit.experiment import make_model
-        from asrkit.training.dataset import TrainingSet, split_infeasible
+        from asrkit.training.dataset import TrainingSet
         from asrkit.training.loop import TrainingSets
 
-        global_cmvn = pooled_stats(data.train, config.features)
         model, heads = make_model(config, tokens), config.model.heads
-        augment = config.training.augment
-        train_set = TrainingSet.open(data.train, config.features, global_cmvn, tokens, augment, heads.has_frames)
+        train_set, global_cmvn, excluded = _open_train(data, config, tokens, model)
         dev_set = TrainingSet.open(data.dev, config.features, global_cmvn, tokens, with_frame_labels=heads.has_frames)
-        excluded: Mapping[str, tuple[int, int]] = {}
-        if heads.has_ctc:
-            train_set, excluded = split_infeasible(train_set, model)
         probe = _probe(dev_set, model, data) if data.log_gradients else None
         sets = TrainingSets(train_set, dev_set, tokens, probe, ranks)
         return cls(data, config, model, sets, global_cmvn, excluded)

@@ -75,6 +75,8 @@ class Augmenter:
     CMVN per speaker uses the speaker's utterances at the same speed and warp, as if they came from another speaker.
     These statistics are computed when they are needed first, and kept. An utterance with another room, noise, level or
     codec is normalised with its own statistics, like a recording of an unknown speaker. The object can be pickled.
+
+    `stats` has the means and variances so far: speaker -> (speeds, warps, 2, D).
     """
 
     def __init__(self, config: AugmentConfig, feats: FeatureLoader, audio: AudioTable | None = None) -> None:
@@ -111,7 +113,7 @@ class Augmenter:
         rate = feats.config.sample_rate
         silence = Waveform(np.zeros(feats.config.framing.samples_needed, np.float32), rate)
         self._silence = FeatureExtractor(feats.config)(silence)[:1] if config.pause_prob else np.empty(0)
-        self._stats: dict[int, np.ndarray] = {}  # speaker -> (speeds, warps, 2, D): means and variances
+        self.stats: dict[int, np.ndarray] = {}
         if feats.config.normalization.per_speaker and audio is not None:
             self._num_frames = feats.all_num_frames().values_by_row
 
@@ -251,9 +253,9 @@ class Augmenter:
         if not self._feats.config.normalization.per_speaker or self._warps[warp] == speed == 1.0:
             return stored
         speaker = int(self._feats.speakers[self._feats.utt_ids.row(utt_id)])
-        if speaker not in self._stats:
-            self._stats[speaker] = self._measure(speaker)
-        mean, variance = self._stats[speaker][self._speeds.index(speed), warp].astype(np.float64)
+        if speaker not in self.stats:
+            self.stats[speaker] = self._measure(speaker)
+        mean, variance = self.stats[speaker][self._speeds.index(speed), warp].astype(np.float64)
         return np.array([[*mean, 1.0], [*(variance + mean * mean), 0.0]])  # as if from one frame
 
     def _measure(self, speaker: int) -> np.ndarray:

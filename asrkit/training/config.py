@@ -130,6 +130,7 @@ class TrainingConfig:
     ema_decay: BelowOne | None = None  # select ema only: factor of the exponential moving average, per update
     on_nonfinite: Literal["stop", "skip"] = "stop"  # if a loss or gradient is not finite: end, or leave out the batch
     checkpoint_minutes: Positive = 2.0  # time between checkpoints within an epoch; each epoch also ends with one
+    shuffle_window: PositiveInt = 100_000  # sharded data only: utterances that are mixed at a time
     seed: _Seed = 1
     num_threads: PositiveInt = 1  # CPU threads
     utts_at_once: PositiveInt | None = None  # most that a process computes at a time of its share of a batch; none: all

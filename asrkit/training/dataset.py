@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,11 +18,12 @@ from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader
 from asrkit.findings import Findings
 from asrkit.formats.ctm import PhoneTimes
+from asrkit.io.columns import Columns
 from asrkit.io.scp import scan_table, split_fields
 from asrkit.io.tables import Keys, Numbers
 from asrkit.lang.symbols import name_symbols
 from asrkit.models.batching import Batch, bucket, collate
-from asrkit.training.augment import Augmenter, is_active
+from asrkit.training.augment import Augmented, Augmenter, is_active
 from asrkit.training.config import AugmentConfig
 
 
@@ -32,6 +33,16 @@ class PhoneIds(Protocol):
     @property
     def phone_ids(self) -> Mapping[str, int | None]:
         """The token id of each symbol of a transcript; None for a symbol that is left out."""
+
+
+class Augmentation(Protocol):
+    """The interface of Augmenter."""
+
+    def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> Augmented:
+        """The augmented features of an utterance, without masks."""
+
+    def mask(self, feats: np.ndarray, rng: np.random.Generator) -> None:
+        """Mask the features (T, dim) in place."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class TrainingSet:
     num_frames: Mapping[str, int]
     tokens: Mapping[str, Sequence[int]]
     frame_labels: Mapping[str, np.ndarray] | None = None
-    augmenter: Augmenter | None = None
+    augmenter: Augmentation | None = None
     min_frames: np.ndarray | None = None
 
     @classmethod
@@ -100,6 +111,10 @@ class TrainingSet:
         wanted = np.fromiter((utt_id in utt_ids for utt_id in num_frames), bool, len(num_frames))
         return replace(self, num_frames=num_frames.where(wanted))
 
+    def windows(self, batch_size: int, seed: tuple[int, ...], num_done: int = 0) -> Iterator[Window]:
+        """The one window of an epoch: all utterances in batches of random order, which depends on `seed`."""
+        yield Window(self, self.batches(batch_size, np.random.default_rng(seed)), 0)
+
     def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Sequence[Sequence[str]]:
         """Utterance ids in batches of similar length: from short to long, or with `rng` in random order."""
         return bucket(self.num_frames, batch_size, rng)
@@ -139,6 +154,20 @@ class TrainingSet:
         return replace(batch, num_views=num_views)
 
 
+class Window(NamedTuple):
+    """Utterances that are mixed in an epoch.
+
+    Attributes:
+        data: the utterances.
+        plan: their ids, in batches.
+        num_before: the number of batches in the windows before.
+    """
+
+    data: TrainingSet
+    plan: Sequence[Sequence[str]]
+    num_before: int
+
+
 class FrameLabels(Mapping[str, np.ndarray]):
     """The phone at the centre of each frame, as token ids (T,) int64; -1 in gaps and for phones without a token."""
 
@@ -167,11 +196,21 @@ class FrameLabels(Mapping[str, np.ndarray]):
         return len(self._num_frames)
 
 
-class _TokenIds(Mapping[str, list[int]]):
+class TokenIds(Mapping[str, list[int]]):
     """Token ids of each utterance, in one array of the smallest possible type."""
 
-    def __init__(self, utt_ids: Keys, ids: array, starts: np.ndarray, counts: np.ndarray) -> None:
+    def __init__(self, utt_ids: Keys, ids: array[int] | np.ndarray, starts: np.ndarray, counts: np.ndarray) -> None:
+        """`starts` and `counts` (n,) say where the tokens of each utterance begin in `ids`, and how many they are."""
         self._utt_ids, self._ids, self._starts, self._counts = utt_ids, ids, starts, counts
+
+    @classmethod
+    def of_columns(cls, utt_ids: Keys, columns: Columns) -> TokenIds:
+        """The token ids whose `columns()` these are."""
+        return cls(utt_ids, columns["tokens"], columns["token_start"], columns["token_count"])
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The token ids in arrays; `utt_ids` are not among them."""
+        return {"tokens": np.asarray(self._ids), "token_start": self._starts, "token_count": self._counts}
 
     def __getitem__(self, utt_id: str) -> list[int]:
         row = self._utt_ids.row(utt_id)
@@ -200,19 +239,27 @@ def split_infeasible(data: TrainingSet, model: Any) -> tuple[TrainingSet, dict[s
     """
     num_frames = Numbers.of(data.num_frames)
     needed = np.fromiter((min_steps(data.tokens[utt_id]) for utt_id in num_frames), np.int64, len(num_frames))
-    steps = np.array([model.num_steps(count) for count in num_frames.values_by_row.tolist()])
+    steps = steps_by_frames(model, int(num_frames.values_by_row.max(initial=0)))[num_frames.values_by_row]
     excluded = {
         num_frames.keys_by_row[row]: (int(steps[row]), int(needed[row]))
         for row in np.flatnonzero(steps < needed).tolist()
     }
     kept = num_frames.where(steps >= needed)
-    longest = int(kept.values_by_row.max(initial=0))
-    steps_of = [model.num_steps(count) for count in range(longest + 1)]  # never falls
-    min_frames = np.searchsorted(steps_of, np.arange(steps_of[-1] + 1))
+    min_frames = frames_by_steps(steps_by_frames(model, int(kept.values_by_row.max(initial=0))))
     return replace(data, num_frames=kept, min_frames=min_frames), excluded
 
 
-def _encode(text: Path, utt_ids: Keys, tokens: PhoneIds) -> _TokenIds:
+def steps_by_frames(model: Any, longest: int) -> np.ndarray:
+    """The number of steps of a model for each number of frames up to `longest`, (longest + 1,). It never falls."""
+    return np.array([model.num_steps(count) for count in range(longest + 1)])
+
+
+def frames_by_steps(steps: np.ndarray) -> np.ndarray:
+    """The fewest frames that give each number of steps, for the `steps_by_frames`."""
+    return np.searchsorted(steps, np.arange(steps[-1] + 1))
+
+
+def _encode(text: Path, utt_ids: Keys, tokens: PhoneIds) -> TokenIds:
     """Token ids of the utterances that have features. `text` must hold exactly these utterances."""
     id_of = tokens.phone_ids
     last_id = max((token for token in id_of.values() if token is not None), default=0)
@@ -238,4 +285,4 @@ def _encode(text: Path, utt_ids: Keys, tokens: PhoneIds) -> _TokenIds:
         findings.error(f"no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)", text)
     findings.extend(foreign)
     findings.raise_errors()
-    return _TokenIds(utt_ids, ids, starts, counts)
+    return TokenIds(utt_ids, ids, starts, counts)

@@ -36,7 +36,7 @@ from asrkit.parallel import progress_stream
 from asrkit.scoring.per import score
 from asrkit.training.blank_phase import is_blank_phase
 from asrkit.training.config import TrainingConfig
-from asrkit.training.dataset import TrainingSet
+from asrkit.training.dataset import TrainingSet, Window
 from asrkit.training.gradient_log import GradientLog
 from asrkit.training.memory import keep_freed_memory
 from asrkit.training.monitor import Monitor
@@ -44,6 +44,7 @@ from asrkit.training.optim import clip_gradients, set_rate
 from asrkit.training.parallel_step import compute_gradients_of_parts, count, split_batch
 from asrkit.training.ranks import ALONE, Ranks
 from asrkit.training.schedule import EpochSchedule
+from asrkit.training.shards import ShardedSet
 from asrkit.training.state import EpochRecord, TrainingState
 from asrkit.training.step import (
     LossSum,
@@ -71,7 +72,7 @@ class TrainingSets:
         ranks: the processes that share the utterances.
     """
 
-    train: TrainingSet
+    train: TrainingSet | ShardedSet
     dev: TrainingSet
     tokens: TokenTable
     probe: TrainingSet | None = None
@@ -168,7 +169,7 @@ def train(
     return result
 
 
-def train_epoch(state: TrainingState, train_set: TrainingSet) -> float:
+def train_epoch(state: TrainingState, train_set: TrainingSet | ShardedSet) -> float:
     """Train on the remaining batches of the epoch. Returns utterances per second.
 
     Raises:
@@ -220,30 +221,36 @@ class Share(NamedTuple):
     rngs: Sequence[np.random.Generator]
 
 
-def load_shares(state: TrainingState, train_set: TrainingSet) -> Iterator[Share]:
+def load_shares(state: TrainingState, train_set: TrainingSet | ShardedSet) -> Iterator[Share]:
     """This process's shares of the rest of the epoch's batches."""
-    seed, epoch, done, ranks = state.config.seed, state.epoch, state.sums.num_batches, state.ranks
-    plan = train_set.batches(state.config.batch_size, np.random.default_rng((seed, epoch)))
-    load = partial(train_set.load, num_views=state.config.num_views)
+    num_done = state.sums.num_batches
+    windows = train_set.windows(state.config.batch_size, (state.config.seed, state.epoch), num_done)
+    shares = itertools.chain.from_iterable(_shares_of(state, window, num_done) for window in windows)
+    if state.device.type == "cpu":
+        return shares
+    return _one_ahead(share._replace(batch=share.batch and _to_device(share.batch, state.device)) for share in shares)
+
+
+def _shares_of(state: TrainingState, window: Window, num_done: int) -> Iterator[Share]:
+    """This process's shares of the batches of a window, but for the first `num_done` of the epoch."""
+    seed, epoch, ranks = state.config.seed, state.epoch, state.ranks
+    plan, before = window.plan, window.num_before
+    done = max(num_done - before, 0)
+    load = partial(window.data.load, num_views=state.config.num_views)
 
     def load_own(number: int) -> Share:
-        utt_ids, rng = plan[number - 1], np.random.default_rng((seed, epoch, number))
-        rows = own_rows([train_set.num_frames[utt_id] for utt_id in utt_ids], ranks, number)
+        utt_ids, rng = plan[number - before - 1], np.random.default_rng((seed, epoch, number))
+        rows = own_rows([window.data.num_frames[utt_id] for utt_id in utt_ids], ranks, number)
         rngs = [np.random.default_rng((seed, epoch, number, row + 1)) for row in rows]
         own = [utt_ids[row] for row in rows]
         return Share(utt_ids, load(own, rngs) if own else None, rng, rngs)
 
     # Numbers start at 1, because NumPy treats (seed, epoch, 0) like (seed, epoch).
-    numbers = range(done + 1, len(plan) + 1)
-    shares: Iterator[Share]
+    numbers = range(before + done + 1, before + len(plan) + 1)
     if ranks.is_job:
-        shares = map(load_own, numbers)
-    else:
-        rngs, same_rngs = itertools.tee(np.random.default_rng((seed, epoch, number)) for number in numbers)
-        shares = map(Share, plan[done:], map(load, plan[done:], rngs), same_rngs, itertools.repeat([]))
-    if state.device.type == "cpu":
-        return shares
-    return _one_ahead(share._replace(batch=share.batch and _to_device(share.batch, state.device)) for share in shares)
+        return map(load_own, numbers)
+    rngs, same_rngs = itertools.tee(np.random.default_rng((seed, epoch, number)) for number in numbers)
+    return map(Share, plan[done:], map(load, plan[done:], rngs), same_rngs, itertools.repeat([]))
 
 
 def own_rows(num_frames: Sequence[int], ranks: Ranks, number: int) -> list[int]:
