@@ -160,7 +160,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
             self._read_speakers(None if self._cmvn is None else self._cmvn.keys_by_row)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """What was read of the tables, in arrays."""
+        """What was read of the tables: arrays, most of shape (n,) for n utterances."""
         columns = {**self._feats.columns(), "num_frames": self.all_num_frames().values_by_row}
         return {**columns, "speaker": self.speakers} if self.config.normalization.per_speaker else columns
 

@@ -137,7 +137,7 @@ class ArkReader(Mapping[str, np.ndarray]):
         self._maps: dict[int, mmap.mmap] = {}
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The content of the scp file in arrays."""
+        """The content of the scp file: arrays, of shape (n,) for n keys but for those of texts."""
         return {
             **self.keys_by_row.columns(),
             "archive": np.asarray(self._arks, np.int32),

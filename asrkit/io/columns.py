@@ -39,6 +39,8 @@ def write_columns(path: str | Path, columns: Columns) -> None:
 def read_columns(path: str | Path) -> dict[str, np.ndarray]:
     """Map the arrays of a file of `write_columns` into memory; they cannot be changed. Nothing is read but headers.
 
+    Each has the shape (n,) or (rows, cols) with which it was written.
+
     Raises:
         DataError: the file is missing, cut short or of another kind.
     """

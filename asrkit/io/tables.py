@@ -49,7 +49,7 @@ class Keys(Sequence[str]):
         return keys
 
     def columns(self) -> dict[str, np.ndarray]:
-        """All of the keys in arrays."""
+        """All of the keys: their text (bytes,), its bounds (n + 1,), and the order (n,) of the rows; (0,) if sorted."""
         return {
             "keys": np.frombuffer(self._text, np.uint8),
             "key_bounds": np.asarray(self._bounds, np.int64),

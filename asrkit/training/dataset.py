@@ -42,7 +42,7 @@ class Augmentation(Protocol):
         """The augmented features of an utterance, without masks."""
 
     def mask(self, feats: np.ndarray, rng: np.random.Generator) -> None:
-        """Mask the features (T, dim) in place."""
+        """Mask the features `feats` (T, dim) in place."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class TokenIds(Mapping[str, list[int]]):
         return cls(utt_ids, columns["tokens"], columns["token_start"], columns["token_count"])
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The token ids in arrays; `utt_ids` are not among them."""
+        """The token ids (num_tokens,), and their starts and counts (n,); without `utt_ids`."""
         return {"tokens": np.asarray(self._ids), "token_start": self._starts, "token_count": self._counts}
 
     def __getitem__(self, utt_id: str) -> list[int]:
@@ -255,7 +255,7 @@ def steps_by_frames(model: Any, longest: int) -> np.ndarray:
 
 
 def frames_by_steps(steps: np.ndarray) -> np.ndarray:
-    """The fewest frames that give each number of steps, for the `steps_by_frames`."""
+    """The fewest frames that give each number of steps, (num_steps + 1,), for the `steps_by_frames` `steps` (n,)."""
     return np.searchsorted(steps, np.arange(steps[-1] + 1))
 
 

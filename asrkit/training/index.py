@@ -32,20 +32,24 @@ def make_index(data_dir: Path, config: FeatureConfig, tokens: PhoneIds) -> Colum
         DataError: as TrainingSet.open.
         OSError: the index cannot be written.
     """
-    path = data_dir / INDEX
-    inputs = {
-        "tables": {name: File(data_dir / name) for name in _TABLES},
-        "feats": feats_input(data_dir),
-        "features": asdict(config),
-        "tokens": dict(tokens.phone_ids),
-    }
-    stamp = Stamp(data_dir / f"{INDEX}.stamp", inputs)
+    path, stamp = data_dir / INDEX, index_stamp(data_dir, config, tokens)
     if not stamp.is_current():
         with lock_file(path, "train", wait=True):  # of several processes on the same data, only one makes it
             if not stamp.is_current():
                 with stamp.making():
                     write_columns(path, _columns(data_dir, config, tokens))
     return read_columns(path)
+
+
+def index_stamp(data_dir: Path, config: FeatureConfig, tokens: PhoneIds) -> Stamp:
+    """The stamp of the index of a data directory with its present tables and features."""
+    inputs = {
+        "tables": {name: File(data_dir / name) for name in _TABLES},
+        "feats": feats_input(data_dir),
+        "features": asdict(config),
+        "tokens": dict(tokens.phone_ids),
+    }
+    return Stamp(data_dir / f"{INDEX}.stamp", inputs)
 
 
 def _columns(data_dir: Path, config: FeatureConfig, tokens: PhoneIds) -> dict[str, np.ndarray]:

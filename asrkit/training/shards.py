@@ -179,13 +179,25 @@ class ShardedSet:
         Everything depends on the seed and the number of the window alone. All windows have equally many batches, give
         or take one.
         """
+        for first, chosen in self.order(batch_size, seed, num_done):
+            data = self._join(chosen)
+            rng = np.random.default_rng((*seed, 0, 0, first + 1))
+            yield Window(data, data.batches(batch_size, rng), first)
+
+    def order(
+        self, batch_size: int, seed: tuple[int, ...], num_done: int = 0
+    ) -> Iterator[tuple[int, dict[int, np.ndarray]]]:
+        """What `windows` open: the number of batches before each, and {shard: (k,) places of utterances in it}.
+
+        Utterances that are left out have no place.
+        """
         order = np.random.default_rng(seed).permutation(len(self.shards))
         ends = np.cumsum([len(self.shards[number]) for number in order])
         num_utts = len(self)
         num_batches = -(-num_utts // batch_size)
         num_windows = -(-num_batches // max(self.window // batch_size, 1))
         bounds = [num_batches * number // num_windows for number in range(num_windows + 1)]
-        for number, (first, last) in enumerate(pairwise(bounds), 1):
+        for first, last in pairwise(bounds):
             if last <= num_done:
                 continue
             begin, end = first * batch_size, min(last * batch_size, num_utts)
@@ -197,8 +209,7 @@ class ShardedSet:
                 # NumPy takes no notice of zeros at the end of a seed. Batches have seeds without a 0 behind the epoch.
                 shuffled = np.random.default_rng((*seed, 0, shard + 1)).permutation(len(self.shards[shard]))
                 chosen[shard] = shuffled[max(begin - start, 0) : end - start]
-            data = self._join(chosen)
-            yield Window(data, data.batches(batch_size, np.random.default_rng((*seed, 0, 0, number))), first)
+            yield first, chosen
 
     def _join(self, chosen: Mapping[int, np.ndarray]) -> TrainingSet:
         """One set of rows of some shards, which stay open; all other shards are closed."""
