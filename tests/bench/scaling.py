@@ -13,8 +13,8 @@ How near to uniform the order is:
   order. 1 is uniform; 0: they are all in one place.
 - `mates`: the share of the corpus that is mixed with an utterance in an epoch, in its window. 1 is uniform.
 
-`--stages` runs verbs instead, on simulated data directories of --utts utterances of 3 s, whose audio is one file. It
-prints CPU seconds and peak memory of each.
+`--stages VERB ...` runs verbs instead (split, extract, train-lm, score), on simulated data directories of --utts
+utterances of 3 s, whose audio is one file. It prints CPU seconds and peak memory of each.
 
 The last line is JSON: {"opened": {utterances: figures}}.
 """
@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -156,8 +157,8 @@ def measure(num_utts: int, directory: Path) -> dict[str, float]:
     return {"disk_mb": size, **json.loads(done.stdout)}
 
 
-def run_stages(num_utts: int, directory: Path) -> None:
-    """Run verbs on a simulated data directory, and print what each costs."""
+def run_stages(num_utts: int, directory: Path, wanted: Sequence[str]) -> None:
+    """Run the `wanted` verbs on a simulated data directory, and print what each costs."""
     import soundfile
 
     rng = np.random.default_rng(0)
@@ -183,7 +184,8 @@ def run_stages(num_utts: int, directory: Path) -> None:
         "train-lm": ["train-lm", "--train", data, "--tokens", tokens, "--out-file", directory / "lm.arpa"],
         "score": ["score", "--ref", text, "--hyp", text],
     }
-    for name, args in verbs.items():
+    for name in wanted:
+        args = verbs[name]
         done = subprocess.run(
             [sys.executable, "-m", "asrkit", *map(str, args), "--verbose"], capture_output=True, text=True
         )
@@ -199,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utts", type=int, nargs="+", default=SIZES, help="utterances of each corpus")
     parser.add_argument("--dir", type=Path, help="where the indexes are written (default: the system's)")
-    parser.add_argument("--stages", action="store_true", help="run verbs on simulated tables")
+    parser.add_argument("--stages", nargs="+", metavar="VERB", help="run these verbs on simulated tables")
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.open is not None:
@@ -210,7 +212,7 @@ def main() -> None:
     for num_utts in args.utts:
         with tempfile.TemporaryDirectory(dir=args.dir) as directory:
             if args.stages:
-                run_stages(num_utts, Path(directory))
+                run_stages(num_utts, Path(directory), args.stages)
                 continue
             figures = opened[num_utts] = measure(num_utts, Path(directory))
             print(f"{num_utts:9d} utterances: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
