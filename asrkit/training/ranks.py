@@ -157,8 +157,8 @@ class _Job(Ranks):
         number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= count:
             raise ConfigError(
-                f"training.device: process {number + 1} on {HOST} has no GPU, for there are {count}; give torchrun "
-                f"--nproc-per-node {count}, or set the device to cpu"
+                f"device {device}: process {number + 1} on {HOST} has no GPU, for there are {count}; give torchrun "
+                f"--nproc-per-node {count}, or give --device cpu"
             )
         torch.cuda.set_device(number)
 

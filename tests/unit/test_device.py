@@ -7,6 +7,7 @@ from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.config.yaml_config import parse_config
 from asrkit.device import check_device, choose_device, gpu_number
 from asrkit.errors import ConfigError, MissingPackageError
+from asrkit.training import ranks
 
 
 @pytest.mark.parametrize(("name", "number"), [("cpu", None), ("cuda", 0), ("cuda:0", 0), ("cuda:12", 12)])
@@ -56,3 +57,18 @@ def test_an_installation_without_pytorch_is_told_what_it_needs(monkeypatch):
     monkeypatch.setattr("asrkit.extras.find_spec", lambda module: None)
     with pytest.raises(MissingPackageError, match=r"needs torch, which is not installed; install with: "):
         choose_device("cuda")
+
+
+def test_each_process_of_torchrun_takes_its_own_gpu(monkeypatch):
+    job, taken = ranks._Job.__new__(ranks._Job), []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    job.take_gpu(torch.device("cuda"))
+    assert taken == [1]
+    with pytest.raises(ConfigError, match="device cuda:0: torchrun gives each process a GPU of its own; give cuda"):
+        job.take_gpu(torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"device cuda: process 2 on .* has no GPU, for there are 1; give torchrun"):
+        job.take_gpu(torch.device("cuda"))
+    assert taken == [1]

@@ -47,11 +47,11 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Visible
 """
 
 
-def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(directory: Path, *options: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     (directory / "sitecustomize.py").write_text(HIDE)
     return subprocess.run(
-        ["tools/gpu_check.sh", *options], cwd=ROOT, capture_output=True, text=True, timeout=480,
-        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(directory)},
+        [ROOT / "tools/gpu_check.sh", *options], cwd=directory, capture_output=True, text=True, timeout=480,
+        env=os.environ | {"PYTHON": python, "PYTHONPATH": str(directory)},
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_an_option_that_it_does_not_have_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    result = run(tmp_path)
+    result = run(tmp_path, python=os.path.relpath(sys.executable, tmp_path))
     assert result.returncode == 1
     assert result.stderr == (
         f"tools/gpu_check.sh: error: PyTorch {torch.__version__} finds no GPU; install a CUDA build and a driver, or "
