@@ -62,7 +62,8 @@ class TrainingData:
     """The data that a network is trained on.
 
     Attributes:
-        train: the data directory to train on, with features; it may be sharded.
+        train: the data directory to train on, with features; it may be sharded. Or several of them, each with its
+            weight: how often an utterance comes in an epoch on average.
         dev: the data directory on which the best weights are chosen.
         tokens: the token table: the output classes. A file corpus.json beside it may describe the corpus.
         lm: the phone language model for decoding, an ARPA file or an lm.npz, or None; training does not depend on it.
@@ -70,7 +71,7 @@ class TrainingData:
             not depend on it.
     """
 
-    train: Path
+    train: Path | Mapping[Path, float]
     dev: Path
     tokens: Path
     lm: Path | None = None
@@ -78,8 +79,19 @@ class TrainingData:
 
     @property
     def directories(self) -> list[Path]:
-        """The plain data directories: the shards of `train`, or `train` itself, and `dev`. Raises as `shards_of`."""
-        return [*(shards_of(self.train) or [self.train]), self.dev]
+        """The plain data directories: those of the corpora, and `dev`. Raises as `shards_of`."""
+        return [*(data_dir for data_dirs, _ in self.corpora for data_dir in data_dirs), self.dev]
+
+    @property
+    def corpora(self) -> list[tuple[list[Path], float]]:
+        """The shards of each directory of `train`, or the directory itself, and the weight. Raises as `shards_of`."""
+        weights = self.train if isinstance(self.train, Mapping) else {self.train: 1.0}
+        return [(shards_of(data_dir) or [data_dir], weight) for data_dir, weight in weights.items()]
+
+    @property
+    def where(self) -> str:
+        """The training directories as the beginning of a message."""
+        return location(" and ".join(map(str, self.train)) if isinstance(self.train, Mapping) else self.train)
 
     @classmethod
     def under(cls, root: str | Path) -> TrainingData:
@@ -187,7 +199,7 @@ def _help(ranks: Ranks, data: TrainingData, directory: Path, config: ExperimentC
         return Training(directory)
     if Stamp(directory / TRAIN_STAMP, _inputs(data, config)).made_from != identity:
         raise DataError(
-            f"{location(data.train)}the data, or the settings, are not those of rank 0 on this machine ({HOST}); all "
+            f"{data.where}the data, or the settings, are not those of rank 0 on this machine ({HOST}); all "
             "machines need the same files, on a shared disk"
         )
     run = Run.prepare(data, config, TokenTable.read(data.tokens), ranks)
@@ -202,8 +214,7 @@ def _train(run: Run, stamp: Stamp, supplement: Supplement, report: Callable[[str
     directory = stamp.path.parent
     run.note_excluded(directory, report)
     if not len(run.sets.train):
-        where = location(run.data.train)
-        raise DataError(f"{where}no utterance is left to train on; see {directory / 'excluded.txt'}")
+        raise DataError(f"{run.data.where}no utterance is left to train on; see {directory / 'excluded.txt'}")
 
     def begin() -> None:
         report(f"{run.num_parameters} parameters, {len(run.sets.train)} training utterances")
@@ -325,11 +336,13 @@ def _inputs(data: TrainingData, config: ExperimentConfig) -> dict[str, Any]:
         section = functools.reduce(operator.getitem, places, sections)
         if section[name] == value:
             del section[name]
-    return {
+    inputs = {
         "config": sections,
         "files": [File(path) for path in files],
         "feats": [feats_input(data_dir) for data_dir in data.directories],
     }
+    weights = [(len(data_dirs), weight) for data_dirs, weight in data.corpora]
+    return inputs if weights == [(1, 1.0)] else {**inputs, "corpora": weights}
 
 
 def _parts_beside(config: ExperimentConfig, supplement: Supplement) -> dict[str, Any]:
@@ -369,12 +382,13 @@ def _open_train(
     from asrkit.training.shards import Reading, ShardedSet
 
     heads, augment = config.model.heads, config.training.augment
-    if shards := shards_of(data.train):
+    if len(data.directories) > 2 or data.corpora[0][1] != 1.0:
         reading = Reading(config.features, tokens, augment, heads.has_frames)
-        sharded = ShardedSet(shards, reading, config.training.shuffle_window)
+        sharded = ShardedSet(data.corpora, reading, config.training.shuffle_window)
         return sharded, sharded.global_cmvn, sharded.split_infeasible(model) if heads.has_ctc else {}
-    global_cmvn = pooled_stats(data.train, config.features)
-    train_set = TrainingSet.open(data.train, config.features, global_cmvn, tokens, augment, heads.has_frames)
+    train_dir = data.directories[0]
+    global_cmvn = pooled_stats(train_dir, config.features)
+    train_set = TrainingSet.open(train_dir, config.features, global_cmvn, tokens, augment, heads.has_frames)
     if not heads.has_ctc:
         return train_set, global_cmvn, {}
     train_set, excluded = split_infeasible(train_set, model)
@@ -423,8 +437,7 @@ class Run:
         lines = [f"{utt_id}: {steps} steps, needs {needed}" for utt_id, (steps, needed) in self.excluded.items()]
         with atomic_write(path) as stream:
             stream.write("".join(line + "\n" for line in lines))
-        where = self.data.train
-        report(f"{where}: {len(lines)} utterances left out, too short for CTC (also in {path}):")
+        report(f"{self.data.where}{len(lines)} utterances left out, too short for CTC (also in {path}):")
         for line in lines:
             report(f"  {line}")
 

@@ -137,21 +137,22 @@ class TrainingSet:
             return replace(collate(rows, self.feats, self.tokens, self.frame_labels), num_views=num_views)
         rngs = rng if isinstance(rng, Sequence) else [rng] * len(utt_ids)
         feats, tokens, labels = {}, {}, {}
-        for utt_id, rng in zip(utt_ids, rngs, strict=True):
+        places = [*map(str, range(len(utt_ids)))]  # not ids: an utterance may come twice, drawn differently
+        for place, utt_id, rng in zip(places, utt_ids, rngs, strict=True):
             said = self.tokens[utt_id]
             min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(said)])
-            feats[utt_id], speed, added, is_speech = self.augmenter(utt_id, rng, min_frames)
-            tokens[utt_id] = said if is_speech else []
+            feats[place], speed, added, is_speech = self.augmenter(utt_id, rng, min_frames)
+            tokens[place] = said if is_speech else []
             if isinstance(self.frame_labels, FrameLabels):
-                phones = self.frame_labels.at_speed(utt_id, len(feats[utt_id]) - sum(added), speed)
+                phones = self.frame_labels.at_speed(utt_id, len(feats[place]) - sum(added), speed)
                 before, behind = (max(-each, 0) for each in added)
                 kept = phones[before : len(phones) - behind]
-                labels[utt_id] = np.where(is_speech, np.pad(kept, np.maximum(added, 0), constant_values=-1), -1)
-        batch = collate(rows, feats, tokens, labels or None)
+                labels[place] = np.where(is_speech, np.pad(kept, np.maximum(added, 0), constant_values=-1), -1)
+        batch = collate([place for place in places for _ in range(num_views)], feats, tokens, labels or None)
         of_rows = [rng for rng in rngs for _ in range(num_views)]
         for row, num_frames, rng in zip(batch.feats.numpy(), batch.feat_lens.tolist(), of_rows, strict=True):
             self.augmenter.mask(row[:num_frames], rng)
-        return replace(batch, num_views=num_views)
+        return replace(batch, utt_ids=tuple(rows), num_views=num_views)
 
 
 class Window(NamedTuple):

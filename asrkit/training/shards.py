@@ -1,4 +1,4 @@
-"""Training on a sharded data directory: only a window of some shards is open at a time.
+"""Training on sharded data directories: only a window of some shards is open at a time.
 
 In each epoch the shards come in another random order, and the utterances of a shard, too. So all utterances of the
 epoch stand in a line. The line is cut into windows. Within a window the batches are made as in data without shards.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,17 +107,17 @@ class _JoinedAugmenter:
 
 
 class ShardedSet:
-    """The training utterances of a sharded data directory.
+    """The training utterances of sharded data directories, which may be several corpora with weights.
 
     Memory is needed for the utterances of a window, and some hundred bytes for each shard. It keeps the statistics of
     speakers that augmentation needs.
     """
 
-    def __init__(self, data_dirs: Sequence[Path], reading: Reading, window: int) -> None:
+    def __init__(self, corpora: Sequence[tuple[Sequence[Path], float]], reading: Reading, window: int) -> None:
         """Open shards. An index is written to each that has none, or whose tables have changed.
 
         Args:
-            data_dirs: the shards.
+            corpora: the shards of each corpus, and its weight: how often an utterance comes in an epoch on average.
             reading: how to read them.
             window: the number of utterances that are mixed at a time, rounded to whole batches.
 
@@ -132,7 +132,8 @@ class ShardedSet:
         self._open: dict[int, TrainingSet] = {}
         self._measured: dict[int, dict[int, np.ndarray]] = {}
         shards, stats, spans = [], [], []
-        for data_dir in data_dirs:
+        self.weights = [(len(data_dirs), weight) for data_dirs, weight in corpora]
+        for data_dir in (data_dir for data_dirs, _ in corpora for data_dir in data_dirs):
             index = make_index(data_dir, reading.config, reading.tokens)
             keys = Keys.of_columns(index)
             shards.append(_Shard(data_dir, len(keys)))
@@ -154,7 +155,22 @@ class ShardedSet:
                 raise DataError(f"{location(Path(there) / 'text')}{one} is also in {here}; remove it from one of them")
 
     def __len__(self) -> int:
-        return sum(map(len, self.shards))
+        """The number of utterances in an epoch."""
+        return sum(count for _, count in self.portions())
+
+    def portions(self) -> list[tuple[int, int]]:
+        """What an epoch takes: the number of a shard, and how many of its utterances, without repetition.
+
+        A shard is taken as a whole as often as the whole part of its weight says. The rest of the weight is a share of
+        the corpus, and thus of each shard to rounding. Which utterances these are is another matter in each epoch.
+        """
+        found, numbers = [], iter(enumerate(map(len, self.shards)))
+        for num_shards, weight in self.weights:
+            corpus = [*islice(numbers, num_shards)]
+            found += [*corpus] * int(weight)
+            ends = [round(weight % 1 * end) for end in accumulate((size for _, size in corpus), initial=0)]
+            found += [(number, end - begin) for (number, _), (begin, end) in zip(corpus, pairwise(ends), strict=True)]
+        return [(number, count) for number, count in found if count]
 
     def split_infeasible(self, model: Any) -> dict[str, tuple[int, int]]:
         """Leave out the utterances that CTC cannot align. Returns them, as training.dataset.split_infeasible does."""
@@ -191,9 +207,10 @@ class ShardedSet:
 
         Utterances that are left out have no place.
         """
-        order = np.random.default_rng(seed).permutation(len(self.shards))
-        ends = np.cumsum([len(self.shards[number]) for number in order])
-        num_utts = len(self)
+        portions = self.portions()
+        order = np.random.default_rng(seed).permutation(len(portions))
+        ends = np.cumsum([portions[number][1] for number in order])
+        num_utts = int(ends[-1])
         num_batches = -(-num_utts // batch_size)
         num_windows = -(-num_batches // max(self.window // batch_size, 1))
         bounds = [num_batches * number // num_windows for number in range(num_windows + 1)]
@@ -204,11 +221,13 @@ class ShardedSet:
             chosen: dict[int, np.ndarray] = {}
             places = np.searchsorted(ends, (begin, end - 1), "right").tolist()
             for place in range(places[0], places[1] + 1):
-                shard = int(order[place])
-                start = int(ends[place]) - len(self.shards[shard])
+                number = int(order[place])
+                shard, count = portions[number]
+                start = int(ends[place]) - count
                 # NumPy takes no notice of zeros at the end of a seed. Batches have seeds without a 0 behind the epoch.
-                shuffled = np.random.default_rng((*seed, 0, shard + 1)).permutation(len(self.shards[shard]))
-                chosen[shard] = shuffled[max(begin - start, 0) : end - start]
+                shuffled = np.random.default_rng((*seed, 0, number + 1)).permutation(len(self.shards[shard]))
+                taken = shuffled[:count][max(begin - start, 0) : end - start]
+                chosen[shard] = np.concatenate([chosen[shard], taken]) if shard in chosen else taken
             yield first, chosen
 
     def _join(self, chosen: Mapping[int, np.ndarray]) -> TrainingSet:

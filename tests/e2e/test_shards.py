@@ -43,3 +43,15 @@ def test_shards_are_trained_on_and_a_killed_training_goes_on(tones, tmp_path):
     run_asrkit(*train_args(tones, killed), *options, "--resume")
     one, other = weights_of(whole), weights_of(killed)
     assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_several_directories_are_trained_on_by_weight(tones, tmp_path):
+    """Half of one directory, 24 of 48 utterances, and the 21 of the other twice."""
+    data = tmp_path / "data"
+    for name in ("train", "test"):  # copies: an index is written there
+        shutil.copytree(tones / "data" / name, data / name, ignore=shutil.ignore_patterns(".index*"))
+    command = [each for each in train_args(tones, tmp_path / "exp") if each not in ("--train", tones / "data/train")]
+    options = "--train", f"{data / 'train'}=0.5", "--train", f"{data / 'test'}=2", "--set", "training.num_epochs=2"
+    assert "66 training utterances" in run_asrkit(*command, *options).stderr
+    assert "training is up to date" in run_asrkit(*command, *options).stderr
+    assert "45 training utterances" in run_asrkit(*command, *options[:3], data / "test", *options[4:], "--force").stderr

@@ -1,6 +1,7 @@
 """Sharded data: each utterance once in an epoch, mixed within bounded windows, from an index that equals the tables."""
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_shards(shards: list[Path], window: int = 10, augment: AugmentConfig = STILL, frames: bool = False):
-    return ShardedSet(shards, Reading(CONFIG, TOKENS, augment, frames), window)
+    return ShardedSet([(shards, 1.0)], Reading(CONFIG, TOKENS, augment, frames), window)
 
 
 def epoch_of(data, batch_size: int, seed: tuple[int, ...], num_done: int = 0) -> list[tuple[str, ...]]:
@@ -110,7 +111,7 @@ def test_an_index_is_made_once_and_again_when_a_table_changes(plain: Path, monke
         patch.setattr(indexes, "_columns", Never)
         assert len(open_shards(shards)) == 42
         with pytest.raises(AssertionError):
-            ShardedSet(shards, Reading(CONFIG, TokenTable(["c", "b", "a"]), STILL), 10)
+            ShardedSet([(shards, 1.0)], Reading(CONFIG, TokenTable(["c", "b", "a"]), STILL), 10)
     text = shards[2] / "text"
     before = read_table(text)
     write_table(text, dict.fromkeys(before, "b a b"))
@@ -161,10 +162,11 @@ def test_each_utterance_once_in_bounded_windows(sizes, window, batch_size, seed,
     assert epoch_of(made_up(sizes, left_out, window), batch_size, (seed, 1), done) == batches[done:]
 
 
-def made_up(sizes, left_out, window) -> ShardedSet:
+def made_up(sizes, left_out, window, weights=None) -> ShardedSet:
     """A sharded set of which only the numbers of frames are known."""
     sharded = ShardedSet.__new__(ShardedSet)
     sharded.window, sharded._open, sharded._min_frames = window, {}, None
+    sharded.weights = weights or [(len(sizes), 1.0)]
     sharded.shards = tuple(
         _Shard(Path(str(number)), size, rows) for number, (size, rows) in enumerate(zip(sizes, left_out, strict=True))
     )
@@ -175,6 +177,42 @@ def made_up(sizes, left_out, window) -> ShardedSet:
 
     sharded._open_shard = open_shard
     return sharded
+
+
+@given(
+    corpora=st.lists(
+        st.tuples(st.lists(st.integers(1, 20), min_size=1, max_size=3), st.floats(0.05, 3.5)), min_size=1, max_size=3
+    ),
+    window=st.integers(1, 60),
+)
+@settings(max_examples=30, deadline=None)
+def test_weights_say_how_often_an_utterance_comes(corpora, window) -> None:
+    """In each epoch as often as the weight says, to the next whole number; the corpus to rounding."""
+    sizes = [size for each, _ in corpora for size in each]
+    weights = [(len(each), weight) for each, weight in corpora]
+    if not any(round(weight * sum(each)) for each, weight in corpora):
+        return
+    sharded = made_up(sizes, [np.empty(0, np.int64)] * len(sizes), window, weights)
+    for epoch in (1, 2):
+        batches = epoch_of(sharded, 3, (1, epoch))
+        assert len(batches) == -(-len(sharded) // 3)
+        counts = Counter(itertools.chain(*batches))
+        shard = 0
+        for each, weight in corpora:
+            utts = [f"{shard + i}-{row:02d}" for i, size in enumerate(each) for row in range(size)]
+            assert {counts[utt_id] for utt_id in utts} <= {int(weight), int(weight) + 1}
+            assert abs(sum(counts[utt_id] for utt_id in utts) - weight * len(utts)) <= 0.5 + 1e-9
+            shard += len(each)
+
+
+def test_a_share_of_a_corpus_is_drawn_anew_in_each_epoch() -> None:
+    epochs, counts = 400, Counter()
+    sharded = made_up([10, 15, 20], [np.empty(0, np.int64)] * 3, 20, [(2, 0.4), (1, 1.0)])
+    for epoch in range(1, epochs + 1):
+        counts.update(itertools.chain(*epoch_of(sharded, 4, (3, epoch))))
+    found = np.array([counts[f"{shard}-{row:02d}"] for shard, size in enumerate([10, 15]) for row in range(size)])
+    assert np.abs(found - 0.4 * epochs).max() < 5 * np.sqrt(epochs * 0.4 * 0.6)
+    assert {counts[f"2-{row:02d}"] for row in range(20)} == {epochs}
 
 
 def test_epochs_differ_and_are_mixed(plain: Path) -> None:
@@ -224,6 +262,18 @@ def test_an_utterance_in_two_shards_is_an_error(tmp_path: Path) -> None:
     add_features(tmp_path / "a/2")
     with pytest.raises(DataError, match=r"^\S*a/2/text: s2-0 is also in \S*a/1; remove it from one of them$"):
         open_shards(shards_of(tmp_path / "a"))
+
+
+def test_an_utterance_that_comes_twice_in_a_batch_is_drawn_twice(plain: Path) -> None:
+    sharded = ShardedSet(
+        [(shards_of(plain / "split6"), 2.0)], Reading(CONFIG, TOKENS, replace(STILL, pause_prob=1.0)), 1000
+    )
+    (window,) = sharded.windows(84, (1, 1))
+    (batch,) = window.plan
+    loaded = window.data.load(batch, np.random.default_rng(1))
+    assert loaded.utt_ids == tuple(batch) and len(set(batch)) == 42
+    lengths = dict(zip(batch, loaded.feat_lens.tolist(), strict=True))  # of the later ones
+    assert sum(lengths[utt_id] != length for utt_id, length in zip(batch, loaded.feat_lens.tolist(), strict=True)) > 20
 
 
 @pytest.mark.parametrize("split", ["split3", "split6"])
