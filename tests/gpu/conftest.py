@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 
@@ -19,8 +19,11 @@ import torch
 class SilentProgress:
     """Takes the place of tqdm's progress bar, and shows nothing."""
 
-    def __init__(self, *args: object, **options: object) -> None:
-        pass
+    def __init__(self, items: Iterable[object] = (), *args: object, **options: object) -> None:
+        self._items = items
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._items)
 
     def __enter__(self) -> SilentProgress:
         return self
