@@ -897,6 +897,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/corpora/timit.py": (),
     "asrkit/features/pipeline.py": (
         *("full_features", "pooled_stats", "feats_input", "_ForeignFeats", "_digest", "FeatureLoader.__getitem__"),
+        "FeatureLoader.columns",
     ),
     "asrkit/formats/arpa.py": ("write_arpa",),
     "asrkit/formats/ctm.py": ("write_ctm",),
@@ -910,12 +911,15 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/formats/transcripts.py": ("write_transcripts", "format_transcript"),
     "asrkit/io/ark.py": (
         *("ArkWriter", "ArkReader.__getstate__", "ArkReader.places", "is_own_table", "names_its_place"),
-        "name_new_place",
+        *("name_new_place", "ArkReader.columns"),
     ),
     "asrkit/io/json_text.py": ("write_json",),
     "asrkit/io/numbers.py": (),
     "asrkit/io/scp.py": ("write_table",),
-    "asrkit/io/tables.py": ("Numbers", "Keys.__eq__", "LazyTable.__contains__"),
+    "asrkit/io/tables.py": (
+        *("Numbers", "Keys.__eq__", "Keys.of_columns", "Keys.columns", "Keys.in_order", "Keys.span"),
+        "LazyTable.__contains__",
+    ),
     "asrkit/io/text.py": (),
     "asrkit/lang/symbols.py": (),
     "asrkit/lang/tokens.py": ("TokenTable.write", "TokenTable.__eq__"),
