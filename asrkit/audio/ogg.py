@@ -48,6 +48,19 @@ def ogg_source(stream: BinaryIO, name: str) -> Source:
     return joined_source([part for part in parts if part.num_frames > 0] or parts[:1], name)
 
 
+def without_serial(content: bytes) -> bytes:
+    """An Ogg file of one stream with the serial number 0: libsndfile draws a random one for each file that it writes.
+
+    Raises AudioError if a page is damaged or truncated.
+    """
+    changed, position = bytearray(content), 0
+    while (stop := _end_of_page(content, position, "Ogg")) is not None:
+        changed[position + 14 : position + 18] = changed[position + 22 : position + 26] = bytes(4)
+        changed[position + 22 : position + 26] = struct.pack("<I", _checksum(bytes(changed[position:stop])))
+        position = stop
+    return bytes(changed)
+
+
 def _pieces(data: mmap.mmap, link: range, last: int) -> list[range | bytes]:
     """A link whose last page, at byte `last`, has the flag of the last page: libsndfile needs it to count samples."""
     if data[last + 5] & _ENDS:
@@ -88,7 +101,7 @@ def _find_links(data: mmap.mmap, name: str) -> Iterator[tuple[range, int]]:
     yield range(begin, position), last
 
 
-def _end_of_page(data: mmap.mmap, position: int, name: str) -> int | None:
+def _end_of_page(data: mmap.mmap | bytes, position: int, name: str) -> int | None:
     """The end of the page at `position`; None if no page begins here or later. Raises AudioError if it is damaged."""
     head = data[position : position + _PAGE_HEADER.size + 255]
     if not head.startswith(b"OggS"):

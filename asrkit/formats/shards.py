@@ -15,6 +15,7 @@ from pathlib import Path
 from asrkit.errors import DataError, location
 from asrkit.formats.data_dir import DataDir, write_data_dir
 from asrkit.io.atomic import atomic_dir
+from asrkit.io.numbers import parse_whole
 from asrkit.types import Utterance
 
 _SPLIT = re.compile(r"split([0-9]+)(utt)?")
@@ -40,12 +41,13 @@ def shards_of(directory: Path) -> list[Path]:
 
 def _numbered(directory: Path) -> list[Path]:
     """The data directories in `directory` whose names are numbers. Raises DataError if one of them is missing."""
-    numbers = {int(path.parent.name) for path in directory.glob("[1-9]*/text") if path.parent.name.isdecimal()}
+    found = (parse_whole(path.parent.name, 1) for path in directory.glob("[1-9]*/text"))
+    numbers = {number for number in found if number is not None}
     named = _SPLIT.fullmatch(directory.name)
-    last = max([*numbers, int(named[1]) if named and numbers else 0], default=0)
-    missing = sorted(set(range(1, last + 1)) - numbers)
-    if missing:
-        raise DataError(f"{location(directory / str(missing[0]))}not found; expected data directories 1 to {last}")
+    last = max([*numbers, (parse_whole(named[1]) or 0) if named and numbers else 0], default=0)
+    missing = next((number for number in range(1, last + 1) if number not in numbers), None)
+    if missing is not None:
+        raise DataError(f"{location(directory / str(missing))}not found; expected data directories 1 to {last}")
     return [directory / str(number) for number in range(1, last + 1)]
 
 

@@ -7,7 +7,6 @@ from an encoded file. If a codec delays the sound, the delay is removed, so that
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +15,7 @@ import numpy as np
 import soundfile
 
 from asrkit.audio import resample
+from asrkit.audio.ogg import without_serial
 from asrkit.audio.sndfile import SoundFile
 from asrkit.errors import ConfigError
 from asrkit.types import Waveform
@@ -26,7 +26,6 @@ _PASSED, _STOPPED = (300.0, 3400.0), (150.0, 3850.0)  # Hz, of a telephone's ban
 _FULL_SCALE = 32767
 _PADDING = 4096  # samples, more than any codec adds
 _RINGING = 0.05  # seconds, longer than the band filter rings
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits in reverse order
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Codec:
         ) as file:
             file.write(samples)
         content = stream.getvalue()
-        return _without_serial(content) if self.format == "OGG" else content
+        return without_serial(content) if self.format == "OGG" else content
 
     def _compression_level(self, kbps: float) -> float | None:
         if self.kbps is None:
@@ -158,21 +157,3 @@ def telephone_band(waveform: Waveform) -> np.ndarray:
     gain = np.sin(np.pi / 2 * np.clip(np.minimum(*slopes), 0, 1)) ** 2
     spectrum = np.fft.rfft(waveform.samples, size) * gain.astype(np.float32)
     return np.fft.irfft(spectrum, size)[:num_samples].astype(np.float32)
-
-
-def _without_serial(ogg: bytes) -> bytes:
-    """An Ogg file of one stream with the serial number 0. libsndfile draws a random one for each file.
-
-    Source: RFC 3533, section 6. A page has its serial number at byte 14, its checksum at 22, and the lengths of its
-    segments from byte 27 on; byte 26 counts them.
-    """
-    content, first = bytearray(ogg), 0
-    while first < len(content):
-        body = first + 27 + content[first + 26]
-        end = body + sum(content[first + 27 : body])
-        content[first + 14 : first + 18] = content[first + 22 : first + 26] = bytes(4)
-        # Ogg's checksum takes the bits of a byte in the other order than zlib's, and begins and ends with 0.
-        checksum = zlib.crc32(content[first:end].translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-        content[first + 22 : first + 26] = checksum.to_bytes(4, "big").translate(_MIRRORED)
-        first = end
-    return bytes(content)

@@ -20,6 +20,7 @@ def commands(work: Path) -> dict[str, tuple[object, ...]]:
     return {
         "prepare": ("prepare", "own", "--corpus", work / "corpus", "--out", work / "prepared"),
         "extract": ("extract", data / "train", data / "dev", data / "test", *config, "--nj", 1, "--force"),
+        "split": ("split", data / "train", "--shards", 2),
         "train-lm": ("train-lm", *sets, "--out-file", work / "lm.arpa"),
         "train": ("train", *config, *short, *sets, "--out", work / "new"),
         "adapt": ("adapt", "--model", exp, "--data", data / "dev", *short, "--out", work / "adapted"),

@@ -165,7 +165,7 @@ def test_search_and_symbols_can_be_chosen(tones, transcribe, monkeypatch):
 def test_a_width_asks_for_beam_search_of_a_model_that_is_set_to_greedy(tones, transcribe, monkeypatch):
     model = load_model(tones / "exp")
     model.decoding = DecodingConfig(method="greedy")
-    monkeypatch.setattr("asrkit.inference.recognizer.load_model", lambda name: model)
+    monkeypatch.setattr("asrkit.inference.recognizer.load_model", lambda name, *rest: model)
     file = tones / "audio/test0-0.wav"
     _, said = transcribe(file, "--nbest", 2, status=1)
     assert "the greedy search keeps fewer" in said[-1]
