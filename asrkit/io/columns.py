@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.files import open_file
 
 _ALIGNMENT = 64
+_UNREADABLE = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # what NumPy raises for a wrong header
 
 Columns = Mapping[str, np.ndarray]
 
@@ -49,7 +51,7 @@ def read_columns(path: str | Path) -> dict[str, np.ndarray]:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # stays open while an array is in use
             names = bytes(_next_array(stream, data)).decode().split("\n")
             return {name: _next_array(stream, data) for name in names}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, EOFError, *_UNREADABLE) as error:
         raise DataError(f"{location(path)}expected arrays as asrkit writes them ({error}); remove it") from None
 
 

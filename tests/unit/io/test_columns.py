@@ -47,6 +47,21 @@ def test_other_files_are_told(tmp_path: Path, kind: str | int) -> None:
         read_columns(tmp_path / "c")
 
 
+def test_a_damaged_file_is_told_or_read(tmp_path: Path) -> None:
+    path, rng, told = tmp_path / "c", np.random.default_rng(1), 0
+    write_columns(path, COLUMNS)
+    whole = np.fromfile(path, np.uint8)
+    for _ in range(600):
+        damaged, places = whole.copy(), rng.integers(len(whole), size=rng.integers(1, 4))
+        damaged[places] = rng.choice(np.frombuffer(b"0123456789(),-'{}<fiOx\0\xff", np.uint8), len(places))
+        damaged.tofile(path)
+        try:
+            read_columns(path)
+        except DataError:
+            told += 1
+    assert told > 200
+
+
 @pytest.mark.parametrize("keys", [["a", "b", "ü"], ["ü", "b", "a", "b\u00e4"], []])
 def test_keys_in_a_file_are_found_as_those_in_memory(tmp_path: Path, keys: list[str]) -> None:
     in_memory = Keys(keys)
