@@ -45,7 +45,7 @@ from tests.faults.parsers import MODULES, PARSERS, ROOT, Parser
 CASES = Path(__file__).parent / "cases"
 _MAX_SECONDS = 5.0  # of CPU for one input of at most 32 KiB a file
 _MAX_GROWTH = 2**28  # bytes of memory, of a process that has read some thousand inputs
-_MAX_SPACE = 2**32  # of addresses: what asks for more gets a MemoryError
+_MAX_SPACE = 2**32  # of more addresses: what asks for more gets a MemoryError
 _MEMORY_STEP = 50  # inputs between two looks at it, which some systems are slow to answer
 _CHUNK = 5_000  # inputs that one process reads
 
@@ -256,7 +256,9 @@ def _serve(
     """What the other process does; it does not come back."""
     status = 1
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (_MAX_SPACE, _MAX_SPACE))
+        # What this process already has in use, when it is forked from one with much in memory, does not count.
+        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + _MAX_SPACE, taken + _MAX_SPACE))
         tracer = LineTracer(tuple(MODULES)) if with_lines else None
         if tracer is not None:
             sys.settrace(tracer)
