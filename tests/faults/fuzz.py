@@ -188,6 +188,7 @@ def try_inputs(parser: Parser, seed: int, numbers: Sequence[int], progress: Any 
     result = Result()
     directory = Directory()
     gc.collect()  # else files that were dropped before could be closed meanwhile, and hide as many that stay open
+    _forget_peak()  # else growth up to what was just freed would be hidden, too
     base, num_open = _peak(), _num_open()
     seconds = _MAX_SECONDS * (10 if sys.gettrace() else 1)
     try:
@@ -220,6 +221,12 @@ def try_inputs(parser: Parser, seed: int, numbers: Sequence[int], progress: Any 
 
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _forget_peak() -> None:
+    """Let the peak be what memory is in use now (Linux's proc(5), clear_refs)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _num_open() -> int:

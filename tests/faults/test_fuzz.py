@@ -66,6 +66,13 @@ def test_what_is_wrong_is_found(monkeypatch, fault, expected):
     assert what.startswith(expected)
 
 
+def test_memory_freed_before_hides_no_growth(monkeypatch):
+    monkeypatch.setattr(fuzz, "_MAX_GROWTH", 2**26)
+    freed = b"\1" * 2**29
+    del freed
+    assert [number for number, _ in try_inputs(planted(grow), 1, range(3)).wrong] == [2]
+
+
 def test_messages_name_the_file():
     def fault(message):
         def read(directory):
