@@ -186,11 +186,11 @@ def map_ordered(
     items: Iterable[Item],
     num_jobs: int,
     *,
-    description: str,
+    description: str | None,
     chunk_size: int = 16,
     isolate: bool = False,
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order, and report progress under the name `description`.
+    """Yield `function(item)` for each item, in order, and report progress under the name `description`, if it has one.
 
     `function` must be picklable: a function at the top of a module, or an object with `__call__`. It is sent once to
     each of the `num_jobs` processes. Items are sent in chunks of `chunk_size`, and only as many as keep the processes
@@ -208,6 +208,9 @@ def map_ordered(
         results = map(function, items)
     else:
         results = _map_chunks(function, items, num_jobs, chunk_size)
+    if description is None:
+        yield from results
+        return
     with contextlib.closing(track(results, description, total)) as tracked:
         yield from tracked
 

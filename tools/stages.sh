@@ -49,7 +49,7 @@ report() {
     asrkit analyze --model "$dir" --data "$data/$set" --decode-dir "$dir/decode_$set" \
       ${protocol:+--protocol "$protocol"} --nj "$nj" ${force:+--force}
     asrkit report --model "$dir" --data "$data/$set" ${extract_options[@]+"${extract_options[@]}"} \
-      ${protocol:+--protocol "$protocol"} ${force:+--force}
+      ${protocol:+--protocol "$protocol"} --nj "$nj" ${force:+--force}
     boundaries "$set" "$dir/decode_$set/phones.ctm"
   done
 }

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from asrkit.cli.options import add, add_audio_access, add_protocol, audio_access, experiment_dir, print_warnings
+from asrkit.cli.options import (
+    add,
+    add_audio_access,
+    add_executor,
+    add_nj,
+    add_protocol,
+    audio_access,
+    experiment_dir,
+    print_warnings,
+)
 from asrkit.scoring.protocols import PROTOCOLS
 from asrkit.stages.pages import PageOptions, report_experiment
 from asrkit.stages.reporting import report
@@ -34,6 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(parser, "--audio", default=PageOptions.audio)
     add_audio_access(parser)
     add_protocol(parser)
+    add_nj(parser, "They score a large set")
+    add_executor(parser)
     add(parser, "--force")
     parser.set_defaults(fail=parser.error)
 
@@ -45,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None and not any(of_files):
         options = PageOptions(args.audio, audio_access(args))
         experiment = experiment_dir(args.model)
-        made = report_experiment(experiment, args.data, options, protocol=protocol, force=args.force)
+        made = report_experiment(experiment, args.data, options, protocol=protocol, force=args.force, num_jobs=args.nj)
     elif all(of_files) and args.model is None:
-        made = report(args.data, *of_files, protocol=protocol, force=args.force)
+        made = report(args.data, *of_files, protocol=protocol, force=args.force, num_jobs=args.nj)
     else:
         args.fail("give --model and --data, or --data, --hyp and --out; see asrkit report --help")
     print_warnings(args, made.warnings)

@@ -97,6 +97,7 @@ def report_experiment(
     *,
     protocol: Protocol = AS_IS,
     force: bool = False,
+    num_jobs: int = 1,
 ) -> Report:
     """Report the errors of an experiment's hypotheses for a data directory, unless the report is up to date.
 
@@ -109,6 +110,7 @@ def report_experiment(
         options: the audio of the page.
         protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
         force: make the report even if it is up to date.
+        num_jobs: the number of processes that score a large set.
 
     Raises:
         DataError: as `report`, or phone times or log-probabilities are damaged.
@@ -121,7 +123,7 @@ def report_experiment(
         return replace(before, page=made.page)
     with lock_dir(made.out, "report"):
         with page_stamp.making():
-            figures = made.write()
+            figures = made.write(num_jobs)
         with stamp.making():
             report = write_report(made.out, figures)
     return replace(report, page=made.page)
@@ -241,7 +243,7 @@ class _Experiment:
             "audio": [self.options.audio, access.allow_pipes, access.channel],
         }
 
-    def write(self) -> dict[str, Any]:
+    def write(self, num_jobs: int) -> dict[str, Any]:
         """Write the page and return the figures of the report."""
         data = ScoredData(self.data_dir, {"": self.hyp}, self.protocol)
         shutil.rmtree(self.out / BESIDE, ignore_errors=True)
@@ -253,7 +255,7 @@ class _Experiment:
             details = Details(sources, self.protocol, symbols)
             utterances = Utterances(page, [details], symbols, self.options.num_sample)
             for utt2spk, results in track(
-                data.parts(), f"report, {UTTS_AT_A_TIME} utterances at a time", data.num_parts
+                data.parts(num_jobs), f"report, {UTTS_AT_A_TIME} utterances at a time", data.num_parts
             ):
                 tally.add(results[""], utt2spk)
                 utterances.add([results[""].pairs], utt2spk)

@@ -42,7 +42,13 @@ class Report:
 
 
 def report(
-    ref: str | Path, hyp: str | Path, out: str | Path, *, protocol: Protocol = AS_IS, force: bool = False
+    ref: str | Path,
+    hyp: str | Path,
+    out: str | Path,
+    *,
+    protocol: Protocol = AS_IS,
+    force: bool = False,
+    num_jobs: int = 1,
 ) -> Report:
     """Report the errors of hypotheses in `out`/report.txt and `out`/report.json, unless they are up to date.
 
@@ -52,6 +58,7 @@ def report(
         out: the directory of the report.
         protocol: how errors are counted (folding of symbols, treatment of silence), one of PROTOCOLS.
         force: make the report even if it is up to date.
+        num_jobs: the number of processes that score a large set.
 
     Raises:
         DataError: transcripts, speakers or hypotheses are missing or faulty, or do not fit each other; or the protocol
@@ -65,7 +72,7 @@ def report(
     with lock_dir(out, "report"), stamp.making():
         data = ScoredData(ref, {"": hyp}, protocol)
         tally = Tally()
-        for utt2spk, results in data.parts():
+        for utt2spk, results in data.parts(num_jobs):
             tally.add(results[""], utt2spk)
         return write_report(out, report_figures(ref, hyp, data, tally))
 

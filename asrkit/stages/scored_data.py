@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from asrkit.findings import Findings
 from asrkit.io.scp import read_table, split_fields
 from asrkit.io.tables import LazyTable
 from asrkit.lang.symbols import symbol_warnings
+from asrkit.parallel import map_ordered
 from asrkit.scoring.per import PerResult
 from asrkit.scoring.protocols import Protocol
 
 UTTS_AT_A_TIME = 500
+_PARTS_AT_A_TIME = 20  # that a process scores: about a second of work, as long as it takes to start one
+_Part = tuple[dict[str, str], list[str], dict[str, list[str]]]  # references, speakers, hypotheses of each system
 
 
 class ScoredData:
@@ -64,22 +68,21 @@ class ScoredData:
         """The number of an utterance, in the order of the references."""
         return self._refs.keys_by_row.row(utt)
 
-    def parts(self) -> Iterator[tuple[Mapping[str, str], dict[str, PerResult]]]:
-        """Yield the utterances in parts: utterance id -> speaker, and the result of each system."""
+    def parts(self, num_jobs: int = 1) -> Iterator[tuple[Mapping[str, str], Mapping[str, PerResult]]]:
+        """Yield the utterances in parts: utterance id -> speaker, and the result of each system.
+
+        `num_jobs` processes score a large set together. The order and the results do not depend on them.
+        """
+        score, parts = _ScorePart(self.protocol), _Parts(self)
+        yield from map_ordered(score, parts, num_jobs, description=None, chunk_size=_PARTS_AT_A_TIME)
+
+    def rows(self) -> Iterator[_Part]:
+        """The lines of the tables, in parts."""
         refs, speakers = self._refs.rows(), self._utt2spk.follow(self._refs)
         hyps = {name: table.follow(self._refs) for name, table in self._hyps.items()}
         while rows := dict(islice(refs, UTTS_AT_A_TIME)):
-            transcripts = {utt: split_fields(row) for utt, row in rows.items()}
-            utt2spk = dict(zip(rows, speakers, strict=False))
-            yield (
-                utt2spk,
-                {
-                    name: self.protocol.score_part(
-                        transcripts, {utt: split_fields(row) for utt, row in zip(rows, of_system, strict=False)}
-                    )
-                    for name, of_system in hyps.items()
-                },
-            )
+            of_systems = {name: [*islice(of_system, len(rows))] for name, of_system in hyps.items()}
+            yield rows, [*islice(speakers, len(rows))], of_systems
 
     def _read(self, path: Path, symbols: dict[str, set[str]], *, empty_ok: bool) -> LazyTable:
         """Read a table of transcripts. Its symbols are added to `symbols`."""
@@ -114,3 +117,32 @@ class ScoredData:
                 if utt not in self._utt2spk
             ]
         raise_if_any(faults)
+
+
+class _Parts:
+    """The parts of a set of utterances, whose number is known."""
+
+    def __init__(self, data: ScoredData) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[_Part]:
+        return self._data.rows()
+
+    def __len__(self) -> int:
+        return self._data.num_parts
+
+
+@dataclass(frozen=True)
+class _ScorePart:
+    """Scores a part; it can be sent to another process."""
+
+    protocol: Protocol
+
+    def __call__(self, part: _Part) -> tuple[Mapping[str, str], Mapping[str, PerResult]]:
+        rows, speakers, of_systems = part
+        refs = {utt: split_fields(row) for utt, row in rows.items()}
+        results = {}
+        for name, hyps in of_systems.items():
+            hyps_of = {utt: split_fields(row) for utt, row in zip(rows, hyps, strict=True)}
+            results[name] = self.protocol.score_part(refs, hyps_of)
+        return dict(zip(rows, speakers, strict=True)), results
