@@ -102,8 +102,15 @@ class TransducerSearch(BatchedSearch):
         """
         if num_ctc := num_ctc_columns(stored, self.decoder):
             return stored[:, :num_ctc]
+        return self.scored_emissions(stored, tokens)[0]
+
+    def scored_emissions(self, stored: np.ndarray, tokens: Sequence[int]) -> tuple[np.ndarray, float]:
+        """The emissions (T, V) of `tokens` by the transducer, and the natural log of P(tokens).
+
+        `stored` (T, C) are the outputs of the utterance.
+        """
         lattice, log_probs = self._lattice(self.hear(stored), tokens)
-        return emissions_of(np.einsum("tu,tuv->tv", lattice.passed, np.exp(log_probs)))
+        return emissions_of(np.einsum("tu,tuv->tv", lattice.passed, np.exp(log_probs))), lattice.log_prob
 
     def read(self, stored: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
         """Log-probabilities (T, U + 1, V) at the nodes of `tokens`, from the outputs `stored` (T, C)."""

@@ -6,6 +6,7 @@ Legend: T frames, D static features, T' steps of the network, V output classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 from asrkit.audio import AudioStream, Channel, check_channel, check_rate, open_audio, read_audio, resample
 from asrkit.decoding.attention_search import DecoderSearch
 from asrkit.decoding.config import DecodingConfig
-from asrkit.decoding.forced_align import forced_align
+from asrkit.decoding.forced_align import AlignedTokens, forced_align, num_needed
 from asrkit.decoding.methods import make_search
 from asrkit.decoding.spans import align_frames
+from asrkit.decoding.transducer_search import TransducerSearch
 from asrkit.device import CPU, gpu_number
-from asrkit.errors import AudioError, DataError, InUseError, ModelError
+from asrkit.errors import AudioError, ConfigError, DataError, InUseError, ModelError
 from asrkit.features.cmvn import Normalizer
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import full_features
@@ -42,6 +44,7 @@ Audio = str | Path | AudioStream | Waveform | np.ndarray
 
 SHORT = 1.5 * SETTLE  # seconds; the search settles nothing in a shorter recording, so it is recognised at once
 _MAX_FINE_CELLS = 2**28  # frames times phones; above that, align uses steps and not frames
+_MAX_NODES = 2**20  # steps times phones that align takes of a transducer: about 1 GiB
 
 
 def load_recognizer(
@@ -177,7 +180,8 @@ class Recognizer:
         """Find where known phones are in the audio.
 
         The confidence of a phone is the geometric mean of its posterior over the frames of its peak. Memory is limited
-        to 2**30 bytes: one byte for each pair of a step and a phone, which suffices for half an hour of speech.
+        to 2**30 bytes: one byte for each pair of a step and a phone, which suffices for half an hour of speech. A
+        transducer without CTC takes a thousand bytes for each pair, which suffices for a minute.
 
         Args:
             audio, utt_id, channel, sample_rate: as for transcribe.
@@ -187,13 +191,20 @@ class Recognizer:
 
         Raises:
             AudioError: as transcribe.
+            ConfigError: `optional_silence` with a transducer that has no CTC.
             DataError: the model does not have a symbol, or there are too many phones for the audio or for the memory.
-            ModelError: the model has a decoder and no CTC.
+            ModelError: the model has an attention decoder and no CTC.
         """
-        heads = self.model.config.heads
-        if not (heads.has_ctc or heads.has_frames):
+        heads, head = self.model.config.heads, self.model.config.head
+        by_transducer = not (heads.has_ctc or heads.has_frames)
+        if by_transducer and not isinstance(self.search, TransducerSearch):
             raise ModelError(
-                f"model.head {self.model.config.head}: only CTC can align phones that are given; take a model with CTC"
+                f"model.head {head}: only CTC and transducers can align phones that are given; take a model with either"
+            )
+        if by_transducer and optional_silence is not None:
+            raise ConfigError(
+                f"model.head {head}: only CTC can find out where a silence is; give the phones with their silences, or "
+                "take a model with CTC"
             )
         utt_id, waveform, static = self._load(audio, utt_id, channel, sample_rate)
         if optional_silence is not None:
@@ -207,20 +218,44 @@ class Recognizer:
             )
         ids = np.array(self.tokens.encode(phones), dtype=np.int64)
         optional = () if optional_silence is None else self.tokens.encode([optional_silence])
-        fine = len(static) * len(ids) <= _MAX_FINE_CELLS
-        if fine:
-            outputs = self.model.outputs_by_frame(static)
+        if by_transducer:
+            outputs, aligned = self._align_by_transducer(static, ids, utt_id)
         else:
-            outputs = Outputs(self.search.emissions(self.model.log_probs(static), ids.tolist()))
-        if heads.has_ctc:
-            aligned = forced_align(outputs.log_probs, ids, optional=optional, utt_id=utt_id)
-        else:
-            aligned = align_frames(outputs.log_probs[:, 1:], ids, optional, utt_id)
+            if len(static) * len(ids) <= _MAX_FINE_CELLS:
+                outputs = self.model.outputs_by_frame(static)
+            else:
+                outputs = Outputs(self.search.emissions(self.model.log_probs(static), ids.tolist()))
+            if heads.has_ctc:
+                aligned = forced_align(outputs.log_probs, ids, optional=optional, utt_id=utt_id)
+            else:
+                aligned = align_frames(outputs.log_probs[:, 1:], ids, optional, utt_id)
         aligned = aligned.without_passed_over()
         stretch = Stretch(utt_id, AudioEnd(len(static), waveform.duration))
         times = self.timer.times(outputs, self._full_features(static), aligned, stretch)
         confidences = tuple(np.exp(aligned.log_probs).tolist())
         return Hypothesis(utt_id, self.tokens.decode(aligned.tokens), aligned.score, times, confidences)
+
+    def _align_by_transducer(
+        self, static: np.ndarray, tokens: np.ndarray, utt_id: str
+    ) -> tuple[Outputs, AlignedTokens]:
+        """Align `tokens` (U,) with the steps of the features `static` (T, D).
+
+        The score is the log probability of the tokens, summed over all paths. Raises DataError for too many tokens.
+        """
+        stored = self.model.log_probs(static)
+        fault = ""
+        if len(stored) < (needed := num_needed(tokens)):
+            fault = f"{len(tokens)} tokens need at least {needed} steps; there are {len(stored)}"
+        elif len(stored) * (len(tokens) + 1) > _MAX_NODES:
+            fault = (
+                f"{len(stored)} steps times {len(tokens)} tokens; a transducer takes {_MAX_NODES} at most; align "
+                "shorter pieces, or take a model with CTC"
+            )
+        if fault:
+            raise DataError(f"{utt_id}: alignment: {fault}")
+        assert isinstance(self.search, TransducerSearch)
+        emissions, log_prob = self.search.scored_emissions(stored, tokens.tolist())
+        return Outputs(emissions), replace(forced_align(emissions, tokens, utt_id=utt_id), score=log_prob)
 
     def posteriors(self, audio: Audio, channel: Channel = "error", *, sample_rate: int | None = None) -> np.ndarray:
         """The probability of each class at each step of the network, (T', V) float32. Class 0 is the blank of CTC.

@@ -9,7 +9,7 @@ import torch
 
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.search import BeamResult
-from asrkit.errors import ConfigError, ModelError
+from asrkit.errors import ConfigError, DataError, ModelError
 from asrkit.features.config import FeatureConfig
 from asrkit.inference.export import compared_export, export_model, made_up_sample, max_difference, with_8_bit_weights
 from asrkit.inference.from_export import load_exported
@@ -27,6 +27,7 @@ from asrkit.types import Waveform
 from tests.unit.inference.test_export import TOKENS, make_experiment, speech, static_of
 
 SMALL = DecoderConfig(hidden_size=8, embedding_size=4, attention_size=8)
+TRANSDUCER = DecoderConfig(hidden_size=8, embedding_size=4)
 TRANSFORMER = DecoderConfig(layers="transformer", num_layers=2, hidden_size=8, num_heads=2, feed_forward_size=12)
 
 
@@ -210,8 +211,42 @@ def test_given_phones_are_aligned_by_ctc():
     found = recognizer.align(speech(2.0), ["a", "ʃ", "a"])
     assert found.phones == ("a", "ʃ", "a") and found.times[-1].end <= 2.0
     alone = Recognizer(OnnxModel(export_model(experiment_of("attention"))))
-    with pytest.raises(ModelError, match=r"model\.head attention: only CTC can align phones that are given"):
+    with pytest.raises(ModelError, match=r"model\.head attention: only CTC and transducers can align phones that are"):
         alone.align(speech(2.0), ["a"])
+
+
+def transducer_of(head):
+    experiment = make_experiment(
+        ModelConfig(num_layers=1, hidden_size=8, head=head, decoder=TRANSDUCER), decoding=DecodingConfig(beam=4)
+    )
+    with torch.no_grad():
+        experiment.model.decoder.of_steps.weight *= 8
+        experiment.model.decoder.output.weight *= 5
+    return Recognizer(OnnxModel(export_model(experiment)))
+
+
+def test_given_phones_are_aligned_by_a_transducer(monkeypatch):
+    """Those that it found are where it found them. What cannot be aligned is told."""
+    recognizer, audio = transducer_of("transducer"), speech(3.0)
+    found = recognizer.transcribe(audio)
+    aligned = recognizer.align(audio, found.phones)
+    assert (aligned.phones, aligned.times) == (found.phones, found.times) and len(found.phones) > 5
+    assert all(0 < confidence <= 1 for confidence in aligned.confidences)
+    others = recognizer.align(audio, ["a", "a", "ʃ"])
+    assert others.phones == ("a", "a", "ʃ") and 0 <= others.times[0].start < others.times[-1].end <= 3.0
+    stored = recognizer.model.log_probs(recognizer.extractor(audio))
+    for each in (aligned, others):
+        tokens = recognizer.tokens.encode(each.phones)
+        expected = recognizer.search.total_scores(stored, [tokens])[0] - recognizer.search.scorer.total(0.0, tokens)
+        assert each.log_prob == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ConfigError, match=r"model\.head transducer: only CTC can find out where a silence is"):
+        recognizer.align(audio, ["a"], optional_silence="#")
+    assert transducer_of("joint_transducer").align(audio, ["a"], optional_silence="#").times
+    with pytest.raises(DataError, match="audio: alignment: 3 tokens need at least 5 steps; there are 3"):
+        recognizer.align(speech(0.13), ["a"] * 3)
+    monkeypatch.setattr("asrkit.inference.recognizer._MAX_NODES", 200)
+    with pytest.raises(DataError, match="steps times 3 tokens; a transducer takes 200 at most; align shorter pieces"):
+        recognizer.align(audio, ["a", "ʃ", "a"])
 
 
 def test_a_stream_is_refused():

@@ -1,5 +1,7 @@
 """The attention decoder: against NumPy's own formulas, by numerical gradients, and in batches."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,15 @@ import torch
 from asrkit.errors import ConfigError
 from asrkit.models.attention import HardReading
 from asrkit.models.decoder import END, NO_DECODER, DecoderTraining, draw_classes
-from asrkit.models.decoder_config import CONTEXTS, SCORES, WINDOWS, DecoderConfig, attention_decoder
+from asrkit.models.decoder_config import (
+    CONTEXTS,
+    DECODER_CELLS,
+    READINGS,
+    SCORES,
+    WINDOWS,
+    DecoderConfig,
+    attention_decoder,
+)
 from asrkit.models.dropout import dropout_from
 
 SIZE, CLASSES = 6, 5  # of queries and steps alike, as score dot needs it
@@ -22,6 +32,7 @@ KINDS = [{"score": score} for score in SCORES] + [
     {"window": "local", "window_size": 2},
     {"window": "local", "window_size": 1, "score": "general", "num_heads": 2},
     {"cell": "gru", "score": "additive"},
+    {"cell": "elman", "score": "general"},
     {"num_layers": 2, "input_feeding": False},
     {"num_layers": 2, "cell": "gru", "context": "fixed"},
     {"context": "fixed"},
@@ -137,6 +148,8 @@ def cell_of(config, weights, layer, inputs, states):
         enter, forget, cell, leave = np.split(gates + fed, 4)
         memory = sigmoid(forget) * states[1] + sigmoid(enter) * np.tanh(cell)
         return [sigmoid(leave) * np.tanh(memory), memory]
+    if config.cell == "elman":
+        return [np.tanh(gates + fed)]
     (reset, update, new), (fed_reset, fed_update, fed_new) = np.split(gates, 3), np.split(fed, 3)
     kept = sigmoid(update + fed_update)
     return [(1 - kept) * np.tanh(new + sigmoid(reset + fed_reset) * fed_new) + kept * states[0]]
@@ -202,6 +215,8 @@ def test_every_choice_is_tried():
     assert {decoder.get("score", "location_aware") for decoder in KINDS} == set(SCORES)
     assert {decoder.get("window", "global") for decoder in KINDS} == set(WINDOWS)
     assert {decoder.get("context", "attention") for decoder in KINDS} == set(CONTEXTS)
+    assert {decoder.get("cell", "lstm") for decoder in KINDS} == set(DECODER_CELLS)
+    assert {decoder.get("reading", "soft") for decoder in KINDS} == set(READINGS)
 
 
 @pytest.mark.parametrize("settings", KINDS + TRANSFORMERS, ids=naming)
@@ -243,33 +258,55 @@ def test_gradients_are_numerical_ones(settings):
     assert torch.autograd.gradcheck(losses, inputs, fast_mode=True)
 
 
-def test_hard_attention_follows_the_gradient_of_the_expected_loss():
-    """REINFORCE's mean over all steps that can be drawn, by their weights, is the gradient of the expected loss."""
-    decoder, (steps, lens) = make_decoder(reading="hard", score="general"), random_steps(3)
+@pytest.mark.parametrize("num_heads", [1, 2])
+def test_hard_attention_follows_the_gradient_of_the_expected_loss(num_heads):
+    """REINFORCE's mean over all steps that can be drawn, by their weights, is the gradient of the expected loss.
+
+    Each head draws a step for the phone and one for the end. So the draw of the phone counts for both losses.
+    """
+    decoder, (steps, lens) = make_decoder(reading="hard", score="general", num_heads=num_heads), random_steps(3)
     decoder.train()
-    source, tokens = decoder.source(steps, lens), torch.zeros(1, 0, dtype=torch.int64)
-    key = decoder.context.score.key.weight
+    tokens, token_lens = torch.tensor([[2]]), torch.tensor([1])
+    names, weights = zip(*((n, w) for n, w in decoder.named_parameters() if "baseline" not in n), strict=True)
 
     class Drawn(HardReading):
         def forward(self, weights):
-            taken, draw = super().forward(weights)
-            taken = torch.nn.functional.one_hot(torch.full(weights.shape[:3], self.step), 3).double()
-            log_prob = weights[..., self.step].log().sum(dim=1)
+            _, draw = super().forward(weights)
+            chosen = torch.tensor(next(self.draws_left))[None, :, None, None]  # a step of each head
+            log_prob = weights.gather(3, chosen).log().sum(dim=(1, 3))
+            taken = torch.zeros_like(weights).scatter_(3, chosen, 1.0)
             return taken, draw._replace(log_prob=log_prob, entropy=draw.entropy.detach())
 
     decoder.context.read = Drawn()
-    expected, mean = 0.0, torch.zeros_like(key)
-    for step in range(3):
-        decoder.context.read.step = step
+    expected, mean, whole = 0.0, [torch.zeros_like(weight) for weight in weights], 0.0
+    heads = list(itertools.product(range(3), repeat=num_heads))
+    for draws in itertools.product(heads, repeat=2):
+        decoder.context.read.draws_left = iter([*draws, *draws])
         source = decoder.source(steps, lens)
-        loss = decoder.losses(source, tokens, torch.tensor([0]), NO_DECODER).sum()
-        found = decoder.step(torch.tensor([[END]]), decoder.start(source), source)
-        weight = found.context.weights[0, 0, 0, step]
-        nll = -decoder.log_probs(found.vector)[0, 0, END]
+        (loss,) = decoder.losses(source, tokens, token_lens, NO_DECODER)
+        found = decoder.read(source, tokens)
+        nll = -sum(decoder.log_probs(step.vector)[0, 0, token] for step, token in zip(found, (2, END), strict=True))
         assert loss.item() == pytest.approx(nll.item())
-        mean += weight.detach() * torch.autograd.grad(loss, key, retain_graph=True)[0]
-        expected = expected + weight * nll
-    torch.testing.assert_close(mean, torch.autograd.grad(expected, key)[0], rtol=0, atol=1e-10)
+        share = torch.stack([step.context.draw.log_prob for step in found]).sum().exp()
+        grads = torch.autograd.grad(loss, weights, retain_graph=True)
+        mean = [so_far + share.detach() * grad for so_far, grad in zip(mean, grads, strict=True)]
+        expected, whole = expected + share * nll, whole + share.item()
+    assert whole == pytest.approx(1.0)
+    for name, found, right in zip(names, mean, torch.autograd.grad(expected, weights), strict=True):
+        torch.testing.assert_close(found, right, rtol=0, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("settings", [{}, TRANSFORMERS[0]], ids=["recurrent", "transformer"])
+def test_label_smoothing_spreads_a_share_of_the_target_over_all_classes(settings):
+    decoder, (steps, lens) = make_decoder(**settings), random_steps(6, 4)
+    tokens, token_lens = torch.tensor([[1, 4, 2], [3, 0, 0]]), torch.tensor([3, 1])
+    source = decoder.source(steps, lens)
+    losses = decoder.losses(source, tokens, token_lens, DecoderTraining(1.0, 0.3))
+    log_probs = decoder(source, tokens).detach().numpy()
+    for row, phones in enumerate(([1, 4, 2, END], [3, END])):
+        right = sum(log_probs[row, place, phone] for place, phone in enumerate(phones))
+        everything = log_probs[row, : len(phones)].sum() / CLASSES
+        assert losses[row].item() == pytest.approx(-0.7 * right - 0.3 * everything, abs=1e-10)
 
 
 def test_hard_attention_draws_steps_by_their_weights():
