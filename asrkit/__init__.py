@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from asrkit.stages.lm_training import LmConfig as LmConfig
     from asrkit.stages.lm_training import LmTraining as LmTraining
     from asrkit.stages.lm_training import train_lm as train_lm
+    from asrkit.stages.lm_use import Perplexities as Perplexities
+    from asrkit.stages.lm_use import perplexities as perplexities
+    from asrkit.stages.lm_use import sample_lm as sample_lm
+    from asrkit.stages.neural_lm import LmSource as LmSource
+    from asrkit.stages.neural_lm import NeuralLmTraining as NeuralLmTraining
+    from asrkit.stages.neural_lm import train_neural_lm as train_neural_lm
     from asrkit.stages.pages import PageOptions as PageOptions
     from asrkit.stages.pages import compare_experiments as compare_experiments
     from asrkit.stages.pages import report_experiment as report_experiment
@@ -51,6 +57,9 @@ if TYPE_CHECKING:
     from asrkit.stages.preparation import prepare_timit as prepare_timit
     from asrkit.stages.reporting import Report as Report
     from asrkit.stages.reporting import report as report
+    from asrkit.stages.rescoring import RescoreOptions as RescoreOptions
+    from asrkit.stages.rescoring import Rescoring as Rescoring
+    from asrkit.stages.rescoring import rescore as rescore
     from asrkit.stages.scoring import Score as Score
     from asrkit.stages.scoring import SystemComparison as SystemComparison
     from asrkit.stages.scoring import compare as compare
@@ -67,6 +76,8 @@ if TYPE_CHECKING:
     from asrkit.stages.tuning import tune as tune
     from asrkit.stages.validation import Inspection as Inspection
     from asrkit.stages.validation import validate as validate
+    from asrkit.training.lm_config import NeuralLmConfig as NeuralLmConfig
+    from asrkit.training.lm_config import load_lm_config as load_lm_config
     from asrkit.types import AttentionWeights as AttentionWeights
     from asrkit.types import Hypothesis as Hypothesis
     from asrkit.types import PhoneTime as PhoneTime
@@ -94,6 +105,8 @@ _NAMES = {
     "asrkit.stages.extraction": ["Extraction", "extract"],
     "asrkit.stages.inputs": ["DecodedSet"],
     "asrkit.stages.lm_training": ["LmConfig", "LmTraining", "train_lm"],
+    "asrkit.stages.lm_use": ["Perplexities", "perplexities", "sample_lm"],
+    "asrkit.stages.neural_lm": ["LmSource", "NeuralLmTraining", "train_neural_lm"],
     "asrkit.stages.pages": ["PageOptions", "compare_experiments", "report_experiment"],
     "asrkit.stages.preparation": [
         "Preparation",
@@ -104,12 +117,14 @@ _NAMES = {
         "prepare_timit",
     ],
     "asrkit.stages.reporting": ["Report", "report"],
+    "asrkit.stages.rescoring": ["RescoreOptions", "Rescoring", "rescore"],
     "asrkit.stages.scoring": ["Score", "SystemComparison", "compare", "compare_boundaries", "score"],
     "asrkit.stages.sharding": ["Sharding", "split"],
     "asrkit.stages.tables": ["SystemTable", "tabulate"],
     "asrkit.stages.training": ["Training", "TrainingData", "train"],
     "asrkit.stages.tuning": ["Tuning", "tune"],
     "asrkit.stages.validation": ["Inspection", "validate"],
+    "asrkit.training.lm_config": ["NeuralLmConfig", "load_lm_config"],
     "asrkit.types": ["AttentionWeights", "Hypothesis", "PhoneTime", "Waveform"],
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 
 from asrkit.cli.options import add, add_config, add_training_device, training_overrides
-from asrkit.config.yaml_config import load_config
 from asrkit.errors import ConfigError
 from asrkit.io.tell import tell
 from asrkit.stages.neural_lm import LmSource, train_neural_lm
-from asrkit.training.lm_config import NeuralLmConfig
+from asrkit.training.lm_config import load_lm_config
 
 DESCRIPTION = (
     "Train a neural language model (Elman, GRU, LSTM or Transformer) on the transcripts of a data directory, or on the "
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     of_data = (args.train, args.dev, args.tokens)
     if all(of_data) == bool(args.plain_text) or any(of_data) != all(of_data):
         raise ConfigError("give either --train, --dev and --tokens, or --plain-text")
-    config = load_config(args.config, NeuralLmConfig, training_overrides(args))
+    config = load_lm_config(args.config, training_overrides(args))
     trained = train_neural_lm(
         LmSource(*of_data, args.plain_text), args.out, config, resume=args.resume, force=args.force, report=tell
     )

@@ -53,24 +53,29 @@ class Perplexities:
         return lines
 
 
-def perplexities(lms: Sequence[Path], *, data: Path | None = None, plain_text: Path | None = None) -> Perplexities:
-    """The perplexity of each model, and of their mixture, on transcripts or on the lines of `plain_text`.
+def perplexities(
+    lms: Sequence[str | Path], *, data: str | Path | None = None, plain_text: str | Path | None = None
+) -> Perplexities:
+    """The perplexity of each model, and of their mixture, on a text.
 
-    The mixture is sum_m w_m P_m(token | all before). Expectation maximisation finds its weights w.
+    The text is the transcripts of the data directory `data`, or the lines of the file `plain_text`. The mixture is
+    sum_m w_m P_m(token | all before). Expectation maximisation finds its weights w.
 
-    Raises DataError if a file is missing or faulty, or a neural model does not know a symbol.
+    Raises DataError if a file is missing or faulty, or a neural model does not know a symbol. Raises ConfigError if
+    neither or both of `data` and `plain_text` are given.
     """
-    path = plain_text if data is None else data / "text"
-    assert path is not None, "callers give one of both"
-    expect_files({path: PREPARE, **dict.fromkeys(lms, TRAIN_LM)})
+    if (data is None) == (plain_text is None):
+        raise ConfigError("give either data or plain_text")
+    path, files = Path(plain_text or "") if data is None else Path(data) / "text", [Path(lm) for lm in lms]
+    expect_files({path: PREPARE, **dict.fromkeys(files, TRAIN_LM)})
     sentences: list[Sequence[str]]
     sentences = [*read_lines(path)] if data is None else [*read_transcripts(path).values()]
-    found = np.array([np.concatenate(read_lm(lm).token_log_probs(sentences)) for lm in lms])  # (M, T)
-    each = [(lm, math.exp(-row.mean())) for lm, row in zip(lms, found, strict=True)]
-    if len(lms) == 1:
+    found = np.array([np.concatenate(read_lm(lm).token_log_probs(sentences)) for lm in files])  # (M, T)
+    each = [(lm, math.exp(-row.mean())) for lm, row in zip(files, found, strict=True)]
+    if len(files) == 1:
         return Perplexities(path, len(sentences), found.shape[1], each)
     probabilities = np.exp(found)
-    weights = np.full(len(lms), 1 / len(lms))
+    weights = np.full(len(files), 1 / len(files))
     for _ in range(_ROUNDS):
         shares = weights[:, None] * probabilities
         weights = (shares / shares.sum(axis=0)).mean(axis=1)
@@ -78,16 +83,23 @@ def perplexities(lms: Sequence[Path], *, data: Path | None = None, plain_text: P
     return Perplexities(path, len(sentences), found.shape[1], each, weights.tolist(), mixed)
 
 
-def sample_lm(lm: Path, number: int, temperature: float = 1.0, seed: int = 1) -> list[str]:
-    """Draw `number` sentences from a model. Raises DataError for a faulty file, ConfigError for impossible settings."""
+def sample_lm(lm: str | Path, number: int, temperature: float = 1.0, seed: int = 1) -> list[str]:
+    """Draw `number` sentences from the model in the file `lm`, token by token.
+
+    The probability of a token is proportional to P(token)^(1 / temperature). Phones have blanks between them,
+    characters have not.
+
+    Raises DataError for a faulty file, ConfigError for impossible settings.
+    """
+    path = Path(lm)
     if not temperature > 0:
         raise ConfigError(f"--temperature {temperature:g}: expected a number above 0")
     if seed < 0:
         raise ConfigError(f"--seed {seed}: expected a whole number of at least 0")
-    expect_files({lm: TRAIN_LM})
-    model: PhoneLm = read_lm(lm)
+    expect_files({path: TRAIN_LM})
+    model: PhoneLm = read_lm(path)
     if not model.phones:
-        raise DataError(f"{location(lm)}a model without a phone; give another")
+        raise DataError(f"{location(path)}a model without a phone; give another")
     return [
         spell(each, model.phones) for each in draw(model.automaton, number, temperature, np.random.default_rng(seed))
     ]

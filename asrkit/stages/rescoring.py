@@ -75,7 +75,7 @@ class RescoreOptions:
 
 def rescore(
     decode_dir: str | Path,
-    lms: Sequence[Path],
+    lms: Sequence[str | Path],
     out: str | Path,
     options: RescoreOptions = RescoreOptions(),
     *,
@@ -95,13 +95,13 @@ def rescore(
     Raises:
         DataError: files are missing or faulty.
     """
-    decode_dir, out = Path(decode_dir), Path(out)
+    decode_dir, out, lm_files = Path(decode_dir), Path(out), [Path(lm) for lm in lms]
     files = [decode_dir / "nbest.jsonl", decode_dir / "decoding.yaml"]
     text = None if options.data is None else options.data / "text"
-    made_by = {files[0]: _NBEST, files[1]: DECODE, **dict.fromkeys(lms, TRAIN_LM)}
+    made_by = {files[0]: _NBEST, files[1]: DECODE, **dict.fromkeys(lm_files, TRAIN_LM)}
     expect_files(made_by if text is None else {**made_by, text: PREPARE})
     given: dict[str, Any] = {
-        "files": [File(path) for path in (*files, *lms)],
+        "files": [File(path) for path in (*files, *lm_files)],
         "text": File(text) if text else None,
         "settings": [options.lm_weight, options.insertion_bonus, options.protocol.name],
     }
@@ -110,7 +110,7 @@ def rescore(
         return Rescoring(out)
     with lock_dir(out, "rescore"), stamp.making():
         config = load_config(files[1], DecodingConfig)
-        lists = NbestLists.read(files[0], config, lms)
+        lists = NbestLists.read(files[0], config, lm_files)
         settings: dict[str, Any] = {"lm_weight": options.lm_weight, "insertion_bonus": options.insertion_bonus}
         config = replace(config, **{name: value for name, value in settings.items() if value is not None})
         total = oracle = None

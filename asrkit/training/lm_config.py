@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
+from asrkit.config import yaml_config
 from asrkit.config.ranges import InsideUnit, NonNegative, NonNegativeInt, Positive, PositiveInt
 from asrkit.device import CPU
 from asrkit.models.language_config import LanguageConfig
@@ -52,3 +55,11 @@ class NeuralLmConfig:
 
     model: LanguageConfig = field(default_factory=LanguageConfig)
     training: LmTrainingConfig = field(default_factory=LmTrainingConfig)
+
+
+def load_lm_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> NeuralLmConfig:
+    """Read the configuration of a neural language model from the YAML file `path`. Without a file, return the defaults.
+
+    `overrides` and errors are those of load_config.
+    """
+    return yaml_config.load_config(path, NeuralLmConfig, overrides)

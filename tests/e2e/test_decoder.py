@@ -1,8 +1,11 @@
 """A decoder by attention, with and without CTC, and a transducer through all steps."""
 
+import csv
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +13,13 @@ import pytest
 import soundfile
 
 import asrkit
+from asrkit.decoding import tuning
 from asrkit.experiment import load_experiment
 from asrkit.findings import Findings
 from asrkit.formats.ctm import read_ctm
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.stream import StreamingRecognizer
+from asrkit.models.language_file import read_neural_lm
 from asrkit.scoring.per import score
 from asrkit.stages.inputs import DecodedSet
 from asrkit.stages.training import TrainingData
@@ -126,6 +131,43 @@ def test_a_transducer_takes_streams(tones, trained, tmp_path):
         found = [result for piece in pieces for result in stream.accept(piece)] + stream.finish()
         assert sum((result.phones for result in found if result.is_final), ()) == expected.phones
         assert sum((result.times for result in found if result.is_final), ()) == expected.times
+
+
+@pytest.mark.slow
+def test_a_neural_language_model_goes_through_all_steps(tones, trained, tmp_path, monkeypatch):
+    """Put into a trained experiment: tuned, decoded, analysed, and in the export, which runs without PyTorch."""
+    for name, units in (("WEIGHTS", range(2, 5, 2)), ("BONUSES", range(0, 5, 4)), ("COARSE", 0), ("BEAMS", (4, 8))):
+        monkeypatch.setattr(tuning, name, units)
+    head, made = trained
+    data, exp = TrainingData.under(tones / "data"), tmp_path / "exp"
+    shutil.copytree(made, exp)
+    small = ["model.hidden_size=12", "model.embedding_size=6", "training.num_epochs=3"]
+    config = asrkit.load_lm_config(overrides=small)
+    lm = asrkit.train_neural_lm(asrkit.LmSource(data.train, data.dev, data.tokens), tmp_path / "nlm", config).path
+    settings = asrkit.load_config(exp / "config.yaml")
+    assert asrkit.train(replace(data, lm=lm), exp, settings).result is None
+    assert asrkit.tune(exp, DecodedSet(tones / "data/dev", decode(tones, exp))).is_new
+    tuned = asrkit.load_config(exp / "config.yaml").decoding
+    assert tuned.lm_weight in (0.2, 0.4)
+    out = decode(tones, exp, insertion_bonus=6.0)  # too many phones, so that there is something to analyse
+    analysis = asrkit.analyze(exp, DecodedSet(tones / "data/dev", out))
+    rows = [json.loads(line) for line in (out / "nbest.jsonl").read_text().splitlines()]
+    known, best = read_neural_lm(lm), {row["utt"]: row for row in rows if row["rank"] == 1}
+    for row in rows:
+        assert row["lm_log_prob"] == pytest.approx(known.score(row["phones"]), abs=1e-4)
+    with (out / "analysis.csv").open() as stream:
+        wrong = list(csv.DictReader(stream))
+    assert len(wrong) > 0 and f"{len(wrong)} of 10 utterances are wrong" in analysis.text
+    for row in wrong:
+        exact, in_beam = float(row["hyp_score"]), best[row["utt"]]["score"]
+        assert exact > in_beam - 1e-4
+        assert head == "transducer" or exact < in_beam + 1e-4  # a beam leaves out paths of a transducer
+        assert (row["class"] == "search errors") == (float(row["ref_score"]) > exact + 1e-6)
+    assert asrkit.export(exp).comparison.difference < 1e-4
+    (audio, *_) = sorted((tones / "audio").glob("dev*.wav"))
+    command = [sys.executable, "-c", NO_TORCH, "transcribe", "--model", exp, audio]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.split()[1:]
+    assert tuple(found) == asrkit.load_recognizer(exp).transcribe(audio).phones != ()
 
 
 @pytest.mark.slow

@@ -6,10 +6,11 @@ import pytest
 
 from asrkit.cli.main import main
 from asrkit.decoding.language_models import parse_lm, read_lm, read_lm_text
-from asrkit.errors import DataError
+from asrkit.errors import ConfigError, DataError
 from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import train_ngram, write_arpa
 from asrkit.models.language_file import read_neural_lm
+from asrkit.stages.lm_use import perplexities
 
 SMALL = ["--set", "model.hidden_size=8", "--set", "model.embedding_size=4", "--set", "training.num_epochs=2"]
 PHONES = ("a", "b")
@@ -95,6 +96,9 @@ def test_faults(command, data, capsys):
     assert "u1: phones not in" in capsys.readouterr().err
     assert main(["perplexity", "--lm", str(data / "none.npz"), "--data", str(data / "dev")]) == 1
     assert "none.npz: not found" in capsys.readouterr().err
+    for texts in ({}, {"data": data / "dev", "plain_text": data / "tokens.txt"}):
+        with pytest.raises(ConfigError, match="give either data or plain_text"):
+            perplexities(["lm.npz"], **texts)
     assert main(["sample-lm", "--lm", str(data / "tokens.txt"), "--temperature", "0"]) == 1
     assert "--temperature 0: expected a number above 0" in capsys.readouterr().err
 

@@ -145,11 +145,13 @@ def test_a_language_model_too_large_for_a_table_gives_the_same(monkeypatch):
     ) == (expected)
 
 
-@pytest.mark.parametrize("method", ["greedy", "beam"])
-def test_a_stream_finds_what_the_whole_gives_however_it_is_cut(method):
+@pytest.mark.parametrize(
+    ("method", "lm"), [("greedy", LM), ("beam", LM), ("beam", NETWORK)], ids=["greedy", "beam", "network"]
+)
+def test_a_stream_finds_what_the_whole_gives_however_it_is_cut(method, lm):
     """Also when phones are committed on the way: these and the rest are the whole."""
     config = DecodingConfig(method=method, beam=4, lm_weight=0.4, insertion_bonus=1.0)
-    search, rng = make_search(config, LM, make_transducer()), np.random.default_rng(0)
+    search, rng = make_search(config, lm, make_transducer()), np.random.default_rng(0)
     num_committed = 0
     for steps in make_stored(40, 1, 25, 60, seed=4):
         stream, committed = search.stream(), []

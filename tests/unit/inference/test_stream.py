@@ -102,8 +102,10 @@ def model() -> OnnxModel:
     return make()
 
 
-def test_a_hundred_utterances_in_chunks_of_any_size_give_what_the_whole_gives(model):
+@pytest.mark.parametrize("head", ["ctc", pytest.param("transducer", marks=pytest.mark.slow)])
+def test_a_hundred_utterances_in_chunks_of_any_size_give_what_the_whole_gives(model, head):
     rng, num_phones = np.random.default_rng(3), 0
+    model = make(TRANSDUCER, DecodingConfig(beam=3)) if head == "transducer" else model
     recognizer = Recognizer(model)
     for number in range(100):
         samples = speech(rng.uniform(0.05, 4), 10 + number)

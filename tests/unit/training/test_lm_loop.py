@@ -76,6 +76,35 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, num_batche
     assert without_time == [dataclasses.replace(record, cpu_seconds=0.0) for record in history]
 
 
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_that_is_killed_goes_on_to_the_same_bits(tmp_path, monkeypatch, path):
+    """Its network with small layers, by its training; killed in its last batch, after the checkpoint before that."""
+    preset = load_config(path, NeuralLmConfig)
+    shape = dataclasses.replace(preset.model, hidden_size=8, embedding_size=4)
+    settings = dataclasses.replace(
+        preset.training, num_epochs=2, batch_size=8, bptt_steps=5, num_threads=1, checkpoint_minutes=1e-9
+    )
+    whole, again, left = make(shape), make(shape), [7]  # of 4 batches an epoch
+    _, history = run(whole, tmp_path / "whole", settings)
+    real = LmTraining._train_batch
+
+    def train_batch(self, sentences):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        real(self, sentences)
+
+    monkeypatch.setattr(LmTraining, "_train_batch", train_batch)
+    with pytest.raises(KeyboardInterrupt):
+        run(make(shape), tmp_path / "killed", settings)
+    left[0] = 1  # no other batch is trained on again
+    _, resumed = run(again, tmp_path / "killed", settings)
+    assert left == [0]
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, again.state_dict()[name]), name
+    assert [record.dev_loss for record in resumed] == [record.dev_loss for record in history]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     best, _ = run(make(), tmp_path)
     model = make()

@@ -359,6 +359,22 @@ def test_noise_is_added_to_the_features_in_training_alone(tmp_path, monkeypatch,
     assert noise.std(0).mean().item() == pytest.approx(input_noise, rel=0.15)
 
 
+@pytest.mark.parametrize(("num_epochs", "expected"), [(1, [0.0]), (5, [0.0, 0.1, 0.2, 0.3, 0.4])])
+def test_teacher_forcing_is_lowered_from_epoch_to_epoch(tmp_path, monkeypatch, num_epochs, expected):
+    """The decoder sees more and more phones of its own, up to `sampling` in the last epoch."""
+    found, real = [], loop.compute_gradients
+
+    def note(model, batch, offsets, frame_weight, bf16, decoder):
+        found.append(decoder)
+        return real(model, batch, offsets, frame_weight, bf16, decoder)
+
+    monkeypatch.setattr(loop, "compute_gradients", note)
+    config, data = replace(CONFIG, num_epochs=num_epochs, sampling=0.4, label_smoothing=0.2), make_data(4, 1)
+    train(make_model(head="joint"), config, TrainingSets(data, data, TOKENS), tmp_path, "run")
+    assert [each.sampling for each in found] == pytest.approx(expected)
+    assert {(each.weight, each.label_smoothing) for each in found} == {(0.7, 0.2)}
+
+
 class Killed(Exception):
     pass
 

@@ -10,6 +10,8 @@ import torch
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.batching import Batch
 from asrkit.models.config import ModelConfig
+from asrkit.models.decoder import DecoderTraining
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.training.step import (
     LossSum,
     compute_gradients,
@@ -91,6 +93,27 @@ def test_gradients_are_those_of_both_losses_weighted(frame_weight):
             assert not gradient.any()
     assert ("output.weight" in found) == (frame_weight < 1)
     assert ("frame_output.weight" in found) == (frame_weight > 0)
+
+
+@pytest.mark.parametrize("head", ["joint", "joint_transducer"])
+def test_gradients_of_a_decoder_with_ctc_are_those_of_both_losses_weighted(head):
+    """The decoder's loss is a mean over phones and ends, of a transducer too; CTC's is one over phones."""
+    decoder = DecoderConfig(hidden_size=6, embedding_size=3, dropout=0.0)
+    model, batch = make_model(head, decoder=decoder), make_batch()
+    settings = DecoderTraining(weight=0.7, label_smoothing=0.2)
+    loss = compute_gradients(model, batch, None, 0.0, False, settings)
+    found = gradients(model)
+
+    model.zero_grad()
+    output = model.outputs(batch.feats, batch.feat_lens)
+    source = model.decoder.source(output.steps, output.log_prob_lens)
+    of_decoder = model.decoder.losses(source, batch.tokens, batch.token_lens, settings).sum() / (5 + 3)
+    ctc = ctc_losses(output.ctc_log_probs, output.log_prob_lens, batch).sum() / 5
+    expected = 0.7 * of_decoder + 0.3 * ctc
+    assert loss.mean(0.0, 0.7) == pytest.approx(expected.item(), rel=1e-5)
+    expected.backward()
+    assert {name.split(".")[0] for name in found} == {"stack", "output", "decoder"}
+    torch.testing.assert_close(found, gradients(model), rtol=1e-4, atol=1e-6)
 
 
 def test_with_self_conditioning_a_third_of_ctc_is_of_the_lower_layers():
