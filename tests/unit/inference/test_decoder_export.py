@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.config.yaml_config import load_config
 from asrkit.decoding.config import DecodingConfig
 from asrkit.decoding.search import BeamResult
 from asrkit.errors import ConfigError, DataError, ModelError
@@ -24,8 +26,10 @@ from asrkit.models.config import ModelConfig
 from asrkit.models.decoder_config import DecoderConfig
 from asrkit.models.heads import HEADS
 from asrkit.types import Waveform
+from tests.presets import PRESETS, ROOT
 from tests.unit.inference.test_export import TOKENS, make_experiment, speech, static_of
 
+WITH_DECODER = [path for path in PRESETS if load_config(path, ExperimentConfig).model.heads.has_decoder]
 SMALL = DecoderConfig(hidden_size=8, embedding_size=4, attention_size=8)
 TRANSDUCER = DecoderConfig(hidden_size=8, embedding_size=4)
 TRANSFORMER = DecoderConfig(layers="transformer", num_layers=2, hidden_size=8, num_heads=2, feed_forward_size=12)
@@ -72,6 +76,24 @@ def test_an_export_gives_what_pytorch_gives(head, settings):
     first, second = (each.transcribe(speech(3.0), num_best=2) for each in recognizers)
     assert first.phones == second.phones and len(first.times) == len(first.confidences) == len(first.phones) > 0
     assert [each.phones for each in first.alternatives] == [each.phones for each in second.alternatives]
+
+
+@pytest.mark.parametrize("path", WITH_DECODER, ids=lambda path: str(path.relative_to(ROOT).with_suffix("")))
+def test_a_preset_with_a_decoder_is_exported(path):
+    """Its network with small layers; the export finds what PyTorch finds."""
+    preset = load_config(path, ExperimentConfig)
+    width = 8 * (1 + preset.model.bidirectional)  # of the encoder's outputs, as score dot needs it
+    decoder = replace(preset.model.decoder, hidden_size=width)
+    model = replace(preset.model, num_layers=2, hidden_size=8, conv_channels=2, decoder=decoder)
+    experiment = make_experiment(model, preset.features, decoding=replace(preset.decoding, beam=4, insertion_bonus=5.0))
+    with torch.no_grad():
+        experiment.model.decoder.output.weight *= 5
+    content, comparison = compared_export(experiment, None, made_up_sample(experiment), "exp")
+    assert comparison.difference < 1e-4
+    first, second = (
+        each.transcribe(speech(2.0)) for each in map(Recognizer, (OnnxModel(content), TorchModel(experiment)))
+    )
+    assert first.phones == second.phones != ()
 
 
 @pytest.mark.parametrize("decoder", [SMALL, TRANSFORMER], ids=["recurrent", "transformer"])
