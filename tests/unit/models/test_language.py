@@ -45,21 +45,78 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def by_hand(model, sentence):
-    """The same for a network of one LSTM layer, in plain NumPy: the formulas of Sundermeyer et al. 2012."""
+def linear(weights, name, x):
+    return weights[f"{name}.weight"] @ x + weights[f"{name}.bias"]
+
+
+def norm(weights, name, x):
+    centred = x - sum(x) / len(x)
+    return centred / math.sqrt(sum(centred**2) / len(x) + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def recurrent_by_hand(config, weights, inputs):
+    """Outputs of the layers, token by token: Elman 1990, Cho et al. 2014, and Sundermeyer et al. 2012."""
+    for layer in range(config.num_layers):
+        rnn, outputs = f"network.layers.{layer}.rnn.", []
+        hidden = cell = np.zeros(config.hidden_size)
+        for x in inputs:
+            by_input = weights[rnn + "weight_ih_l0"] @ x + weights[rnn + "bias_ih_l0"]
+            by_output = weights[rnn + "weight_hh_l0"] @ hidden + weights[rnn + "bias_hh_l0"]
+            if config.network == "elman":
+                hidden = np.tanh(by_input + by_output)
+            elif config.network == "gru":
+                (r, z, n), (fed_r, fed_z, fed_n) = np.split(by_input, 3), np.split(by_output, 3)
+                new, kept = np.tanh(n + sigmoid(r + fed_r) * fed_n), sigmoid(z + fed_z)
+                hidden = (1 - kept) * new + kept * hidden
+            else:
+                i, f, g, o = np.split(by_input + by_output, 4)
+                cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+                hidden = sigmoid(o) * np.tanh(cell)
+            outputs.append(hidden)
+        inputs = outputs
+    return inputs
+
+
+def transformer_by_hand(config, weights, inputs):
+    """Each token attends to itself and those before; the farther one is, the less (Press et al. 2022)."""
+    steps, size = [linear(weights, "network.input", x) for x in inputs], config.hidden_size // config.num_heads
+    for layer in range(config.num_layers):
+        name, outputs = f"network.layers.{layer}", []
+        parts = [
+            np.split(linear(weights, f"{name}.query_key_value", norm(weights, f"{name}.attention_norm", x)), 3)
+            for x in steps
+        ]
+        for i, x in enumerate(steps):
+            joined = []
+            for head in range(config.num_heads):
+                rows, slope = slice(head * size, (head + 1) * size), 2.0 ** (-8 * (head + 1) / config.num_heads)
+                shares = [
+                    math.exp(parts[i][0][rows] @ parts[j][1][rows] / math.sqrt(size) - slope * (i - j))
+                    for j in range(i + 1)
+                ]
+                joined.append(sum(share * parts[j][2][rows] for j, share in enumerate(shares)) / sum(shares))
+            x = x + linear(weights, f"{name}.attended", np.concatenate(joined))
+            inner = np.maximum(linear(weights, f"{name}.inner", norm(weights, f"{name}.norm", x)), 0)
+            outputs.append(x + linear(weights, f"{name}.outer", inner))
+        steps = outputs
+    return [norm(weights, "network.norm", x) for x in steps]
+
+
+def by_hand(model, config, sentence):
+    """What read_whole gives, by the formulas in plain NumPy."""
     weights = {name: each.detach().numpy() for name, each in model.state_dict().items()}
-    rnn = "network.layers.0.rnn."
-    hidden = cell = np.zeros(weights[rnn + "weight_hh_l0"].shape[1])
-    rows = []
-    for token in (0, *sentence):
-        sums = weights[rnn + "weight_ih_l0"] @ weights["embedding.weight"][token] + weights[rnn + "bias_ih_l0"]
-        sums += weights[rnn + "weight_hh_l0"] @ hidden + weights[rnn + "bias_hh_l0"]
-        i, f, g, o = np.split(sums, 4)
-        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
-        hidden = sigmoid(o) * np.tanh(cell)
-        logits = weights["output.weight"] @ hidden + weights["output.bias"]
-        rows.append(logits - np.log(np.exp(logits).sum()))
-    return np.array(rows)
+    network = transformer_by_hand if config.network == "transformer" else recurrent_by_hand
+    outputs = network(config, weights, [weights["embedding.weight"][token] for token in (0, *sentence)])
+    logits = [linear(weights, "output", x) for x in outputs]
+    return np.array([each - np.log(np.exp(each).sum()) for each in logits])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_network_is_what_its_formulas_say(name):
+    model = make(CONFIGS[name])
+    for sentence in SENTENCES:
+        expected = by_hand(model, CONFIGS[name], sentence)
+        np.testing.assert_allclose(read_whole(model, sentence), expected, rtol=0, atol=1e-10)
 
 
 def test_searches_know_every_network():
@@ -71,7 +128,7 @@ def test_perplexity_is_that_of_the_formulas():
     lm = for_search(model, CONFIGS["tied"])
     log_probs = []
     for sentence in SENTENCES:
-        rows = by_hand(model, sentence)
+        rows = by_hand(model, CONFIGS["tied"], sentence)
         log_probs += [row[token] for row, token in zip(rows, [*sentence, 0], strict=True)]
     texts = [[PHONES[token - 1] for token in sentence] for sentence in SENTENCES]
     assert lm.perplexity(texts) == pytest.approx(math.exp(-np.mean(log_probs)), rel=1e-10)
