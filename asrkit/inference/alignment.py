@@ -84,8 +84,10 @@ def align_all(
     """Align all recordings; yield the result of each, or its error, in their order.
 
     Raises:
-        ConfigError: the model does not have the optional silence.
+        ConfigError: the model does not have the optional silence, or cannot take one.
+        ModelError: the model cannot align phones.
     """
+    recognizer.expect_alignment(options.optional_silence)
     known, silence = recognizer.tokens, options.optional_silence
     if silence is not None and silence not in known:
         raise ConfigError(

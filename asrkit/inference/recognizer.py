@@ -191,21 +191,10 @@ class Recognizer:
 
         Raises:
             AudioError: as transcribe.
-            ConfigError: `optional_silence` with a transducer that has no CTC.
+            ConfigError, ModelError: as expect_alignment.
             DataError: the model does not have a symbol, or there are too many phones for the audio or for the memory.
-            ModelError: the model has an attention decoder and no CTC.
         """
-        heads, head = self.model.config.heads, self.model.config.head
-        by_transducer = not (heads.has_ctc or heads.has_frames)
-        if by_transducer and not isinstance(self.search, TransducerSearch):
-            raise ModelError(
-                f"model.head {head}: only CTC and transducers can align phones that are given; take a model with either"
-            )
-        if by_transducer and optional_silence is not None:
-            raise ConfigError(
-                f"model.head {head}: only CTC can find out where a silence is; give the phones with their silences, or "
-                "take a model with CTC"
-            )
+        self.expect_alignment(optional_silence)
         utt_id, waveform, static = self._load(audio, utt_id, channel, sample_rate)
         if optional_silence is not None:
             phones = with_optional(phones, optional_silence)
@@ -218,7 +207,8 @@ class Recognizer:
             )
         ids = np.array(self.tokens.encode(phones), dtype=np.int64)
         optional = () if optional_silence is None else self.tokens.encode([optional_silence])
-        if by_transducer:
+        heads = self.model.config.heads
+        if not (heads.has_ctc or heads.has_frames):
             outputs, aligned = self._align_by_transducer(static, ids, utt_id)
         else:
             if len(static) * len(ids) <= _MAX_FINE_CELLS:
@@ -234,6 +224,26 @@ class Recognizer:
         times = self.timer.times(outputs, self._full_features(static), aligned, stretch)
         confidences = tuple(np.exp(aligned.log_probs).tolist())
         return Hypothesis(utt_id, self.tokens.decode(aligned.tokens), aligned.score, times, confidences)
+
+    def expect_alignment(self, optional_silence: str | None = None) -> None:
+        """Check that the model can align phones.
+
+        Raises:
+            ConfigError: `optional_silence` with a transducer that has no CTC.
+            ModelError: the model has an attention decoder and no CTC.
+        """
+        heads, head = self.model.config.heads, self.model.config.head
+        if heads.has_ctc or heads.has_frames:
+            return
+        if not isinstance(self.search, TransducerSearch):
+            raise ModelError(
+                f"model.head {head}: only CTC and transducers can align phones that are given; take a model with either"
+            )
+        if optional_silence is not None:
+            raise ConfigError(
+                f"model.head {head}: only CTC can find out where a silence is; give the phones with their silences, or "
+                "take a model with CTC"
+            )
 
     def _align_by_transducer(
         self, static: np.ndarray, tokens: np.ndarray, utt_id: str

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from asrkit.audio.inputs import Input
-from asrkit.errors import ConfigError, DataError
+from asrkit.errors import ConfigError, DataError, ModelError
 from asrkit.inference.alignment import AlignmentJob, AlignOptions, align_all, jobs_of_inputs
 from asrkit.lang.tokens import TokenTable
 from asrkit.types import Waveform
@@ -15,6 +15,9 @@ class Recognizer:
 
     def __init__(self):
         self.asked = []
+
+    def expect_alignment(self, optional_silence):
+        pass
 
     def align(self, waveform, phones, name, optional_silence):
         self.asked.append((name, phones, optional_silence))
@@ -43,6 +46,17 @@ def test_every_job_is_done_and_what_fails_is_told(silence, num_threads):
 def test_a_silence_that_the_model_does_not_have_is_refused():
     with pytest.raises(ConfigError, match=r"^--optional-silence sil: the model does not have it; it has a # pau$"):
         next(align_all(Recognizer(), jobs("x"), AlignOptions("texts.tsv", "sil")))
+
+
+def test_a_model_that_cannot_align_is_told_once():
+    class Unable(Recognizer):
+        def expect_alignment(self, optional_silence):
+            raise ModelError(f"cannot align with {optional_silence}")
+
+    recognizer = Unable()
+    with pytest.raises(ModelError, match="cannot align with #"):
+        list(align_all(recognizer, jobs("x", "y"), AlignOptions("texts.tsv", "#")))
+    assert recognizer.asked == []
 
 
 @pytest.mark.parametrize(
