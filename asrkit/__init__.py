@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from asrkit.stages.exporting import export as export
     from asrkit.stages.extraction import Extraction as Extraction
     from asrkit.stages.extraction import extract as extract
+    from asrkit.stages.extraction import extract_without_archives as extract_without_archives
     from asrkit.stages.inputs import DecodedSet as DecodedSet
     from asrkit.stages.lm_training import LmConfig as LmConfig
     from asrkit.stages.lm_training import LmTraining as LmTraining
@@ -102,7 +103,7 @@ _NAMES = {
     "asrkit.stages.analysis": ["Analysis", "analyze"],
     "asrkit.stages.decoding": ["DecodeOptions", "Decoding", "decode"],
     "asrkit.stages.exporting": ["Export", "export"],
-    "asrkit.stages.extraction": ["Extraction", "extract"],
+    "asrkit.stages.extraction": ["Extraction", "extract", "extract_without_archives"],
     "asrkit.stages.inputs": ["DecodedSet"],
     "asrkit.stages.lm_training": ["LmConfig", "LmTraining", "train_lm"],
     "asrkit.stages.lm_use": ["Perplexities", "perplexities", "sample_lm"],

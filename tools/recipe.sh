@@ -46,6 +46,7 @@ last_stage=6
 dir=
 force=
 verify=
+no_archives=
 torch_index=
 only_help=
 corpus_options=
@@ -89,6 +90,11 @@ $old_options"
         ;;
       --allow-pipes)
         extract_options+=(--allow-pipes)
+        shift
+        continue
+        ;;
+      --no-archives)
+        no_archives=yes
         shift
         continue
         ;;
@@ -197,6 +203,7 @@ Options:
   --channel mix|N    of audio with several channels: average them, or take channel N (from 0)
   --allow-pipes      run the shell commands that wav.scp holds (only for data whose origin you trust)
   --audio-root DIR   where relative paths in wav.scp start (default: the current directory)
+  --no-archives      stage 1: store no features, compute them from the audio whenever they are read
   --verify           stage 1: read all audio, also where nothing seems to have changed
   --force            redo stages that are up to date
   --verbose          print all faults of a long list, and the time and memory that each step used

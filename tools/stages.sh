@@ -12,7 +12,7 @@ prepare() {
 # Stage 1. Data directories that already have features are up to date, unless $config changes the frames.
 extract() {
   asrkit extract "$data/train" "$data/dev" "$data/test" --config "$config" ${settings[@]+"${settings[@]}"} --nj "$nj" \
-    ${extract_options[@]+"${extract_options[@]}"} ${force:+--force} ${verify:+--verify}
+    ${extract_options[@]+"${extract_options[@]}"} ${no_archives:+--no-archives} ${force:+--force} ${verify:+--verify}
 }
 
 # Stage 2: an n-gram model of ORDER.

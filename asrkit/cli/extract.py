@@ -16,6 +16,7 @@ EXAMPLES = (
     "asrkit extract DATA/train DATA/dev DATA/test",
     "asrkit extract DATA/test --config conf/blstm_ctc.yaml --nj 4",
     "asrkit extract mydata --model english",
+    "asrkit extract DATA/train/split100 --no-archives",
 )
 
 
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add(parser, "--model", "Its settings of features are taken, in place of --config and --set", shown="none")
     add(parser, "--backend", choices=BACKENDS, shown="that of the settings: native, or numpy without a C compiler")
+    add(parser, "--no-archives")
     add_nj(parser)
     add_executor(parser)
     add(parser, "--force")
@@ -38,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     Raises ConfigError if --model is given together with --config or --set.
     """
     from asrkit.config.experiment_config import load_config
-    from asrkit.stages.extraction import extract, model_features
+    from asrkit.stages.extraction import extract, extract_without_archives, model_features
 
     if args.model is None:
         # The whole file is checked, so that a mistyped training setting is found now and not hours later.
@@ -50,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     if args.backend is not None:
         features = replace(features, backend=args.backend)
     access = audio_access(args, verify=args.verify)
-    extract(args.data_dirs, features, access=access, num_jobs=args.nj, force=args.force, report=_report)
+    make = extract_without_archives if args.no_archives else extract
+    make(args.data_dirs, features, access=access, num_jobs=args.nj, force=args.force, report=_report)
     return 0
 
 

@@ -173,6 +173,7 @@ OPTIONS: dict[str, Option] = {
     "--ipa": Option("write phones in the International Phonetic Alphabet"),
     "--nbest": Option("number of best results to write of each utterance", "N", positive_int),
     "--ctm": Option("write phone times and confidences to phones.ctm, too"),
+    "--no-archives": Option("store no features: they are computed from the audio whenever they are read"),
     "--log-gradients": Option("log norms of gradients by layer and lag"),
     "--by-phone": Option("print a table by phone, too"),
     "--int8": Option("store 8-bit weights, which make the file smaller"),

@@ -3,12 +3,16 @@
 The division of utterances into archives depends only on their number, so the result does not depend on the number of
 processes. Each finished archive is recorded in .feats.jobs/. After a killed extraction, the next one computes only the
 missing archives.
+
+Features need not be stored (computed.py). Then archives hold the statistics of each utterance's speech in their place,
+and all else is the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
@@ -20,20 +24,21 @@ from typing import Any
 import numpy as np
 
 from asrkit.audio import AudioAccess, is_pipe
-from asrkit.errors import AsrkitError, DataError, expected, raise_if_any
-from asrkit.features.backends import backend_class
-from asrkit.features.cmvn import accumulate
+from asrkit.errors import AsrkitError, ConfigError, DataError, expected, raise_if_any
+from asrkit.features.backends import backend_class, names_of_backends
+from asrkit.features.cmvn import Normalization, SpeechUtterance, accumulate
+from asrkit.features.computed import CHECKSUMS, NOT_STORED, NUM_FRAMES, checksum
 from asrkit.features.config import FeatureConfig
 from asrkit.features.mfcc import FeatureExtractor
 from asrkit.features.pipeline import FEATS_STAMP
 from asrkit.findings import Findings
+from asrkit.formats.data_dir import FEATS, SPEECH
 from asrkit.formats.segments import parse_segment
-from asrkit.io.ark import ArkWriter, name_new_place, names_its_place
+from asrkit.io.ark import ArkDigest, ArkWriter, name_new_place, names_its_place
 from asrkit.io.atomic import recording
 from asrkit.io.json_text import read_json, write_json
 from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.notes import forget
-from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table, write_table
 from asrkit.io.stamp import (
     AUDIO,
@@ -51,8 +56,9 @@ from asrkit.types import Waveform
 
 _UTTS_PER_ARCHIVE = 50  # at most, up to _MAX_ARCHIVES archives; larger sets have more per archive
 _MAX_ARCHIVES = 64
-_OUTPUTS = ("feats.scp", "feats.json", "cmvn.scp", "cmvn.ark", "utt2num_frames")
+_OUTPUTS = (FEATS, SPEECH, "feats.json", "cmvn.scp", "cmvn.ark", NUM_FRAMES, CHECKSUMS)
 _JOBS = ".feats.jobs"
+_ARCHIVE = re.compile(r"(feats|speech)\.[0-9]+\.ark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,24 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The utterances of one archive. `inputs` is the fingerprint of everything on which its content depends."""
+    """The utterances of one archive.
+
+    Attributes:
+        number: the number of the archive, from 1.
+        sources: the utterances.
+        inputs: the fingerprint of everything on which the content of the archive depends.
+        table: the name of the table that will list its utterances: FEATS, or SPEECH if features are not stored.
+    """
 
     number: int
     sources: tuple[_Source, ...]
     inputs: str
+    table: str
+
+    @property
+    def stores(self) -> bool:
+        """Whether the archive holds features."""
+        return self.table == FEATS
 
 
 class _Extract:
@@ -85,18 +104,30 @@ class _Extract:
     def extractor(self) -> FeatureExtractor:
         return FeatureExtractor(self.config)  # made in the worker process
 
+    @cached_property
+    def speech(self) -> Normalization:
+        """A mode of CMVN that counts the speech of an utterance."""
+        return SpeechUtterance(level=self.config.normalization.level)
+
     def __call__(self, job: _Job) -> list[str]:
         ark, scp = _archive(self.data_dir, job)
         faults: list[str] = []
         num_frames: dict[str, int] = {}
+        checksums: dict[str, int] = {}
         spk_stats: dict[str, np.ndarray] = {}
+        not_stored = ArkDigest()
         try:
             with recording() as written, ArkWriter(ark, scp) as writer:
                 for source, feats in self._all_feats(job.sources):
                     if isinstance(feats, str):
                         faults.append(f"{self.data_dir}: utterance {source.utt_id}: {feats}")
                         continue
-                    writer.write(source.utt_id, feats)
+                    if job.stores:
+                        writer.write(source.utt_id, feats)
+                    else:
+                        writer.write(source.utt_id, self.speech.statistics(feats))
+                        not_stored.write(source.utt_id, feats)
+                        checksums[source.utt_id] = checksum(feats)
                     num_frames[source.utt_id] = len(feats)
                     stats = accumulate(feats)
                     spk_stats[source.spk_id] = spk_stats[source.spk_id] + stats if source.spk_id in spk_stats else stats
@@ -106,6 +137,8 @@ class _Extract:
                 raise
             return faults
         record = {"inputs": job.inputs, "num_frames": num_frames}
+        if not job.stores:
+            record |= {"checksums": checksums, "not_stored": {f"feats.{job.number}.ark": not_stored.sha256()}}
         record["stats"] = {spk_id: stats.tolist() for spk_id, stats in spk_stats.items()}  # repr of a float is exact
         record["outputs"] = {path.name: Output.of(path, each).to_json() for path, each in written.items()}
         write_json(scp.with_suffix(".json"), record)
@@ -163,6 +196,7 @@ def extract_data_dir(
     num_jobs: int,
     access: AudioAccess = AudioAccess(),
     force: bool = False,
+    archives: bool = True,
 ) -> bool:
     """Compute the features of all utterances of `data_dir` and store them there. Returns False if they are up to date.
 
@@ -176,30 +210,43 @@ def extract_data_dir(
     only if no utterance failed. A later call then computes only the missing archives. With `force` everything is
     computed again. The memory needed does not depend on the amount of audio.
 
+    Without `archives`, features are not stored but computed whenever they are read, to the same bits. Then speech.N.ark
+    and speech.scp (the statistics of each utterance's speech) take the place of feats.N.ark and feats.scp, utt2crc has
+    checksums of the features, and feats.json the digests of the archives that are not there.
+
     Raises:
-        DataError: the tables have faults, or the audio of utterances cannot be used; one line for each.
-        ConfigError: the backend cannot be loaded, or lacks a setting.
+        DataError: the tables have faults, or the audio of utterances cannot be used; one line for each. Without
+            `archives`, a command in wav.scp is a fault.
+        ConfigError: the backend cannot be loaded, or lacks a setting, or needs `archives`.
         AsrkitError: a file cannot be written, or a worker process died.
     """
     data_dir = Path(data_dir)
     extractor = FeatureExtractor(config)
-    sources = _read_sources(data_dir, access)
+    if not archives and backend_class(config.backend).varies_with_threads:
+        expected_ones = names_of_backends(lambda backend: not backend.varies_with_threads)
+        raise ConfigError(
+            f"features.backend: the last digits of {extractor.backend} vary with the number of threads, so its "
+            f"features have to be stored; leave --no-archives out, or choose {expected_ones}"
+        )
+    sources = _read_sources(data_dir, access if archives else replace(access, allow_pipes=False), archives)
     root = None if access.root is None else os.path.abspath(access.root)
     audio = {"channel": access.channel, "audio_root": root}
     settings = {"backend": extractor.backend, **audio, **config.static_settings()}
     run_again = access.verify and any(is_pipe(source.audio) for source in sources)
     try:
         identities = _identities(data_dir, sources, access, num_jobs)
-        jobs = _divide(sources, settings | {"audio_root": None}, identities)  # the place of the audio does not matter
-        stamp = Stamp(data_dir / FEATS_STAMP, {"jobs": [job.inputs for job in jobs]})
+        # The place of the audio does not matter.
+        jobs = _divide(sources, settings | {"audio_root": None}, identities, FEATS if archives else SPEECH)
+        stored = {} if archives else {"stored": False}
+        stamp = Stamp(data_dir / FEATS_STAMP, {"jobs": [job.inputs for job in jobs], **stored})
         if not force and not run_again and stamp.is_current(while_changing=True):
-            _settle(data_dir, settings)
+            _settle(data_dir, jobs[0].table, settings)
             return False
         with lock_dir(data_dir, "extract"), stamp.making(of=_OUTPUTS) as making:
             for name in _OUTPUTS:
                 (data_dir / name).unlink(missing_ok=True)
             todo = [job for job in jobs if force or run_again or not _is_done(data_dir, job)]
-            _clear(data_dir, kept={job.number for job in jobs} - {job.number for job in todo})
+            _clear(data_dir, kept=[job for job in jobs if job not in todo])
             extract = _Extract(data_dir, replace(config, backend=extractor.backend), access)
             _make_archives(extract, todo, num_jobs, len(sources))
             _join(data_dir, jobs, settings, making)
@@ -209,21 +256,23 @@ def extract_data_dir(
     return True
 
 
-def _settle(data_dir: Path, settings: dict[str, Any]) -> None:
+def _settle(data_dir: Path, table: str, settings: dict[str, Any]) -> None:
     """Correct the recorded places of up-to-date features and of their audio, if they were moved.
 
+    `table` is the name of the table that lists the utterances.
     If the directory is not writable, the tables stay unchanged: only Kaldi's tools need the paths in them.
     """
-    tables = ("feats.scp", "cmvn.scp") if os.access(data_dir, os.W_OK) else ()
+    tables = (table, "cmvn.scp") if os.access(data_dir, os.W_OK) else ()
     moved = [name for name in tables if not names_its_place(data_dir / name)]
-    is_new_root = read_json(data_dir / "feats.json") != settings
+    recorded = dict(read_json(data_dir / "feats.json"))
+    is_new_root = recorded != recorded | settings
     if not moved and not is_new_root and not is_being_changed(data_dir / FEATS_STAMP):
         return
-    with lock_dir(data_dir, "extract"), changing(data_dir / FEATS_STAMP, ("feats.scp", "cmvn.scp", "feats.json")):
+    with lock_dir(data_dir, "extract"), changing(data_dir / FEATS_STAMP, (table, "cmvn.scp", "feats.json")):
         for name in moved:
             name_new_place(data_dir / name)
         if is_new_root:
-            write_json(data_dir / "feats.json", settings)
+            write_json(data_dir / "feats.json", recorded | settings)
 
 
 def _identities(data_dir: Path, sources: list[_Source], access: AudioAccess, num_jobs: int) -> dict[str, str | None]:
@@ -248,12 +297,14 @@ def _make_archives(extract: _Extract, jobs: list[_Job], num_jobs: int, num_utts:
     results = map_ordered(extract, jobs, num_jobs, description=description, chunk_size=1, isolate=isolate)
     faults = [fault for job_faults in results for fault in job_faults]
     if faults:
-        kept = f"{len(faults)} of {num_utts} utterances failed; no feats.scp was written"
+        kept = f"{len(faults)} of {num_utts} utterances failed; no {jobs[0].table} was written"
         faults.append(f"{data_dir}: {kept} (finished archives are kept for the next try)")
     raise_if_any(faults)
 
 
-def _divide(sources: list[_Source], settings: dict[str, object], identities: Mapping[str, str | None]) -> list[_Job]:
+def _divide(
+    sources: list[_Source], settings: dict[str, object], identities: Mapping[str, str | None], table: str
+) -> list[_Job]:
     """Divide the utterances, in order, into jobs of about equal size. Depends only on the number of utterances."""
     num_jobs = min(_MAX_ARCHIVES, -(-len(sources) // _UTTS_PER_ARCHIVE))
     bounds = [len(sources) * number // num_jobs for number in range(num_jobs + 1)]
@@ -263,13 +314,14 @@ def _divide(sources: list[_Source], settings: dict[str, object], identities: Map
         for source in sources[begin:end]:
             what = astuple(replace(source, audio="")), identities[source.audio]
             digest.update(f"{what}\n".encode("utf-8", "surrogateescape"))
-        jobs.append(_Job(number, tuple(sources[begin:end]), digest.hexdigest()))
+        jobs.append(_Job(number, tuple(sources[begin:end]), digest.hexdigest(), table))
     return jobs
 
 
 def _archive(data_dir: Path, job: _Job) -> tuple[Path, Path]:
     """The paths of a job's archive and table."""
-    return data_dir / f"feats.{job.number}.ark", data_dir / _JOBS / f"{job.number}.scp"
+    stem = job.table.removesuffix(".scp")
+    return data_dir / f"{stem}.{job.number}.ark", data_dir / _JOBS / f"{job.number}.scp"
 
 
 def _read_record(data_dir: Path, job: _Job) -> Any:
@@ -285,39 +337,48 @@ def _is_done(data_dir: Path, job: _Job) -> bool:
         return False
 
 
-def _clear(data_dir: Path, kept: set[int]) -> None:
-    """Remove asrkit's archives and their records, except those with the numbers `kept`."""
+def _clear(data_dir: Path, kept: list[_Job]) -> None:
+    """Remove asrkit's archives and their records, except those of the jobs `kept`."""
     (data_dir / _JOBS).mkdir(exist_ok=True)
-    for path in [*data_dir.glob("feats.*.ark"), *(data_dir / _JOBS).iterdir()]:
-        number = path.name.removeprefix("feats.").partition(".")[0]
-        if path.name.startswith(".") or ((ours := parse_whole(number)) is not None and ours not in kept):
+    keep = {path for job in kept for archive, scp in [_archive(data_dir, job)] for path in (archive, scp)}
+    keep |= {path.with_suffix(".json") for path in keep if path.suffix == ".scp"}
+    archives = [path for path in data_dir.glob("*.ark") if _ARCHIVE.fullmatch(path.name)]
+    for path in [*archives, *(data_dir / _JOBS).iterdir()]:
+        if path not in keep:
             path.unlink()
 
 
 def _join(data_dir: Path, jobs: list[_Job], settings: dict[str, object], making: Making) -> None:
     """Write the tables of all archives, from the records of the jobs."""
-    feats: dict[str, str] = {}
+    places: dict[str, str] = {}
     num_frames: dict[str, str] = {}
+    checksums: dict[str, str] = {}
+    not_stored: dict[str, str] = {}
     spk_stats: dict[str, np.ndarray] = {}
     for job in jobs:
         record, (ark, scp) = _read_record(data_dir, job), _archive(data_dir, job)
         making.add({ark: Output.parse(record["outputs"][ark.name])}, scp.with_suffix(".json"))
         for utt_id, place in read_table(scp).items():
             _, _, offset = place.rpartition(":")
-            feats[utt_id] = f"{os.path.abspath(ark)}:{offset}"  # the archive may have been made in another place
+            places[utt_id] = f"{os.path.abspath(ark)}:{offset}"  # the archive may have been made in another place
         num_frames |= {utt_id: str(number) for utt_id, number in record["num_frames"].items()}
+        if not job.stores:
+            checksums |= {utt_id: str(number) for utt_id, number in record["checksums"].items()}
+            not_stored |= record["not_stored"]
         for spk_id, values in record["stats"].items():
             stats = np.array(values)
             spk_stats[spk_id] = spk_stats[spk_id] + stats if spk_id in spk_stats else stats
-    write_table(data_dir / "utt2num_frames", num_frames)
+    write_table(data_dir / NUM_FRAMES, num_frames)
+    if checksums:
+        write_table(data_dir / CHECKSUMS, checksums)
     with ArkWriter(data_dir / "cmvn.ark", data_dir / "cmvn.scp") as writer:
         for spk_id in sorted(spk_stats):
             writer.write(spk_id, spk_stats[spk_id])
-    write_json(data_dir / "feats.json", settings)
-    write_table(data_dir / "feats.scp", feats)
+    write_json(data_dir / "feats.json", settings | ({NOT_STORED: not_stored} if not_stored else {}))
+    write_table(data_dir / jobs[0].table, places)
 
 
-def _read_sources(data_dir: Path, access: AudioAccess) -> list[_Source]:
+def _read_sources(data_dir: Path, access: AudioAccess, archives: bool) -> list[_Source]:
     """The utterances of a data directory, sorted. Raises DataError with all faults of wav.scp, utt2spk and segments."""
     findings = Findings()
     wav_scp, utt2spk_table, segments = (data_dir / name for name in ("wav.scp", "utt2spk", "segments"))
@@ -343,7 +404,10 @@ def _read_sources(data_dir: Path, access: AudioAccess) -> list[_Source]:
         elif recording not in wav:
             findings.error(f"no line for recording {recording} of {utt}", wav_scp)
         elif not access.may_read(wav[recording]):
-            findings.error(f"{recording} is a pipe; give --allow-pipes if you trust this data", wav_scp)
+            remedy = "give --allow-pipes if you trust this data"
+            if not archives:
+                remedy = "write its audio to a file, or leave --no-archives out"
+            findings.error(f"{recording} is a pipe; {remedy}", wav_scp)
         else:
             start, end = (None, None) if segment is None else (segment.start, segment.end)
             sources.append(_Source(utt, utt2spk.get(utt, ""), wav[recording], start, end))

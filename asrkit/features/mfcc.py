@@ -16,7 +16,7 @@ from asrkit.features.backends.interface import FullBackend
 from asrkit.features.cmvn import check_stats
 from asrkit.features.config import FeatureConfig
 from asrkit.features.framing import Framing
-from asrkit.features.pipeline import full_features
+from asrkit.features.full import full_features
 from asrkit.types import Waveform
 
 

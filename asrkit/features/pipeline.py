@@ -1,4 +1,7 @@
-"""Converts stored static features to the input of a model: CMVN, then deltas, computed when an utterance is read."""
+"""Converts static features to the input of a model when an utterance is read: CMVN, then deltas.
+
+Static features are stored in archives, or computed from the audio (computed.py).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from asrkit._native import kernel
 from asrkit.errors import ConfigError, DataError, raise_if_any
-from asrkit.features.cmvn import NoNormalization, check_stats, sum_of
+from asrkit.features.audio_table import AudioTable, open_audio
+from asrkit.features.cmvn import NoNormalization, Normalization, check_stats, sum_of
+from asrkit.features.computed import NOT_STORED, ComputedFeats
 from asrkit.features.config import FeatureConfig
-from asrkit.features.deltas import add_deltas
+from asrkit.features.full import full_features
 from asrkit.findings import Findings
+from asrkit.formats.data_dir import SPEECH, feats_table
 from asrkit.io.ark import ArkReader, is_own_table
 from asrkit.io.columns import Columns
 from asrkit.io.json_text import read_json
@@ -31,33 +36,10 @@ FEATS_STAMP = ".feats.stamp"
 _NO_LINE = -2  # in place of a speaker
 
 
-def full_features(static: np.ndarray, stats: np.ndarray | None, config: FeatureConfig) -> np.ndarray:
-    """Convert the features `static` (T, D) to the input of a model, (T, D * (delta_order + 1)) float32.
-
-    First CMVN is applied, then deltas are added. `stats` (2, D + 1) are the CMVN statistics of the speaker or of the
-    training set, as the mode of CMVN needs. A mode that needs none ignores them.
-
-    Raises:
-        ConfigError: the mode needs `stats`, and they are None.
-        DataError: `stats` do not fit.
-    """
-    mode = config.normalization
-    stats = mode.needed_stats(stats)
-    native = kernel("_mfcc")
-    if native is None or not mode.is_fixed:
-        return add_deltas(mode.normalizer(stats)(static), config.delta_order, config.delta_window)
-    stats = mode.used_stats(static, stats)
-    static = mode.floored(static, stats)
-    out = np.empty((static.shape[0], static.shape[1] * (config.delta_order + 1)), np.float32)
-    static, stats = np.require(static, np.float32, ("C", "A")), check_stats(stats, static.shape[1])
-    native.full_features(static, stats, config.norm_vars, config.delta_order, config.delta_window, out)
-    return out
-
-
 def pooled_stats(data_dir: str | Path, config: FeatureConfig) -> np.ndarray:
     """The CMVN statistics (2, D + 1) over all speakers of a data directory: the global statistics of a training set.
 
-    If the mode of CMVN counts only speech, they are computed from the features. Otherwise they are read from cmvn.scp.
+    If the mode of CMVN counts only speech, they are those of its utterances. Otherwise they are read from cmvn.scp.
 
     Raises DataError if cmvn.scp has statistics of different dimensions or none, and as `check_stats` and
     `FeatureLoader`.
@@ -65,7 +47,7 @@ def pooled_stats(data_dir: str | Path, config: FeatureConfig) -> np.ndarray:
     mode = config.normalization
     if mode.counts_speech:
         feats = FeatureLoader(data_dir, config.with_normalization(NoNormalization()))
-        return check_stats(sum_of(mode.statistics(feats.static(utt_id)) for utt_id in feats), config.num_static)
+        return check_stats(sum_of(feats.statistics(utt_id, mode) for utt_id in feats), config.num_static)
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
     speakers = _open(path)
@@ -79,9 +61,28 @@ def pooled_stats(data_dir: str | Path, config: FeatureConfig) -> np.ndarray:
 
 
 def feats_input(data_dir: Path) -> Input:
-    """The features of a data directory, as an input of another step (see io/stamp.py)."""
+    """The features of a data directory, as an input of another step (see io/stamp.py).
+
+    Features count as the same whether they are stored or computed when they are read.
+    """
     stamp = data_dir / FEATS_STAMP
-    return Product(stamp) if stamp.exists() else _ForeignFeats(data_dir)
+    if not stamp.exists():
+        return _ForeignFeats(data_dir)
+    return _ComputedFeats(data_dir) if feats_table(data_dir).name == SPEECH else Product(stamp)
+
+
+@dataclass(frozen=True)
+class _ComputedFeats:
+    """Features that are computed when they are read. The content of the archives counts that would hold them."""
+
+    data_dir: Path
+
+    def identity(self) -> dict[str, str] | None:
+        made = Product(self.data_dir / FEATS_STAMP).identity()
+        if made is None:
+            return None
+        own = {name: digest for name, digest in made.items() if not name.startswith("speech.")}
+        return own | dict(read_json(self.data_dir / "feats.json")[NOT_STORED])
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _ForeignFeats:
     data_dir: Path
 
     def identity(self) -> list[tuple[list[str | None], str]]:
-        tables = [path for path in (self.data_dir / "feats.scp", self.data_dir / "cmvn.scp") if path.exists()]
+        tables = [path for path in (feats_table(self.data_dir), self.data_dir / "cmvn.scp") if path.exists()]
         readers, notes = [ArkReader(path) for path in tables], digest_notes(self.data_dir, "feats")
         found = [([notes.of(archive) for archive in reader.archives], _digest(reader)) for reader in readers]
         notes.save()
@@ -111,7 +112,10 @@ def _open(scp: Path, columns: Columns | None = None) -> ArkReader:
 
 
 class FeatureLoader(Mapping[str, np.ndarray]):
-    """The full features of a data directory by utterance id: (T, dim) float32, read from its archives on demand.
+    """The full features of a data directory by utterance id: (T, dim) float32, made on demand.
+
+    Static features are read from archives, or computed from the audio if there are none (`are_computed`). `table` lists
+    the utterances: feats.scp or speech.scp.
 
     `global_stats` (2, D + 1) are the `pooled_stats` of the training set, even if this is another set. Some modes of
     CMVN need them. The memory needed does not depend on the amount of audio. The object can be sent to another process.
@@ -141,15 +145,21 @@ class FeatureLoader(Mapping[str, np.ndarray]):
             raise ConfigError(
                 f"features.cmvn: {config.cmvn!r} without statistics; expected the training set's pooled_stats"
             )
-        names = ["feats.scp"] + (["cmvn.scp"] if mode.per_speaker and not mode.counts_speech else [])
+        self.table = feats_table(self.data_dir)
+        self.are_computed = self.table.name == SPEECH
+        names = [self.table.name] + (["cmvn.scp"] if mode.per_speaker and not mode.counts_speech else [])
         if columns is None:
             _expect_files([self.data_dir / name for name in names])
             expect_right(self.data_dir / FEATS_STAMP, _STEP)
-        self._feats = _open(self.data_dir / "feats.scp", columns)
-        if not self._feats:
-            raise DataError(f"{self.data_dir / 'feats.scp'}: no utterances; {_MADE_BY}")
+        stored = _open(self.table, columns)
+        if not stored:
+            raise DataError(f"{self.table}: no utterances; {_MADE_BY}")
         self.made_with = _read_settings(self.data_dir / "feats.json", config)
+        self._feats: ArkReader | ComputedFeats = stored
         self._num_frames = None if columns is None else columns["num_frames"]
+        if self.are_computed:
+            self._feats = ComputedFeats(stored, config, self.made_with or {}, columns)
+            self._num_frames = self._feats.num_frames
         self._cmvn: ArkReader | None = None
         self._speech: dict[int, np.ndarray] = {}  # speaker -> statistics of the speech, computed on demand
         if "cmvn.scp" in names:
@@ -182,32 +192,52 @@ class FeatureLoader(Mapping[str, np.ndarray]):
                     missing.add(spk_id)
         again = "repeat stage 1 (asrkit extract)"
         for row in np.flatnonzero(self.speakers == _NO_LINE).tolist():
-            findings.error(f"no line for {self.utt_ids[row]}, which feats.scp has; {again}", self.data_dir / "utt2spk")
+            findings.error(
+                f"no line for {self.utt_ids[row]}, which {self.table.name} has; {again}", self.data_dir / "utt2spk"
+            )
         for spk in sorted(missing):
             findings.error(f"no line for speaker {spk}; {again}", self.data_dir / "cmvn.scp")
         findings.raise_errors()
 
     @property
     def utt_ids(self) -> Keys:
-        """The utterance ids, in the order of feats.scp."""
+        """The utterance ids, in the order of `table`."""
         return self._feats.keys_by_row
 
     def __getitem__(self, utt_id: str) -> np.ndarray:
         return full_features(self.static(utt_id), self.stats(utt_id), self.config)
 
     def static(self, utt_id: str) -> np.ndarray:
-        """The stored static features (T, num_static) of an utterance.
+        """The static features (T, num_static) of an utterance.
 
         Raises KeyError if it is missing, and DataError if the archive is damaged or the dimension differs from the
-        settings.
+        settings; where they are computed, as `ComputedFeats`.
         """
         static = self._feats[utt_id]
         if static.ndim != 2 or static.shape[1] != self.config.num_static:
             raise DataError(
-                f"{self.data_dir / 'feats.scp'}: {utt_id} has shape {static.shape}; expected {self.config.num_static} "
+                f"{self.table}: {utt_id} has shape {static.shape}; expected {self.config.num_static} "
                 f"columns as the feature settings say; repeat stage 1 (asrkit extract)"
             )
         return static
+
+    def statistics(self, utt_id: str, mode: Normalization) -> np.ndarray:
+        """The statistics (2, D + 1) of the frames of an utterance that count in `mode`.
+
+        Those of speech are stored where features are not. Raises DataError if these are faulty, and as `static`.
+        """
+        if not (mode.counts_speech and isinstance(self._feats, ComputedFeats)):
+            return mode.statistics(self.static(utt_id))
+        stats, expected = self._feats.speech[utt_id], (2, self.config.num_static + 1)
+        if stats.shape != expected:
+            raise DataError(f"{self.table}: {utt_id} has shape {stats.shape}; expected {expected}; {_MADE_BY}")
+        return stats
+
+    def open_audio(self) -> AudioTable:
+        """The audio of the utterances, as asrkit extract read it. Raises DataError as `open_audio`."""
+        if isinstance(self._feats, ComputedFeats):
+            return self._feats.audio
+        return open_audio(self.data_dir, self.config.sample_rate, self.made_with or {}, self.utt_ids)
 
     def stats(self, utt_id: str) -> np.ndarray | None:
         """The CMVN statistics (2, D + 1) for an utterance: of its speaker or global; None if none are needed."""
@@ -219,7 +249,7 @@ class FeatureLoader(Mapping[str, np.ndarray]):
             return self._cmvn[self._cmvn.keys_by_row[speaker]]
         if speaker not in self._speech:
             utt_ids = [self.utt_ids[row] for row in np.flatnonzero(self.speakers == speaker).tolist()]
-            self._speech[speaker] = self.filled(sum_of(map(mode.statistics, map(self.static, utt_ids))))
+            self._speech[speaker] = self.filled(sum_of(self.statistics(each, mode) for each in utt_ids))
         return self._speech[speaker]
 
     def filled(self, stats: np.ndarray) -> np.ndarray:

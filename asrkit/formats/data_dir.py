@@ -19,6 +19,17 @@ from asrkit.io.atomic import atomic_dir, atomic_write
 from asrkit.io.scp import scan_table, split_fields, write_table
 from asrkit.types import PhoneTime, Utterance
 
+FEATS, SPEECH = "feats.scp", "speech.scp"
+
+
+def feats_table(directory: Path) -> Path:
+    """The table of a data directory's features: feats.scp, or speech.scp if they are computed when they are read.
+
+    The latter lists the utterances, too, with the statistics of their speech.
+    """
+    computed = directory / SPEECH
+    return computed if computed.exists() and not (directory / FEATS).exists() else directory / FEATS
+
 
 @dataclass(frozen=True)
 class DataDir:

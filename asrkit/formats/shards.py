@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from asrkit.errors import DataError, location
-from asrkit.formats.data_dir import DataDir, write_data_dir
+from asrkit.formats.data_dir import DataDir, feats_table, write_data_dir
 from asrkit.io.atomic import atomic_dir
 from asrkit.io.numbers import parse_whole
 from asrkit.types import Utterance
@@ -24,13 +24,13 @@ _SPLIT = re.compile(r"split([0-9]+)(utt)?")
 def shards_of(directory: Path) -> list[Path]:
     """The shards of a sharded data directory, in the order of their numbers; none for any other directory.
 
-    `directory` is SPLIT itself, or it has no feats.scp and holds one directory `split*/` with shards.
+    `directory` is SPLIT itself, or it has no features and holds one directory `split*/` with shards.
 
     Raises DataError if a shard is missing, or if there are several directories `split*/`.
     """
     if shards := _numbered(directory):
         return shards
-    if (directory / "feats.scp").exists():
+    if feats_table(directory).exists():
         return []
     found = [shards for path in sorted(directory.glob("split*")) if (shards := _numbered(path))]
     if len(found) > 1:

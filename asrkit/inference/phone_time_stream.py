@@ -14,7 +14,7 @@ import numpy as np
 
 from asrkit.decoding.forced_align import AlignedTokens, num_needed
 from asrkit.features.config import FeatureConfig
-from asrkit.features.pipeline import full_features
+from asrkit.features.full import full_features
 from asrkit.inference.frame_clock import AudioEnd, FrameClock
 from asrkit.inference.model import Outputs
 from asrkit.inference.phone_timer import PhoneTimer, Stretch

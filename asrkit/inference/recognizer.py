@@ -23,8 +23,8 @@ from asrkit.decoding.transducer_search import TransducerSearch
 from asrkit.device import CPU, gpu_number
 from asrkit.errors import AudioError, ConfigError, DataError, InUseError, ModelError
 from asrkit.features.cmvn import Normalizer
+from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import full_features
 from asrkit.inference.find_model import ENGLISH, find_model, find_pretrained
 from asrkit.inference.frame_clock import AudioEnd
 from asrkit.inference.hypothesis import add_times, is_nothing, log_ratio_to_nothing, make_hypothesis, no_speech

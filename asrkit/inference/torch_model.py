@@ -11,7 +11,7 @@ import torch
 from asrkit.device import CPU, choose_device
 from asrkit.errors import ModelError
 from asrkit.experiment import Experiment
-from asrkit.features.pipeline import full_features
+from asrkit.features.full import full_features
 from asrkit.inference.model import Outputs, join_phases
 from asrkit.models.batching import collate
 

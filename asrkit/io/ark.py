@@ -14,6 +14,7 @@ A line of the scp file gives a key, the path of the archive, and the offset of t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import mmap
 import os
 import struct
@@ -67,21 +68,15 @@ class ArkWriter:
             DataError: the key was written before, is empty or contains blanks.
             TypeError: `values` has another shape or type.
         """
-        values = np.asarray(values)
-        if values.ndim not in (1, 2) or values.dtype not in (np.float32, np.float64):
-            raise TypeError(
-                f"{key}: expected a float32 or float64 matrix or vector, found {values.dtype} {values.shape}"
-            )
         if key in self._offsets:
             raise DataError(f"{location(self.ark_path)}{key} written a second time")
         if not key or any(blank in key for blank in " \t\r\n\0"):
             raise DataError(f"{location(self.ark_path)}key {key!r}: must not be empty or hold blanks or NUL characters")
-        letter = b"F" if values.dtype == np.float32 else b"D"
-        self._stream.write(key.encode() + b" ")
+        start, header, content = _entry(key, values)
+        self._stream.write(start)
         self._offsets[key] = self._stream.tell()
-        sizes = b"".join(struct.pack("<bi", 4, size) for size in values.shape)
-        self._stream.write(b"\0B" + letter + (b"M " if values.ndim == 2 else b"V ") + sizes)
-        self._stream.write(np.ascontiguousarray(values, _DTYPES[letter]).data)
+        self._stream.write(header)
+        self._stream.write(content)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,6 +87,36 @@ class ArkWriter:
         self._files.__exit__(kind, error, trace)
         if kind is None:
             write_table(self.scp_path, {key: f"{self.ark_path}:{offset}" for key, offset in self._offsets.items()})
+
+
+def _entry(key: str, values: np.ndarray) -> tuple[bytes, bytes, memoryview]:
+    """What an archive holds for `values`, (rows, cols) or (n,): the key, the header and the values.
+
+    Raises TypeError if `values` has another shape or type.
+    """
+    values = np.asarray(values)
+    if values.ndim not in (1, 2) or values.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{key}: expected a float32 or float64 matrix or vector, found {values.dtype} {values.shape}")
+    letter = b"F" if values.dtype == np.float32 else b"D"
+    sizes = b"".join(struct.pack("<bi", 4, size) for size in values.shape)
+    header = b"\0B" + letter + (b"M " if values.ndim == 2 else b"V ") + sizes
+    return key.encode() + b" ", header, np.ascontiguousarray(values, _DTYPES[letter]).data
+
+
+class ArkDigest:
+    """Computes the SHA-256 of an archive that is not written."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def write(self, key: str, values: np.ndarray) -> None:
+        """Add `values`, (rows, cols) or (n,), under `key`, as ArkWriter does. Raises TypeError as there."""
+        for part in _entry(key, values):
+            self._digest.update(part)
+
+    def sha256(self) -> str:
+        """The digest of the archive with all that was added."""
+        return self._digest.hexdigest()
 
 
 class ArkReader(Mapping[str, np.ndarray]):

@@ -19,6 +19,7 @@ from asrkit.features.pipeline import FEATS_STAMP, differing_settings, feats_inpu
 from asrkit.findings import Findings
 from asrkit.formats.arpa import read_arpa_text
 from asrkit.formats.corpus_info import read_corpus_info
+from asrkit.formats.data_dir import feats_table
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.find_model import find_model
 from asrkit.io.atomic import atomic_write
@@ -524,7 +525,7 @@ def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
     """Raise DataError with a line for each missing file, and if another model would be overwritten."""
     findings = Findings()
     extract = _extract_command(data)
-    made_by = {"text": PREPARE, "utt2spk": PREPARE, "feats.scp": extract, "cmvn.scp": extract}
+    made_by = {"text": PREPARE, "utt2spk": PREPARE, feats_table(data.data).name: extract, "cmvn.scp": extract}
     for name, step in made_by.items():
         if not is_there(data.data / name):
             findings.error(f"not found; made by {step}", data.data / name)

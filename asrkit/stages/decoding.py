@@ -22,6 +22,7 @@ from asrkit.features.cmvn import CmvnMode
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader, feats_input
 from asrkit.formats.ctm import write_ctm
+from asrkit.formats.data_dir import feats_table
 from asrkit.inference.frame_clock import frame_clock
 from asrkit.inference.hypothesis import add_times, make_hypothesis
 from asrkit.inference.model import Outputs
@@ -121,7 +122,7 @@ def decode(
         ConfigError: the search does not have one of the options, or the device is not there.
     """
     experiment, data_dir, out = Path(experiment), Path(data_dir), Path(out)
-    expect_files({experiment / "final.pt": TRAIN, data_dir / "feats.scp": EXTRACT})
+    expect_files({experiment / "final.pt": TRAIN, feats_table(data_dir): EXTRACT})
     stamp = Stamp(out / DECODE_STAMP, _inputs(experiment, data_dir, options))
     hyp, nbest, ctm = (out / name for name in ("hyp", "nbest.jsonl", "phones.ctm"))
     log_prob_dir = options.log_probs or out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -58,12 +59,41 @@ def extract(
         AsrkitError: tables are faulty, audio cannot be used, files cannot be written, or a backend cannot be loaded;
             one line per fault.
     """
+    make = partial(extract_data_dir, config=features, num_jobs=num_jobs, access=access, force=force)
+    return _extract_each(data_dirs, make, report)
+
+
+def extract_without_archives(
+    data_dirs: str | Path | Iterable[str | Path],
+    features: FeatureConfig,
+    *,
+    access: AudioAccess = AudioAccess(),
+    num_jobs: int = 1,
+    force: bool = False,
+    report: Callable[[Path, bool], None] | None = None,
+) -> Extraction:
+    """Like `extract`, but store no features: they are computed from the audio whenever they are read, to the same bits.
+
+    Raises:
+        AsrkitError: as `extract`; or wav.scp has a command, or the results of the backend vary with the number of
+            threads.
+    """
+    make = partial(extract_data_dir, config=features, num_jobs=num_jobs, access=access, force=force, archives=False)
+    return _extract_each(data_dirs, make, report)
+
+
+def _extract_each(
+    data_dirs: str | Path | Iterable[str | Path],
+    make: Callable[[Path], bool],
+    report: Callable[[Path, bool], None] | None,
+) -> Extraction:
+    """Call `make` with each data directory; see `extract`. It returns whether it wrote features."""
     findings = Findings()
     done: dict[Path, bool] = {}
     given = map(Path, [data_dirs] if isinstance(data_dirs, str | Path) else data_dirs)
     for data_dir in chain.from_iterable(map(_plain, given)):
         try:
-            done[data_dir] = extract_data_dir(data_dir, features, num_jobs=num_jobs, access=access, force=force)
+            done[data_dir] = make(data_dir)
         except AsrkitError as error:
             findings.error(str(error))
             continue

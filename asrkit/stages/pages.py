@@ -20,9 +20,11 @@ from asrkit.config.experiment_config import ExperimentConfig, load_config
 from asrkit.decoding.attention_search import DecoderSearch
 from asrkit.decoding.methods import DECODER_SEARCHES, make_search
 from asrkit.errors import AudioError, DataError, ModelError, location
+from asrkit.features.audio_table import AudioTable
 from asrkit.features.pipeline import feats_input
 from asrkit.findings import Findings
 from asrkit.formats.ctm import PhoneTimes
+from asrkit.formats.data_dir import feats_table
 from asrkit.inference.frame_clock import FrameClock, frame_clock
 from asrkit.inference.recognizer import load_model
 from asrkit.io.ark import ArkReader
@@ -56,7 +58,6 @@ from asrkit.stages.reporting import (
 )
 from asrkit.stages.scored_data import UTTS_AT_A_TIME, ScoredData
 from asrkit.stages.scoring import SystemComparison, build_comparison, compare
-from asrkit.training.audio_table import AudioTable
 from asrkit.training.codecs import CODECS, to_int16
 
 PAGE, BESIDE = "report.html", "report_data"
@@ -238,7 +239,7 @@ class _Experiment:
         return {
             "files": [File(path) for path in files],
             "log_probs": Product(self.out / LOG_PROBS_STAMP),
-            "feats": feats_input(self.data_dir) if (self.data_dir / "feats.scp").exists() else None,
+            "feats": feats_input(self.data_dir) if feats_table(self.data_dir).exists() else None,
             "protocol": self.protocol.name,
             "audio": [self.options.audio, access.allow_pipes, access.channel],
         }

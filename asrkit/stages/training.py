@@ -19,6 +19,7 @@ from asrkit.errors import DataError, ModelError, location
 from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.formats.corpus_info import read_corpus_info
+from asrkit.formats.data_dir import feats_table
 from asrkit.formats.shards import shards_of
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import is_there, lock_dir
@@ -308,7 +309,7 @@ def _made_by(data: TrainingData) -> dict[Path, str]:
     """The files that training reads, each with the stage that makes it."""
     made_by = {data.tokens: PREPARE}
     for data_dir in data.directories:
-        made_by |= {data_dir / "text": PREPARE, data_dir / "feats.scp": EXTRACT, data_dir / "cmvn.scp": EXTRACT}
+        made_by |= {data_dir / "text": PREPARE, feats_table(data_dir): EXTRACT, data_dir / "cmvn.scp": EXTRACT}
     return made_by if data.lm is None else {**made_by, data.lm: TRAIN_LM}
 
 

@@ -10,7 +10,7 @@ from asrkit.audio import END_TOLERANCE, AudioAccess, check_channel
 from asrkit.errors import AudioError, DataError
 from asrkit.features.pipeline import FEATS_STAMP
 from asrkit.findings import Findings
-from asrkit.formats.data_dir import DataDir, ParsedDataDir, parse_data_dir
+from asrkit.formats.data_dir import DataDir, ParsedDataDir, feats_table, parse_data_dir
 from asrkit.io.ark import ArkReader, is_own_table
 from asrkit.io.scp import scan_table
 from asrkit.lang.symbols import name_symbols, symbol_warnings
@@ -43,7 +43,7 @@ def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: Audio
         audio: how to reach the audio. Audio that lacks the requested channel is a fault.
     """
     parsed = parse_data_dir(path, audio)
-    for name, keys in (("feats.scp", parsed.data.utt2spk), ("cmvn.scp", parsed.data.spk2utt())):
+    for name, keys in ((feats_table(parsed.data.path).name, parsed.data.utt2spk), ("cmvn.scp", parsed.data.spk2utt())):
         if (parsed.data.path / name).exists():
             _check_archive(parsed, name, keys)
     _check_order(parsed)
@@ -59,7 +59,7 @@ def validate(path: str | Path, *, tokens: TokenTable | None = None, audio: Audio
 
 
 def _check_archive(parsed: ParsedDataDir, name: str, keys: Collection[str]) -> None:
-    """Check feats.scp or cmvn.scp, which should have `keys`. Its line numbers are stored in `parsed`."""
+    """Check feats.scp, speech.scp or cmvn.scp, which should have `keys`. Its line numbers are stored in `parsed`."""
     scp, findings = parsed.data.path / name, Findings()
     rows = {key: line for line, key, _ in scan_table(scp, findings)}
     parsed.lines[name] = rows

@@ -13,19 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soxr
 
-from asrkit.audio import AudioAccess
 from asrkit.errors import DataError
+from asrkit.features.audio_table import AudioTable
 from asrkit.features.config import FeatureConfig
+from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import FeatureLoader, full_features
+from asrkit.features.pipeline import FeatureLoader
 from asrkit.features.speech_frames import SpeechLevels
-from asrkit.training.audio_table import AudioTable
 from asrkit.training.codecs import CODECS, check_codecs, set_level
 from asrkit.training.config import AugmentConfig
 from asrkit.training.noise import NOISES, Scene, add_noise
@@ -123,7 +122,8 @@ class Augmenter:
 
         Args:
             config, feats: as for `__init__`.
-            decode_once: store audio that takes long to decode, decoded, for the next epoch (see AudioTable).
+            decode_once: store audio that takes long to decode, decoded, for the next epoch (see AudioTable), unless
+                features are computed when they are read.
 
         Raises:
             DataError: audio is missing or not in files; or another tool made the features, so that their settings are
@@ -137,11 +137,8 @@ class Augmenter:
                 "how these were made: make them with asrkit extract, or set speeds to [] and vtlp, noise_prob, "
                 "reverb_prob, level_prob and codec_prob to 0"
             )
-        root = feats.made_with.get("audio_root")
-        access = AudioAccess(root and Path(root), channel=feats.made_with.get("channel", "error"))
-        audio = AudioTable(feats.data_dir, feats.config.sample_rate, access)
-        audio.check(feats.utt_ids)
-        if decode_once:
+        audio = feats.open_audio()
+        if decode_once and not feats.are_computed:  # audio is ten times as big
             audio.decode_once(feats.utt_ids)
         return cls(config, feats, audio)
 

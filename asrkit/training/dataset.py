@@ -89,18 +89,20 @@ class TrainingSet:
             with_frame_labels: whether to read phones.ctm.
 
         Raises:
-            DataError: files are missing or faulty; an utterance is only in feats.scp or only in text; a transcript is
-                empty; or a phone is not in the token table. The message has a line for each fault. See also
-                `Augmenter.open`.
+            DataError: files are missing or faulty; an utterance has features or a transcript alone; a transcript is
+                empty; a phone is not in the token table; or audio is missing from which features are computed. The
+                message has a line for each fault. See also `Augmenter.open`.
         """
         data_dir = Path(data_dir)
         feats = FeatureLoader(data_dir, config, global_cmvn)
+        if feats.are_computed:
+            feats.open_audio()  # so that missing audio is found now, and not hours later
         num_frames = feats.all_num_frames()
         labels = None
         if with_frame_labels:
             labels = FrameLabels(PhoneTimes(data_dir / "phones.ctm"), tokens, config, num_frames)
         augmenter = Augmenter.open(augment, feats) if augment is not None and is_active(augment) else None
-        return cls(feats, num_frames, _encode(data_dir / "text", feats.utt_ids, tokens), labels, augmenter)
+        return cls(feats, num_frames, _encode(data_dir / "text", feats, tokens), labels, augmenter)
 
     def __len__(self) -> int:
         return len(self.num_frames)
@@ -260,8 +262,9 @@ def frames_by_steps(steps: np.ndarray) -> np.ndarray:
     return np.searchsorted(steps, np.arange(steps[-1] + 1))
 
 
-def _encode(text: Path, utt_ids: Keys, tokens: PhoneIds) -> TokenIds:
+def _encode(text: Path, feats: FeatureLoader, tokens: PhoneIds) -> TokenIds:
     """Token ids of the utterances that have features. `text` must hold exactly these utterances."""
+    utt_ids = feats.utt_ids
     id_of = tokens.phone_ids
     last_id = max((token for token in id_of.values() if token is not None), default=0)
     ids = array("B" if last_id < 256 else "H" if last_id < 65536 else "I")
@@ -283,7 +286,8 @@ def _encode(text: Path, utt_ids: Keys, tokens: PhoneIds) -> TokenIds:
         if not counts[row]:
             findings.error(f"{utt_id}: empty transcript; give its phones or remove it", text)
     for row in np.flatnonzero(counts < 0).tolist():
-        findings.error(f"no transcript for {utt_ids[row]}, which feats.scp has; repeat stage 1 (asrkit extract)", text)
+        where = f"which {feats.table.name} has"
+        findings.error(f"no transcript for {utt_ids[row]}, {where}; repeat stage 1 (asrkit extract)", text)
     findings.extend(foreign)
     findings.raise_errors()
     return TokenIds(utt_ids, ids, starts, counts)

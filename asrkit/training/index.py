@@ -13,13 +13,14 @@ import numpy as np
 
 from asrkit.features.config import FeatureConfig
 from asrkit.features.pipeline import FeatureLoader, feats_input, pooled_stats
+from asrkit.formats.data_dir import FEATS, SPEECH
 from asrkit.io.columns import Columns, read_columns, write_columns
 from asrkit.io.lock import lock_file
 from asrkit.io.stamp import File, Stamp
 from asrkit.training.dataset import PhoneIds, TokenIds, TrainingSet, min_steps
 
 INDEX = ".index"
-_TABLES = ("feats.scp", "cmvn.scp", "utt2num_frames", "utt2spk", "feats.json", "text")
+_TABLES = (FEATS, SPEECH, "cmvn.scp", "utt2num_frames", "utt2spk", "feats.json", "text")
 
 
 def make_index(data_dir: Path, config: FeatureConfig, tokens: PhoneIds) -> Columns:

@@ -78,7 +78,9 @@ lesson() {
 
 # Run a command that looks at a recipe's data and model, if they are there.
 on_speech() {
-  if [ -f "$data/test/feats.scp" ] && [ -f "$model/final.pt" ]; then
+  local feats=$data/test/feats.scp
+  [ -f "$feats" ] || feats=$data/test/speech.scp # of data without archives
+  if [ -f "$feats" ] && [ -f "$model/final.pt" ]; then
     "$@"
   else
     printf 'left out: no features in %s or no model in %s; run recipes/mini/run.sh first\n' "$data/test" "$model"

@@ -28,8 +28,8 @@ import soundfile
 from asrkit._native import kernel
 from asrkit.audio import AudioAccess, read_audio
 from asrkit.features.config import FeatureConfig
+from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import full_features
 from asrkit.io.scp import read_table, write_table
 from asrkit.types import Waveform
 from tests.bench import interleave, print_versions

@@ -26,7 +26,7 @@ SETS = ("train", "dev", "test")
 def copy_data(source: Path, out: Path) -> None:
     """Copy data directories without their features, which are extracted again if frames differ."""
     for name in SETS:
-        ignore = shutil.ignore_patterns("feats.*", "cmvn.*", "utt2num_frames", ".*")
+        ignore = shutil.ignore_patterns("feats.*", "cmvn.*", "speech.*", "utt2num_frames", "utt2crc", ".*")
         shutil.copytree(source / name, out / name, ignore=ignore)
     shutil.copy(source / "tokens.txt", out)
 

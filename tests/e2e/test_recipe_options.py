@@ -108,7 +108,7 @@ def test_help_lists_options_and_stages_and_does_nothing(tree: Tree, recipe: str)
     )
     assert "(default: 6)" in result.stdout
     plain = ("stage", "stop-stage", "nj", "corpus", "data-root", "config", "exp", "force", "torch-index", "help")
-    for option in (*plain, "channel", "allow-pipes", "audio-root"):
+    for option in (*plain, "channel", "allow-pipes", "audio-root", "no-archives"):
         assert f"\n  --{option} " in result.stdout
     assert f"(default: {tree.root}/recipes/{recipe}/exp/blstm_ctc)" in result.stdout
     assert not tree.log.exists()
@@ -180,8 +180,9 @@ def test_the_verbs_know_the_arguments_they_are_given(
 ) -> None:
     tree.write_test_set(tree.root / "recipes" / recipe / "data")
     about_audio = ["--channel", "1", "--allow-pipes", "--audio-root=my audio"]
-    tree.run(recipe, "--corpus", "speech", "--force", "--verify", *about_audio)
+    tree.run(recipe, "--corpus", "speech", "--force", "--verify", "--no-archives", *about_audio)
     calls = tree.calls()
+    assert {call[0] for call in calls if "--no-archives" in call} == {"extract"}
     assert {call[0] for call in calls if "--verify" in call} == {"extract"}
     assert [call[0] for call in calls] == verbs_of(recipe)
     for call in calls:

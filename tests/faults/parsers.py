@@ -195,9 +195,9 @@ def _read_features(directory: Path) -> None:
             loader = FeatureLoader(directory, config, np.ones((2, 4)))
             counts = loader.all_num_frames()
             assert list(counts) == list(loader)
-            for utt_id in loader:
-                loader.static(utt_id)
-                loader.stats(utt_id)
+            for read in (loader.stats, loader.static):
+                for utt_id in loader:
+                    read(utt_id)
 
 
 def _features() -> list[Files]:
@@ -215,7 +215,16 @@ def _features() -> list[Files]:
         "utt2num_frames": b"u1 5\nu2 7\n",
         "utt2spk": b"u1 s1\nu2 s1\n",
     }
-    return [files]
+    computed = {name.replace("feats.scp", "speech.scp"): content for name, content in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        with ArkWriter(Path(folder) / "feats.ark", Path(folder) / "speech.scp") as writer:
+            writer.write("u1", np.ones((2, 4)))
+            writer.write("u2", np.ones((2, 4)))
+        computed["feats.ark"] = (Path(folder) / "feats.ark").read_bytes()
+        computed["speech.scp"] = (Path(folder) / "speech.scp").read_bytes().replace(f"{folder}/".encode(), b"")
+    computed |= {"utt2crc": b"u1 1\nu2 4294967295\n", "wav.scp": b"u1 a.wav\nu2 cat b.wav |\n"}
+    computed["feats.json"] = json_text({**settings, "audio_root": None, "channel": "mix", "backend": "auto"}).encode()
+    return [files, computed]
 
 
 # Times
@@ -896,9 +905,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/corpora/table.py": (),
     "asrkit/corpora/timit.py": (),
     "asrkit/features/pipeline.py": (
-        *("full_features", "pooled_stats", "feats_input", "_ForeignFeats", "_digest", "FeatureLoader.__getitem__"),
+        *("pooled_stats", "feats_input", "_ForeignFeats", "_ComputedFeats", "_digest", "FeatureLoader.__getitem__"),
         "FeatureLoader.columns",
     ),
+    "asrkit/features/computed.py": ("checksum", "ComputedFeats.columns"),
     "asrkit/formats/arpa.py": ("write_arpa",),
     "asrkit/formats/ctm.py": ("write_ctm",),
     "asrkit/formats/data_dir.py": (),
@@ -910,7 +920,15 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/formats/textgrid.py": (),
     "asrkit/formats/transcripts.py": ("write_transcripts", "format_transcript"),
     "asrkit/io/ark.py": (
-        *("ArkWriter", "ArkReader.__getstate__", "ArkReader.places", "is_own_table", "names_its_place"),
+        *(
+            "ArkWriter",
+            "ArkDigest",
+            "_entry",
+            "ArkReader.__getstate__",
+            "ArkReader.places",
+            "is_own_table",
+            "names_its_place",
+        ),
         *("name_new_place", "ArkReader.columns"),
     ),
     "asrkit/io/json_text.py": ("write_json",),

@@ -14,8 +14,8 @@ from asrkit._native import kernel
 from asrkit.errors import AsrkitError, AudioError, ConfigError
 from asrkit.features import cmvn, deltas, pipeline
 from asrkit.features.config import FeatureConfig
+from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import full_features
 from asrkit.features.stream import StaticStream
 from asrkit.types import Waveform
 

@@ -144,7 +144,7 @@ def test_archives_hold_about_the_same_number_in_order(data_dir: Path) -> None:
 def test_number_of_archives_follows_from_the_number_of_utterances() -> None:
     def number_of(utterances: int) -> int:
         source = extract_module._Source("u", "s", "none.wav", None, None)
-        return len(extract_module._divide([source] * utterances, {}, {"none.wav": None}))
+        return len(extract_module._divide([source] * utterances, {}, {"none.wav": None}, "feats.scp"))
 
     assert [number_of(n) for n in (1, 50, 51, 500, 3200, 3201, 20000)] == [1, 1, 2, 10, 64, 64, 64]
 

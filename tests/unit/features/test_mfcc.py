@@ -7,8 +7,8 @@ from asrkit.errors import AudioError
 from asrkit.features.backends.reference import log_energy_floor
 from asrkit.features.cmvn import NORMALIZATIONS, accumulate
 from asrkit.features.config import FeatureConfig
+from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import full_features
 from asrkit.types import Waveform
 
 

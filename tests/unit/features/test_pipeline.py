@@ -10,7 +10,8 @@ from asrkit.errors import ConfigError, DataError
 from asrkit.features.cmvn import accumulate, apply_cmvn
 from asrkit.features.config import FeatureConfig
 from asrkit.features.deltas import add_deltas
-from asrkit.features.pipeline import FeatureLoader, feats_input, full_features, pooled_stats
+from asrkit.features.full import full_features
+from asrkit.features.pipeline import FeatureLoader, feats_input, pooled_stats
 from asrkit.io.ark import ArkWriter
 from asrkit.io.scp import write_table
 from asrkit.io.stamp import Product, fingerprint

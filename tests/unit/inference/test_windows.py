@@ -14,8 +14,8 @@ from asrkit.errors import AudioError
 from asrkit.experiment import Experiment, make_model
 from asrkit.features.cmvn import NORMALIZATIONS, Normalizer, accumulate
 from asrkit.features.config import FeatureConfig
+from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import full_features
 from asrkit.inference import phone_time_stream, phone_timer
 from asrkit.inference import windows as windows_module
 from asrkit.inference.export import export_model

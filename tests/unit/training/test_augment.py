@@ -16,8 +16,9 @@ from asrkit.errors import ConfigError, DataError
 from asrkit.features.cmvn import accumulate
 from asrkit.features.config import FeatureConfig
 from asrkit.features.extract import extract_data_dir
+from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
-from asrkit.features.pipeline import FeatureLoader, full_features, pooled_stats
+from asrkit.features.pipeline import FeatureLoader, pooled_stats
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.training.augment import Augmenter, change_speed
@@ -560,7 +561,8 @@ def test_audio_that_is_gone_is_told_before_training(data_dir: Path, tmp_path: Pa
             (tmp_path / path.name).write_bytes(path.read_bytes())
     lines = (data_dir / "wav.scp").read_text().split("\n")
     (tmp_path / "wav.scp").write_text("\n".join([lines[0] + ".gone", lines[1].split()[0] + " cat x |", *lines[2:]]))
-    with pytest.raises(DataError, match=r"spk1-0: .*\.gone: no such file\n.*spk1-1 is a pipe"):
+    gone = r"spk1-0: .*\.gone: no such file; bring it back, or correct its path"
+    with pytest.raises(DataError, match=gone + r"\n.*spk1-1 is a pipe"):
         open_set(tmp_path, replace(NOTHING, vtlp=0.1))
 
 

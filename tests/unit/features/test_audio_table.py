@@ -8,8 +8,8 @@ import soundfile
 
 from asrkit.audio import AudioAccess, read_audio
 from asrkit.errors import AudioError, DataError
+from asrkit.features.audio_table import AudioTable
 from asrkit.io.scp import write_table
-from asrkit.training.audio_table import AudioTable
 
 
 def write_audio(path: Path, seconds: float, seed: int, sample_rate: int = 16000, channels: int = 1) -> str:
@@ -47,7 +47,7 @@ def test_all_faults_are_found_before_any_audio_is_read(tmp_path: Path) -> None:
         AudioTable(tmp_path, 16000).check(["a", "b", "c", "d"])
     assert str(error.value).split("\n") == [
         f"{tmp_path}/wav.scp: no line for d",
-        f"{tmp_path}/wav.scp: a: /nowhere/a.wav: no such file",
+        f"{tmp_path}/wav.scp: a: /nowhere/a.wav: no such file; bring it back, or correct its path",
         f"{tmp_path}/wav.scp: b is a pipe; to compute with it, write its audio to a file",
     ]
     write_table(tmp_path / "segments", {"x": "c 0", "y": "e 0 1"})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from asrkit.audio import AudioAccess, audio_info, is_pipe
-from asrkit.errors import DataError, location
+from asrkit.errors import DataError, location, printable
 from asrkit.findings import Findings
 from asrkit.formats.segments import parse_segment
 from asrkit.io.ark import ArkReader, ArkWriter
@@ -19,6 +20,22 @@ from asrkit.io.stamp import AUDIO, File, Stamp, digest_notes
 from asrkit.io.tables import LazyTable
 from asrkit.parallel import map_ordered
 from asrkit.types import Waveform
+
+
+def open_audio(data_dir: Path, sample_rate: int, made_with: Mapping[str, Any], utt_ids: Iterable[str]) -> AudioTable:
+    """The audio from which features were extracted, at `sample_rate` (Hz).
+
+    `made_with` is the content of feats.json. Raises DataError as `AudioTable.check`, or if `made_with` is faulty.
+    """
+    root, channel = made_with.get("audio_root"), made_with.get("channel", "error")
+    if not isinstance(root, str | None) or not (channel in ("error", "mix") or isinstance(channel, int)):
+        raise DataError(
+            f"{location(data_dir / 'feats.json')}audio_root {root!r}, channel {channel!r}; expected a directory or "
+            "null, and mix, error or a number; repeat stage 1 (asrkit extract)"
+        )
+    audio = AudioTable(data_dir, sample_rate, AudioAccess(Path(root) if root else None, channel=channel))
+    audio.check(utt_ids)
+    return audio
 
 
 class AudioTable:
@@ -59,7 +76,7 @@ class AudioTable:
             if is_pipe(entry):
                 findings.error(f"{recording} is a pipe; to compute with it, write its audio to a file", wav_scp)
             elif not os.path.isfile(self._audio.path(entry)):
-                findings.error(f"{recording}: {entry}: no such file", wav_scp)
+                findings.error(f"{recording}: {entry}: no such file; bring it back, or correct its path", wav_scp)
         findings.raise_errors()
 
     def decode_once(self, utt_ids: Sequence[str]) -> None:
@@ -107,13 +124,21 @@ class AudioTable:
         """
         if self._decoded is not None:
             return Waveform(np.require(self._decoded[utt_id], np.float32, ("C", "A")), self._sample_rate)
+        recording, start, end = self._place(utt_id)
+        return self._audio.load(self._wav[recording], sample_rate=self._sample_rate, start=start, end=end)
+
+    def name(self, utt_id: str) -> str:
+        """The file that has the audio of an utterance, for messages. Raises KeyError and DataError as `[utt_id]`."""
+        return printable(self._audio.path(self._wav[self._place(utt_id)[0]]))
+
+    def _place(self, utt_id: str) -> tuple[str, float | None, float | None]:
+        """The recording that holds an utterance, and its start and end there in seconds (None: all of it)."""
         if self._segments is None:
-            return self._audio.load(self._wav[utt_id], sample_rate=self._sample_rate)
+            return utt_id, None, None
         segment = parse_segment(self._segments[utt_id])
         if segment is None:
             raise DataError(f"{location(self._segments.path)}{utt_id}: expected `recording start end` in seconds")
-        recording, start, end = segment
-        return self._audio.load(self._wav[recording], sample_rate=self._sample_rate, start=start, end=end)
+        return segment
 
 
 def _is_quick(path: str, sample_rate: int) -> bool:
