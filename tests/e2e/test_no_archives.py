@@ -64,7 +64,7 @@ def test_decoding_tuning_and_reports_are_the_same(tones: Path, bare: Path, tmp_p
     assert found[bare] == found[tones]
 
 
-def test_training_and_adapting_give_the_same_weights(tones: Path, bare: Path, tmp_path: Path) -> None:
+def test_training_gives_the_same_weights(tones: Path, bare: Path, tmp_path: Path) -> None:
     """With the default CMVN over the speech of a speaker, augmentation of the audio, and frame labels."""
     found = []
     settings = ["features.cmvn=speech_speaker", "training.num_epochs=1", "training.augment.speeds=[0.9, 1.0, 1.1]"]
