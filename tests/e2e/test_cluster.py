@@ -17,9 +17,11 @@ import pytest
 from asrkit.cli.main import main
 from asrkit.cluster import check_executor, on_executor
 from asrkit.errors import AsrkitError, ConfigError, InUseError
+from asrkit.features.config import FeatureConfig
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import lock_dir
 from asrkit.parallel import map_in_threads, map_ordered
+from tests.backends import extractor_or_skip
 
 distributed = pytest.importorskip("distributed")
 PROGRAMS = Path(sys.executable).parent
@@ -74,6 +76,22 @@ def test_the_stages_of_a_recipe_write_the_same_bytes_as_on_one_machine(
     assert "exp/decode_test/hyp" in alone[0]
     assert {name: len(content) for name, content in spread[0].items() if content != alone[0].get(name)} == {}
     assert spread[0].keys() == alone[0].keys()
+
+
+@pytest.mark.slow
+def test_features_are_computed_by_whoever_needs_them(tones: Path, cluster: str, tmp_path: Path) -> None:
+    extractor_or_skip(FeatureConfig(backend="native"))
+    found, data = [], tmp_path / "test"
+    for executor in ("processes", cluster):
+        shutil.copytree(tones / "data/test", data)
+        where = ("--executor", executor, "--nj", 2)
+        run("extract", data, "--config", tones / "config.yaml", *where, "--no-archives")
+        assert (data / "speech.scp").exists() and not (data / "feats.scp").exists()
+        run("decode", "--model", tones / "exp", "--data", data, "--out", data / "decoded", "--ctm", *where)
+        found.append(results(data))
+        shutil.rmtree(data)
+    assert found[0] == found[1]
+    assert found[0]["decoded/hyp"] == (tones / "exp/decode_test/hyp").read_bytes()
 
 
 def test_the_verbs_take_the_executor_from_the_environment_too(
