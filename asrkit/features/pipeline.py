@@ -47,17 +47,25 @@ def pooled_stats(data_dir: str | Path, config: FeatureConfig) -> np.ndarray:
     mode = config.normalization
     if mode.counts_speech:
         feats = FeatureLoader(data_dir, config.with_normalization(NoNormalization()))
-        return check_stats(sum_of(feats.statistics(utt_id, mode) for utt_id in feats), config.num_static)
+        return _checked(sum_of(feats.statistics(utt_id, mode) for utt_id in feats), config.num_static, feats.table)
     path = Path(data_dir) / "cmvn.scp"
     _expect_files([path])
     speakers = _open(path)
     shapes = {speakers.shape(speaker) for speaker in speakers}
     match list(shapes):
         case [(2, width)] if width > 1:
-            return check_stats(sum_of(np.asarray(stats, np.float64) for stats in speakers.values()), width - 1)
+            return _checked(sum_of(np.asarray(stats, np.float64) for stats in speakers.values()), width - 1, path)
         case _:
             found = ", ".join(map(str, sorted(shapes))) or "none"
             raise DataError(f"{path}: statistics of shapes {found}; expected one, (2, dimension + 1); {_MADE_BY}")
+
+
+def _checked(stats: np.ndarray, dim: int, path: Path) -> np.ndarray:
+    """Statistics that come from a file, which is named if they are wrong."""
+    try:
+        return check_stats(stats, dim)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; {_MADE_BY}") from None
 
 
 def feats_input(data_dir: Path) -> Input:
@@ -240,13 +248,17 @@ class FeatureLoader(Mapping[str, np.ndarray]):
         return open_audio(self.data_dir, self.config.sample_rate, self.made_with or {}, self.utt_ids)
 
     def stats(self, utt_id: str) -> np.ndarray | None:
-        """The CMVN statistics (2, D + 1) for an utterance: of its speaker or global; None if none are needed."""
+        """The CMVN statistics (2, D + 1) for an utterance: of its speaker or global; None if none are needed.
+
+        Raises DataError as `check_stats`.
+        """
         mode = self.config.normalization
         if not mode.per_speaker:
             return self.global_stats if mode.takes_global_stats else None
         speaker = int(self.speakers[self.utt_ids.row(utt_id)])
         if self._cmvn is not None:
-            return self._cmvn[self._cmvn.keys_by_row[speaker]]
+            stats = self._cmvn[self._cmvn.keys_by_row[speaker]]
+            return _checked(stats, self.config.num_static, self._cmvn.scp_path)
         if speaker not in self._speech:
             utt_ids = [self.utt_ids[row] for row in np.flatnonzero(self.speakers == speaker).tolist()]
             self._speech[speaker] = self.filled(sum_of(self.statistics(each, mode) for each in utt_ids))

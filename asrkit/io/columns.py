@@ -6,10 +6,11 @@ is UTF-8 text with their names, one on each line. An array begins at a multiple 
 
 from __future__ import annotations
 
+import math
 import mmap
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.files import open_file
 
 _ALIGNMENT = 64
-_UNREADABLE = (ValueError, TypeError, OverflowError, SyntaxError, TokenError)  # what NumPy raises for a wrong header
+# Of all headers that NumPy takes, those that it writes for arrays of numbers: (n,) or (rows, cols).
+_HEADER = re.compile(rb"\{'descr': '([<>|][biuf]\d+)', 'fortran_order': False, 'shape': \((\d+),(?: (\d+))?\), \} *\n")
+_UNREADABLE = (ValueError, TypeError, OverflowError)  # what NumPy raises for types and sizes that cannot be
 
 Columns = Mapping[str, np.ndarray]
 
@@ -58,8 +61,11 @@ def read_columns(path: str | Path) -> dict[str, np.ndarray]:
 def _next_array(stream: IO[bytes], data: mmap.mmap) -> np.ndarray:
     """The array whose header is next in the stream, which is left behind it. `data` is the whole file."""
     npy.read_magic(stream)
-    shape, _, dtype = npy.read_array_header_1_0(stream)
-    count, begin = int(np.prod(shape, dtype=np.int64)), stream.tell()
+    header = _HEADER.fullmatch(stream.read(int.from_bytes(stream.read(2), "little")))
+    if header is None:
+        raise ValueError("a header of another kind")
+    dtype, shape = np.dtype(header[1].decode()), [int(size) for size in header.groups()[1:] if size is not None]
+    count, begin = math.prod(shape), stream.tell()
     end = begin + count * dtype.itemsize
     stream.seek(end + -end % _ALIGNMENT)
     array: np.ndarray[Any, Any] = np.frombuffer(data, dtype, count, begin) if count else np.empty(0, dtype)

@@ -33,6 +33,7 @@ from asrkit.formats import ctm, lab, phn, textgrid, transcripts
 from asrkit.formats.data_dir import load_data_dir, write_data_dir
 from asrkit.formats.label import Label, check_labels
 from asrkit.io.ark import ArkReader, ArkWriter
+from asrkit.io.columns import read_columns, text_column, write_columns
 from asrkit.io.json_text import json_text, read_json
 from asrkit.io.numbers import parse_whole
 from asrkit.io.scp import read_table
@@ -42,6 +43,9 @@ from asrkit.lang.tokens import TokenTable
 from asrkit.lm.ngram import read_arpa, train_ngram, write_arpa
 from asrkit.reporting.table import _last_cpu_seconds, _read_report
 from asrkit.stages.reporting import _read_lines
+from asrkit.training.config import AugmentConfig
+from asrkit.training.index import INDEX
+from asrkit.training.shards import Reading, ShardedSet
 from asrkit.types import Hypothesis, PhoneTime
 from tests.audio_bytes import (
     ape,
@@ -225,6 +229,43 @@ def _features() -> list[Files]:
     computed |= {"utt2crc": b"u1 1\nu2 4294967295\n", "wav.scp": b"u1 a.wav\nu2 cat b.wav |\n"}
     computed["feats.json"] = json_text({**settings, "audio_root": None, "channel": "mix", "backend": "auto"}).encode()
     return [files, computed]
+
+
+def _read_columns(directory: Path) -> None:
+    for array in read_columns(directory / INPUT).values():
+        array.tobytes()
+
+
+def _columns() -> list[Files]:
+    texts = text_column("u1u2"), text_column("\u0283")
+    numbers = {"bounds": np.arange(3), "matrix": np.ones((2, 3)), "none": np.empty(0, np.int32)}
+    with tempfile.TemporaryDirectory() as folder:
+        path, seeds = Path(folder) / INPUT, []
+        for columns in ({"keys": texts[0], **numbers}, {"a": texts[1]}, {"steps": np.arange(40, dtype=np.uint8)}):
+            write_columns(path, columns)
+            seeds.append(path.read_bytes())
+    return _only(*seeds)
+
+
+def _read_index(directory: Path) -> None:
+    """A shard that is trained on: its index is made again where it is not what its stamp says."""
+    config = FeatureConfig(num_mel_bins=4, num_ceps=3, cmvn="speaker")
+    reading = Reading(config, TokenTable(["a", "b"]), AugmentConfig(speeds=(), vtlp=0.0, time_masks=0))
+    with contextlib.chdir(directory):  # where paths of archives start
+        shards = ShardedSet([([directory], 1.0)], reading, window=10)
+        for window in shards.windows(2, (1, 1)):
+            for batch in window.plan:
+                window.data.load(batch)
+
+
+def _index() -> list[Files]:
+    files = {**_features()[0], "text": b"u1 a b\nu2 b b\n"}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        _read_index(Path(folder))
+        made = {name: (Path(folder) / name).read_bytes() for name in (INDEX, f"{INDEX}.stamp")}
+    return [{**files, **made}, files]
 
 
 # Times
@@ -839,6 +880,18 @@ PARSERS: tuple[Parser, ...] = (
     Parser("archive", _read_archive, _archives(), _words("\0BFM \0BCM \0BDV a.ark:0 u1 | [0:1]"), main="feats.scp"),
     Parser("features", _read_features, _features(), _words("u1 s1 null true 5"), weight=0.5, main="feats.json"),
     Parser(
+        "columns", _read_columns, _columns(), _words("keys \x93NUMPY \1\0 <i8 |u1 |O (3,) (2, 3) -1"), is_text=False
+    ),
+    Parser(
+        "index",
+        _read_index,
+        _index(),
+        _words("u1 u2 \x93NUMPY keys stats <i8 (2,)"),
+        weight=0.3,
+        main=INDEX,
+        is_text=False,
+    ),
+    Parser(
         "data-dir",
         _read_data_dir,
         [_DATA, _SMALL_DATA],
@@ -931,6 +984,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         ),
         *("name_new_place", "ArkReader.columns"),
     ),
+    "asrkit/io/columns.py": ("write_columns",),
     "asrkit/io/json_text.py": ("write_json",),
     "asrkit/io/numbers.py": (),
     "asrkit/io/scp.py": ("write_table",),
@@ -941,4 +995,5 @@ MODULES: dict[str, tuple[str, ...]] = {
     "asrkit/io/text.py": (),
     "asrkit/lang/symbols.py": (),
     "asrkit/lang/tokens.py": ("TokenTable.write", "TokenTable.__eq__"),
+    "asrkit/training/index.py": (),
 }

@@ -141,6 +141,17 @@ def test_global_statistics_are_those_given(data_dir: Path) -> None:
         FeatureLoader(data_dir, config)
 
 
+def test_statistics_that_cannot_be_are_told_with_their_file(data_dir: Path) -> None:
+    with ArkWriter(data_dir / "cmvn.ark", data_dir / "cmvn.scp") as writer:
+        writer.write("a", np.zeros((2, 14)))
+        writer.write("b", accumulate(STATIC["b-1"]) / 100)
+    told = rf"^{data_dir}/cmvn\.scp: CMVN statistics of 0.* frames, .*; made by stage 1 \(asrkit extract\)$"
+    with pytest.raises(DataError, match=told):
+        pooled_stats(data_dir, CONFIG)
+    with pytest.raises(DataError, match=told):
+        FeatureLoader(data_dir, CONFIG)["a-1"]
+
+
 def test_statistics_of_speech_are_made_from_the_features(data_dir: Path) -> None:
     (data_dir / "cmvn.scp").unlink()
     config = FeatureConfig(cmvn="speech_speaker")

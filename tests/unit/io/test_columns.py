@@ -33,13 +33,14 @@ def test_arrays_come_back_and_cannot_be_changed(tmp_path: Path) -> None:
     assert found["text"].tobytes().decode() == "ʃ\n#"
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "other", "objects", *range(1, 400, 23)])
+@pytest.mark.parametrize("kind", ["missing", "empty", "other", "objects", "python 2", *range(1, 400, 23)])
 def test_other_files_are_told(tmp_path: Path, kind: str | int) -> None:
     write_columns(tmp_path / "c", {"a": np.arange(20), "b": np.arange(3)})
     whole = (tmp_path / "c").read_bytes()
     objects = io.BytesIO()
     np.lib.format.write_array(objects, np.array([{}], object), (1, 0), allow_pickle=True)
     contents = {"empty": b"", "other": b"text\n" * 99, "objects": objects.getvalue()}
+    contents["python 2"] = whole.replace(b"(20,), }", b"(20L,),}")  # NumPy reads it, with a warning
     (tmp_path / "c").write_bytes(contents.get(kind, b"") if isinstance(kind, str) else whole[:kind])
     if kind == "missing":
         (tmp_path / "c").unlink()
