@@ -1,6 +1,7 @@
 """`asrkit train` by processes that torchrun starts: one of them is killed, all are interrupted, others go on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from asrkit.io.processes import HOST
-from tests.e2e.conftest import train_args
+from tests.e2e.conftest import run_asrkit, train_args
+from tests.e2e.test_shards import train_on
 from tests.recipe_tree import copy_recipes, run_recipe, write_program
 
 pytestmark = pytest.mark.slow
@@ -19,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(tones, exp, size, *options):
-    command = [*TORCHRUN, str(size), "-m", "asrkit", *map(str, train_args(tones, exp)), *options]
+    return start_with(train_args(tones, exp), size, *options)
+
+
+def start_with(arguments, size, *options):
+    command = [*TORCHRUN, str(size), "-m", "asrkit", *map(str, arguments), *options]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -68,6 +75,23 @@ def test_a_killed_rank_is_named_and_others_go_on(tones, tmp_path):
     errors = job.communicate(timeout=100)[1]
     assert told(errors) == ["asrkit train: interrupted"]
     assert not (exp / ".asrkit.lock").exists()
+
+
+def test_two_processes_train_on_shards_as_one_does(tones, tmp_path):
+    """Each reads the windows of the shards by itself. Nothing is drawn that depends on whether torchrun is used."""
+    data = tmp_path / "data/train"
+    shutil.copytree(tones / "data/train", data, ignore=shutil.ignore_patterns("feats*", "cmvn*", "utt2num*", ".*"))
+    run_asrkit("split", data, "--shards", 3)
+    run_asrkit("extract", data / "split3", "--config", tones / "config.yaml", "--nj", 1)
+    settings = "shuffle_window=16", "num_epochs=2", "input_noise=0", "random_offset=false"
+    options = ["--set", "model.dropout=0", *(word for each in settings for word in ("--set", f"training.{each}"))]
+    job = start_with(train_on(data, tones, tmp_path / "two"), 2, *options)
+    errors = job.communicate(timeout=200)[1]
+    assert job.returncode == 0, errors
+    run_asrkit(*train_on(data, tones, tmp_path / "one"), *options)
+    one, two = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["model"] for name in ("one", "two"))
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, rtol=0, atol=1e-5)
 
 
 def test_a_fault_is_told_once(tones, tmp_path):
