@@ -16,14 +16,20 @@ if [ "${1:-}" = --quick ]; then set -- -m "not slow" "${@:2}"; fi
 echo "== lint =="
 shell_files=(.ci/run)
 while IFS= read -r file; do shell_files+=("$file"); done < <(find tools recipes -name '*.sh')
-.venv/bin/shellcheck "${shell_files[@]}"
 .venv/bin/python -m ruff check --quiet .
 .venv/bin/python -m ruff format --check --quiet .
-.venv/bin/python -m mypy --no-error-summary
+# The slow ones are on one core for up to a minute, so the tests do not wait for them.
+lint=$(mktemp)
+(.venv/bin/shellcheck "${shell_files[@]}" && exec .venv/bin/python -m mypy --no-error-summary) >"$lint" 2>&1 &
+lint_process=$!
+trap 'kill "$lint_process" 2>/dev/null || true; rm -f "$lint"' EXIT
 
 echo "== tests =="
-.venv/bin/python -m pytest -q -n 2 --dist loadfile -rs "$@" # a file's tests share what they have trained
-[ $# -eq 0 ] || exit 0
+status=0
+.venv/bin/python -m pytest -q -n 2 --dist loadfile -rs "$@" || status=$? # a file's tests share what they have trained
+echo "== shell and types =="
+wait "$lint_process" || { status=1; cat "$lint"; }
+if [ $# -gt 0 ] || [ "$status" -gt 0 ]; then exit "$status"; fi
 
 kernel_tests=(tests/unit/{native,decoding,features} tests/unit/inference/test_model_files.py tests/property)
 echo "== the kernels' tests on the NumPy fallback =="

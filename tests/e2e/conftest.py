@@ -1,5 +1,7 @@
 """A corpus of tones, small enough to train on in a few seconds, and an experiment trained on it by the command line."""
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asrkit.cli.main import main
 from asrkit.formats.data_dir import write_data_dir
 from asrkit.lang.tokens import TokenTable
 from asrkit.types import PhoneTime, Utterance
@@ -23,6 +26,21 @@ decoding: {beam: 8, lm_weight: 0.3, insertion_bonus: 0.0}
 
 
 def run_asrkit(*args, check=True):
+    """`asrkit ARGS` in this process, which need not load PyTorch again."""
+    arguments = [*map(str, args)]
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+    texts = (stream.buffer.getvalue().decode() for stream in (out, err))
+    done = subprocess.CompletedProcess(arguments, status, *texts)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def run_process(*args, check=True):
     """`python -m asrkit ARGS` in a process of its own."""
     command = [sys.executable, "-m", "asrkit", *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True)

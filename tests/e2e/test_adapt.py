@@ -241,7 +241,7 @@ def test_what_cannot_be_adapted_is_refused(tones, own, adapted, tmp_path):
         f"them with its settings: asrkit extract {other} --model {exp}"
     )
     with lock_dir(adapted[0], "another"):
-        done = conftest.run_asrkit("adapt", "--model", exp, "--data", own, "--out", adapted[0], "--force", check=False)
+        done = conftest.run_process("adapt", "--model", exp, "--data", own, "--out", adapted[0], "--force", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(f"asrkit adapt: error: {adapted[0]}: in use by process ")
     assert load_experiment(adapted[0]).tokens.phones == load_experiment(exp).tokens.phones

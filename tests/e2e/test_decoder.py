@@ -38,7 +38,13 @@ HEADS = {
 FOR_STREAMS = ["model.bidirectional=false", "features.cmvn=global"]
 
 
-@pytest.fixture(scope="module", params=HEADS)
+QUICK = ("joint", "transducer")  # the others have parts of the first, or are like it to all who use them
+
+
+@pytest.fixture(
+    scope="module",
+    params=[head if head in QUICK else pytest.param(head, marks=pytest.mark.slow) for head in HEADS],
+)
 def trained(request, tones, tmp_path_factory):
     """The head, and its experiment."""
     exp = tmp_path_factory.mktemp("decoder") / "exp"

@@ -26,7 +26,7 @@ from asrkit.scoring.per import score
 from asrkit.stages.training import TrainingData, train
 from asrkit.types import Waveform
 
-from .conftest import run_asrkit, train_args
+from .conftest import run_asrkit, run_process, train_args
 
 
 def text(recognizer, audio, **options):
@@ -36,11 +36,11 @@ def text(recognizer, audio, **options):
 def test_it_recognises_the_test_set(tones):
     refs, hyps = read_transcripts(tones / "data/test/text"), read_transcripts(tones / "exp/decode_test/hyp")
     assert score(refs, hyps).per < 10
-    report = run_asrkit(
+    report = run_process(
         "report", "--data", tones / "data/test", "--hyp", tones / "exp/decode_test/hyp", "--out", tones / "exp/report"
     )
     assert report.stdout.splitlines()[-1] == score(refs, hyps).line()
-    scored = run_asrkit("score", tones / "data/test/text", tones / "exp/decode_test/hyp")
+    scored = run_process("score", tones / "data/test/text", tones / "exp/decode_test/hyp")
     assert scored.stdout.splitlines()[-1] == score(refs, hyps).line()
 
 

@@ -414,10 +414,17 @@ RUNS = {
         ),
     ),
 }
+SELDOM = ("default", "two phases")  # are quickly tried with few checkpoints, too
 
 
-@pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("minutes", [EVERY_BATCH, 2.0])
+@pytest.mark.parametrize(
+    ("minutes", "run"),
+    [
+        *((EVERY_BATCH, run) for run in RUNS),
+        *((2.0, run) for run in SELDOM),
+        *(pytest.param(2.0, run, marks=pytest.mark.slow) for run in RUNS if run not in SELDOM),
+    ],
+)
 def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, run, minutes):
     """Killed again and again: within epochs, and before and after any file of weights or checkpoint is written."""
     settings, config = RUNS[run]
