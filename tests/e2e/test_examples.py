@@ -49,6 +49,7 @@ def test_every_example_is_tested_and_described():
     assert [name for name in names if f'"{name}"' not in tests or f"]({name})" not in page] == []
 
 
+@pytest.mark.slow
 def test_features_for_pytorch(folder):
     lines = run_example("features_for_pytorch.py", folder, 12)
     assert lines[0].endswith(", 3 phones")
@@ -71,6 +72,7 @@ def test_plot_posteriors(tones, tmp_path):
         assert picture.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_train_on_folder(folder, tones, tmp_path):
     audio, exp = folder / "wav" / "test0-0.wav", tmp_path / "exp"
     args = folder, exp, audio, tones / "config.yaml"

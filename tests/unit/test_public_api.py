@@ -33,7 +33,7 @@ def test_dir_shows_the_public_names_alone() -> None:
     assert {"load_recognizer", "Recognizer", "train_lm", "score", "compare", "report", "tabulate"} <= {*asrkit.__all__}
 
 
-@pytest.mark.parametrize("order", ["names first", "forward", "reverse"])
+@pytest.mark.parametrize("order", ["names first", "forward", pytest.param("reverse", marks=pytest.mark.slow)])
 def test_a_name_stays_what_it_is_whatever_was_imported(order: str) -> None:
     done = subprocess.run([sys.executable, "-c", USE_ALL, order], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

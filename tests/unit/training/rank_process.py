@@ -1,6 +1,6 @@
-"""One of the processes of test_ranks.py: `python -m tests.unit.training.rank_process NUMBER PORT DIR`.
+"""One of the processes of test_ranks.py: `python -m tests.unit.training.rank_process NUMBER PORT DIR [JOB...]`.
 
-It is a rank of one job after another, of 1, 2 and 3 ranks, as far as its number allows.
+It is a rank of one job after another, of 1, 2 and 3 ranks, as far as its number allows; without names, of all jobs.
 """
 
 import itertools
@@ -106,13 +106,13 @@ def kill_at(call, function):
 
 
 def main():
-    number, port, directory = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    number, port, directory, wanted = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:]
     torch.set_num_threads(1)
     copy_checkpoint(directory)
     os.environ |= {"RANK": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # the store is the test's, as it is torchrun's
     for count, (name, size, config, settings) in enumerate(jobs()):
-        if number < size:
+        if number < size and (not wanted or name in wanted):
             jobs_of_ranks._jobs = itertools.count()  # ranks count the jobs that they have been in
             os.environ |= {"WORLD_SIZE": str(size), "TORCHELASTIC_RESTART_COUNT": str(count)}
             try:

@@ -17,15 +17,13 @@ from tests.unit.training.rank_process import KILLED, RUNS, SIZES, run
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    """Runs all jobs. Returns: their directory, and each rank's number as a process, exit status and errors."""
-    directory = tmp_path_factory.mktemp("ranks")
+def run_ranks(directory, num_ranks, *jobs):
+    """Runs jobs, all if none is named. Returns: their directory, and each rank's process, exit status and errors."""
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     command = [sys.executable, "-m", "tests.unit.training.rank_process"]
     ranks = [
-        subprocess.Popen([*command, str(number), str(store.port), directory], cwd=ROOT, stderr=subprocess.PIPE)
-        for number in range(max(SIZES))
+        subprocess.Popen([*command, str(number), str(store.port), directory, *jobs], cwd=ROOT, stderr=subprocess.PIPE)
+        for number in range(num_ranks)
     ]
     try:
         errors = [rank.communicate(timeout=900)[1].decode() for rank in ranks]
@@ -33,6 +31,11 @@ def ended(tmp_path_factory):
         for rank in ranks:
             rank.kill()
     return directory, [(rank.pid, rank.returncode, error) for rank, error in zip(ranks, errors, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    return run_ranks(tmp_path_factory.mktemp("ranks"), max(SIZES))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,19 @@ def found(ended):
     }
 
 
+def test_two_ranks_find_what_one_process_does(tmp_path):
+    """And what is drawn is that of one rank."""
+    _, ends = run_ranks(tmp_path, 2, "lstm.2", "drawn.1", "drawn.2")
+    assert [status for _, status, _ in ends] == [0, 0], ends
+    name, config, settings = RUNS[0]
+    expected = run(config, tmp_path / "alone", **settings)
+    for job, same in ((name, expected), ("drawn", torch.load(tmp_path / "drawn.1.of.0.pt"))):
+        for rank in range(2):
+            for value, other in zip(torch.load(tmp_path / f"{job}.2.of.{rank}.pt"), same, strict=True):
+                torch.testing.assert_close(value, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "config", "settings"), RUNS[:-1], ids=[name for name, _, _ in RUNS[:-1]])
 def test_ranks_find_what_one_process_does(found, tmp_path, name, config, settings):
     weights, history = run(config, tmp_path, **settings)
@@ -57,6 +73,7 @@ def test_ranks_find_what_one_process_does(found, tmp_path, name, config, setting
             torch.testing.assert_close(history_found, history, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_does_not_depend_on_the_number_of_ranks(found):
     (weights, history), *_ = found["drawn", 1]
     for size in SIZES:
@@ -65,6 +82,7 @@ def test_what_is_drawn_does_not_depend_on_the_number_of_ranks(found):
             torch.testing.assert_close(history_found, history, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_any_number_of_ranks(found):
     (weights, _), *_ = found["drawn", 2]
     for size in SIZES:
@@ -72,6 +90,7 @@ def test_a_run_goes_on_with_any_number_of_ranks(found):
             torch.testing.assert_close(weights_found, weights, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_others_and_is_named_once(ended):
     (_, *first), (killed, *second), (_, *third) = ended[1]
     line = (
