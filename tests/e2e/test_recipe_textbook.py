@@ -223,6 +223,7 @@ def test_hopfield(root: Path) -> None:
     assert max(few["rise"], all_phones["rise"]) <= 1e-9
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(root: Path, tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("a small text, again and again. " * 300)
