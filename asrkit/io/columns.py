@@ -19,6 +19,7 @@ from numpy.lib import format as npy
 from asrkit.errors import DataError, location
 from asrkit.io.atomic import atomic_write
 from asrkit.io.files import open_file
+from asrkit.io.numbers import parse_whole
 
 _ALIGNMENT = 64
 # Of all headers that NumPy takes, those that it writes for arrays of numbers: (n,) or (rows, cols).
@@ -64,7 +65,10 @@ def _next_array(stream: IO[bytes], data: mmap.mmap) -> np.ndarray:
     header = _HEADER.fullmatch(stream.read(int.from_bytes(stream.read(2), "little")))
     if header is None:
         raise ValueError("a header of another kind")
-    dtype, shape = np.dtype(header[1].decode()), [int(size) for size in header.groups()[1:] if size is not None]
+    dtype, sizes = np.dtype(header[1].decode()), [parse_whole(size.decode()) for size in header.groups()[1:] if size]
+    shape = [size for size in sizes if size is not None]
+    if len(shape) < len(sizes):
+        raise ValueError("an array of another size")
     count, begin = math.prod(shape), stream.tell()
     end = begin + count * dtype.itemsize
     stream.seek(end + -end % _ALIGNMENT)
