@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from asrkit._native import kernel
 from asrkit.errors import AsrkitError, AudioError, ConfigError
-from asrkit.features import cmvn, deltas, pipeline
+from asrkit.features import cmvn, deltas, full
 from asrkit.features.config import FeatureConfig
 from asrkit.features.full import full_features
 from asrkit.features.mfcc import FeatureExtractor
@@ -30,7 +30,7 @@ def numpy_only() -> Iterator[None]:
     with (
         mock.patch.object(cmvn, "kernel", absent),
         mock.patch.object(deltas, "kernel", absent),
-        mock.patch.object(pipeline, "kernel", absent),
+        mock.patch.object(full, "kernel", absent),
     ):
         yield
 
