@@ -27,6 +27,7 @@ from distributed import Client, LocalCluster
 from asrkit.cli.main import main as asrkit
 from asrkit.io.tell import quiet
 
+_NUM_WORKERS = 2
 _OF_DATA = ("wav.scp", "text", "utt2spk", "segments")
 
 
@@ -46,10 +47,11 @@ def killed_after(seconds: float, address: str, rng: random.Random) -> Iterator[l
     """A block in which one worker is killed after so many seconds, if it takes as long. Gives the processes killed."""
     killed: list[int] = []
     ended = threading.Event()
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(_NUM_WORKERS, timeout=60)  # one that is killed while it starts does not come back
+        processes = list(client.run(os.getpid).values())
 
     def kill() -> None:
-        with Client(address, set_as_default=False) as client:
-            processes = list(client.run(os.getpid).values())
         if not ended.wait(seconds):
             killed.append(rng.choice(processes))
             os.kill(killed[0], signal.SIGKILL)
@@ -112,7 +114,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "tree"
         expected, _ = run(root, args, None, times := {})
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster:
+        with LocalCluster(
+            n_workers=_NUM_WORKERS, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as cluster:
             run(root, args, cluster, dict.fromkeys(times, 1e9))  # the first run loads the workers' modules
             for number in range(1, args.runs + 1):
                 found, killed = run(root, args, cluster, times)
