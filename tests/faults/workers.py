@@ -48,7 +48,7 @@ def killed_after(seconds: float, address: str, rng: random.Random) -> Iterator[l
     killed: list[int] = []
     ended = threading.Event()
     with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(_NUM_WORKERS, timeout=60)  # one that is killed while it starts does not come back
+        client.wait_for_workers(_NUM_WORKERS, timeout=60)  # else the runs could end with none
         processes = list(client.run(os.getpid).values())
 
     def kill() -> None:
