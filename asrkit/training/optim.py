@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,21 +14,38 @@ from asrkit.training.checkpoint import is_like
 from asrkit.training.config import OptimizerName, TrainingConfig
 
 
+class _Eager(torch.optim.Optimizer):
+    """An optimizer without torch's care for its compiler, which would be loaded for it: a second of each training."""
+
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+
+
+class AdamW(_Eager, torch.optim.AdamW):
+    """AdamW (Loshchilov and Hutter 2019), as torch computes it."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class SGD(_Eager, torch.optim.SGD):
+    """Stochastic gradient descent with momentum and L2 weight decay, as torch computes it."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """Make the configured optimizer of all weights. A schedule sets the learning rate before each update."""
     return OPTIMIZERS[config.optimizer](model, config)
 
 
-def _adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019)."""
-    return torch.optim.AdamW(model.parameters(), lr=config.max_lr, weight_decay=config.weight_decay, fused=True)
+def _adamw(model: nn.Module, config: TrainingConfig) -> AdamW:
+    return AdamW(model.parameters(), lr=config.max_lr, weight_decay=config.weight_decay, fused=True)
 
 
-def _sgd(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with momentum and L2 weight decay."""
-    return torch.optim.SGD(
-        model.parameters(), config.max_lr, config.momentum, weight_decay=config.weight_decay, fused=True
-    )
+def _sgd(model: nn.Module, config: TrainingConfig) -> SGD:
+    return SGD(model.parameters(), config.max_lr, config.momentum, weight_decay=config.weight_decay, fused=True)
 
 
 OPTIMIZERS: dict[OptimizerName, Callable[[nn.Module, TrainingConfig], torch.optim.Optimizer]] = {
@@ -38,8 +56,8 @@ OPTIMIZERS: dict[OptimizerName, Callable[[nn.Module, TrainingConfig], torch.opti
 
 # What they store for each weight: tensors of the same shape, and for AdamW the number of updates.
 _STATES: dict[type[torch.optim.Optimizer], set[str]] = {
-    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.SGD: {"momentum_buffer"},
+    AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    SGD: {"momentum_buffer"},
 }
 
 

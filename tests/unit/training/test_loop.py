@@ -18,8 +18,9 @@ from asrkit.training import checkpoint, loop
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
 from asrkit.training.loop import Evaluation, TrainingSets, evaluate, train
+from asrkit.training.optim import AdamW
 from asrkit.training.state import read_history
-from tests.presets import EACH_PRESET
+from tests.presets import EACH_KIND_OF_PRESET
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
@@ -318,14 +319,14 @@ def test_pretraining_is_on_frames_and_counts_for_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("clip_norm", [0.01, 1e6])
 def test_gradients_are_clipped_before_each_update(tmp_path, monkeypatch, clip_norm):
-    norms, step = [], torch.optim.AdamW.step
+    norms, step = [], AdamW.step
 
     def note_norm(optimizer, *args):
         gradients = [p.grad.ravel() for group in optimizer.param_groups for p in group["params"]]
         norms.append(torch.cat(gradients).norm().item())
         return step(optimizer, *args)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", note_norm)
+    monkeypatch.setattr(AdamW, "step", note_norm)
     config, data = TrainingConfig(num_epochs=2, batch_size=4, clip_norm=clip_norm), make_data(8, 1)
     history = train(make_model(), config, TrainingSets(data, data, TOKENS), tmp_path, "run").history
     assert len(norms) == 4
@@ -473,7 +474,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, ru
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == names
 
 
-@EACH_PRESET
+@EACH_KIND_OF_PRESET
 def test_a_preset_that_is_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, path):
     """Its network with small layers, by its training; killed in its last batch, after the checkpoint before that."""
     preset = load_config(path, ExperimentConfig)

@@ -12,6 +12,7 @@ from asrkit.models.config import ModelConfig
 from asrkit.training.config import TrainingConfig
 from asrkit.training.dataset import TrainingSet
 from asrkit.training.loop import TrainingSets, train
+from asrkit.training.optim import AdamW
 
 TOKENS = TokenTable(["a", "b"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=2, max_lr=0.003, warmup=0.25)
@@ -22,7 +23,7 @@ SKIP = 3
 def seen(monkeypatch, tmp_path):
     """Trains on 24 utterances by these settings, and gives what the model is fed and what the optimizer is set to."""
     seen = {"feats": [], "offsets": [], "seeds": [], "rates": [], "momenta": [], "batches": []}
-    outputs, step, load = AcousticModel.outputs, torch.optim.AdamW.step, TrainingSet.load
+    outputs, step, load = AcousticModel.outputs, AdamW.step, TrainingSet.load
 
     def note_offsets(self, feats, lens, offsets=None):
         if self.training:
@@ -43,7 +44,7 @@ def seen(monkeypatch, tmp_path):
         return load(self, utt_ids, rng, **options)
 
     monkeypatch.setattr(AcousticModel, "outputs", note_offsets)
-    monkeypatch.setattr(torch.optim.AdamW, "step", note_settings)
+    monkeypatch.setattr(AdamW, "step", note_settings)
     monkeypatch.setattr(TrainingSet, "load", note_batch)
 
     def run(**settings):
