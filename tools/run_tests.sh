@@ -10,6 +10,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools/setup.sh
+unset PYTHONDONTWRITEBYTECODE # else each of some hundred processes would compile all modules
 
 if [ "${1:-}" = --quick ]; then set -- -m "not slow" "${@:2}"; fi
 
