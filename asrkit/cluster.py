@@ -11,15 +11,18 @@ Source: Rocklin, Dask: parallel computation with blocked algorithms and task sch
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import pickle
 import shutil
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +30,7 @@ from asrkit import __version__
 from asrkit.errors import AsrkitError, ConfigError
 from asrkit.extras import CLUSTER, expect_packages
 from asrkit.io.lock import LockTokens
-from asrkit.io.tell import tell
+from asrkit.io.tell import log
 from asrkit.parallel import spread_over
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ _WITH_SCHEDULER = ("running",)  # the status of a Dask client that has a schedul
 _SECONDS_TO_CONNECT = 15
 _SECONDS_BETWEEN_COUNTS = 5.0  # between two counts of the workers, because their number may change
 _SECONDS_OF_PATIENCE = 10.0  # without a worker, before this is reported
+_SECONDS_TO_RETURN = 60  # after which Dask gives up a lost worker's job; a worker that starts again may need Dask's 15
 _CHUNKS_A_WORKER = 2  # number of chunks per worker that are sent ahead, so that no worker waits
 
 
@@ -72,16 +76,35 @@ def on_executor(name: str, num_jobs: int) -> Iterator[None]:
 
     importlib.import_module("distributed")  # it sets the level of each of its loggers
     # The client logs long texts about connections. Here, one line reports the fault instead.
-    for logger in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+    for logger in [name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "tornado"))]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": _SECONDS_TO_CONNECT}),
+        dask.config.set(
+            {
+                "distributed.comm.timeouts.connect": _SECONDS_TO_CONNECT,
+                "distributed.deploy.lost-worker-timeout": _SECONDS_TO_RETURN,
+            }
+        ),
         contextlib.ExitStack() as stack,
     ):
-        address = _start_slurm(stack, num_jobs) if name == SLURM else f"tcp://{name.removeprefix(_SCHEME)}"
-        client = stack.enter_context(_connected(address))
-        with spread_over(_Cluster(client, address)):
+        scheduler = _start_slurm(stack, num_jobs) if name == SLURM else _running(f"tcp://{name.removeprefix(_SCHEME)}")
+        client = stack.enter_context(_connected(scheduler.address))
+        with spread_over(_Cluster(client, scheduler)):
             yield
+
+
+@dataclass(frozen=True)
+class _Scheduler:
+    """A Dask scheduler, and how it gets workers."""
+
+    address: str
+    remedy: str  # what the user can do if it has no worker
+    replace_lost: Callable[[], object]  # have new workers started for those that are lost
+
+
+def _running(address: str) -> _Scheduler:
+    """A scheduler to which the user adds workers."""
+    return _Scheduler(address, f"start workers with: dask worker --nthreads 1 {address}", lambda: None)
 
 
 @contextlib.contextmanager
@@ -99,8 +122,11 @@ def _connected(address: str) -> Iterator[Client]:
             client.close(timeout=1)
 
 
-def _start_slurm(stack: contextlib.ExitStack, num_jobs: int) -> str:
-    """Start a scheduler on this machine, and workers as Slurm jobs that end with the block. Returns its address."""
+def _start_slurm(stack: contextlib.ExitStack, num_jobs: int) -> _Scheduler:
+    """Start a scheduler on this machine, and workers as Slurm jobs that end with the block.
+
+    Raises AsrkitError if Slurm refuses a job.
+    """
     import dask
     from dask_jobqueue import SLURMCluster
 
@@ -111,22 +137,36 @@ def _start_slurm(stack: contextlib.ExitStack, num_jobs: int) -> str:
     settings: dict[str, Any] = {name: value for name, value in defaults.items() if not given.get(name)}
     try:
         cluster = stack.enter_context(SLURMCluster(**settings, scheduler_options={"dashboard_address": ":0"}))
-        cluster.scale(jobs=num_jobs)
+        stack.callback(_mark_as_ended, cluster)
+        for _ in range(num_jobs):
+            cluster.worker_spec.update(cluster.new_worker_spec())
+        cluster.sync(cluster._correct_state)  # as `scale` does, but that waits for no answer and raises nothing
     except (OSError, RuntimeError, ValueError) as error:
         raise AsrkitError(
-            f"Slurm took no jobs ({str(error).splitlines()[0]}); check that sbatch works here, and the section "
-            "jobqueue.slurm of ~/.config/dask/jobqueue.yaml"
+            f"Slurm refused a job ({str(error).strip().splitlines()[-1]}); check that sbatch works here, and the "
+            "section jobqueue.slurm of ~/.config/dask/jobqueue.yaml"
         ) from None
-    address: str = cluster.scheduler_address
-    return address
+    remedy = "see what squeue says of the jobs, and what they have written to slurm-*.out"
+    # Dask does not submit a lost job again by itself: one that was killed, or whose time limit was reached.
+    return _Scheduler(cluster.scheduler_address, remedy, functools.partial(cluster.scale, jobs=num_jobs))
+
+
+def _mark_as_ended(cluster: Any) -> None:
+    """Give all jobs a status with which Dask can close the cluster. Otherwise it fails where Slurm refused one."""
+    from distributed.core import Status
+
+    for job in cluster.workers.values():
+        job.status = Status.failed
 
 
 class _Cluster:
     """A Dask cluster that runs the maps of asrkit.parallel."""
 
-    def __init__(self, client: Client, address: str) -> None:
-        self._client, self._address = client, address
+    def __init__(self, client: Client, scheduler: _Scheduler) -> None:
+        self._client, self._scheduler, self._address = client, scheduler, scheduler.address
         self._num_workers, self._counted = 0, -_SECONDS_BETWEEN_COUNTS
+        self._none_since: float | None = None  # the time of the first of the last counts that found no worker
+        self._is_told = False  # whether this lack was reported
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item], chunk_size: int) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order.
@@ -158,23 +198,36 @@ class _Cluster:
                 self._client.cancel([shared, *pending])
 
     def _count_workers(self) -> int:
-        """The number of threads of all workers, which may be a few seconds old."""
+        """The number of threads of all workers, which may be a few seconds old. Their lack is reported once."""
         if time.monotonic() - self._counted >= _SECONDS_BETWEEN_COUNTS:
             self._num_workers, self._counted = sum(self._client.nthreads().values()), time.monotonic()
+            self._scheduler.replace_lost()
+            if self._num_workers:
+                self._none_since, self._is_told = None, False
+            elif self._none_since is None:
+                self._none_since = time.time()
+            elif not self._is_told and time.time() - self._none_since >= _SECONDS_OF_PATIENCE:
+                self._is_told = True
+                since = time.strftime("%H:%M:%S", time.localtime(self._none_since))
+                line = (
+                    f"warning: the Dask scheduler at {self._address} has had no worker since {since}; the work goes on "
+                    f"when it has one; {self._scheduler.remedy}"
+                )
+                print(line, file=sys.stderr, flush=True)
+                log(line)
         return self._num_workers
 
     def _wait_for(self, future: Any) -> list[Any]:
-        """The results of a chunk. If there is no worker, this is reported once."""
+        """The results of a chunk."""
         while True:
             try:
-                results: list[Any] = future.result(timeout=_SECONDS_OF_PATIENCE)
+                results: list[Any] = future.result(timeout=_SECONDS_BETWEEN_COUNTS)
                 return results
             except TimeoutError:
-                if future.done():  # the function itself raised it
-                    raise
-                if not self._num_workers and not self._client.nthreads():
-                    tell(f"waiting for a worker; the Dask scheduler at {self._address} has none yet")
-                    self._num_workers = 1
+                if future.done():  # just now; or the function itself raised it, and raises it again
+                    results = future.result()
+                    return results
+                self._count_workers()
 
     @contextlib.contextmanager
     def _faults_in_words(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from asrkit.errors import AsrkitError, ConfigError, InUseError
 from asrkit.features.config import FeatureConfig
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import lock_dir
+from asrkit.io.tell import quiet
 from asrkit.parallel import map_in_threads, map_ordered
 from tests.backends import extractor_or_skip
 
@@ -155,6 +156,40 @@ def test_the_work_of_a_killed_worker_is_done_again(cluster: str) -> None:
     assert found == [number * number for number in range(60)]
 
 
+@pytest.mark.slow
+def test_work_without_a_worker_says_so_once_and_goes_on_when_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("asrkit.cluster._SECONDS_BETWEEN_COUNTS", 0.2)
+    monkeypatch.setattr("asrkit.cluster._SECONDS_OF_PATIENCE", 1)
+    logged: list[str] = []
+    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=":0") as local:
+
+        def log(line: str) -> None:
+            logged.append(line)
+            local.scale(1)
+
+        monkeypatch.setattr("asrkit.cluster.log", log)
+        found = []
+        with quiet(True), on_executor(local.scheduler_address.replace("tcp://", "dask://"), 1):
+            for number, result in enumerate(map_ordered(slowly_squared, range(30), 1, description=None, chunk_size=2)):
+                found.append(result)
+                if number == 5:  # when more of the work has been sent
+                    local.scale(0)
+                    while local.scheduler_info["workers"]:
+                        time.sleep(0.05)
+        address = re.escape(local.scheduler_address)
+    assert found == [number * number for number in range(30)]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == logged and len(lines) == 2
+    for line in lines:
+        assert re.fullmatch(
+            rf"warning: the Dask scheduler at {address} has had no worker since \d\d:\d\d:\d\d; the work goes on when "
+            rf"it has one; start workers with: dask worker --nthreads 1 {address}",
+            line,
+        )
+
+
 @contextmanager
 def started(*command: str, shows: str) -> Iterator[str]:
     """A program that runs in the block. Gives what stands after `shows` in its output."""
@@ -187,7 +222,7 @@ def test_a_scheduler_that_goes_away_is_one_line_and_a_second_run_goes_on(tones: 
     with started(*scheduler, shows="Scheduler at:") as address:  # without a worker, so that work waits
         process = subprocess.Popen([*extract, address.replace("tcp://", "dask://")], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
-        assert next(line for line in process.stderr if "waiting for a worker" in line)
+        assert next(line for line in process.stderr if "has had no worker since" in line)
     _, fault = process.communicate(timeout=120)
     assert process.returncode == 1
     assert re.fullmatch(r"asrkit extract: error: the Dask scheduler at \S+ has gone away; start it .*\n", fault)
@@ -253,6 +288,7 @@ for script; do :; done
 cp "$script" "$JOBS/script"
 setsid sh "$JOBS/script" >/dev/null 2>"$JOBS/log" &
 echo $! >"$JOBS/pid"
+echo "$script" >>"$JOBS/submitted"
 echo "Submitted batch job 1"
 """
 SCANCEL = """#!/bin/sh
@@ -261,20 +297,57 @@ touch "$JOBS/cancelled"
 """
 
 
-@pytest.mark.slow
-def test_slurm_jobs_are_started_for_a_command_and_ended_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with programs that do what Slurm's do."""
     pytest.importorskip("dask_jobqueue")
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("JOBS", str(tmp_path))
+    return tmp_path
+
+
+class EndsTheFirstJob:
+    """Squares a number. The job that first comes to number 3 ends, as at its time limit."""
+
+    def __init__(self, ended: Path) -> None:
+        self.ended = ended
+
+    def __call__(self, number: int) -> int:
+        if number == 3 and not self.ended.exists():
+            self.ended.touch()
+            os.killpg(0, signal.SIGKILL)
+        return number * number
+
+
+@pytest.mark.slow
+def test_slurm_jobs_are_started_for_a_command_replaced_when_they_end_and_ended_with_it(
+    slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asrkit.cluster._SECONDS_TO_RETURN", 1)
+    monkeypatch.setattr("asrkit.cluster._SECONDS_BETWEEN_COUNTS", 0.5)
     with on_executor("dask-slurm", 1):
         assert list(map_ordered(squared, range(5), 1, description="squares")) == [0, 1, 4, 9, 16]
-        assert not (tmp_path / "cancelled").exists()
-    assert (tmp_path / "cancelled").exists()
+        assert not (slurm / "cancelled").exists()
+        ending = EndsTheFirstJob(slurm / "ended")
+        assert list(map_ordered(ending, range(5), 1, description="squares")) == [0, 1, 4, 9, 16]
+        assert len((slurm / "submitted").read_text().splitlines()) == 2
+        (slurm / "cancelled").unlink(missing_ok=True)
+    assert (slurm / "cancelled").exists()
+
+
+def test_a_job_that_slurm_refuses_is_one_line(slurm: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (slurm / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified' >&2\nexit 1\n")
+    with (
+        pytest.raises(
+            AsrkitError, match=r"^Slurm refused a job \(sbatch: error: invalid partition specified\); check "
+        ),
+        on_executor("dask-slurm", 2),
+    ):
+        pass
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_slurm_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
