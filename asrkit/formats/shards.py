@@ -39,6 +39,15 @@ def shards_of(directory: Path) -> list[Path]:
     return found[0] if found else []
 
 
+def expect_plain(directory: Path, purpose: str) -> None:
+    """Raise DataError if a data directory is sharded. `purpose` is what takes only one without shards."""
+    if shards := shards_of(directory):
+        raise DataError(
+            f"{location(directory)}{len(shards)} shards, which only training takes; {purpose} needs a data directory "
+            "in one piece; give the one that was split, after asrkit extract on it"
+        )
+
+
 def _numbered(directory: Path) -> list[Path]:
     """The data directories in `directory` whose names are numbers. Raises DataError if one of them is missing."""
     found = (parse_whole(path.parent.name, 1) for path in directory.glob("[1-9]*/text"))

@@ -20,6 +20,7 @@ from asrkit.findings import Findings
 from asrkit.formats.arpa import read_arpa_text
 from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.formats.data_dir import feats_table
+from asrkit.formats.shards import expect_plain
 from asrkit.formats.transcripts import read_transcripts
 from asrkit.inference.find_model import find_model
 from asrkit.io.atomic import atomic_write
@@ -522,7 +523,8 @@ def _save(
 
 
 def _expect_inputs(data: AdaptationData, model: Path, directory: Path) -> None:
-    """Raise DataError with a line for each missing file, and if another model would be overwritten."""
+    """Raise DataError with a line for each missing file, for shards, and if another model would be overwritten."""
+    expect_plain(data.data, "adaptation")
     findings = Findings()
     extract = _extract_command(data)
     made_by = {"text": PREPARE, "utt2spk": PREPARE, feats_table(data.data).name: extract, "cmvn.scp": extract}
@@ -608,9 +610,13 @@ def _settings(trained: ExperimentConfig, data: AdaptationData, overrides: Sequen
 def adaptation_settings(trained: TrainingConfig, new_phones: bool) -> TrainingConfig:
     """The training settings of an adaptation: noise and batches of the model's own training, but another schedule.
 
-    For new phones, the learning rates are those of a new network.
+    For new phones, the learning rates are those of a new network. The device is the default one, because the model may
+    be from another machine; bfloat16 is for GPUs alone.
     """
-    training = replace(scratch_settings(trained, NUM_EPOCHS), early_stopping=PATIENCE)
+    default = TrainingConfig()
+    training = replace(
+        scratch_settings(trained, NUM_EPOCHS), early_stopping=PATIENCE, device=default.device, bf16=default.bf16
+    )
     return training if new_phones else replace(training, max_lr=MAX_LR)
 
 

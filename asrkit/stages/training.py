@@ -20,7 +20,7 @@ from asrkit.features.pipeline import FEATS_STAMP, feats_input, pooled_stats
 from asrkit.findings import Findings
 from asrkit.formats.corpus_info import read_corpus_info
 from asrkit.formats.data_dir import feats_table
-from asrkit.formats.shards import shards_of
+from asrkit.formats.shards import expect_plain, shards_of
 from asrkit.io.atomic import atomic_write
 from asrkit.io.lock import is_there, lock_dir
 from asrkit.io.processes import HOST
@@ -284,7 +284,8 @@ def _remake(stamp: Stamp, prepare: Callable[[], Run], report: Callable[[str], No
 
 
 def _expect_inputs(data: TrainingData, config: ExperimentConfig) -> None:
-    """Raise DataError with a line for each missing file."""
+    """Raise DataError with a line for each missing file, or if dev is sharded."""
+    expect_plain(data.dev, "the development set")
     findings = Findings()
     for path, step in _made_by(data).items():
         if not is_there(path):

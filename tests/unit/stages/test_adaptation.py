@@ -5,7 +5,15 @@ import pytest
 from asrkit.config.experiment_config import ExperimentConfig
 from asrkit.errors import ConfigError, DataError
 from asrkit.models.config import ModelConfig
-from asrkit.stages.adaptation import MAX_LR, NUM_EPOCHS, AdaptationData, _settings, adaptation_settings
+from asrkit.stages.adaptation import (
+    MAX_LR,
+    NUM_EPOCHS,
+    AdaptationData,
+    _settings,
+    adapt,
+    adaptation_settings,
+    scratch_settings,
+)
 from asrkit.training.config import AugmentConfig, TrainingConfig
 
 
@@ -21,6 +29,28 @@ def test_the_rate_is_low_for_the_same_phones_and_that_of_a_new_network_for_other
 def test_how_often_a_model_was_adapted_changes_no_setting() -> None:
     once = adaptation_settings(TrainingConfig(num_epochs=99), new_phones=False)
     assert adaptation_settings(once, new_phones=False) == once
+
+
+def test_the_device_is_that_of_this_machine_and_not_of_the_models_training(tmp_path) -> None:
+    trained, data = (
+        ExperimentConfig(training=TrainingConfig(device="cuda:1", bf16=True)),
+        AdaptationData("exp", tmp_path),
+    )
+    assert _settings(trained, data, []).training.device == "cpu"
+    on_gpu = _settings(trained, data, ["training.device=cuda", "training.bf16=true"]).training
+    assert (on_gpu.device, on_gpu.bf16) == ("cuda", True)
+    assert scratch_settings(on_gpu, 3).device == "cuda"  # the rival, with new phones
+
+
+def test_shards_are_one_line(tmp_path) -> None:
+    for number in "12":
+        (tmp_path / "data/split2" / number).mkdir(parents=True)
+        (tmp_path / "data/split2" / number / "text").touch()
+    for given in (tmp_path / "data", tmp_path / "data/split2"):
+        with pytest.raises(
+            DataError, match=rf"^{given}: 2 shards, .*; adaptation needs a data directory in one piece; "
+        ):
+            adapt(AdaptationData("english", given), tmp_path / "out")
 
 
 def test_one_phase_keeps_the_weights_of_all_its_epochs() -> None:

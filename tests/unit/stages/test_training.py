@@ -12,7 +12,7 @@ from asrkit.io.atomic import atomic_write
 from asrkit.io.stamp import TRAIN_STAMP, Stamp, changing
 from asrkit.models.acoustic import AcousticModel
 from asrkit.models.config import ModelConfig
-from asrkit.stages.training import TrainingData, _inputs, _is_trained, _probe
+from asrkit.stages.training import TrainingData, _inputs, _is_trained, _probe, train
 from asrkit.training.dataset import TrainingSet
 
 
@@ -30,6 +30,17 @@ def test_a_model_that_is_not_as_training_left_it_is_trained_again(tmp_path):
         assert not _is_trained(stamp)  # it cannot be loaded
         final.unlink()
     assert not _is_trained(stamp)
+
+
+def test_a_sharded_development_set_is_one_line(tmp_path):
+    for number in "12":
+        (tmp_path / "dev/split2" / number).mkdir(parents=True)
+        (tmp_path / "dev/split2" / number / "text").touch()
+    data = TrainingData(tmp_path / "train", tmp_path / "dev", tmp_path / "tokens.txt")
+    with pytest.raises(
+        DataError, match=r"dev: 2 shards, .*; the development set needs a data directory in one piece; "
+    ):
+        train(data, tmp_path / "exp")
 
 
 def test_a_stamp_of_an_earlier_version_is_none(tmp_path):
