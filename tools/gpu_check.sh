@@ -3,8 +3,8 @@
 #     tools/gpu_check.sh                 on a GPU, or on several
 #     tools/gpu_check.sh --device cpu    the same on the CPU, where there is no GPU
 # It needs Python 3.11 or later with PyTorch, NumPy and pytest. PYTHON names it; the default is python3. The kernels are
-# built in a temporary copy, which needs setuptools and a C compiler; without these NumPy takes their place. It needs no
-# network and takes at most 8 minutes.
+# built in a temporary copy, which needs setuptools and a C compiler; without these NumPy takes their place. The checks of
+# torchaudio and onnxruntime are left out where these are not installed. It needs no network and takes at most 8 minutes.
 set -euo pipefail
 
 fail() {
@@ -65,7 +65,7 @@ END
 
 echo "== checks on $device =="
 checks=0
-timeout $((360 - SECONDS)) "$python" -m pytest -q -p no:cacheprovider --import-mode=importlib --rootdir="$temporary" tests/gpu ||
+timeout $((360 - SECONDS)) "$python" -m pytest -q -rs -p no:cacheprovider --import-mode=importlib --rootdir="$temporary" tests/gpu ||
   checks=$?
 
 echo "== time =="

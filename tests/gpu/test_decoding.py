@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,10 +20,10 @@ from asrkit.models.heads import HEADS, HeadName
 TOKENS = TokenTable(["a", "b", "c", "sil"])
 
 
-def make_experiment(head: HeadName, rng: np.random.Generator) -> Experiment:
-    """An untrained experiment, whose outputs differ from step to step."""
+def make_experiment(rng: np.random.Generator, **settings: Any) -> Experiment:
+    """An untrained experiment, whose outputs differ from step to step. `settings` are ModelConfig's, but for sizes."""
     decoder = DecoderConfig(hidden_size=32)
-    model = ModelConfig(head=head, num_layers=2, hidden_size=16, stack=3, skip=2, decoder=decoder)
+    model = ModelConfig(num_layers=2, hidden_size=16, stack=3, skip=2, decoder=decoder, **settings)
     config = ExperimentConfig(model=model)
     network, stats = make_model(config, TOKENS), accumulate(rng.standard_normal((500, config.features.num_static)))
     torch.manual_seed(1)
@@ -42,7 +44,7 @@ def assert_near(found: np.ndarray | None, right: np.ndarray | None) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_posteriors_are_those_of_the_cpu(head: HeadName, device: torch.device) -> None:
     rng = np.random.default_rng(1)
-    experiment = make_experiment(head, rng)
+    experiment = make_experiment(rng, head=head)
     usual, model = TorchModel(experiment), TorchModel(experiment, str(device))
     assert next(model.network.parameters()).device.type == device.type
     static = rng.standard_normal((50, experiment.config.features.num_static)).astype(np.float32)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from asrkit.models import attention
 from asrkit.models.acoustic import AcousticModel
+from asrkit.models.attention import HardReading
 from asrkit.models.batching import Batch, collate
 from asrkit.models.cells import CELLS
 from asrkit.models.config import ModelConfig
@@ -98,8 +100,33 @@ def relative_error(found: list[torch.Tensor], right: list[torch.Tensor]) -> floa
     return float((found_all - right_all).norm() / right_all.norm())
 
 
+def same_numbers_like(inputs: torch.Tensor) -> torch.Tensor:
+    """Random numbers as those of uniform_like, but the same on every device and in every precision."""
+    return torch.rand(inputs.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(inputs)
+
+
 @EACH_MODEL
 def test_outputs_and_gradients_are_those_of_the_cpu(settings: dict, device: torch.device) -> None:
+    expect_those_of_the_cpu(settings, device)
+
+
+def test_hard_attention_learns_from_a_draw_as_on_the_cpu(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "uniform_like", same_numbers_like)
+    expect_those_of_the_cpu({"head": "attention", "decoder": {"reading": "hard"}}, device)
+
+
+def test_hard_attention_draws_steps_by_their_weights(device: torch.device) -> None:
+    torch.manual_seed(1)
+    weights = torch.tensor([0.2, 0.0, 0.5, 0.3], device=device).repeat(4000, 1, 1, 1)
+    taken, draw = HardReading().train()(weights)
+    assert draw is not None and draw.log_prob.device.type == device.type
+    assert (taken.sum(dim=3) == 1).all()
+    assert taken.mean(dim=(0, 1, 2)).tolist() == pytest.approx([0.2, 0.0, 0.5, 0.3], abs=0.03)
+    torch.testing.assert_close(draw.log_prob[:, 0].exp(), (taken * weights).sum(dim=(1, 2, 3)))
+
+
+def expect_those_of_the_cpu(settings: dict, device: torch.device) -> None:
+    """Compare a training step on the device with the same on the CPU."""
     model, batch = make_model(settings), make_batch()
     right = step(copy.deepcopy(model).double(), on_device(batch, torch.device("cpu"), torch.float64))
     loss, gradients, outputs = step(model.to(device), on_device(batch, device))
