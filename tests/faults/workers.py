@@ -22,12 +22,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 
 from asrkit.cli.main import main as asrkit
 from asrkit.io.tell import quiet
 
 _NUM_WORKERS = 2
+_SECONDS_TO_RETURN = 600  # that a killed worker has
+_SETTINGS = {
+    "distributed.deploy.lost-worker-timeout": _SECONDS_TO_RETURN,  # by default 15; then Dask gives it up for good
+    "distributed.worker.multiprocessing-method": "forkserver",  # so that the next worker need not load everything
+    "distributed.worker.profile.enabled": False,  # Dask looks 100 times a second at what runs, however slow that is
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+}
+_LOADED = ["distributed", "asrkit.experiment", "asrkit.inference.torch_model", "asrkit.stages.tuning"]
 _OF_DATA = ("wav.scp", "text", "utt2spk", "segments")
 
 
@@ -48,7 +59,7 @@ def killed_after(seconds: float, address: str, rng: random.Random) -> Iterator[l
     killed: list[int] = []
     ended = threading.Event()
     with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(_NUM_WORKERS, timeout=60)  # else the runs could end with none
+        client.wait_for_workers(_NUM_WORKERS, timeout=_SECONDS_TO_RETURN)  # else the runs could end with none
         processes = list(client.run(os.getpid).values())
 
     def kill() -> None:
@@ -113,7 +124,10 @@ def main() -> int:
     wrong = num_killed = 0
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory) / "tree"
-        expected, _ = run(root, args, None, times := {})
+        times: dict[str, float] = {}
+        expected, _ = run(root, args, None, times)
+        dask.config.set(_SETTINGS)
+        get_mp_context().set_forkserver_preload(_LOADED)
         with LocalCluster(
             n_workers=_NUM_WORKERS, threads_per_worker=1, dashboard_address=":0", silence_logs=50
         ) as cluster:
