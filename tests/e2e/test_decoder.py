@@ -35,6 +35,8 @@ HEADS = {
     "transformer": ("joint", TRANSFORMER),
     "transducer": ("transducer", SIZES),
 }
+# What quick tests and those of networks as language models try in tuning; the whole search has tests of its own.
+SMALL_GRID = {"WEIGHTS": range(2, 5, 2), "BONUSES": range(0, 5, 4), "COARSE": 0, "BEAMS": (4, 8)}
 FOR_STREAMS = ["model.bidirectional=false", "features.cmvn=global"]
 
 
@@ -66,8 +68,10 @@ def decode(tones, exp, **options):
     return out
 
 
-def test_a_decoder_is_decoded_tuned_and_analysed(tones, trained):
+def test_a_decoder_is_decoded_tuned_and_analysed(tones, trained, monkeypatch):
     head, exp = trained
+    for name, units in SMALL_GRID.items() if head in QUICK else ():
+        monkeypatch.setattr(tuning, name, units)
     out, refs = decode(tones, exp), read_transcripts(tones / "data/dev/text")
     assert score(refs, read_transcripts(out / "hyp")).per < (40 if head == "joint" else 60)
     rows = [json.loads(line) for line in (out / "nbest.jsonl").read_text().splitlines()]
@@ -142,7 +146,7 @@ def test_a_transducer_takes_streams(tones, trained, tmp_path):
 @pytest.mark.slow
 def test_a_neural_language_model_goes_through_all_steps(tones, trained, tmp_path, monkeypatch):
     """Put into a trained experiment: tuned, decoded, analysed, and in the export, which runs without PyTorch."""
-    for name, units in (("WEIGHTS", range(2, 5, 2)), ("BONUSES", range(0, 5, 4)), ("COARSE", 0), ("BEAMS", (4, 8))):
+    for name, units in SMALL_GRID.items():
         monkeypatch.setattr(tuning, name, units)
     head, made = trained
     data, exp = TrainingData.under(tones / "data"), tmp_path / "exp"

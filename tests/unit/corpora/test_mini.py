@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,17 @@ def _loader():
 @pytest.fixture
 def small_plan(monkeypatch, _loader):
     monkeypatch.setattr(mini, "PLAN", SMALL_PLAN)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The small corpus of seed 3, made by one process."""
+    pytest.importorskip("espeakng_loader", reason="the mini corpus's library is an optional extra")
+    corpus = tmp_path_factory.mktemp("made") / "corpus"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mini, "PLAN", SMALL_PLAN)
+        assert mini.make_corpus(corpus, seed=3, num_jobs=1)
+    return corpus
 
 
 def content(directory):
@@ -180,10 +192,9 @@ def test_spoken_phones_sound_as_their_labels_say(tmp_path, variant):
 
 
 @pytest.mark.usefixtures("small_plan")
-def test_the_corpus_is_the_same_bits_however_many_processes_make_it(tmp_path):
-    assert mini.make_corpus(tmp_path / "one", seed=3, num_jobs=1)
+def test_the_corpus_is_the_same_bits_however_many_processes_make_it(made, tmp_path):
     assert mini.make_corpus(tmp_path / "two", seed=3, num_jobs=2)
-    one = content(tmp_path / "one")
+    one = content(made)
     assert one == content(tmp_path / "two")
     assert sum(path.suffix == ".wav" for path in one) == 4 * 3 + 2 + 2
     assert mini.make_corpus(tmp_path / "two", seed=4)
@@ -191,9 +202,8 @@ def test_the_corpus_is_the_same_bits_however_many_processes_make_it(tmp_path):
 
 
 @pytest.mark.usefixtures("small_plan")
-def test_what_is_read_is_what_was_planned(tmp_path):
-    mini.make_corpus(tmp_path / "corpus", seed=3)
-    sets = mini.read_corpus(tmp_path / "corpus")
+def test_what_is_read_is_what_was_planned(made):
+    sets = mini.read_corpus(made)
     planned = {utt_id: (speaker, words) for speaker in mini.plan_speakers(3) for utt_id, words in speaker.sentences}
     assert {name: len(utts) for name, utts in sets.items()} == {"train": 12, "dev": 2, "test": 2}
     for name, utts in sets.items():
@@ -211,8 +221,8 @@ def test_what_is_read_is_what_was_planned(tmp_path):
 
 
 @pytest.mark.usefixtures("small_plan")
-def test_a_second_run_makes_nothing_and_another_seed_or_force_does(tmp_path, monkeypatch):
-    mini.make_corpus(tmp_path / "corpus", seed=3)
+def test_a_second_run_makes_nothing_and_another_seed_or_force_does(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "corpus")
     with monkeypatch.context() as patch:
         patch.setattr(mini, "_record_speaker", None)  # would fail
         assert not mini.make_corpus(tmp_path / "corpus", seed=3)
@@ -222,8 +232,8 @@ def test_a_second_run_makes_nothing_and_another_seed_or_force_does(tmp_path, mon
 
 
 @pytest.mark.usefixtures("small_plan")
-def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
-    mini.make_corpus(tmp_path / "corpus", seed=3)
+def test_a_failure_leaves_what_was_there(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "corpus")
     before = content(tmp_path / "corpus")
     # A pronunciation that the library does not say as written.
     monkeypatch.setattr(mini, "to_mnemonics", lambda words, pause_after=0: "s|'A|l")
