@@ -2,7 +2,8 @@
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from asrkit.cli.main import VERBS, parsers_below, verb_parser
@@ -12,14 +13,15 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "command-line.md"
 VERB_TABLE, OPTION_TABLE = "| verb | what it does |", "| option | meaning | verbs |"
 
 
-def leaf_parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+@cache
+def leaf_parsers() -> list[tuple[str, argparse.ArgumentParser]]:
     """Each verb, or verb and name below it, with its parser."""
+    leaves = []
     for verb in VERBS:
         _, parser = verb_parser(verb)
         below = parsers_below(parser)
-        yield from ((f"{verb} {name}", each) for name, each in below.items())
-        if not below:
-            yield verb, parser
+        leaves += [(f"{verb} {name}", each) for name, each in below.items()] or [(verb, parser)]
+    return leaves
 
 
 def options_of(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Action]:

@@ -1,5 +1,6 @@
 """Every configuration that ships, those of the recipes included."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT).with_suffix(""))
 
 
+def each_kind(paths: Iterable[Path]) -> pytest.MarkDecorator:
+    """A test of these presets, of which the quick suite takes a network of each kind."""
+    kinds = {"conf/blstm_ctc", "conf/conformer_ctc", "conf/joint_ctc_attention", "conf/rnnt_lstm"}
+    marked = [path if _name(path) in kinds else pytest.param(path, marks=pytest.mark.slow) for path in paths]
+    return pytest.mark.parametrize("path", marked, ids=_name)
+
+
 EACH_PRESET = pytest.mark.parametrize("path", PRESETS, ids=_name)
-# A network of each kind; the whole suite takes the others, too.
-_KINDS = {"conf/blstm_ctc", "conf/conformer_ctc", "conf/joint_ctc_attention", "conf/rnnt_lstm"}
-EACH_KIND_OF_PRESET = pytest.mark.parametrize(
-    "path",
-    [path if _name(path) in _KINDS else pytest.param(path, marks=pytest.mark.slow) for path in PRESETS],
-    ids=_name,
-)

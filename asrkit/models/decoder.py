@@ -25,6 +25,7 @@ from asrkit.models.attention import Context, edge_steps, valid_steps
 from asrkit.models.attention_scores import Source
 from asrkit.models.decoder_config import CONTEXTS, DECODER_CELLS, END, DecoderConfig, DecoderKind
 from asrkit.models.dropout import Dropout, uniform_like
+from asrkit.models.embedding import Embedding
 from asrkit.models.search_decoder import RecurrentSearchDecoder, SearchDecoder
 
 ENTROPY_WEIGHT = 0.01  # hard attention: rewards weights of high entropy, so that other steps are drawn, too
@@ -137,7 +138,7 @@ class AttentionDecoder(nn.Module):
         size = config.hidden_size
         cell_type = DECODER_CELLS[config.cell].load()
         self.config, self.num_states = config, cell_type.num_states
-        self.embedding = nn.Embedding(num_classes, config.embedding_size)
+        self.embedding = Embedding(num_classes, config.embedding_size)
         fed_size = size if config.input_feeding else 0
         sizes = [config.embedding_size + fed_size, *[size] * (config.num_layers - 1)]
         self.cells = nn.ModuleList([cell_type(input_size, size) for input_size in sizes])

@@ -14,6 +14,7 @@ from torch.nn import functional
 from asrkit.models.cells import CELLS, CellName
 from asrkit.models.cells.layer import RecurrentLayer, States
 from asrkit.models.config import ModelConfig
+from asrkit.models.embedding import Embedding
 from asrkit.models.language_config import NETWORKS, LanguageConfig
 
 LayerStates = list[States]  # the states of each layer, which go from one piece of the sentences to the next
@@ -24,7 +25,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: LanguageConfig, num_classes: int):
         super().__init__()
-        self.embedding = nn.Embedding(num_classes, config.embedding_size)
+        self.embedding = Embedding(num_classes, config.embedding_size)
         self.network = NETWORKS[config.network].load()(config)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden_size, num_classes)

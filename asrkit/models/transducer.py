@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from asrkit.models.decoder import DecoderTraining
 from asrkit.models.decoder_config import DECODER_CELLS, DecoderConfig, DecoderKind
 from asrkit.models.dropout import Dropout
+from asrkit.models.embedding import Embedding
 from asrkit.models.search_transducer import SearchTransducer
 from asrkit.models.transducer_loss import transducer_loss
 
@@ -46,7 +47,7 @@ class Transducer(nn.Module):
         self.config, self.step_size, self.num_classes, self.has_ctc = config, step_size, num_classes, has_ctc
         size, cell_type = config.hidden_size, DECODER_CELLS[config.cell].load()
         self.num_states = cell_type.num_states
-        self.embedding = nn.Embedding(num_classes, config.embedding_size)
+        self.embedding = Embedding(num_classes, config.embedding_size)
         sizes = [config.embedding_size, *[size] * (config.num_layers - 1)]
         self.cells = nn.ModuleList([cell_type(input_size, size) for input_size in sizes])
         self.of_steps = nn.Linear(step_size, size)

@@ -27,6 +27,7 @@ from asrkit.models.attention import valid_steps
 from asrkit.models.decoder import DecoderTraining, Targets, draw_classes, losses_of_targets
 from asrkit.models.decoder_config import END, DecoderConfig, DecoderKind
 from asrkit.models.dropout import Dropout, uniform_like
+from asrkit.models.embedding import Embedding
 from asrkit.models.positions import sinusoids
 from asrkit.models.search_decoder import SearchDecoder
 from asrkit.models.search_transformer import TransformerSearchDecoder
@@ -67,7 +68,7 @@ class TransformerDecoder(nn.Module):
                 f"model.decoder.num_heads must divide hidden_size ({config.hidden_size}), found {config.num_heads}"
             )
         self.config, self.step_size, self.num_classes, self.has_ctc = config, step_size, num_classes, has_ctc
-        self.embedding = nn.Embedding(num_classes, config.hidden_size)
+        self.embedding = Embedding(num_classes, config.hidden_size)
         self.layers = nn.ModuleList(TransformerDecoderLayer(config, step_size) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.output = nn.Linear(config.hidden_size, num_classes)

@@ -36,8 +36,16 @@ assert status == 0, status
 """
 
 
-UPDATES = """
+TRAIN_AND_LOAD = """
+import sys
+from pathlib import Path
+import numpy as np
 import torch
+from asrkit.config.experiment_config import ExperimentConfig
+from asrkit.experiment import load_experiment, make_model, save_experiment
+from asrkit.lang.tokens import TokenTable
+from asrkit.models.config import ModelConfig
+from asrkit.models.decoder_config import DecoderConfig
 from asrkit.training.config import TrainingConfig
 from asrkit.training.optim import OPTIMIZERS, make_optimizer, restore_optimizer
 for name in OPTIMIZERS:
@@ -47,11 +55,17 @@ for name in OPTIMIZERS:
     optimizer.step()
     optimizer.zero_grad()
     restore_optimizer(optimizer, optimizer.state_dict())
+tokens, stats = TokenTable(["a", "b"]), np.append(np.ones((2, 13)), [[9.0], [0.0]], axis=1)
+transformer = DecoderConfig(layers="transformer")
+for settings in ({"head": "joint"}, {"head": "joint", "decoder": transformer}, {"head": "transducer"}):
+    config = ExperimentConfig(model=ModelConfig(**settings))
+    save_experiment(Path(sys.argv[1]), config, tokens, make_model(config, tokens), stats)
+    load_experiment(Path(sys.argv[1]))
 """
 
 
-def test_updates_need_torch_without_its_compiler() -> None:
-    assert heavy_after(UPDATES)[1] == "torch"
+def test_training_and_loading_need_torch_without_its_compiler(tmp_path: Path) -> None:
+    assert heavy_after(TRAIN_AND_LOAD, tmp_path)[1] == "torch"
 
 
 def test_the_package_is_light() -> None:

@@ -26,7 +26,7 @@ from asrkit.models.config import ModelConfig
 from asrkit.models.decoder_config import DecoderConfig
 from asrkit.models.heads import HEADS
 from asrkit.types import Waveform
-from tests.presets import PRESETS, ROOT
+from tests.presets import PRESETS, each_kind
 from tests.unit.inference.test_export import TOKENS, make_experiment, speech, static_of
 
 WITH_DECODER = [path for path in PRESETS if load_config(path, ExperimentConfig).model.heads.has_decoder]
@@ -78,7 +78,7 @@ def test_an_export_gives_what_pytorch_gives(head, settings):
     assert [each.phones for each in first.alternatives] == [each.phones for each in second.alternatives]
 
 
-@pytest.mark.parametrize("path", WITH_DECODER, ids=lambda path: str(path.relative_to(ROOT).with_suffix("")))
+@each_kind(WITH_DECODER)
 def test_a_preset_with_a_decoder_is_exported(path):
     """Its network with small layers; the export finds what PyTorch finds."""
     preset = load_config(path, ExperimentConfig)

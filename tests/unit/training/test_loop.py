@@ -20,7 +20,7 @@ from asrkit.training.dataset import TrainingSet, min_steps, split_infeasible
 from asrkit.training.loop import Evaluation, TrainingSets, evaluate, train
 from asrkit.training.optim import AdamW
 from asrkit.training.state import read_history
-from tests.presets import EACH_KIND_OF_PRESET
+from tests.presets import PRESETS, each_kind
 
 TOKENS = TokenTable(["a", "b", "c"])
 CONFIG = TrainingConfig(num_epochs=3, batch_size=4, max_lr=0.02, warmup=0.12, weight_decay=0.01, input_noise=0.1)
@@ -474,7 +474,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, ru
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == names
 
 
-@EACH_KIND_OF_PRESET
+@each_kind(PRESETS)
 def test_a_preset_that_is_killed_and_resumed_ends_with_the_same_weights(tmp_path, monkeypatch, path):
     """Its network with small layers, by its training; killed in its last batch, after the checkpoint before that."""
     preset = load_config(path, ExperimentConfig)
