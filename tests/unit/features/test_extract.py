@@ -114,7 +114,7 @@ def test_what_is_written(data_dir: Path) -> None:
     assert settings == {"backend": extract.backend, **audio, **CONFIG.static_settings()}
 
 
-@pytest.mark.parametrize("backend", ["auto", "numpy"])
+@pytest.mark.parametrize("backend", ["auto", pytest.param("numpy", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("small_archives")
 def test_any_number_of_jobs_writes_the_same_bytes(data_dir: Path, backend: str) -> None:
     config = FeatureConfig(dither=1.0, num_mel_bins=60, num_ceps=60, backend=backend)

@@ -119,7 +119,7 @@ def test_every_weight_of_a_decoder_comes_back(is_8_bit, decoder, tmp_path):
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
-@pytest.mark.parametrize("head", ["joint", "attention"])
+@pytest.mark.parametrize("head", ["joint", pytest.param("attention", marks=pytest.mark.slow)])
 def test_a_long_recording_is_heard_piece_by_piece(head):
     recognizer = Recognizer(OnnxModel(export_model(experiment_of(head))))
     audio = speech(40.0)
