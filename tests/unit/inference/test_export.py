@@ -1,6 +1,7 @@
 """Exported models beside PyTorch: every cell, front end, head and kind of features, on audio like speech."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,11 @@ CELLS = {
 
 def speech(seconds: float, seed: int = 0) -> Waveform:
     """Vowel-like sounds: harmonics of a gliding pitch under two formants that change every 100 ms, in noise."""
+    return Waveform(_speech(seconds, seed).copy(), 16000)
+
+
+@cache
+def _speech(seconds: float, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     time = np.arange(round(16000 * seconds)) / 16000
     pitch = np.cumsum(120 + 30 * np.sin(2 * np.pi * 1.5 * time)) / 16000
@@ -59,7 +65,7 @@ def speech(seconds: float, seed: int = 0) -> Waveform:
     for harmonic in range(1, 30):
         gain = np.exp(-(((harmonic * 120 - formants) / 150) ** 2)).sum(axis=1)
         samples += loudness * gain * np.sin(2 * np.pi * harmonic * pitch)
-    return Waveform((3000 * samples).astype(np.float32), 16000)
+    return (3000 * samples).astype(np.float32)
 
 
 def static_of(features: FeatureConfig, seconds: float = 3.0) -> np.ndarray:
