@@ -22,6 +22,7 @@ _QUIET_PER_LOUD = 0.6  # number of other frames that count, per loud frame
 _SPEECH_DB = 40  # frames further below the peak never count
 _RANGE_DB = 10  # the least distance of peak and noise for speech, in streams
 _BLOCK = 20  # number of frames after which a stream updates its lowest level of speech
+_MEMORY = 1500  # frames, whole blocks: a stream goes by the levels of the last one to two times as many
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,14 @@ class SpeechStream:
     """Decides during an utterance which frames count as speech, each by the frames before it.
 
     Frames may come in pieces of any size; the results are the same. Until peak and noise are 10 dB apart, no frame
-    counts.
+    counts. Levels are forgotten after 15 to 30 s, in frames of 10 ms. Otherwise nobody who speaks less loudly than
+    somebody before, or than a door that slammed, would ever count.
     """
 
     def __init__(self) -> None:
-        self._levels = SpeechLevels()
-        self._lowest = self._levels.lowest()
-        self._num_counted = 0
+        self._memories = [_Memory()]  # the older one, by which frames are chosen, and the one that takes its place
+        self._lowest = self._memories[0].lowest()
+        self._num_frames = 0  # in whole blocks
         self._waiting = np.empty(0, np.int64)  # the levels of the incomplete last block
 
     def __call__(self, steps: np.ndarray) -> np.ndarray:
@@ -111,12 +113,34 @@ class SpeechStream:
         done = 0
         while done < len(steps):
             piece = steps[done : done + _BLOCK - len(self._waiting)]
-            is_speech[done : done + len(piece)] = counts = piece >= self._lowest
-            self._num_counted += int(np.count_nonzero(counts))
+            is_speech[done : done + len(piece)] = piece >= self._lowest
             done += len(piece)
             self._waiting = np.concatenate([self._waiting, piece])
             if len(self._waiting) == _BLOCK:
-                self._levels.add(self._waiting)
-                self._lowest = self._levels.lowest(_RANGE_DB, self._num_counted)
+                self._update()
                 self._waiting = self._waiting[:0]
         return is_speech
+
+    def _update(self) -> None:
+        """Take a whole block of levels into account."""
+        num_counted = int(np.count_nonzero(self._waiting >= self._lowest))
+        for memory in self._memories:
+            memory.add(self._waiting, num_counted)
+        self._num_frames += _BLOCK
+        if self._num_frames % _MEMORY == 0:
+            self._memories = [self._memories[-1], _Memory()]
+        self._lowest = self._memories[0].lowest()
+
+
+class _Memory:
+    """The levels of a stream from some frame on, and how many of these frames counted."""
+
+    def __init__(self) -> None:
+        self._levels, self._num_counted = SpeechLevels(), 0
+
+    def add(self, steps: np.ndarray, num_counted: int) -> None:
+        self._levels.add(steps)
+        self._num_counted += num_counted
+
+    def lowest(self) -> int:
+        return self._levels.lowest(_RANGE_DB, self._num_counted)

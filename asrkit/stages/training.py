@@ -48,6 +48,7 @@ _OUTPUTS = ("config.yaml", "tokens.txt", "excluded.txt", "history.csv", "learnin
 SETTINGS_BEFORE: Mapping[str, Any] = {
     "training.bptt_steps": None,
     "training.augment.cut_prob": 0.0,
+    "training.augment.join_prob": 0.0,
     "training.shuffle_window": 100_000,
     "model.decoder.layers": "recurrent",
     "model.decoder.feed_forward_size": 512,

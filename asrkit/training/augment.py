@@ -142,6 +142,11 @@ class Augmenter:
             audio.decode_once(feats.utt_ids)
         return cls(config, feats, audio)
 
+    @property
+    def join_prob(self) -> float:
+        """The share of utterances that come right after another one; whoever asks for them joins them."""
+        return self.config.join_prob
+
     def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> Augmented:
         """The augmented features of an utterance, without masks; see `mask`. All draws come from `rng`.
 
@@ -308,7 +313,7 @@ def needs_audio(config: AugmentConfig) -> bool:
 
 def is_active(config: AugmentConfig) -> bool:
     """Whether anything is augmented at all."""
-    parts = config.cut_prob, config.pause_prob, config.time_masks, config.coefficient_masks
+    parts = config.cut_prob, config.pause_prob, config.join_prob, config.time_masks, config.coefficient_masks
     return needs_audio(config) or any(parts)
 
 

@@ -42,9 +42,9 @@ ScheduleName = Literal["one_cycle", "plateau", "newbob", "noam", "constant"]
 class AugmentConfig:
     """Augmentation of training utterances, drawn anew in every epoch.
 
-    All kinds except cuts, pauses and masks compute features from the audio again. Masks are applied to the complete
-    features. With speeds [], and with 0 for `vtlp`, the shares and the masks, nothing changes. Raises ConfigError for
-    impossible values.
+    All kinds except cuts, pauses, joins and masks compute features from the audio again. Masks are applied to the
+    complete features. With speeds [], and with 0 for `vtlp`, the shares and the masks, nothing changes. Raises
+    ConfigError for impossible values.
     """
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)  # factors of tempo and pitch; each utterance gets one
@@ -62,6 +62,7 @@ class AugmentConfig:
     codec_kbps: tuple[float, ...] = (12.0, 48.0)  # lowest and highest bit rate of opus and mp3
     cut_prob: Share = 0.0  # share of utterances whose quiet beginning and end are cut off
     pause_prob: Share = 0.0  # share of the others with pauses of 0.2 to 5 s added before and after
+    join_prob: Share = 0.0  # share of utterances that come right after another one, as in a stream
     time_masks: NonNegativeInt = 2  # stretches of frames per utterance that are set to 0, the mean after CMVN
     time_mask_frames: PositiveInt = 20  # longest such stretch
     time_mask_share: Share = 0.2  # largest share of an utterance that all of them together can cover

@@ -38,6 +38,10 @@ class PhoneIds(Protocol):
 class Augmentation(Protocol):
     """The interface of Augmenter."""
 
+    @property
+    def join_prob(self) -> float:
+        """The share of utterances that come right after another one."""
+
     def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> Augmented:
         """The augmented features of an utterance, without masks."""
 
@@ -141,20 +145,47 @@ class TrainingSet:
         feats, tokens, labels = {}, {}, {}
         places = [*map(str, range(len(utt_ids)))]  # not ids: an utterance may come twice, drawn differently
         for place, utt_id, rng in zip(places, utt_ids, rngs, strict=True):
-            said = self.tokens[utt_id]
-            min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(said)])
-            feats[place], speed, added, is_speech = self.augmenter(utt_id, rng, min_frames)
-            tokens[place] = said if is_speech else []
-            if isinstance(self.frame_labels, FrameLabels):
-                phones = self.frame_labels.at_speed(utt_id, len(feats[place]) - sum(added), speed)
-                before, behind = (max(-each, 0) for each in added)
-                kept = phones[before : len(phones) - behind]
-                labels[place] = np.where(is_speech, np.pad(kept, np.maximum(added, 0), constant_values=-1), -1)
+            feats[place], tokens[place], labels_of_it = self._drawn(self.augmenter, utt_id, rng)
+            if labels_of_it is not None:
+                labels[place] = labels_of_it
         batch = collate([place for place in places for _ in range(num_views)], feats, tokens, labels or None)
         of_rows = [rng for rng in rngs for _ in range(num_views)]
         for row, num_frames, rng in zip(batch.feats.numpy(), batch.feat_lens.tolist(), of_rows, strict=True):
             self.augmenter.mask(row[:num_frames], rng)
         return replace(batch, utt_ids=tuple(rows), num_views=num_views)
+
+    def _drawn(
+        self, augmenter: Augmentation, utt_id: str, rng: np.random.Generator
+    ) -> tuple[np.ndarray, list[int], np.ndarray | None]:
+        """Features (T, D), token ids and labels (T,) of an augmented utterance, perhaps right after another one."""
+        found = self._augmented(augmenter, utt_id, rng)
+        if not augmenter.join_prob or rng.random() >= augmenter.join_prob:
+            return found
+        utt_ids = Numbers.of(self.num_frames).keys_by_row
+        other = utt_ids[int(rng.integers(len(utt_ids)))]
+        # Joined, both may have a step less than one by one, and need one more if they meet in the same phone.
+        needed = min_steps(self.tokens[other]) + 2
+        fewest = self.min_frames
+        if fewest is not None and not (needed < len(fewest) and fewest[needed] <= self.num_frames[other]):
+            return found
+        before = self._augmented(augmenter, other, rng, num_more=2)
+        labels = None if found[2] is None or before[2] is None else np.concatenate([before[2], found[2]])
+        return np.concatenate([before[0], found[0]]), [*before[1], *found[1]], labels
+
+    def _augmented(
+        self, augmenter: Augmentation, utt_id: str, rng: np.random.Generator, num_more: int = 0
+    ) -> tuple[np.ndarray, list[int], np.ndarray | None]:
+        """As `_drawn`, of an utterance alone. It gets at least `num_more` steps more than its tokens need."""
+        said = self.tokens[utt_id]
+        min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(said) + num_more])
+        feats, speed, added, is_speech = augmenter(utt_id, rng, min_frames)
+        labels = None
+        if isinstance(self.frame_labels, FrameLabels):
+            phones = self.frame_labels.at_speed(utt_id, len(feats) - sum(added), speed)
+            before, behind = (max(-each, 0) for each in added)
+            kept = phones[before : len(phones) - behind]
+            labels = np.where(is_speech, np.pad(kept, np.maximum(added, 0), constant_values=-1), -1)
+        return feats, [*said] if is_speech else [], labels
 
 
 class Window(NamedTuple):

@@ -99,6 +99,10 @@ class _JoinedAugmenter:
     def __init__(self, source: Numbers, parts: Sequence[Augmentation]) -> None:
         self._source, self._parts = source, parts
 
+    @property
+    def join_prob(self) -> float:
+        return self._parts[0].join_prob
+
     def __call__(self, utt_id: str, rng: np.random.Generator, min_frames: int = 1) -> Augmented:
         return self._parts[self._source[utt_id]](utt_id, rng, min_frames)
 

@@ -17,6 +17,7 @@ from asrkit.formats.transcripts import read_transcripts
 from asrkit.lang.tokens import TokenTable
 from asrkit.scoring.per import score
 from asrkit.types import Utterance
+from tests.loud_model import loud_model, loud_speech
 
 pytestmark = pytest.mark.slow
 
@@ -146,3 +147,27 @@ def test_systems_are_compared_at_the_epochs_that_are_given_or_fit(tmp_path: Path
         [*command, "--epochs", "lstm=3"], cwd=Path(__file__).parents[2], capture_output=True, text=True
     )
     assert wrong.returncode == 2 and "'lstm=3'; expected SYSTEM=N" in wrong.stderr
+
+
+def test_a_long_stream_is_compared_with_its_utterances(tmp_path: Path):
+    """A network that hears loud frames as "a" and others as silence: it is right, except in the second transcript."""
+    (tmp_path / "loud.onnx").write_bytes(loud_model(quiet="sil"))
+    quiet = np.zeros(4800, np.float32)
+    utts = []
+    for name, phones in (("u1", ("sil", "a", "sil")), ("u2", ("sil", "e", "sil", "a", "sil"))):
+        path = tmp_path / f"{name}.wav"
+        pieces = [loud_speech() if phone in "ae" else quiet for phone in phones]
+        soundfile.write(path, np.concatenate(pieces).astype(np.int16), 16000)
+        utts.append(Utterance(name, "s1", str(path), phones))
+    write_data_dir(tmp_path / "data", utts, {"u1": 0.9, "u2": 1.5})
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.bench.long_stream", "--model", tmp_path / "loud.onnx", "--data",
+         tmp_path / "data", "--endpoint", "9"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert "as transcribe has them: 2 of 2 utterances\n" in result.stdout
+    assert "the joined stream has the phones of transcribe: yes\n" in result.stdout
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found.pop("growth_mb") < 50
+    # One error in eight phones; joined, the silences at the ends of the first and of the second are one.
+    assert found == {"equal": 1.0, "alone": 12.5, "stream": 14.2857, "stream_9": 14.2857}

@@ -109,6 +109,21 @@ def test_a_stream_counts_what_is_loud_and_no_pause() -> None:
     np.testing.assert_array_equal(np.concatenate([stream(piece) for piece in pieces]), whole)
 
 
+def test_a_stream_forgets_who_was_louder_after_30_seconds_and_never_in_them() -> None:
+    rng = np.random.default_rng(3)
+    config = FeatureConfig()
+    extract, level = FeatureExtractor(config), config.normalization.level
+    bang, said = 30 * room(rng, 0.2), speech(rng, 50.0) / 20  # the speech is 21 dB quieter than the bang
+    steps = level.steps(extract(Waveform(np.concatenate([room(rng, 1.0) / 20, bang, said]).astype(np.float32), RATE)))
+    counts = SpeechStream()(steps)
+    alone = SpeechStream()(steps[130:])
+    assert alone[200:].mean() > 0.6
+    assert counts[200:2980].mean() < 0.1
+    assert counts[3040:].mean() > 0.9 * alone[3040:].mean()
+    again = SpeechStream()(np.concatenate([steps[:130], steps[3000:]]))  # as deaf to what comes now as it was before
+    assert again[200:].mean() < 0.1
+
+
 def test_levels_beyond_the_scale_are_its_ends() -> None:
     steps = LevelScale(1, 1.0).steps(np.array([[-1e30], [-151.0], [-150.0], [0.0], [149.9], [1e30]], np.float32))
     np.testing.assert_array_equal(steps, [0, 0, 0, 600, 1199, 1199])

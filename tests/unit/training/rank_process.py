@@ -40,7 +40,9 @@ COPIED_AT = 8  # the checkpoint with which the resumed runs begin: within the se
 
 
 class Augmenter:
-    """Another speed for some utterances, and a frame of each view masked: all drawn from the utterance's numbers."""
+    """Other lengths and noise, some joined, and a frame of each view masked: all drawn from the utterance's numbers."""
+
+    join_prob = 0.3
 
     def __init__(self, feats):
         self.feats = feats

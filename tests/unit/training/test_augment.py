@@ -112,6 +112,39 @@ def test_nothing_drawn_is_nothing_done(data_dir: Path) -> None:
     assert (data.load(list(UTTS), np.random.default_rng(1)).feats - plain).abs().max() < 1e-3
 
 
+def test_joined_utterances_are_others_and_then_their_own(data_dir: Path) -> None:
+    data = open_set(data_dir, replace(NOTHING, join_prob=0.5), cmvn="speech_running")
+    alone = {utt_id: data.load([utt_id]) for utt_id in UTTS}
+    (own,) = alone["spk1-1"].feats.numpy()
+    before = []
+    for seed in range(100):
+        batch = data.load(["spk1-1"], np.random.default_rng(seed))
+        num_before = batch.feats.shape[1] - len(own)
+        assert (batch.feats[0, num_before:].numpy() == own).all()
+        assert batch.frame_labels[0, num_before:].equal(alone["spk1-1"].frame_labels[0])
+        if not num_before:
+            assert batch.tokens.equal(alone["spk1-1"].tokens)
+            continue
+        (other,) = (utt_id for utt_id, each in alone.items() if each.feats.equal(batch.feats[:, :num_before]))
+        assert batch.frame_labels[:, :num_before].equal(alone[other].frame_labels)
+        assert batch.tokens.tolist() == [alone[other].tokens[0].tolist() + alone["spk1-1"].tokens[0].tolist()]
+        before.append(other)
+    assert 35 < len(before) < 65
+    assert set(before) == set(UTTS)
+
+
+def test_utterances_are_joined_only_where_ctc_can_align_them(data_dir: Path) -> None:
+    """They are of three phones: alone each needs three steps, and joined seven, as "c" may meet "c"."""
+    data = open_set(data_dir, replace(NOTHING, join_prob=1.0), cmvn="speech_running")
+    lengths = data.num_frames
+    for longest in sorted(lengths.values()):
+        few = replace(data, min_frames=np.array([0, 1, 1, 1, 1, longest]))
+        found = {len(few.load(["spk1-1"], np.random.default_rng(seed)).feats[0]) for seed in range(60)}
+        assert found == {lengths["spk1-1"] + (each if each >= longest else 0) for each in lengths.values()}
+    none = replace(data, min_frames=np.ones(5, int)).load(["spk1-1"], np.random.default_rng(0))
+    assert len(none.feats[0]) == lengths["spk1-1"]
+
+
 @pytest.mark.parametrize("cmvn", ["speech_speaker", "utterance"])
 @pytest.mark.parametrize("speeds", [(), (1.1,)])
 def test_pauses_are_of_quiet_frames_and_have_no_labels(data_dir: Path, cmvn: str, speeds: tuple[float, ...]) -> None:
