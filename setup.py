@@ -17,6 +17,7 @@ KERNELS = {
     "_lstm": ["-ffp-contract=fast", "-fno-math-errno"],
     "_transducer": ["-ffp-contract=fast", "-fno-math-errno"],
     "_attention": ["-ffp-contract=fast", "-fno-math-errno"],
+    "_ctc_prefix": ["-ffp-contract=fast", "-fno-math-errno"],
 }
 
 

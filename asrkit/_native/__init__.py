@@ -11,7 +11,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 
-KERNELS = ("_mfcc", "_beam", "_align", "_lstm", "_transducer", "_attention")
+KERNELS = ("_mfcc", "_beam", "_align", "_lstm", "_transducer", "_attention", "_ctc_prefix")
 
 _PARENT_HAS_REPORTED = "ASRKIT_KERNELS_REPORTED"  # an environment variable, which worker processes read
 _has_reported = False

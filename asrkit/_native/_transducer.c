@@ -10,14 +10,10 @@
  */
 #include "common.h"
 
-typedef double f64x4 __attribute__((vector_size(32)));
-typedef double f64x4u __attribute__((vector_size(32), aligned(8), may_alias));
-typedef int64_t i64x4 __attribute__((vector_size(32)));
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef float f32x4u __attribute__((vector_size(16), aligned(4), may_alias));
 
-#define NEVER (-1e30) /* the log of 0: finite, so that differences are finite, too */
-#define MARGIN 4      /* columns that vectors reach beyond the nodes */
+#define MARGIN 4 /* columns that vectors reach beyond the nodes */
 
 /* One utterance. */
 typedef struct {

@@ -15,6 +15,11 @@
 typedef float f32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef float f32x8u __attribute__((vector_size(32), aligned(4), may_alias));
+typedef double f64x4 __attribute__((vector_size(32)));
+typedef int64_t i64x4 __attribute__((vector_size(32)));
+typedef double f64x4u __attribute__((vector_size(32), aligned(8), may_alias));
+
+#define NEVER (-1e30) /* the log of 0 in sums over paths: finite, so that differences are finite, too */
 
 /* Fill `view` with the C-contiguous array `object` of `ndim` dimensions, whose elements are of one of the struct
  * codes `kinds` ("f" float32, "d" float64, "q" int64, "i" int32, "B" uint8). Release it after success (0) only. */

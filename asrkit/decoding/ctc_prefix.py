@@ -3,7 +3,7 @@
 Source: Watanabe et al. 2017, "Hybrid CTC/attention architecture", and Hori et al. 2017, who use it in one pass. For
 each frame t, a prefix has the probability of all paths over the first t frames that spell it. These paths end in its
 last phone or in a blank. The probabilities follow from those of the prefix without its last phone, by cumulative sums
-over time.
+over time. The compiled kernel `_ctc_prefix` sums frame by frame; the NumPy code here is its reference.
 
 Legend: N utterances, K prefixes per utterance, T frames, V classes.
 """
@@ -14,8 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asrkit._native import kernel
+
 NEVER = -1e30  # stands for log 0; being finite, it can be subtracted
 _LEAST = -1e4  # nats; lower log-probabilities are raised to this
+_PADDED = 8  # the kernel sums probabilities of so many classes at once
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,14 @@ class CtcPrefixes:
 
         Class 0 gets NEVER.
         """
-        scores = _log_matmul(self.in_any[:, :, :-1], self.frames.probs)
+        frames = self.frames
+        if (module := kernel("_ctc_prefix")) is not None:
+            scores = np.empty((*self.last.shape, frames.log_probs.shape[2]))
+            module.next_scores(frames.log_probs, frames.probs, self.in_blank, self.in_any, self.last, scores)
+            return scores
+        scores = _log_matmul(self.in_any[:, :, :-1], frames.probs[:, :, : frames.log_probs.shape[2]])
         # A phone follows itself only after a blank.
-        paths = self.in_blank[:, :, :-1] + self.frames.of(self.last)
+        paths = self.in_blank[:, :, :-1] + frames.of(self.last)
         largest = paths.max(axis=2, keepdims=True)
         repeated = np.log(np.exp(paths - largest).sum(axis=2, keepdims=True)) + largest
         np.put_along_axis(scores, self.last[:, :, None], repeated, axis=2)
@@ -60,6 +68,12 @@ class CtcPrefixes:
             parents: (N, K') numbers of prefixes within each utterance.
             tokens: (N, K') the phone that follows each of them.
         """
+        if (module := kernel("_ctc_prefix")) is not None:
+            in_blank, in_any = (np.empty((*parents.shape, self.in_any.shape[2])) for _ in range(2))
+            old = self.in_blank, self.in_any, self.last
+            parents, tokens = np.ascontiguousarray(parents), np.ascontiguousarray(tokens)
+            module.extend(self.frames.log_probs, *old, parents, tokens, in_blank, in_any)
+            return CtcPrefixes(self.frames, in_blank, in_any, tokens)
         rows = np.arange(len(parents))[:, None]
         is_again = (tokens == self.last[rows, parents])[:, :, None]
         before = np.where(is_again, self.in_blank[rows, parents], self.in_any[rows, parents])
@@ -78,7 +92,7 @@ class CtcFrames:
 
     Attributes:
         log_probs: (N, T, V) natural logs, float64.
-        probs: (N, T, V) probabilities.
+        probs: (N, T, P) probabilities, then zeros from class V on. P is a multiple of 8.
     """
 
     log_probs: np.ndarray
@@ -91,7 +105,10 @@ class CtcFrames:
         padding = np.arange(log_probs.shape[1]) >= lens[:, None]
         log_probs[padding] = _LEAST
         log_probs[padding, 0] = 0.0
-        return cls(log_probs, np.exp(log_probs))
+        num_utts, num_frames, num_classes = log_probs.shape
+        probs = np.zeros((num_utts, num_frames, -(-num_classes // _PADDED) * _PADDED))
+        np.exp(log_probs, out=probs[:, :, :num_classes])
+        return cls(log_probs, probs)
 
     def keep(self, utts: np.ndarray) -> CtcFrames:
         """The frames of the utterances `utts`, (n,) numbers or (N,) bool."""
