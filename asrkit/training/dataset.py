@@ -145,47 +145,42 @@ class TrainingSet:
         feats, tokens, labels = {}, {}, {}
         places = [*map(str, range(len(utt_ids)))]  # not ids: an utterance may come twice, drawn differently
         for place, utt_id, rng in zip(places, utt_ids, rngs, strict=True):
-            feats[place], tokens[place], labels_of_it = self._drawn(self.augmenter, utt_id, rng)
-            if labels_of_it is not None:
-                labels[place] = labels_of_it
+            joined = [(utt_id, self.augmenter(utt_id, rng, self._fewest_frames(utt_id)))]
+            if before := self._neighbour(self.augmenter.join_prob, rng):
+                joined.insert(0, (before, self.augmenter(before, rng, self._fewest_frames(before, num_more=2))))
+            feats[place] = np.concatenate([each.feats for _, each in joined])
+            tokens[place] = [token for said, each in joined if each.is_speech for token in self.tokens[said]]
+            if isinstance(frame_labels := self.frame_labels, FrameLabels):
+                labels[place] = np.concatenate([_labels(frame_labels, said, each) for said, each in joined])
         batch = collate([place for place in places for _ in range(num_views)], feats, tokens, labels or None)
         of_rows = [rng for rng in rngs for _ in range(num_views)]
         for row, num_frames, rng in zip(batch.feats.numpy(), batch.feat_lens.tolist(), of_rows, strict=True):
             self.augmenter.mask(row[:num_frames], rng)
         return replace(batch, utt_ids=tuple(rows), num_views=num_views)
 
-    def _drawn(
-        self, augmenter: Augmentation, utt_id: str, rng: np.random.Generator
-    ) -> tuple[np.ndarray, list[int], np.ndarray | None]:
-        """Features (T, D), token ids and labels (T,) of an augmented utterance, perhaps right after another one."""
-        found = self._augmented(augmenter, utt_id, rng)
-        if not augmenter.join_prob or rng.random() >= augmenter.join_prob:
-            return found
-        utt_ids = Numbers.of(self.num_frames).keys_by_row
-        other = utt_ids[int(rng.integers(len(utt_ids)))]
-        # Joined, both may have a step less than one by one, and need one more if they meet in the same phone.
-        needed = min_steps(self.tokens[other]) + 2
-        fewest = self.min_frames
-        if fewest is not None and not (needed < len(fewest) and fewest[needed] <= self.num_frames[other]):
-            return found
-        before = self._augmented(augmenter, other, rng, num_more=2)
-        labels = None if found[2] is None or before[2] is None else np.concatenate([before[2], found[2]])
-        return np.concatenate([before[0], found[0]]), [*before[1], *found[1]], labels
+    def _fewest_frames(self, utt_id: str, num_more: int = 0) -> int:
+        """The number of frames that an utterance needs for `num_more` steps more than its tokens need."""
+        return 1 if self.min_frames is None else int(self.min_frames[min_steps(self.tokens[utt_id]) + num_more])
 
-    def _augmented(
-        self, augmenter: Augmentation, utt_id: str, rng: np.random.Generator, num_more: int = 0
-    ) -> tuple[np.ndarray, list[int], np.ndarray | None]:
-        """As `_drawn`, of an utterance alone. It gets at least `num_more` steps more than its tokens need."""
-        said = self.tokens[utt_id]
-        min_frames = 1 if self.min_frames is None else int(self.min_frames[min_steps(said) + num_more])
-        feats, speed, added, is_speech = augmenter(utt_id, rng, min_frames)
-        labels = None
-        if isinstance(self.frame_labels, FrameLabels):
-            phones = self.frame_labels.at_speed(utt_id, len(feats) - sum(added), speed)
-            before, behind = (max(-each, 0) for each in added)
-            kept = phones[before : len(phones) - behind]
-            labels = np.where(is_speech, np.pad(kept, np.maximum(added, 0), constant_values=-1), -1)
-        return feats, [*said] if is_speech else [], labels
+    def _neighbour(self, join_prob: float, rng: np.random.Generator) -> str | None:
+        """An utterance for another one to come right after, for a share `join_prob` of them; or None."""
+        if not join_prob or rng.random() >= join_prob:
+            return None
+        utt_ids = Numbers.of(self.num_frames).keys_by_row
+        utt_id = utt_ids[int(rng.integers(len(utt_ids)))]
+        # Joined, both may have a step less than one by one, and need one more if they meet in the same phone.
+        needed, fewest = min_steps(self.tokens[utt_id]) + 2, self.min_frames
+        is_long = fewest is None or (needed < len(fewest) and fewest[needed] <= self.num_frames[utt_id])
+        return utt_id if is_long else None
+
+
+def _labels(frame_labels: FrameLabels, utt_id: str, augmented: Augmented) -> np.ndarray:
+    """Labels (T,) of an augmented utterance. What was added has none."""
+    added = augmented.added
+    phones = frame_labels.at_speed(utt_id, len(augmented.feats) - sum(added), augmented.speed)
+    before, behind = (max(-each, 0) for each in added)
+    kept = phones[before : len(phones) - behind]
+    return np.where(augmented.is_speech, np.pad(kept, np.maximum(added, 0), constant_values=-1), -1)
 
 
 class Window(NamedTuple):
